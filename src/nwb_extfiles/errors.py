@@ -1,0 +1,157 @@
+"""The exceptions and warnings of this package.
+
+::
+
+    ExternalFilesError                    anything this package refuses or fails at
+    ├── MissingMediaError                 (FileNotFoundError) a reference names no file
+    ├── MediaExistsError                  (FileExistsError) a target holds something else
+    ├── AmbiguousMediaError               (ValueError) several different files fit one reference
+    ├── UnsafeReferenceError              (ValueError) a text or id out of the file is not to be followed
+    ├── RelocationRefusedError            (ValueError) the call would break a link, or asks for the impossible
+    ├── PlanError                         (ValueError) problems of several of these kinds at once
+    ├── DestinationBusyError              (OSError) another export to the same NWB file is running
+    └── TransferError                     (OSError) staging, verifying or committing failed
+
+    ExternalFilesWarning                  (UserWarning) done, but worth a look
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = [
+    "AmbiguousMediaError",
+    "DestinationBusyError",
+    "ExternalFilesError",
+    "ExternalFilesWarning",
+    "MediaExistsError",
+    "MissingMediaError",
+    "PlanError",
+    "RelocationRefusedError",
+    "TransferError",
+    "UnsafeReferenceError",
+    "combine",
+]
+
+
+class ExternalFilesError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, where, what was expected and found, and what to do.
+    nwb_path, object_path, field : str, optional
+        The NWB file, the object inside it and the field of the object.
+    index : int, optional
+        The entry of the field, counted from 0; None for a scalar or for the whole field.
+    problems : sequence of ExternalFilesError, optional
+        The single problems, where the error reports several at once.
+
+    Attributes
+    ----------
+    nwb_path, object_path, field : str or None
+    index : int or None
+    problems : tuple of ExternalFilesError
+        Never empty: an error that stands for itself alone lists itself.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        nwb_path: str | None = None,
+        object_path: str | None = None,
+        field: str | None = None,
+        index: int | None = None,
+        problems: Sequence[ExternalFilesError] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.nwb_path = nwb_path
+        self.object_path = object_path
+        self.field = field
+        self.index = index
+        self.problems: tuple[ExternalFilesError, ...] = tuple(problems) or (self,)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        problems = () if self.problems == (self,) else self.problems
+        fields = dict(
+            nwb_path=self.nwb_path,
+            object_path=self.object_path,
+            field=self.field,
+            index=self.index,
+            problems=problems,
+        )
+        return _rebuild, (type(self), self.message, fields)
+
+
+def _rebuild(cls: type[ExternalFilesError], message: str, fields: dict[str, Any]) -> ExternalFilesError:
+    return cls(message, **fields)
+
+
+class MissingMediaError(ExternalFilesError, FileNotFoundError):
+    """A reference names a file that is in none of the places where it was looked for."""
+
+
+class MediaExistsError(ExternalFilesError, FileExistsError):
+    """The place where media shall go holds something with other content."""
+
+
+class AmbiguousMediaError(ExternalFilesError, ValueError):
+    """Several different files fit one reference; which one is meant cannot be told."""
+
+
+class UnsafeReferenceError(ExternalFilesError, ValueError):
+    """A text or an object_id stored in an NWB file is not one to be followed."""
+
+
+class RelocationRefusedError(ExternalFilesError, ValueError):
+    """The call would break links that work, or asks for what cannot be done here."""
+
+
+class PlanError(ExternalFilesError, ValueError):
+    """One plan has problems of several kinds; `problems` holds each as its own exception."""
+
+
+class DestinationBusyError(ExternalFilesError, OSError):
+    """Another process, or another open IO of this one, is writing the same NWB file."""
+
+
+class TransferError(ExternalFilesError, OSError):
+    """Media could not be staged, verified or put in place."""
+
+
+class ExternalFilesWarning(UserWarning):
+    """The call went through, but something about its media deserves a look."""
+
+
+def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
+    """Make one exception of all the problems found, so that none has to be found by a second run.
+
+    Parameters
+    ----------
+    problems : sequence of ExternalFilesError
+        At least one.
+
+    Returns
+    -------
+    ExternalFilesError
+        The problem itself if it is the only one; else an exception of their common type, or a
+        `PlanError` where the types differ, with all messages, one a paragraph.
+    """
+    if len(problems) == 1:
+        return problems[0]
+    kinds = {type(problem) for problem in problems}
+    cls = kinds.pop() if len(kinds) == 1 else PlanError
+    listing = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
+    nwb_paths = {problem.nwb_path for problem in problems}
+    return cls(
+        f"{len(problems)} problems; nothing was changed:\n{listing}",
+        nwb_path=nwb_paths.pop() if len(nwb_paths) == 1 else None,
+        problems=problems,
+    )

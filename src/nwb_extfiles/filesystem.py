@@ -1,0 +1,380 @@
+"""The few things this package asks of a file system that the standard library has not ready."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from .errors import TransferError
+
+__all__ = [
+    "FileLock",
+    "can_clone",
+    "copy_verified",
+    "free_bytes",
+    "link_exclusive",
+    "nearest_folder",
+    "rename_exclusive",
+    "same_content",
+    "sync_file",
+    "sync_folder",
+]
+
+COPY_CHUNK = 16 * 1024 * 1024
+"""Bytes handed to the kernel at once; the verifying thread follows one chunk behind."""
+HASH_CHUNK = 1024 * 1024
+"""Bytes read at once to be hashed; larger buffers were slower."""
+
+_FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
+_CANNOT_CLONE = {
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+    errno.EINVAL,
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ETXTBSY,
+    errno.ENOSYS,
+}
+_CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+"""What a file system answers that can make no (further) hard link; anything else is a failure."""
+_CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def copy_verified(
+    source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
+) -> None:
+    """Copy a file, and know that the copy is one.
+
+    A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied while
+    a second thread reads source and target behind it, and hashes both.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A regular file; symbolic links are followed.
+    target : pathlib.Path
+        Must not exist. Gets the times of the source and the permissions that the umask leaves.
+    on_bytes : callable
+        Called with the number of bytes copied since the last call.
+    sync : bool
+        Whether to flush the copy to the disk.
+
+    Raises
+    ------
+    FileExistsError
+        If `target` exists; it is left as it is.
+    TransferError
+        If the source changed while it was copied, or the bytes read back differ. What was written stays at
+        `target`, for the caller to remove.
+    OSError
+        As the file system says.
+    """
+    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+        before = os.fstat(reader.fileno())
+        if _clone(reader, writer):
+            on_bytes(before.st_size)
+        else:
+            _copy_and_hash(reader, writer, source, target, on_bytes)
+        after = os.fstat(reader.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+        size = os.fstat(writer.fileno()).st_size
+        if size != before.st_size:
+            raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
+        if sync:
+            os.fsync(writer.fileno())
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+    except OSError as error:
+        if error.errno in _CANNOT_CLONE:
+            return False
+        raise
+    return True
+
+
+def _copy_and_hash(
+    reader: BinaryIO, writer: BinaryIO, source: Path, target: Path, on_bytes: Callable[[int], object]
+) -> None:
+    copy_chunk = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+    with (
+        open(source, "rb", buffering=0) as source_again,
+        open(target, "rb", buffering=0) as target_again,
+        ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
+    ):
+        hashes = blake3(), blake3()
+        behind: Future[None] | None = None
+        while True:
+            try:
+                count = copy_chunk(reader, writer)
+            except OSError as error:
+                if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                    raise
+                copy_chunk = _copy_buffer
+                continue
+            if behind is not None:
+                behind.result()
+            if count == 0:
+                break
+            behind = verifier.submit(_hash_both, source_again, target_again, count, hashes)
+            on_bytes(count)
+        if hashes[0].digest() != hashes[1].digest():
+            raise TransferError(f"the copy of {source} at {target} reads back with other bytes than the source")
+
+
+def _copy_range(reader: BinaryIO, writer: BinaryIO) -> int:
+    return os.copy_file_range(reader.fileno(), writer.fileno(), COPY_CHUNK)
+
+
+def _copy_buffer(reader: BinaryIO, writer: BinaryIO) -> int:
+    done = 0
+    while done < COPY_CHUNK:
+        block = reader.read(HASH_CHUNK)
+        if not block:
+            break
+        view = memoryview(block)
+        while view:  # an unbuffered write may take less than it is given
+            view = view[writer.write(view) :]
+        done += len(block)
+    return done
+
+
+def _hash_both(source: BinaryIO, target: BinaryIO, count: int, hashes: tuple[blake3, blake3]) -> None:
+    for stream, digest in zip((source, target), hashes, strict=True):
+        left = count
+        while left:
+            block = stream.read(min(left, HASH_CHUNK))
+            if not block:
+                break  # shorter than what was copied: the hashes or the sizes will differ
+            digest.update(block)
+            left -= len(block)
+
+
+def can_clone(source: Path, folder: Path) -> bool:
+    """Whether a copy of `source` in `folder` would share its blocks, and so need no room.
+
+    Tried with a file without a name, or one that is gone at once: nothing stays on disk.
+    """
+    import tempfile
+
+    try:
+        with open(source, "rb", buffering=0) as reader, tempfile.TemporaryFile(dir=folder, buffering=0) as writer:
+            return _clone(reader, writer)  # type: ignore[arg-type]  # typeshed: a wrapper on Windows only
+    except OSError:
+        return False
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Whether two files hold the same bytes; symbolic links are followed.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read.
+    """
+    with open(first, "rb", buffering=0) as one, open(second, "rb", buffering=0) as other:
+        one_stat, other_stat = os.fstat(one.fileno()), os.fstat(other.fileno())
+        if os.path.samestat(one_stat, other_stat):
+            return True
+        if one_stat.st_size != other_stat.st_size:
+            return False
+        while True:
+            block = one.read(HASH_CHUNK)
+            if block != _read_exactly(other, len(block)):
+                return False
+            if not block:
+                return not other.read(1)
+
+
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
+    blocks = []
+    while count:
+        block = stream.read(count)
+        if not block:
+            break
+        blocks.append(block)
+        count -= len(block)
+    return b"".join(blocks)
+
+
+def link_exclusive(source: Path, target: Path) -> bool:
+    """Give a file a second name.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        The file; a symbolic link itself is linked, not what it points at.
+    target : pathlib.Path
+        Must not exist.
+
+    Returns
+    -------
+    bool
+        False if the file system can make no such link; nothing is changed then.
+
+    Raises
+    ------
+    FileExistsError
+        If `target` exists.
+    OSError
+        As the file system says.
+    """
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except NotImplementedError:  # the platform cannot choose; harmless where the source is no link
+        if source.is_symlink():
+            return False
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in CANNOT_LINK:
+            return False
+        raise
+    return True
+
+
+def rename_exclusive(source: Path, target: Path) -> None:
+    """Rename a file or symbolic link, never over another one.
+
+    Raises
+    ------
+    FileExistsError
+        If `target` exists; both files are left as they are.
+    OSError
+        As the file system says.
+    """
+    if os.name != "nt" and link_exclusive(source, target):
+        os.unlink(source)
+        return
+    # Windows' rename is exclusive. A POSIX file system without hard links leaves a gap between look and leap, which
+    # the lock on the destination closes against other exports.
+    if os.name != "nt" and os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    os.rename(source, target)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's bytes to the disk."""
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to the disk, where the platform has a way to."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems: nothing to flush
+            raise
+    finally:
+        os.close(handle)
+
+
+def nearest_folder(path: Path) -> Path:
+    """The nearest folder at or above `path` that exists: where what is made at `path` will be."""
+    while not path.is_dir():
+        if path.parent == path:
+            break
+        path = path.parent
+    return path
+
+
+def free_bytes(folder: Path) -> int:
+    """Room in the file system of `folder`, in bytes."""
+    return shutil.disk_usage(folder).free
+
+
+class FileLock:
+    """An exclusive lock that ends with its process.
+
+    The lock file is removed on release, so the lock is taken again if the file that was locked is no longer the one
+    at its path.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The lock file; its folder must exist.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process, or another lock of this one, holds it.
+    NotImplementedError
+        If the file system has no locks.
+    OSError
+        As the file system says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = -1
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            try:
+                _lock(handle)
+                current = path.exists() and os.path.samestat(os.fstat(handle), os.stat(path))
+            except BaseException:
+                os.close(handle)
+                raise
+            if current:
+                self._handle = handle
+                return
+            os.close(handle)
+
+    def release(self) -> None:
+        """Remove the lock file and let go."""
+        if os.name == "nt":  # an open file cannot be removed there
+            self._close()
+            self.path.unlink(missing_ok=True)
+        else:
+            self.path.unlink(missing_ok=True)
+            self._close()
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        # An owner that was dropped is no longer at work; the file stays, as after a crash.
+        self._close()
+
+
+def _lock(handle: int) -> None:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _CANNOT_LOCK:
+            raise NotImplementedError("the file system has no locks") from error
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise BlockingIOError(error.errno, "locked") from error
+        raise

@@ -1,0 +1,75 @@
+"""What a media file is called at its destination.
+
+Pure: from what is known of a reference to a path relative to the folder of the NWB file.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Protocol
+
+__all__ = ["NamingConvention", "dandi_name", "is_portable_suffix", "is_uuid", "media_folder_name"]
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
+
+
+class NamingConvention(Protocol):
+    """A rule that names media files.
+
+    Any callable with these keywords will do. The answer is relative to the folder of the NWB file, uses
+    forward slashes, and must stay at or below that folder; the plan refuses anything else.
+    """
+
+    def __call__(self, *, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:
+        """Name one media file.
+
+        Parameters
+        ----------
+        nwb_stem : str
+            Name of the NWB file at its destination without ``.nwb``.
+        object_id : str
+            UUID of the object that holds the reference; checked before the call.
+        field : str
+            Field that holds the reference, such as ``external_file``.
+        index : int
+            Entry of the field, counted from 0.
+        suffix : str
+            Suffix of the source file in lower case, with its dot; empty if it has none.
+        """
+
+
+def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:
+    """Name a media file as DANDI does: ``<nwb stem>/<object_id>_external_file_<n><suffix>``.
+
+    The convention is that of ``dandi organize --update-external-file-paths`` (`dandi.organize`, function
+    ``_create_external_file_names``). It speaks of ``external_file`` alone; lists under another field name, such as
+    the ``labeled_videos`` of ndx-pose, carry theirs in its place, so that two lists of one object never meet.
+
+    Parameters
+    ----------
+    nwb_stem, object_id, field, index, suffix
+        See `NamingConvention`.
+
+    Returns
+    -------
+    pathlib.PurePosixPath
+        Relative to the folder of the NWB file.
+    """
+    return PurePosixPath(media_folder_name(nwb_stem), f"{object_id}_{field}_{index}{suffix}")
+
+
+def media_folder_name(nwb_stem: str) -> str:
+    """Name of the folder beside the NWB file that holds its media: the stem of the NWB file."""
+    return nwb_stem
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text out of a file is a UUID in its usual spelling, and so safe as part of a file name."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_portable_suffix(suffix: str) -> bool:
+    """Whether a suffix (with its dot, or empty) means the same on every file system."""
+    return _SUFFIX.fullmatch(suffix) is not None

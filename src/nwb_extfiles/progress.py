@@ -1,0 +1,45 @@
+"""Progress of transfers, in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .options import ProgressCallback
+
+__all__ = ["reporting"]
+
+
+@contextmanager
+def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far a transfer is.
+
+    Parameters
+    ----------
+    progress : bool or callable
+        As in `MediaOptions.progress`.
+    total : int
+        Bytes in all.
+
+    Yields
+    ------
+    callable
+        To be called with each number of bytes done.
+    """
+    if progress is True:
+        from tqdm.auto import tqdm
+
+        with tqdm(total=total, desc="media", unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            yield lambda count: bar.update(count) and None
+    elif callable(progress):
+        done = 0
+        report = progress
+
+        def add(count: int) -> None:
+            nonlocal done
+            done += count
+            report(done, total)
+
+        yield add
+    else:
+        yield lambda count: None

@@ -1,0 +1,378 @@
+"""Where NWB files store the paths of media, and what is stored there.
+
+One stored text is an `ExternalFileReference`. `MEDIA_FIELDS` is the table of the places; finders walk a tree of HDMF
+builders (`find_in_builders`) or a file on disk (`find_in_file`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from .storage import ExternalFileText, as_text, read_texts
+
+if TYPE_CHECKING:
+    from hdmf.build import Builder, DatasetBuilder, GroupBuilder
+
+__all__ = [
+    "MEDIA_FIELDS",
+    "ExternalFileReference",
+    "MediaField",
+    "StoredTexts",
+    "TypeTree",
+    "find_in_builders",
+    "find_in_file",
+    "media_fields",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaField:
+    """A place where a neurodata type stores paths of media."""
+
+    neurodata_type: str
+    """The type that defines the place; its subtypes have it too."""
+    field: str | None
+    """Name of the text dataset inside the object; None if the object is itself that dataset."""
+    repeats: bool = False
+    """Whether the field names films that some series records: it then shares the copy of that series."""
+
+    @property
+    def label(self) -> str:
+        """What the field is called in names of files and in messages."""
+        return self.field or "external_file"
+
+
+MEDIA_FIELDS = (
+    # NWB core schema, nwb.image.yaml; OpticalSeries, TwoPhotonSeries and the others inherit it
+    MediaField("ImageSeries", "external_file"),
+    # NWB core schema 2.9, nwb.base.yaml: "The single file path or URI … should be stored in the dataset"
+    MediaField("ExternalImage", None),
+    # ndx-pose, deprecated there since 0.2 and still written by the converters of pose trackers
+    MediaField("PoseEstimation", "original_videos", repeats=True),
+    MediaField("PoseEstimation", "labeled_videos", repeats=True),
+)
+
+
+def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
+    """The table of places, with those of a caller behind it.
+
+    Parameters
+    ----------
+    further : iterable of (str, str)
+        Neurodata type and name of its text dataset, as in `MediaOptions.media_fields`.
+    """
+    return (*MEDIA_FIELDS, *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalFileReference:
+    """One stored text that names a media file."""
+
+    nwb_path: str
+    """The NWB file that is spoken of."""
+    object_path: str
+    """Path of the object in that file, such as ``/acquisition/behavior_video``."""
+    neurodata_type: str
+    object_id: str | None
+    """As stored; None where there is none. It may be any text: check before use."""
+    field: str
+    """``external_file``, or the name of another field of `MEDIA_FIELDS`."""
+    index: int
+    """Entry of the field, counted from 0."""
+    text: str
+    """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
+    base: str | None
+    """The folder that a relative text is relative to; None if the object was made in memory."""
+    repeats: bool = False
+    """See `MediaField.repeats`."""
+
+    @property
+    def where(self) -> str:
+        """The place in words, to begin a message with."""
+        return f"{self.nwb_path}: {self.neurodata_type} {self.object_path!r}, {self.field}[{self.index}]"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The place as the fields of an `ExternalFilesError`."""
+        return dict(nwb_path=self.nwb_path, object_path=self.object_path, field=self.field, index=self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTexts:
+    """All texts of one field of one object, and the builder that holds them."""
+
+    builder: Builder
+    """The `DatasetBuilder`, or the `LinkBuilder` that stands where the dataset is expected."""
+    references: tuple[ExternalFileReference, ...]
+    """In the order in which they are stored; empty if there are none, or if `not_text`."""
+    shape: tuple[int, ...]
+    """Shape of the dataset; () for a scalar."""
+    not_text: bool = False
+    """Whether something else than text is stored."""
+
+    @property
+    def dataset(self) -> DatasetBuilder:
+        """The builder of the dataset, through a link if there is one."""
+        return target_of(self.builder)
+
+
+class TypeTree:
+    """Answers whether one neurodata type is a kind of another.
+
+    Parameters
+    ----------
+    hierarchy : callable
+        From namespace and type to the type and its ancestors; raises KeyError or ValueError for what it does not know.
+    cached_specs : callable, optional
+        Gives the parent of each type as cached in a file (`parents_in_file`); asked only for unknown types.
+    """
+
+    def __init__(
+        self,
+        hierarchy: Callable[[str, str], Sequence[str]],
+        cached_specs: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._hierarchy = hierarchy
+        self._cached_specs = cached_specs
+        self._parents: Mapping[str, str] | None = None
+        self._known: dict[tuple[str, str], frozenset[str] | None] = {}
+
+    def ancestors(self, namespace: str, neurodata_type: str) -> frozenset[str] | None:
+        """The type and all its ancestors; None if nothing is known of the type."""
+        key = namespace, neurodata_type
+        if key not in self._known:
+            self._known[key] = self._look_up(*key)
+        return self._known[key]
+
+    def _look_up(self, namespace: str, neurodata_type: str) -> frozenset[str] | None:
+        try:
+            return frozenset(self._hierarchy(namespace, neurodata_type))
+        except (KeyError, ValueError):
+            pass
+        if self._parents is None:
+            self._parents = self._cached_specs()
+        if neurodata_type not in self._parents:
+            return None
+        line = [neurodata_type]
+        while (parent := self._parents.get(line[-1])) is not None and parent not in line:
+            line.append(parent)
+        return frozenset(line)
+
+    def fields_of(
+        self, namespace: str, neurodata_type: str, table: Iterable[MediaField], *, is_dataset: bool
+    ) -> Iterator[MediaField]:
+        """Fields of the table that an object of this type may have.
+
+        An object whose type nobody knows is taken by the names of its datasets: no type but those of the table has
+        them, and a path that is overlooked becomes a dangling one.
+        """
+        ancestors = self.ancestors(namespace, neurodata_type)
+        for field in table:
+            if (field.field is None) is not is_dataset:
+                continue
+            if field.neurodata_type in ancestors if ancestors is not None else not is_dataset:
+                yield field
+
+
+def find_in_builders(
+    root: GroupBuilder,
+    *,
+    types: TypeTree,
+    table: Sequence[MediaField],
+    nwb_path: str,
+    value_of: Callable[[Builder, Builder, MediaField], tuple[Any, str | None]],
+) -> list[StoredTexts]:
+    """Find all texts that name media in a tree of builders.
+
+    Parameters
+    ----------
+    root : hdmf.build.GroupBuilder
+        Builder of the NWB file.
+    types : TypeTree
+        Knows the types of the builders.
+    table : sequence of MediaField
+        The places to look at.
+    nwb_path : str
+        The NWB file that is being written.
+    value_of : callable
+        From the builder of the object, the builder of its texts and the field to the stored value and the folder it
+        is relative to.
+
+    Returns
+    -------
+    list of StoredTexts
+        Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
+        are found at their own place, or belong to another file.
+    """
+    found: list[StoredTexts] = []
+    seen: set[int] = set()
+    stack: list[tuple[Any, str]] = [(root, "/")]
+    while stack:
+        builder, path = stack.pop()
+        if id(builder) in seen:
+            continue
+        seen.add(id(builder))
+        namespace, neurodata_type = _type_of(builder.attributes)
+        is_dataset = not hasattr(builder, "groups")
+        if neurodata_type is not None:
+            for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
+                holder = builder if field.field is None else _child_dataset(builder, field.field)
+                if holder is not None:
+                    value, base = value_of(builder, holder, field)
+                    found.append(_stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path))
+        if not is_dataset:
+            children = [*builder.groups.values(), *builder.datasets.values()]
+            stack.extend((child, posixpath.join(path, child.name)) for child in reversed(children))
+    return found
+
+
+def _stored_texts(
+    holder: Builder,
+    value: Any,
+    base: str | None,
+    owner: Builder,
+    path: str,
+    neurodata_type: str,
+    field: MediaField,
+    nwb_path: str,
+) -> StoredTexts:
+    read = read_texts(value)
+    if read is None:
+        return StoredTexts(holder, (), (), not_text=True)
+    texts, shape = read
+    object_id = as_text(owner.attributes.get("object_id"))
+    references = tuple(
+        ExternalFileReference(
+            nwb_path=nwb_path,
+            object_path=path,
+            neurodata_type=neurodata_type,
+            object_id=object_id,
+            field=field.label,
+            index=index,
+            text=text.stored if isinstance(text, ExternalFileText) else text,
+            base=_base(text, base, nwb_path),
+            repeats=field.repeats,
+        )
+        for index, text in enumerate(texts)
+    )
+    return StoredTexts(holder, references, shape)
+
+
+def _base(text: str, base: str | None, destination: str) -> str | None:
+    if not isinstance(text, ExternalFileText):
+        return base
+    # hdmf gives a new container the file being written for its source
+    return None if text.nwb_path in (None, destination) else text.base
+
+
+def _child_dataset(group: Any, name: str) -> Any:
+    if name in group.datasets:
+        return group.datasets[name]
+    # hdmf keys the links that it reads by the name of their target
+    return next(
+        (link for link in group.links.values() if link.name == name and not hasattr(link.builder, "groups")), None
+    )
+
+
+def target_of(builder: Any) -> Any:
+    """The builder itself, or the one that a `LinkBuilder` leads to."""
+    return builder.builder if hasattr(builder, "builder") else builder
+
+
+def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) -> list[ExternalFileReference]:
+    """Find all texts that name media in an NWB file on disk.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+    table : sequence of MediaField
+        The places to look at.
+
+    Returns
+    -------
+    list of ExternalFileReference
+        By path of the object, then by entry. Links to other objects are not followed.
+    """
+    types = TypeTree(_unknown, lambda: parents_in_file(file))
+    nwb_path = os.path.abspath(file.filename)
+    found: list[ExternalFileReference] = []
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        namespace, neurodata_type = _type_of(item.attrs)
+        if neurodata_type is None:
+            return
+        is_dataset = isinstance(item, h5py.Dataset)
+        for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
+            dataset = item if field.field is None else item.get(field.field)
+            if not isinstance(dataset, h5py.Dataset):
+                continue
+            read = read_texts(dataset)
+            for index, text in enumerate(read[0] if read else ()):
+                found.append(
+                    ExternalFileReference(
+                        nwb_path=nwb_path,
+                        object_path="/" + name,
+                        neurodata_type=neurodata_type,
+                        object_id=as_text(item.attrs.get("object_id")),
+                        field=field.label,
+                        index=index,
+                        text=text,
+                        base=os.path.dirname(os.path.abspath(dataset.file.filename)),
+                        repeats=field.repeats,
+                    )
+                )
+
+    file.visititems(visit)
+    return found
+
+
+def _unknown(namespace: str, neurodata_type: str) -> Sequence[str]:
+    raise KeyError(neurodata_type)
+
+
+def parents_in_file(file: h5py.File) -> dict[str, str]:
+    """The parent of each neurodata type, from the specifications that an NWB file caches.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for reading.
+
+    Returns
+    -------
+    dict of str to str
+        Empty if the file caches no specification.
+    """
+    parents: dict[str, str] = {}
+    location = file.attrs.get(".specloc")
+    if location is None:
+        return parents
+    for namespace in file[location].values():
+        for version in namespace.values():
+            for source in version.values():
+                text = as_text(source[()])
+                if text is not None:
+                    _collect_parents(json.loads(text), parents)
+    return parents
+
+
+def _collect_parents(spec: Any, parents: dict[str, str]) -> None:
+    for entry in [*spec.get("groups", ()), *spec.get("datasets", ())]:
+        defined, included = entry.get("neurodata_type_def"), entry.get("neurodata_type_inc")
+        if defined is not None and isinstance(included, str) and included != defined:
+            parents[defined] = included
+        elif defined is not None:
+            parents.setdefault(defined, "")
+        _collect_parents(entry, parents)
+
+
+def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:
+    return as_text(attributes.get("namespace")) or "", as_text(attributes.get("neurodata_type"))

@@ -1,0 +1,351 @@
+"""From a tree of builders to a plan: what one call to write or export means for the media.
+
+Everything here looks and decides; nothing is written, and neither builders nor containers are changed.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
+
+from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, UnsafeReferenceError, combine
+from .options import MediaMode, MediaOptions
+from .plan import Named, RelocationPlan, make_plan, name_targets, nwb_stem, survey
+from .references import (
+    MediaField,
+    StoredTexts,
+    TypeTree,
+    find_in_builders,
+    media_fields,
+    parents_in_file,
+    target_of,
+)
+from .resolve import Resolution, is_absolute, is_url, resolve
+from .storage import ExternalFileText, read_texts, unwrapped
+
+__all__ = [
+    "Request",
+    "Tree",
+    "find_texts",
+    "plan_relocation",
+    "refuse_broken_links",
+    "refuse_links_to_destination",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asks for."""
+
+    relocate: bool | None = None
+    mode: MediaMode = MediaMode.SYMLINK
+    options: MediaOptions = field(default_factory=MediaOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The builders of an NWB file that is about to be written, and where they come from."""
+
+    root: GroupBuilder
+    manager: BuildManager
+    """The manager that made the builders: on export it is that of the source."""
+    nwb_path: str
+    """The NWB file to be written."""
+    container: Any = None
+    """The root container, where the tree was built from one."""
+    source: Any = None
+    """The IO that is exported from; None for a write."""
+    file: Any = None
+    """The file behind the builders that were read, if it is an `h5py.File`."""
+
+
+# ----------------------------------------------------------------------- find
+
+
+def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
+    """Find all texts in the tree that name media.
+
+    A link to a dataset of texts is left out where that dataset is in the tree itself: it goes where that one goes.
+    """
+    containers: dict[int, Any] | None = None
+
+    def container_of(owner: Any) -> Any:
+        nonlocal containers
+        if containers is None:
+            containers = _containers(tree)
+        return containers.get(id(owner))
+
+    def value_of(owner: Any, holder: Any, media_field: MediaField) -> tuple[Any, str | None]:
+        return _value_and_base(owner, target_of(holder), media_field, container_of, tree.nwb_path)
+
+    found = find_in_builders(
+        tree.root,
+        types=TypeTree(
+            tree.manager.namespace_catalog.get_hierarchy,
+            lambda: parents_in_file(tree.file) if isinstance(tree.file, h5py.File) else {},
+        ),
+        table=media_fields(request.options.media_fields),
+        nwb_path=tree.nwb_path,
+        value_of=value_of,
+    )
+    datasets = {id(entry.builder) for entry in found}
+    return [entry for entry in found if entry.builder is entry.dataset or id(entry.dataset) not in datasets]
+
+
+def _containers(tree: Tree) -> dict[int, Any]:
+    """The container of each builder; hdmf keeps that map to itself."""
+    containers: dict[int, Any] = {}
+    stack = [tree.container] if tree.container is not None else []
+    while stack:
+        container = stack.pop()
+        builder = tree.manager.get_builder(container)
+        if builder is not None and id(builder) not in containers:
+            containers[id(builder)] = container
+        stack.extend(container.children)
+    return containers
+
+
+def _value_and_base(
+    owner: Any, dataset: Any, media_field: MediaField, container_of: Callable[[Any], Any], nwb_path: str
+) -> tuple[Any, str | None]:
+    """The stored value, and the folder of the NWB file that holds it; None if no file does yet."""
+    data = unwrapped(dataset.data)
+    if isinstance(data, h5py.Dataset):
+        return data, _folder(data.file.filename)
+    if dataset.location is not None:  # read from a file, and handed on as it was read
+        return data, _folder(dataset.source)
+    if isinstance(data, list | tuple) and data and all(isinstance(text, ExternalFileText) for text in data):
+        return data, None  # each knows its own
+    # Built from a container whose mapper is hdmf's. What it made of stored bytes is not what was stored, so the
+    # container is asked.
+    container = container_of(owner)
+    if container is None:
+        return data, None
+    value = unwrapped(getattr(container, media_field.field or "data", data))
+    if isinstance(value, h5py.Dataset):
+        return value, _folder(value.file.filename)
+    source = container.container_source
+    # hdmf gives a new container the file being written for its source
+    return value, None if source in (None, nwb_path) else _folder(source)
+
+
+def _folder(path: str) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
+# ----------------------------------------------------------------------- plan
+
+
+def plan_relocation(
+    tree: Tree, stored: list[StoredTexts], request: Request, problems: list[ExternalFilesError]
+) -> RelocationPlan:
+    """Plan what happens to all media, and warn of what deserves a look.
+
+    Parameters
+    ----------
+    tree : Tree
+        What is about to be written.
+    stored : list of StoredTexts
+        The texts in it.
+    request : Request
+        What is asked for.
+    problems : list of ExternalFilesError
+        What is known already to speak against it.
+
+    Returns
+    -------
+    RelocationPlan
+
+    Raises
+    ------
+    ExternalFilesError
+        With all problems at once. Nothing was changed.
+    """
+    from dandi.consts import IMAGE_FILE_EXTENSIONS, VIDEO_FILE_EXTENSIONS
+
+    nwb_path = _destination(tree.nwb_path)
+    problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
+    resolutions = _resolve(stored, request.options, nwb_path.parent)
+    named, unnamed = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree))
+    plan = make_plan(
+        named,
+        survey(named, nwb_path, request.mode),
+        request.options,
+        request.mode,
+        problems=[*problems, *unnamed],
+        is_archived={*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS}.__contains__,
+    )
+    for warning in (*plan.warnings, *_remarks(tree, plan, resolutions)):
+        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+    return plan
+
+
+def _destination(path: str) -> Path:
+    """The NWB file to be written, its folder free of symbolic links."""
+    real = os.path.realpath(path)
+    if os.path.islink(path):
+        raise RelocationRefusedError(
+            f"{path} is a symbolic link to {real}, and readers look for media beside the name that they open; write "
+            f"to {real} itself, or remove the link",
+            nwb_path=path,
+        )
+    return Path(real)
+
+
+def _resolve(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> list[Resolution]:
+    here = Path.cwd()
+    return [
+        resolve(reference, options, destination=folder, working_folder=here)
+        for entry in stored
+        for reference in entry.references
+    ]
+
+
+def _identifier(tree: Tree) -> str:
+    """The identifier of the NWB file; its name where it has none."""
+    builder = tree.root.datasets.get("identifier")
+    read = read_texts(builder.data) if builder is not None else None
+    return read[0][0] if read and read[0] else nwb_stem(Path(tree.nwb_path))
+
+
+def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
+    path = "/" + entry.builder.path.partition("/")[2]
+    return UnsafeReferenceError(
+        f"{tree.nwb_path}: {path!r} holds no text, where paths of media are expected; mend it in "
+        f"{tree.source.source if tree.source is not None else 'the container'} first",
+        nwb_path=tree.nwb_path,
+        object_path=path,
+    )
+
+
+def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution]) -> Iterator[str]:
+    if all(resolution.url for resolution in resolutions):
+        found = "only URLs, which stay as they are" if resolutions else "no external file"
+        yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
+    sources = {entry.source.real for entry in plan.relocations if entry.source is not None}
+    if plan.mode is MediaMode.MOVE and tree.source is not None and sources:
+        yield (
+            f"{tree.source.source} stays behind with references to {len(sources)} media files that move to "
+            f"{plan.nwb_path.parent} ({min(sources)} and on); delete it when the new file is good"
+        )
+
+
+# ------------------------------------------------------------------- refusals
+
+
+def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
+    """Refuse to write texts verbatim where that breaks a link that works, or leaves a dandiset in disorder.
+
+    Parameters
+    ----------
+    tree, stored, request
+        As for `plan_relocation`.
+    write_args : dict
+        What the backend is told about links to data.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such references at once.
+    """
+    texts = [entry for entry in stored if not _stays_a_link(entry, write_args)]
+    if all(is_url(reference.text) for entry in texts for reference in entry.references):
+        return
+    nwb_path = Path(os.path.realpath(tree.nwb_path))
+    resolutions = _resolve(texts, MediaOptions(), nwb_path.parent)
+    named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree))
+    dandiset = _dandiset_above(nwb_path)
+    places = {str(entry.target) for entry in named}
+    problems = []
+    for entry in named:
+        reason = None
+        if dandiset is not None and not entry.resolution.url and entry.resolution.reference.text not in places:
+            reason = f"is not where media belong in the dandiset {dandiset}"
+        elif _breaks(entry, nwb_path.parent):
+            assert entry.resolution.file is not None
+            reason = f"is {str(entry.resolution.file.path)!r}, and would not be found from {str(nwb_path.parent)!r}"
+        if reason is not None:
+            reference = entry.resolution.reference
+            problems.append(
+                RelocationRefusedError(
+                    f"{reference.where}: {reference.text!r} {reason}. Give relocate_media=True (and a media_mode) to "
+                    f"take the media along, or relocate_media=False to write the paths as they are",
+                    **reference.fields,
+                )
+            )
+    if problems:
+        raise combine(problems)
+
+
+def _breaks(entry: Named, folder: Path) -> bool:
+    """Whether a text that names a file now would not do so in a new folder."""
+    text, file = entry.resolution.reference.text, entry.resolution.file
+    if file is None or is_absolute(text):
+        return False
+    place = folder / text
+    return not (place.is_file() and os.path.samefile(place, file.real))
+
+
+def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
+    """Whether the backend makes an HDF5 link to the texts, so that they stay in the file that holds them now."""
+    if isinstance(entry.builder, LinkBuilder):
+        return True
+    data = entry.dataset.data
+    linked = data.link_data if hasattr(data, "io_settings") else write_args.get("link_data", True)
+    data = unwrapped(data)
+    if not linked or not isinstance(data, h5py.Dataset):
+        return False
+    source = write_args.get("export_source")
+    return source is None or os.path.abspath(data.file.filename) != os.path.abspath(source)
+
+
+def _dandiset_above(nwb_path: Path) -> Path | None:
+    from dandi.consts import dandiset_metadata_file
+    from dandi.utils import find_parent_directory_containing
+
+    return find_parent_directory_containing(dandiset_metadata_file, nwb_path.parent)  # type: ignore[no-any-return]
+
+
+def refuse_links_to_destination(tree: Tree) -> None:
+    """Refuse to replace a file by one that has data in it.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the tree links to the file that it shall replace, or comes from it.
+    """
+    if not os.path.exists(tree.nwb_path):
+        return
+    destination = os.path.realpath(tree.nwb_path)
+    for builder in _all_builders(tree.root):
+        source = _file_of(target_of(builder))
+        if source is not None and os.path.realpath(source) == destination:
+            raise RelocationRefusedError(
+                f"{tree.nwb_path} cannot be replaced by a file that has data in it: {builder.path!r} is there. Write "
+                f"to another name",
+                nwb_path=tree.nwb_path,
+            )
+
+
+def _file_of(builder: Any) -> str | None:
+    """The file that a builder was read from; None if it was built."""
+    data = unwrapped(getattr(builder, "data", None))
+    if isinstance(data, h5py.Dataset) and data:
+        return str(data.file.filename)
+    return builder.source if builder.location is not None else None
+
+
+def _all_builders(root: GroupBuilder) -> Iterator[Any]:
+    stack: list[Any] = [root]
+    while stack:
+        builder = stack.pop()
+        yield builder
+        if isinstance(builder, GroupBuilder):
+            stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))

@@ -1,0 +1,251 @@
+"""Which file a stored text means.
+
+Reads the file system, changes nothing. Every place tried is kept, for the error that names them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+from .errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from .options import MediaOptions
+from .references import ExternalFileReference
+
+__all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "resolve"]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
+_WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
+_LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
+_MOST_LISTED = 20  # places that one message names
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A regular file on this machine that a reference means."""
+
+    path: Path
+    """Absolute; its folder free of symbolic links, its name as it was found (it may itself be a link)."""
+    real: Path
+    """The file itself, every symbolic link followed."""
+    size: int
+    """In bytes."""
+    identity: tuple[int, int]
+    """Device and inode: equal for all names of one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What one reference means: a URL, a file, or a problem."""
+
+    reference: ExternalFileReference
+    file: MediaFile | None = None
+    url: bool = False
+    problem: ExternalFilesError | None = None
+    """Why there is no file; a `MissingMediaError` if that alone is the matter."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL (or ``data:`` URI) that does not name a local file."""
+    return _SCHEME.match(text) is not None and not text.lower().startswith("file://")
+
+
+def is_absolute(text: str) -> bool:
+    """Whether a text that is no URL is the same wherever its NWB file lies, on this or another platform."""
+    return (
+        text.lower().startswith("file://")
+        or os.path.isabs(text)
+        or text.startswith("/")
+        or _WINDOWS_ABSOLUTE.match(text) is not None
+    )
+
+
+def resolve(
+    reference: ExternalFileReference, options: MediaOptions, *, destination: Path, working_folder: Path
+) -> Resolution:
+    """Find the file that a reference means.
+
+    A relative text is relative to the folder of the NWB file that holds it. For a container made in memory it is
+    relative to the destination, else to a search folder, else to the working directory.
+
+    Parameters
+    ----------
+    reference : ExternalFileReference
+        The reference; its `base` is None for a container made in memory.
+    options : MediaOptions
+        Of which `path_map`, `search` and `within` are used.
+    destination : pathlib.Path
+        Folder of the NWB file to be written.
+    working_folder : pathlib.Path
+        The working directory.
+
+    Returns
+    -------
+    Resolution
+        Never raises for what a text says: the problem is in the answer, so that all can be reported at once.
+    """
+    if is_url(reference.text):
+        return Resolution(reference, url=True)
+    tried: list[str] = []
+    try:
+        return _choose(reference, options, destination, working_folder, tried)
+    except ExternalFilesError as problem:
+        return Resolution(reference, problem=problem)
+
+
+def _choose(
+    reference: ExternalFileReference, options: MediaOptions, destination: Path, working_folder: Path, tried: list[str]
+) -> Resolution:
+    text = _local_text(reference)
+    found: dict[tuple[int, int], MediaFile] = {}
+    for places, final in _tiers(text, reference, options, destination, working_folder):
+        for place in places:
+            file = _look(place, tried, reference)
+            if file is not None:
+                found.setdefault(file.identity, file)
+        if found and final:
+            break
+    if not found:
+        raise _missing(reference, tried, options)
+    if len(found) > 1:
+        places = ", ".join(repr(str(file.path)) for file in found.values())
+        raise AmbiguousMediaError(
+            f"{reference.where}: {reference.text!r} fits {len(found)} different files: {places}. Give an absolute "
+            f"path, or leave only one of them within reach of `search` and the working directory",
+            **reference.fields,
+        )
+    (file,) = found.values()
+    _check_within(file, reference, options)
+    return Resolution(reference, file=file)
+
+
+def _local_text(reference: ExternalFileReference) -> str:
+    text = reference.text
+    if not text.strip():
+        raise UnsafeReferenceError(
+            f"{reference.where}: the text is empty; expected the path of a media file", **reference.fields
+        )
+    if "\0" in text:
+        raise UnsafeReferenceError(
+            f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.fields
+        )
+    if not text.lower().startswith("file://"):
+        return text
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise UnsafeReferenceError(
+            f"{reference.where}: {text!r} names a file on another machine, {parts.netloc!r}; expected file:///path",
+            **reference.fields,
+        )
+    path = unquote(parts.path)
+    # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
+    return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
+
+
+def _tiers(
+    text: str, reference: ExternalFileReference, options: MediaOptions, destination: Path, working_folder: Path
+) -> Iterator[tuple[list[Path], bool]]:
+    """Places to look in, in the order in which they count, and whether a file found there ends the search.
+
+    A text held by an NWB file has one meaning, so the first tier that has a file is right. What a relative text made
+    in memory means is not written anywhere, so it is looked for everywhere: a second file that fits is noticed.
+    """
+    mapped = _mapped(text, options)
+    if mapped is not None:
+        yield [mapped], True
+    if is_absolute(text):
+        if os.path.isabs(text):
+            yield [Path(text)], True
+        yield _below_search_folders(text, options), True
+    elif reference.base is not None:
+        yield _spellings(Path(reference.base), text), True
+        yield _below_search_folders(text, options), True
+    else:
+        yield _spellings(destination, text), False
+        yield _below_search_folders(text, options), False
+        yield _spellings(working_folder, text), False
+
+
+def _spellings(folder: Path, text: str) -> list[Path]:
+    """The text below a folder; with its backslashes read as slashes if that is another path."""
+    return [folder / spelling for spelling in dict.fromkeys((text, text.replace("\\", "/")))]
+
+
+def _mapped(text: str, options: MediaOptions) -> Path | None:
+    plain = text.replace("\\", "/")
+    for old, new in sorted(options.path_map.items(), key=lambda item: -len(item[0])):
+        prefix = old.replace("\\", "/")
+        windows = _WINDOWS_ABSOLUTE.match(prefix) is not None
+        head, tail = plain[: len(prefix)], plain[len(prefix) :]
+        same = head.lower() == prefix.lower() if windows else head == prefix
+        if same and (not tail or prefix.endswith("/") or tail.startswith("/")):
+            return Path(os.path.abspath(new), *(part for part in tail.split("/") if part))
+    return None
+
+
+def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
+    # PureWindowsPath reads both slashes, and knows drives and shares
+    parts = [part for part in PureWindowsPath(text).parts if part not in ("..", PureWindowsPath(text).anchor)]
+    tails = [parts[start:] for start in range(len(parts))][-_LONGEST_TAIL:]
+    return [folder.joinpath(*tail) for folder in options.search for tail in tails]
+
+
+def _look(place: Path, tried: list[str], reference: ExternalFileReference) -> MediaFile | None:
+    try:
+        status = os.stat(place)
+        real = Path(os.path.realpath(place))
+    except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
+        tried.append(f"{_short(str(place))} ({getattr(error, 'strerror', None) or error})")
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafeReferenceError(
+            f"{reference.where}: {reference.text!r} names {str(place)!r}, which is {_kind(status.st_mode)}; only "
+            f"regular files are media",
+            **reference.fields,
+        )
+    path = Path(os.path.realpath(place.parent), place.name)
+    return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return name
+    return "no regular file"
+
+
+def _check_within(file: MediaFile, reference: ExternalFileReference, options: MediaOptions) -> None:
+    roots = [Path(os.path.realpath(root)) for root in options.within]
+    if roots and not any(file.real.is_relative_to(root) for root in roots):
+        raise UnsafeReferenceError(
+            f"{reference.where}: {reference.text!r} is {str(file.real)!r}, which lies outside of "
+            f"{', '.join(repr(str(root)) for root in roots)}; add its folder to `within` if you trust this file",
+            **reference.fields,
+        )
+
+
+def _missing(reference: ExternalFileReference, tried: list[str], options: MediaOptions) -> MissingMediaError:
+    listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
+    foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
+    cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+    places = "; ".join(listed) or "nothing, for no place on this machine can have it"
+    return MissingMediaError(
+        f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}. Put the file there, name where it "
+        f'is with {cure} in media_options, or keep the text as it is with missing="keep"',
+        **reference.fields,
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 300 else f"{text[:200]!r}… ({len(text)} characters)"

@@ -1,0 +1,180 @@
+"""How texts are stored: read from any kind of storage, written back in the same kind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import h5py
+import numpy as np
+
+__all__ = ["ExternalFileText", "as_text", "read_texts", "storage_settings", "unwrapped", "write_in_place"]
+
+
+class ExternalFileText(str):
+    """A path of media that remembers which NWB file it belongs to.
+
+    Parameters
+    ----------
+    text : str
+        The path or URL, as it is stored or shall be.
+    nwb_path : str or None
+        The NWB file that it was read from, or that it is being written to; None if neither.
+    """
+
+    nwb_path: str | None
+
+    def __new__(cls, text: str, nwb_path: str | None) -> ExternalFileText:
+        """Make the text."""
+        self = super().__new__(cls, text)
+        self.nwb_path = nwb_path
+        return self
+
+    def __getnewargs__(self) -> tuple[str, str | None]:  # for copy and pickle
+        return str(self), self.nwb_path
+
+    @property
+    def base(self) -> str | None:
+        """The folder that a relative text is relative to; None if it is not known yet."""
+        return None if self.nwb_path is None else os.path.dirname(self.nwb_path)
+
+    @property
+    def stored(self) -> str:
+        """The text as a file holds it."""
+        return str(self)
+
+
+def unwrapped(value: Any) -> Any:
+    """The data in an HDMF ``DataIO`` (``H5DataIO``, ``ZarrDataIO``), or the value itself."""
+    while hasattr(value, "io_settings"):
+        value = value.data
+    return value
+
+
+def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
+    """Read stored text of any kind.
+
+    Parameters
+    ----------
+    value
+        A str, bytes or path; a list or array of them; an HDF5 dataset of variable length or fixed length strings, of
+        any shape, chunked, compressed or empty; a Zarr array; any of these in an HDMF ``DataIO``.
+
+    Returns
+    -------
+    (list of str, tuple of int) or None
+        The texts in C order and the shape they were stored in, () for a scalar. None if it is no text. Bytes
+        are decoded as UTF-8; those that are not UTF-8 become surrogate escapes, as in file names.
+    """
+    value = unwrapped(value)
+    if isinstance(value, h5py.Dataset):
+        return _read_h5py(value)
+    if isinstance(value, str | bytes | os.PathLike):
+        text = as_text(value)
+        return None if text is None else ([text], ())
+    if isinstance(value, list | tuple):
+        return _as_texts(value, (len(value),))
+    if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy, zarr
+        array = np.asarray(value[()])
+        return _as_texts(array.ravel().tolist(), array.shape)
+    return None
+
+
+def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | None:
+    dataset = getattr(dataset, "dset", dataset)  # the dataset in an hdmf StrDataset
+    if h5py.check_string_dtype(dataset.dtype) is None:
+        return None
+    if dataset.shape is None:  # a null dataspace
+        return [], (0,)
+    array = np.asarray(dataset[()], dtype=object)
+    return _as_texts(array.ravel().tolist(), dataset.shape)
+
+
+def _as_texts(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:
+    texts = []
+    for value in values:
+        text = as_text(value)
+        if text is None:
+            return None
+        texts.append(text)
+    return texts, shape
+
+
+def as_text(value: Any) -> str | None:
+    """One text out of a file or a container as a str; None if it is no text."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, ExternalFileText) or type(value) is str:
+        return value
+    return str(value) if isinstance(value, str) else None  # numpy's
+
+
+def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
+    """What makes a new dataset of texts be stored like an old one.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        The old one.
+
+    Returns
+    -------
+    dict
+        Keywords of `h5py.Group.create_dataset` but for shape, type and data; empty for a contiguous dataset.
+    """
+    if dataset.chunks is None:
+        return {}
+    settings = dict(
+        chunks=dataset.chunks,
+        maxshape=dataset.maxshape,
+        compression=dataset.compression,
+        compression_opts=dataset.compression_opts,
+        shuffle=dataset.shuffle,
+        fletcher32=dataset.fletcher32,
+    )
+    return {name: value for name, value in settings.items() if value not in (None, False)}
+
+
+def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
+    """Write new texts into a dataset of an open file.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Any storage of text; its file is open for writing.
+    texts : sequence of str
+        As many as the dataset has elements, in C order.
+
+    Returns
+    -------
+    h5py.Dataset
+        The same one, or, where its type cannot hold the texts, one of variable length UTF-8 that was made in its
+        place with the same attributes. Object references to the old one dangle then.
+    """
+    values = np.empty(len(texts), dtype=object)
+    values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
+    values = values.reshape(dataset.shape)
+    if fits(dataset, texts):
+        dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
+        return dataset
+    parent, name = dataset.parent, dataset.name.rpartition("/")[2]
+    attributes = dict(dataset.attrs)
+    settings = storage_settings(dataset)
+    del parent[name]
+    fresh = parent.create_dataset(name, data=values, dtype=h5py.string_dtype(), **settings)
+    fresh.attrs.update(attributes)
+    return fresh
+
+
+def fits(dataset: h5py.Dataset, texts: Sequence[str]) -> bool:
+    """Whether the type of a dataset can hold the texts."""
+    kind = h5py.check_string_dtype(dataset.dtype)
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    if kind.encoding == "ascii" and not all(text.isascii() for text in encoded):
+        return False
+    return kind.length is None or all(len(text) <= kind.length for text in encoded)
