@@ -4,7 +4,8 @@
 pictures that the NWB file names to their place beside it, and lets the stored paths follow.
 """
 
-from .backend import NWBExtFilesHDF5IO
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     AmbiguousMediaError,
     DestinationBusyError,
@@ -17,11 +18,14 @@ from .errors import (
     TransferError,
     UnsafeReferenceError,
 )
-from .mappers import register_media_mappers
 from .naming import NamingConvention, dandi_name
 from .options import MediaMode, MediaOptions
 from .plan import Relocation, RelocationPlan
 from .references import ExternalFileReference
+
+if TYPE_CHECKING:
+    from .backend import NWBExtFilesHDF5IO
+    from .mappers import register_media_mappers
 
 __version__ = "0.1.0"
 
@@ -46,3 +50,20 @@ __all__ = [
     "dandi_name",
     "register_media_mappers",
 ]
+
+# pynwb takes most of a second to import; the command line does without where it can.
+_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "backend", "register_media_mappers": "mappers"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_WHEN_USED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_LOADED_WHEN_USED[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,7 @@ import h5py
 from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, UnsafeReferenceError, combine
+from .filesystem import same_content
 from .options import MediaMode, MediaOptions
 from .plan import Named, RelocationPlan, make_plan, name_targets, nwb_stem, survey
 from .references import (
@@ -285,12 +286,12 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
 
 
 def _breaks(entry: Named, folder: Path) -> bool:
-    """Whether a text that names a file now would not do so in a new folder."""
+    """Whether a text that names a file now would not name it, or a copy of it, in a new folder."""
     text, file = entry.resolution.reference.text, entry.resolution.file
     if file is None or is_absolute(text):
         return False
     place = folder / text
-    return not (place.is_file() and os.path.samefile(place, file.real))
+    return not (place.is_file() and same_content(place, file.real))
 
 
 def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:

@@ -1,0 +1,224 @@
+"""The main job on an example that makes itself: ``nwb-extfiles demo DIR``.
+
+Two NWB files, each with an ImageSeries of two films that lie in a folder beside, are exported into a dandiset. The films
+are real: uncompressed AVI, which every player plays and which needs no encoder to write.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import RelocationRefusedError
+from .options import MediaMode
+
+__all__ = ["draw_tree", "make_example", "run_demo", "write_avi"]
+
+_FRAMES, _RATE, _WIDTH, _HEIGHT = 25, 25, 96, 72
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """One recording of the example."""
+
+    source: str
+    subject: str
+    session: str
+    films: tuple[str, str]
+
+    @property
+    def target(self) -> str:
+        """Path of the NWB file in a dandiset, as DANDI names it."""
+        return f"sub-{self.subject}/sub-{self.subject}_ses-{self.session}_image.nwb"
+
+
+_SESSIONS = (
+    _Session("test1_0_0.nwb", "mouse0", "sessionid0", ("test1_0.avi", "test1_1.avi")),
+    _Session("test1_1_1.nwb", "mouse1", "sessionid1", ("test2_0.avi", "test2_1.avi")),
+)
+
+
+def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> None:
+    """Make the example in a folder, export it into a dandiset, and tell what happened.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Must not exist, or be empty.
+    mode : MediaMode
+        How the films get into the dandiset.
+    say : callable
+        Called with each line to be shown.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the folder holds something; nothing is changed.
+    """
+    from pynwb import NWBHDF5IO
+
+    from .backend import NWBExtFilesHDF5IO
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RelocationRefusedError(f"{folder} is not empty; name a new folder for the example")
+    make_example(folder)
+    say("Before:\n")
+    _say_tree(folder, say)
+    dandiset = folder / "dandiset"
+    for session in _SESSIONS:
+        say(f"\nnwbfiles/{session.source} -> dandiset/{session.target}  (relocate_media=True, media_mode={mode.value!r})")
+        with (
+            NWBHDF5IO(folder / "nwbfiles" / session.source, "r") as source,
+            NWBExtFilesHDF5IO(dandiset / session.target, "w") as io,
+        ):
+            io.export(src_io=source, relocate_media=True, media_mode=mode)
+    say("\nAfter:\n")
+    _say_tree(folder, say)
+    for session in _SESSIONS:
+        _say_references(dandiset / session.target, say)
+
+
+def make_example(folder: Path) -> None:
+    """Write the NWB files and films of the example.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Gets ``nwbfiles/`` and ``video_files/``.
+    """
+    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb.file import Subject
+    from pynwb.image import ImageSeries
+
+    (folder / "nwbfiles").mkdir(parents=True)
+    (folder / "video_files").mkdir()
+    for number, session in enumerate(_SESSIONS):
+        for index, film in enumerate(session.films):
+            write_avi(folder / "video_files" / film, walking_dot(seed=2 * number + index), rate=_RATE)
+        nwbfile = NWBFile(
+            session_description="A mouse walks through the picture.",
+            identifier=f"nwb-extfiles-demo-{number}",
+            session_start_time=datetime(2024, 1, 1 + number, 12, tzinfo=UTC),
+            session_id=session.session,
+            experimenter=["Doe, Jane"],
+            subject=Subject(subject_id=session.subject, species="Mus musculus", sex="F", age="P90D"),
+        )
+        nwbfile.add_acquisition(
+            ImageSeries(
+                name="behavior_video",
+                description="Two films, one after the other.",
+                external_file=[f"../video_files/{film}" for film in session.films],
+                format="external",
+                starting_frame=[0, _FRAMES],
+                rate=float(_RATE),
+                num_samples=2 * _FRAMES,
+            )
+        )
+        with NWBHDF5IO(folder / "nwbfiles" / session.source, "w") as io:
+            io.write(nwbfile)
+
+
+def _say_references(nwb_path: Path, say: Callable[[str], object]) -> None:
+    import h5py
+
+    from .references import find_in_file
+
+    say(f"\n{nwb_path.name}")
+    with h5py.File(nwb_path, "r") as file:
+        for reference in find_in_file(file):
+            found = nwb_path.parent / reference.text
+            verdict = f"{found.stat().st_size:,} bytes" if found.is_file() else "MISSING"
+            say(f"  {reference.object_path} {reference.field}[{reference.index}]\n    {reference.text}: {verdict}")
+
+
+def _say_tree(folder: Path, say: Callable[[str], object]) -> None:
+    for line in draw_tree(folder):
+        say(line)
+
+
+def draw_tree(folder: Path, indent: str = "") -> Iterator[str]:
+    """Draw a folder and all below it, a line each; links with what they point at."""
+    if not indent:
+        yield f"{folder.name}/"
+    entries = sorted(folder.iterdir())
+    for number, entry in enumerate(entries, start=1):
+        branch, below = ("└── ", "    ") if number == len(entries) else ("├── ", "│   ")
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        link = f" -> {os.readlink(entry)}" if entry.is_symlink() else ""
+        yield f"{indent}{branch}{entry.name}{'/' if is_folder else ''}{link}"
+        if is_folder:
+            yield from draw_tree(entry, indent + below)
+
+
+# ---------------------------------------------------------------------- films
+
+
+def walking_dot(seed: int) -> NDArray[np.uint8]:
+    """Frames of a dot that walks over a grey ground.
+
+    Parameters
+    ----------
+    seed : int
+        Chooses path and color.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (frames, height, width, 3), blue, green, red.
+    """
+    random = np.random.default_rng(seed)
+    frames = np.full((_FRAMES, _HEIGHT, _WIDTH, 3), 96, dtype=np.uint8)
+    rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
+    phase, color = random.uniform(0, 6, size=2), random.integers(128, 255, size=3)
+    for number, frame in enumerate(frames):
+        row = _HEIGHT * (0.5 + 0.35 * np.sin(0.25 * number + phase[0]))
+        column = _WIDTH * (0.5 + 0.35 * np.cos(0.2 * number + phase[1]))
+        frame[(rows - row) ** 2 + (columns - column) ** 2 < 64] = color
+    return frames
+
+
+def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
+    """Write an uncompressed film.
+
+    The format is AVI 1.0 with one stream of 24 bit DIB frames, as in Microsoft's "AVI RIFF File Reference".
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Replaced if it exists.
+    frames : numpy.ndarray of uint8
+        Shape (frames, height, width, 3), blue, green, red; the width a multiple of 4.
+    rate : int
+        Frames per second.
+    """
+    count, height, width, _ = frames.shape
+    size = width * height * 3
+    bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    stream = struct.pack(
+        "<4s4sIHHIIIIIIIIHHHH", b"vids", b"DIB ", 0, 0, 0, 0, 1, rate, 0, count, size, 0, 0, 0, 0, width, height
+    )
+    header = struct.pack(
+        "<IIIIIIIIII16x", 1_000_000 // rate, size * rate, 0, 0x10, count, 0, 1, size, width, height
+    )  # 0x10: has an index
+    streams = _chunk(b"LIST", b"strl" + _chunk(b"strh", stream) + _chunk(b"strf", bitmap))
+    pictures = [_chunk(b"00db", frame[::-1].tobytes()) for frame in frames]  # a DIB begins with its lowest row
+    index = b"".join(
+        struct.pack("<4sIII", b"00db", 0x10, 4 + number * len(pictures[0]), size) for number in range(count)
+    )
+    body = (
+        _chunk(b"LIST", b"hdrl" + _chunk(b"avih", header) + streams)
+        + _chunk(b"LIST", b"movi" + b"".join(pictures))
+        + _chunk(b"idx1", index)
+    )
+    path.write_bytes(_chunk(b"RIFF", b"AVI " + body))
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)

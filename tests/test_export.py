@@ -1,0 +1,121 @@
+"""The main job: `export(relocate_media=True)`, judged by what is on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers import assert_resolves, digest, play, stored_texts, tree, write_nwb
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+
+MODES = ("symlink", "hardlink", "copy", "move", "reference")
+
+
+def object_id(path: Path, name: str = "acquisition/video") -> str:
+    with h5py.File(path) as file:
+        return str(file[name].attrs["object_id"])
+
+
+def export(source: Path, target: Path, **kwargs: object) -> NWBExtFilesHDF5IO:
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, **kwargs)
+    return io
+
+
+@pytest.fixture
+def source(tmp_path: Path, video_files: Path) -> Path:
+    """The example: films beside the folder of the NWB file."""
+    return write_nwb(tmp_path / "nwbfiles" / "test1_0_0.nwb", [f"../video_files/test1_{n}.avi" for n in (0, 1)])
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "dandiset" / "sub-mouse0" / "sub-mouse0_ses-sessionid0_image.nwb"
+
+
+def test_example(source: Path, target: Path, films: list[Path]) -> None:
+    """The folder of the example, names and texts to the letter, and films that play."""
+    before = tree(source.parent.parent)
+    export(source, target, relocate_media=True, media_mode="copy")
+
+    stem, uuid = target.stem, object_id(source)
+    names = [f"{stem}/{uuid}_external_file_{index}.avi" for index in (0, 1)]
+    assert stored_texts(target) == names
+    assert set(tree(target.parent)) == {target.name, stem, *names}
+    assert_resolves(target, films[:2])
+    assert all(play(target.parent / name) == 10 for name in names)
+    after = tree(source.parent.parent)
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes(source: Path, target: Path, films: list[Path], video_files: Path, mode: str) -> None:
+    original = video_files / "test1_0.avi"
+    inode = original.stat().st_ino
+    if mode == "move":
+        with pytest.warns(ExternalFilesWarning, match=r"test1_0_0\.nwb stays behind"):
+            export(source, target, relocate_media=True, media_mode=mode)
+    else:
+        export(source, target, relocate_media=True, media_mode=mode)
+
+    assert_resolves(target, films[:2])
+    first = target.parent / stored_texts(target)[0]
+    if mode == "reference":
+        assert stored_texts(target) == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
+        assert not (target.parent / target.stem).exists()
+        return
+    assert first.parent == target.parent / target.stem
+    assert first.is_symlink() == (mode == "symlink")
+    assert (first.lstat().st_ino == inode) == (mode in ("hardlink", "move"))
+    assert original.exists() == (mode != "move")
+    if mode == "symlink":
+        assert not Path(os.readlink(first)).is_absolute()
+    if mode == "copy":
+        assert first.stat().st_mtime_ns == original.stat().st_mtime_ns
+
+
+def test_symlink_is_the_default(source: Path, target: Path) -> None:
+    export(source, target, relocate_media=True)
+    assert (target.parent / stored_texts(target)[0]).is_symlink()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_twice_is_once(source: Path, target: Path, films: list[Path], mode: str) -> None:
+    """A second export of the first one's result, to another place and back, finds everything in order."""
+    if mode == "move":
+        pytest.skip("the films are gone from where the source says")
+    export(source, target, relocate_media=True, media_mode=mode)
+    once = tree(target.parent)
+    export(source, target, relocate_media=True, media_mode=mode)
+    twice = tree(target.parent)
+    assert {name for name in once if name != target.name} == {name for name in twice if name != target.name}
+    assert {k: v for k, v in once.items() if k != target.name} == {k: v for k, v in twice.items() if k != target.name}
+    assert_resolves(target, films[:2])
+
+
+def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+        assert io.relocation is None
+        assert not target.exists()
+    assert io.relocation is not None
+    assert [entry.text for entry in io.relocation.relocations] == stored_texts(target)
+    assert io.relocation.mode == "copy"
+    assert io.relocation.media_bytes == sum(
+        digest_size for digest_size in ((target.parent / text).stat().st_size for text in stored_texts(target))
+    )
+
+
+def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
+    """The source's builders are not changed by a relocating export."""
+    with NWBHDF5IO(source, "r") as src_io:
+        with NWBExtFilesHDF5IO(tmp_path / "elsewhere" / "a.nwb", "w") as io:
+            io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+        with NWBHDF5IO(tmp_path / "plain.nwb", "w") as io:
+            io.export(src_io=src_io)
+    assert stored_texts(tmp_path / "plain.nwb") == stored_texts(source)
+    assert digest(source) == digest(source)

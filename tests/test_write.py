@@ -1,0 +1,274 @@
+"""`write`: containers made in memory, and files that exist (modes r+ and a)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import (
+    assert_resolves,
+    contents,
+    digest,
+    image_series,
+    new_nwbfile,
+    set_texts,
+    stored_texts,
+    tree,
+    write_nwb,
+)
+from pynwb import NWBHDF5IO, get_manager
+from pynwb.base import ExternalImage, Images
+
+from nwb_extfiles import (
+    AmbiguousMediaError,
+    MediaOptions,
+    MissingMediaError,
+    NWBExtFilesHDF5IO,
+    RelocationRefusedError,
+)
+
+
+@pytest.mark.parametrize("kind", [str, Path, np.str_, "array"])
+def test_new_containers(tmp_path: Path, video_files: Path, films: list[Path], kind: object) -> None:
+    paths = [video_files / "test1_0.avi", video_files / "test1_1.avi"]
+    texts = np.array([str(path) for path in paths]) if kind == "array" else [kind(path) for path in paths]  # type: ignore[operator]
+    nwbfile = new_nwbfile()
+    series = image_series(["x", "y"])
+    series.fields["external_file"] = texts
+    nwbfile.add_acquisition(series)
+    with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert_resolves(tmp_path / "ds" / "a.nwb", films[:2])
+    assert series.external_file is texts
+
+
+@pytest.mark.parametrize("own_manager", [True, False])
+def test_relative_to_the_destination_first(
+    tmp_path: Path, films: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds" / "film.avi").write_bytes(films[0].read_bytes())
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["film.avi"]))
+    manager = None if own_manager else get_manager()
+    with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w", manager=manager) as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert_resolves(tmp_path / "ds" / "a.nwb", films[:1])
+
+
+@pytest.mark.parametrize("own_manager", [True, False])
+def test_two_files_that_fit_are_no_guess(
+    tmp_path: Path, films: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, film in zip(("ds", "work"), films, strict=False):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "film.avi").write_bytes(film.read_bytes())
+    monkeypatch.chdir(tmp_path / "work")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["film.avi"]))
+    manager = None if own_manager else get_manager()
+    with (
+        pytest.raises(AmbiguousMediaError, match="2 different files"),
+        NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w", manager=manager) as io,
+    ):
+        io.write(nwbfile, relocate_media=True)
+    assert not (tmp_path / "ds" / "a.nwb").exists()
+
+
+def test_second_write_in_one_session(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+    target = tmp_path / "ds" / "a.nwb"
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")], "first"))
+    with NWBExtFilesHDF5IO(target, "w", relocate_media=True, media_mode="copy") as io:
+        io.write(nwbfile)
+        nwbfile.add_acquisition(image_series([str(video_files / "test1_1.avi")], "second"))
+        io.write(nwbfile)
+    assert_resolves(target, films[:1], "acquisition/first/external_file")
+    assert_resolves(target, films[1:2], "acquisition/second/external_file")
+    assert io.relocation is not None
+    assert len(io.relocation.relocations) == 2
+
+
+def test_nothing_written_nothing_made(tmp_path: Path) -> None:
+    NWBExtFilesHDF5IO(tmp_path / "sub" / "a.nwb", "w").close()
+    assert tree(tmp_path) == {}
+
+
+def test_an_exception_in_the_body_leaves_what_was(tmp_path: Path, video_files: Path) -> None:
+    target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    before = tree(tmp_path)
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
+    with pytest.raises(KeyboardInterrupt), NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == before
+
+
+def test_interrupt_while_copying(tmp_path: Path, video_files: Path) -> None:
+    target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    before = tree(tmp_path)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
+    with pytest.raises(KeyboardInterrupt), NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options={"progress": interrupt})
+    assert tree(tmp_path) == before
+
+
+def test_progress_in_numbers(tmp_path: Path, video_files: Path) -> None:
+    told: list[tuple[int, int]] = []
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / f"test1_{n}.avi") for n in (0, 1)]))
+    with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w") as io:
+        io.write(
+            nwbfile,
+            relocate_media=True,
+            media_mode="copy",
+            media_options=MediaOptions(progress=lambda done, total: told.append((done, total))),
+        )
+    total = sum((video_files / f"test1_{n}.avi").stat().st_size for n in (0, 1))
+    assert told[-1] == (total, total)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+def test_progress_as_a_bar(tmp_path: Path, video_files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
+    with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options={"progress": True})
+    assert "media: 100%" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------ files that exist
+
+
+@pytest.fixture
+def existing(tmp_path: Path, video_files: Path) -> Path:
+    return write_nwb(tmp_path / "ds" / "a.nwb", ["../video_files/test1_0.avi", "../video_files/test1_1.avi"])
+
+
+@pytest.mark.parametrize("mode", ["r+", "a"])
+@pytest.mark.parametrize("media_mode", ["symlink", "hardlink", "copy", "move"])
+def test_relocate_in_place(existing: Path, films: list[Path], mode: str, media_mode: str) -> None:
+    before = contents(existing)
+    with NWBExtFilesHDF5IO(existing, mode) as io:
+        io.write(io.read(), relocate_media=True, media_mode=media_mode)
+        assert io.relocation is None
+    assert io.relocation is not None
+    assert_resolves(existing, films[:2])
+    assert all(text.startswith("a/") for text in stored_texts(existing))
+    after = contents(existing)
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed == {"acquisition/video/external_file"}
+    assert not [name for name in tree(existing.parent) if name.startswith(".")]
+
+
+def test_twice_in_place_is_once(existing: Path, films: list[Path]) -> None:
+    for _ in range(2):
+        with NWBExtFilesHDF5IO(existing, "r+") as io:
+            io.write(io.read(), relocate_media=True, media_mode="move")
+        result = tree(existing.parent / "a")
+    assert_resolves(existing, films[:2])
+    assert len(result) == 2
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        dict(values=[b"../video_files/test1_0.avi", b"../video_files/test1_1.avi"]),
+        dict(values=["../video_files/test1_0.avi", "../video_files/test1_1.avi"], dtype=h5py.string_dtype("ascii")),
+        dict(
+            values=["../video_files/test1_0.avi", "../video_files/test1_1.avi"],
+            dtype=h5py.string_dtype(),
+            chunks=(1,),
+            maxshape=(None,),
+            compression="gzip",
+        ),
+    ],
+    ids=["fixed", "ascii", "chunked"],
+)
+def test_storage_in_place(existing: Path, films: list[Path], storage: dict[str, object]) -> None:
+    set_texts(existing, "acquisition/video/external_file", **storage)
+    with NWBExtFilesHDF5IO(existing, "r+") as io:
+        io.write(io.read(), relocate_media=True, media_mode="copy")
+    assert_resolves(existing, films[:2])
+    with h5py.File(existing) as file:
+        dataset = file["acquisition/video/external_file"]
+        assert list(dataset.attrs["starting_frame"]) == [0, 10]
+        if "chunks" in storage:
+            assert (dataset.chunks, dataset.maxshape, dataset.compression) == ((1,), (None,), "gzip")
+    with NWBHDF5IO(existing, "r") as io:
+        assert len(io.read().acquisition["video"].external_file) == 2
+
+
+def test_old_and_new_in_one_write(existing: Path, video_files: Path, films: list[Path]) -> None:
+    with NWBExtFilesHDF5IO(existing, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert_resolves(existing, films[:2])
+    assert_resolves(existing, films[2:3], "acquisition/new/external_file")
+
+
+def test_appending_leaves_old_texts_alone(existing: Path, video_files: Path) -> None:
+    """Without a word, what is in the file stays; what is new and would dangle is refused."""
+    texts = stored_texts(existing)
+    with NWBExtFilesHDF5IO(existing, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
+        io.write(nwbfile)
+    assert stored_texts(existing) == texts
+    assert stored_texts(existing, "acquisition/new/external_file") == [str(video_files / "test2_0.avi")]
+
+
+def test_in_place_failure_brings_all_back(existing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, before = stored_texts(existing), tree(existing.parent.parent)
+
+    def fail(self: object) -> None:
+        raise OSError("the disk has gone")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk has gone"):
+        with NWBExtFilesHDF5IO(existing, "r+") as io:
+            nwbfile = io.read()
+            patch.setattr(h5py.File, "flush", fail)
+            io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert stored_texts(existing) == texts
+    after = tree(existing.parent.parent)
+    assert set(after) == set(before)
+    assert {name: after[name] for name in before if name != "ds/a.nwb"} == {
+        name: before[name] for name in before if name != "ds/a.nwb"
+    }
+
+
+def test_missing_in_place(existing: Path, video_files: Path) -> None:
+    (video_files / "test1_0.avi").unlink()
+    before = tree(existing.parent.parent)
+    with pytest.raises(MissingMediaError), NWBExtFilesHDF5IO(existing, "r+") as io:
+        io.write(io.read(), relocate_media=True)
+    assert tree(existing.parent.parent) == before
+
+
+def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, films: list[Path]) -> None:
+    target = tmp_path / "a.nwb"
+    nwbfile = new_nwbfile()
+    (tmp_path / "p.png").write_bytes(b"picture")
+    image = ExternalImage(name="picture", data="p.png", image_format="PNG")
+    nwbfile.add_acquisition(Images(name="pictures", images=[image], description="of mice"))
+    with NWBHDF5IO(target, "w") as io:
+        io.write(nwbfile)
+    set_texts(target, "acquisition/pictures/picture", np.bytes_(b"p.png"))
+    before = digest(target)
+    with (
+        pytest.raises(RelocationRefusedError, match="export to a new file"),
+        NWBExtFilesHDF5IO(target, "r+") as io,
+    ):
+        io.write(io.read(), relocate_media=True)
+    assert digest(target) == before
