@@ -19,12 +19,9 @@ from pynwb.image import ImageSeries
 
 def make_film(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
     """A real film of 64 x 48 pixels; another one for each seed."""
-    subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi"]
-        + ["-i", f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"]
-        + ["-c:v", "mjpeg", "-metadata", f"title=film {seed}", str(path)],
-        check=True,
-    )
+    source = f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), *"-v error -y -f lavfi -i".split(), source]
+    subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=film {seed}", str(path)], check=True)
     return path
 
 
@@ -120,7 +117,8 @@ def contents(path: Path) -> dict[str, Any]:
         if name.startswith("specifications"):
             return
         attributes = {
-            key: value if isinstance(value, h5py.Reference) is False else "reference" for key, value in item.attrs.items()
+            key: value if isinstance(value, h5py.Reference) is False else "reference"
+            for key, value in item.attrs.items()
         }
         data = item[()] if isinstance(item, h5py.Dataset) else None
         found[name] = (type(item).__name__, repr(sorted(attributes.items(), key=lambda pair: pair[0])), repr(data))

@@ -159,7 +159,7 @@ def add_mask_series(path: Path, media: Media) -> None:
 def write_everywhere(path: Path, media: Media) -> Path:
     """Write, by pynwb alone, an NWB file with media in every place of the core types."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with NWBHDF5IO(path, "w") as io:
+    with quiet(), NWBHDF5IO(path, "w") as io:
         io.write(nwbfile_with_media_everywhere(media))
     add_mask_series(path, media)
     return path

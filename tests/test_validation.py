@@ -46,7 +46,11 @@ def test_validators_are_content(dandiset: Path) -> None:
 
         for path in nwb_paths:
             assert pynwb.validate(path=str(path)) == []
-            assert [m for m in inspect_nwbfile(nwbfile_path=path) if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value] == []
+            assert [
+                m
+                for m in inspect_nwbfile(nwbfile_path=path)
+                if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value
+            ] == []
         taken = {asset.filepath for asset in find_dandi_files(dandiset, dandiset_path=dandiset)}
     # what `dandi upload` takes: every NWB file and every film
     assert {path for path in taken if path.name != "dandiset.yaml"} == {
@@ -54,12 +58,13 @@ def test_validators_are_content(dandiset: Path) -> None:
     }
 
 
+def validate(dandiset: Path) -> subprocess.CompletedProcess[str]:
+    dandi = Path(sys.executable).with_name("dandi")
+    return subprocess.run([dandi, "validate", str(dandiset)], capture_output=True, text=True, check=False)
+
+
 def test_dandi_validate(dandiset: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, "-m", "dandi", "validate", "--ignore", "DANDISET|dandiset", str(dandiset)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "No errors found" in run.stdout + run.stderr, run.stdout + run.stderr
+    good = validate(dandiset)
+    assert good.returncode == 0, good.stdout + good.stderr
+    next(dandiset.rglob("*.avi")).unlink()
+    assert validate(dandiset).returncode == 1, "the judge sees nothing"

@@ -42,7 +42,7 @@ from .transfer import Transfer
 
 __all__ = ["MediaIOMixin", "NWBExtFilesHDF5IO"]
 
-_MEDIA_ARGS = (
+_MEDIA_ARGS: tuple[dict[str, Any], ...] = (
     {
         "name": "relocate_media",
         "type": bool,
@@ -241,7 +241,8 @@ class MediaIOMixin:
         )
 
     def _stored_like(self, old: Any, texts: list[str], shape: tuple[int, ...]) -> Any:
-        return shaped(texts, shape)
+        """The texts as data of a builder, to be stored as the old data are."""
+        raise NotImplementedError  # pragma: no cover
 
     def write_dataset(self, parent: Any, builder: DatasetBuilder, **kwargs: Any) -> Any:
         """Write a dataset; one with other texts in its place if that was prepared."""
@@ -301,8 +302,13 @@ class MediaIOMixin:
 
     # ----------------------------------------------------------------- close
 
-    def close(self, **kwargs: Any) -> None:
+    def close(self, close_links: bool = True) -> None:
         """Close the file, and put it and its media under their final names.
+
+        Parameters
+        ----------
+        close_links : bool
+            Whether to close linked files too, where the backend has such.
 
         Raises
         ------
@@ -311,11 +317,11 @@ class MediaIOMixin:
         """
         transfer, self._transfer = self._transfer, None
         if transfer is None:
-            super().close(**kwargs)  # type: ignore[misc]
+            self._close_backend(close_links)
         else:
             try:
                 self._failed = self._failed or self._is_empty()
-                super().close(**kwargs)  # type: ignore[misc]
+                self._close_backend(close_links)
                 if self._failed:
                     for left in transfer.rollback():
                         warnings.warn(left, ExternalFilesWarning, stacklevel=2)
@@ -326,6 +332,9 @@ class MediaIOMixin:
                 raise
             transfer.conclude(sync=self._sync)
         self.relocation = self._done
+
+    def _close_backend(self, close_links: bool) -> None:
+        raise NotImplementedError  # pragma: no cover
 
     def _is_empty(self) -> bool:
         raise NotImplementedError  # pragma: no cover
@@ -460,21 +469,8 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         with cls(path=path, comm=comm, mode="w") as io:
             io.export(nwbfile=container, **kwargs)
 
-    def close(self, close_links: bool = True) -> None:
-        """Close the file and those it links to, and put it and its media under their final names.
-
-        Parameters
-        ----------
-        close_links : bool
-            Whether to close linked files too.
-
-        Raises
-        ------
-        ExternalFilesError, OSError
-            If media or NWB file cannot be put in place; everything is then as it was before, or the notes of the
-            error say what is left where.
-        """
-        super().close(close_links=close_links)
+    def _close_backend(self, close_links: bool) -> None:
+        NWBHDF5IO.close(self, close_links=close_links)
 
     def _is_empty(self) -> bool:
         return bool(self._file) and len(self._file) == 0 and len(self._file.attrs) == 0

@@ -50,5 +50,3 @@ def demo(folder: Path, media_mode: str) -> None:
     from .demo import run_demo
 
     run_demo(folder, MediaMode(media_mode), click.echo)
-
-

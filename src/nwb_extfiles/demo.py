@@ -1,7 +1,7 @@
 """The main job on an example that makes itself: ``nwb-extfiles demo DIR``.
 
-Two NWB files, each with an ImageSeries of two films that lie in a folder beside, are exported into a dandiset. The films
-are real: uncompressed AVI, which every player plays and which needs no encoder to write.
+Two NWB files, each with an ImageSeries of two films that lie in a folder beside, are exported into a dandiset. The
+films are real: uncompressed AVI, which every player plays and which needs no encoder to write.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> Non
     _say_tree(folder, say)
     dandiset = folder / "dandiset"
     for session in _SESSIONS:
-        say(f"\nnwbfiles/{session.source} -> dandiset/{session.target}  (relocate_media=True, media_mode={mode.value!r})")
+        say(f"\nnwbfiles/{session.source} -> dandiset/{session.target}")
         with (
             NWBHDF5IO(folder / "nwbfiles" / session.source, "r") as source,
             NWBExtFilesHDF5IO(dandiset / session.target, "w") as io,

@@ -176,7 +176,7 @@ def can_clone(source: Path, folder: Path) -> bool:
 
     try:
         with open(source, "rb", buffering=0) as reader, tempfile.TemporaryFile(dir=folder, buffering=0) as writer:
-            return _clone(reader, writer)  # type: ignore[arg-type]  # typeshed: a wrapper on Windows only
+            return _clone(reader, writer)
     except OSError:
         return False
 

@@ -49,7 +49,7 @@ class ResolvedMediaPath(ExternalFileText):
         self._stored = stored
         return self
 
-    def __getnewargs__(self) -> tuple[str, str | None, str]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return str(self), self.nwb_path, self._stored
 
     @property
@@ -114,7 +114,7 @@ def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | No
 
 
 def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
-    def build(self: Any, container: Any, manager: BuildManager) -> Any:
+    def build(self: Any, container: Any, manager: BuildManager) -> Any:  # noqa: ARG001
         value = getattr(container, attribute, None)
         if value is None or isinstance(value, h5py.Dataset) or hasattr(value, "io_settings"):
             return _UNTOUCHED  # its file, or its storage settings, are kept by handing on the very object
@@ -134,7 +134,7 @@ def _remembering(text: str, container: Any) -> ExternalFileText:
 
 
 def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
-    def read(self: Any, builder: Any, manager: BuildManager) -> Any:
+    def read(self: Any, builder: Any, manager: BuildManager) -> Any:  # noqa: ARG001
         holder = builder if field.field is None else builder.get(field.field)
         if holder is None:
             return _UNTOUCHED

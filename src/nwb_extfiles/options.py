@@ -34,7 +34,7 @@ class MediaMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaOptions:
-    """How media are found, named and transferred.
+    r"""How media are found, named and transferred.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class MediaOptions:
         text's path, down to its bare name. Two different files that fit are an error.
     path_map : mapping of str to str
         Prefixes of stored paths and what to read in their place, for files made on another machine:
-        ``{"D:\\\\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
+        ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
         ignores case. The longest prefix that fits is used.
     within : path or iterable of paths
         Folders that media must lie under, symbolic links resolved. Empty: anywhere.
@@ -156,4 +156,4 @@ def _media_fields(value: object) -> tuple[tuple[str, str], ...]:
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(part, str) and part for part in pair):
             raise TypeError(f"MediaOptions.media_fields must be pairs of (neurodata type, field), not {pair!r}")
-    return pairs  # type: ignore[return-value]  # each has two parts, checked above
+    return pairs

@@ -92,7 +92,7 @@ class RelocationPlan:
         return sum(entry.source.size for entry in self.relocations if entry.action is Action.TRANSFER and entry.source)
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
-        """This plan behind an earlier one for the same NWB file."""
+        """One plan of two for the same NWB file, the earlier one first."""
         if earlier is None:
             return self
         return RelocationPlan(

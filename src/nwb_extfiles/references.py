@@ -334,7 +334,7 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
     return found
 
 
-def _unknown(namespace: str, neurodata_type: str) -> Sequence[str]:
+def _unknown(_: str, neurodata_type: str) -> Sequence[str]:
     raise KeyError(neurodata_type)
 
 

@@ -103,15 +103,15 @@ def _choose(
 ) -> Resolution:
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
-    for places, final in _tiers(text, reference, options, destination, working_folder):
-        for place in places:
+    for tier, final in _tiers(text, reference, options, destination, working_folder):
+        for place in tier:
             file = _look(place, tried, reference)
             if file is not None:
                 found.setdefault(file.identity, file)
         if found and final:
             break
     if not found:
-        raise _missing(reference, tried, options)
+        raise _missing(reference, tried)
     if len(found) > 1:
         places = ", ".join(repr(str(file.path)) for file in found.values())
         raise AmbiguousMediaError(
@@ -235,7 +235,7 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
         )
 
 
-def _missing(reference: ExternalFileReference, tried: list[str], options: MediaOptions) -> MissingMediaError:
+def _missing(reference: ExternalFileReference, tried: list[str]) -> MissingMediaError:
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
     foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
     cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"

@@ -31,7 +31,7 @@ class ExternalFileText(str):
         self.nwb_path = nwb_path
         return self
 
-    def __getnewargs__(self) -> tuple[str, str | None]:  # for copy and pickle
+    def __getnewargs__(self) -> tuple[Any, ...]:  # for copy and pickle
         return str(self), self.nwb_path
 
     @property

@@ -1,0 +1,134 @@
+"""The tree of exceptions: each is the built-in one that fits, and says where."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from nwb_extfiles import errors
+from nwb_extfiles.errors import (
+    AmbiguousMediaError,
+    DestinationBusyError,
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MediaExistsError,
+    MissingMediaError,
+    PlanError,
+    RelocationRefusedError,
+    TransferError,
+    UnsafeReferenceError,
+    combine,
+)
+
+KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
+    (MissingMediaError, FileNotFoundError),
+    (MediaExistsError, FileExistsError),
+    (AmbiguousMediaError, ValueError),
+    (UnsafeReferenceError, ValueError),
+    (RelocationRefusedError, ValueError),
+    (PlanError, ValueError),
+    (DestinationBusyError, OSError),
+    (TransferError, OSError),
+]
+PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)
+
+
+@pytest.mark.parametrize(("kind", "builtin"), KINDS)
+def test_each_is_the_fitting_builtin(kind: type[ExternalFilesError], builtin: type[Exception]) -> None:
+    with pytest.raises(builtin) as info:
+        raise kind("no such film", **PLACE)
+    assert isinstance(info.value, ExternalFilesError)
+    assert str(info.value) == "no such film"
+
+
+def test_every_error_is_in_the_tree_and_exported() -> None:
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert {cls for cls, _ in KINDS} == {
+        cls for cls in classes if issubclass(cls, ExternalFilesError) and cls is not ExternalFilesError
+    }
+    assert {cls.__name__ for cls in classes} <= set(errors.__all__)
+    assert issubclass(ExternalFilesWarning, UserWarning)
+    assert not issubclass(ExternalFilesWarning, ExternalFilesError)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS] + [ExternalFilesError])
+def test_fields(kind: type[ExternalFilesError]) -> None:
+    error = kind("text", **PLACE)
+    assert {name: getattr(error, name) for name in PLACE} == PLACE
+    assert error.problems == (error,)
+    bare = kind("text")
+    assert (bare.nwb_path, bare.object_path, bare.field, bare.index) == (None, None, None, None)
+    assert bare.problems == (bare,)
+
+
+def test_fields_are_keywords_only() -> None:
+    with pytest.raises(TypeError):
+        MissingMediaError("text", "/a/b.nwb")  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _ in KINDS] + [ExternalFilesError])
+@pytest.mark.parametrize("through", ["pickle", "copy", "deepcopy"])
+def test_survives_a_pickle(kind: type[ExternalFilesError], through: str) -> None:
+    """Workers of a pool hand their exceptions back by pickle."""
+    error = kind("text with ümläut", **PLACE)
+    again = {"pickle": lambda e: pickle.loads(pickle.dumps(e)), "copy": copy.copy, "deepcopy": copy.deepcopy}[through](
+        error
+    )
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert {name: getattr(again, name) for name in PLACE} == PLACE
+    assert again.problems == (again,)
+
+
+def test_pickle_keeps_problems() -> None:
+    error = combine([MissingMediaError("one", **PLACE), UnsafeReferenceError("two")])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is PlanError
+    assert [(type(problem), str(problem)) for problem in again.problems] == [
+        (MissingMediaError, "one"),
+        (UnsafeReferenceError, "two"),
+    ]
+    assert again.problems[0].index == 3
+
+
+def test_pickle_keeps_notes() -> None:
+    """What could not be restored is told in the notes; a pool must not lose them."""
+    error = TransferError("no room")
+    error.add_note("the former content is at /a/former")
+    assert pickle.loads(pickle.dumps(error)).__notes__ == error.__notes__
+
+
+def test_combine_one() -> None:
+    only = MissingMediaError("one")
+    assert combine([only]) is only
+
+
+def test_combine_same_kind() -> None:
+    problems = [MissingMediaError(f"film {n} is not there", nwb_path="/a.nwb", index=n) for n in range(12)]
+    error = combine(problems)
+    assert type(error) is MissingMediaError
+    assert isinstance(error, FileNotFoundError)
+    assert error.problems == tuple(problems)
+    assert error.nwb_path == "/a.nwb"
+    assert error.index is None
+    assert all(f"{n + 1}. film {n} is not there" in str(error) for n in range(12))
+    assert str(error).startswith("12 problems")
+
+
+def test_combine_mixed_kinds() -> None:
+    problems = [MissingMediaError("one", nwb_path="/a.nwb"), MediaExistsError("two", nwb_path="/b.nwb")]
+    error = combine(problems)
+    assert type(error) is PlanError
+    assert isinstance(error, ValueError)
+    assert error.problems == tuple(problems)
+    assert error.nwb_path is None
+    assert "one" in str(error)
+    assert "two" in str(error)
+
+
+def test_a_path_is_no_message_by_itself() -> None:
+    """An OSError of one argument has no errno; the message is what is shown."""
+    assert str(MissingMediaError(str(Path("/a")))) == "/a"

@@ -1,0 +1,93 @@
+"""DANDI's names, and what is let into a name."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+import pytest
+
+from nwb_extfiles.naming import dandi_name, is_portable_suffix, is_uuid, media_folder_name
+
+UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
+
+
+def test_example() -> None:
+    """The name of the example in the contract, to the letter."""
+    stem = "sub-mouse0_ses-sessionid0_image"
+    name = dandi_name(nwb_stem=stem, object_id=UUID, field="external_file", index=1, suffix=".avi")
+    assert name == PurePosixPath(f"{stem}/{UUID}_external_file_1.avi")
+
+
+def test_same_as_dandi() -> None:
+    """What `dandi organize` makes of the same file."""
+    from dandi.organize import _create_external_file_names
+
+    metadata = {
+        "dandi_path": "sub-mouse0/sub-mouse0_image.nwb",
+        "external_file_objects": [
+            dict(id=UUID, name="video", external_files=[PurePosixPath("a/x.avi"), PurePosixPath("b/y.mp4")])
+        ],
+    }
+    (organized,) = _create_external_file_names([metadata])
+    theirs = organized["external_file_objects"][0]["external_files_renamed"]
+    ours = [
+        dandi_name(nwb_stem="sub-mouse0_image", object_id=UUID, field="external_file", index=n, suffix=suffix)
+        for n, suffix in enumerate((".avi", ".mp4"))
+    ]
+    assert [PurePosixPath(name) for name in theirs] == ours
+
+
+def test_no_suffix() -> None:
+    assert dandi_name(nwb_stem="a", object_id="b", field="external_file", index=0, suffix="").name == "b_external_file_0"
+
+
+def test_no_two_references_of_one_file_meet() -> None:
+    names = [
+        dandi_name(nwb_stem="a", object_id=object_id, field=field, index=index, suffix=".avi")
+        for object_id in (UUID, UUID.replace("9", "8"))
+        for field in ("external_file", "labeled_videos", "original_videos")
+        for index in range(12)
+    ]
+    assert len(set(names)) == len(names)
+
+
+def test_folder() -> None:
+    assert media_folder_name("sub-a_ses-b") == "sub-a_ses-b"
+
+
+@pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_uuid(text: str) -> None:
+    assert is_uuid(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        UUID + "\n",
+        " " + UUID,
+        UUID.replace("-", ""),
+        "{" + UUID + "}",
+        "urn:uuid:" + UUID,
+        "../" + UUID[3:],
+        UUID[:-1] + "g",
+        UUID[:-1] + "٣",  # a digit, but no ASCII one
+        UUID[:-1] + "\0",
+        "x" * 1000,
+    ],
+)
+def test_no_uuid(text: str) -> None:
+    assert not is_uuid(text)
+
+
+@pytest.mark.parametrize("suffix", ["", ".avi", ".mp4", ".h264", ".AVI", ".x_y", ".c++", ".a-b", "." + "x" * 32])
+def test_portable_suffix(suffix: str) -> None:
+    assert is_portable_suffix(suffix)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [".", "avi", ".a b", ".avi\n", ".é", ".a:b", ".a?", ".a\\b", ".a/b", "..", ".\0", ".\udcff", "." + "x" * 33],
+)
+def test_unportable_suffix(suffix: str) -> None:
+    assert not is_portable_suffix(suffix)

@@ -1,0 +1,101 @@
+"""The house: floors, imports, and what the package promises about itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import nwb_extfiles
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "nwb_extfiles"
+
+# A module imports only from floors below its own; docs/architecture.md draws this.
+FLOORS = (
+    {"errors", "naming", "storage"},
+    {"options", "references", "filesystem"},
+    {"resolve", "progress"},
+    {"plan"},
+    {"transfer", "relocation", "mappers"},
+    {"backend"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+)
+FACES = {"__init__"}  # re-exports; cli asks it for the version
+KNOW_PYNWB = {"relocation", "mappers", "backend", "demo"}
+
+
+def imports(module: Path) -> tuple[set[str], set[str]]:
+    """Modules of the package and top-level packages from elsewhere that a module imports, wherever in it."""
+    own, other = set(), set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            own |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            other.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.Import):
+            other |= {alias.name.partition(".")[0] for alias in node.names}
+    return own, other
+
+
+def test_every_module_has_its_floor() -> None:
+    modules = {path.stem for path in PACKAGE.glob("*.py")} - FACES
+    assert modules == set().union(*FLOORS)
+    assert sum(map(len, FLOORS)) == len(modules)
+
+
+@pytest.mark.parametrize("level", range(len(FLOORS)))
+def test_imports_go_down(level: int) -> None:
+    below = set().union(*FLOORS[:level])
+    for module in FLOORS[level]:
+        own, _ = imports(PACKAGE / f"{module}.py")
+        assert own - {"__version__"} <= below, module
+
+
+def test_few_know_pynwb() -> None:
+    know = set()
+    for path in PACKAGE.glob("*.py"):
+        source = path.read_text().replace(
+            "if TYPE_CHECKING:\n    from hdmf.build", "if TYPE_CHECKING:\n    from typing"
+        )
+        tree = ast.parse(source)
+        names = {
+            (node.module or "").partition(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and not node.level
+        }
+        if names & {"pynwb", "hdmf"}:
+            know.add(path.stem)
+    assert know == KNOW_PYNWB
+
+
+def test_import_is_light() -> None:
+    """Importing the package loads neither dandi nor hdmf-zarr, nor pynwb before it is used."""
+    code = (
+        "import sys, nwb_extfiles, nwb_extfiles.cli;"
+        "print(sorted({'dandi', 'hdmf_zarr', 'zarr', 'pynwb', 'hdmf', 'tqdm'} & set(sys.modules)));"
+        "nwb_extfiles.NWBExtFilesHDF5IO;"
+        "print(sorted({'dandi', 'hdmf_zarr'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n[]\n"
+
+
+def test_everything_promised_is_there() -> None:
+    assert all(hasattr(nwb_extfiles, name) for name in nwb_extfiles.__all__)
+    assert set(nwb_extfiles.__all__) <= set(dir(nwb_extfiles))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        nwb_extfiles.nonsense  # noqa: B018
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == nwb_extfiles.__version__
+    assert f"## {nwb_extfiles.__version__}" in (ROOT / "CHANGELOG.md").read_text()
