@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import imageio_ffmpeg
+import numpy as np
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 from pynwb.image import ImageSeries
@@ -20,7 +21,7 @@ from pynwb.image import ImageSeries
 def make_film(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
     """A real film of 64 x 48 pixels; another one for each seed."""
     source = f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), *"-v error -y -f lavfi -i".split(), source]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
     subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=film {seed}", str(path)], check=True)
     return path
 
@@ -50,7 +51,7 @@ def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str =
 def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
     """An ImageSeries whose external_file holds the texts."""
     kwargs.setdefault("rate", 25.0)
-    kwargs.setdefault("num_samples", 10 * max(1, len(texts)))
+    kwargs.setdefault("num_samples", np.uint32(10 * max(1, len(texts))))  # plain int warns before pynwb 4.1
     kwargs.setdefault("starting_frame", [10 * index for index in range(len(texts))])
     return ImageSeries(name=name, external_file=list(texts), format="external", description="a film", **kwargs)
 

@@ -24,7 +24,7 @@ from .plan import Relocation, RelocationPlan
 from .references import ExternalFileReference
 
 if TYPE_CHECKING:
-    from .backend import NWBExtFilesHDF5IO
+    from .hdf5 import NWBExtFilesHDF5IO
     from .mappers import register_media_mappers
 
 __version__ = "0.1.0"
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 # pynwb takes most of a second to import; the command line does without where it can.
-_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "backend", "register_media_mappers": "mappers"}
+_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "hdf5", "register_media_mappers": "mappers"}
 
 
 def __getattr__(name: str) -> Any:

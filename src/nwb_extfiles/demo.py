@@ -64,7 +64,7 @@ def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> Non
     """
     from pynwb import NWBHDF5IO
 
-    from .backend import NWBExtFilesHDF5IO
+    from .hdf5 import NWBExtFilesHDF5IO
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RelocationRefusedError(f"{folder} is not empty; name a new folder for the example")
@@ -118,7 +118,7 @@ def make_example(folder: Path) -> None:
                 format="external",
                 starting_frame=[0, _FRAMES],
                 rate=float(_RATE),
-                num_samples=2 * _FRAMES,
+                num_samples=np.uint32(2 * _FRAMES),
             )
         )
         with NWBHDF5IO(folder / "nwbfiles" / session.source, "w") as io:

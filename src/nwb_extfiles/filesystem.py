@@ -335,6 +335,10 @@ class FileLock:
             try:
                 _lock(handle)
                 current = path.exists() and os.path.samestat(os.fstat(handle), os.stat(path))
+            except NotImplementedError:
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                raise
             except BaseException:
                 os.close(handle)
                 raise

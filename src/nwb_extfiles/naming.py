@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Protocol
 
-__all__ = ["NamingConvention", "dandi_name", "is_portable_suffix", "is_uuid", "media_folder_name"]
+__all__ = ["NamingConvention", "dandi_name", "is_portable_suffix", "is_uuid"]
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
@@ -57,12 +57,7 @@ def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix:
     pathlib.PurePosixPath
         Relative to the folder of the NWB file.
     """
-    return PurePosixPath(media_folder_name(nwb_stem), f"{object_id}_{field}_{index}{suffix}")
-
-
-def media_folder_name(nwb_stem: str) -> str:
-    """Name of the folder beside the NWB file that holds its media: the stem of the NWB file."""
-    return nwb_stem
+    return PurePosixPath(nwb_stem, f"{object_id}_{field}_{index}{suffix}")
 
 
 def is_uuid(text: str) -> bool:

@@ -39,8 +39,8 @@ class MediaOptions:
     Parameters
     ----------
     search : path or iterable of paths
-        Folders in which to look for a file that is not where its text says: first by the longest tail of the
-        text's path, down to its bare name. Two different files that fit are an error.
+        Folders in which to look for a file that is not where its text says: by every tail of the text's path,
+        down to its bare name. Two different files that fit are an error.
     path_map : mapping of str to str
         Prefixes of stored paths and what to read in their place, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter

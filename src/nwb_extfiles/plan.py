@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,8 @@ from .resolve import MediaFile, Resolution
 
 __all__ = ["Action", "Destination", "Relocation", "RelocationPlan", "make_plan", "name_targets", "survey"]
 
+STAGING_PREFIX = ".nwb-extfiles-"
+"""How the names of what is staged begin; DANDI passes over names with a dot."""
 # Ids for objects of old files that have none: the same object gets the same name in every run.
 _NO_OBJECT_ID = uuid.UUID("6f0b3c63-6d5a-4a35-8d07-5f6f5b1f4c1e")
 
@@ -139,7 +141,12 @@ class Named:
 
 
 def name_targets(
-    resolutions: Sequence[Resolution], options: MediaOptions, *, nwb_path: Path, identifier: str
+    resolutions: Sequence[Resolution],
+    options: MediaOptions,
+    *,
+    nwb_path: Path,
+    identifier: str,
+    mode: MediaMode = MediaMode.SYMLINK,
 ) -> tuple[list[Named], list[ExternalFilesError]]:
     """Name the target of each reference that means a file.
 
@@ -153,6 +160,8 @@ def name_targets(
         The NWB file to be written.
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
+    mode : MediaMode
+        How media get there; none has a target where they stay.
 
     Returns
     -------
@@ -163,7 +172,7 @@ def name_targets(
     problems: list[ExternalFilesError] = []
     for resolution in resolutions:
         target = None
-        if resolution.file is not None:
+        if resolution.file is not None and mode is not MediaMode.REFERENCE:
             try:
                 target = _target(resolution.reference, resolution.file, options, nwb_path, identifier)
             except ExternalFilesError as problem:
@@ -175,38 +184,50 @@ def name_targets(
 def _target(
     reference: ExternalFileReference, file: MediaFile, options: MediaOptions, nwb_path: Path, identifier: str
 ) -> PurePosixPath:
-    object_id = reference.object_id
-    if object_id is None:
-        object_id = str(uuid.uuid5(_NO_OBJECT_ID, f"{identifier}\0{reference.object_path}"))
-    elif not is_uuid(object_id):
-        raise UnsafeReferenceError(
-            f"{reference.where}: its object_id {object_id[:80]!r} is no UUID, so no file can be named by it; "
-            f"give the object a new id with generate_new_id() and export it with nwbfile=",
-            **reference.fields,
-        )
     suffix = file.path.suffix.lower()
-    if not is_portable_suffix(suffix):
-        raise UnsafeReferenceError(
-            f"{reference.where}: the suffix {suffix!r} of {file.path.name!r} is not one that every file system can "
-            f"hold; rename the file",
-            **reference.fields,
+    target = PurePosixPath(
+        options.naming(
+            nwb_stem=nwb_stem(nwb_path),
+            object_id=_object_id(reference, identifier),
+            field=reference.field,
+            index=reference.index,
+            suffix=suffix if is_portable_suffix(suffix) else "",
         )
-    target = options.naming(
-        nwb_stem=nwb_stem(nwb_path), object_id=object_id, field=reference.field, index=reference.index, suffix=suffix
     )
-    return _checked(target, reference, nwb_path)
-
-
-def _checked(target: PurePosixPath, reference: ExternalFileReference, nwb_path: Path) -> PurePosixPath:
-    target = PurePosixPath(target)
-    odd = not target.parts or target.is_absolute() or ".." in target.parts or "\\" in str(target) or "\0" in str(target)
-    if odd or target.parts[0] == nwb_path.name:
+    reason = _why_no_place(target, nwb_path)
+    if reason is not None:
         raise UnsafeReferenceError(
-            f"{reference.where}: its media would be {str(target)!r}, which is not a place of its own below "
-            f"{str(nwb_path.parent)!r}; " + ("mend the naming" if odd else "give the NWB file a name with .nwb"),
-            **reference.fields,
+            f"{reference.where}: its media would be {str(target)!r} below {str(nwb_path.parent)!r}, but {reason}",
+            **reference.place,
         )
     return target
+
+
+def _object_id(reference: ExternalFileReference, identifier: str) -> str:
+    """The id to name media by; made from what does not change where an old file has none."""
+    if reference.object_id is None:
+        return str(uuid.uuid5(_NO_OBJECT_ID, f"{identifier}\0{reference.object_path}"))
+    if is_uuid(reference.object_id):
+        return reference.object_id
+    raise UnsafeReferenceError(
+        f"{reference.where}: its object_id {reference.object_id[:80]!r} is no UUID, so no file can be named by it; "
+        f"give the object a new id with generate_new_id() and export it with nwbfile=",
+        **reference.place,
+    )
+
+
+def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
+    """What speaks against a target; None if nothing does."""
+    text = str(target)
+    if not target.parts or target.is_absolute() or ".." in target.parts or "\\" in text or "\0" in text:
+        return "that is no path below that folder; mend the naming"
+    if target.parts[0].startswith(STAGING_PREFIX):
+        return "names that begin like that are used while files are staged; mend the naming"
+    if target.parts[0].casefold() == nwb_path.name.casefold():
+        return "that is the NWB file itself; give the NWB file a name with .nwb"
+    if not text.isprintable() or text.encode("utf-8", "replace") != os.fsencode(text):
+        return "an NWB file can hold no such text; give the NWB file a name in UTF-8 that can be printed"
+    return None
 
 
 def nwb_stem(nwb_path: Path) -> str:
@@ -269,7 +290,10 @@ def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
         return TargetState.ABSENT
     if not place.is_file():
         return TargetState.OTHER
-    if not filesystem.same_content(place, source.real):
+    try:
+        if not filesystem.same_content(place, source.real):
+            return TargetState.OTHER
+    except OSError:  # what cannot be read cannot be known to be the same
         return TargetState.OTHER
     return TargetState.LINK if place.is_symlink() and mode is not MediaMode.SYMLINK else TargetState.SAME
 
@@ -309,87 +333,111 @@ def make_plan(
     ExternalFilesError
         With all problems of the plan at once, in `problems`.
     """
+    planner = _Planner(destination, options, mode)
+    relocations: list[Relocation | None] = [None] * len(named)
     faults = [*problems]
-    warnings: list[str] = []
-    relocations: dict[int, Relocation] = {}
-    first_of: dict[tuple[int, int], PurePosixPath] = {}
-    owner_of: dict[PurePosixPath, tuple[ExternalFileReference, MediaFile]] = {}
     # Fields that repeat the films of others come last, so that they find the copy they share.
-    for position, entry in sorted(enumerate(named), key=lambda item: item[1].resolution.reference.repeats):
-        resolution = entry.resolution
-        reference, file = resolution.reference, resolution.file
-        if file is None:
-            relocations[position] = Relocation(reference, Action.KEEP, reference.text)
-            if resolution.problem is not None:
-                if options.missing == "keep" and isinstance(resolution.problem, MissingMediaError):
-                    warnings.append(f"{reference.where}: no file for {reference.text!r}; its text is kept as it is")
-                else:
-                    faults.append(resolution.problem)
-            continue
-        if mode is MediaMode.REFERENCE:
-            try:
-                text = _relative_text(file, destination.nwb_path.parent)
-            except ValueError as error:  # another drive of Windows
-                faults.append(_no_relative_path(reference, file, error))
-                continue
-            relocations[position] = Relocation(reference, Action.POINT, text, file)
-            continue
-        if entry.target is None:
-            continue  # has its problem already
-        shared = first_of.get(file.identity)
-        if shared is not None and reference.repeats:
-            relocations[position] = Relocation(reference, Action.SHARE, str(shared), file, shared)
-            continue
-        owner = owner_of.setdefault(_case_folded(entry.target), (reference, file))
-        if owner[0] is not reference:
-            if owner[1].identity == file.identity and shared is not None:
-                relocations[position] = Relocation(reference, Action.SHARE, str(shared), file, shared)
-            else:
-                faults.append(_same_name(reference, owner[0], entry.target))
-            continue
-        fault = _target_fault(reference, file, entry.target, destination, options, mode)
-        if fault is not None:
+    for position in sorted(range(len(named)), key=lambda position: named[position].resolution.reference.repeats):
+        try:
+            relocations[position] = planner.relocation(named[position])
+        except ExternalFilesError as fault:
             faults.append(fault)
-            continue
-        state = destination.targets[entry.target]
+    planned = tuple(entry for entry in relocations if entry is not None)
+    for check in (_no_room, _swallowed_sources):
+        faults.extend(check(planned, destination, mode))
+    if faults:
+        raise combine(faults)
+    warnings = [*planner.warnings, *_not_archived(planned, is_archived)]
+    return RelocationPlan(destination.nwb_path, mode, planned, tuple(warnings))
+
+
+class _Planner:
+    """Decides for one reference after the other, knowing what the earlier ones take."""
+
+    def __init__(self, destination: Destination, options: MediaOptions, mode: MediaMode) -> None:
+        self.destination = destination
+        self.options = options
+        self.mode = mode
+        self.warnings: list[str] = []
+        self._first: dict[tuple[int, int], PurePosixPath] = {}  # first target of each file
+        self._owners: dict[str, tuple[ExternalFileReference, MediaFile]] = {}  # by target, case folded
+
+    def relocation(self, entry: Named) -> Relocation | None:
+        """What happens to a reference; None if it was found out before that nothing can. Raises its fault."""
+        reference, file = entry.resolution.reference, entry.resolution.file
+        if file is None:
+            return self._keep(entry.resolution)
+        if self.mode is MediaMode.REFERENCE:
+            return Relocation(reference, Action.POINT, self._relative_text(reference, file), file)
+        if entry.target is None:
+            return None  # its name was at fault
+        first = self._first.get(file.identity)
+        if first is not None and (reference.repeats or self._taken(reference, file, entry.target)):
+            return Relocation(reference, Action.SHARE, str(first), file, first)
+        if self._taken(reference, file, entry.target):
+            owner = self._owners[_case_folded(entry.target)][0]
+            raise _same_name(reference, owner, entry.target)
+        self._check_target(reference, file, entry.target)
+        self._first.setdefault(file.identity, entry.target)
+        state = self.destination.targets[entry.target]
         if state is TargetState.SAME:
             action = Action.REUSE
-        elif shared is not None and mode in (MediaMode.COPY, MediaMode.MOVE):
+        elif first is not None and self.mode in (MediaMode.COPY, MediaMode.MOVE):
             action = Action.DUPLICATE
         else:
             action = Action.TRANSFER
-        first_of.setdefault(file.identity, entry.target)
         replaces = state in (TargetState.LINK, TargetState.OTHER)
-        relocations[position] = Relocation(reference, action, str(entry.target), file, entry.target, replaces)
-        if not is_archived(entry.target.suffix):
-            warnings.append(
-                f"{reference.where}: DANDI takes no {entry.target.suffix or 'files without suffix'}: it will drop "
-                f"{str(entry.target)!r} on upload; convert {file.path.name!r} to one that it takes"
+        return Relocation(reference, action, str(entry.target), file, entry.target, replaces)
+
+    def _keep(self, resolution: Resolution) -> Relocation:
+        reference, problem = resolution.reference, resolution.problem
+        if problem is not None:
+            if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
+                raise problem
+            self.warnings.append(f"{reference.where}: no file for {reference.text!r}; its text is kept as it is")
+        return Relocation(reference, Action.KEEP, reference.text)
+
+    def _relative_text(self, reference: ExternalFileReference, file: MediaFile) -> str:
+        try:
+            return Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
+        except ValueError as error:  # another drive of Windows
+            raise RelocationRefusedError(
+                f"{reference.where}: no relative path leads to {str(file.path)!r}; use another media_mode than "
+                f"'reference'",
+                **reference.place,
+            ) from error
+
+    def _taken(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> bool:
+        """Whether another reference has the target; else this one has it from now on."""
+        return self._owners.setdefault(_case_folded(target), (reference, file))[0] is not reference
+
+    def _check_target(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
+        place = self.destination.nwb_path.parent / target
+        if target in self.destination.outside:
+            raise UnsafeReferenceError(
+                f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file stands where a "
+                f"folder of that path should be; remove it, or write the NWB file under another name",
+                **reference.place,
             )
-    plan = RelocationPlan(
-        destination.nwb_path, mode, tuple(relocations[position] for position in sorted(relocations)), tuple(warnings)
-    )
-    faults.extend(_no_room(plan, destination))
-    if faults:
-        raise combine(faults)
-    return plan
+        if self.destination.targets[target] is TargetState.OTHER:
+            replaceable = not place.is_dir()
+            if not replaceable or self.options.existing != "replace":
+                cure = ', or replace it with existing="replace" in media_options' if replaceable else ""
+                raise MediaExistsError(
+                    f"{reference.where}: {str(place)!r} exists and is not a copy of {str(file.path)!r}; move it "
+                    f"away{cure}",
+                    **reference.place,
+                )
+        if self.mode is MediaMode.HARDLINK and file.identity[0] != self.destination.device:
+            raise RelocationRefusedError(
+                f"{reference.where}: {str(file.path)!r} lies in another file system than {str(place.parent)!r}, and "
+                f"hard links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
+                **reference.place,
+            )
 
 
-def _relative_text(file: MediaFile, folder: Path) -> str:
-    return Path(os.path.relpath(file.path, folder)).as_posix()
-
-
-def _no_relative_path(reference: ExternalFileReference, file: MediaFile, cause: Exception) -> ExternalFilesError:
-    problem = RelocationRefusedError(
-        f"{reference.where}: no relative path leads to {str(file.path)!r}; use another media_mode than 'reference'",
-        **reference.fields,
-    )
-    problem.__cause__ = cause
-    return problem
-
-
-def _case_folded(target: PurePosixPath) -> PurePosixPath:
-    return PurePosixPath(str(target).casefold())  # Windows and macOS take both spellings for one file
+def _case_folded(target: PurePosixPath) -> str:
+    return str(target).casefold()  # Windows and macOS take both spellings for one file
 
 
 def _same_name(
@@ -399,64 +447,50 @@ def _same_name(
         f"{reference.where}: its media and those of {owner.neurodata_type} {owner.object_path!r}, "
         f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; two objects have one "
         f"object_id: give one a new id with generate_new_id() and export with nwbfile=",
-        **reference.fields,
+        **reference.place,
     )
 
 
-def _target_fault(
-    reference: ExternalFileReference,
-    file: MediaFile,
-    target: PurePosixPath,
-    destination: Destination,
-    options: MediaOptions,
-    mode: MediaMode,
-) -> ExternalFilesError | None:
-    place = destination.nwb_path.parent / target
-    if target in destination.outside:
-        return UnsafeReferenceError(
-            f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file stands where a "
-            f"folder of that path should be; remove it, or write the NWB file under another name",
-            **reference.fields,
-        )
-    if destination.targets[target] is TargetState.OTHER:
-        if place.is_dir() and not place.is_symlink():
-            cure = "move it away"
-        elif options.existing == "replace":
-            return None
-        else:
-            cure = 'move it away, or replace it with existing="replace" in media_options'
-        return MediaExistsError(
-            f"{reference.where}: {str(place)!r} exists and is not a copy of {str(file.path)!r}; {cure}",
-            **reference.fields,
-        )
-    if mode is MediaMode.HARDLINK and file.identity[0] != destination.device:
-        return RelocationRefusedError(
-            f"{reference.where}: {str(file.path)!r} lies in another file system than {str(place.parent)!r}, and hard "
-            f"links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
-            **reference.fields,
-        )
-    return None
+def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[str]:
+    for entry in planned:
+        if entry.target is None or entry.source is None or entry.action is Action.SHARE:
+            continue
+        if not is_archived(entry.target.suffix):
+            kind = f"files that end in {entry.target.suffix}" if entry.target.suffix else "files without a suffix"
+            yield (
+                f"{entry.reference.where}: DANDI takes no {kind}: on upload it will drop {str(entry.target)!r}; "
+                f"convert {entry.source.path.name!r} to a format that it takes"
+            )
 
 
-def _no_room(plan: RelocationPlan, destination: Destination) -> list[ExternalFilesError]:
-    if destination.free is None:
-        return []
+def _no_room(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
     needed = sum(
         entry.source.size
-        for entry in plan.relocations
+        for entry in planned
         if entry.action is Action.TRANSFER
         and entry.source is not None
-        and (
-            plan.mode is MediaMode.COPY
-            or (plan.mode is MediaMode.MOVE and entry.source.identity[0] != destination.device)
-        )
+        and (mode is MediaMode.COPY or (mode is MediaMode.MOVE and entry.source.identity[0] != destination.device))
     )
-    if needed <= destination.free:
-        return []
-    return [
-        RelocationRefusedError(
-            f"{plan.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
-            f"{str(plan.nwb_path.parent)!r}; make room, or use media_mode 'symlink', 'hardlink' or 'reference'",
-            nwb_path=str(plan.nwb_path),
+    if destination.free is not None and needed > destination.free:
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
+            f"{str(destination.nwb_path.parent)!r}; make room, or use media_mode 'symlink', 'hardlink' or 'reference'",
+            nwb_path=str(destination.nwb_path),
         )
-    ]
+
+
+def _swallowed_sources(
+    planned: Sequence[Relocation], destination: Destination, mode: MediaMode
+) -> Iterator[ExternalFilesError]:
+    """Links to files that are themselves to be replaced would lead to what comes in their place."""
+    if mode is not MediaMode.SYMLINK:
+        return  # what is staged then has the bytes
+    folder = destination.nwb_path.parent
+    replaced = {folder / entry.target for entry in planned if entry.replaces and entry.target is not None}
+    for entry in planned:
+        if entry.source is not None and entry.action is Action.TRANSFER and {entry.source.real} & replaced:
+            yield RelocationRefusedError(
+                f"{entry.reference.where}: {str(entry.source.real)!r} is to be replaced by other media, and a link to "
+                f"it would lose its content; use media_mode 'copy', or move the file away first",
+                **entry.reference.place,
+            )

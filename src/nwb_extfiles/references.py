@@ -99,7 +99,7 @@ class ExternalFileReference:
         return f"{self.nwb_path}: {self.neurodata_type} {self.object_path!r}, {self.field}[{self.index}]"
 
     @property
-    def fields(self) -> dict[str, Any]:
+    def place(self) -> dict[str, Any]:
         """The place as the fields of an `ExternalFilesError`."""
         return dict(nwb_path=self.nwb_path, object_path=self.object_path, field=self.field, index=self.index)
 

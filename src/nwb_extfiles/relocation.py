@@ -15,7 +15,14 @@ from typing import Any
 import h5py
 from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
-from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, UnsafeReferenceError, combine
+from .errors import (
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MissingMediaError,
+    RelocationRefusedError,
+    UnsafeReferenceError,
+    combine,
+)
 from .filesystem import same_content
 from .options import MediaMode, MediaOptions
 from .plan import Named, RelocationPlan, make_plan, name_targets, nwb_stem, survey
@@ -24,11 +31,12 @@ from .references import (
     StoredTexts,
     TypeTree,
     find_in_builders,
+    find_in_file,
     media_fields,
     parents_in_file,
     target_of,
 )
-from .resolve import Resolution, is_absolute, is_url, resolve
+from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve, spellings
 from .storage import ExternalFileText, read_texts, unwrapped
 
 __all__ = [
@@ -145,7 +153,12 @@ def _folder(path: str) -> str:
 
 
 def plan_relocation(
-    tree: Tree, stored: list[StoredTexts], request: Request, problems: list[ExternalFilesError]
+    tree: Tree,
+    stored: list[StoredTexts],
+    request: Request,
+    problems: list[ExternalFilesError],
+    *,
+    again: bool = False,
 ) -> RelocationPlan:
     """Plan what happens to all media, and warn of what deserves a look.
 
@@ -159,6 +172,8 @@ def plan_relocation(
         What is asked for.
     problems : list of ExternalFilesError
         What is known already to speak against it.
+    again : bool
+        Whether an earlier call has relocated media of the same file, so that there may be nothing left to do.
 
     Returns
     -------
@@ -174,7 +189,13 @@ def plan_relocation(
     nwb_path = _destination(tree.nwb_path)
     problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
     resolutions = _resolve(stored, request.options, nwb_path.parent)
-    named, unnamed = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree))
+    named, unnamed = name_targets(
+        _or_in_place(resolutions, nwb_path),
+        request.options,
+        nwb_path=nwb_path,
+        identifier=_identifier(tree),
+        mode=request.mode,
+    )
     plan = make_plan(
         named,
         survey(named, nwb_path, request.mode),
@@ -183,7 +204,7 @@ def plan_relocation(
         problems=[*problems, *unnamed],
         is_archived={*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS}.__contains__,
     )
-    for warning in (*plan.warnings, *_remarks(tree, plan, resolutions)):
+    for warning in (*plan.warnings, *_remarks(tree, plan, resolutions, again)):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     return plan
 
@@ -201,12 +222,33 @@ def _destination(path: str) -> Path:
 
 
 def _resolve(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> list[Resolution]:
-    here = Path.cwd()
-    return [
-        resolve(reference, options, destination=folder, working_folder=here)
-        for entry in stored
-        for reference in entry.references
-    ]
+    return [resolve(reference, options, destination=folder) for entry in stored for reference in entry.references]
+
+
+def _or_in_place(resolutions: list[Resolution], nwb_path: Path) -> list[Resolution]:
+    """Find media that are gone from their old place because an earlier run moved them to this NWB file.
+
+    The NWB file that stands at the destination tells: it names the film of the same object, field and entry, at its
+    place beside itself.
+    """
+    if not any(isinstance(resolution.problem, MissingMediaError) for resolution in resolutions):
+        return resolutions
+    try:
+        with h5py.File(nwb_path, "r") as file:
+            before = {(was.object_id, was.field, was.index): was.text for was in find_in_file(file) if was.object_id}
+    except OSError:  # there is none
+        return resolutions
+    return [_in_place(resolution, before, nwb_path) for resolution in resolutions]
+
+
+def _in_place(resolution: Resolution, before: dict[tuple[str, str, int], str], nwb_path: Path) -> Resolution:
+    reference = resolution.reference
+    text = before.get((str(reference.object_id), reference.field, reference.index))
+    media_folder = f"{nwb_stem(nwb_path)}/{reference.object_id}_"
+    if text is None or not isinstance(resolution.problem, MissingMediaError) or not text.startswith(media_folder):
+        return resolution
+    file = media_file(nwb_path.parent / text)
+    return Resolution(reference, file=file) if isinstance(file, MediaFile) else resolution
 
 
 def _identifier(tree: Tree) -> str:
@@ -226,15 +268,15 @@ def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
     )
 
 
-def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution]) -> Iterator[str]:
-    if all(resolution.url for resolution in resolutions):
+def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], again: bool) -> Iterator[str]:
+    if all(resolution.url for resolution in resolutions) and not again:
         found = "only URLs, which stay as they are" if resolutions else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
     sources = {entry.source.real for entry in plan.relocations if entry.source is not None}
     if plan.mode is MediaMode.MOVE and tree.source is not None and sources:
         yield (
             f"{tree.source.source} stays behind with references to {len(sources)} media files that move to "
-            f"{plan.nwb_path.parent} ({min(sources)} and on); delete it when the new file is good"
+            f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
         )
 
 
@@ -278,7 +320,7 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
                 RelocationRefusedError(
                     f"{reference.where}: {reference.text!r} {reason}. Give relocate_media=True (and a media_mode) to "
                     f"take the media along, or relocate_media=False to write the paths as they are",
-                    **reference.fields,
+                    **reference.place,
                 )
             )
     if problems:
@@ -290,8 +332,7 @@ def _breaks(entry: Named, folder: Path) -> bool:
     text, file = entry.resolution.reference.text, entry.resolution.file
     if file is None or is_absolute(text):
         return False
-    place = folder / text
-    return not (place.is_file() and same_content(place, file.real))
+    return not any(place.is_file() and same_content(place, file.real) for place in spellings(folder, text))
 
 
 def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
@@ -325,9 +366,13 @@ def refuse_links_to_destination(tree: Tree) -> None:
     if not os.path.exists(tree.nwb_path):
         return
     destination = os.path.realpath(tree.nwb_path)
+    elsewhere: set[str | None] = {None}  # files that were looked at
     for builder in _all_builders(tree.root):
         source = _file_of(target_of(builder))
-        if source is not None and os.path.realpath(source) == destination:
+        if source in elsewhere:
+            continue
+        elsewhere.add(source)
+        if os.path.realpath(str(source)) == destination:
             raise RelocationRefusedError(
                 f"{tree.nwb_path} cannot be replaced by a file that has data in it: {builder.path!r} is there. Write "
                 f"to another name",

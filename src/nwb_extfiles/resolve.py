@@ -17,7 +17,7 @@ from .errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, 
 from .options import MediaOptions
 from .references import ExternalFileReference
 
-__all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "resolve"]
+__all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "media_file", "resolve", "spellings"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
@@ -66,7 +66,7 @@ def is_absolute(text: str) -> bool:
 
 
 def resolve(
-    reference: ExternalFileReference, options: MediaOptions, *, destination: Path, working_folder: Path
+    reference: ExternalFileReference, options: MediaOptions, *, destination: Path, working_folder: Path | None = None
 ) -> Resolution:
     """Find the file that a reference means.
 
@@ -81,8 +81,8 @@ def resolve(
         Of which `path_map`, `search` and `within` are used.
     destination : pathlib.Path
         Folder of the NWB file to be written.
-    working_folder : pathlib.Path
-        The working directory.
+    working_folder : pathlib.Path, optional
+        The working directory; asked of the system when it is needed, if not given.
 
     Returns
     -------
@@ -99,25 +99,31 @@ def resolve(
 
 
 def _choose(
-    reference: ExternalFileReference, options: MediaOptions, destination: Path, working_folder: Path, tried: list[str]
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    destination: Path,
+    working_folder: Path | None,
+    tried: list[str],
 ) -> Resolution:
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
     for tier, final in _tiers(text, reference, options, destination, working_folder):
         for place in tier:
-            file = _look(place, tried, reference)
-            if file is not None:
+            file = media_file(place)
+            if isinstance(file, MediaFile):
                 found.setdefault(file.identity, file)
+            else:
+                tried.append(f"{_short(str(place))} ({file})")
         if found and final:
             break
     if not found:
-        raise _missing(reference, tried)
+        raise _not_found(reference, tried)
     if len(found) > 1:
         places = ", ".join(repr(str(file.path)) for file in found.values())
         raise AmbiguousMediaError(
             f"{reference.where}: {reference.text!r} fits {len(found)} different files: {places}. Give an absolute "
             f"path, or leave only one of them within reach of `search` and the working directory",
-            **reference.fields,
+            **reference.place,
         )
     (file,) = found.values()
     _check_within(file, reference, options)
@@ -128,11 +134,11 @@ def _local_text(reference: ExternalFileReference) -> str:
     text = reference.text
     if not text.strip():
         raise UnsafeReferenceError(
-            f"{reference.where}: the text is empty; expected the path of a media file", **reference.fields
+            f"{reference.where}: the text is empty; expected the path of a media file", **reference.place
         )
     if "\0" in text:
         raise UnsafeReferenceError(
-            f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.fields
+            f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.place
         )
     if not text.lower().startswith("file://"):
         return text
@@ -140,7 +146,7 @@ def _local_text(reference: ExternalFileReference) -> str:
     if parts.netloc not in ("", "localhost"):
         raise UnsafeReferenceError(
             f"{reference.where}: {text!r} names a file on another machine, {parts.netloc!r}; expected file:///path",
-            **reference.fields,
+            **reference.place,
         )
     path = unquote(parts.path)
     # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
@@ -148,7 +154,11 @@ def _local_text(reference: ExternalFileReference) -> str:
 
 
 def _tiers(
-    text: str, reference: ExternalFileReference, options: MediaOptions, destination: Path, working_folder: Path
+    text: str,
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    destination: Path,
+    working_folder: Path | None,
 ) -> Iterator[tuple[list[Path], bool]]:
     """Places to look in, in the order in which they count, and whether a file found there ends the search.
 
@@ -163,15 +173,15 @@ def _tiers(
             yield [Path(text)], True
         yield _below_search_folders(text, options), True
     elif reference.base is not None:
-        yield _spellings(Path(reference.base), text), True
+        yield spellings(Path(reference.base), text), True
         yield _below_search_folders(text, options), True
     else:
-        yield _spellings(destination, text), False
+        yield spellings(destination, text), False
         yield _below_search_folders(text, options), False
-        yield _spellings(working_folder, text), False
+        yield spellings(working_folder or Path.cwd(), text), False
 
 
-def _spellings(folder: Path, text: str) -> list[Path]:
+def spellings(folder: Path, text: str) -> list[Path]:
     """The text below a folder; with its backslashes read as slashes if that is another path."""
     return [folder / spelling for spelling in dict.fromkeys((text, text.replace("\\", "/")))]
 
@@ -195,19 +205,15 @@ def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
     return [folder.joinpath(*tail) for folder in options.search for tail in tails]
 
 
-def _look(place: Path, tried: list[str], reference: ExternalFileReference) -> MediaFile | None:
+def media_file(place: Path) -> MediaFile | str:
+    """The regular file at a place, or why there is none."""
     try:
         status = os.stat(place)
         real = Path(os.path.realpath(place))
     except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
-        tried.append(f"{_short(str(place))} ({getattr(error, 'strerror', None) or error})")
-        return None
+        return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeReferenceError(
-            f"{reference.where}: {reference.text!r} names {str(place)!r}, which is {_kind(status.st_mode)}; only "
-            f"regular files are media",
-            **reference.fields,
-        )
+        return f"{_kind(status.st_mode)}; only regular files are media"
     path = Path(os.path.realpath(place.parent), place.name)
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
 
@@ -231,19 +237,22 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
         raise UnsafeReferenceError(
             f"{reference.where}: {reference.text!r} is {str(file.real)!r}, which lies outside of "
             f"{', '.join(repr(str(root)) for root in roots)}; add its folder to `within` if you trust this file",
-            **reference.fields,
+            **reference.place,
         )
 
 
-def _missing(reference: ExternalFileReference, tried: list[str]) -> MissingMediaError:
+def _not_found(reference: ExternalFileReference, tried: list[str]) -> ExternalFilesError:
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
+    places = "; ".join(listed) or "nothing, for no place on this machine can have it"
+    beginning = f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}. "
+    if any("only regular files are media" in place for place in tried):
+        return UnsafeReferenceError(beginning + "Name a file, or remove what is there", **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
     cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
-    places = "; ".join(listed) or "nothing, for no place on this machine can have it"
     return MissingMediaError(
-        f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}. Put the file there, name where it "
-        f'is with {cure} in media_options, or keep the text as it is with missing="keep"',
-        **reference.fields,
+        f"{beginning}Put the file there, name where it is with {cure} in media_options, or keep the text as it is "
+        f'with missing="keep"',
+        **reference.place,
     )
 
 

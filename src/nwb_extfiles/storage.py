@@ -9,7 +9,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-__all__ = ["ExternalFileText", "as_text", "read_texts", "storage_settings", "unwrapped", "write_in_place"]
+__all__ = [
+    "ExternalFileText",
+    "as_text",
+    "fits",
+    "read_texts",
+    "shaped",
+    "storage_settings",
+    "unwrapped",
+    "write_in_place",
+    "write_over_link",
+]
 
 
 class ExternalFileText(str):
@@ -156,9 +166,7 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
         The same one, or, where its type cannot hold the texts, one of variable length UTF-8 that was made in its
         place with the same attributes. Object references to the old one dangle then.
     """
-    values = np.empty(len(texts), dtype=object)
-    values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
-    values = values.reshape(dataset.shape)
+    values = _encoded(texts, dataset.shape)
     if fits(dataset, texts):
         dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
         return dataset
@@ -169,6 +177,43 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     fresh = parent.create_dataset(name, data=values, dtype=h5py.string_dtype(), **settings)
     fresh.attrs.update(attributes)
     return fresh
+
+
+def write_over_link(owner: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Put a dataset of texts where a link to one was; the dataset behind the link is not touched.
+
+    Parameters
+    ----------
+    owner : h5py.Group
+        The group that has the link; its file is open for writing.
+    name : str
+        Name of the link.
+    texts : sequence of str
+        As many as the dataset behind the link has elements, in C order.
+    """
+    linked = owner[name]
+    attributes, settings, shape = dict(linked.attrs), storage_settings(linked), linked.shape
+    del owner[name]
+    fresh = owner.create_dataset(name, data=_encoded(texts, shape), dtype=h5py.string_dtype(), **settings)
+    fresh.attrs.update(attributes)
+
+
+def _encoded(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+    # as bytes, for texts may hold what UTF-8 cannot
+    values = np.empty(len(texts), dtype=object)
+    values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
+    return values.reshape(shape)
+
+
+def shaped(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+    """Texts as HDMF takes them, in the shape they are stored in: one, a list, or an array of objects."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return _encoded(texts, shape) if shape else texts[0].encode("utf-8", "surrogateescape")
+    if shape == ():
+        return texts[0]
+    return list(texts) if len(shape) == 1 else np.array(texts, dtype=object).reshape(shape)
 
 
 def fits(dataset: h5py.Dataset, texts: Sequence[str]) -> bool:

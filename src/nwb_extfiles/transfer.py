@@ -11,10 +11,13 @@ document under its own; remove the sources of a move. What is on disk after a cr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +26,14 @@ from pathlib import Path
 from . import filesystem
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
 from .options import MediaMode, ProgressCallback
-from .plan import Action, Relocation, RelocationPlan
+from .plan import STAGING_PREFIX, Action, Relocation, RelocationPlan
 from .progress import reporting
 from .resolve import MediaFile
 
 __all__ = ["Transfer"]
 
-_LOCK, _FORMER, _EDITING = "lock", "former", "editing"  # names in the staging folder, beside the numbered parts
+_LOCK, _FORMER, _UNFINISHED = "lock", "former", "unfinished"  # in the staging folder, beside the numbered parts
+_LONGEST_CHAIN = 40  # symbolic links, as in Linux
 
 
 @dataclass(slots=True)
@@ -41,7 +45,17 @@ class _Item:
     replaces: bool
     identity: tuple[int, int]
     former: Path | None = None
-    placed: bool = False
+    """Where the former content of the target is, once it is put aside."""
+
+    def take_back(self) -> None:
+        """Undo what was done for this file, however far that had got."""
+        # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
+        if self.former is not None and os.path.lexists(self.former):
+            os.replace(self.former, self.target)
+        elif not self.replaces and os.path.lexists(self.target):
+            status = os.lstat(self.target)
+            if (status.st_dev, status.st_ino) == self.identity:
+                os.unlink(self.target)
 
 
 class Transfer:
@@ -76,32 +90,32 @@ class Transfer:
         self.document = document
         self._folder = document.parent
         token = hashlib.blake2s(os.fsencode(document.name), digest_size=4).hexdigest()
-        self._area = self._folder / f".nwb-extfiles-{token}"
-        self.staged_document = self._folder / f".nwb-extfiles-{token}.nwb"
+        self._area = self._folder / f"{STAGING_PREFIX}{token}"
+        self.staged_document = self._folder / f"{STAGING_PREFIX}{token}.nwb"
         self._edits_document = edits_document
         self._exclusive = exclusive
-        self._committing = False
         self._items: list[_Item] = []
-        self._parts: dict[tuple[int, int], Path] = {}
+        self._numbers = itertools.count()
+        self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
+        self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
         self._moved: dict[Path, os.stat_result] = {}
-        self._made_folders = _make_folders(self._folder)
+        self._made_folders: list[Path] = []
+        self._committing = False
         self._lock: filesystem.FileLock | None = None
         try:
-            self._begin()
+            _make_folders(self._folder, self._made_folders)
+            if not self._take_lock():
+                self._recover()
+            if self._edits_document:
+                (self._area / _UNFINISHED).touch()
         except BaseException:
-            _remove_folders(self._made_folders)
+            self._let_go()
             raise
 
     # ----------------------------------------------------------------- begin
 
-    def _begin(self) -> None:
-        fresh = self._take_lock()
-        if not fresh:
-            self._recover()
-        if self._edits_document:
-            (self._area / _EDITING).touch()
-
     def _take_lock(self) -> bool:
+        """Take the lock on the document; tell whether the staging folder is a new one."""
         for _ in range(100):  # the folder may go with a transfer that ends just now
             fresh = True
             try:
@@ -130,21 +144,29 @@ class Transfer:
             return fresh
         raise DestinationBusyError(f"{self._area} comes and goes; try again", nwb_path=str(self.document))
 
+    def _unfinished(self) -> bool:
+        """Whether the document is still to be put in place, by this transfer or the killed one before it."""
+        if (self._area / _UNFINISHED).exists():
+            return True
+        # an exclusive rename has a moment in which the new document has both names
+        return os.path.lexists(self.staged_document) and not (
+            self.document.exists() and os.path.samefile(self.staged_document, self.document)
+        )
+
     def _recover(self) -> None:
         """Bring back what a killed transfer had put aside, unless its document is in place; clear its parts."""
-        unfinished = os.path.lexists(self.staged_document) or (self._area / _EDITING).exists()
         former = self._area / _FORMER
-        if unfinished and former.is_dir() and not former.is_symlink():
-            for folder, _, names in os.walk(former):
+        if self._unfinished() and former.is_dir() and not former.is_symlink():
+            for folder, below, names in os.walk(former):
                 place = self._folder / Path(folder).relative_to(former)
-                for name in names:
+                for name in names + [name for name in below if Path(folder, name).is_symlink()]:
                     place.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(folder, name), place / name)
-        self._clear_parts()
+        self._clear()
 
-    def _clear_parts(self) -> None:
+    def _clear(self) -> None:
         # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
-        (self._area / _EDITING).unlink(missing_ok=True)
+        (self._area / _UNFINISHED).unlink(missing_ok=True)
         self.staged_document.unlink(missing_ok=True)
         for entry in os.scandir(self._area):
             if entry.is_dir(follow_symlinks=False):
@@ -169,73 +191,79 @@ class Transfer:
         Raises
         ------
         TransferError
-            If a file cannot be brought here, or is not the one that was planned with. Nothing stands under a final
-            name then; `rollback` clears what was staged.
+            If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
+            then, and nothing stands under a final name.
         """
-        with reporting(progress, plan.media_bytes) as on_bytes:
-            for entry in plan.relocations:
-                if entry.source is None or entry.target is None:
-                    continue
-                if plan.mode is MediaMode.MOVE and entry.action is not Action.SHARE:
-                    self._note_move(entry.source)
-                if entry.action in (Action.TRANSFER, Action.DUPLICATE):
-                    self._stage_one(entry, entry.source, plan.mode, sync, on_bytes)
-                elif entry.action is Action.REUSE:
-                    self._parts.setdefault(entry.source.identity, self._folder / entry.target)
+        earlier = len(self._items)
+        try:
+            with reporting(progress, plan.media_bytes) as on_bytes:
+                for entry in plan.relocations:
+                    self._stage_one(entry, plan.mode, sync, on_bytes)
+        except BaseException:
+            for item in self._items[earlier:]:
+                item.part.unlink(missing_ok=True)
+            del self._items[earlier:]
+            raise
+        for entry in plan.relocations:
+            if entry.target is not None:
+                self._kept.add(self._folder / entry.target)
+            if plan.mode is MediaMode.MOVE and entry.source is not None:
+                self._note_move(entry.source)
 
-    def _note_move(self, source: MediaFile) -> None:
-        self._moved[source.real] = os.stat(source.real)
-        self._moved[source.path] = self._moved[source.real]
-
-    def _stage_one(
-        self, entry: Relocation, source: MediaFile, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]
-    ) -> None:
-        assert entry.target is not None
-        part = self._area / str(len(self._items))
+    def _stage_one(self, entry: Relocation, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]) -> None:
+        source = entry.source
+        if source is None or entry.target is None:
+            return
         target = self._folder / entry.target
+        if entry.action is Action.REUSE:
+            self._at.setdefault(source.identity, target)
+        if entry.action not in (Action.TRANSFER, Action.DUPLICATE):
+            return
+        part = self._area / str(next(self._numbers))
         try:
             status = os.stat(source.real)
             if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
-                raise TransferError(f"{entry.reference.where}: {source.real} is not the file any more that it was")
+                raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
             if entry.action is Action.DUPLICATE:
-                first = self._parts[source.identity]
-                if not filesystem.link_exclusive(first, part):
-                    filesystem.copy_verified(first, part, sync=sync)
-            elif mode is MediaMode.SYMLINK:
-                _symlink(source.path, part, target)
-                on_bytes(source.size)
-            elif mode is not MediaMode.COPY and filesystem.link_exclusive(source.real, part):
-                on_bytes(source.size)
-            elif mode is MediaMode.HARDLINK:
-                raise TransferError(
-                    f"{entry.reference.where}: the file system makes no hard link to {source.real}; use media_mode "
-                    f"'copy', 'symlink', 'move' or 'reference'"
-                )
+                _link_or_copy(self._at[source.identity], part, sync)
             else:
-                filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
-            status = os.lstat(part)
-        except TransferError as error:
-            if error.nwb_path is None:
-                for name, value in entry.reference.fields.items():
-                    setattr(error, name, value)
-            raise
-        except OSError as error:
+                _bring(source, part, target, mode, sync, on_bytes)
+            made = os.lstat(part)
+        except OSError as error:  # TransferError is one
+            part.unlink(missing_ok=True)
             raise TransferError(
-                f"{entry.reference.where}: {source.real} could not be brought to {target} by {mode}: {error}",
-                **entry.reference.fields,
+                f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}: "
+                f"{error}",
+                **entry.reference.place,
             ) from error
-        self._parts.setdefault(source.identity, part)
-        self._items.append(_Item(part, target, entry.replaces, (status.st_dev, status.st_ino)))
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        self._at.setdefault(source.identity, part)
+        self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _note_move(self, source: MediaFile) -> None:
+        """Remember what is to be removed at the end: the file, and the links that led to it."""
+        status = os.stat(source.real)
+        link = source.path
+        self._moved[source.real] = status
+        for _ in range(_LONGEST_CHAIN):
+            if not link.is_symlink():
+                break
+            self._moved[link] = status
+            link = Path(os.path.realpath(link.parent), os.readlink(link))
 
     # ---------------------------------------------------------------- commit
 
-    def commit(self, *, sync: bool = True) -> None:
-        """Put the media, then the new document, under their final names.
+    def commit(self, *, sync: bool = True, edit: Callable[[], object] | None = None) -> None:
+        """Put the media, then the document, in their places.
 
         Parameters
         ----------
         sync : bool
             Whether each step is flushed to the disk before the next begins.
+        edit : callable, optional
+            Edits the document, where that is edited in place; called when all media are under their final names.
 
         Raises
         ------
@@ -247,23 +275,31 @@ class Transfer:
         if sync and not self._edits_document:
             filesystem.sync_file(self.staged_document)
         for item in self._items:
-            self._made_folders += _make_folders(item.target.parent)
+            _make_folders(item.target.parent, self._made_folders)
             self._place(item)
         if sync:
-            for folder in sorted({item.target.parent for item in self._items} | {self._area}):
+            folders = {item.target.parent for item in self._items} | {made.parent for made in self._made_folders}
+            for folder in sorted(folders | {self._area, self._folder}):
                 filesystem.sync_folder(folder)
-            for folder in {folder.parent for folder in self._made_folders} | {self._folder}:
-                filesystem.sync_folder(folder)
-        if not self._edits_document:
-            self._committing = True
-            if self._exclusive:
-                filesystem.rename_exclusive(self.staged_document, self.document)
-            else:
-                if self.document.exists():
-                    shutil.copymode(self.document, self.staged_document)
-                os.replace(self.staged_document, self.document)
+        if edit is not None:
+            edit()
+        self._commit_document(sync)
+        if sync:
+            filesystem.sync_folder(self._folder)
+
+    def _commit_document(self, sync: bool) -> None:
+        """Take the step after which the transfer counts as done."""
+        self._committing = True
+        if self._edits_document:
             if sync:
-                filesystem.sync_folder(self._folder)
+                filesystem.sync_file(self.document)
+            (self._area / _UNFINISHED).unlink()
+        elif self._exclusive:
+            filesystem.rename_exclusive(self.staged_document, self.document)
+        else:
+            if self.document.exists():
+                shutil.copymode(self.document, self.staged_document)
+            os.replace(self.staged_document, self.document)
 
     def _place(self, item: _Item) -> None:
         if not item.replaces:
@@ -274,16 +310,14 @@ class Transfer:
                     f"{item.target} has come into being since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
                 ) from error
-            item.placed = True
             return
         former = self._area / _FORMER / item.target.relative_to(self._folder)
         former.parent.mkdir(parents=True, exist_ok=True)
+        item.former = former
         # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
         if not filesystem.link_exclusive(item.target, former):
             os.rename(item.target, former)
-        item.former = former
         os.replace(item.part, item.target)
-        item.placed = True
 
     # ------------------------------------------------------------------- end
 
@@ -293,21 +327,18 @@ class Transfer:
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
         with a warning.
         """
-        targets = {self._folder / item.target for item in self._items} | set(self._parts.values())
         folders = set()
         for path, status in self._moved.items():
-            if path in targets:
+            if path in self._kept:
                 continue
             try:
-                now = os.stat(path)
-                if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
+                now = os.lstat(path)
+                if not stat.S_ISLNK(now.st_mode) and _stamp(now) != _stamp(status):
                     raise OSError(errno.ESTALE, "it has changed since it was read")
                 os.unlink(path)
                 folders.add(path.parent)
             except FileNotFoundError:
-                if path.is_symlink():  # a link to the file that has just gone
-                    os.unlink(path)
-                    folders.add(path.parent)
+                continue  # somebody else has removed it
             except OSError as error:
                 warnings.warn(
                     f"{path} was moved to {self._folder}, but the old file is still there: {error}",
@@ -317,7 +348,8 @@ class Transfer:
         if sync:
             for folder in folders:
                 filesystem.sync_folder(folder)
-        self._clear_parts()
+        self._clear()
+        self._made_folders.clear()
         self._let_go()
 
     def rollback(self) -> list[str]:
@@ -328,13 +360,13 @@ class Transfer:
         list of str
             What could not be brought back, and where it is left; empty if all went well.
         """
-        if self._committing and not os.path.lexists(self.staged_document):
+        if self._committing and not self._unfinished():
             self.conclude(sync=False)  # interrupted when all was in place
             return []
         left: list[str] = []
         for item in reversed(self._items):
             try:
-                self._take_back(item)
+                item.take_back()
             except OSError as error:
                 left.append(
                     f"{item.target} could not be restored: {error}"
@@ -342,31 +374,46 @@ class Transfer:
                 )
         if not left:
             try:
-                self._clear_parts()
+                self._clear()
             except OSError as error:
                 left.append(f"{self._area} could not be cleared: {error}")
         self._let_go()
-        _remove_folders(self._made_folders)
         return left
-
-    def _take_back(self, item: _Item) -> None:
-        if item.former is not None:
-            if os.path.lexists(item.former):
-                os.replace(item.former, item.target)
-        elif os.path.lexists(item.target):
-            status = os.lstat(item.target)
-            # An interrupt may come between a step and the note that it was done: the file itself tells.
-            if item.placed or (not item.replaces and (status.st_dev, status.st_ino) == item.identity):
-                os.unlink(item.target)
 
     def _let_go(self) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        try:
-            self._area.rmdir()
-        except OSError:
-            pass  # something is left in it on purpose, or another transfer has begun
+        # What is not empty is left: something is in it on purpose, or somebody else uses it by now.
+        for folder in (self._area, *reversed(self._made_folders)):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _bring(
+    source: MediaFile, part: Path, target: Path, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]
+) -> None:
+    """Make a part from a source, in the way of a mode."""
+    if mode is MediaMode.SYMLINK:
+        _symlink(source.real, part, target)
+        on_bytes(source.size)
+    elif mode is not MediaMode.COPY and filesystem.link_exclusive(source.real, part):
+        on_bytes(source.size)
+    elif mode is MediaMode.HARDLINK:
+        raise TransferError(
+            "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
+        )
+    else:
+        filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
+
+
+def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
+    if not filesystem.link_exclusive(source, part):
+        filesystem.copy_verified(source, part, sync=sync)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:
@@ -387,26 +434,15 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and those above it; tell which were made, the uppermost first."""
+def _make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; note each that was made, the uppermost first."""
     missing = []
-    place = folder
-    while not place.exists():
-        missing.append(place)
-        place = place.parent
-    made = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
     for place in reversed(missing):
+        made.append(place)  # before it is: an interrupt may come between, and removing none does no harm
         try:
             place.mkdir()
         except FileExistsError:
-            continue
-        made.append(place)
-    return made
-
-
-def _remove_folders(folders: list[Path]) -> None:
-    for folder in reversed(folders):
-        try:
-            folder.rmdir()
-        except OSError:
-            pass  # not empty: somebody else uses it by now
+            made.remove(place)

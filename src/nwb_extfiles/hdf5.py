@@ -1,0 +1,199 @@
+"""`NWBExtFilesHDF5IO`: NWB files in HDF5, with their media."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+from hdmf.backends.hdf5 import H5DataIO
+from hdmf.utils import docval, get_docval
+from pynwb import NWBHDF5IO
+
+from .backend import MEDIA_ARGS, RESOLVE_ARG, Call, MediaIOMixin
+from .errors import ExternalFilesError, RelocationRefusedError
+from .mappers import register_media_mappers
+from .references import StoredTexts
+from .storage import fits, shaped, storage_settings, unwrapped, write_in_place, write_over_link
+
+__all__ = ["NWBExtFilesHDF5IO"]
+
+_MODES_THAT_CREATE = ("w", "w-", "x")
+
+
+class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
+    """`pynwb.NWBHDF5IO` that takes media along.
+
+    Everything that pynwb's class does stays as it is. `write`, `export` and `export_io` know three more arguments,
+    which the constructor takes as defaults for code whose calls cannot be changed.
+
+    Parameters
+    ----------
+    path, mode, load_namespaces, manager, file, comm, driver, aws_region, herd_path
+        As in `pynwb.NWBHDF5IO`. Missing folders of a file to be created are made.
+    relocate_media : bool, optional
+        True relocates media; with nothing to relocate it warns. False writes the stored paths verbatim. None, the
+        default, writes them verbatim too, but refuses if a link that works would break by it, or if the file
+        lies in a dandiset and a local path in it is not where DANDI has media.
+    media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
+        How media get to their place; only together with ``relocate_media=True``. See `MediaMode`.
+    media_options : MediaOptions or mapping, optional
+        How media are found, named and transferred.
+    resolve_media : bool
+        Whether paths of media in containers that are read are made absolute, so that `open` can open them whatever
+        the working directory. Not together with `manager`, which brings its own mappers.
+
+    Raises
+    ------
+    DestinationBusyError
+        If another process, or another IO that is still open, is creating the same file.
+    ValueError
+        If the arguments contradict each other.
+
+    Examples
+    --------
+    >>> from pynwb import NWBHDF5IO
+    >>> from nwb_extfiles import NWBExtFilesHDF5IO
+    >>> with NWBHDF5IO("raw.nwb") as source, NWBExtFilesHDF5IO("dandiset/sub-a/sub-a.nwb", "w") as io:
+    ...     io.export(src_io=source, relocate_media=True, media_mode="copy")
+    """
+
+    @docval(*get_docval(NWBHDF5IO.__init__), *MEDIA_ARGS, RESOLVE_ARG)
+    def __init__(self, **kwargs: Any) -> None:
+        """Open an NWB file."""
+        self._take_defaults(kwargs)
+        resolve_media = kwargs.pop("resolve_media")
+        own_manager = kwargs["manager"] is None
+        if resolve_media and not own_manager:
+            raise ValueError(
+                "resolve_media=True needs a manager of its own, and manager= was given; leave it out, or call "
+                "register_media_mappers(manager.type_map, resolve_media=True)"
+            )
+        self._exclusive = kwargs["mode"] in ("w-", "x")
+        self._staged = kwargs["mode"] in _MODES_THAT_CREATE and all(
+            kwargs[name] is None for name in ("file", "driver", "comm")
+        )
+        super().__init__(**kwargs)
+        if own_manager:
+            register_media_mappers(
+                self.manager.type_map, resolve_media=resolve_media, media_options=self._defaults["media_options"]
+            )
+
+    @docval(*get_docval(NWBHDF5IO.write), *MEDIA_ARGS)
+    def write(self, **kwargs: Any) -> None:
+        """Write a container, and take its media along if that is asked for.
+
+        See the class for `relocate_media`, `media_mode` and `media_options`, and `pynwb.NWBHDF5IO.write` for the rest.
+        """
+        request = self._take_request(kwargs)
+        with self._calling(Call(request, self.manager, kwargs["container"])):
+            super().write(**kwargs)
+
+    @docval(*get_docval(NWBHDF5IO.export), *MEDIA_ARGS)
+    def export(self, **kwargs: Any) -> None:
+        """Export from another IO, and take the media along if that is asked for.
+
+        See the class for `relocate_media`, `media_mode` and `media_options`, and `pynwb.NWBHDF5IO.export` for the
+        rest. Neither the source, nor its containers, nor `write_args` are changed.
+        """
+        request = self._take_request(kwargs)
+        source, container = kwargs["src_io"], kwargs["nwbfile"]
+        kwargs["write_args"] = dict(kwargs["write_args"] or {})
+        if container is None and not kwargs["write_args"].get("link_data", True):
+            container = source.read()  # hdmf will build from this very container
+        with self._calling(Call(request, source.manager, container, source)):
+            super().export(**kwargs)
+
+    @classmethod
+    @docval(*get_docval(NWBHDF5IO.export_io), *MEDIA_ARGS)
+    def export_io(cls, **kwargs: Any) -> None:
+        """Export from another IO to a path, without an IO of one's own for it.
+
+        See `export`; `container` is the NWB file to export, if not all of the source.
+        """
+        path, comm, container = (kwargs.pop(name) for name in ("path", "comm", "container"))
+        with cls(path=path, comm=comm, mode="w") as io:
+            io.export(nwbfile=container, **kwargs)
+
+    # ---------------------------------------------- what HDF5 is like
+
+    def _path(self) -> str:
+        return str(self.source if self.source is not None else self._file.filename)
+
+    def _is_opened(self) -> bool:
+        return self._file is not None
+
+    def _is_empty(self) -> bool:
+        return bool(self._file) and len(self._file) == 0 and len(self._file.attrs) == 0
+
+    def _close_backend(self, close_links: bool) -> None:
+        NWBHDF5IO.close(self, close_links=close_links)
+
+    def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+        data, inner = shaped(texts, shape), unwrapped(old)
+        settings: dict[str, Any] = {}
+        if shape and isinstance(inner, h5py.Dataset):
+            settings = storage_settings(inner)
+        elif shape and isinstance(old, H5DataIO):
+            settings = {name: value for name, value in old.io_settings.items() if value is not None}
+        return H5DataIO(data, **settings) if settings else data
+
+    def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:
+        problems: list[ExternalFilesError] = []
+        for entry in stored:
+            reference = entry.references[0]
+            place = self._file[reference.object_path]
+            # A dataset with a type of its own may be the target of object references, which do not outlive it.
+            if isinstance(place, h5py.Dataset) and not fits(place, ["x" * 4096]):
+                problems.append(
+                    RelocationRefusedError(
+                        f"{reference.where}: its text has a fixed length, and cannot be made longer in place without "
+                        f"breaking object references to it; export to a new file instead",
+                        **reference.place,
+                    )
+                )
+        return problems
+
+    def _edit(self, edits: list[tuple[StoredTexts, list[str]]]) -> None:
+        undo: list[Callable[[], object]] = []
+        try:
+            for entry, texts in edits:
+                if texts != [reference.text for reference in entry.references]:
+                    undo.append(self._edit_one(entry, texts))
+            self._file.flush()
+        except BaseException:
+            for step in reversed(undo):
+                step()
+            raise
+
+    def _edit_one(self, entry: StoredTexts, texts: list[str]) -> Callable[[], object]:
+        """Change the texts of one field; gives what takes that back."""
+        reference = entry.references[0]
+        former = [reference.text for reference in entry.references]
+        path, owner = reference.object_path, self._file[reference.object_path]
+        if isinstance(owner, h5py.Group):
+            path = f"{path}/{reference.field}"
+            link = owner.get(reference.field, getlink=True)
+            if not isinstance(link, h5py.HardLink):  # what is behind it may be another file's
+                write_over_link(owner, reference.field, texts)
+                return lambda: _put_link_back(owner, reference.field, link)
+        write_in_place(self._file[path], texts)
+        return lambda: write_in_place(self._file[path], former)
+
+    @contextmanager
+    def _removing_on_failure(self, new: list[StoredTexts]) -> Iterator[None]:
+        paths = {entry.references[0].object_path for entry in new if entry.references}
+        paths = {path for path in paths if path not in self._file}
+        try:
+            yield
+        except BaseException:
+            for path in paths:
+                if path in self._file:
+                    del self._file[path]
+            raise
+
+
+def _put_link_back(owner: h5py.Group, name: str, link: h5py.SoftLink | h5py.ExternalLink) -> None:
+    del owner[name]
+    owner[name] = link
