@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import digest, tree
@@ -572,6 +573,7 @@ def test_free_bytes(tmpfs: Path) -> None:
 
 # -------------------------------------------------------------------- locks
 
+PIPES: dict[str, Any] = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 HOLDER = """
 import sys
 from pathlib import Path
@@ -586,9 +588,7 @@ if sys.stdin.readline() == "release\\n":
 @contextlib.contextmanager
 def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds a lock."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], **PIPES) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         try:
@@ -666,7 +666,9 @@ def test_lock_of_a_killed_process(tmp_path: Path) -> None:
 def test_lock_is_no_child_s(tmp_path: Path) -> None:
     """A program that was started by the holder does not keep the lock."""
     lock = filesystem.FileLock(tmp_path / "lock")
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as process:
+    with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], **PIPES, close_fds=False) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         del lock
         filesystem.FileLock(tmp_path / "lock").release()
         process.kill()

@@ -71,7 +71,7 @@ RESOLVE_ARG: dict[str, Any] = {
 """What the constructor takes besides, with `MEDIA_ARGS` as defaults."""
 
 if TYPE_CHECKING:
-    from hdmf.backends.io import HDMFIO as _Backend
+    from hdmf.backends.io import HDMFIO as _Backend  # noqa: N811
 else:
     _Backend = object
 

@@ -237,11 +237,12 @@ def link_exclusive(source: Path, target: Path) -> bool:
         As the file system says.
     """
     try:
-        os.link(source, target, follow_symlinks=False)
-    except NotImplementedError:  # the platform cannot choose; harmless where the source is no link
-        if source.is_symlink():
-            return False
-        os.link(source, target)
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except NotImplementedError:  # the platform cannot choose; harmless where the source is no link
+            if source.is_symlink():
+                return False
+            os.link(source, target)
     except OSError as error:
         if error.errno in CANNOT_LINK:
             return False

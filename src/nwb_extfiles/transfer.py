@@ -17,10 +17,9 @@ import hashlib
 import itertools
 import os
 import shutil
-import stat
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import filesystem
@@ -46,16 +45,30 @@ class _Item:
     identity: tuple[int, int]
     former: Path | None = None
     """Where the former content of the target is, once it is put aside."""
+    begun: bool = False
+    """Whether the part was, or was about to be, given its final name, where nothing had that."""
 
     def take_back(self) -> None:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
             os.replace(self.former, self.target)
-        elif not self.replaces and os.path.lexists(self.target):
+        elif self.begun and os.path.lexists(self.target):
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
                 os.unlink(self.target)
+
+
+@dataclass(slots=True)
+class _Moved:
+    """A file that is removed at the end."""
+
+    status: os.stat_result
+    """As it was before it was copied."""
+    targets: set[Path] = field(default_factory=set)
+    """Where it must be found before it is removed."""
+    links: set[Path] = field(default_factory=set)
+    """Symbolic links that led to it, and go with it."""
 
 
 class Transfer:
@@ -98,10 +111,12 @@ class Transfer:
         self._numbers = itertools.count()
         self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
         self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
-        self._moved: dict[Path, os.stat_result] = {}
+        self._moved: dict[Path, _Moved] = {}
+        self._reused: dict[Path, os.stat_result] = {}
         self._made_folders: list[Path] = []
         self._committing = False
         self._lock: filesystem.FileLock | None = None
+        self._owns_area = False
         try:
             _make_folders(self._folder, self._made_folders)
             if not self._take_lock():
@@ -141,6 +156,7 @@ class Transfer:
                         f"did, which cannot be told on this file system; if none is running, remove that folder",
                         nwb_path=str(self.document),
                     ) from error
+            self._owns_area = True
             return fresh
         raise DestinationBusyError(f"{self._area} comes and goes; try again", nwb_path=str(self.document))
 
@@ -168,11 +184,12 @@ class Transfer:
         # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
         (self._area / _UNFINISHED).unlink(missing_ok=True)
         self.staged_document.unlink(missing_ok=True)
-        for entry in os.scandir(self._area):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            elif entry.name != _LOCK:
-                os.unlink(entry.path)
+        with os.scandir(self._area) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                elif entry.name != _LOCK:
+                    os.unlink(entry.path)
 
     # ----------------------------------------------------------------- stage
 
@@ -194,7 +211,7 @@ class Transfer:
             If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
             then, and nothing stands under a final name.
         """
-        earlier = len(self._items)
+        earlier, at, moved, reused = len(self._items), dict(self._at), dict(self._moved), dict(self._reused)
         try:
             with reporting(progress, plan.media_bytes) as on_bytes:
                 for entry in plan.relocations:
@@ -203,27 +220,26 @@ class Transfer:
             for item in self._items[earlier:]:
                 item.part.unlink(missing_ok=True)
             del self._items[earlier:]
+            self._at, self._moved, self._reused = at, moved, reused
             raise
-        for entry in plan.relocations:
-            if entry.target is not None:
-                self._kept.add(self._folder / entry.target)
-            if plan.mode is MediaMode.MOVE and entry.source is not None:
-                self._note_move(entry.source)
+        self._kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
 
     def _stage_one(self, entry: Relocation, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]) -> None:
         source = entry.source
         if source is None or entry.target is None:
             return
         target = self._folder / entry.target
-        if entry.action is Action.REUSE:
-            self._at.setdefault(source.identity, target)
-        if entry.action not in (Action.TRANSFER, Action.DUPLICATE):
-            return
         part = self._area / str(next(self._numbers))
         try:
             status = os.stat(source.real)
             if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
                 raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
+            if mode is MediaMode.MOVE:
+                self._note_move(source, status, target)
+            if entry.action is Action.REUSE:
+                self._reuse(source, target, mode)
+            if entry.action not in (Action.TRANSFER, Action.DUPLICATE):
+                return
             if entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             else:
@@ -242,15 +258,26 @@ class Transfer:
         self._at.setdefault(source.identity, part)
         self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
-    def _note_move(self, source: MediaFile) -> None:
+    def _reuse(self, source: MediaFile, target: Path, mode: MediaMode) -> None:
+        """Note a target as it is now, when it is known to be right."""
+        self._reused[target] = os.stat(target)
+        # A move takes the source away, so it must still be what the target was compared with.
+        if self._reused[target].st_size != source.size or (
+            mode is MediaMode.MOVE and not filesystem.same_content(target, source.real)
+        ):
+            raise TransferError(f"{target} does not hold its content any more; try again")
+        self._at.setdefault(source.identity, target)
+
+    def _note_move(self, source: MediaFile, status: os.stat_result, target: Path) -> None:
         """Remember what is to be removed at the end: the file, and the links that led to it."""
-        status = os.stat(source.real)
+        # The first look counts: it was before the copy.
+        moved = self._moved.setdefault(source.real, _Moved(status))
+        moved.targets.add(target)
         link = source.path
-        self._moved[source.real] = status
         for _ in range(_LONGEST_CHAIN):
             if not link.is_symlink():
                 break
-            self._moved[link] = status
+            moved.links.add(link)
             link = Path(os.path.realpath(link.parent), os.readlink(link))
 
     # ---------------------------------------------------------------- commit
@@ -272,8 +299,16 @@ class Transfer:
         OSError
             As the file system says. Call `rollback` in either case.
         """
-        if sync and not self._edits_document:
-            filesystem.sync_file(self.staged_document)
+        if not self._edits_document:
+            os.stat(self.staged_document)  # whose absence means later that it is in its place
+            if sync:
+                filesystem.sync_file(self.staged_document)
+        for target, status in self._reused.items():
+            if not _is_still(target, status):
+                raise TransferError(
+                    f"{target} has changed since the plan was made; nothing was changed, try again",
+                    nwb_path=str(self.document),
+                )
         for item in self._items:
             _make_folders(item.target.parent, self._made_folders)
             self._place(item)
@@ -294,6 +329,8 @@ class Transfer:
             if sync:
                 filesystem.sync_file(self.document)
             (self._area / _UNFINISHED).unlink()
+            if sync:
+                filesystem.sync_folder(self._area)
         elif self._exclusive:
             filesystem.rename_exclusive(self.staged_document, self.document)
         else:
@@ -302,10 +339,12 @@ class Transfer:
             os.replace(self.staged_document, self.document)
 
     def _place(self, item: _Item) -> None:
-        if not item.replaces:
+        if not item.replaces or not os.path.lexists(item.target):
+            item.begun = True
             try:
                 filesystem.rename_exclusive(item.part, item.target)
             except FileExistsError as error:
+                item.begun = False
                 raise MediaExistsError(
                     f"{item.target} has come into being since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
@@ -327,30 +366,26 @@ class Transfer:
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
         with a warning.
         """
-        folders = set()
-        for path, status in self._moved.items():
-            if path in self._kept:
-                continue
+        folders, notes = set(), []
+        for path, moved in self._moved.items():
             try:
-                now = os.lstat(path)
-                if not stat.S_ISLNK(now.st_mode) and _stamp(now) != _stamp(status):
+                if not all(_is_still(target, self._reused.get(target)) for target in moved.targets):
+                    raise OSError(errno.ESTALE, "the new one is not there any more")
+                if path not in self._kept and os.path.lexists(path) and not _is_still(path, moved.status):
                     raise OSError(errno.ESTALE, "it has changed since it was read")
-                os.unlink(path)
-                folders.add(path.parent)
-            except FileNotFoundError:
-                continue  # somebody else has removed it
+                for place in ({path} | moved.links) - self._kept:
+                    place.unlink(missing_ok=True)
+                    folders.add(place.parent)
             except OSError as error:
-                warnings.warn(
-                    f"{path} was moved to {self._folder}, but the old file is still there: {error}",
-                    ExternalFilesWarning,
-                    stacklevel=2,
-                )
+                notes.append(f"{path} was moved to {self._folder}, but the old file is still there: {error}")
         if sync:
             for folder in folders:
                 filesystem.sync_folder(folder)
         self._clear()
         self._made_folders.clear()
         self._let_go()
+        for note in notes:  # last, because a caller may have made warnings errors
+            warnings.warn(note, ExternalFilesWarning, stacklevel=2)
 
     def rollback(self) -> list[str]:
         """Bring everything back to what it was.
@@ -384,6 +419,9 @@ class Transfer:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+        elif self._owns_area:  # no locks here; but another transfer that was refused may have made the file
+            (self._area / _LOCK).unlink(missing_ok=True)
+        self._owns_area = False
         # What is not empty is left: something is in it on purpose, or somebody else uses it by now.
         for folder in (self._area, *reversed(self._made_folders)):
             with contextlib.suppress(OSError):
@@ -412,8 +450,17 @@ def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
         filesystem.copy_verified(source, part, sync=sync)
 
 
-def _stamp(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _is_still(path: Path, status: os.stat_result | None) -> bool:
+    """Whether a path leads to a file, and to the one that it led to."""
+    try:
+        now = os.stat(path)
+    except OSError:
+        return False
+    return status is None or _stamp(now) == _stamp(status)
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:
