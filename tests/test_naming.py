@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from nwb_extfiles.naming import dandi_name, is_portable_suffix, is_uuid, media_folder_name
+from nwb_extfiles.naming import dandi_name, is_portable_suffix, is_uuid
 
 UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
@@ -38,7 +38,8 @@ def test_same_as_dandi() -> None:
 
 
 def test_no_suffix() -> None:
-    assert dandi_name(nwb_stem="a", object_id="b", field="external_file", index=0, suffix="").name == "b_external_file_0"
+    name = dandi_name(nwb_stem="a", object_id="b", field="external_file", index=0, suffix="")
+    assert name.name == "b_external_file_0"
 
 
 def test_no_two_references_of_one_file_meet() -> None:
@@ -49,10 +50,6 @@ def test_no_two_references_of_one_file_meet() -> None:
         for index in range(12)
     ]
     assert len(set(names)) == len(names)
-
-
-def test_folder() -> None:
-    assert media_folder_name("sub-a_ses-b") == "sub-a_ses-b"
 
 
 @pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])

@@ -104,7 +104,19 @@ def test_url_wins_over_a_file_of_that_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["file:///a.avi", "FILE:///a.avi", "C:/a.avi", "C:\\a.avi", "C://a.avi", "a.avi", "/a.avi", "://a", "é://a", "", "1://a"],
+    [
+        "file:///a.avi",
+        "FILE:///a.avi",
+        "C:/a.avi",
+        "C:\\a.avi",
+        "C://a.avi",
+        "a.avi",
+        "/a.avi",
+        "://a",
+        "é://a",
+        "",
+        "1://a",
+    ],
 )
 def test_no_url(text: str) -> None:
     assert not is_url(text)

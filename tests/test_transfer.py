@@ -59,9 +59,7 @@ def reference(document: Path, index: int, text: str, repeats: bool = False) -> E
     )
 
 
-def planned(
-    document: Path, films: list[Path], mode: MediaMode, *, repeats: int = 0, **options: Any
-) -> RelocationPlan:
+def planned(document: Path, films: list[Path], mode: MediaMode, *, repeats: int = 0, **options: Any) -> RelocationPlan:
     """The plan for one object that names the films; the last of them in a field that repeats others."""
     resolutions = []
     for index, film in enumerate(films):
@@ -427,9 +425,7 @@ def test_nothing_under_a_final_name_before_commit(
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 @pytest.mark.parametrize("begun", ["nothing", "document", "media"])
-def test_rollback_when_not_all_was_begun(
-    root: Path, sources: list[Path], mode: MediaMode, begun: str
-) -> None:
+def test_rollback_when_not_all_was_begun(root: Path, sources: list[Path], mode: MediaMode, begun: str) -> None:
     """No document yet, or no media: nothing is in place, so nothing is concluded."""
     document = root / "new" / "b.nwb"
     before = tree(root)

@@ -87,7 +87,8 @@ class ExternalFilesError(Exception):
             index=self.index,
             problems=problems,
         )
-        return _rebuild, (type(self), self.message, fields)
+        notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
+        return _rebuild, (type(self), self.message, fields), notes
 
 
 def _rebuild(cls: type[ExternalFilesError], message: str, fields: dict[str, Any]) -> ExternalFilesError:

@@ -107,10 +107,22 @@ def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | No
     body: dict[str, Any] = {"media_parent": parent, "__doc__": f"`{parent.__name__}` that knows about media."}
     for field in fields:
         attribute = field.field or "data"
+        if field.field is None:
+            body["convert_dtype"] = _converts(parent)
         body[f"build_{attribute}"] = ObjectMapper.object_attr(attribute)(_builds(attribute))
         if resolving is not None:
             body[f"read_{attribute}"] = ObjectMapper.constructor_arg(attribute)(_reads(field, resolving))
     return type(f"Media{parent.__name__}", (parent,), body)
+
+
+def _converts(parent: Any) -> Any:
+    """Unwrap the data of a dataset type: hdmf asks no mapper for it, and h5py takes no subclass of str."""
+
+    def convert_dtype(cls: Any, spec: Any, value: Any) -> Any:
+        value = value.stored if isinstance(value, ExternalFileText) else value
+        return parent.convert_dtype.__func__(cls, spec, value)
+
+    return classmethod(convert_dtype)
 
 
 def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:

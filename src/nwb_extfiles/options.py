@@ -144,6 +144,8 @@ def _path_map(value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise TypeError(f"MediaOptions.path_map must be a mapping of prefix to prefix, not {value!r}")
     mapped = {os.fspath(old): os.fspath(new) for old, new in value.items()}
+    if not all(isinstance(text, str) for pair in mapped.items() for text in pair):
+        raise TypeError(f"MediaOptions.path_map must map texts or paths, not bytes: {value!r}")
     if not all(mapped):
         raise ValueError("MediaOptions.path_map has an empty prefix; it would fit every path")
     return mapped
@@ -152,7 +154,7 @@ def _path_map(value: object) -> dict[str, str]:
 def _media_fields(value: object) -> tuple[tuple[str, str], ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise TypeError(f"MediaOptions.media_fields must be pairs of (neurodata type, field), not {value!r}")
-    pairs = tuple(tuple(pair) for pair in value)
+    pairs = tuple((pair,) if isinstance(pair, str) else tuple(pair) for pair in value)
     for pair in pairs:
         if len(pair) != 2 or not all(isinstance(part, str) and part for part in pair):
             raise TypeError(f"MediaOptions.media_fields must be pairs of (neurodata type, field), not {pair!r}")

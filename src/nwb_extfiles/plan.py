@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from . import filesystem
 from .errors import (
@@ -26,7 +26,7 @@ from .errors import (
 from .naming import is_portable_suffix, is_uuid
 from .options import MediaMode, MediaOptions
 from .references import ExternalFileReference
-from .resolve import MediaFile, Resolution
+from .resolve import MediaFile, Resolution, is_url
 
 __all__ = ["Action", "Destination", "Relocation", "RelocationPlan", "make_plan", "name_targets", "survey"]
 
@@ -219,7 +219,14 @@ def _object_id(reference: ExternalFileReference, identifier: str) -> str:
 def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
     """What speaks against a target; None if nothing does."""
     text = str(target)
-    if not target.parts or target.is_absolute() or ".." in target.parts or "\\" in text or "\0" in text:
+    if (
+        not target.parts
+        or target.is_absolute()
+        or ".." in target.parts
+        or "\\" in text
+        or "\0" in text
+        or PureWindowsPath(text).drive
+    ):
         return "that is no path below that folder; mend the naming"
     if target.parts[0].startswith(STAGING_PREFIX):
         return "names that begin like that are used while files are staged; mend the naming"
@@ -233,7 +240,9 @@ def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
 def nwb_stem(nwb_path: Path) -> str:
     """Name of an NWB file or Zarr store without its suffixes: ``x`` for ``x.nwb`` and ``x.nwb.zarr``."""
     name = nwb_path.name.removesuffix(".zarr")
-    return name.removesuffix(".nwb") if name.endswith(".nwb") else PurePosixPath(name).stem
+    if name.endswith(".nwb"):
+        return name.removesuffix(".nwb")
+    return PurePosixPath(name).stem if name == nwb_path.name else name
 
 
 def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
@@ -343,8 +352,9 @@ def make_plan(
         except ExternalFilesError as fault:
             faults.append(fault)
     planned = tuple(entry for entry in relocations if entry is not None)
-    for check in (_no_room, _swallowed_sources):
-        faults.extend(check(planned, destination, mode))
+    faults.extend(_no_room(planned, destination, mode))
+    faults.extend(_swallowed_sources(planned, destination, mode))
+    faults.extend(_inside_one_another(planned))
     if faults:
         raise combine(faults)
     warnings = [*planner.warnings, *_not_archived(planned, is_archived)]
@@ -375,7 +385,9 @@ class _Planner:
         if first is not None and (reference.repeats or self._taken(reference, file, entry.target)):
             return Relocation(reference, Action.SHARE, str(first), file, first)
         if self._taken(reference, file, entry.target):
-            owner = self._owners[_case_folded(entry.target)][0]
+            owner, other = self._owners[_case_folded(entry.target)]
+            if other.identity == file.identity:
+                return None  # what is wrong with the target is told of its owner
             raise _same_name(reference, owner, entry.target)
         self._check_target(reference, file, entry.target)
         self._first.setdefault(file.identity, entry.target)
@@ -399,13 +411,14 @@ class _Planner:
 
     def _relative_text(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
-            return Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
+            text = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
                 f"{reference.where}: no relative path leads to {str(file.path)!r}; use another media_mode than "
                 f"'reference'",
                 **reference.place,
             ) from error
+        return f"./{text}" if is_url(text) else text
 
     def _taken(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> bool:
         """Whether another reference has the target; else this one has it from now on."""
@@ -428,7 +441,8 @@ class _Planner:
                     f"away{cure}",
                     **reference.place,
                 )
-        if self.mode is MediaMode.HARDLINK and file.identity[0] != self.destination.device:
+        linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
+        if linked and file.identity[0] != self.destination.device:
             raise RelocationRefusedError(
                 f"{reference.where}: {str(file.path)!r} lies in another file system than {str(place.parent)!r}, and "
                 f"hard links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
@@ -492,5 +506,17 @@ def _swallowed_sources(
             yield RelocationRefusedError(
                 f"{entry.reference.where}: {str(entry.source.real)!r} is to be replaced by other media, and a link to "
                 f"it would lose its content; use media_mode 'copy', or move the file away first",
+                **entry.reference.place,
+            )
+
+
+def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFilesError]:
+    """A naming of the caller's may make one target a folder of another."""
+    targets = {_case_folded(entry.target) for entry in planned if entry.target is not None}
+    for entry in planned:
+        if entry.target is not None and any(_case_folded(parent) in targets for parent in entry.target.parents):
+            yield UnsafeReferenceError(
+                f"{entry.reference.where}: its media would be {str(entry.target)!r}, but a folder of that path is "
+                f"the place of other media; mend the naming",
                 **entry.reference.place,
             )

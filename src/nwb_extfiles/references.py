@@ -160,10 +160,15 @@ class TypeTree:
             self._parents = self._cached_specs()
         if neurodata_type not in self._parents:
             return None
+        line = self._line(neurodata_type)
+        return frozenset(line) if line[-1] in ("", *self._parents) else None
+
+    def _line(self, neurodata_type: str) -> list[str]:
+        """The type and its ancestors, as far as the cached specifications know them."""
         line = [neurodata_type]
-        while (parent := self._parents.get(line[-1])) is not None and parent not in line:
+        while (parent := (self._parents or {}).get(line[-1])) is not None and parent not in line:
             line.append(parent)
-        return frozenset(line)
+        return line
 
     def fields_of(
         self, namespace: str, neurodata_type: str, table: Iterable[MediaField], *, is_dataset: bool
@@ -174,10 +179,11 @@ class TypeTree:
         them, and a path that is overlooked becomes a dangling one.
         """
         ancestors = self.ancestors(namespace, neurodata_type)
+        known = self._line(neurodata_type) if ancestors is None else ancestors
         for field in table:
             if (field.field is None) is not is_dataset:
                 continue
-            if field.neurodata_type in ancestors if ancestors is not None else not is_dataset:
+            if field.neurodata_type in known or (ancestors is None and not is_dataset):
                 yield field
 
 
@@ -355,18 +361,27 @@ def parents_in_file(file: h5py.File) -> dict[str, str]:
     location = file.attrs.get(".specloc")
     if location is None:
         return parents
-    for namespace in file[location].values():
-        for version in namespace.values():
-            for source in version.values():
-                text = as_text(source[()])
-                if text is not None:
-                    _collect_parents(json.loads(text), parents)
+
+    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
+        read = read_texts(item) if isinstance(item, h5py.Dataset) else None
+        for text in read[0] if read else ():
+            try:
+                _collect_parents(json.loads(text), parents)
+            except (ValueError, AttributeError, TypeError, RecursionError):  # no specification
+                continue
+
+    try:
+        file[location].visititems(visit)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
+        pass
     return parents
 
 
 def _collect_parents(spec: Any, parents: dict[str, str]) -> None:
     for entry in [*spec.get("groups", ()), *spec.get("datasets", ())]:
-        defined, included = entry.get("neurodata_type_def"), entry.get("neurodata_type_inc")
+        # hdmf-common, from which the first types of the core derive, speaks of data types
+        defined = entry.get("neurodata_type_def", entry.get("data_type_def"))
+        included = entry.get("neurodata_type_inc", entry.get("data_type_inc"))
         if defined is not None and isinstance(included, str) and included != defined:
             parents[defined] = included
         elif defined is not None:

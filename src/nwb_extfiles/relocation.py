@@ -272,10 +272,18 @@ def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], ag
     if all(resolution.url for resolution in resolutions) and not again:
         found = "only URLs, which stay as they are" if resolutions else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
-    sources = {entry.source.real for entry in plan.relocations if entry.source is not None}
-    if plan.mode is MediaMode.MOVE and tree.source is not None and sources:
+    if plan.mode is not MediaMode.MOVE or tree.source is None:
+        return
+    left: dict[str, set[Path]] = {}
+    for entry in plan.relocations:
+        if entry.source is not None:
+            base = entry.reference.base
+            linked = base is not None and base != _folder(str(tree.source.source))
+            holder = f"an NWB file in {base}" if linked else str(tree.source.source)
+            left.setdefault(holder, set()).add(entry.source.real)
+    for holder, sources in left.items():
         yield (
-            f"{tree.source.source} stays behind with references to {len(sources)} media files that move to "
+            f"{holder} stays behind with references to {len(sources)} media files that move to "
             f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
         )
 

@@ -142,13 +142,18 @@ def _local_text(reference: ExternalFileReference) -> str:
         )
     if not text.lower().startswith("file://"):
         return text
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost"):
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # brackets and the like in the place of the host
+        raise UnsafeReferenceError(
+            f"{reference.where}: {_short(text)} is no file:// URL: {error}", **reference.place
+        ) from error
+    if parts.netloc.lower() not in ("", "localhost"):
         raise UnsafeReferenceError(
             f"{reference.where}: {text!r} names a file on another machine, {parts.netloc!r}; expected file:///path",
             **reference.place,
         )
-    path = unquote(parts.path)
+    path = unquote(parts.path, errors="surrogateescape")
     # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
 
@@ -183,14 +188,16 @@ def _tiers(
 
 def spellings(folder: Path, text: str) -> list[Path]:
     """The text below a folder; with its backslashes read as slashes if that is another path."""
-    return [folder / spelling for spelling in dict.fromkeys((text, text.replace("\\", "/")))]
+    texts = dict.fromkeys((text, text.replace("\\", "/")))
+    # \films\a.avi is on some drive of Windows, not at /films/a.avi
+    return [folder / spelling for spelling in texts if not spelling.startswith("/")]
 
 
 def _mapped(text: str, options: MediaOptions) -> Path | None:
     plain = text.replace("\\", "/")
     for old, new in sorted(options.path_map.items(), key=lambda item: -len(item[0])):
         prefix = old.replace("\\", "/")
-        windows = _WINDOWS_ABSOLUTE.match(prefix) is not None
+        windows = re.match(r"[A-Za-z]:(/|$)|//", prefix, re.ASCII) is not None
         head, tail = plain[: len(prefix)], plain[len(prefix) :]
         same = head.lower() == prefix.lower() if windows else head == prefix
         if same and (not tail or prefix.endswith("/") or tail.startswith("/")):
@@ -200,8 +207,9 @@ def _mapped(text: str, options: MediaOptions) -> Path | None:
 
 def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
     # PureWindowsPath reads both slashes, and knows drives and shares
-    parts = [part for part in PureWindowsPath(text).parts if part not in ("..", PureWindowsPath(text).anchor)]
-    tails = [parts[start:] for start in range(len(parts))][-_LONGEST_TAIL:]
+    path = PureWindowsPath(text)
+    parts = [part for part in path.parts if part not in ("..", path.anchor)][-_LONGEST_TAIL:]
+    tails = [parts[start:] for start in range(len(parts))]
     return [folder.joinpath(*tail) for folder in options.search for tail in tails]
 
 

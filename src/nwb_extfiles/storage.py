@@ -145,9 +145,8 @@ def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
         compression=dataset.compression,
         compression_opts=dataset.compression_opts,
         shuffle=dataset.shuffle,
-        fletcher32=dataset.fletcher32,
-    )
-    return {name: value for name, value in settings.items() if value not in (None, False)}
+    )  # no fletcher32: HDF5 makes no checksums of texts of variable length
+    return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
 def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
@@ -166,17 +165,19 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
         The same one, or, where its type cannot hold the texts, one of variable length UTF-8 that was made in its
         place with the same attributes. Object references to the old one dangle then.
     """
+    if not texts:
+        return dataset  # HDF5 crashes when it is told to write into a null dataspace
     values = _encoded(texts, dataset.shape)
     if fits(dataset, texts):
         dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
         return dataset
     parent, name = dataset.parent, dataset.name.rpartition("/")[2]
-    attributes = dict(dataset.attrs)
-    settings = storage_settings(dataset)
+    # Without a name until it is whole, so that a failure leaves the old one.
+    fresh = parent.create_dataset(None, data=values, dtype=h5py.string_dtype(), **storage_settings(dataset))
+    fresh.attrs.update(dataset.attrs)
     del parent[name]
-    fresh = parent.create_dataset(name, data=values, dtype=h5py.string_dtype(), **settings)
-    fresh.attrs.update(attributes)
-    return fresh
+    parent[name] = fresh
+    return parent[name]
 
 
 def write_over_link(owner: h5py.Group, name: str, texts: Sequence[str]) -> None:
@@ -222,4 +223,7 @@ def fits(dataset: h5py.Dataset, texts: Sequence[str]) -> bool:
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
     if kind.encoding == "ascii" and not all(text.isascii() for text in encoded):
         return False
-    return kind.length is None or all(len(text) <= kind.length for text in encoded)
+    if kind.length is None:
+        return True
+    ends = dataset.id.get_type().get_strpad() == h5py.h5t.STR_NULLTERM  # with a byte of its own
+    return all(len(text) <= kind.length - ends for text in encoded)

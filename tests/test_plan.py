@@ -1,0 +1,774 @@
+"""What a relocation will do, decided from values alone; and the look at the destination."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import pytest
+from helpers import digest, stored_texts, tree, write_nwb
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import (
+    ExternalFilesWarning,
+    MediaExistsError,
+    MediaMode,
+    MediaOptions,
+    MissingMediaError,
+    NWBExtFilesHDF5IO,
+    PlanError,
+    RelocationPlan,
+    RelocationRefusedError,
+    UnsafeReferenceError,
+)
+from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles.plan import (
+    Action,
+    Destination,
+    TargetState,
+    make_plan,
+    name_targets,
+    nwb_stem,
+    survey,
+)
+from nwb_extfiles.references import ExternalFileReference
+from nwb_extfiles.resolve import MediaFile, Resolution
+
+A, B, C = (f"933f8cf6-9e4b-405f-8cad-cc031d1fafc{digit}" for digit in "abc")
+OUT = Path("/out/x.nwb")
+TRANSFERRING = [mode for mode in MediaMode if mode is not MediaMode.REFERENCE]
+
+
+def ref(index: int = 0, object_id: str | None = A, **kwargs: Any) -> ExternalFileReference:
+    values: dict[str, Any] = dict(
+        nwb_path=str(OUT),
+        object_path=f"/acquisition/{object_id}",
+        neurodata_type="ImageSeries",
+        object_id=object_id,
+        field="external_file",
+        index=index,
+        text=f"text{index}",
+        base="/in",
+    )
+    return ExternalFileReference(**(values | kwargs))
+
+
+def media(name: str = "a.avi", inode: int | None = None, size: int = 10, device: int = 1) -> MediaFile:
+    path = Path("/films", name)
+    return MediaFile(path, path, size, (device, hash(name) if inode is None else inode))
+
+
+def url(index: int = 0, object_id: str = A) -> Resolution:
+    return Resolution(ref(index, object_id, text=f"https://example.org/{index}"), url=True)
+
+
+def missing(index: int = 0, object_id: str = A) -> Resolution:
+    reference = ref(index, object_id)
+    return Resolution(reference, problem=MissingMediaError(f"{reference.where}: gone", **reference.place))
+
+
+def plan(
+    resolutions: Sequence[Resolution],
+    mode: MediaMode = MediaMode.COPY,
+    *,
+    nwb_path: Path = OUT,
+    states: Mapping[str, TargetState] | None = None,
+    outside: Iterable[str] = (),
+    device: int | None = 1,
+    free: int | None = None,
+    archived: Any = lambda suffix: True,
+    problems: Sequence[ExternalFilesError] = (),
+    **options: Any,
+) -> RelocationPlan:
+    """Plan without a file system: every target is absent, but those that `states` names."""
+    chosen = MediaOptions(**options)
+    named, unnamed = name_targets(resolutions, chosen, nwb_path=nwb_path, identifier="id0")
+    targets = {entry.target: TargetState.ABSENT for entry in named if entry.target is not None}
+    targets |= {PurePosixPath(target): state for target, state in (states or {}).items()}
+    destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), device, free)
+    return make_plan(named, destination, chosen, mode, problems=[*problems, *unnamed], is_archived=archived)
+
+
+def refusal(*args: Any, **kwargs: Any) -> ExternalFilesError:
+    with pytest.raises(ExternalFilesError) as info:
+        plan(*args, **kwargs)
+    return info.value
+
+
+def actions(made: RelocationPlan) -> list[Action]:
+    return [entry.action for entry in made.relocations]
+
+
+def texts(made: RelocationPlan) -> list[str]:
+    return [entry.text for entry in made.relocations]
+
+
+def name(index: int, object_id: str = A, suffix: str = ".avi", field: str = "external_file") -> str:
+    return f"x/{object_id}_{field}_{index}{suffix}"
+
+
+# ----------------------------------------------------------------------- the usual
+
+
+def test_nothing() -> None:
+    made = plan([])
+    assert made.relocations == ()
+    assert made.texts == {}
+    assert made.media_bytes == 0
+    assert made.warnings == ()
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_order_and_indices_are_kept(mode: MediaMode) -> None:
+    found = [Resolution(ref(n, key), media(f"{key}{n}.avi")) for key in (B, A) for n in range(12)]
+    made = plan(found, mode)
+    assert [entry.reference for entry in made.relocations] == [resolution.reference for resolution in found]
+    assert texts(made) == [name(n, key) for key in (B, A) for n in range(12)]
+    assert set(actions(made)) == {Action.TRANSFER}
+    assert [str(entry.target) for entry in made.relocations] == texts(made)
+    assert made.texts[f"/acquisition/{B}", "external_file", 11] == name(11, B)
+    assert made.media_bytes == 240
+    assert (made.mode, made.nwb_path) == (mode, OUT)
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix"), [("a.AVI", ".avi"), ("a.b.Mp4", ".mp4"), ("a", ""), (".hidden", ""), ("a.TAR.GZ", ".gz")]
+)
+def test_suffix(source: str, suffix: str) -> None:
+    (entry,) = plan([Resolution(ref(), media(source))]).relocations
+    assert entry.text == name(0, suffix=suffix)
+
+
+@pytest.mark.parametrize("source", ["a.a b", "a.é", "a.\udcff", "a.a:b", "a.x\n", "a." + "x" * 33])
+def test_suffix_that_not_every_file_system_can_hold(source: str) -> None:
+    """What is no suffix elsewhere is left out of the name; the archive's complaint is passed on."""
+    made = plan([Resolution(ref(3), media(source))], archived=bool)
+    assert texts(made) == [name(3, suffix="")]
+    assert "without a suffix" in made.warnings[0]
+
+
+def test_url_keeps_its_place_in_a_list() -> None:
+    found = [Resolution(ref(0), media("a.avi")), url(1), Resolution(ref(2), media("b.avi"))]
+    made = plan(found)
+    assert texts(made) == [name(0), "https://example.org/1", name(2)]
+    assert actions(made) == [Action.TRANSFER, Action.KEEP, Action.TRANSFER]
+    assert made.relocations[1].source is made.relocations[1].target is None
+    assert made.warnings == ()
+
+
+@pytest.mark.parametrize("suffix", ["", ".h264"])
+def test_suffix_that_the_archive_drops(suffix: str) -> None:
+    found = [Resolution(ref(0), media(f"clip{suffix}")), Resolution(ref(1), media("b.avi"))]
+    made = plan(found, archived=[".avi"].__contains__)
+    (warning,) = made.warnings
+    assert name(0, suffix=suffix) in warning
+    assert (suffix or "without a suffix") in warning
+    assert "external_file[0]" in warning
+
+
+def test_joined() -> None:
+    first, second = plan([url(0)]), plan([Resolution(ref(1), media())], archived=lambda suffix: False)
+    assert second.joined_to(None) is second
+    both = second.joined_to(first)
+    assert both.relocations == first.relocations + second.relocations
+    assert both.warnings == second.warnings
+
+
+# ----------------------------------------------------------------------- references
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/films/a.avi", "../films/a.avi"),
+        ("/out/a.avi", "a.avi"),
+        ("/out/deep/a b.avi", "deep/a b.avi"),
+        ("/a.avi", "../a.avi"),
+    ],
+)
+def test_reference_mode(path: str, text: str) -> None:
+    file = MediaFile(Path(path), Path("/store/4711"), 10, (1, 1))
+    (entry,) = plan([Resolution(ref(), file)], MediaMode.REFERENCE).relocations
+    assert (entry.action, entry.text, entry.target, entry.source) == (Action.POINT, text, None, file)
+
+
+def test_reference_mode_shares_and_keeps() -> None:
+    found = [Resolution(ref(0), media()), url(1), Resolution(ref(2), media())]
+    made = plan(found, MediaMode.REFERENCE, free=0, device=99)
+    assert texts(made) == ["../films/a.avi", "https://example.org/1", "../films/a.avi"]
+    assert made.media_bytes == 0
+
+
+@pytest.mark.parametrize("file_name", ["data:clip.avi"])
+def test_reference_mode_makes_no_url(file_name: str) -> None:
+    """A file beside the NWB file whose bare name would read as a URL."""
+    file = MediaFile(OUT.parent / file_name, OUT.parent / file_name, 1, (1, 1))
+    (text,) = texts(plan([Resolution(ref(text=f"./{file_name}"), file)], MediaMode.REFERENCE))
+    assert text == f"./{file_name}"
+
+
+@pytest.mark.parametrize(
+    ("object_id", "file_name", "nwb_name"), [("no uuid", "a.avi", "x.nwb"), (A, "a.a b", "x.nwb"), (A, "a.avi", "x")]
+)
+def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name: str, nwb_name: str) -> None:
+    """Where the media stay, nothing is wrong with names that they will not get."""
+    film = tmp_path / file_name
+    film.write_bytes(b"film")
+    source = write_nwb(tmp_path / "in" / "in.nwb", [f"../{file_name}"])
+    with h5py.File(source, "r+") as file:
+        file["acquisition/video"].attrs["object_id"] = object_id
+    target = tmp_path / "out" / "deep" / nwb_name
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The file path provided", UserWarning)  # pynwb, of a name without .nwb
+        with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+            io.export(src_io=src_io, relocate_media=True, media_mode="reference")
+    assert stored_texts(target) == [f"../../{file_name}"]
+
+
+# -------------------------------------------------------------------- one film, many
+
+
+@pytest.mark.parametrize(
+    ("mode", "further"),
+    [
+        (MediaMode.COPY, Action.DUPLICATE),
+        (MediaMode.MOVE, Action.DUPLICATE),
+        (MediaMode.SYMLINK, Action.TRANSFER),
+        (MediaMode.HARDLINK, Action.TRANSFER),
+    ],
+)
+def test_shared_film(mode: MediaMode, further: Action) -> None:
+    """Each reference has its own name; the bytes are brought once."""
+    found = [Resolution(ref(0), media()), Resolution(ref(1), media()), Resolution(ref(0, B), media())]
+    made = plan(found, mode, free=10)
+    assert actions(made) == [Action.TRANSFER, further, further]
+    assert texts(made) == [name(0), name(1), name(0, B)]
+    if further is Action.DUPLICATE:
+        assert made.media_bytes == 10
+
+
+def test_shared_by_two_names() -> None:
+    """Two paths of one file, by a hard or symbolic link, are one film; the suffix is that of each name."""
+    found = [Resolution(ref(0), media("a.avi", inode=7)), Resolution(ref(1), media("b.MOV", inode=7))]
+    made = plan(found)
+    assert actions(made) == [Action.TRANSFER, Action.DUPLICATE]
+    assert texts(made) == [name(0), name(1, suffix=".mov")]
+
+
+def test_same_inode_on_another_device_is_another_film() -> None:
+    found = [Resolution(ref(0), media("a", inode=7)), Resolution(ref(1), media("b", inode=7, device=2))]
+    assert actions(plan(found)) == [Action.TRANSFER, Action.TRANSFER]
+
+
+def test_shared_with_one_that_is_there_already() -> None:
+    found = [Resolution(ref(0), media()), Resolution(ref(1), media())]
+    made = plan(found, states={name(0): TargetState.SAME})
+    assert actions(made) == [Action.REUSE, Action.DUPLICATE]
+    made = plan(found, states={name(1): TargetState.SAME})
+    assert actions(made) == [Action.TRANSFER, Action.REUSE]
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_field_that_repeats_shares_the_copy(mode: MediaMode) -> None:
+    """The `original_videos` of a pose name the film of a series, wherever they stand in the file."""
+    repeating = dict(field="original_videos", repeats=True)
+    found = [
+        Resolution(ref(0, B, **repeating), media("a.avi")),
+        Resolution(ref(1, B, **repeating), media("only_here.avi")),
+        Resolution(ref(0), media("b.avi")),
+        Resolution(ref(1), media("a.avi")),
+        Resolution(ref(2, B, **repeating), media("only_here.avi")),
+    ]
+    made = plan(found, mode)
+    own = name(1, B, field="original_videos")
+    assert texts(made) == [name(1), own, name(0), name(1), own]
+    assert actions(made) == [Action.SHARE, Action.TRANSFER, Action.TRANSFER, Action.TRANSFER, Action.SHARE]
+    assert [entry.reference for entry in made.relocations] == [resolution.reference for resolution in found]
+
+
+def test_two_fields_of_one_object_do_not_meet() -> None:
+    found = [
+        Resolution(ref(0, field=field, repeats=True), media(field)) for field in ("original_videos", "labeled_videos")
+    ]
+    made = plan(found)
+    assert actions(made) == [Action.TRANSFER, Action.TRANSFER]
+    assert len(set(texts(made))) == 2
+
+
+# ---------------------------------------------------------------------- object ids
+
+
+@pytest.mark.parametrize(
+    "object_id", ["", "x", "../../../etc/passwd", "..", "a/b", "a\\b", A + "\n", A[:-1], A + A, "\0" * 36]
+)
+def test_object_id_that_is_none(object_id: str) -> None:
+    error = refusal([Resolution(ref(1, object_id, object_path="/acquisition/video"), media())])
+    assert isinstance(error, UnsafeReferenceError)
+    assert "no UUID" in str(error)
+    assert "\0" not in str(error)
+    assert error.object_path == "/acquisition/video"
+
+
+def test_no_object_id() -> None:
+    """Objects of old files get a name from where they stand: the same in every run, another for each."""
+    found = [
+        Resolution(ref(0, None, object_path=path), media(path))
+        for path in ("/acquisition/video", "/acquisition/video2")
+    ]
+    once, again = plan(found), plan(found)
+    assert texts(once) == texts(again)
+    assert len({text.split("_")[0] for text in texts(once)}) == 2
+
+
+def test_same_object_id_and_different_films() -> None:
+    found = [
+        Resolution(ref(0, A, object_path="/acquisition/one"), media("a.avi")),
+        Resolution(ref(0, A, object_path="/processing/two"), media("b.avi")),
+    ]
+    error = refusal(found)
+    assert isinstance(error, UnsafeReferenceError)
+    assert "/acquisition/one" in str(error)
+    assert "/processing/two" in str(error)
+    assert "generate_new_id" in str(error)
+
+
+def test_same_object_id_and_different_suffixes_do_not_meet() -> None:
+    found = [
+        Resolution(ref(0, A, object_path="/acquisition/one"), media("a.avi")),
+        Resolution(ref(0, A, object_path="/processing/two"), media("b.mov")),
+    ]
+    assert texts(plan(found)) == [name(0), name(0, suffix=".mov")]
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+@pytest.mark.parametrize("state", [TargetState.ABSENT, TargetState.SAME])
+def test_same_object_id_and_same_film(mode: MediaMode, state: TargetState) -> None:
+    found = [
+        Resolution(ref(0, A, object_path="/acquisition/one"), media()),
+        Resolution(ref(0, A, object_path="/processing/two"), media()),
+    ]
+    made = plan(found, mode, states={name(0): state})
+    assert texts(made) == [name(0), name(0)]
+    assert actions(made)[1] is Action.SHARE
+
+
+def test_same_object_id_same_film_and_a_target_in_the_way() -> None:
+    """The one thing that is wrong is told, and nothing that is not so."""
+    found = [
+        Resolution(ref(0, A, object_path="/acquisition/one"), media()),
+        Resolution(ref(0, A, object_path="/processing/two"), media()),
+    ]
+    error = refusal(found, states={name(0): TargetState.OTHER})
+    assert {type(problem) for problem in error.problems} == {MediaExistsError}
+
+
+def test_names_that_differ_in_case_alone() -> None:
+    """Two files on Linux, one on Windows and macOS."""
+    found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(0, A.upper()), media("b.avi"))]
+    assert isinstance(refusal(found), UnsafeReferenceError)
+
+
+# --------------------------------------------------------------------------- targets
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+@pytest.mark.parametrize("existing", ["error", "replace"])
+def test_target_with_same_content_is_reused(mode: MediaMode, existing: str) -> None:
+    (entry,) = plan(
+        [Resolution(ref(), media())], mode, states={name(0): TargetState.SAME}, existing=existing, free=0
+    ).relocations
+    assert (entry.action, entry.text, entry.replaces) == (Action.REUSE, name(0), False)
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_target_with_other_content(mode: MediaMode) -> None:
+    found = [Resolution(ref(), media())]
+    error = refusal(found, mode, states={name(0): TargetState.OTHER})
+    assert isinstance(error, MediaExistsError)
+    assert isinstance(error, FileExistsError)
+    assert 'existing="replace"' in str(error)
+    assert str(OUT.parent / name(0)) in str(error)
+    (entry,) = plan(found, mode, states={name(0): TargetState.OTHER}, existing="replace").relocations
+    assert (entry.action, entry.replaces) == (Action.TRANSFER, True)
+
+
+@pytest.mark.parametrize("mode", [MediaMode.COPY, MediaMode.MOVE, MediaMode.HARDLINK])
+def test_link_at_the_target_gives_way(mode: MediaMode) -> None:
+    (entry,) = plan([Resolution(ref(), media())], mode, states={name(0): TargetState.LINK}).relocations
+    assert (entry.action, entry.replaces) == (Action.TRANSFER, True)
+
+
+def test_media_folder_elsewhere() -> None:
+    error = refusal([Resolution(ref(), media())], outside=[name(0)], existing="replace")
+    assert isinstance(error, UnsafeReferenceError)
+    assert "symbolic link or a file" in str(error)
+
+
+def test_hardlink_over_file_systems() -> None:
+    found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi", device=2))]
+    error = refusal(found, MediaMode.HARDLINK, device=1)
+    assert isinstance(error, RelocationRefusedError)
+    assert error.index == 1
+    assert "another file system" in str(error)
+    for mode in (MediaMode.COPY, MediaMode.MOVE, MediaMode.SYMLINK, MediaMode.REFERENCE):
+        plan(found, mode, device=1)
+
+
+def test_hardlink_over_file_systems_of_what_is_there_already() -> None:
+    """A target that exists with the same content is reused: no link is needed."""
+    found = [Resolution(ref(), media(device=2))]
+    made = plan(found, MediaMode.HARDLINK, device=1, states={name(0): TargetState.SAME})
+    assert actions(made) == [Action.REUSE]
+
+
+# ------------------------------------------------------------------------------ room
+
+
+@pytest.mark.parametrize(
+    ("mode", "device", "needed"),
+    [
+        (MediaMode.COPY, 1, 30),
+        (MediaMode.COPY, 2, 30),
+        (MediaMode.MOVE, 1, 0),
+        (MediaMode.MOVE, 2, 30),
+        (MediaMode.HARDLINK, 1, 0),
+        (MediaMode.SYMLINK, 2, 0),
+        (MediaMode.REFERENCE, 2, 0),
+    ],
+)
+def test_room(mode: MediaMode, device: int, needed: int) -> None:
+    found = [Resolution(ref(n), media(f"{n}.avi", size=size, device=device)) for n, size in enumerate((10, 20))] + [
+        Resolution(ref(2), media("0.avi", size=10, device=device))
+    ]
+    plan(found, mode, free=needed, device=1)
+    if needed:
+        error = refusal(found, mode, free=needed - 1, device=1)
+        assert isinstance(error, RelocationRefusedError)
+        assert "30 bytes" in str(error)
+        assert "29 are free" in str(error)
+        assert error.nwb_path == str(OUT)
+    plan(found, mode, free=None, device=1)
+
+
+def test_room_for_what_is_there_already() -> None:
+    found = [Resolution(ref(n), media(f"{n}.avi")) for n in (0, 1)]
+    plan(found, free=10, states={name(0): TargetState.SAME})
+    assert isinstance(refusal(found, free=9, states={name(0): TargetState.SAME}), RelocationRefusedError)
+
+
+# --------------------------------------------------------------------------- missing
+
+
+def test_missing_is_an_error() -> None:
+    error = refusal([Resolution(ref(0), media()), missing(1)])
+    assert isinstance(error, MissingMediaError)
+    assert error.index == 1
+
+
+@pytest.mark.parametrize("mode", list(MediaMode))
+def test_missing_is_kept(mode: MediaMode) -> None:
+    made = plan([Resolution(ref(0), media()), missing(1), url(2)], mode, missing="keep")
+    assert texts(made)[1:] == ["text1", "https://example.org/2"]
+    assert actions(made)[1:] == [Action.KEEP, Action.KEEP]
+    (warning,) = made.warnings
+    assert "text1" in warning
+    assert "external_file[1]" in warning
+
+
+def test_only_the_missing_are_kept() -> None:
+    """What is ambiguous or unsafe stays an error."""
+    reference = ref()
+    error = refusal([Resolution(reference, problem=UnsafeReferenceError("a pipe"))], missing="keep")
+    assert isinstance(error, UnsafeReferenceError)
+
+
+# -------------------------------------------------------------------- many at a time
+
+
+def test_all_problems_at_once() -> None:
+    known = RelocationRefusedError("known before")
+    found = [
+        missing(0),
+        Resolution(ref(1, "another"), media("a.avi")),
+        Resolution(ref(2), media("b.avi")),
+        Resolution(ref(3), media("c.avi")),
+        Resolution(ref(4), media("d.avi", size=1000)),
+        Resolution(ref(0, "no uuid"), media("e.avi")),
+        Resolution(ref(0, B, object_path="/one"), media("f.avi")),
+        Resolution(ref(0, B, object_path="/two"), media("g.avi")),
+        missing(5),
+    ]
+    error = refusal(
+        found, states={name(2): TargetState.OTHER}, outside=[name(3)], free=5, problems=[known], existing="error"
+    )
+    assert isinstance(error, PlanError)
+    assert isinstance(error, ValueError)
+    kinds = sorted(type(problem).__name__ for problem in error.problems)
+    assert kinds == sorted(
+        ["MissingMediaError"] * 2 + ["MediaExistsError"] + ["UnsafeReferenceError"] * 4 + ["RelocationRefusedError"] * 2
+    )
+    assert known in error.problems
+    for problem in error.problems:
+        assert str(problem) in str(error)
+
+
+def test_many_of_one_kind() -> None:
+    error = refusal([missing(index) for index in range(100)])
+    assert type(error) is MissingMediaError
+    assert [problem.index for problem in error.problems] == list(range(100))
+
+
+# ------------------------------------------------------------------- names of NWB files
+
+
+@pytest.mark.parametrize(
+    ("file_name", "stem"),
+    [
+        ("x.nwb", "x"),
+        ("x.nwb.zarr", "x"),
+        ("a.b.nwb", "a.b"),
+        ("a.b.nwb.zarr", "a.b"),
+        ("x.zarr", "x"),
+        ("a.b.zarr", "a.b"),
+        ("x.h5", "x"),
+        ("sub-a_ses-b_image+behavior.nwb", "sub-a_ses-b_image+behavior"),
+        ("a b.nwb", "a b"),
+        ("ümläut.nwb", "ümläut"),
+        ("x.nwb.nwb", "x.nwb"),
+    ],
+)
+def test_stem(file_name: str, stem: str) -> None:
+    assert nwb_stem(Path("/out", file_name)) == stem
+    made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
+    assert texts(made) == [f"{stem}/{A}_external_file_0.avi"]
+
+
+def test_no_suffix_leaves_no_name_for_the_folder() -> None:
+    error = refusal([Resolution(ref(), media())], nwb_path=Path("/out/x"))
+    assert isinstance(error, UnsafeReferenceError)
+    assert ".nwb" in str(error)
+
+
+@pytest.mark.parametrize("file_name", [".nwb", "..nwb", "...nwb", ".nwb.zarr"])
+def test_names_that_are_all_suffix(file_name: str) -> None:
+    """Whatever comes of it, it does not leave the folder of the NWB file."""
+    try:
+        made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
+    except UnsafeReferenceError:
+        return
+    (text,) = texts(made)
+    assert ".." not in PurePosixPath(text).parts
+    assert not PurePosixPath(text).is_absolute()
+
+
+# ---------------------------------------------------------------------- custom naming
+
+
+class Named:
+    """A naming that always says the same."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, **kwargs: Any) -> Any:
+        self.asked.append(kwargs)
+        return self.answer
+
+
+def test_custom_naming() -> None:
+    naming = Named(PurePosixPath("media/ümläut film.avi"))
+    made = plan([Resolution(ref(4), media("A.AVI"))], naming=naming)
+    assert texts(made) == ["media/ümläut film.avi"]
+    assert naming.asked == [dict(nwb_stem="x", object_id=A, field="external_file", index=4, suffix=".avi")]
+
+
+def test_custom_naming_may_answer_with_a_text() -> None:
+    assert texts(plan([Resolution(ref(), media())], naming=Named("./media//a.avi"))) == ["media/a.avi"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "/etc/passwd",
+        "//etc/passwd",
+        "..",
+        "../a.avi",
+        "a/../../b.avi",
+        "a/../b.avi",
+        ".",
+        "",
+        "a\\b.avi",
+        "..\\a.avi",
+        "a\0.avi",
+        "x.nwb",
+        "x.nwb/a.avi",
+        "./x.nwb",
+    ],
+)
+def test_custom_naming_that_escapes(answer: str) -> None:
+    error = refusal([Resolution(ref(), media())], naming=Named(answer))
+    assert isinstance(error, UnsafeReferenceError)
+    assert "\0" not in str(error)
+
+
+@pytest.mark.parametrize("answer", ["C:/Windows/a.avi", "C:a.avi"])
+def test_custom_naming_that_escapes_on_windows(answer: str) -> None:
+    assert isinstance(refusal([Resolution(ref(), media())], naming=Named(answer)), UnsafeReferenceError)
+
+
+def test_custom_naming_without_index() -> None:
+    """Two films, one name: refused, not overwritten."""
+    found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
+    assert isinstance(refusal(found, naming=Named("media/a.avi")), UnsafeReferenceError)
+
+
+def test_custom_naming_with_a_file_that_is_a_folder_too() -> None:
+    """One film at `a`, another at `a/b.avi`: that cannot be, and is told before anything is done."""
+    answers = iter(["media/a", "media/a/b.avi"])
+    found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
+    assert isinstance(refusal(found, naming=lambda **kwargs: PurePosixPath(next(answers))), ExternalFilesError)
+
+
+# ---------------------------------------------------------------- a look at the disk
+
+
+def file_at(path: Path, content: bytes = b"film") -> MediaFile:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    status = path.stat()
+    return MediaFile(path, path, status.st_size, (status.st_dev, status.st_ino))
+
+
+def surveyed(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | None = None) -> Destination:
+    """What is found at the only target of a plan for `out/x.nwb`."""
+    source = source or file_at(tmp_path / "films" / "a.avi")
+    nwb_path = tmp_path / "out" / "x.nwb"
+    named, problems = name_targets([Resolution(ref(), source)], MediaOptions(), nwb_path=nwb_path, identifier="id0")
+    assert not problems
+    before = tree(tmp_path)
+    found = survey(named, nwb_path, mode)
+    assert tree(tmp_path) == before
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Where the film of `surveyed` goes; its folder is there."""
+    path = tmp_path / "out" / name(0)
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def state(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | None = None) -> TargetState:
+    found = surveyed(tmp_path, mode, source)
+    assert found.outside == frozenset()
+    return found.targets[PurePosixPath(name(0))]
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_survey_of_nothing(tmp_path: Path, mode: MediaMode) -> None:
+    """Neither the folder nor the one above is there yet."""
+    found = surveyed(tmp_path, mode)
+    assert list(found.targets.values()) == [TargetState.ABSENT]
+    assert found.device == tmp_path.stat().st_dev
+    assert found.free is None or found.free > 0
+
+
+def test_survey_for_references(tmp_path: Path) -> None:
+    found = surveyed(tmp_path, MediaMode.REFERENCE)
+    assert not found.targets
+    assert found.free is None
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_survey_same_content(tmp_path: Path, place: Path, mode: MediaMode) -> None:
+    place.write_bytes(b"film")
+    assert state(tmp_path, mode) is TargetState.SAME
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+@pytest.mark.parametrize("content", [b"", b"filM", b"film\0", b"fil"])
+def test_survey_other_content(tmp_path: Path, place: Path, mode: MediaMode, content: bytes) -> None:
+    place.write_bytes(content)
+    assert state(tmp_path, mode) is TargetState.OTHER
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_survey_itself(tmp_path: Path, place: Path, mode: MediaMode) -> None:
+    assert state(tmp_path, mode, file_at(place)) is TargetState.SAME
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+def test_survey_link_to_the_same(tmp_path: Path, place: Path, mode: MediaMode) -> None:
+    source = file_at(tmp_path / "films" / "a.avi")
+    place.symlink_to(os.path.relpath(source.path, place.parent))
+    expected = TargetState.SAME if mode is MediaMode.SYMLINK else TargetState.LINK
+    assert state(tmp_path, mode, source) is expected
+
+
+@pytest.mark.parametrize("mode", TRANSFERRING)
+@pytest.mark.parametrize("kind", ["other", "dangling", "loop", "folder", "link to folder"])
+def test_survey_in_the_way(tmp_path: Path, place: Path, mode: MediaMode, kind: str) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    if kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to(
+            {"other": tmp_path / "other", "dangling": "gone", "loop": place, "link to folder": tmp_path}[kind]
+        )
+    assert state(tmp_path, mode) is TargetState.OTHER
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "file", "loop"])
+def test_survey_media_folder_is_none(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "out").mkdir()
+    folder = tmp_path / "out" / "x"
+    if kind == "file":
+        folder.write_bytes(b"")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to({"link": tmp_path / "elsewhere", "dangling": "gone", "loop": folder}[kind])
+    assert surveyed(tmp_path).outside == {PurePosixPath(name(0))}
+
+
+def test_folder_in_the_way_is_not_replaced(tmp_path: Path, place: Path) -> None:
+    place.mkdir()
+    source = file_at(tmp_path / "films" / "a.avi")
+    options = MediaOptions(existing="replace")
+    nwb_path = tmp_path / "out" / "x.nwb"
+    named, _ = name_targets([Resolution(ref(), source)], options, nwb_path=nwb_path, identifier="id0")
+    with pytest.raises(MediaExistsError, match="move it away"):
+        make_plan(named, survey(named, nwb_path, MediaMode.COPY), options, MediaMode.COPY)
+
+
+# ------------------------------------------------------------------- down to the disk
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "copy", "move"])
+def test_move_within_its_own_folder_takes_nothing_away(tmp_path: Path, mode: str) -> None:
+    """One film under two names in a media folder, which is moved to where it is."""
+    film = file_at(tmp_path / "a.avi").path
+    source = write_nwb(tmp_path / "in.nwb", ["a.avi", "a.avi"])
+    target = tmp_path / "out" / "x.nwb"
+    expected = digest(film)
+
+    def export(source: Path, target: Path, **kwargs: Any) -> None:
+        with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+            io.export(src_io=src_io, **kwargs)
+
+    if mode == "move":
+        with pytest.warns(ExternalFilesWarning, match="stays behind"):
+            export(source, target, relocate_media=True, media_mode=mode)
+    else:
+        export(source, target, relocate_media=True, media_mode=mode)
+    again = tmp_path / "out" / "y.nwb"
+    shutil.copy(target, again)
+    with pytest.warns(ExternalFilesWarning):
+        export(again, target, relocate_media=True, media_mode="move")
+    assert [digest(target.parent / text) for text in stored_texts(target)] == [expected, expected]

@@ -1,0 +1,447 @@
+"""What is found in a file on disk, and how types are known."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import set_texts, write_nwb
+from makers import Media, look, run_maker, write_everywhere
+
+from nwb_extfiles.references import (
+    MEDIA_FIELDS,
+    ExternalFileReference,
+    MediaField,
+    TypeTree,
+    find_in_file,
+    media_fields,
+    parents_in_file,
+)
+
+TEXTS = "acquisition/video/external_file"
+
+
+def by_place(found: Sequence[ExternalFileReference]) -> dict[str, list[str]]:
+    """Texts by dataset, in the order in which they were found."""
+    places: dict[str, list[str]] = {}
+    for reference in found:
+        name = reference.object_path.lstrip("/")
+        is_dataset = reference.neurodata_type in ("ExternalImage", "LabelledImage")
+        dataset = name if is_dataset else f"{name}/{reference.field}"
+        assert reference.index == len(places.setdefault(dataset, []))
+        places[dataset].append(reference.text)
+    return places
+
+
+def found_in(path: Path, **kwargs: Any) -> list[ExternalFileReference]:
+    with h5py.File(path, "r") as file:
+        return find_in_file(file, **kwargs)
+
+
+def forget_specifications(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["specifications"]
+        del file.attrs[".specloc"]
+
+
+# ------------------------------------------------------------------ find_in_file
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Media]:
+    home = tmp_path_factory.mktemp("everywhere")
+    media = Media(home / "media")
+    return write_everywhere(home / "nwb" / "source.nwb", media), media
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_every_place_of_the_core(everywhere: tuple[Path, Media], tmp_path: Path, cached: bool) -> None:
+    """With the cached specifications, or without them (old files, ``cache_spec=False``)."""
+    path, media = everywhere
+    if not cached:
+        path = Path(tmp_path, "source.nwb")
+        path.write_bytes(everywhere[0].read_bytes())
+        forget_specifications(path)
+    found = found_in(path)
+    assert by_place(found) == {
+        dataset: [f"../media/{name}" for name in names] for dataset, names in media.places.items()
+    }
+    for reference in found:
+        assert reference.nwb_path == str(path)
+        assert reference.base == str(path.parent)
+        dataset = reference.object_path if reference.neurodata_type == "ExternalImage" else f"{reference.object_path}/x"
+        with h5py.File(path) as file:
+            owner = file[dataset.removesuffix("/x")]
+            assert reference.object_id == owner.attrs["object_id"]
+            assert reference.neurodata_type == owner.attrs["neurodata_type"]
+        assert reference.field == "external_file"
+        assert not reference.repeats
+
+
+@pytest.fixture(scope="module")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    path = tmp_path_factory.mktemp("extension") / "nwb" / "source.nwb"
+    return path, run_maker("extension", path)
+
+
+@pytest.fixture(scope="module")
+def pose(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
+    path = tmp_path_factory.mktemp("pose") / "nwb" / "source.nwb"
+    return path, run_maker("pose", path)
+
+
+ARCHIVE = "processing/behavior/archive/film_paths"
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_types_of_an_extension(extension: tuple[Path, dict[str, list[str]]], registered: bool) -> None:
+    path, places = extension
+    table = media_fields([("FilmArchive", "film_paths")] if registered else [])
+    expected = {dataset: look(path, dataset).texts for dataset in places if registered or dataset != ARCHIVE}
+    assert by_place(found_in(path, table=table)) == expected
+
+
+def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
+    path, places = pose
+    found = found_in(path)
+    assert by_place(found) == {dataset: look(path, dataset).texts for dataset in places}
+    assert {reference.field: reference.repeats for reference in found} == {
+        "original_videos": True,
+        "labeled_videos": True,
+        "external_file": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "keywords", "texts"),
+    [
+        (["ä.avi", "b.avi"], dict(dtype=h5py.string_dtype()), ["ä.avi", "b.avi"]),
+        (["a.avi", "b.avi"], dict(dtype=h5py.string_dtype("ascii")), ["a.avi", "b.avi"]),
+        (np.array([b"a.avi", b"b.avi"]), {}, ["a.avi", "b.avi"]),
+        (["a.avi", "b.avi"], dict(dtype=h5py.string_dtype(), chunks=(1,), compression="gzip"), ["a.avi", "b.avi"]),
+        ("a.avi", {}, ["a.avi"]),
+        (np.bytes_("a.avi"), {}, ["a.avi"]),
+        (np.array([], "S5"), {}, []),
+        (np.array([1, 2]), {}, []),
+        (h5py.Empty(h5py.string_dtype()), {}, []),
+    ],
+)
+def test_storages(tmp_path: Path, values: Any, keywords: dict[str, Any], texts: list[str]) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    set_texts(path, TEXTS, values, **keywords)
+    found = found_in(path)
+    assert [reference.text for reference in found] == texts
+    assert [reference.index for reference in found] == list(range(len(texts)))
+
+
+def test_links(tmp_path: Path) -> None:
+    """Links to objects are not followed, those to texts are; a text is relative to the file that holds it."""
+    other = write_nwb(tmp_path / "other" / "raw.nwb", ["raw.avi"])
+    path = write_nwb(tmp_path / "own" / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        acquisition = file["acquisition"]
+        acquisition["soft"] = h5py.SoftLink("/acquisition/video")
+        acquisition["away"] = h5py.ExternalLink(str(other), "/acquisition/video")
+        acquisition["gone"] = h5py.SoftLink("/acquisition/nothing")
+        acquisition["lost"] = h5py.ExternalLink("nothing.nwb", "/acquisition/video")
+        for name, link in (
+            ("texts_soft", h5py.SoftLink(f"/{TEXTS}")),
+            ("texts_away", h5py.ExternalLink(str(other), f"/{TEXTS}")),
+            ("texts_gone", h5py.SoftLink("/acquisition/nothing")),
+            ("texts_lost", h5py.ExternalLink("nothing.nwb", f"/{TEXTS}")),
+        ):
+            file.copy("acquisition/video", acquisition, name=name)
+            del acquisition[name]["external_file"]
+            acquisition[name]["external_file"] = link
+    found = {reference.object_path: reference for reference in found_in(path)}
+    assert set(found) == {"/acquisition/video", "/acquisition/texts_soft", "/acquisition/texts_away"}
+    assert found["/acquisition/texts_soft"].base == str(path.parent)
+    away = found["/acquisition/texts_away"]
+    assert (away.text, away.base, away.nwb_path) == ("raw.avi", str(other.parent), str(path))
+
+
+def test_hard_link_is_found_once(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["processing/video"] = file["acquisition/video"]
+    assert [reference.object_path for reference in found_in(path)] == ["/acquisition/video"]
+
+
+def test_group_in_the_place_of_texts(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        del file[TEXTS]
+        file.create_group(TEXTS)
+    assert found_in(path) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "object_id"),
+    [("../x", "../x"), ("", ""), (np.bytes_("abc"), "abc"), (7, None), (np.array([1, 2]), None), (None, None)],
+)
+def test_object_id_is_what_is_stored(tmp_path: Path, stored: Any, object_id: str | None) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        attributes = file["acquisition/video"].attrs
+        del attributes["object_id"]
+        if stored is not None:
+            attributes["object_id"] = stored
+    assert [reference.object_id for reference in found_in(path)] == [object_id]
+
+
+@pytest.mark.parametrize("stored", [np.bytes_("ImageSeries"), "ImageSeries"])
+def test_type_in_bytes(tmp_path: Path, stored: Any) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video"].attrs["neurodata_type"] = stored
+        file["acquisition/video"].attrs["namespace"] = np.bytes_("core")
+    assert len(found_in(path)) == 1
+
+
+def test_relative_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_nwb(tmp_path / "folder" / "a.nwb", ["x.avi"])
+    monkeypatch.chdir(tmp_path)
+    (reference,) = found_in(Path("folder") / "a.nwb")
+    assert reference.nwb_path == str(path)
+    assert reference.base == str(path.parent)
+
+
+def test_not_an_nwb_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["external_file"] = ["a.avi"]
+        file["group/external_file"] = ["a.avi"]
+    assert found_in(tmp_path / "x.h5") == []
+
+
+# -------------------------------------------------------------- unknown types
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_type_that_nobody_knows(tmp_path: Path, cached: bool) -> None:
+    """A group is known by the names of its datasets; a dataset has none that would tell."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        video = file["acquisition/video"]
+        video.attrs["neurodata_type"] = "NobodyKnowsSeries"
+        video["original_videos"] = ["y.avi"]
+        note = file["acquisition"].create_dataset("note", data="not a path")
+        note.attrs.update({"neurodata_type": "NobodyKnowsText", "namespace": "nobody"})
+    if not cached:
+        forget_specifications(path)
+    assert {(found.field, found.text, found.repeats) for found in found_in(path)} == {
+        ("external_file", "x.avi", False),
+        ("original_videos", "y.avi", True),
+    }
+
+
+def test_known_type_that_has_no_media(tmp_path: Path) -> None:
+    """A field of that name in a type that is known, and is not of the table, is something else."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video"].attrs["neurodata_type"] = "TimeSeries"
+    assert found_in(path) == []
+
+
+def damage_location(file: h5py.File) -> None:
+    del file["specifications"]
+
+
+def damage_text(file: h5py.File) -> None:
+    for version in file["specifications/core"].values():
+        version["namespace"][()] = "{ not json"
+        version["nwb.image"][()] = "{ not json"
+
+
+def damage_json(file: h5py.File) -> None:
+    for version in file["specifications/core"].values():
+        version["nwb.image"][()] = '["a list"]'
+
+
+def damage_numbers(file: h5py.File) -> None:
+    for version in file["specifications/core"].values():
+        del version["nwb.image"]
+        version["nwb.image"] = 7
+
+
+def damage_groups(file: h5py.File) -> None:
+    file["specifications"]["text"] = "no namespace"
+    file["specifications/core"]["text"] = "no version"
+
+
+def damage_attribute(file: h5py.File) -> None:
+    file.attrs[".specloc"] = 7
+
+
+def damage_name(file: h5py.File) -> None:
+    file.attrs[".specloc"] = "/nothing"
+
+
+DAMAGES = (
+    damage_location,
+    damage_text,
+    damage_json,
+    damage_numbers,
+    damage_groups,
+    damage_attribute,
+    damage_name,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_specifications(tmp_path: Path, damage: Any) -> None:
+    """What cannot be read is unknown; media are found by the names of their fields."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        damage(file)
+    assert [reference.text for reference in found_in(path)] == ["x.avi"]
+
+
+def nested(depth: int) -> str:
+    return '{"groups": [' * depth + "{}" + "]}" * depth
+
+
+def test_specifications_without_end(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["specifications/deep/1.0/deep"] = nested(100_000)
+    assert [reference.text for reference in found_in(path)] == ["x.avi"]
+
+
+def test_extension_of_a_type_whose_specification_is_not_cached(tmp_path: Path) -> None:
+    """Of such a type the beginning of its line is known, and not whether ImageSeries is in it."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    spec = {
+        "groups": [{"neurodata_type_def": "FilmedSeries", "neurodata_type_inc": "OpticalSeries"}],
+        "datasets": [{"neurodata_type_def": "LabelledImage", "neurodata_type_inc": "ExternalImage"}],
+    }
+    with h5py.File(path, "r+") as file:
+        del file["specifications/core"]
+        file["specifications/films/1.0/films"] = json.dumps(spec)
+        file["acquisition/video"].attrs.update({"neurodata_type": "FilmedSeries", "namespace": "films"})
+        picture = file["acquisition"].create_dataset("picture", data="x.png")
+        picture.attrs.update({"neurodata_type": "LabelledImage", "namespace": "films"})
+    assert {reference.text for reference in found_in(path)} == {"x.avi", "x.png"}
+
+
+def test_location_as_a_path(tmp_path: Path) -> None:
+    """`.specloc` is a reference, and a path in Zarr and some files."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file.attrs[".specloc"] = "/specifications"
+        assert parents_in_file(file)["OpticalSeries"] == "ImageSeries"
+
+
+def test_parents_in_file(extension: tuple[Path, dict[str, list[str]]], tmp_path: Path) -> None:
+    with h5py.File(extension[0]) as file:
+        parents = parents_in_file(file)
+    assert parents["TrackedFilmedSeries"] == "FilmedSeries"
+    assert parents["FilmedSeries"] == "ImageSeries"
+    assert parents["LabelledImage"] == "ExternalImage"
+    assert parents["CorrectedImageStack"] == "NWBDataInterface"
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        assert parents_in_file(file) == {}
+
+
+def test_types_that_are_each_others_parents(tmp_path: Path) -> None:
+    """Specifications out of a file may say anything."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    spec = {
+        "groups": [
+            {"neurodata_type_def": "A", "neurodata_type_inc": "B"},
+            {"neurodata_type_def": "B", "neurodata_type_inc": "A"},
+            {"neurodata_type_def": "C", "neurodata_type_inc": "C"},
+            {"neurodata_type_def": "D"},
+            {"neurodata_type_def": "E", "neurodata_type_inc": {"target_type": "ImageSeries"}},
+        ]
+    }
+    with h5py.File(path, "r+") as file:
+        file["specifications/loops/1.0/loops"] = json.dumps(spec)
+        for name in "ABCDE":
+            file.copy("acquisition/video", file["acquisition"], name=name)
+            file["acquisition"][name].attrs.update({"neurodata_type": name, "namespace": "loops"})
+    assert {reference.object_path for reference in found_in(path)} <= {"/acquisition/video", "/acquisition/E"}
+
+
+# -------------------------------------------------------------------- TypeTree
+
+
+def hierarchy(namespace: str, neurodata_type: str) -> Sequence[str]:
+    known = {("core", "OpticalSeries"): ("OpticalSeries", "ImageSeries", "TimeSeries"), ("core", "Text"): ("Text",)}
+    if namespace == "broken":
+        raise ValueError(namespace)
+    return known[namespace, neurodata_type]
+
+
+def test_type_tree() -> None:
+    asked = []
+
+    def cached() -> dict[str, str]:
+        asked.append(1)
+        return {"FilmedSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
+
+    types = TypeTree(hierarchy, cached)
+    assert types.ancestors("core", "OpticalSeries") == {"OpticalSeries", "ImageSeries", "TimeSeries"}
+    assert asked == []
+    for namespace in ("ndx", "broken"):
+        assert types.ancestors(namespace, "FilmedSeries") >= {"FilmedSeries", "OpticalSeries", "ImageSeries"}
+    assert types.ancestors("ndx", "Nothing") is None
+    assert types.ancestors("ndx", "Nothing") is None
+    assert asked == [1]
+    assert TypeTree(hierarchy).ancestors("ndx", "Nothing") is None
+
+
+def test_line_that_breaks_off() -> None:
+    """It is known as far as it goes, and no further."""
+    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Film": "ExternalImage", "Root": ""})
+    for name, count in (("FilmedSeries", 3), ("Root", 0)):
+        assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
+    assert [f.field for f in types.fields_of("ndx", "Film", MEDIA_FIELDS, is_dataset=True)] == [None]
+
+
+def test_fields_of() -> None:
+    types = TypeTree(hierarchy, lambda: {"Picture": "ExternalImage", "ExternalImage": "BaseImage", "BaseImage": ""})
+
+    def fields(namespace: str, neurodata_type: str, *, is_dataset: bool = False) -> list[str | None]:
+        found = types.fields_of(namespace, neurodata_type, MEDIA_FIELDS, is_dataset=is_dataset)
+        return [field.field for field in found]
+
+    assert fields("core", "OpticalSeries") == ["external_file"]
+    assert fields("core", "OpticalSeries", is_dataset=True) == []
+    assert fields("core", "Text") == []
+    assert fields("ndx", "Picture", is_dataset=True) == [None]
+    assert fields("ndx", "Picture") == []
+    assert fields("ndx", "Nothing") == ["external_file", "original_videos", "labeled_videos"]
+    assert fields("ndx", "Nothing", is_dataset=True) == []
+
+
+def test_type_of_the_table_is_known_by_its_own_name() -> None:
+    """Where nothing else is known, a type that the table names is that type."""
+    types = TypeTree(hierarchy)
+    assert [f.field for f in types.fields_of("core", "ExternalImage", MEDIA_FIELDS, is_dataset=True)] == [None]
+
+
+def test_table() -> None:
+    assert media_fields() == MEDIA_FIELDS
+    further = media_fields([("FilmArchive", "film_paths")])
+    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "film_paths"))
+    assert [field.label for field in further] == [
+        "external_file",
+        "external_file",
+        "original_videos",
+        "labeled_videos",
+        "film_paths",
+    ]
+
+
+def test_place_in_words(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi", "y.avi"])
+    reference = found_in(path)[1]
+    assert reference.where == f"{path}: ImageSeries '/acquisition/video', external_file[1]"
+    assert reference.place == dict(nwb_path=str(path), object_path="/acquisition/video", field="external_file", index=1)
+    assert os.path.isabs(reference.nwb_path)
