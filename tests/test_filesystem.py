@@ -677,7 +677,7 @@ def test_lock_is_no_child_s(tmp_path: Path) -> None:
 @posix
 def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that was locked went with its former holder: a lock on it would be worth nothing."""
-    path, lock_handle, seen = tmp_path / "lock", filesystem._lock, list[int]()
+    path, lock_handle, seen = tmp_path / "lock", filesystem.lock_handle, list[int]()
 
     def slow(handle: int) -> None:
         lock_handle(handle)
@@ -688,7 +688,7 @@ def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
             path.rename(tmp_path / "older")
             path.touch()
 
-    monkeypatch.setattr(filesystem, "_lock", slow)
+    monkeypatch.setattr(filesystem, "lock_handle", slow)
     lock = filesystem.FileLock(path)
     monkeypatch.undo()
     assert len(seen) == 3

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 FLOORS = (
     {"errors", "naming", "storage"},
     {"options", "references", "filesystem"},
-    {"resolve", "progress"},
+    {"resolve", "progress", "journal"},
     {"plan"},
     {"transfer", "relocation", "mappers"},
     {"backend"},

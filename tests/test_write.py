@@ -229,25 +229,6 @@ def test_appending_leaves_old_texts_alone(existing: Path, video_files: Path) -> 
     assert stored_texts(existing, "acquisition/new/external_file") == [str(video_files / "test2_0.avi")]
 
 
-def test_in_place_failure_brings_all_back(existing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, before = stored_texts(existing), tree(existing.parent.parent)
-
-    def fail(self: object) -> None:
-        raise OSError("the disk has gone")
-
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="the disk has gone"):
-        with NWBExtFilesHDF5IO(existing, "r+") as io:
-            nwbfile = io.read()
-            patch.setattr(h5py.File, "flush", fail)
-            io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert stored_texts(existing) == texts
-    after = tree(existing.parent.parent)
-    assert set(after) == set(before)
-    assert {name: after[name] for name in before if name != "ds/a.nwb"} == {
-        name: before[name] for name in before if name != "ds/a.nwb"
-    }
-
-
 def test_missing_in_place(existing: Path, video_files: Path) -> None:
     (video_files / "test1_0.avi").unlink()
     before = tree(existing.parent.parent)

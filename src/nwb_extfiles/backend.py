@@ -75,8 +75,6 @@ if TYPE_CHECKING:
 else:
     _Backend = object
 
-_Edits = list[tuple[StoredTexts, list[str]]]
-
 
 class _Content(Enum):
     """What is in a file that is being created."""
@@ -130,6 +128,7 @@ class MediaIOMixin(_Backend):
     _staged = False  # whether a new file is to be created under a temporary name
     _exclusive = False  # whether it must not replace another one
     _transfer: Transfer | None = None  # of the file that is being created
+    _transfer_in_place: Transfer | None = None  # of a file that is being edited
     _content = _Content.NOTHING
     _opening: str | None = None
     _call: Call | None = None
@@ -150,6 +149,9 @@ class MediaIOMixin(_Backend):
         # must not make room for others.
         self._alive: list[Any] = []
         self._settled: set[int] = set()
+        # what `close` is to do with texts that stand in the file, and what to remove if that fails
+        self._edits: dict[tuple[str, str], list[str]] = {}
+        self._new_objects: set[str] = set()
 
     def _take_request(self, kwargs: dict[str, Any]) -> Request:
         """Pop the arguments of a call."""
@@ -217,7 +219,7 @@ class MediaIOMixin(_Backend):
             yield
         except BaseException:
             # What was refused before a byte was written may be tried again.
-            if call.begun and self._transfer is not None:
+            if call.begun:
                 self._content = _Content.BROKEN
             raise
         finally:
@@ -263,43 +265,23 @@ class MediaIOMixin(_Backend):
         plan = plan_relocation(tree, stored, request, problems, again=bool(self._settled))
         texts = plan.texts
         self._substitute(new, texts)
-        edits = [(entry, _texts(entry, texts)) for entry in old]
-        if self._transfer is not None:
-            self._transfer.stage(plan, sync=self._sync, progress=request.options.progress)
-            call.begun = True
-            super().write_builder(builder=builder, **kwargs)
-            self._edit(edits)
-        else:
-            self._write_in_place(builder, kwargs, plan, new, edits)
+        transfer = self._transfer or self._begin_in_place(plan.nwb_path)
+        transfer.stage(plan, sync=self._sync, progress=request.options.progress)
+        self._new_objects.update(self._not_in_file(new))
+        call.begun = True
+        super().write_builder(builder=builder, **kwargs)
+        for entry in old:
+            changed = _texts(entry, texts)
+            if changed != [reference.text for reference in entry.references]:
+                self._edits[entry.references[0].object_path, entry.references[0].field] = changed
         self._done = plan.joined_to(self._done)
         self._settled.update(id(entry.builder) for entry in stored)
         self._alive.extend(entry.builder for entry in stored)
 
-    def _write_in_place(
-        self,
-        builder: GroupBuilder,
-        write_args: dict[str, Any],
-        plan: RelocationPlan,
-        new: list[StoredTexts],
-        edits: _Edits,
-    ) -> None:
-        """Write into a file that exists: the media come first, then the texts that name them."""
-        assert self._call is not None
-        options, write_tree = self._call.request.options, super().write_builder
-
-        def write() -> None:
-            write_tree(builder=builder, **write_args)
-            self._edit(edits)
-
-        with self._removing_on_failure(new):
-            transfer = Transfer(plan.nwb_path, edits_document=True)
-            try:
-                transfer.stage(plan, sync=options.sync, progress=options.progress)
-                transfer.commit(sync=options.sync, edit=write)
-            except BaseException as error:
-                _note(error, transfer.rollback())
-                raise
-        transfer.conclude(sync=options.sync)
+    def _begin_in_place(self, nwb_path: Path) -> Transfer:
+        if self._transfer_in_place is None:
+            self._transfer_in_place = Transfer(nwb_path, edits_document=True)
+        return self._transfer_in_place
 
     def _is_written(self, entry: StoredTexts) -> bool:
         """Whether the texts stand already in the file that is open for writing."""
@@ -367,27 +349,52 @@ class MediaIOMixin(_Backend):
         ExternalFilesError, OSError
             If that fails; everything is then as it was before, or the notes of the error say what is left where.
         """
-        transfer, self._transfer = self._transfer, None
-        if transfer is None:
+        created, edited = self._transfer, self._transfer_in_place
+        self._transfer = self._transfer_in_place = None
+        if created is None and edited is None:
             self._close_backend(close_links)
-        else:
-            try:
-                keep = self._content is _Content.WHOLE or (self._content is _Content.NOTHING and not self._is_empty())
-                self._close_backend(close_links)
-                if keep:
-                    transfer.commit(sync=self._sync)
-            except BaseException as error:
-                _note(error, transfer.rollback())
-                raise
-            if not keep:
-                self._discard(transfer)
-                return
-            transfer.conclude(sync=self._sync)
+            return
+        transfer = created or edited
+        assert transfer is not None
+        keep = self._content is _Content.WHOLE or (self._content is _Content.NOTHING and not self._is_empty())
+        try:
+            self._close_backend(close_links)
+            if keep:
+                self._commit(transfer, created is not None)
+        except BaseException as error:
+            _note(error, self._roll_back(transfer))
+            raise
+        if not keep:
+            self._discard(transfer)
+            return
+        transfer.conclude(sync=self._sync)
         self.relocation = self._done
+
+    def _commit(self, transfer: Transfer, created: bool) -> None:
+        """Put all in place, the file being closed."""
+        if not self._edits:
+            transfer.commit(sync=self._sync)
+        elif created:
+            self._edit(transfer.staged_document, None)
+            transfer.commit(sync=self._sync)
+        else:
+            transfer.commit(sync=self._sync, edit=lambda: self._edit(transfer.document, transfer.journal))
+
+    def _roll_back(self, transfer: Transfer) -> list[str]:
+        """Bring back what was there before, the file being closed; tell what could not be."""
+        left = transfer.rollback()
+        try:
+            if self._new_objects:
+                self._remove(self._new_objects)
+        except (OSError, ExternalFilesError) as error:
+            left.append(
+                f"{self.source} has new objects whose media are not there, {sorted(self._new_objects)}: {error}"
+            )
+        return left
 
     def _discard(self, transfer: Transfer) -> None:
         """Leave what was there before."""
-        left = transfer.rollback()
+        left = self._roll_back(transfer)
         if self._content is _Content.BROKEN:
             left.insert(0, f"{self.source} was not written, because an earlier call broke off in the middle")
         for line in left:
@@ -397,15 +404,15 @@ class MediaIOMixin(_Backend):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close; after an exception, leave what was there before."""
-        transfer = self._transfer
+        transfer = self._transfer or self._transfer_in_place
         if kind is None or error is None or transfer is None:
             self.close()
             return
-        self._transfer = None
+        self._transfer = self._transfer_in_place = None
         try:
             self._close_backend(close_links=True)
         finally:
-            _note(error, transfer.rollback())
+            _note(error, self._roll_back(transfer))
 
     def __del__(self) -> None:
         """Tell of a new file that was dropped, and so never got its name."""
@@ -443,15 +450,17 @@ class MediaIOMixin(_Backend):
         """Problems of texts in this file that cannot be changed where they are."""
         raise NotImplementedError  # pragma: no cover
 
-    def _edit(self, edits: _Edits) -> None:
-        """Change texts in the open file; on failure they are what they were."""
+    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
+        """Paths of objects that a call is about to bring into a file that existed before."""
         raise NotImplementedError  # pragma: no cover
 
-    @contextmanager
-    def _removing_on_failure(self, new: list[StoredTexts]) -> Iterator[None]:
-        """Take objects with media that this call brought into the file out of it again if it fails."""
-        raise NotImplementedError(new)  # pragma: no cover
-        yield
+    def _edit(self, path: Path, journal: Path | None) -> None:
+        """Change texts in the closed file, as `_edits` says; with a journal if that may be needed to take it back."""
+        raise NotImplementedError  # pragma: no cover
+
+    def _remove(self, object_paths: set[str]) -> None:
+        """Remove objects from the closed file."""
+        raise NotImplementedError  # pragma: no cover
 
 
 def _is_special(path: Any) -> bool:

@@ -50,3 +50,17 @@ def demo(folder: Path, media_mode: str) -> None:
     from .demo import run_demo
 
     run_demo(folder, MediaMode(media_mode), click.echo)
+
+
+@main.command()
+@click.argument("nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def recover(nwb_paths: tuple[Path, ...]) -> None:
+    """Restore NWB files that a killed run has left half edited.
+
+    Opening such a file with this package does the same.
+    """
+    from .transfer import recover as restore
+
+    for path in nwb_paths:
+        restored = restore(path.resolve())
+        click.echo(f"{path}: {'restored' if restored else 'nothing to restore'}")

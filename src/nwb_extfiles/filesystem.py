@@ -334,7 +334,7 @@ class FileLock:
         while True:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
             try:
-                _lock(handle)
+                lock_handle(handle)
                 current = path.exists() and os.path.samestat(os.fstat(handle), os.stat(path))
             except NotImplementedError:
                 os.close(handle)
@@ -367,7 +367,8 @@ class FileLock:
         self._close()
 
 
-def _lock(handle: int) -> None:
+def lock_handle(handle: int) -> None:
+    """Lock an open file against others, as HDF5 does; raises as `FileLock`."""
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -13,9 +14,11 @@ from pynwb import NWBHDF5IO
 
 from .backend import MEDIA_ARGS, RESOLVE_ARG, Call, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
+from .journal import edit_journalled
 from .mappers import register_media_mappers
 from .references import StoredTexts
-from .storage import fits, shaped, storage_settings, unwrapped, write_in_place, write_over_link
+from .storage import fits, replace_texts, shaped, storage_settings, unwrapped
+from .transfer import recover
 
 __all__ = ["NWBExtFilesHDF5IO"]
 
@@ -47,7 +50,9 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     Raises
     ------
     DestinationBusyError
-        If another process, or another IO that is still open, is creating the same file.
+        If another process, or another IO that is still open, is creating or editing the same file.
+    TransferError
+        If a killed run has left the file half edited, and it cannot be restored.
     ValueError
         If the arguments contradict each other.
 
@@ -71,9 +76,10 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
                 "register_media_mappers(manager.type_map, resolve_media=True)"
             )
         self._exclusive = kwargs["mode"] in ("w-", "x")
-        self._staged = kwargs["mode"] in _MODES_THAT_CREATE and all(
-            kwargs[name] is None for name in ("file", "driver", "comm")
-        )
+        on_disk = kwargs["path"] is not None and all(kwargs[name] is None for name in ("file", "driver", "comm"))
+        self._staged = on_disk and kwargs["mode"] in _MODES_THAT_CREATE
+        if on_disk and not self._staged:
+            recover(Path(os.path.realpath(kwargs["path"])))
         super().__init__(**kwargs)
         if own_manager:
             register_media_mappers(
@@ -155,45 +161,25 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
                 )
         return problems
 
-    def _edit(self, edits: list[tuple[StoredTexts, list[str]]]) -> None:
-        undo: list[Callable[[], object]] = []
-        try:
-            for entry, texts in edits:
-                if texts != [reference.text for reference in entry.references]:
-                    undo.append(self._edit_one(entry, texts))
-            self._file.flush()
-        except BaseException:
-            for step in reversed(undo):
-                step()
-            raise
-
-    def _edit_one(self, entry: StoredTexts, texts: list[str]) -> Callable[[], object]:
-        """Change the texts of one field; gives what takes that back."""
-        reference = entry.references[0]
-        former = [reference.text for reference in entry.references]
-        path, owner = reference.object_path, self._file[reference.object_path]
-        if isinstance(owner, h5py.Group):
-            path = f"{path}/{reference.field}"
-            link = owner.get(reference.field, getlink=True)
-            if not isinstance(link, h5py.HardLink):  # what is behind it may be another file's
-                write_over_link(owner, reference.field, texts)
-                return lambda: _put_link_back(owner, reference.field, link)
-        write_in_place(self._file[path], texts)
-        return lambda: write_in_place(self._file[path], former)
-
-    @contextmanager
-    def _removing_on_failure(self, new: list[StoredTexts]) -> Iterator[None]:
+    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
+        if self._transfer is not None:
+            return set()
         paths = {entry.references[0].object_path for entry in new if entry.references}
-        paths = {path for path in paths if path not in self._file}
-        try:
-            yield
-        except BaseException:
-            for path in paths:
-                if path in self._file:
-                    del self._file[path]
-            raise
+        return {path for path in paths if path not in self._file}
 
+    def _edit(self, path: Path, journal: Path | None) -> None:
+        def edit(file: h5py.File) -> None:
+            for (object_path, field), texts in self._edits.items():
+                replace_texts(file, object_path, field, texts)
 
-def _put_link_back(owner: h5py.Group, name: str, link: h5py.SoftLink | h5py.ExternalLink) -> None:
-    del owner[name]
-    owner[name] = link
+        if journal is not None:
+            edit_journalled(path, journal, edit, sync=self._sync)
+        else:
+            with h5py.File(path, "r+") as file:
+                edit(file)
+
+    def _remove(self, object_paths: set[str]) -> None:
+        with h5py.File(self._path(), "r+") as file:
+            for path in object_paths:
+                if path in file:
+                    del file[path]

@@ -14,6 +14,7 @@ __all__ = [
     "as_text",
     "fits",
     "read_texts",
+    "replace_texts",
     "shaped",
     "storage_settings",
     "unwrapped",
@@ -178,6 +179,29 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     del parent[name]
     parent[name] = fresh
     return parent[name]
+
+
+def replace_texts(file: h5py.File, object_path: str, field: str, texts: Sequence[str]) -> None:
+    """Change the texts of one field of an object.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    object_path : str
+        A group, or a dataset that is itself the field.
+    field : str
+        Name of the dataset in the group.
+    texts : sequence of str
+        As many as are stored, in C order.
+    """
+    owner = file[object_path]
+    if isinstance(owner, h5py.Dataset):
+        write_in_place(owner, texts)
+    elif isinstance(owner.get(field, getlink=True), h5py.HardLink):
+        write_in_place(owner[field], texts)
+    else:
+        write_over_link(owner, field, texts)  # what is behind a link may be another file's
 
 
 def write_over_link(owner: h5py.Group, name: str, texts: Sequence[str]) -> None:

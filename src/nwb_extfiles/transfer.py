@@ -24,14 +24,16 @@ from pathlib import Path
 
 from . import filesystem
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
+from .journal import take_back
 from .options import MediaMode, ProgressCallback
 from .plan import STAGING_PREFIX, Action, Relocation, RelocationPlan
 from .progress import reporting
 from .resolve import MediaFile
 
-__all__ = ["Transfer"]
+__all__ = ["Transfer", "is_half_done", "recover"]
 
-_LOCK, _FORMER, _UNFINISHED = "lock", "former", "unfinished"  # in the staging folder, beside the numbered parts
+# in the staging folder, beside the numbered parts
+_LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 
 
@@ -90,6 +92,8 @@ class Transfer:
     ----------
     staged_document : pathlib.Path
         Where the new document is to be written; beside its final place, so that relative links in it are right.
+    journal : pathlib.Path
+        Where an edit of the document in place is to keep what it changes, as `edit_journalled` does.
 
     Raises
     ------
@@ -102,9 +106,9 @@ class Transfer:
     def __init__(self, document: Path, *, edits_document: bool = False, exclusive: bool = False) -> None:
         self.document = document
         self._folder = document.parent
-        token = hashlib.blake2s(os.fsencode(document.name), digest_size=4).hexdigest()
-        self._area = self._folder / f"{STAGING_PREFIX}{token}"
-        self.staged_document = self._folder / f"{STAGING_PREFIX}{token}.nwb"
+        self._area = _staging_folder(document)
+        self.staged_document = self._area.with_name(f"{self._area.name}.nwb")
+        self.journal = self._area / _JOURNAL
         self._edits_document = edits_document
         self._exclusive = exclusive
         self._items: list[_Item] = []
@@ -172,7 +176,11 @@ class Transfer:
     def _recover(self) -> None:
         """Bring back what a killed transfer had put aside, unless its document is in place; clear its parts."""
         former = self._area / _FORMER
-        if self._unfinished() and former.is_dir() and not former.is_symlink():
+        if not self._unfinished():
+            self._clear()
+            return
+        take_back(self.document, self.journal)
+        if former.is_dir() and not former.is_symlink():
             for folder, below, names in os.walk(former):
                 place = self._folder / Path(folder).relative_to(former)
                 for name in names + [name for name in below if Path(folder, name).is_symlink()]:
@@ -290,7 +298,8 @@ class Transfer:
         sync : bool
             Whether each step is flushed to the disk before the next begins.
         edit : callable, optional
-            Edits the document, where that is edited in place; called when all media are under their final names.
+            Edits the document, where that is edited in place, and keeps a `journal`; called when all media are under
+        their final names.
 
         Raises
         ------
@@ -399,6 +408,10 @@ class Transfer:
             self.conclude(sync=False)  # interrupted when all was in place
             return []
         left: list[str] = []
+        try:
+            take_back(self.document, self.journal)
+        except OSError as error:
+            left.append(f"{self.document} could not be restored: {error}; {self.journal} holds what it held before")
         for item in reversed(self._items):
             try:
                 item.take_back()
@@ -426,6 +439,51 @@ class Transfer:
         for folder in (self._area, *reversed(self._made_folders)):
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def recover(document: Path) -> bool:
+    """Restore a document that a killed transfer was editing in place.
+
+    Parameters
+    ----------
+    document : pathlib.Path
+        The file, its folder free of symbolic links.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to do.
+
+    Raises
+    ------
+    DestinationBusyError
+        If the transfer is still going on.
+    TransferError
+        If the document cannot be restored; what is needed for it stays.
+    """
+    if not is_half_done(document):
+        return False
+    try:
+        Transfer(document).rollback()  # a new one begins by bringing back what the killed one has left
+    except DestinationBusyError:
+        raise
+    except OSError as error:
+        raise TransferError(
+            f"{document} was left half edited by a run that was killed, and cannot be restored here: {error}. Call "
+            f"`nwb-extfiles recover` on it where it can be written to",
+            nwb_path=str(document),
+        ) from error
+    return True
+
+
+def is_half_done(document: Path) -> bool:
+    """Whether a killed transfer, or one that is going on, has left a document half edited."""
+    return (_staging_folder(document) / _UNFINISHED).exists()
+
+
+def _staging_folder(document: Path) -> Path:
+    token = hashlib.blake2s(os.fsencode(document.name), digest_size=4).hexdigest()
+    return document.with_name(f"{STAGING_PREFIX}{token}")
 
 
 def _bring(

@@ -1,0 +1,264 @@
+"""Changes inside an existing HDF5 file that a crash cannot leave half done.
+
+HDF5 edits a file through an overlay that keeps what is written in memory, so that the exact set of changed pages is
+known before the file is touched. What these pages held before is written to a journal beside the file and flushed;
+then the pages are written. Until the caller removes the journal, `take_back` undoes the edit. The cost is that of the
+pages, whatever the size of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+
+from . import filesystem
+from .errors import DestinationBusyError, TransferError
+
+__all__ = ["OverlayFile", "edit_journalled", "take_back"]
+
+_PAGE = 4096
+# magic, size of the file before, then (offset, length, bytes) for each run of pages, then the SHA-256 of all before
+_MAGIC = b"nwb-extfiles journal 1\n"
+_RUN = struct.Struct("<QQ")
+_SIZE = struct.Struct("<Q")
+
+
+class OverlayFile(io.RawIOBase):
+    """A file that is read from disk and written to memory.
+
+    Parameters
+    ----------
+    handle : int
+        Descriptor of the file; it is only read from.
+    """
+
+    def __init__(self, handle: int) -> None:
+        super().__init__()
+        self._handle = handle
+        self._size = self._size_on_disk = os.fstat(handle).st_size
+        self._position = 0
+        self._pages: dict[int, bytearray] = {}
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The position, in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size."""
+        self._size = self._position if size is None else size
+        return self._size
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed: any writable buffer
+        """Read from the pages that were written, else from the file."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        done = 0
+        while done < count:
+            number, start = divmod(self._position + done, _PAGE)
+            length = min(_PAGE - start, count - done)
+            page = self._pages.get(number)
+            if page is None:
+                # a run of untouched pages at once
+                while done + length < count and (self._position + done + length) // _PAGE not in self._pages:
+                    length = min(length + _PAGE, count - done)
+                view[done : done + length] = _read_at(self._handle, self._position + done, length)
+            else:
+                view[done : done + length] = page[start : start + length]
+            done += length
+        self._position += count
+        return count
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]  # typeshed: any buffer
+        """Write to memory."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            number, start = divmod(self._position + done, _PAGE)
+            length = min(_PAGE - start, len(view) - done)
+            page = self._pages.get(number)
+            if page is None:
+                page = self._pages[number] = bytearray(_read_at(self._handle, number * _PAGE, _PAGE))
+            page[start : start + length] = view[done : done + length]
+            done += length
+        self._position += done
+        self._size = max(self._size, self._position)
+        return done
+
+    def changes(self) -> Iterator[tuple[int, bytes]]:
+        """Offset and new content of each page that differs from the file, in order."""
+        for number in sorted(self._pages):
+            offset = number * _PAGE
+            new = bytes(self._pages[number][: max(0, min(_PAGE, self._size - offset))])
+            if new != _read_at(self._handle, offset, len(new)) or offset + len(new) > self._size_on_disk:
+                yield offset, new
+
+    @property
+    def size(self) -> int:
+        """The size that the file shall have, in bytes."""
+        return self._size
+
+
+def _read_at(handle: int, offset: int, length: int) -> bytes:
+    """Bytes of a file, with zeros where it has ended."""
+    os.lseek(handle, offset, os.SEEK_SET)
+    blocks, left = [], length
+    while left:
+        block = os.read(handle, left)
+        if not block:
+            break
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks) + bytes(left)
+
+
+def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], object], *, sync: bool = True) -> None:
+    """Edit an HDF5 file so that a crash leaves it as it was or as it shall be.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; nobody else may have it open.
+    journal : pathlib.Path
+        Where to write the journal; its folder exists. It stays for the caller to remove when the edit is to last.
+    edit : callable
+        Changes the open file. Only the pages that it changes are written.
+    sync : bool
+        Whether each step is flushed to the disk before the next begins.
+
+    Raises
+    ------
+    DestinationBusyError
+        If another program has the file open for writing; nothing is changed.
+    Exception
+        As `edit` raises; nothing is changed. After an OSError while pages are written `take_back` is to be called.
+    """
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        try:
+            filesystem.lock_handle(handle)
+        except BlockingIOError as error:
+            raise DestinationBusyError(
+                f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
+            ) from error
+        except NotImplementedError:
+            pass  # HDF5 does without too
+        overlay = OverlayFile(handle)
+        with h5py.File(overlay, "r+") as file:
+            edit(file)
+        changes = list(overlay.changes())
+        _write_journal(journal, handle, changes, sync)
+        for offset, new in changes:
+            _write_at(handle, offset, new)
+        os.ftruncate(handle, overlay.size)
+        if sync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], sync: bool) -> None:
+    size = os.fstat(handle).st_size
+    content = bytearray(_MAGIC + _SIZE.pack(size))
+    for offset, new in changes:
+        old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
+        content += _RUN.pack(offset, len(old)) + old
+    content += hashlib.sha256(content).digest()
+    with journal.open("xb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+    if sync:
+        filesystem.sync_folder(journal.parent)
+
+
+def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
+    """Undo an edit that was broken off.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that was edited.
+    journal : pathlib.Path
+        What `edit_journalled` left behind, if anything; removed when it is done with.
+    sync : bool
+        Whether to flush to the disk before the journal is removed.
+
+    Returns
+    -------
+    bool
+        Whether anything was put back. A journal that is itself incomplete tells that the file was not touched yet.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written to; the journal stays.
+    """
+    if not journal.is_file() or journal.is_symlink():
+        return False
+    put_back = False
+    if path.exists() and _is_complete(journal.read_bytes()):
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            _put_back(handle, journal, sync)
+        finally:
+            os.close(handle)
+        put_back = True
+    journal.unlink()
+    if sync:
+        filesystem.sync_folder(journal.parent)
+    return put_back
+
+
+def _is_complete(content: bytes) -> bool:
+    digest = hashlib.sha256().digest_size
+    return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
+
+
+def _put_back(handle: int, journal: Path, sync: bool) -> None:
+    content = journal.read_bytes()
+    if not _is_complete(content):
+        raise TransferError(f"{journal} is damaged; keep it, and restore the file from a backup")
+    position = len(_MAGIC)
+    (size,) = _SIZE.unpack_from(content, position)
+    position += _SIZE.size
+    end = len(content) - hashlib.sha256().digest_size
+    while position < end:
+        offset, length = _RUN.unpack_from(content, position)
+        position += _RUN.size
+        _write_at(handle, offset, content[position : position + length])
+        position += length
+    os.ftruncate(handle, size)
+    if sync:
+        os.fsync(handle)
+
+
+def _write_at(handle: int, offset: int, content: bytes) -> None:
+    os.lseek(handle, offset, os.SEEK_SET)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]
