@@ -33,7 +33,7 @@ from .resolve import MediaFile
 __all__ = ["Transfer", "is_half_done", "recover"]
 
 # in the staging folder, beside the numbered parts
-_LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"
+_LOCK, _FORMER, _JOURNAL, _UNFINISHED, _WHOLE = "lock", "former", "journal", "unfinished", "whole-"
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 
 
@@ -177,7 +177,7 @@ class Transfer:
         """Bring back what a killed transfer had put aside, unless its document is in place; clear its parts."""
         former = self._area / _FORMER
         if not self._unfinished():
-            self._clear()
+            self._clear(but_whole_copies=True)
             return
         take_back(self.document, self.journal)
         if former.is_dir() and not former.is_symlink():
@@ -186,9 +186,10 @@ class Transfer:
                 for name in names + [name for name in below if Path(folder, name).is_symlink()]:
                     place.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(folder, name), place / name)
-        self._clear()
+        self._clear(but_whole_copies=True)
 
-    def _clear(self) -> None:
+    def _clear(self, *, but_whole_copies: bool = False) -> None:
+        """Empty the staging folder; verified copies that a killed transfer has left may be of use to this one."""
         # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
         (self._area / _UNFINISHED).unlink(missing_ok=True)
         self.staged_document.unlink(missing_ok=True)
@@ -196,7 +197,7 @@ class Transfer:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
-                elif entry.name != _LOCK:
+                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_WHOLE)):
                     os.unlink(entry.path)
 
     # ----------------------------------------------------------------- stage
@@ -250,6 +251,8 @@ class Transfer:
                 return
             if entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
+            elif mode is MediaMode.COPY:
+                part = self._copy(source, status, part, sync, on_bytes)
             else:
                 _bring(source, part, target, mode, sync, on_bytes)
             made = os.lstat(part)
@@ -265,6 +268,21 @@ class Transfer:
             raise
         self._at.setdefault(source.identity, part)
         self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _copy(
+        self, source: MediaFile, status: os.stat_result, part: Path, sync: bool, on_bytes: Callable[[int], None]
+    ) -> Path:
+        """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
+        # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
+        whole = self._area / f"{_WHOLE}{'-'.join(f'{number:x}' for number in _stamp(status))}"
+        if whole.is_file() and not any(item.part == whole for item in self._items):
+            on_bytes(source.size)
+            return whole
+        filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
+        if sync and not whole.exists():
+            os.rename(part, whole)
+            return whole
+        return part
 
     def _reuse(self, source: MediaFile, target: Path, mode: MediaMode) -> None:
         """Note a target as it is now, when it is known to be right."""

@@ -1,0 +1,90 @@
+"""What a killed run had got done is not done again, where that is safe."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from helpers import assert_resolves, tree, write_nwb
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import NWBExtFilesHDF5IO, filesystem
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork")
+
+
+@pytest.fixture
+def source(tmp_path: Path, video_files: Path) -> Path:
+    return write_nwb(tmp_path / "raw" / "a.nwb", [f"../video_files/test{n}.avi" for n in ("1_0", "1_1", "2_0")])
+
+
+def export(source: Path, **options: object) -> Path:
+    target = source.parent.parent / "ds" / "b.nwb"
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, relocate_media=True, media_mode="copy", media_options=options)
+    return target
+
+
+def killed_in_copy(number: int, source: Path, **options: object) -> None:
+    """Export in a child that is killed when half of a film is copied."""
+    child = os.fork()
+    if child == 0:
+        copies = iter(range(number))
+        copy = filesystem.copy_verified
+
+        def dying(film: Path, part: Path, **kwargs: object) -> None:
+            if next(copies, None) is None:
+                part.write_bytes(film.read_bytes()[:1000])
+                os.kill(os.getpid(), signal.SIGKILL)
+            copy(film, part, **kwargs)
+
+        filesystem.copy_verified = dying
+        export(source, **options)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the films that are copied."""
+    names: list[str] = []
+    copy = filesystem.copy_verified
+
+    def telling(film: Path, part: Path, **kwargs: object) -> None:
+        names.append(film.name)
+        copy(film, part, **kwargs)
+
+    monkeypatch.setattr(filesystem, "copy_verified", telling)
+    return names
+
+
+def test_whole_copies_are_used(source: Path, films: list[Path], copied: list[str]) -> None:
+    killed_in_copy(2, source)
+    target = export(source)
+    assert copied == ["test2_0.avi"]
+    assert_resolves(target, films[:3])
+    assert not [name for name in tree(target.parent) if name.startswith(".")]
+
+
+def test_not_if_the_film_has_changed(source: Path, video_files: Path, films: list[Path], copied: list[str]) -> None:
+    killed_in_copy(2, source)
+    (video_files / "test1_0.avi").write_bytes(films[5].read_bytes())
+    target = export(source)
+    assert copied == ["test1_0.avi", "test2_0.avi"]
+    assert_resolves(target, [films[5], films[1], films[2]])
+    assert not [name for name in tree(target.parent) if name.startswith(".")]
+
+
+def test_not_if_they_may_not_be_on_the_disk(source: Path, films: list[Path], copied: list[str]) -> None:
+    killed_in_copy(2, source, sync=False)
+    assert_resolves(export(source), films[:3])
+    assert copied == ["test1_0.avi", "test1_1.avi", "test2_0.avi"]
+
+
+def test_films_in_place_are_used(source: Path, films: list[Path], copied: list[str]) -> None:
+    export(source)
+    copied.clear()
+    assert_resolves(export(source), films[:3])
+    assert copied == []
