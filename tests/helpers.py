@@ -12,7 +12,6 @@ from typing import Any
 
 import h5py
 import imageio_ffmpeg
-import numpy as np
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 from pynwb.image import ImageSeries
@@ -51,7 +50,7 @@ def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str =
 def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
     """An ImageSeries whose external_file holds the texts."""
     kwargs.setdefault("rate", 25.0)
-    kwargs.setdefault("num_samples", np.uint32(10 * max(1, len(texts))))  # plain int warns before pynwb 4.1
+    kwargs.setdefault("num_samples", 10 * max(1, len(texts)))
     kwargs.setdefault("starting_frame", [10 * index for index in range(len(texts))])
     return ImageSeries(name=name, external_file=list(texts), format="external", description="a film", **kwargs)
 

@@ -32,6 +32,7 @@ from .relocation import (
     plan_relocation,
     refuse_broken_links,
     refuse_links_to_destination,
+    refuse_robbing,
 )
 from .storage import read_texts, unwrapped
 from .transfer import Transfer
@@ -149,6 +150,7 @@ class MediaIOMixin(_Backend):
         # must not make room for others.
         self._alive: list[Any] = []
         self._settled: set[int] = set()
+        self._lent: dict[tuple[int, int], str] = {}  # files that stay where they are, and who needs each
         # what `close` is to do with texts that stand in the file, and what to remove if that fails
         self._edits: dict[tuple[str, str], list[str]] = {}
         self._new_objects: set[str] = set()
@@ -219,7 +221,7 @@ class MediaIOMixin(_Backend):
             yield
         except BaseException:
             # What was refused before a byte was written may be tried again.
-            if call.begun:
+            if call.begun and (self._transfer is not None or self._transfer_in_place is not None):
                 self._content = _Content.BROKEN
             raise
         finally:
@@ -248,7 +250,15 @@ class MediaIOMixin(_Backend):
             return
         call, request = self._call, self._call.request
         self._sync = request.options.sync
-        tree = Tree(builder, call.manager, self._path(), call.container, call.source, _h5py_file(call.source or self))
+        tree = Tree(
+            builder,
+            call.manager,
+            self._path(),
+            call.container,
+            call.source,
+            is_new=self._transfer is not None,
+            file=_h5py_file(call.source or self),
+        )
         if self._transfer is not None:
             refuse_links_to_destination(tree)
         stored = [entry for entry in find_texts(tree, request) if id(entry.builder) not in self._settled]
@@ -263,6 +273,7 @@ class MediaIOMixin(_Backend):
             return
         problems = self._fixed_in_place(old) if self._transfer is None else []
         plan = plan_relocation(tree, stored, request, problems, again=bool(self._settled))
+        refuse_robbing(plan, self._lent)
         texts = plan.texts
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
@@ -275,6 +286,10 @@ class MediaIOMixin(_Backend):
             if changed != [reference.text for reference in entry.references]:
                 self._edits[entry.references[0].object_path, entry.references[0].field] = changed
         self._done = plan.joined_to(self._done)
+        if request.mode in (MediaMode.SYMLINK, MediaMode.REFERENCE):
+            self._lent.update(
+                (entry.source.identity, entry.reference.where) for entry in plan.relocations if entry.source
+            )
         self._settled.update(id(entry.builder) for entry in stored)
         self._alive.extend(entry.builder for entry in stored)
 
@@ -382,9 +397,10 @@ class MediaIOMixin(_Backend):
 
     def _roll_back(self, transfer: Transfer) -> list[str]:
         """Bring back what was there before, the file being closed; tell what could not be."""
+        done = transfer.is_done
         left = transfer.rollback()
         try:
-            if self._new_objects:
+            if self._new_objects and not done:
                 self._remove(self._new_objects)
         except (OSError, ExternalFilesError) as error:
             left.append(

@@ -118,7 +118,7 @@ def make_example(folder: Path) -> None:
                 format="external",
                 starting_frame=[0, _FRAMES],
                 rate=float(_RATE),
-                num_samples=np.uint32(2 * _FRAMES),
+                num_samples=2 * _FRAMES,
             )
         )
         with NWBHDF5IO(folder / "nwbfiles" / session.source, "w") as io:

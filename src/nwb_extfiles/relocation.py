@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import h5py
@@ -24,9 +24,11 @@ from .errors import (
     combine,
 )
 from .filesystem import same_content
+from .naming import is_portable_suffix
 from .options import MediaMode, MediaOptions
 from .plan import Named, RelocationPlan, make_plan, name_targets, nwb_stem, survey
 from .references import (
+    ExternalFileReference,
     MediaField,
     StoredTexts,
     TypeTree,
@@ -46,6 +48,7 @@ __all__ = [
     "plan_relocation",
     "refuse_broken_links",
     "refuse_links_to_destination",
+    "refuse_robbing",
 ]
 
 
@@ -71,6 +74,8 @@ class Tree:
     """The root container, where the tree was built from one."""
     source: Any = None
     """The IO that is exported from; None for a write."""
+    is_new: bool = True
+    """Whether the NWB file is being created; else it is open for appending."""
     file: Any = None
     """The file behind the builders that were read, if it is an `h5py.File`."""
 
@@ -186,15 +191,14 @@ def plan_relocation(
     """
     from dandi.consts import IMAGE_FILE_EXTENSIONS, VIDEO_FILE_EXTENSIONS
 
-    nwb_path = _destination(tree.nwb_path)
+    nwb_path = _destination(tree)
     problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
     resolutions = _resolve(stored, request.options, nwb_path.parent)
+    resumed: list[str] = []
+    if request.mode is MediaMode.MOVE:
+        resolutions, resumed = _or_moved_before(resolutions, request.options, nwb_path, _identifier(tree))
     named, unnamed = name_targets(
-        _or_in_place(resolutions, nwb_path),
-        request.options,
-        nwb_path=nwb_path,
-        identifier=_identifier(tree),
-        mode=request.mode,
+        resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree), mode=request.mode
     )
     plan = make_plan(
         named,
@@ -204,14 +208,20 @@ def plan_relocation(
         problems=[*problems, *unnamed],
         is_archived={*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS}.__contains__,
     )
-    for warning in (*plan.warnings, *_remarks(tree, plan, resolutions, again)):
+    for warning in (*plan.warnings, *resumed, *_remarks(tree, plan, resolutions, again)):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     return plan
 
 
-def _destination(path: str) -> Path:
+def _destination(tree: Tree) -> Path:
     """The NWB file to be written, its folder free of symbolic links."""
-    real = os.path.realpath(path)
+    path, real = tree.nwb_path, os.path.realpath(tree.nwb_path)
+    if not tree.is_new and not os.path.isfile(path):
+        raise RelocationRefusedError(
+            f"{path} is no file on this machine, so there is no place beside it for media; open the NWB file by its "
+            f"path, without file= or driver=",
+            nwb_path=path,
+        )
     if os.path.islink(path):
         raise RelocationRefusedError(
             f"{path} is a symbolic link to {real}, and readers look for media beside the name that they open; write "
@@ -225,30 +235,83 @@ def _resolve(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> 
     return [resolve(reference, options, destination=folder) for entry in stored for reference in entry.references]
 
 
-def _or_in_place(resolutions: list[Resolution], nwb_path: Path) -> list[Resolution]:
+def _or_moved_before(
+    resolutions: list[Resolution], options: MediaOptions, nwb_path: Path, identifier: str
+) -> tuple[list[Resolution], list[str]]:
     """Find media that are gone from their old place because an earlier run moved them to this NWB file.
 
-    The NWB file that stands at the destination tells: it names the film of the same object, field and entry, at its
-    place beside itself.
+    The NWB file that stands at the destination tells: it names a film for the same object, field and entry, at the
+    very place that a move gives it. That it is the film that the text means cannot be known, so each is told of.
     """
     if not any(isinstance(resolution.problem, MissingMediaError) for resolution in resolutions):
-        return resolutions
+        return resolutions, []
     try:
         with h5py.File(nwb_path, "r") as file:
-            before = {(was.object_id, was.field, was.index): was.text for was in find_in_file(file) if was.object_id}
+            before = {_entry(was): was.text for was in find_in_file(file, media_fields(options.media_fields))}
     except OSError:  # there is none
-        return resolutions
-    return [_in_place(resolution, before, nwb_path) for resolution in resolutions]
+        return resolutions, []
+    found: dict[int, Resolution] = {}
+    places: set[str] = set()  # that are the own ones of some reference
+    # Fields that repeat the films of others name places of those.
+    for number in sorted(range(len(resolutions)), key=lambda number: resolutions[number].reference.repeats):
+        reference = resolutions[number].reference
+        text = before.get(_entry(reference))
+        file = media_file(nwb_path.parent / text) if text and not is_url(text) else None
+        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.text):
+            continue
+        (own,), _ = name_targets([Resolution(reference, file=file)], options, nwb_path=nwb_path, identifier=identifier)
+        if text == str(own.target):
+            places.add(text)
+        elif not (reference.repeats and text in places):
+            continue
+        if isinstance(resolutions[number].problem, MissingMediaError):
+            found[number] = Resolution(reference, file=file)
+    remarks = [
+        f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
+        f"an earlier move has put the media of this entry; if it means others, bring them back"
+        for entry in found.values()
+        if entry.file is not None
+    ]
+    return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
 
 
-def _in_place(resolution: Resolution, before: dict[tuple[str, str, int], str], nwb_path: Path) -> Resolution:
-    reference = resolution.reference
-    text = before.get((str(reference.object_id), reference.field, reference.index))
-    media_folder = f"{nwb_stem(nwb_path)}/{reference.object_id}_"
-    if text is None or not isinstance(resolution.problem, MissingMediaError) or not text.startswith(media_folder):
-        return resolution
-    file = media_file(nwb_path.parent / text)
-    return Resolution(reference, file=file) if isinstance(file, MediaFile) else resolution
+def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:
+    return reference.object_id or reference.object_path, reference.field, reference.index
+
+
+def _suffix(text: str) -> str:
+    suffix = PureWindowsPath(text).suffix.lower()
+    return suffix if is_portable_suffix(suffix) else ""
+
+
+def refuse_robbing(plan: RelocationPlan, lent: Mapping[tuple[int, int], str]) -> None:
+    """Refuse a move that takes away what an earlier call for the same NWB file links or points to.
+
+    Parameters
+    ----------
+    plan : RelocationPlan
+        What is about to be done.
+    lent : mapping
+        The files that earlier calls left where they are, with the place that needs each.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such files at once.
+    """
+    if plan.mode is not MediaMode.MOVE:
+        return
+    problems = [
+        RelocationRefusedError(
+            f"{entry.reference.where}: {str(entry.source.path)!r} cannot be moved, because an earlier call left it "
+            f"there for {lent[entry.source.identity]}; use media_mode 'copy', or move both in one call",
+            **entry.reference.place,
+        )
+        for entry in plan.relocations
+        if entry.source is not None and entry.source.identity in lent
+    ]
+    if problems:
+        raise combine(problems)
 
 
 def _identifier(tree: Tree) -> str:
@@ -283,7 +346,7 @@ def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], ag
             left.setdefault(holder, set()).add(entry.source.real)
     for holder, sources in left.items():
         yield (
-            f"{holder} stays behind with references to {len(sources)} media files that move to "
+            f"{holder} stays behind with references to media that move ({len(sources)} in all) to "
             f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
         )
 
@@ -382,8 +445,8 @@ def refuse_links_to_destination(tree: Tree) -> None:
         elsewhere.add(source)
         if os.path.realpath(str(source)) == destination:
             raise RelocationRefusedError(
-                f"{tree.nwb_path} cannot be replaced by a file that has data in it: {builder.path!r} is there. Write "
-                f"to another name",
+                f"{tree.nwb_path} cannot be replaced by a file that is made from it or links into it, as "
+                f"{builder.path!r} does; write to another name",
                 nwb_path=tree.nwb_path,
             )
 

@@ -414,6 +414,11 @@ class Transfer:
         for note in notes:  # last, because a caller may have made warnings errors
             warnings.warn(note, ExternalFilesWarning, stacklevel=2)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the document is in place, so that nothing will be brought back any more."""
+        return self._committing and not self._unfinished()
+
     def rollback(self) -> list[str]:
         """Bring everything back to what it was.
 
@@ -422,7 +427,7 @@ class Transfer:
         list of str
             What could not be brought back, and where it is left; empty if all went well.
         """
-        if self._committing and not self._unfinished():
+        if self.is_done:
             self.conclude(sync=False)  # interrupted when all was in place
             return []
         left: list[str] = []
