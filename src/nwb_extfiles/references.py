@@ -317,7 +317,7 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
             return
         is_dataset = isinstance(item, h5py.Dataset)
         for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
-            dataset = item if field.field is None else item.get(field.field)
+            dataset = item if field.field is None else _texts_of(item, field.field)
             if not isinstance(dataset, h5py.Dataset):
                 continue
             read = read_texts(dataset)
@@ -338,6 +338,19 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
 
     file.visititems(visit)
     return found
+
+
+def _texts_of(group: h5py.Group, name: str) -> Any:
+    """The dataset of texts in a group; None if there is none, or if it is nowhere."""
+    try:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink) and not os.path.isfile(
+            os.path.join(os.path.dirname(os.path.abspath(group.file.filename)), link.filename)
+        ):
+            return None  # HDF5 would wait for a pipe without an end
+        return group.get(name)
+    except (OSError, RuntimeError):  # a ring of links
+        return None
 
 
 def _unknown(_: str, neurodata_type: str) -> Sequence[str]:

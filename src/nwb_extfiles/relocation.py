@@ -248,7 +248,7 @@ def _or_moved_before(
     try:
         with h5py.File(nwb_path, "r") as file:
             before = {_entry(was): was.text for was in find_in_file(file, media_fields(options.media_fields))}
-    except OSError:  # there is none
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):  # there is none, or it is damaged
         return resolutions, []
     found: dict[int, Resolution] = {}
     places: set[str] = set()  # that are the own ones of some reference

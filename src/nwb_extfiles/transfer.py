@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import os
 import shutil
+import stat
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -123,7 +124,12 @@ class Transfer:
         self._owns_area = False
         try:
             _make_folders(self._folder, self._made_folders)
-            if not self._take_lock():
+            fresh = self._take_lock()
+            self._refuse_what_is_not_ours()
+            if fresh:
+                # Whoever put it there: it may be a link, and what is written to it would get elsewhere.
+                self.staged_document.unlink(missing_ok=True)
+            else:
                 self._recover()
             if self._edits_document:
                 (self._area / _UNFINISHED).touch()
@@ -147,12 +153,18 @@ class Transfer:
                 self._lock = filesystem.FileLock(self._area / _LOCK)
             except FileNotFoundError:
                 continue
+            except (IsADirectoryError, NotADirectoryError) as error:
+                raise self._in_the_way(self._area / _LOCK) from error
             except BlockingIOError as error:
                 raise DestinationBusyError(
                     f"{self.document} is being written by another process, or by another IO that is still open; "
                     f"wait until it is done",
                     nwb_path=str(self.document),
                 ) from error
+            except OSError as error:
+                if error.errno == errno.ELOOP:  # a symbolic link, which is not followed
+                    raise self._in_the_way(self._area / _LOCK) from error
+                raise
             except NotImplementedError as error:
                 if not fresh:
                     raise DestinationBusyError(
@@ -171,6 +183,45 @@ class Transfer:
         # an exclusive rename has a moment in which the new document has both names
         return os.path.lexists(self.staged_document) and not (
             self.document.exists() and os.path.samefile(self.staged_document, self.document)
+        )
+
+    def _refuse_what_is_not_ours(self) -> None:
+        """Refuse a staging folder that no transfer leaves like that: it may come with a downloaded dandiset.
+
+        Nothing of it is followed to another folder, and nothing is changed before all of it was looked at.
+        """
+        folders = [place for place in (self.staged_document, self._area / _UNFINISHED) if _is_folder(place)]
+        if folders:
+            raise self._in_the_way(folders[0])
+        former = self._area / _FORMER
+        if not _is_folder(former):
+            return
+        for folder, below, names in os.walk(former):
+            place = self._folder / Path(folder).relative_to(former)
+            # what is put back goes to a folder that is one, or that is not there yet
+            if folder != str(former) and os.path.lexists(place) and not _is_folder(place):
+                raise self._in_the_way(Path(folder))
+            for name in [*names, *below]:
+                aside = Path(folder, name)
+                if _is_folder(aside):
+                    continue
+                if _is_folder(place / name):
+                    raise TransferError(
+                        f"{aside} cannot be put back where it was: {place / name} is a directory; move that away",
+                        nwb_path=str(self.document),
+                    )
+                if not _is_media(aside) or self._is_ours(place / name):
+                    raise self._in_the_way(aside)
+
+    def _is_ours(self, place: Path) -> bool:
+        """Whether a place is the document, or where something is staged: no media were ever there."""
+        return place == self.document or place.relative_to(self._folder).parts[0].startswith(STAGING_PREFIX)
+
+    def _in_the_way(self, place: Path) -> TransferError:
+        return TransferError(
+            f"{place} is in the way: nothing that is left by an interrupted transfer looks like that; look where it "
+            f"comes from, and remove {self._area}",
+            nwb_path=str(self.document),
         )
 
     def _recover(self) -> None:
@@ -275,9 +326,13 @@ class Transfer:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
         whole = self._area / f"{_WHOLE}{'-'.join(f'{number:x}' for number in _stamp(status))}"
-        if whole.is_file() and not any(item.part == whole for item in self._items):
+        if any(item.part == whole for item in self._items):
+            pass  # taken already
+        elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
             on_bytes(source.size)
             return whole
+        else:
+            whole.unlink(missing_ok=True)  # anybody may have put it there
         filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
         if sync and not whole.exists():
             os.rename(part, whole)
@@ -337,6 +392,7 @@ class Transfer:
                     nwb_path=str(self.document),
                 )
         for item in self._items:
+            self._check_way(item.target)
             _make_folders(item.target.parent, self._made_folders)
             self._place(item)
         if sync:
@@ -348,6 +404,15 @@ class Transfer:
         self._commit_document(sync)
         if sync:
             filesystem.sync_folder(self._folder)
+
+    def _check_way(self, target: Path) -> None:
+        """Refuse a target behind a symbolic link that has come into being since the plan was made."""
+        for part in target.relative_to(self._folder).parents:
+            if os.path.lexists(self._folder / part) and not _is_folder(self._folder / part):
+                raise TransferError(
+                    f"{self._folder / part} is no folder, or a link to one; nothing was changed, try again",
+                    nwb_path=str(self.document),
+                )
 
     def _commit_document(self, sync: bool) -> None:
         """Take the step after which the transfer counts as done."""
@@ -529,6 +594,16 @@ def _bring(
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
     if not filesystem.link_exclusive(source, part):
         filesystem.copy_verified(source, part, sync=sync)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_media(path: Path) -> bool:
+    """Whether a path is what stands at a target: a file, or a link."""
+    return stat.S_ISREG(mode := os.lstat(path).st_mode) or stat.S_ISLNK(mode)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:

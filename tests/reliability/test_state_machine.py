@@ -1,0 +1,323 @@
+"""A model in memory against the package: what each reference of each NWB file must lead to after any sequence of calls.
+
+The model knows bytes and paths only. A reference is live as long as the file that its text names has its bytes; it
+dangles from the moment that an export with ``move`` to another NWB file, or the user, takes that away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from helpers import image_series, new_nwbfile, stored_texts
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import ExternalFilesError, MissingMediaError, NWBExtFilesHDF5IO
+
+TEXTS = "acquisition/{}/external_file"
+MODES = ("copy", "move", "symlink", "hardlink", "reference")
+PLACES = ("raw/a.nwb", "raw/b.nwb", "out/a.nwb", "out/b.nwb", "out/sub-x/a.nwb", "deep/er/c.nwb")
+NUMBER = st.integers(0, 5)
+
+
+class Interrupt(KeyboardInterrupt):
+    """What a user does when it takes too long."""
+
+
+class Disk(RuleBasedStateMachine):
+    """Films, NWB files and what is done with them."""
+
+    nwb_files = Bundle("nwb_files")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._folder = tempfile.TemporaryDirectory()
+        self.root = Path(os.path.realpath(self._folder.name))
+        self.made = 0
+        self.content: set[bytes] = set()  # what must not get lost
+        self.model: dict[Path, dict[str, list[bytes | None]]] = {}  # None: it dangles, rightly
+
+    def teardown(self) -> None:
+        self._folder.cleanup()
+
+    # ------------------------------------------------------------------- model
+
+    def series(self, path: Path) -> dict[str, list[str]]:
+        """The texts in an NWB file, by h5py alone."""
+        with h5py.File(path, "r") as file:
+            names = list(file["acquisition"])
+        return {name: stored_texts(path, TEXTS.format(name)) for name in names}
+
+    def meaning(self, path: Path) -> dict[str, list[bytes | None]]:
+        """What each reference leads to now."""
+        found: dict[str, list[bytes | None]] = {}
+        for name, texts in self.series(path).items():
+            places = [path.parent / text for text in texts]
+            found[name] = [place.read_bytes() if place.is_file() else None for place in places]
+        return found
+
+    def everything(self) -> dict[str, bytes | str]:
+        """All that is on the disk: links by their text, files by their bytes."""
+        return {
+            str(path): os.readlink(path) if path.is_symlink() else path.read_bytes()
+            for path in self.root.rglob("*")
+            if path.is_symlink() or path.is_file()
+        }
+
+    def expect_loss(self) -> None:
+        """After a film went on purpose: what now leads nowhere may, and nothing may lead to something else."""
+        for path, expected in self.model.items():
+            for name, contents in self.meaning(path).items():
+                for index, now in enumerate(contents):
+                    if now is None:
+                        expected[name][index] = None
+
+    # ------------------------------------------------------------------ making
+
+    @initialize()
+    def folders(self) -> None:
+        (self.root / "films").mkdir()
+
+    def new_film(self) -> Path:
+        self.made += 1
+        suffix = (".avi", ".MP4", "")[self.made % 3]
+        film = self.root / "films" / f"{self.made}{suffix}"
+        content = b"film %d " % self.made * 20
+        film.write_bytes(content)
+        self.content.add(content)
+        return film
+
+    @rule(target=nwb_files, counts=st.lists(st.integers(1, 2), min_size=1, max_size=2), absolute=st.booleans())
+    def make_nwb(self, counts: list[int], absolute: bool) -> Path:
+        """A new NWB file with new films; pynwb writes it."""
+        films = [[self.new_film() for _ in range(count)] for count in counts]
+        path = self.root / "new" / f"n{self.made}.nwb"
+        path.parent.mkdir(exist_ok=True)
+        nwbfile = new_nwbfile()
+        for number, group in enumerate(films):
+            texts = [str(film) if absolute else os.path.relpath(film, path.parent) for film in group]
+            nwbfile.add_acquisition(image_series(texts, f"s{number}"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with NWBHDF5IO(path, "w") as io:
+                io.write(nwbfile)
+        self.model[path] = {f"s{number}": [film.read_bytes() for film in group] for number, group in enumerate(films)}
+        return path
+
+    @rule(target=nwb_files, first=nwb_files)
+    def make_second_nwb(self, first: Path) -> Path:
+        """Another NWB file with the films of one that is there, and objects of its own."""
+        places = {
+            name: [os.path.realpath(first.parent / text) for text in texts]
+            for name, texts in self.series(first).items()
+        }
+        self.made += 1
+        path = self.root / "new" / f"n{self.made}.nwb"
+        nwbfile = new_nwbfile()
+        for name, texts in places.items():
+            nwbfile.add_acquisition(image_series([os.path.relpath(text, path.parent) for text in texts], name))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with NWBHDF5IO(path, "w") as io:
+                io.write(nwbfile)
+        self.model[path] = self.meaning(path)
+        return path
+
+    # ------------------------------------------------------------------- doing
+
+    def call(self, source: Path, target: Path, stop_at: int | None, **arguments: Any) -> BaseException | None:
+        """Export or, where source and target are one, relocate in place; the error, if there was one."""
+        calls = 0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal calls
+            calls += 1
+            if stop_at is not None and calls > stop_at:
+                raise Interrupt
+
+        options = dict(sync=False, **arguments.pop("media_options", {}))
+        if stop_at is not None:
+            options["progress"] = progress
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                if source == target:
+                    with NWBExtFilesHDF5IO(target, "r+") as io:
+                        io.write(io.read(), media_options=options, **arguments)
+                else:
+                    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+                        io.export(src_io=src_io, media_options=options, **arguments)
+            except (ExternalFilesError, Interrupt) as error:
+                return error
+        return None
+
+    def relocate(self, source: Path, target: Path, mode: str, missing: str, existing: str, stop_at: int | None) -> None:
+        wanted = {name: list(contents) for name, contents in self.model[source].items()}
+        before = self.everything()
+        options = dict(missing=missing, existing=existing)
+        error = self.call(source, target, stop_at, relocate_media=True, media_mode=mode, media_options=options)
+        if error is not None:
+            after = self.everything()
+            if source == target:  # HDF5 touches a file that it opens for writing; its texts are looked at below
+                before.pop(str(source))
+                after.pop(str(source))
+            assert after == before, "an error left something behind"
+            if isinstance(error, MissingMediaError):
+                assert None in [content for contents in wanted.values() for content in contents]
+            return
+        found = self.meaning(target)
+        for name, contents in wanted.items():
+            for now, then in zip(found[name], contents, strict=True):
+                # A film that was gone may have been found where an earlier move to this very file put it.
+                assert now == then or (then is None and (missing == "keep" or now in self.content))
+        self.model[target] = found
+        if mode == "move" or existing == "replace":
+            self.expect_loss()
+
+    @rule(
+        target=nwb_files, source=nwb_files, place=st.sampled_from(PLACES), mode=st.sampled_from(MODES),
+        missing=st.sampled_from(["error", "keep"]), stop_at=st.none() | st.none() | NUMBER,
+    )  # fmt: skip
+    def export(self, source: Path, place: str, mode: str, missing: str, stop_at: int | None) -> Path:
+        target = self.root / place
+        if target == source:
+            return source
+        self.relocate(source, target, mode, missing, "error", stop_at)
+        return target if target in self.model else source
+
+    @rule(source=nwb_files, mode=st.sampled_from(MODES), missing=st.sampled_from(["error", "keep"]),
+          stop_at=st.none() | NUMBER)  # fmt: skip
+    def relocate_in_place(self, source: Path, mode: str, missing: str, stop_at: int | None) -> None:
+        self.relocate(source, source, mode, missing, "error", stop_at)
+
+    @rule(source=nwb_files, place=st.sampled_from(PLACES), mode=st.sampled_from(MODES))
+    def export_twice(self, source: Path, place: str, mode: str) -> None:
+        """The second run gives what the first one gave."""
+        target = self.root / place
+        if target == source or target in self.model:
+            return
+        self.relocate(source, target, mode, "error", "error", None)
+        if target not in self.model:
+            return
+        texts = self.series(target)
+        self.relocate(source, target, mode, "error", "error", None)
+        assert mode == "reference" or self.series(target) == texts
+
+    @rule(source=nwb_files, place=st.sampled_from(PLACES), relocate=st.sampled_from([None, False]))
+    def export_verbatim(self, source: Path, place: str, relocate: bool | None) -> None:
+        target = self.root / place
+        if target == source:
+            return
+        before = self.everything()
+        error = self.call(source, target, None, relocate_media=relocate)
+        if error is not None:
+            assert relocate is None
+            assert self.everything() == before
+            return
+        assert self.series(target) == self.series(source)
+        self.model[target] = self.meaning(target)
+        if relocate is None:  # no link that worked was broken
+            for name, contents in self.model[source].items():
+                for now, then in zip(self.model[target][name], contents, strict=True):
+                    assert then is None or now == then
+
+    @rule(source=nwb_files, number=NUMBER)
+    def break_off(self, source: Path, number: int) -> None:
+        """An exception of the user's inside the with statement."""
+        target = self.root / PLACES[number]
+        if target == source:
+            return
+        before = self.everything()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+                    io.export(src_io=src_io, relocate_media=True, media_mode="move", media_options=dict(sync=False))
+                    raise Interrupt
+            except (Interrupt, ExternalFilesError):
+                pass
+        assert self.everything() == before
+
+    # --------------------------------------------------------------- the world
+
+    @precondition(lambda self: self.made > 2)
+    @rule(number=st.integers(0, 30))
+    def delete_a_film(self, number: int) -> None:
+        """The user removes a film of the first folder; what was in it may be nowhere then."""
+        films = sorted((self.root / "films").iterdir())
+        if films:
+            films[number % len(films)].unlink()
+            self.content = {content for content in self.content if content in self.everything().values()}
+            self.expect_loss()
+
+    @rule(path=consumes(nwb_files))
+    def take_a_copy_elsewhere(self, path: Path) -> None:
+        """The user takes a copy of an NWB file and its media elsewhere, whole."""
+        media = path.with_suffix("")
+        copy = self.root / "copies" / f"{self.made}" / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+        if media.is_dir():
+            shutil.copytree(media, copy.with_suffix(""), dirs_exist_ok=True, symlinks=False, ignore=dangling)
+        self.model[copy] = self.meaning(copy)
+        own = [text.startswith(f"{path.stem}/") for texts in self.series(copy).values() for text in texts]
+        before = [content for contents in self.model[path].values() for content in contents]
+        after = [content for contents in self.model[copy].values() for content in contents]
+        for relocated, then, now in zip(own, before, after, strict=True):
+            assert not relocated or then == now, "a folder with its NWB file is whole in itself"
+
+    # -------------------------------------------------------------- invariants
+
+    @invariant()
+    def references_resolve(self) -> None:
+        for path, expected in self.model.items():
+            found = self.meaning(path)
+            assert found.keys() == expected.keys()
+            for name, contents in expected.items():
+                for now, then in zip(found[name], contents, strict=True):
+                    assert then is None or now == then, f"{path} {name}"
+
+    @invariant()
+    def nothing_is_left(self) -> None:
+        assert not list(self.root.rglob(".nwb-extfiles-*"))
+
+    @invariant()
+    def no_film_is_lost(self) -> None:
+        there = {value for value in self.everything().values() if isinstance(value, bytes)}
+        assert self.content <= there
+
+
+def dangling(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not os.path.exists(os.path.join(folder, name))]
+
+
+ORDINARY = settings(
+    max_examples=6, stateful_step_count=10, deadline=None, print_blob=True, suppress_health_check=list(HealthCheck)
+)
+
+
+def test_against_the_model() -> None:
+    run_state_machine_as_test(Disk, settings=ORDINARY)
+
+
+@pytest.mark.long
+def test_against_the_model_long() -> None:
+    run_state_machine_as_test(Disk, settings=settings(ORDINARY, max_examples=300, stateful_step_count=40))
