@@ -892,11 +892,11 @@ def test_exclusive_stopped_between_two_names(
     transfer = staged(document, planned(document, sources, MediaMode.COPY, existing="replace"), exclusive=True)
     rename_exclusive = filesystem.rename_exclusive
 
-    def stop_halfway(source: Path, target: Path) -> None:
+    def stop_halfway(source: Path, target: Path, **kwargs: bool) -> None:
         if target == document:
             os.link(source, target)
             raise Stopped
-        rename_exclusive(source, target)
+        rename_exclusive(source, target, **kwargs)
 
     monkeypatch.setattr(filesystem, "rename_exclusive", stop_halfway)
     with pytest.raises(Stopped):

@@ -250,8 +250,17 @@ def link_exclusive(source: Path, target: Path) -> bool:
     return True
 
 
-def rename_exclusive(source: Path, target: Path) -> None:
+def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> None:
     """Rename a file or symbolic link, never over another one.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        The file or symbolic link.
+    target : pathlib.Path
+        Must not exist.
+    sync : bool
+        Whether to flush the new name to the disk before the old one goes, where these are two steps.
 
     Raises
     ------
@@ -261,6 +270,8 @@ def rename_exclusive(source: Path, target: Path) -> None:
         As the file system says.
     """
     if os.name != "nt" and link_exclusive(source, target):
+        if sync:
+            sync_folder(target.parent)
         os.unlink(source)
         return
     # Windows' rename is exclusive. A POSIX file system without hard links leaves a gap between look and leap, which

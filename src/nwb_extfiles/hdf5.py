@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 from hdmf.backends.hdf5 import H5DataIO
+from hdmf.build import Builder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from pynwb import NWBHDF5IO
 
@@ -122,6 +124,15 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         with cls(path=path, comm=comm, mode="w") as io:
             io.export(nwbfile=container, **kwargs)
 
+    def set_attributes(self, obj: h5py.HLObject, attributes: Mapping[str, Any]) -> None:
+        """Write attributes; in a file that was there before, those that differ.
+
+        hdmf writes all of them again into such a file, with no journal.
+        """
+        if self._transfer is None:
+            attributes = {name: value for name, value in attributes.items() if not _stands(obj, name, value)}
+        super().set_attributes(obj, dict(attributes))
+
     # ---------------------------------------------- what HDF5 is like
 
     def _path(self) -> str:
@@ -183,3 +194,21 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
             for path in object_paths:
                 if path in file:
                     del file[path]
+
+
+def _stands(item: h5py.HLObject, name: str, value: Any) -> bool:
+    """Whether an attribute has a value already, in the very type that it would be written in."""
+    stored = item.attrs.get(name)
+    if isinstance(value, ReferenceBuilder):
+        value = value.builder
+    if isinstance(value, Builder):
+        path = f"/{value.path.partition('/')[2]}"
+        return isinstance(stored, h5py.Reference) and bool(stored) and item.file[stored].name == path
+    if isinstance(stored, str) or isinstance(value, str):
+        return isinstance(stored, str) and isinstance(value, str) and stored == value
+    if stored is None or isinstance(stored, h5py.Reference | h5py.Empty):
+        return False
+    old, new = np.asarray(stored), np.asarray(value)
+    if old.dtype.kind == "O" and new.dtype.kind in "OU":  # texts
+        return bool(old.shape == new.shape and old.tolist() == new.tolist())
+    return bool(old.dtype == new.dtype and old.shape == new.shape and old.tobytes() == new.tobytes())

@@ -19,7 +19,7 @@ import os
 import shutil
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,7 @@ _LOCK, _FORMER, _JOURNAL, _UNFINISHED, _WHOLE = "lock", "former", "journal", "un
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
     """One media file on its way."""
 
@@ -120,12 +120,15 @@ class Transfer:
         self._reused: dict[Path, os.stat_result] = {}
         self._made_folders: list[Path] = []
         self._committing = False
+        self._synced = False
         self._lock: filesystem.FileLock | None = None
         self._owns_area = False
         try:
             _make_folders(self._folder, self._made_folders)
             fresh = self._take_lock()
             self._refuse_what_is_not_ours()
+            # Folders that a killed transfer, or a power cut, has left may not be flushed.
+            self._fresh = fresh and not os.path.lexists(self.staged_document)
             if fresh:
                 # Whoever put it there: it may be a link, and what is written to it would get elsewhere.
                 self.staged_document.unlink(missing_ok=True)
@@ -232,11 +235,15 @@ class Transfer:
             return
         take_back(self.document, self.journal)
         if former.is_dir() and not former.is_symlink():
+            places = set()
             for folder, below, names in os.walk(former):
                 place = self._folder / Path(folder).relative_to(former)
                 for name in names + [name for name in below if Path(folder, name).is_symlink()]:
-                    place.mkdir(parents=True, exist_ok=True)
+                    made: list[Path] = []
+                    _make_folders(place, made)
                     os.replace(Path(folder, name), place / name)
+                    places.update({place, *(folder.parent for folder in made)})
+            _sync_folders(places)  # before what tells that they are to be put back is removed
         self._clear(but_whole_copies=True)
 
     def _clear(self, *, but_whole_copies: bool = False) -> None:
@@ -394,11 +401,20 @@ class Transfer:
         for item in self._items:
             self._check_way(item.target)
             _make_folders(item.target.parent, self._made_folders)
+        self._put_aside(sync)
+        for item in self._items:
             self._place(item)
         if sync:
-            folders = {item.target.parent for item in self._items} | {made.parent for made in self._made_folders}
-            for folder in sorted(folders | {self._area, self._folder}):
-                filesystem.sync_folder(folder)
+            # what was there already may be another one's, or a killed transfer's, and not on the disk yet
+            for target in self._reused:
+                filesystem.sync_file(target)
+            folders = {self._area, self._folder, *(made.parent for made in self._made_folders)}
+            folders.update(item.target.parent for item in self._items)
+            for target in self._reused:
+                folders.update(_up_to(self._folder, target))
+            if self._reused or not self._fresh:
+                folders.update(_above(self._folder))
+            _sync_folders(folders)
         if edit is not None:
             edit()
         self._commit_document(sync)
@@ -424,14 +440,32 @@ class Transfer:
             if sync:
                 filesystem.sync_folder(self._area)
         elif self._exclusive:
-            filesystem.rename_exclusive(self.staged_document, self.document)
+            filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
         else:
             if self.document.exists():
                 shutil.copymode(self.document, self.staged_document)
             os.replace(self.staged_document, self.document)
 
+    def _put_aside(self, sync: bool) -> None:
+        """Keep what is to be replaced, so that a transfer after a crash finds it, and knows that it is wanted."""
+        self._synced = sync
+        replaced = [item for item in self._items if item.replaces and os.path.lexists(item.target)]
+        places = {item: self._area / _FORMER / item.target.relative_to(self._folder) for item in replaced}
+        for former in places.values():
+            former.parent.mkdir(parents=True, exist_ok=True)
+        if sync and places:
+            # also the name of what says that the transfer is unfinished
+            _sync_folders({above for former in places.values() for above in _up_to(self._folder, former)})
+        for item, former in places.items():
+            item.former = former
+            # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
+            if not filesystem.link_exclusive(item.target, former):
+                os.rename(item.target, former)
+        if sync:
+            _sync_folders({former.parent for former in places.values()})
+
     def _place(self, item: _Item) -> None:
-        if not item.replaces or not os.path.lexists(item.target):
+        if item.former is None:
             item.begun = True
             try:
                 filesystem.rename_exclusive(item.part, item.target)
@@ -442,12 +476,6 @@ class Transfer:
                     nwb_path=str(self.document),
                 ) from error
             return
-        former = self._area / _FORMER / item.target.relative_to(self._folder)
-        former.parent.mkdir(parents=True, exist_ok=True)
-        item.former = former
-        # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
-        if not filesystem.link_exclusive(item.target, former):
-            os.rename(item.target, former)
         os.replace(item.part, item.target)
 
     # ------------------------------------------------------------------- end
@@ -503,6 +531,8 @@ class Transfer:
         for item in reversed(self._items):
             try:
                 item.take_back()
+                if self._synced and item.former is not None:
+                    filesystem.sync_folder(item.target.parent)  # before it is forgotten that there was anything
             except OSError as error:
                 left.append(
                     f"{item.target} could not be restored: {error}"
@@ -635,6 +665,25 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         raise
     if not os.path.samefile(os.path.normpath(target.parent / text), source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    for folder in sorted(folders):
+        filesystem.sync_folder(folder)
+
+
+def _up_to(folder: Path, path: Path) -> list[Path]:
+    """The folders that a path is in, up to and with one."""
+    return [above for above in path.parents if above.is_relative_to(folder)]
+
+
+def _above(folder: Path) -> Iterator[Path]:
+    """The folders above one in its file system, as far as they may be read."""
+    device = folder.stat().st_dev
+    for above in folder.parents:
+        if above.stat().st_dev != device or not os.access(above, os.R_OK):
+            return
+        yield above
 
 
 def _make_folders(folder: Path, made: list[Path]) -> None:
