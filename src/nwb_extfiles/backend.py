@@ -199,8 +199,8 @@ class MediaIOMixin(_Backend):
         self._opening = str(transfer.staged_document)
         try:
             super().open()
-        except BaseException:
-            transfer.rollback()
+        except BaseException as error:
+            _note(error, transfer.rollback())
             raise
         finally:
             self._opening = None
@@ -427,6 +427,8 @@ class MediaIOMixin(_Backend):
         self._transfer = self._transfer_in_place = None
         try:
             self._close_backend(close_links=True)
+        except Exception as closing:  # noqa: BLE001  # must not hide what came before
+            error.add_note(f"{self.source} could not be closed: {closing}")
         finally:
             _note(error, self._roll_back(transfer))
 

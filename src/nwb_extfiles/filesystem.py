@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -20,12 +20,16 @@ __all__ = [
     "can_clone",
     "copy_verified",
     "free_bytes",
+    "is_folder",
     "link_exclusive",
+    "lock_handle",
+    "make_folders",
     "nearest_folder",
     "rename_exclusive",
     "same_content",
     "sync_file",
     "sync_folder",
+    "sync_folders",
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
@@ -304,6 +308,31 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def sync_folders(folders: Iterable[Path]) -> None:
+    """Flush the names in several folders, those above before those below."""
+    for folder in sorted(folders):
+        sync_folder(folder)
+
+
+def make_folders(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it; note each that was made, the uppermost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for place in reversed(missing):
+        made.append(place)  # before it is: an interrupt may come between, and removing none does no harm
+        try:
+            place.mkdir()
+        except FileExistsError:
+            made.remove(place)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
 def nearest_folder(path: Path) -> Path:
     """The nearest folder at or above `path` that exists: where what is made at `path` will be."""
     while not path.is_dir():
@@ -365,8 +394,10 @@ class FileLock:
             self._close()
             self.path.unlink(missing_ok=True)
         else:
-            self.path.unlink(missing_ok=True)
-            self._close()
+            try:
+                self.path.unlink(missing_ok=True)
+            finally:
+                self._close()
 
     def _close(self) -> None:
         handle, self._handle = self._handle, -1

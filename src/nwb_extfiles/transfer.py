@@ -11,15 +11,12 @@ document under its own; remove the sources of a move. What is on disk after a cr
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import hashlib
 import itertools
 import os
 import shutil
-import stat
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,14 +24,13 @@ from . import filesystem
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
 from .journal import take_back
 from .options import MediaMode, ProgressCallback
-from .plan import STAGING_PREFIX, Action, Relocation, RelocationPlan
+from .plan import Action, Relocation, RelocationPlan
 from .progress import reporting
 from .resolve import MediaFile
+from .staging import WHOLE_PREFIX, StagingFolder, is_half_done
 
-__all__ = ["Transfer", "is_half_done", "recover"]
+__all__ = ["Transfer", "recover"]
 
-# in the staging folder, beside the numbered parts
-_LOCK, _FORMER, _JOURNAL, _UNFINISHED, _WHOLE = "lock", "former", "journal", "unfinished", "whole-"
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 
 
@@ -107,9 +103,9 @@ class Transfer:
     def __init__(self, document: Path, *, edits_document: bool = False, exclusive: bool = False) -> None:
         self.document = document
         self._folder = document.parent
-        self._area = _staging_folder(document)
-        self.staged_document = self._area.with_name(f"{self._area.name}.nwb")
-        self.journal = self._area / _JOURNAL
+        self._staging = StagingFolder(document, edits_document=edits_document)
+        self.staged_document = self._staging.document_part
+        self.journal = self._staging.journal
         self._edits_document = edits_document
         self._exclusive = exclusive
         self._items: list[_Item] = []
@@ -118,145 +114,8 @@ class Transfer:
         self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
         self._moved: dict[Path, _Moved] = {}
         self._reused: dict[Path, os.stat_result] = {}
-        self._made_folders: list[Path] = []
         self._committing = False
         self._synced = False
-        self._lock: filesystem.FileLock | None = None
-        self._owns_area = False
-        try:
-            _make_folders(self._folder, self._made_folders)
-            fresh = self._take_lock()
-            self._refuse_what_is_not_ours()
-            # Folders that a killed transfer, or a power cut, has left may not be flushed.
-            self._fresh = fresh and not os.path.lexists(self.staged_document)
-            if fresh:
-                # Whoever put it there: it may be a link, and what is written to it would get elsewhere.
-                self.staged_document.unlink(missing_ok=True)
-            else:
-                self._recover()
-            if self._edits_document:
-                (self._area / _UNFINISHED).touch()
-        except BaseException:
-            self._let_go()
-            raise
-
-    # ----------------------------------------------------------------- begin
-
-    def _take_lock(self) -> bool:
-        """Take the lock on the document; tell whether the staging folder is a new one."""
-        for _ in range(100):  # the folder may go with a transfer that ends just now
-            fresh = True
-            try:
-                self._area.mkdir()
-            except FileExistsError:
-                fresh = False
-                if self._area.is_symlink() or not self._area.is_dir():
-                    raise TransferError(f"{self._area} is in the way: it is no folder; remove it") from None
-            try:
-                self._lock = filesystem.FileLock(self._area / _LOCK)
-            except FileNotFoundError:
-                continue
-            except (IsADirectoryError, NotADirectoryError) as error:
-                raise self._in_the_way(self._area / _LOCK) from error
-            except BlockingIOError as error:
-                raise DestinationBusyError(
-                    f"{self.document} is being written by another process, or by another IO that is still open; "
-                    f"wait until it is done",
-                    nwb_path=str(self.document),
-                ) from error
-            except OSError as error:
-                if error.errno == errno.ELOOP:  # a symbolic link, which is not followed
-                    raise self._in_the_way(self._area / _LOCK) from error
-                raise
-            except NotImplementedError as error:
-                if not fresh:
-                    raise DestinationBusyError(
-                        f"{self._area} is there: another process is writing {self.document}, or was stopped while it "
-                        f"did, which cannot be told on this file system; if none is running, remove that folder",
-                        nwb_path=str(self.document),
-                    ) from error
-            self._owns_area = True
-            return fresh
-        raise DestinationBusyError(f"{self._area} comes and goes; try again", nwb_path=str(self.document))
-
-    def _unfinished(self) -> bool:
-        """Whether the document is still to be put in place, by this transfer or the killed one before it."""
-        if (self._area / _UNFINISHED).exists():
-            return True
-        # an exclusive rename has a moment in which the new document has both names
-        return os.path.lexists(self.staged_document) and not (
-            self.document.exists() and os.path.samefile(self.staged_document, self.document)
-        )
-
-    def _refuse_what_is_not_ours(self) -> None:
-        """Refuse a staging folder that no transfer leaves like that: it may come with a downloaded dandiset.
-
-        Nothing of it is followed to another folder, and nothing is changed before all of it was looked at.
-        """
-        folders = [place for place in (self.staged_document, self._area / _UNFINISHED) if _is_folder(place)]
-        if folders:
-            raise self._in_the_way(folders[0])
-        former = self._area / _FORMER
-        if not _is_folder(former):
-            return
-        for folder, below, names in os.walk(former):
-            place = self._folder / Path(folder).relative_to(former)
-            # what is put back goes to a folder that is one, or that is not there yet
-            if folder != str(former) and os.path.lexists(place) and not _is_folder(place):
-                raise self._in_the_way(Path(folder))
-            for name in [*names, *below]:
-                aside = Path(folder, name)
-                if _is_folder(aside):
-                    continue
-                if _is_folder(place / name):
-                    raise TransferError(
-                        f"{aside} cannot be put back where it was: {place / name} is a directory; move that away",
-                        nwb_path=str(self.document),
-                    )
-                if not _is_media(aside) or self._is_ours(place / name):
-                    raise self._in_the_way(aside)
-
-    def _is_ours(self, place: Path) -> bool:
-        """Whether a place is the document, or where something is staged: no media were ever there."""
-        return place == self.document or place.relative_to(self._folder).parts[0].startswith(STAGING_PREFIX)
-
-    def _in_the_way(self, place: Path) -> TransferError:
-        return TransferError(
-            f"{place} is in the way: nothing that is left by an interrupted transfer looks like that; look where it "
-            f"comes from, and remove {self._area}",
-            nwb_path=str(self.document),
-        )
-
-    def _recover(self) -> None:
-        """Bring back what a killed transfer had put aside, unless its document is in place; clear its parts."""
-        former = self._area / _FORMER
-        if not self._unfinished():
-            self._clear(but_whole_copies=True)
-            return
-        take_back(self.document, self.journal)
-        if former.is_dir() and not former.is_symlink():
-            places = set()
-            for folder, below, names in os.walk(former):
-                place = self._folder / Path(folder).relative_to(former)
-                for name in names + [name for name in below if Path(folder, name).is_symlink()]:
-                    made: list[Path] = []
-                    _make_folders(place, made)
-                    os.replace(Path(folder, name), place / name)
-                    places.update({place, *(folder.parent for folder in made)})
-            _sync_folders(places)  # before what tells that they are to be put back is removed
-        self._clear(but_whole_copies=True)
-
-    def _clear(self, *, but_whole_copies: bool = False) -> None:
-        """Empty the staging folder; verified copies that a killed transfer has left may be of use to this one."""
-        # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
-        (self._area / _UNFINISHED).unlink(missing_ok=True)
-        self.staged_document.unlink(missing_ok=True)
-        with os.scandir(self._area) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
-                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_WHOLE)):
-                    os.unlink(entry.path)
 
     # ----------------------------------------------------------------- stage
 
@@ -296,7 +155,7 @@ class Transfer:
         if source is None or entry.target is None:
             return
         target = self._folder / entry.target
-        part = self._area / str(next(self._numbers))
+        part = self._staging.path / str(next(self._numbers))
         try:
             status = os.stat(source.real)
             if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
@@ -332,7 +191,7 @@ class Transfer:
     ) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
-        whole = self._area / f"{_WHOLE}{'-'.join(f'{number:x}' for number in _stamp(status))}"
+        whole = self._staging.path / f"{WHOLE_PREFIX}{'-'.join(f'{number:x}' for number in _stamp(status))}"
         if any(item.part == whole for item in self._items):
             pass  # taken already
         elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
@@ -400,7 +259,7 @@ class Transfer:
                 )
         for item in self._items:
             self._check_way(item.target)
-            _make_folders(item.target.parent, self._made_folders)
+            filesystem.make_folders(item.target.parent, self._staging.made_folders)
         self._put_aside(sync)
         for item in self._items:
             self._place(item)
@@ -408,13 +267,13 @@ class Transfer:
             # what was there already may be another one's, or a killed transfer's, and not on the disk yet
             for target in self._reused:
                 filesystem.sync_file(target)
-            folders = {self._area, self._folder, *(made.parent for made in self._made_folders)}
+            folders = {self._staging.path, self._folder, *(made.parent for made in self._staging.made_folders)}
             folders.update(item.target.parent for item in self._items)
             for target in self._reused:
                 folders.update(_up_to(self._folder, target))
-            if self._reused or not self._fresh:
+            if self._reused or not self._staging.fresh:
                 folders.update(_above(self._folder))
-            _sync_folders(folders)
+            filesystem.sync_folders(folders)
         if edit is not None:
             edit()
         self._commit_document(sync)
@@ -424,7 +283,7 @@ class Transfer:
     def _check_way(self, target: Path) -> None:
         """Refuse a target behind a symbolic link that has come into being since the plan was made."""
         for part in target.relative_to(self._folder).parents:
-            if os.path.lexists(self._folder / part) and not _is_folder(self._folder / part):
+            if os.path.lexists(self._folder / part) and not filesystem.is_folder(self._folder / part):
                 raise TransferError(
                     f"{self._folder / part} is no folder, or a link to one; nothing was changed, try again",
                     nwb_path=str(self.document),
@@ -436,9 +295,9 @@ class Transfer:
         if self._edits_document:
             if sync:
                 filesystem.sync_file(self.document)
-            (self._area / _UNFINISHED).unlink()
+            self._staging.mark.unlink()
             if sync:
-                filesystem.sync_folder(self._area)
+                filesystem.sync_folder(self._staging.path)
         elif self._exclusive:
             filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
         else:
@@ -450,19 +309,19 @@ class Transfer:
         """Keep what is to be replaced, so that a transfer after a crash finds it, and knows that it is wanted."""
         self._synced = sync
         replaced = [item for item in self._items if item.replaces and os.path.lexists(item.target)]
-        places = {item: self._area / _FORMER / item.target.relative_to(self._folder) for item in replaced}
+        places = {item: self._staging.former / item.target.relative_to(self._folder) for item in replaced}
         for former in places.values():
             former.parent.mkdir(parents=True, exist_ok=True)
         if sync and places:
             # also the name of what says that the transfer is unfinished
-            _sync_folders({above for former in places.values() for above in _up_to(self._folder, former)})
+            filesystem.sync_folders({above for former in places.values() for above in _up_to(self._folder, former)})
         for item, former in places.items():
             item.former = former
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
             if not filesystem.link_exclusive(item.target, former):
                 os.rename(item.target, former)
         if sync:
-            _sync_folders({former.parent for former in places.values()})
+            filesystem.sync_folders({former.parent for former in places.values()})
 
     def _place(self, item: _Item) -> None:
         if item.former is None:
@@ -486,7 +345,7 @@ class Transfer:
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
         with a warning.
         """
-        folders, notes = set(), []
+        folders, notes, left = set(), [], list[str]()
         for path, moved in self._moved.items():
             try:
                 if not all(_is_still(target, self._reused.get(target)) for target in moved.targets):
@@ -498,19 +357,27 @@ class Transfer:
                     folders.add(place.parent)
             except OSError as error:
                 notes.append(f"{path} was moved to {self._folder}, but the old file is still there: {error}")
+        # All is in place and stays so, whatever happens now.
         if sync:
             for folder in folders:
-                filesystem.sync_folder(folder)
-        self._clear()
-        self._made_folders.clear()
-        self._let_go()
+                try:
+                    filesystem.sync_folder(folder)
+                except OSError as error:
+                    notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {error}")
+        try:
+            self._staging.clear()
+        except OSError as error:
+            left.append(f"{self._staging.path} could not be cleared: {error}")
+        self._staging.made_folders.clear()
+        left.extend(self._staging.let_go())
+        notes.extend([*left, *self._staging.remains(left)] if left else [])
         for note in notes:  # last, because a caller may have made warnings errors
             warnings.warn(note, ExternalFilesWarning, stacklevel=2)
 
     @property
     def is_done(self) -> bool:
         """Whether the document is in place, so that nothing will be brought back any more."""
-        return self._committing and not self._unfinished()
+        return self._committing and not self._staging.is_unfinished()
 
     def rollback(self) -> list[str]:
         """Bring everything back to what it was.
@@ -540,23 +407,11 @@ class Transfer:
                 )
         if not left:
             try:
-                self._clear()
+                self._staging.clear()
             except OSError as error:
-                left.append(f"{self._area} could not be cleared: {error}")
-        self._let_go()
-        return left
-
-    def _let_go(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-        elif self._owns_area:  # no locks here; but another transfer that was refused may have made the file
-            (self._area / _LOCK).unlink(missing_ok=True)
-        self._owns_area = False
-        # What is not empty is left: something is in it on purpose, or somebody else uses it by now.
-        for folder in (self._area, *reversed(self._made_folders)):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+                left.append(f"{self._staging.path} could not be cleared: {error}")
+        left.extend(self._staging.let_go())
+        return [*left, *self._staging.remains(left)] if left else []
 
 
 def recover(document: Path) -> bool:
@@ -594,16 +449,6 @@ def recover(document: Path) -> bool:
     return True
 
 
-def is_half_done(document: Path) -> bool:
-    """Whether a killed transfer, or one that is going on, has left a document half edited."""
-    return (_staging_folder(document) / _UNFINISHED).exists()
-
-
-def _staging_folder(document: Path) -> Path:
-    token = hashlib.blake2s(os.fsencode(document.name), digest_size=4).hexdigest()
-    return document.with_name(f"{STAGING_PREFIX}{token}")
-
-
 def _bring(
     source: MediaFile, part: Path, target: Path, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]
 ) -> None:
@@ -624,16 +469,6 @@ def _bring(
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
     if not filesystem.link_exclusive(source, part):
         filesystem.copy_verified(source, part, sync=sync)
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder itself, and no link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def _is_media(path: Path) -> bool:
-    """Whether a path is what stands at a target: a file, or a link."""
-    return stat.S_ISREG(mode := os.lstat(path).st_mode) or stat.S_ISLNK(mode)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -667,11 +502,6 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
 
 
-def _sync_folders(folders: Iterable[Path]) -> None:
-    for folder in sorted(folders):
-        filesystem.sync_folder(folder)
-
-
 def _up_to(folder: Path, path: Path) -> list[Path]:
     """The folders that a path is in, up to and with one."""
     return [above for above in path.parents if above.is_relative_to(folder)]
@@ -684,17 +514,3 @@ def _above(folder: Path) -> Iterator[Path]:
         if above.stat().st_dev != device or not os.access(above, os.R_OK):
             return
         yield above
-
-
-def _make_folders(folder: Path, made: list[Path]) -> None:
-    """Make a folder and those above it; note each that was made, the uppermost first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for place in reversed(missing):
-        made.append(place)  # before it is: an interrupt may come between, and removing none does no harm
-        try:
-            place.mkdir()
-        except FileExistsError:
-            made.remove(place)

@@ -1,0 +1,292 @@
+"""What the tests of reliability share: a scene of files, runs in processes of their own, and a judge.
+
+The judge uses h5py and hashing alone, and never asks the code under test.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from helpers import digest, set_texts, stored_texts, write_nwb
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+
+MODES = ("copy", "move", "symlink", "hardlink")
+TEMPORARY = ".nwb-extfiles-"
+DATASET = "acquisition/video/external_file"
+
+SOURCE_TEXTS = ("films/film_0.avi", "films/film_1.avi", "films/film_0.avi")
+"""Two films; the first one under two names."""
+
+
+# ------------------------------------------------------------------- scenes
+
+
+@dataclass(frozen=True)
+class Template:
+    """Files that scenes are copies of."""
+
+    folder: Path
+    object_id: str
+    targets: tuple[str, ...]
+    """The texts that a right result holds, by DANDI's convention and not by the code under test."""
+
+
+def make_template(folder: Path, size: int, seed: int = 0) -> Template:
+    """An NWB file with two films of `size` bytes, and two files that may stand at the destination before."""
+    rng = random.Random(seed)
+    (folder / "raw" / "films").mkdir(parents=True)
+    for number in range(2):
+        (folder / "raw" / "films" / f"film_{number}.avi").write_bytes(rng.randbytes(size + number))
+    source = write_nwb(folder / "raw" / "source.nwb", SOURCE_TEXTS)
+    with h5py.File(source) as file:
+        object_id = str(file["acquisition/video"].attrs["object_id"])
+    targets = tuple(f"sub-a/{object_id}_external_file_{index}.avi" for index in range(3))
+    for kind, texts in (("other", tuple(f"sub-a/old_{index}.avi" for index in range(3))), ("same", targets)):
+        place = folder / kind
+        (place / "sub-a").mkdir(parents=True)
+        shutil.copy(source, place / "sub-a.nwb")
+        set_texts(place / "sub-a.nwb", DATASET, list(texts), dtype=h5py.string_dtype())
+        for index, text in enumerate(texts):
+            (place / text).write_bytes(rng.randbytes(size // 2 + index))
+    return Template(folder, object_id, targets)
+
+
+@dataclass
+class Scene:
+    """A source, a destination, and what may stand at the destination: nothing (``none``), an NWB file with media
+    under names of their own (``other``), or with media under the very names that the new ones get (``same``)."""
+
+    template: Template
+    root: Path
+    previous: str
+    destination: Path
+    source: Path = field(init=False)
+    target: Path = field(init=False)
+    digests: list[str] = field(init=False)
+    """Of what the references name."""
+    former: dict[Path, str] = field(init=False)
+    """What stood at the destination before: each file with its digest."""
+
+    def __post_init__(self) -> None:
+        self.source = self.root / "raw" / "source.nwb"
+        self.target = self.destination / "sub-a.nwb"
+        for folder in (self.root, self.destination):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(self.template.folder / "raw", self.root / "raw")
+        if self.previous != "none":
+            shutil.copytree(self.template.folder / self.previous, self.destination)
+        self.digests = [digest(self.source.parent / text) for text in SOURCE_TEXTS]
+        self.former = {path: digest(path) for path in self.destination.rglob("*") if path.is_file()}
+
+    @property
+    def films(self) -> list[Path]:
+        """Where the references of the source lead."""
+        return [self.source.parent / text for text in SOURCE_TEXTS]
+
+    @property
+    def targets(self) -> list[Path]:
+        return [self.destination / text for text in self.template.targets]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"existing": "replace" if self.previous == "same" else "error"}
+
+    def export(
+        self, mode: str, mark: Callable[[bytes], object] = lambda step: None, io_mode: str = "w", **options: Any
+    ) -> None:
+        """The run that is tested."""
+        with quiet(), NWBHDF5IO(self.source, "r") as source, NWBExtFilesHDF5IO(self.target, io_mode) as io:
+            mark(b"e")
+            media_options = {**self.options, **options}
+            io.export(src_io=source, relocate_media=True, media_mode=mode, media_options=media_options)
+            mark(b"c")
+
+    def temporaries(self) -> list[Path]:
+        """What a run left behind, the uppermost of each."""
+        found = [path for folder in (self.root, self.destination) for path in folder.rglob(f"*{TEMPORARY}*")]
+        return sorted({path for path in found if TEMPORARY not in str(path.parent)})
+
+    def entries(self) -> dict[str, str]:
+        """Every name at the source and the destination, with what it is; only the name of an NWB file counts."""
+        found = {}
+        for folder in {self.root, self.destination}:
+            for path in folder.rglob("*"):
+                if path.is_symlink():
+                    found[str(path)] = f"-> {os.readlink(path)}"
+                elif path.is_dir():
+                    found[str(path)] = "folder"
+                else:
+                    found[str(path)] = "an NWB file" if path == self.target else digest(path)
+        return found
+
+    def is_new(self) -> bool:
+        """Whether the new NWB file is in its place; fails if it is neither that nor what was there before."""
+        if not self.target.exists():
+            assert self.previous == "none", "the previous NWB file is lost"
+            return False
+        if digest(self.target) == self.former.get(self.target):
+            return False
+        assert tuple(stored_texts(self.target)) == self.template.targets
+        return True
+
+    def assert_new(self) -> None:
+        """The new NWB file opens, and each of its media is right."""
+        assert self.is_new()
+        with h5py.File(self.target) as file:
+            assert str(file["acquisition/video"].attrs["object_id"]) == self.template.object_id
+        assert [digest(target) for target in self.targets] == self.digests
+
+    def assert_unharmed(self) -> bool:
+        """What must be true at any moment at all; tells whether the new NWB file is in place."""
+        new = self.is_new()
+        if new:
+            self.assert_new()
+        else:
+            assert [digest(film) for film in self.films] == self.digests, "a film went before the NWB file was there"
+        for film, content in zip(self.films, self.digests, strict=True):
+            assert not film.exists() or digest(film) == content, f"{film} has other bytes"
+        whole = {*self.digests, *self.former.values()}
+        for path in self.destination.rglob("*"):
+            if path.is_symlink():
+                assert path.exists(), f"{path} leads nowhere"
+            if path.is_file() and TEMPORARY not in str(path) and path != self.target:
+                assert digest(path) in whole, f"{path} is truncated"
+        if not new:
+            kept = {digest(path) for path in self.destination.rglob("*") if path.is_file()}
+            assert set(self.former.values()) <= kept, "former media are lost"
+        return new
+
+    def assert_former(self) -> None:
+        """What stood at the destination stands there, byte for byte."""
+        assert {path: digest(path) for path in self.former} == self.former
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings of this package are right where a move leaves an NWB file behind."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExternalFilesWarning)
+        yield
+
+
+# ---------------------------------------------------------------- processes
+
+
+class Child:
+    """A forked process that does a job, tells of its steps through a pipe, and can be told to go on.
+
+    Forked, because importing pynwb takes longer than a hundred of the runs that are killed here.
+    """
+
+    def __init__(self, job: Callable[[Child], object]) -> None:
+        self._from_child, to_parent = os.pipe()
+        from_parent, self._to_child = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
+            self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                os.close(self._from_child)
+                os.close(self._to_child)
+                self._from_child, self._to_child = from_parent, to_parent
+                job(self)
+                status = 0
+            except BaseException:
+                traceback.print_exc(file=sys.__stderr__)
+            finally:
+                os._exit(status)
+        os.close(to_parent)
+        os.close(from_parent)
+        self.status: int | None = None
+
+    def tell(self, step: bytes) -> None:
+        """One byte for the other side."""
+        os.write(self._to_child, step)
+
+    def hear(self) -> bytes:
+        """The next byte of the other side; empty when that has ended."""
+        return os.read(self._from_child, 1)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int:
+        """The exit status, negative for a signal."""
+        if self.status is None:
+            _, status = os.waitpid(self.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+            os.close(self._from_child)
+            os.close(self._to_child)
+        return self.status
+
+
+def run_apart(job: Callable[[], object]) -> int:
+    """Do a job in a process of its own; its exit status."""
+    return Child(lambda child: job()).wait()
+
+
+def steps_of(job: Callable[[Callable[[bytes], None]], object]) -> dict[bytes, float]:
+    """How long each step of an undisturbed run takes, in seconds."""
+    child = Child(lambda own: job(own.tell))
+    times = []
+    while step := child.hear():
+        times.append((step, time.perf_counter()))
+    ends = [moment for _, moment in times[1:]] + [time.perf_counter()]
+    assert child.wait() == 0
+    return {step: end - begin for (step, begin), end in zip(times, ends, strict=True)}
+
+
+def kill_at(job: Callable[[Callable[[bytes], None]], object], step: bytes, delay: float) -> bool:
+    """Kill a run some time after a step began; whether that came before its end."""
+    child = Child(lambda own: job(own.tell))
+    while (heard := child.hear()) and heard != step:
+        pass
+    time.sleep(delay)
+    child.kill()
+    status = child.wait()
+    assert status in (0, -signal.SIGKILL), "the run failed before it was killed"
+    return status != 0
+
+
+# ------------------------------------------------------------- file systems
+
+
+@contextmanager
+def mounted(place: Path, *arguments: str) -> Iterator[Path]:
+    """Mount something, or skip the test."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root on Linux can mount")
+    place.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", *arguments, str(place)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def another_device(beside: Path) -> Path | None:
+    """A folder in another file system than a path, where nobody need be root; None if there is none."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or not os.access(shared, os.W_OK) or shared.stat().st_dev == beside.stat().st_dev:
+        return None
+    return shared

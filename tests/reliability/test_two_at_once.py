@@ -1,0 +1,332 @@
+"""Others at work on the same files: a second export, a writer of a film, a full disk, a folder that goes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import MODES, Child, Scene, Template, another_device, make_template, mounted, quiet, run_apart
+from helpers import digest, tree
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import (
+    DestinationBusyError,
+    ExternalFilesError,
+    NWBExtFilesHDF5IO,
+    RelocationRefusedError,
+    TransferError,
+    filesystem,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+
+SIZE = 300_000
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return make_template(tmp_path_factory.mktemp("template"), SIZE)
+
+
+@pytest.fixture(scope="module")
+def other_template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return make_template(tmp_path_factory.mktemp("other template"), SIZE, seed=1)
+
+
+@pytest.fixture
+def scene(template: Template, tmp_path: Path) -> Scene:
+    return Scene(template, tmp_path / "root", "same", tmp_path / "root" / "dandiset")
+
+
+def assert_as_before(scene: Scene, before: dict[str, str]) -> None:
+    assert scene.entries() == before
+    scene.assert_former()
+    assert not scene.is_new()
+
+
+# ------------------------------------------------------------- two exports
+
+
+def racer(scene: Scene, mode: str) -> Callable[[Child], None]:
+    """Open on a word, tell how that went, and export on another one."""
+
+    def job(child: Child) -> None:
+        child.hear()
+        try:
+            with quiet(), NWBHDF5IO(scene.source, "r") as source, NWBExtFilesHDF5IO(scene.target, "w") as io:
+                child.tell(b"o")
+                child.hear()
+                options = {"existing": "replace"}
+                io.export(src_io=source, relocate_media=True, media_mode=mode, media_options=options)
+        except DestinationBusyError:
+            child.tell(b"b")
+
+    return job
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_of_two_wins(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+    """They start in the same moment; the one that comes second is told so, and harms nothing."""
+    for turn in range(3):
+        place = tmp_path / "dandiset"
+        scenes = [
+            Scene(template, tmp_path / "one", "none", place),
+            Scene(other_template, tmp_path / "two", "none", place),
+        ]
+        children = [Child(racer(scene, mode)) for scene in scenes]
+        for child in children[:: 1 if turn % 2 else -1]:
+            child.tell(b"g")
+        answers = [child.hear() for child in children]
+        assert sorted(answers) == [b"b", b"o"]
+        winner = answers.index(b"o")
+        assert children[1 - winner].wait() == 0
+        children[winner].tell(b"g")
+        assert children[winner].wait() == 0
+        scenes[winner].assert_new()
+        assert scenes[winner].temporaries() == []
+        assert [digest(film) for film in scenes[1 - winner].films] == scenes[1 - winner].digests
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_race_without_an_order(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+    """At least one succeeds; what stands there is one of both, whole."""
+    for _ in range(3):
+        place = tmp_path / "dandiset"
+        scenes = [
+            Scene(template, tmp_path / "one", "none", place),
+            Scene(other_template, tmp_path / "two", "none", place),
+        ]
+        children = [Child(racer(scene, mode)) for scene in scenes]
+        for child in (*children, *children):
+            child.tell(b"g")
+        answers = [(child.hear(), child.wait())[0] for child in children]
+        assert [child.status for child in children] == [0, 0]
+        assert b"o" in answers
+        right = 0
+        for scene, answer in zip(scenes, answers, strict=True):
+            assert answer == b"o" or [digest(film) for film in scene.films] == scene.digests
+            right += scene.target.exists() and scene.template.object_id in scene.target.read_bytes().decode("latin-1")
+            assert scene.temporaries() == []
+            if answer == b"o" and answers.count(b"o") == 1:
+                scene.assert_new()
+        assert right == 1
+
+
+def test_second_io_of_one_process(scene: Scene) -> None:
+    with NWBExtFilesHDF5IO(scene.target, "w"):
+        before = scene.entries()
+        with pytest.raises(DestinationBusyError, match="being written"):
+            scene.export("copy")
+        assert scene.entries() == before
+    scene.assert_former()
+    scene.export("copy")
+    scene.assert_new()
+
+
+def holding(scene: Scene, mode: str) -> Callable[[Child], None]:
+    """Stop in the middle of an export, until the end."""
+
+    def job(child: Child) -> None:
+        def stop(done: int, total: int) -> None:
+            child.tell(b"m")
+            signal.pause()
+
+        scene.export(mode, progress=stop)
+
+    return job
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
+    """It does not block; that of a process that only sleeps does."""
+    child = Child(holding(scene, mode))
+    assert child.hear() == b"m"
+    os.kill(child.pid, signal.SIGSTOP)
+    with pytest.raises(DestinationBusyError) as caught:
+        scene.export(mode)
+    assert caught.value.nwb_path == str(scene.target)
+    scene.assert_former()
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert scene.temporaries()
+    scene.export(mode)
+    scene.assert_new()
+    assert scene.temporaries() == []
+
+
+# --------------------------------------------------- films that do not keep still
+
+
+def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
+    """Export by copy, and change the first film when a part of it is copied."""
+    monkeypatch.setattr(filesystem, "COPY_CHUNK", SIZE // 5)
+    monkeypatch.setattr(filesystem, "_clone", lambda reader, writer: False)
+    changed: list[Path] = []
+
+    def interfere(done: int, total: int) -> None:
+        if not changed and done:
+            changed.append(scene.films[0])
+            change(scene.films[0])
+
+    scene.export("copy", progress=interfere)
+
+
+def shrink(film: Path) -> None:
+    os.truncate(film, SIZE // 2)
+
+
+def grow(film: Path) -> None:
+    with film.open("ab") as file:
+        file.write(b"more")
+
+
+def overwrite(film: Path) -> None:
+    with film.open("r+b") as file:
+        file.write(b"other")
+
+
+@pytest.mark.parametrize("change", [shrink, grow, overwrite])
+def test_film_changes_while_it_is_copied(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
+) -> None:
+    before, film = scene.entries(), str(scene.films[0])
+    with pytest.raises(TransferError, match=r"film_0\.avi"):
+        change_during_copy(scene, monkeypatch, change)
+    changed = digest(scene.films[0])
+    assert_as_before(scene, {**before, film: changed})
+    scene.digests = [digest(path) for path in scene.films]
+    scene.export("copy")
+    scene.assert_new()
+
+
+def test_film_vanishes_while_it_is_copied(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its third reference no longer finds it."""
+    before = scene.entries()
+    hidden = scene.films[0].with_name("hidden.avi")
+    with pytest.raises(TransferError, match=r"film_0\.avi"):
+        change_during_copy(scene, monkeypatch, lambda film: film.rename(hidden))
+    hidden.rename(scene.films[0])
+    assert_as_before(scene, before)
+    scene.export("copy")
+    scene.assert_new()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_later_film_vanishes(scene: Scene, mode: str) -> None:
+    """When the first one has been staged."""
+    before, film, hidden = scene.entries(), scene.films[1], scene.films[1].with_name("hidden.avi")
+    with pytest.raises(TransferError, match=r"film_1\.avi"):
+        scene.export(mode, progress=lambda done, total: film.exists() and film.rename(hidden))
+    hidden.rename(film)
+    assert_as_before(scene, before)
+    scene.export(mode)
+    scene.assert_new()
+
+
+@pytest.mark.parametrize("previous", ["none", "same"])
+@pytest.mark.parametrize("mode", MODES)
+def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
+    """An error, the films stay, and what was removed stays so; the next run makes the folder anew."""
+    scene = Scene(template, tmp_path / "root", previous, tmp_path / "root" / "dandiset")
+    with pytest.raises((OSError, ExternalFilesError)):
+        scene.export(mode, progress=lambda done, total: shutil.rmtree(scene.destination, ignore_errors=True))
+    assert not scene.destination.exists()
+    assert [digest(film) for film in scene.films] == scene.digests
+    assert scene.temporaries() == []
+    scene.export(mode)
+    scene.assert_new()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> None:
+    with pytest.raises((OSError, ExternalFilesError)):
+        scene.export(mode, lambda step: step == b"c" and shutil.rmtree(scene.destination))
+    assert not scene.destination.exists()
+    assert [digest(film) for film in scene.films] == scene.digests
+    scene.export(mode)
+    scene.assert_new()
+
+
+# ------------------------------------------------------------ disks and devices
+
+
+def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={SIZE}", "none") as small:
+        scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
+        before = scene.entries(), tree(small)
+        with pytest.raises(RelocationRefusedError, match="make room, or use media_mode 'symlink'"):
+            scene.export("copy")
+        assert (scene.entries(), tree(small)) == before
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+@pytest.mark.parametrize("room", [0, 100_000])
+def test_disk_gets_full_meanwhile(template: Template, tmp_path: Path, mode: str, room: int) -> None:
+    """In the middle of the films, and of the NWB file; in a process of its own, for HDF5 may not recover."""
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={4 * SIZE}", "none") as small:
+        scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
+        filler = small / "filler"
+
+        def fill(done: int, total: int) -> None:
+            """Leave room for the films, but not for the NWB file; or for one film only."""
+            if not filler.exists():
+                left = filesystem.free_bytes(small) - room - (SIZE if room else 0)
+                filler.write_bytes(bytes(max(0, left)))
+
+        def job() -> None:
+            try:
+                scene.export(mode, progress=fill)
+            except (OSError, ExternalFilesError):
+                os._exit(3)
+
+        before = scene.entries()
+        assert run_apart(job) == 3
+        assert tree(small) == {"filler": digest(filler)}
+        assert scene.entries() == before
+        filler.unlink()
+        scene.export(mode)
+        scene.assert_new()
+        assert scene.temporaries() == []
+
+
+def test_hardlink_to_another_device(template: Template, tmp_path: Path) -> None:
+    """Refused before anything is touched, with the modes that work; and these do."""
+    shared = another_device(tmp_path)
+    if shared is None:
+        pytest.skip("no second file system to write to without being root")
+    place = shared / f"nwb-extfiles-test-{os.getpid()}"
+    try:
+        for previous in ("none", "same"):
+            scene = Scene(template, tmp_path / "root", previous, place)
+            before = scene.entries()
+            with pytest.raises(RelocationRefusedError, match="'copy', 'symlink', 'move' or 'reference'"):
+                scene.export("hardlink")
+            assert scene.entries() == before
+            assert place.exists() == (previous != "none")
+        for mode in ("copy", "symlink", "move"):
+            scene = Scene(template, tmp_path / "root", "same", place)
+            scene.export(mode)
+            scene.assert_new()
+            assert scene.temporaries() == []
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def test_hardlink_into_another_mount_of_one_device(template: Template, tmp_path: Path) -> None:
+    """Only the attempt tells that no link can be made; all is as before, and the modes that work are named."""
+    (tmp_path / "real").mkdir()
+    with mounted(tmp_path / "mount", "--bind", str(tmp_path / "real")) as mount:
+        scene = Scene(template, tmp_path / "root", "same", mount / "dandiset")
+        before = scene.entries()
+        with pytest.raises(ExternalFilesError, match="'copy', 'symlink', 'move' or 'reference'"):
+            scene.export("hardlink")
+        assert_as_before(scene, before)
+        scene.export("move")
+        scene.assert_new()
+        assert [film.exists() for film in scene.films] == [False] * 3
