@@ -81,6 +81,7 @@ def plan(
     outside: Iterable[str] = (),
     device: int | None = 1,
     free: int | None = None,
+    longest: int | None = None,
     archived: Any = lambda suffix: True,
     problems: Sequence[ExternalFilesError] = (),
     **options: Any,
@@ -90,7 +91,7 @@ def plan(
     named, unnamed = name_targets(resolutions, chosen, nwb_path=nwb_path, identifier="id0")
     targets = {entry.target: TargetState.ABSENT for entry in named if entry.target is not None}
     targets |= {PurePosixPath(target): state for target, state in (states or {}).items()}
-    destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), device, free)
+    destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), device, free, longest)
     return make_plan(named, destination, chosen, mode, problems=[*problems, *unnamed], is_archived=archived)
 
 
@@ -424,6 +425,18 @@ def test_hardlink_over_file_systems_of_what_is_there_already() -> None:
     found = [Resolution(ref(), media(device=2))]
     made = plan(found, MediaMode.HARDLINK, device=1, states={name(0): TargetState.SAME})
     assert actions(made) == [Action.REUSE]
+
+
+def test_paths_as_long_as_the_system_takes() -> None:
+    """Windows without long paths; every path that is too long is told before anything is touched."""
+    found = [Resolution(ref(index=0), media(inode=1)), Resolution(ref(index=10), media(inode=2))]
+    length = len(str(OUT.parent / name(0)))
+    error = refusal(found, longest=length)
+    assert isinstance(error, RelocationRefusedError)
+    assert error.index == 10
+    assert f"has {length + 1} characters, and this system takes {length}" in str(error)
+    assert actions(plan(found, longest=length + 1)) == [Action.TRANSFER] * 2
+    assert actions(plan(found, MediaMode.REFERENCE, longest=1)) == [Action.POINT] * 2
 
 
 # ------------------------------------------------------------------------------ room

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from blake3 import blake3
 
@@ -23,6 +23,7 @@ __all__ = [
     "is_folder",
     "link_exclusive",
     "lock_handle",
+    "longest_path",
     "make_folders",
     "nearest_folder",
     "rename_exclusive",
@@ -51,6 +52,7 @@ _CANNOT_CLONE = {
 _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
+_MAX_PATH = 259  # of Windows, unless long paths are turned on there
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -180,7 +182,7 @@ def can_clone(source: Path, folder: Path) -> bool:
 
     try:
         with open(source, "rb", buffering=0) as reader, tempfile.TemporaryFile(dir=folder, buffering=0) as writer:
-            return _clone(reader, writer)
+            return _clone(reader, cast("BinaryIO", writer))  # on Windows a wrapper of one
     except OSError:
         return False
 
@@ -296,7 +298,7 @@ def sync_file(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Flush the names in a folder to the disk, where the platform has a way to."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -340,6 +342,20 @@ def nearest_folder(path: Path) -> Path:
             break
         path = path.parent
     return path
+
+
+def longest_path() -> int | None:
+    """Characters that a path may have; None where there is no such bound that one can know beforehand."""
+    if sys.platform != "win32":
+        return None
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            enabled, _ = winreg.QueryValueEx(key, "LongPathsEnabled")
+    except OSError:
+        enabled = 0
+    return None if enabled else _MAX_PATH
 
 
 def free_bytes(folder: Path) -> int:

@@ -130,6 +130,8 @@ class Destination:
     """Device of the file system, to know whether hard links can be made."""
     free: int | None = None
     """Room in bytes; None if it need not be known."""
+    longest_path: int | None = None
+    """Characters that a path may have; None if the system sets no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +283,9 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
         and sum(file.size for file in files.values()) > free
         and all(filesystem.can_clone(file.real, existing) for file in files.values())
     )
-    return Destination(nwb_path, targets, frozenset(outside), device, free=None if clones else free)
+    return Destination(
+        nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path()
+    )
 
 
 def _leaves(folder: Path, target: PurePosixPath) -> bool:
@@ -430,6 +434,14 @@ class _Planner:
             raise UnsafeReferenceError(
                 f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file stands where a "
                 f"folder of that path should be; remove it, or write the NWB file under another name",
+                **reference.place,
+            )
+        longest = self.destination.longest_path
+        if longest is not None and len(str(place)) > longest:
+            raise RelocationRefusedError(
+                f"{reference.where}: the path of its media, {str(place)!r}, has {len(str(place))} characters, and this "
+                f"system takes {longest}; turn on long paths in Windows, or write the NWB file to a folder with a "
+                f"shorter path",
                 **reference.place,
             )
         if self.destination.targets[target] is TargetState.OTHER:
