@@ -27,9 +27,10 @@ from nwb_extfiles.errors import (
     TransferError,
 )
 from nwb_extfiles.options import MediaMode, MediaOptions
-from nwb_extfiles.plan import Action, RelocationPlan, make_plan, name_targets, survey
+from nwb_extfiles.plan import Action, RelocationPlan, make_plan
 from nwb_extfiles.references import ExternalFileReference
 from nwb_extfiles.resolve import MediaFile, Resolution
+from nwb_extfiles.targets import name_targets, survey
 from nwb_extfiles.transfer import Transfer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")

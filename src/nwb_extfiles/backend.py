@@ -25,15 +25,8 @@ from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedE
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts
-from .relocation import (
-    Request,
-    Tree,
-    find_texts,
-    plan_relocation,
-    refuse_broken_links,
-    refuse_links_to_destination,
-    refuse_robbing,
-)
+from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
+from .relocation import Request, Tree, find_texts, plan_relocation
 from .storage import read_texts, unwrapped
 from .transfer import Transfer
 

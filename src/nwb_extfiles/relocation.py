@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import h5py
-from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
+from hdmf.build import BuildManager, GroupBuilder
 
 from .errors import (
     ExternalFilesError,
@@ -21,12 +21,10 @@ from .errors import (
     MissingMediaError,
     RelocationRefusedError,
     UnsafeReferenceError,
-    combine,
 )
-from .filesystem import same_content
 from .naming import is_portable_suffix
 from .options import MediaMode, MediaOptions
-from .plan import Named, RelocationPlan, make_plan, name_targets, nwb_stem, survey
+from .plan import RelocationPlan, make_plan
 from .references import (
     ExternalFileReference,
     MediaField,
@@ -38,17 +36,17 @@ from .references import (
     parents_in_file,
     target_of,
 )
-from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve, spellings
+from .resolve import MediaFile, Resolution, is_url, media_file, resolve
 from .storage import ExternalFileText, read_texts, unwrapped
+from .targets import name_targets, nwb_stem, survey
 
 __all__ = [
     "Request",
     "Tree",
     "find_texts",
+    "identifier",
     "plan_relocation",
-    "refuse_broken_links",
-    "refuse_links_to_destination",
-    "refuse_robbing",
+    "resolve_all",
 ]
 
 
@@ -193,12 +191,12 @@ def plan_relocation(
 
     nwb_path = _destination(tree)
     problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
-    resolutions = _resolve(stored, request.options, nwb_path.parent)
+    resolutions = resolve_all(stored, request.options, nwb_path.parent)
     resumed: list[str] = []
     if request.mode is MediaMode.MOVE:
-        resolutions, resumed = _or_moved_before(resolutions, request.options, nwb_path, _identifier(tree))
+        resolutions, resumed = _or_moved_before(resolutions, request.options, nwb_path, identifier(tree))
     named, unnamed = name_targets(
-        resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree), mode=request.mode
+        resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree), mode=request.mode
     )
     plan = make_plan(
         named,
@@ -231,7 +229,8 @@ def _destination(tree: Tree) -> Path:
     return Path(real)
 
 
-def _resolve(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> list[Resolution]:
+def resolve_all(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> list[Resolution]:
+    """What each reference means, for an NWB file in a folder."""
     return [resolve(reference, options, destination=folder) for entry in stored for reference in entry.references]
 
 
@@ -284,37 +283,7 @@ def _suffix(text: str) -> str:
     return suffix if is_portable_suffix(suffix) else ""
 
 
-def refuse_robbing(plan: RelocationPlan, lent: Mapping[tuple[int, int], str]) -> None:
-    """Refuse a move that takes away what an earlier call for the same NWB file links or points to.
-
-    Parameters
-    ----------
-    plan : RelocationPlan
-        What is about to be done.
-    lent : mapping
-        The files that earlier calls left where they are, with the place that needs each.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such files at once.
-    """
-    if plan.mode is not MediaMode.MOVE:
-        return
-    problems = [
-        RelocationRefusedError(
-            f"{entry.reference.where}: {str(entry.source.path)!r} cannot be moved, because an earlier call left it "
-            f"there for {lent[entry.source.identity]}; use media_mode 'copy', or move both in one call",
-            **entry.reference.place,
-        )
-        for entry in plan.relocations
-        if entry.source is not None and entry.source.identity in lent
-    ]
-    if problems:
-        raise combine(problems)
-
-
-def _identifier(tree: Tree) -> str:
+def identifier(tree: Tree) -> str:
     """The identifier of the NWB file; its name where it has none."""
     builder = tree.root.datasets.get("identifier")
     read = read_texts(builder.data) if builder is not None else None
@@ -349,120 +318,3 @@ def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], ag
             f"{holder} stays behind with references to media that move ({len(sources)} in all) to "
             f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
         )
-
-
-# ------------------------------------------------------------------- refusals
-
-
-def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
-    """Refuse to write texts verbatim where that breaks a link that works, or leaves a dandiset in disorder.
-
-    Parameters
-    ----------
-    tree, stored, request
-        As for `plan_relocation`.
-    write_args : dict
-        What the backend is told about links to data.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such references at once.
-    """
-    texts = [entry for entry in stored if not _stays_a_link(entry, write_args)]
-    if all(is_url(reference.text) for entry in texts for reference in entry.references):
-        return
-    nwb_path = Path(os.path.realpath(tree.nwb_path))
-    resolutions = _resolve(texts, MediaOptions(), nwb_path.parent)
-    named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=_identifier(tree))
-    dandiset = _dandiset_above(nwb_path)
-    places = {str(entry.target) for entry in named}
-    problems = []
-    for entry in named:
-        reason = None
-        if dandiset is not None and not entry.resolution.url and entry.resolution.reference.text not in places:
-            reason = f"is not where media belong in the dandiset {dandiset}"
-        elif _breaks(entry, nwb_path.parent):
-            assert entry.resolution.file is not None
-            reason = f"is {str(entry.resolution.file.path)!r}, and would not be found from {str(nwb_path.parent)!r}"
-        if reason is not None:
-            reference = entry.resolution.reference
-            problems.append(
-                RelocationRefusedError(
-                    f"{reference.where}: {reference.text!r} {reason}. Give relocate_media=True (and a media_mode) to "
-                    f"take the media along, or relocate_media=False to write the paths as they are",
-                    **reference.place,
-                )
-            )
-    if problems:
-        raise combine(problems)
-
-
-def _breaks(entry: Named, folder: Path) -> bool:
-    """Whether a text that names a file now would not name it, or a copy of it, in a new folder."""
-    text, file = entry.resolution.reference.text, entry.resolution.file
-    if file is None or is_absolute(text):
-        return False
-    return not any(place.is_file() and same_content(place, file.real) for place in spellings(folder, text))
-
-
-def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
-    """Whether the backend makes an HDF5 link to the texts, so that they stay in the file that holds them now."""
-    if isinstance(entry.builder, LinkBuilder):
-        return True
-    data = entry.dataset.data
-    linked = data.link_data if hasattr(data, "io_settings") else write_args.get("link_data", True)
-    data = unwrapped(data)
-    if not linked or not isinstance(data, h5py.Dataset):
-        return False
-    source = write_args.get("export_source")
-    return source is None or os.path.abspath(data.file.filename) != os.path.abspath(source)
-
-
-def _dandiset_above(nwb_path: Path) -> Path | None:
-    from dandi.consts import dandiset_metadata_file
-    from dandi.utils import find_parent_directory_containing
-
-    return find_parent_directory_containing(dandiset_metadata_file, nwb_path.parent)  # type: ignore[no-any-return]
-
-
-def refuse_links_to_destination(tree: Tree) -> None:
-    """Refuse to replace a file by one that has data in it.
-
-    Raises
-    ------
-    RelocationRefusedError
-        If the tree links to the file that it shall replace, or comes from it.
-    """
-    if not os.path.exists(tree.nwb_path):
-        return
-    destination = os.path.realpath(tree.nwb_path)
-    elsewhere: set[str | None] = {None}  # files that were looked at
-    for builder in _all_builders(tree.root):
-        source = _file_of(target_of(builder))
-        if source in elsewhere:
-            continue
-        elsewhere.add(source)
-        if os.path.realpath(str(source)) == destination:
-            raise RelocationRefusedError(
-                f"{tree.nwb_path} cannot be replaced by a file that is made from it or links into it, as "
-                f"{builder.path!r} does; write to another name",
-                nwb_path=tree.nwb_path,
-            )
-
-
-def _file_of(builder: Any) -> str | None:
-    """The file that a builder was read from; None if it was built."""
-    data = unwrapped(getattr(builder, "data", None))
-    if isinstance(data, h5py.Dataset) and data:
-        return str(data.file.filename)
-    return builder.source if builder.location is not None else None
-
-
-def _all_builders(root: GroupBuilder) -> Iterator[Any]:
-    stack: list[Any] = [root]
-    while stack:
-        builder = stack.pop()
-        yield builder
-        if isinstance(builder, GroupBuilder):
-            stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))

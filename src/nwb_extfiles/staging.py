@@ -18,7 +18,7 @@ from pathlib import Path
 from .errors import DestinationBusyError, TransferError
 from .filesystem import FileLock, is_folder, make_folders, sync_folders
 from .journal import take_back
-from .plan import STAGING_PREFIX
+from .targets import STAGING_PREFIX
 
 __all__ = ["WHOLE_PREFIX", "StagingFolder", "is_half_done"]
 
