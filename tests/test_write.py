@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from io import BytesIO
 from pathlib import Path
 
 import h5py
@@ -18,11 +20,12 @@ from helpers import (
     tree,
     write_nwb,
 )
-from pynwb import NWBHDF5IO, get_manager
+from pynwb import NWBHDF5IO, H5DataIO, get_manager
 from pynwb.base import ExternalImage, Images
 
 from nwb_extfiles import (
     AmbiguousMediaError,
+    ExternalFilesWarning,
     MediaOptions,
     MissingMediaError,
     NWBExtFilesHDF5IO,
@@ -253,3 +256,115 @@ def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, films: li
     ):
         io.write(io.read(), relocate_media=True)
     assert digest(target) == before
+
+
+# -------------------------------------------------- several calls, other ways
+
+
+def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+    """In one session of a new file: what a first call wrote as it was, a second one relocates."""
+    target = tmp_path / "ds" / "a.nwb"
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")], "first"))
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=False)
+        nwbfile.add_acquisition(image_series([str(video_files / "test1_1.avi")], "second"))
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    for name, film in (("first", films[0]), ("second", films[1])):
+        assert_resolves(target, [film], f"acquisition/{name}/external_file")
+        assert stored_texts(target, f"acquisition/{name}/external_file")[0].startswith("a/")
+
+
+def test_twice_in_one_session_of_an_existing_file(existing: Path, video_files: Path, films: list[Path]) -> None:
+    with NWBExtFilesHDF5IO(existing, "r+", relocate_media=True, media_mode="copy") as io:
+        nwbfile = io.read()
+        io.write(nwbfile)
+        nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
+        io.write(nwbfile)
+    assert_resolves(existing, films[:2])
+    assert_resolves(existing, films[2:3], "acquisition/new/external_file")
+    assert io.relocation is not None
+    assert len(io.relocation.relocations) == 3
+
+
+def test_an_open_file_is_handed_in(existing: Path, films: list[Path]) -> None:
+    with h5py.File(existing, "r+") as file, NWBExtFilesHDF5IO(file=file, mode="r+") as io:
+        io.write(io.read(), relocate_media=True, media_mode="copy")
+    assert_resolves(existing, films[:2])
+
+
+def test_a_file_in_memory_has_no_place_for_media(existing: Path, video_files: Path) -> None:
+    before = tree(existing.parent.parent)
+    content = BytesIO(existing.read_bytes())
+    with (
+        h5py.File(content, "r+") as file,
+        pytest.raises(RelocationRefusedError, match="no place beside it"),
+        NWBExtFilesHDF5IO(file=file, mode="r+") as io,
+    ):
+        io.write(io.read(), relocate_media=True)
+    assert tree(existing.parent.parent) == before
+
+
+def test_links_to_texts_of_another_file_are_not_followed(existing: Path, films: list[Path]) -> None:
+    """In place, a dataset takes the place of the link; the other file keeps its own."""
+    other = existing.with_name("other.nwb")
+    existing.rename(other)
+    shutil.copy(other, existing)
+    with h5py.File(existing, "r+") as file:
+        del file["acquisition/video/external_file"]
+        file["acquisition/video/external_file"] = h5py.ExternalLink("other.nwb", "/acquisition/video/external_file")
+    before = digest(other)
+    with NWBExtFilesHDF5IO(existing, "r+") as io:
+        builder = io.read_builder()
+        io.write_builder(builder)
+    with h5py.File(existing) as file:
+        assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.ExternalLink)
+    assert digest(other) == before
+    with NWBExtFilesHDF5IO(existing, "r+", relocate_media=True, media_mode="copy") as io:
+        io.write_builder(io.read_builder())
+    assert_resolves(existing, films[:2])
+    with h5py.File(existing) as file:
+        assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.HardLink)
+    assert digest(other) == before
+
+
+def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+    nwbfile = new_nwbfile()
+    series = image_series(["x"])
+    series.fields["external_file"] = H5DataIO([str(video_files / "test1_0.avi")], maxshape=(None,), chunks=(1,))
+    nwbfile.add_acquisition(series)
+    target = tmp_path / "ds" / "a.nwb"
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert_resolves(target, films[:1])
+    with h5py.File(target) as file:
+        dataset = file["acquisition/video/external_file"]
+        assert (dataset.maxshape, dataset.chunks) == ((None,), (1,))
+
+
+def test_after_a_call_that_broke_off_nothing_more_is_taken(
+    tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    before = tree(tmp_path)
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
+    io = NWBExtFilesHDF5IO(target, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr(NWBHDF5IO, "set_attributes", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            io.write(nwbfile, relocate_media=True, media_mode="copy")
+    with pytest.raises(RelocationRefusedError, match="broke off in the middle"):
+        io.write(nwbfile, relocate_media=False)
+    with pytest.warns(ExternalFilesWarning, match="was not written"):
+        io.close()
+    assert tree(tmp_path) == before
+
+
+def test_a_dropped_io_tells_where_its_file_is(tmp_path: Path) -> None:
+    io = NWBExtFilesHDF5IO(tmp_path / "a.nwb", "w")
+    io.write(new_nwbfile())
+    with pytest.warns(ExternalFilesWarning, match="was never closed"):
+        io.__del__()
+    io.close()
+    assert (tmp_path / "a.nwb").exists()

@@ -181,7 +181,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     def _edit(self, path: Path, journal: Path | None) -> None:
         def edit(file: h5py.File) -> None:
             for (object_path, field), texts in self._edits.items():
-                replace_texts(file, object_path, field, texts)
+                replace_texts(file, path.parent, object_path, field, texts)
 
         if journal is not None:
             edit_journalled(path, journal, edit, sync=self._sync)

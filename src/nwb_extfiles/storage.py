@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -183,13 +184,15 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     return parent[name]
 
 
-def replace_texts(file: h5py.File, object_path: str, field: str, texts: Sequence[str]) -> None:
+def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, texts: Sequence[str]) -> None:
     """Change the texts of one field of an object.
 
     Parameters
     ----------
     file : h5py.File
         Open for writing.
+    folder : pathlib.Path
+        Where it lies; external links are relative to that.
     object_path : str
         A group, or a dataset that is itself the field.
     field : str
@@ -203,26 +206,37 @@ def replace_texts(file: h5py.File, object_path: str, field: str, texts: Sequence
     elif isinstance(owner.get(field, getlink=True), h5py.HardLink):
         write_in_place(owner[field], texts)
     else:
-        write_over_link(owner, field, texts)  # what is behind a link may be another file's
+        write_over_link(owner, folder, field, texts)  # what is behind a link may be another file's
 
 
-def write_over_link(owner: h5py.Group, name: str, texts: Sequence[str]) -> None:
+def write_over_link(owner: h5py.Group, folder: Path, name: str, texts: Sequence[str]) -> None:
     """Put a dataset of texts where a link to one was; the dataset behind the link is not touched.
 
     Parameters
     ----------
     owner : h5py.Group
         The group that has the link; its file is open for writing.
+    folder : pathlib.Path
+        Where that file lies.
     name : str
         Name of the link.
     texts : sequence of str
         As many as the dataset behind the link has elements, in C order.
     """
-    linked = owner[name]
-    attributes, settings, shape = dict(linked.attrs), storage_settings(linked), linked.shape
+    link = owner.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        # Opened by name: a file that h5py reads through Python would be looked for through the same object.
+        with h5py.File(folder / link.filename, "r") as other:
+            attributes, settings, shape = _storage_of(other[link.path])
+    else:
+        attributes, settings, shape = _storage_of(owner[name])
     del owner[name]
     fresh = owner.create_dataset(name, data=_encoded(texts, shape), dtype=h5py.string_dtype(), **settings)
     fresh.attrs.update(attributes)
+
+
+def _storage_of(dataset: h5py.Dataset) -> tuple[dict[str, Any], dict[str, Any], tuple[int, ...]]:
+    return dict(dataset.attrs), storage_settings(dataset), dataset.shape
 
 
 def _encoded(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
