@@ -236,7 +236,8 @@ def check(
 ) -> set[str]:
     """All or nothing, and no leftovers that nobody was told of; gives the sources of a move that stay."""
     assert error is None or isinstance(error, OSError | ExternalFilesError), repr(error)
-    if isinstance(error, DestinationBusyError):  # what flock says by EACCES: what is there is taken for another's
+    if isinstance(error, DestinationBusyError) and "is being written" in str(error):
+        # The lock on the staging folder, where flock says EACCES: what is there is taken for another's.
         for path in scene.temporaries():
             assert os.listdir(path) == ["lock"]
             shutil.rmtree(path)
