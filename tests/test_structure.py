@@ -20,7 +20,7 @@ FLOORS = (
     {"errors", "naming", "storage"},
     {"options", "references", "filesystem"},
     {"resolve", "progress", "journal"},
-    {"targets", "mappers"},
+    {"targets", "mappers", "stores"},
     {"plan", "staging"},
     {"transfer", "relocation"},
     {"refusals"},

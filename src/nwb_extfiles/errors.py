@@ -9,6 +9,7 @@
     ├── UnsafeReferenceError              (ValueError) a text or id out of the file is not to be followed
     ├── RelocationRefusedError            (ValueError) the call would break a link, or asks for the impossible
     ├── PlanError                         (ValueError) problems of several of these kinds at once
+    ├── UnreadableFileError               (OSError) an NWB file cannot be opened, or is damaged
     ├── DestinationBusyError              (OSError) another export to the same NWB file is running
     └── TransferError                     (OSError) staging, verifying or committing failed
 
@@ -30,6 +31,7 @@ __all__ = [
     "PlanError",
     "RelocationRefusedError",
     "TransferError",
+    "UnreadableFileError",
     "UnsafeReferenceError",
     "combine",
 ]
@@ -117,6 +119,10 @@ class RelocationRefusedError(ExternalFilesError, ValueError):
 
 class PlanError(ExternalFilesError, ValueError):
     """One plan has problems of several kinds; `problems` holds each as its own exception."""
+
+
+class UnreadableFileError(ExternalFilesError, OSError):
+    """An NWB file cannot be opened, or is damaged."""
 
 
 class DestinationBusyError(ExternalFilesError, OSError):

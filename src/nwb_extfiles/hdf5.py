@@ -16,10 +16,10 @@ from pynwb import NWBHDF5IO
 
 from .backend import MEDIA_ARGS, RESOLVE_ARG, Call, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
-from .journal import edit_journalled
 from .mappers import register_media_mappers
 from .references import StoredTexts
-from .storage import fits, replace_texts, shaped, storage_settings, unwrapped
+from .storage import fits, shaped, storage_settings, unwrapped
+from .stores import edit_texts
 from .transfer import recover
 
 __all__ = ["NWBExtFilesHDF5IO"]
@@ -179,15 +179,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         return {path for path in paths if path not in self._file}
 
     def _edit(self, path: Path, journal: Path | None) -> None:
-        def edit(file: h5py.File) -> None:
-            for (object_path, field), texts in self._edits.items():
-                replace_texts(file, path.parent, object_path, field, texts)
-
-        if journal is not None:
-            edit_journalled(path, journal, edit, sync=self._sync)
-        else:
-            with h5py.File(path, "r+") as file:
-                edit(file)
+        edit_texts(path, self._edits, journal=journal, sync=self._sync)
 
     def _remove(self, object_paths: set[str]) -> None:
         with h5py.File(self._path(), "r+") as file:
