@@ -19,6 +19,7 @@ from nwb_extfiles.errors import (
     PlanError,
     RelocationRefusedError,
     TransferError,
+    UnreadableFileError,
     UnsafeReferenceError,
     combine,
 )
@@ -32,6 +33,7 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (PlanError, ValueError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
+    (UnreadableFileError, OSError),
 ]
 PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)
 

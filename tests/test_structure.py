@@ -19,11 +19,12 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 FLOORS = (
     {"errors", "naming", "storage"},
     {"options", "references", "filesystem"},
-    {"resolve", "progress", "journal"},
+    {"resolve", "progress", "journal", "moves"},
     {"targets", "mappers", "stores"},
     {"plan", "staging"},
-    {"transfer", "relocation"},
-    {"refusals"},
+    {"planning", "transfer"},
+    {"relocation", "inplace"},
+    {"refusals", "discovery"},
     {"backend"},
     {"hdf5"},
     {"demo"},
@@ -31,7 +32,7 @@ FLOORS = (
     {"__main__"},
 )
 FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
+KNOW_PYNWB = {"discovery", "relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
 
 
 def imports(module: Path) -> tuple[set[str], set[str]]:

@@ -6,26 +6,29 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    AmbiguousMediaError,
-    DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    MissingMediaError,
-    PlanError,
-    RelocationRefusedError,
-    TransferError,
-    UnsafeReferenceError,
-)
-from .naming import NamingConvention, dandi_name
-from .options import MediaMode, MediaOptions
-from .plan import Relocation, RelocationPlan
-from .references import ExternalFileReference
-
 if TYPE_CHECKING:
+    from .discovery import find_external_files, find_referring_files
+    from .errors import (
+        AmbiguousMediaError,
+        DestinationBusyError,
+        ExternalFilesError,
+        ExternalFilesWarning,
+        MediaExistsError,
+        MissingMediaError,
+        PlanError,
+        RelocationRefusedError,
+        TransferError,
+        UnreadableFileError,
+        UnsafeReferenceError,
+    )
     from .hdf5 import NWBExtFilesHDF5IO
+    from .inplace import relocate
     from .mappers import register_media_mappers
+    from .naming import NamingConvention, dandi_name
+    from .options import MediaMode, MediaOptions
+    from .plan import Relocation, RelocationPlan
+    from .references import ExternalFileReference
+    from .resolve import Resolution
 
 __version__ = "0.1.0"
 
@@ -45,22 +48,41 @@ __all__ = [
     "Relocation",
     "RelocationPlan",
     "RelocationRefusedError",
+    "Resolution",
     "TransferError",
+    "UnreadableFileError",
     "UnsafeReferenceError",
     "dandi_name",
+    "find_external_files",
+    "find_referring_files",
     "register_media_mappers",
+    "relocate",
 ]
 
-# pynwb takes most of a second to import; the command line does without where it can.
-_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "hdf5", "register_media_mappers": "mappers"}
+# pynwb takes most of a second to import, h5py a sixth: each module is loaded when one of its names is used.
+_MODULE_OF = {
+    "ExternalFileReference": "references",
+    "MediaMode": "options",
+    "MediaOptions": "options",
+    "NWBExtFilesHDF5IO": "hdf5",
+    "NamingConvention": "naming",
+    "Relocation": "plan",
+    "RelocationPlan": "plan",
+    "Resolution": "resolve",
+    "dandi_name": "naming",
+    "find_external_files": "discovery",
+    "find_referring_files": "discovery",
+    "register_media_mappers": "mappers",
+    "relocate": "inplace",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LOADED_WHEN_USED:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_LOADED_WHEN_USED[name]}", __name__), name)
+    value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value
 

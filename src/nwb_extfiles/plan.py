@@ -35,6 +35,9 @@ class Action(StrEnum):
     """The file gets to the target, in the mode of the plan."""
     DUPLICATE = "duplicate"
     """The target becomes a further name of a file that another reference transfers."""
+    FOLLOW = "follow"
+    """The file, or the link to it, stands in the media folder that the NWB file had under its former name; that very
+    entry comes along."""
     SHARE = "share"
     """The text names the target of another reference; no file of its own."""
     REUSE = "reuse"
@@ -78,6 +81,18 @@ class RelocationPlan:
         return {
             (entry.reference.object_path, entry.reference.field, entry.reference.index): entry.text
             for entry in self.relocations
+        }
+
+    @property
+    def edits(self) -> dict[tuple[str, str], list[str]]:
+        """All texts of each field in which one changes, by object path and field, in their order."""
+        fields: dict[tuple[str, str], list[Relocation]] = {}
+        for entry in self.relocations:
+            fields.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
+        return {
+            place: [entry.text for entry in entries]
+            for place, entries in fields.items()
+            if any(entry.text != entry.reference.text for entry in entries)
         }
 
     @property
@@ -136,7 +151,8 @@ def make_plan(
     relocations: list[Relocation | None] = [None] * len(named)
     faults = [*problems]
     # Fields that repeat the films of others come last, so that they find the copy they share.
-    for position in sorted(range(len(named)), key=lambda position: named[position].resolution.reference.repeats):
+    # What follows comes first: a link to it would lead to where it was.
+    for position in sorted(range(len(named)), key=lambda position: _turn(named[position])):
         try:
             relocations[position] = planner.relocation(named[position])
         except ExternalFilesError as fault:
@@ -151,6 +167,10 @@ def make_plan(
     return RelocationPlan(destination.nwb_path, mode, planned, tuple(warnings))
 
 
+def _turn(entry: Named) -> tuple[bool, bool]:
+    return not entry.follows, entry.resolution.reference.repeats
+
+
 class _Planner:
     """Decides for one reference after the other, knowing what the earlier ones take."""
 
@@ -161,6 +181,7 @@ class _Planner:
         self.warnings: list[str] = []
         self._first: dict[tuple[int, int], PurePosixPath] = {}  # first target of each file
         self._owners: dict[str, tuple[ExternalFileReference, MediaFile]] = {}  # by target, case folded
+        self._leaving: set[tuple[int, int]] = set()  # files that will not be where they are any more
 
     def relocation(self, entry: Named) -> Relocation | None:
         """What happens to a reference; None if it was found out before that nothing can. Raises its fault."""
@@ -184,7 +205,11 @@ class _Planner:
         state = self.destination.targets[entry.target]
         if state is TargetState.SAME:
             action = Action.REUSE
-        elif first is not None and self.mode in (MediaMode.COPY, MediaMode.MOVE):
+        elif entry.follows and self.mode is not MediaMode.MOVE:
+            action = Action.FOLLOW
+            if file.path == file.real:
+                self._leaving.add(file.identity)
+        elif first is not None and (self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving):
             action = Action.DUPLICATE
         else:
             action = Action.TRANSFER

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
+from .errors import ExternalFilesError, UnsafeReferenceError
 from .storage import ExternalFileText, as_text, read_texts
 
 if TYPE_CHECKING:
@@ -292,7 +293,11 @@ def target_of(builder: Any) -> Any:
     return builder.builder if hasattr(builder, "builder") else builder
 
 
-def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) -> list[ExternalFileReference]:
+def find_in_file(
+    file: h5py.File,
+    table: Sequence[MediaField] = MEDIA_FIELDS,
+    problems: list[ExternalFilesError] | None = None,
+) -> list[ExternalFileReference]:
     """Find all texts that name media in an NWB file on disk.
 
     Parameters
@@ -301,6 +306,8 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
         Open for reading.
     table : sequence of MediaField
         The places to look at.
+    problems : list of ExternalFilesError, optional
+        Gets one for each place that holds something else than texts, or a link that leads nowhere.
 
     Returns
     -------
@@ -318,10 +325,12 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
         is_dataset = isinstance(item, h5py.Dataset)
         for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
             dataset = item if field.field is None else _texts_of(item, field.field)
-            if not isinstance(dataset, h5py.Dataset):
+            read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
+            if read is None:
+                if problems is not None and (field.field is None or _has(item, field.field)):
+                    problems.append(_no_text(nwb_path, "/" + name, neurodata_type, field))
                 continue
-            read = read_texts(dataset)
-            for index, text in enumerate(read[0] if read else ()):
+            for index, text in enumerate(read[0]):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
@@ -338,6 +347,20 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
 
     file.visititems(visit)
     return found
+
+
+def _has(group: h5py.Group, name: str) -> bool:
+    return group.get(name, getlink=True) is not None
+
+
+def _no_text(nwb_path: str, object_path: str, neurodata_type: str, field: MediaField) -> ExternalFilesError:
+    return UnsafeReferenceError(
+        f"{nwb_path}: {neurodata_type} {object_path!r}, {field.label}: what stands there, or where a link leads, is no "
+        f"text, and paths of media are expected; mend it first",
+        nwb_path=nwb_path,
+        object_path=object_path,
+        field=field.label,
+    )
 
 
 def _texts_of(group: h5py.Group, name: str) -> Any:

@@ -18,8 +18,8 @@ from .filesystem import same_content
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts, target_of
-from .relocation import Request, Tree, identifier, resolve_all
-from .resolve import is_absolute, is_url, spellings
+from .relocation import Request, Tree, identifier
+from .resolve import is_absolute, is_url, resolve, spellings
 from .storage import unwrapped
 from .targets import Named, name_targets
 
@@ -45,7 +45,8 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
     if all(is_url(reference.text) for entry in texts for reference in entry.references):
         return
     nwb_path = Path(os.path.realpath(tree.nwb_path))
-    resolutions = resolve_all(texts, MediaOptions(), nwb_path.parent)
+    references = [reference for entry in texts for reference in entry.references]
+    resolutions = [resolve(reference, MediaOptions(), destination=nwb_path.parent) for reference in references]
     named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
     dandiset = _dandiset_above(nwb_path)
     places = {str(entry.target) for entry in named}

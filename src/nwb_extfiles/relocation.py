@@ -9,7 +9,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -18,27 +18,24 @@ from hdmf.build import BuildManager, GroupBuilder
 from .errors import (
     ExternalFilesError,
     ExternalFilesWarning,
-    MissingMediaError,
     RelocationRefusedError,
     UnsafeReferenceError,
 )
-from .naming import is_portable_suffix
 from .options import MediaMode, MediaOptions
-from .plan import RelocationPlan, make_plan
+from .plan import RelocationPlan
+from .planning import plan_references
 from .references import (
-    ExternalFileReference,
     MediaField,
     StoredTexts,
     TypeTree,
     find_in_builders,
-    find_in_file,
     media_fields,
     parents_in_file,
     target_of,
 )
-from .resolve import MediaFile, Resolution, is_url, media_file, resolve
+from .resolve import is_url
 from .storage import ExternalFileText, read_texts, unwrapped
-from .targets import name_targets, nwb_stem, survey
+from .targets import nwb_stem
 
 __all__ = [
     "Request",
@@ -46,7 +43,6 @@ __all__ = [
     "find_texts",
     "identifier",
     "plan_relocation",
-    "resolve_all",
 ]
 
 
@@ -187,26 +183,17 @@ def plan_relocation(
     ExternalFilesError
         With all problems at once. Nothing was changed.
     """
-    from dandi.consts import IMAGE_FILE_EXTENSIONS, VIDEO_FILE_EXTENSIONS
-
     nwb_path = _destination(tree)
-    problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
-    resolutions = resolve_all(stored, request.options, nwb_path.parent)
-    resumed: list[str] = []
-    if request.mode is MediaMode.MOVE:
-        resolutions, resumed = _or_moved_before(resolutions, request.options, nwb_path, identifier(tree))
-    named, unnamed = name_targets(
-        resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree), mode=request.mode
+    references = [reference for entry in stored for reference in entry.references]
+    plan = plan_references(
+        references,
+        nwb_path=nwb_path,
+        identifier=identifier(tree),
+        mode=request.mode,
+        options=request.options,
+        problems=[*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)],
     )
-    plan = make_plan(
-        named,
-        survey(named, nwb_path, request.mode),
-        request.options,
-        request.mode,
-        problems=[*problems, *unnamed],
-        is_archived={*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS}.__contains__,
-    )
-    for warning in (*plan.warnings, *resumed, *_remarks(tree, plan, resolutions, again)):
+    for warning in (*plan.warnings, *_remarks(tree, plan, again)):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     return plan
 
@@ -229,60 +216,6 @@ def _destination(tree: Tree) -> Path:
     return Path(real)
 
 
-def resolve_all(stored: list[StoredTexts], options: MediaOptions, folder: Path) -> list[Resolution]:
-    """What each reference means, for an NWB file in a folder."""
-    return [resolve(reference, options, destination=folder) for entry in stored for reference in entry.references]
-
-
-def _or_moved_before(
-    resolutions: list[Resolution], options: MediaOptions, nwb_path: Path, identifier: str
-) -> tuple[list[Resolution], list[str]]:
-    """Find media that are gone from their old place because an earlier run moved them to this NWB file.
-
-    The NWB file that stands at the destination tells: it names a film for the same object, field and entry, at the
-    very place that a move gives it. That it is the film that the text means cannot be known, so each is told of.
-    """
-    if not any(isinstance(resolution.problem, MissingMediaError) for resolution in resolutions):
-        return resolutions, []
-    try:
-        with h5py.File(nwb_path, "r") as file:
-            before = {_entry(was): was.text for was in find_in_file(file, media_fields(options.media_fields))}
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):  # there is none, or it is damaged
-        return resolutions, []
-    found: dict[int, Resolution] = {}
-    places: set[str] = set()  # that are the own ones of some reference
-    # Fields that repeat the films of others name places of those.
-    for number in sorted(range(len(resolutions)), key=lambda number: resolutions[number].reference.repeats):
-        reference = resolutions[number].reference
-        text = before.get(_entry(reference))
-        file = media_file(nwb_path.parent / text) if text and not is_url(text) else None
-        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.text):
-            continue
-        (own,), _ = name_targets([Resolution(reference, file=file)], options, nwb_path=nwb_path, identifier=identifier)
-        if text == str(own.target):
-            places.add(text)
-        elif not (reference.repeats and text in places):
-            continue
-        if isinstance(resolutions[number].problem, MissingMediaError):
-            found[number] = Resolution(reference, file=file)
-    remarks = [
-        f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
-        f"an earlier move has put the media of this entry; if it means others, bring them back"
-        for entry in found.values()
-        if entry.file is not None
-    ]
-    return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
-
-
-def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:
-    return reference.object_id or reference.object_path, reference.field, reference.index
-
-
-def _suffix(text: str) -> str:
-    suffix = PureWindowsPath(text).suffix.lower()
-    return suffix if is_portable_suffix(suffix) else ""
-
-
 def identifier(tree: Tree) -> str:
     """The identifier of the NWB file; its name where it has none."""
     builder = tree.root.datasets.get("identifier")
@@ -300,9 +233,9 @@ def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
     )
 
 
-def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], again: bool) -> Iterator[str]:
-    if all(resolution.url for resolution in resolutions) and not again:
-        found = "only URLs, which stay as they are" if resolutions else "no external file"
+def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
+    if all(is_url(entry.reference.text) for entry in plan.relocations) and not again:
+        found = "only URLs, which stay as they are" if plan.relocations else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
     if plan.mode is not MediaMode.MOVE or tree.source is None:
         return

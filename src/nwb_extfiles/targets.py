@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -62,6 +62,8 @@ class Named:
 
     resolution: Resolution
     target: PurePosixPath | None
+    follows: bool = False
+    """Whether the file stands, under its right name, in the media folder of a former name of the NWB file."""
 
 
 def name_targets(
@@ -71,6 +73,7 @@ def name_targets(
     nwb_path: Path,
     identifier: str,
     mode: MediaMode = MediaMode.SYMLINK,
+    is_former: Callable[[Path], bool] = lambda folder: False,
 ) -> tuple[list[Named], list[ExternalFilesError]]:
     """Name the target of each reference that means a file.
 
@@ -86,6 +89,8 @@ def name_targets(
         The identifier of the NWB file, from which objects without an object_id are named.
     mode : MediaMode
         How media get there; none has a target where they stay.
+    is_former : callable
+        Whether a folder held the media of this NWB file before it was renamed.
 
     Returns
     -------
@@ -101,8 +106,12 @@ def name_targets(
                 target = _target(resolution.reference, resolution.file, options, nwb_path, identifier)
             except ExternalFilesError as problem:
                 problems.append(problem)
-        named.append(Named(resolution, target))
+        named.append(Named(resolution, target, target is not None and _follows(resolution.file, target, is_former)))
     return named, problems
+
+
+def _follows(file: MediaFile | None, target: PurePosixPath, is_former: Callable[[Path], bool]) -> bool:
+    return file is not None and file.path.name == target.name and is_former(file.path.parent)
 
 
 def _target(

@@ -23,6 +23,7 @@ from pathlib import Path
 from . import filesystem
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
 from .journal import take_back
+from .moves import MovedSource, is_still, remove_sources, stamp, stays
 from .options import MediaMode, ProgressCallback
 from .plan import Action, Relocation, RelocationPlan
 from .progress import reporting
@@ -164,9 +165,12 @@ class Transfer:
                 self._note_move(source, status, target)
             if entry.action is Action.REUSE:
                 self._reuse(source, target, mode)
-            if entry.action not in (Action.TRANSFER, Action.DUPLICATE):
+            if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
                 return
-            if entry.action is Action.DUPLICATE:
+            if entry.action is Action.FOLLOW:
+                self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
+                _bring_entry(source, part, target, sync)
+            elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
                 part = self._copy(source, status, part, sync, on_bytes)
@@ -191,7 +195,7 @@ class Transfer:
     ) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
-        whole = self._staging.path / f"{WHOLE_PREFIX}{'-'.join(f'{number:x}' for number in _stamp(status))}"
+        whole = self._staging.path / f"{WHOLE_PREFIX}{'-'.join(f'{number:x}' for number in stamp(status))}"
         if any(item.part == whole for item in self._items):
             pass  # taken already
         elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
@@ -252,7 +256,7 @@ class Transfer:
             if sync:
                 filesystem.sync_file(self.staged_document)
         for target, status in self._reused.items():
-            if not _is_still(target, status):
+            if not is_still(target, status):
                 raise TransferError(
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
@@ -339,31 +343,29 @@ class Transfer:
 
     # ------------------------------------------------------------------- end
 
-    def conclude(self, *, sync: bool = True) -> None:
+    def conclude(self, *, sync: bool = True, keep_sources: bool = False) -> tuple[MovedSource, ...]:
         """Remove the sources of a move and all that was staged, and let go of the document.
 
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
         with a warning.
+
+        Parameters
+        ----------
+        sync : bool
+            Whether the removals are flushed to the disk.
+        keep_sources : bool
+            Whether the sources stay for now, because others want them too.
+
+        Returns
+        -------
+        tuple of MovedSource
+            What is left for `remove_sources`.
         """
-        folders, notes, left = set(), [], list[str]()
-        for path, moved in self._moved.items():
-            try:
-                if not all(_is_still(target, self._reused.get(target)) for target in moved.targets):
-                    raise OSError(errno.ESTALE, "the new one is not there any more")
-                if path not in self._kept and os.path.lexists(path) and not _is_still(path, moved.status):
-                    raise OSError(errno.ESTALE, "it has changed since it was read")
-                for place in ({path} | moved.links) - self._kept:
-                    place.unlink(missing_ok=True)
-                    folders.add(place.parent)
-            except OSError as error:
-                notes.append(f"{path} was moved to {self._folder}, but the old file is still there: {error}")
-        # All is in place and stays so, whatever happens now.
-        if sync:
-            for folder in folders:
-                try:
-                    filesystem.sync_folder(folder)
-                except OSError as error:
-                    notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {error}")
+        notes, left = list[str](), list[str]()
+        moved = self._arrived(notes)
+        if not keep_sources:
+            notes.extend(remove_sources(moved, sync=sync))
+            moved = []
         try:
             self._staging.clear()
         except OSError as error:
@@ -373,6 +375,21 @@ class Transfer:
         notes.extend([*left, *self._staging.remains(left)] if left else [])
         for note in notes:  # last, because a caller may have made warnings errors
             warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+        return tuple(moved)
+
+    def _arrived(self, notes: list[str]) -> list[MovedSource]:
+        """The moved sources that have got where they should; those that have not are told of."""
+        arrived = []
+        for path, moved in self._moved.items():
+            places = ({path} | moved.links) - self._kept
+            try:
+                if not all(is_still(target, self._reused.get(target)) for target in moved.targets):
+                    raise OSError(errno.ESTALE, "the new one is not there any more")
+                targets = tuple((target, stamp(os.stat(target))) for target in sorted(moved.targets))
+                arrived.append(MovedSource(path, stamp(moved.status), tuple(sorted(places)), targets))
+            except OSError as error:
+                notes.append(stays(path, self._folder, error))
+        return arrived
 
     @property
     def is_done(self) -> bool:
@@ -466,22 +483,17 @@ def _bring(
         filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
 
 
+def _bring_entry(source: MediaFile, part: Path, target: Path, sync: bool) -> None:
+    """Make a part that is what stands at the path of a source: the file, or a link to it."""
+    if source.path.is_symlink():
+        _symlink(source.real, part, target)
+    else:
+        _link_or_copy(source.path, part, sync)
+
+
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
     if not filesystem.link_exclusive(source, part):
         filesystem.copy_verified(source, part, sync=sync)
-
-
-def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _is_still(path: Path, status: os.stat_result | None) -> bool:
-    """Whether a path leads to a file, and to the one that it led to."""
-    try:
-        now = os.stat(path)
-    except OSError:
-        return False
-    return status is None or _stamp(now) == _stamp(status)
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:

@@ -824,7 +824,7 @@ def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Ho
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
 def test_whole_copy_that_is_none(home: Home, planted: str) -> None:
     """What lies in a staging folder under the name of a whole copy need not be one."""
-    name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer._stamp(home.film.stat()))
+    name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.film.stat()))
     area = staging(home.target)
     area.mkdir()
     if planted == "link":

@@ -1,0 +1,117 @@
+"""Which media NWB files refer to, and which NWB files refer to a film."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ExternalFilesError
+from .options import MediaOptions
+from .references import find_in_file, media_fields
+from .resolve import Resolution, media_file, resolve
+from .stores import find_nwb_files, open_nwb
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
+
+__all__ = ["find_external_files", "find_referring_files"]
+
+
+def find_external_files(
+    path_or_nwbfile: str | os.PathLike[str] | NWBFile,
+    *,
+    media_options: MediaOptions | dict[str, Any] | None = None,
+    problems: list[ExternalFilesError] | None = None,
+) -> list[Resolution]:
+    """List the media that an NWB file refers to.
+
+    Parameters
+    ----------
+    path_or_nwbfile : path or pynwb.NWBFile
+        A file on disk, which is read without pynwb, or a container, read from a file or made in memory.
+    media_options : MediaOptions or mapping, optional
+        Of which `media_fields`, `search`, `path_map` and `within` are used.
+    problems : list of ExternalFilesError, optional
+        Gets one for each place that should hold paths and does not.
+
+    Returns
+    -------
+    list of Resolution
+        One for each stored text: its ``reference`` tells the object, field, entry and text; its ``file`` the path and
+        size of what it means; ``url`` and ``problem`` why there is no file.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be opened.
+    """
+    options = MediaOptions.from_value(media_options)
+    if isinstance(path_or_nwbfile, str | os.PathLike):
+        path = Path(os.path.abspath(path_or_nwbfile))
+        with open_nwb(path) as file:
+            references = find_in_file(file, media_fields(options.media_fields), problems)
+        return [resolve(reference, options, destination=path.parent) for reference in references]
+    return _in_container(path_or_nwbfile, options)
+
+
+def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
+    from pynwb import get_manager
+
+    from .mappers import register_media_mappers
+    from .relocation import Request, Tree, find_texts
+
+    manager = nwbfile.read_io.manager if nwbfile.read_io is not None else get_manager()
+    if nwbfile.read_io is None:
+        register_media_mappers(manager.type_map, media_options=options)
+    source = nwbfile.container_source
+    nwb_path = os.path.abspath(source) if source is not None else ""
+    tree = Tree(manager.build(nwbfile, root=True), manager, nwb_path, container=nwbfile, source=nwbfile.read_io)
+    folder = Path(nwb_path).parent if nwb_path else Path.cwd()
+    return [
+        resolve(reference, options, destination=folder)
+        for entry in find_texts(tree, Request(options=options))
+        for reference in entry.references
+    ]
+
+
+def find_referring_files(
+    media: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    media_options: MediaOptions | dict[str, Any] | None = None,
+) -> Iterator[tuple[Path, Resolution]]:
+    """Find the NWB files, and the objects in them, that refer to films.
+
+    Parameters
+    ----------
+    media : iterable of paths
+        Films, by any of their names: symbolic and hard links to a film are that film.
+    paths : iterable of paths
+        NWB files, and folders in which to look for such.
+    media_options : MediaOptions or mapping, optional
+        As in `find_external_files`.
+
+    Yields
+    ------
+    (pathlib.Path, Resolution)
+        The film as it was given, and what refers to it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a film or a path is not there.
+    UnreadableFileError
+        If an NWB file cannot be opened.
+    """
+    wanted: dict[tuple[int, int], Path] = {}
+    for film in map(Path, media):
+        file = media_file(film)
+        if isinstance(file, str):
+            raise FileNotFoundError(f"{film}: {file}; name a film")
+        wanted[file.identity] = film
+    for path in find_nwb_files(paths):
+        for found in find_external_files(path, media_options=media_options):
+            if found.file is not None and found.file.identity in wanted:
+                yield wanted[found.file.identity], found

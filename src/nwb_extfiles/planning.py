@@ -1,0 +1,127 @@
+"""From references to a plan: which file each means, what its target is called, what stands there, what will happen.
+
+The one way for all callers, whether the references come from a tree of builders or from a file on disk. Nothing is
+changed on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
+
+from .errors import ExternalFilesError, MissingMediaError
+from .naming import is_archived, is_portable_suffix
+from .options import MediaMode, MediaOptions
+from .plan import RelocationPlan, make_plan
+from .references import ExternalFileReference, find_in_file, media_fields
+from .resolve import MediaFile, Resolution, is_url, media_file, resolve
+from .stores import open_nwb
+from .targets import name_targets, survey
+
+__all__ = ["plan_references"]
+
+
+def plan_references(
+    references: Sequence[ExternalFileReference],
+    *,
+    nwb_path: Path,
+    identifier: str,
+    mode: MediaMode,
+    options: MediaOptions,
+    problems: Sequence[ExternalFilesError] = (),
+    is_former: Callable[[Path], bool] = lambda folder: False,
+) -> RelocationPlan:
+    """Plan what happens to the media of an NWB file.
+
+    Parameters
+    ----------
+    references : sequence of ExternalFileReference
+        All of that file.
+    nwb_path : pathlib.Path
+        Where the NWB file will be, or is; its folder free of symbolic links.
+    identifier : str
+        The identifier of the NWB file, from which objects without an object_id are named.
+    mode : MediaMode
+        How media get to their targets.
+    options : MediaOptions
+        How they are found and named.
+    problems : sequence of ExternalFilesError
+        What is known already to speak against it.
+    is_former : callable
+        Whether a folder held the media of this NWB file before it was renamed.
+
+    Returns
+    -------
+    RelocationPlan
+
+    Raises
+    ------
+    ExternalFilesError
+        With all problems at once.
+    """
+    resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
+    resumed: list[str] = []
+    if mode is MediaMode.MOVE:
+        resolutions, resumed = _or_moved_before(resolutions, options, nwb_path, identifier)
+    named, unnamed = name_targets(
+        resolutions, options, nwb_path=nwb_path, identifier=identifier, mode=mode, is_former=is_former
+    )
+    plan = make_plan(
+        named,
+        survey(named, nwb_path, mode),
+        options,
+        mode,
+        problems=[*problems, *unnamed],
+        is_archived=is_archived,
+    )
+    return replace(plan, warnings=(*plan.warnings, *resumed))
+
+
+def _or_moved_before(
+    resolutions: list[Resolution], options: MediaOptions, nwb_path: Path, identifier: str
+) -> tuple[list[Resolution], list[str]]:
+    """Find media that are gone from their old place because an earlier run moved them to this NWB file.
+
+    The NWB file that stands at the destination tells: it names a film for the same object, field and entry, at the
+    very place that a move gives it. That it is the film that the text means cannot be known, so each is told of.
+    """
+    if not any(isinstance(resolution.problem, MissingMediaError) for resolution in resolutions):
+        return resolutions, []
+    try:
+        with open_nwb(nwb_path) as file:
+            before = {_entry(was): was.text for was in find_in_file(file, media_fields(options.media_fields))}
+    except (OSError, ValueError, TypeError):  # there is none, or it is damaged
+        return resolutions, []
+    found: dict[int, Resolution] = {}
+    places: set[str] = set()  # that are the own ones of some reference
+    # Fields that repeat the films of others name places of those.
+    for number in sorted(range(len(resolutions)), key=lambda number: resolutions[number].reference.repeats):
+        reference = resolutions[number].reference
+        text = before.get(_entry(reference))
+        file = media_file(nwb_path.parent / text) if text and not is_url(text) else None
+        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.text):
+            continue
+        (own,), _ = name_targets([Resolution(reference, file=file)], options, nwb_path=nwb_path, identifier=identifier)
+        if text == str(own.target):
+            places.add(text)
+        elif not (reference.repeats and text in places):
+            continue
+        if isinstance(resolutions[number].problem, MissingMediaError):
+            found[number] = Resolution(reference, file=file)
+    remarks = [
+        f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
+        f"an earlier move has put the media of this entry; if it means others, bring them back"
+        for entry in found.values()
+        if entry.file is not None
+    ]
+    return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
+
+
+def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:
+    return reference.object_id or reference.object_path, reference.field, reference.index
+
+
+def _suffix(text: str) -> str:
+    suffix = PureWindowsPath(text).suffix.lower()
+    return suffix if is_portable_suffix(suffix) else ""
