@@ -17,16 +17,16 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"errors", "naming", "storage"},
-    {"options", "references", "filesystem"},
+    {"errors", "naming", "storage", "batch"},
+    {"options", "references", "filesystem", "layout"},
     {"resolve", "progress", "journal", "moves"},
     {"targets", "mappers", "stores"},
     {"plan", "staging"},
     {"planning", "transfer"},
     {"relocation", "inplace"},
-    {"refusals", "discovery"},
-    {"backend"},
-    {"hdf5"},
+    {"refusals", "discovery", "dandiset"},
+    {"backend", "organize", "check"},
+    {"hdf5", "terminal"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -7,6 +7,8 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .check import Finding, Severity, check
+    from .dandiset import OrganizedFile, OrganizePlan
     from .discovery import find_external_files, find_referring_files
     from .errors import (
         AmbiguousMediaError,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from .mappers import register_media_mappers
     from .naming import NamingConvention, dandi_name
     from .options import MediaMode, MediaOptions
+    from .organize import organize
     from .plan import Relocation, RelocationPlan
     from .references import ExternalFileReference
     from .resolve import Resolution
@@ -38,23 +41,29 @@ __all__ = [
     "ExternalFileReference",
     "ExternalFilesError",
     "ExternalFilesWarning",
+    "Finding",
     "MediaExistsError",
     "MediaMode",
     "MediaOptions",
     "MissingMediaError",
     "NWBExtFilesHDF5IO",
     "NamingConvention",
+    "OrganizePlan",
+    "OrganizedFile",
     "PlanError",
     "Relocation",
     "RelocationPlan",
     "RelocationRefusedError",
     "Resolution",
+    "Severity",
     "TransferError",
     "UnreadableFileError",
     "UnsafeReferenceError",
+    "check",
     "dandi_name",
     "find_external_files",
     "find_referring_files",
+    "organize",
     "register_media_mappers",
     "relocate",
 ]
@@ -62,16 +71,22 @@ __all__ = [
 # pynwb takes most of a second to import, h5py a sixth: each module is loaded when one of its names is used.
 _MODULE_OF = {
     "ExternalFileReference": "references",
+    "Finding": "check",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "hdf5",
     "NamingConvention": "naming",
+    "OrganizePlan": "dandiset",
+    "OrganizedFile": "dandiset",
     "Relocation": "plan",
     "RelocationPlan": "plan",
     "Resolution": "resolve",
+    "Severity": "check",
+    "check": "check",
     "dandi_name": "naming",
     "find_external_files": "discovery",
     "find_referring_files": "discovery",
+    "organize": "organize",
     "register_media_mappers": "mappers",
     "relocate": "inplace",
 }

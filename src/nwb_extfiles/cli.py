@@ -1,29 +1,69 @@
-"""The command line: translates words into calls, and errors into messages and exit codes."""
+"""The command line: translates words into calls, and errors into messages and exit codes.
+
+What is slow to import is imported by the command that uses it, so that ``--help`` comes at once.
+"""
 
 from __future__ import annotations
 
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from . import __version__
-from .errors import ExternalFilesError
-from .options import MediaMode
+from .errors import ExternalFilesError, ExternalFilesWarning, combine
+from .options import MediaMode, MediaOptions
+
+if TYPE_CHECKING:
+    from .dandiset import OrganizedFile
 
 __all__ = ["main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
     """A group whose commands end with exit code 1 and one message where this package refuses or fails."""
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except (ExternalFilesError, OSError) as error:
-            click.echo(f"nwb-extfiles: {error}", err=True)
-            for note in getattr(error, "__notes__", ()):
-                click.echo(note, err=True)
-            ctx.exit(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", ExternalFilesWarning)
+            warnings.showwarning = _show_warning
+            try:
+                return super().invoke(ctx)
+            except (ExternalFilesError, OSError) as error:
+                _complain(str(error))
+                for note in getattr(error, "__notes__", ()):
+                    _complain(note)
+                ctx.exit(1)
+
+
+def _complain(message: str) -> None:
+    from .terminal import plain
+
+    click.echo(plain(f"nwb-extfiles: {message}"), err=True)
+
+
+def _say(line: str) -> None:
+    from .terminal import plain
+
+    click.echo(plain(line))
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    if issubclass(category, ExternalFilesWarning):
+        _complain(f"warning: {message}")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,15 +72,299 @@ def main() -> None:
     """NWB files that take their films and pictures along."""
 
 
+# -------------------------------------------------------------------- options
+
+
+def _media_options(function: F) -> F:
+    """Give a command the options from which `_options` makes a `MediaOptions`."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    for option in reversed(
+        (
+            click.option(
+                "--search", type=folder, multiple=True,
+                help="A folder in which to look for films that are not where the NWB file says. May be repeated.",
+            ),
+            click.option(
+                "--path-map", metavar="OLD=NEW", multiple=True,
+                help=r"Read NEW in place of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
+            ),
+            click.option(
+                "--within", type=folder, multiple=True,
+                help="Take media from this folder only. May be repeated.",
+            ),
+            click.option(
+                "--missing", type=click.Choice(["error", "keep"]), default="error", show_default=True,
+                help="What to do where a film is not found: refuse, or keep the path as it is.",
+            ),
+            click.option(
+                "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
+                help="What to do where something else stands at the new place.",
+            ),
+            click.option(
+                "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
+                help="A further neurodata type and its field that hold paths. May be repeated.",
+            ),
+            click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing."),
+            click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON."),
+            click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only."),
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+_MEDIA_MODES = click.Choice([mode.value for mode in MediaMode])
+
+
+def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
+    mapped = dict[str, str]()
+    for pair in chosen["path_map"]:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
+        mapped[old] = new
+    kept = {name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields")}
+    return MediaOptions(path_map=mapped, progress=progress, **kept)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
+    """Give what shows the bytes done, and what tells of each file: a bar on a terminal, lines elsewhere."""
+    if quiet:
+        yield False, lambda line: None
+    elif not sys.stderr.isatty():
+        yield False, _say
+    else:
+        from tqdm import tqdm
+
+        files = 0
+        with tqdm(unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
+
+            def on_bytes(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            def on_file(line: str) -> None:
+                nonlocal files
+                files += 1
+                bar.set_postfix_str(f"{files} NWB files")
+                bar.write(line, file=sys.stdout)
+
+            yield on_bytes, on_file
+
+
+# ------------------------------------------------------------------- commands
+
+
+@main.command()
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-d", "--dandiset-path", type=click.Path(file_okay=False, path_type=Path),
+    help="Root of the dandiset; made if it is missing.  [default: the one around the working directory]",
+)  # fmt: skip
+@click.option(
+    "-f", "--files-mode", type=click.Choice(["copy", "move"]), default="copy", show_default=True,
+    help="What happens to the NWB files.",
+)  # fmt: skip
+@click.option(
+    "--media-files-mode", "--media-mode", type=_MEDIA_MODES,
+    help="How films and pictures get into the dandiset.  [default: symlink]",
+)  # fmt: skip
+@click.option(
+    "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
+    help="Whether films come along and their paths in the NWB files are updated. If not, files with films are refused.",
+)  # fmt: skip
+@click.option(
+    "--invalid", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
+    help="What to do with NWB files that cannot be read or named: refuse, or leave them out.",
+)  # fmt: skip
+@click.option(
+    "--required-field", "required_fields", multiple=True,
+    help="A field to have in the names of all files that have it, as in `dandi organize`. May be repeated.",
+)  # fmt: skip
+@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@_media_options
+def organize(
+    paths: tuple[Path, ...],
+    dandiset_path: Path | None,
+    files_mode: Any,
+    media_files_mode: str | None,
+    update: bool,
+    invalid: Any,
+    required_fields: tuple[str, ...],
+    jobs: int,
+    **chosen: Any,
+) -> None:
+    """Bring NWB files and their media into a dandiset.
+
+    PATHS are NWB files, and folders in which to look for such. They get the names that DANDI gives them, their films
+    the places where DANDI looks for them. Everything is checked before anything is touched, and a run that was stopped
+    can be repeated. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
+    """
+    if media_files_mode is not None and not update:
+        raise click.UsageError(
+            "--media-files-mode says how films come along, and --keep-external-file-paths that none do"
+        )
+    if not paths and files_mode != "move":
+        raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
+    from .organize import organize as carry_out
+    from .terminal import as_json, organize_lines, organize_record
+
+    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+
+        def on_file(file: OrganizedFile) -> None:
+            done = (
+                "there already" if file.is_done else f"{len(file.plan.relocations)} media, {file.total_bytes:,} bytes"
+            )
+            tell(f"{file.source} -> {file.target} ({done})")
+
+        plan = carry_out(
+            paths,
+            dandiset_path,
+            files_mode=files_mode,
+            media_files_mode=media_files_mode,
+            update_external_file_paths=update,
+            invalid=invalid,
+            required_fields=required_fields,
+            media_options=_options(chosen, on_bytes),
+            jobs=jobs,
+            dry_run=chosen["dry_run"],
+            on_file=on_file,
+        )
+    if chosen["as_json"]:
+        click.echo(as_json(organize_record(plan)))
+    elif chosen["dry_run"]:
+        for line in organize_lines(plan):
+            _say(line)
+    elif not chosen["quiet"]:
+        _say(f"{len(plan)} NWB files with {plan.media_count} media are in {plan.dandiset_path}")
+
+
+@main.command()
+@click.argument(
+    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+)  # fmt: skip
+@click.option(
+    "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
+    help="How films and pictures get to their place.",
+)  # fmt: skip
+@_media_options
+def relocate(nwb_paths: tuple[Path, ...], media_mode: str, **chosen: Any) -> None:
+    """Bring the media of finished NWB files to their place beside them.
+
+    The NWB files stay where they are; only the paths in them change, in place. After an NWB file was renamed, its media
+    follow to the folder of its new name.
+    """
+    from .inplace import relocate as carry_out
+    from .terminal import as_json, relocation_lines, relocation_record
+
+    quiet = chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]
+    plans, problems = [], list[ExternalFilesError]()
+    with warnings.catch_warnings():
+        if not chosen["dry_run"]:
+            warnings.simplefilter("ignore", ExternalFilesWarning)  # told when it is done
+        for path in nwb_paths:
+            try:
+                plans.append(carry_out(path, media_mode, media_options=_options(chosen, False), dry_run=True))
+            except ExternalFilesError as error:
+                problems.extend(error.problems)
+    if problems:
+        raise combine(problems)
+    if not chosen["dry_run"]:
+        for number, path in enumerate(nwb_paths):
+            with _progress(quiet) as (on_bytes, tell):
+                plans[number] = carry_out(path, media_mode, media_options=_options(chosen, on_bytes))
+                tell(f"{path}: {len(plans[number].relocations)} media, {plans[number].media_bytes:,} bytes")
+    if chosen["as_json"]:
+        click.echo(as_json([relocation_record(plan) for plan in plans]))
+    elif chosen["dry_run"]:
+        for plan in plans:
+            for line in relocation_lines(plan):
+                _say(line)
+
+
+@main.command()
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+def check(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check the paths of media in NWB files.
+
+    PATHS are NWB files, and folders in which to look for such. Tells of links that are broken, or will be in the
+    archive, and of media that belong to no NWB file. Ends with exit code 1 if there are errors.
+    """
+    from dataclasses import asdict
+
+    from .check import Severity
+    from .check import check as look_at
+    from .stores import find_nwb_files
+    from .terminal import as_json as to_json
+    from .terminal import finding_line
+
+    counts = dict.fromkeys(Severity, 0)
+    findings = []
+    for finding in look_at(paths):
+        counts[finding.severity] += 1
+        if as_json:
+            findings.append(asdict(finding))
+        else:
+            _say(finding_line(finding))
+    if as_json:
+        click.echo(to_json(findings))
+    else:
+        files = sum(1 for _ in find_nwb_files(paths))
+        _say(
+            f"{files} NWB files: {counts[Severity.ERROR]} errors, {counts[Severity.WARNING]} warnings, "
+            f"{counts[Severity.INFO]} remarks"
+        )
+    ctx.exit(1 if counts[Severity.ERROR] else 0)
+
+
+@main.command()
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--media", is_flag=True, help="Tell which NWB files refer to films, instead of the other way round.")
+@click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
+def ls(paths: tuple[Path, ...], media: bool, as_json: bool) -> None:
+    """List the media that NWB files refer to, or with --media the NWB files that refer to films.
+
+    PATHS are NWB files, and folders in which to look for such; with --media, films too. The working directory is
+    searched if no NWB file or folder is named.
+    """
+    from .discovery import find_external_files, find_referring_files
+    from .stores import NWB_SUFFIX, find_nwb_files
+    from .terminal import as_json as to_json
+    from .terminal import reference_lines, reference_record
+
+    films = [path for path in paths if media and path.is_file() and path.suffix != NWB_SUFFIX]
+    places = [path for path in paths if path not in films] or [Path()]
+    if media and not films:
+        raise click.UsageError("--media needs a film: nwb-extfiles ls --media FILM... [PATHS]...")
+    records = []
+    if media:
+        found = ((f"{path}", entry) for path, entry in find_referring_files(films, places))
+    else:
+        found = ((f"{path}", entry) for path in find_nwb_files(places) for entry in find_external_files(path))
+    last = None
+    for heading, entry in found:
+        if as_json:
+            records.append(reference_record(entry) | ({"media": heading} if media else {}))
+            continue
+        head = f"{heading} in {entry.reference.nwb_path}" if media else heading
+        if head != last:
+            _say(head)
+            last = head
+        for line in reference_lines(entry):
+            _say(line)
+    if as_json:
+        click.echo(to_json(records))
+
+
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--media-mode",
-    type=click.Choice([mode.value for mode in MediaMode]),
-    default=MediaMode.COPY.value,
-    show_default=True,
+    "--media-mode", type=_MEDIA_MODES, default=MediaMode.COPY.value, show_default=True,
     help="How the films get into the dandiset.",
-)
+)  # fmt: skip
 def demo(folder: Path, media_mode: str) -> None:
     """Make an example in DIR and run the main job on it.
 
@@ -63,4 +387,4 @@ def recover(nwb_paths: tuple[Path, ...]) -> None:
 
     for path in nwb_paths:
         restored = restore(path.resolve())
-        click.echo(f"{path}: {'restored' if restored else 'nothing to restore'}")
+        _say(f"{path}: {'restored' if restored else 'nothing to restore'}")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, combine
-from .options import MediaMode, MediaOptions
+from .moves import MovedSource
+from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import Action, RelocationPlan
 from .planning import plan_references
 from .references import find_in_file, media_fields
@@ -25,7 +27,15 @@ from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
 
-__all__ = ["cannot_hold", "file_identifier", "is_former_media_folder", "relocate", "remove_empty"]
+__all__ = [
+    "bring_media",
+    "cannot_hold",
+    "file_identifier",
+    "is_former_media_folder",
+    "relocate",
+    "remove_empty",
+    "rolled_back",
+]
 
 
 def relocate(
@@ -69,7 +79,8 @@ def relocate(
     for warning in plan.warnings:
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     if not dry_run and (plan.edits or any(entry.action in _TOUCH for entry in plan.relocations)):
-        _carry_out(plan, options)
+        bring_media(plan, sync=options.sync, progress=options.progress)
+        remove_empty(plan)
     return plan
 
 
@@ -138,21 +149,54 @@ def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesErro
     return problems
 
 
-def _carry_out(plan: RelocationPlan, options: MediaOptions) -> None:
+def bring_media(
+    plan: RelocationPlan,
+    *,
+    sync: bool = True,
+    progress: bool | ProgressCallback = False,
+    with_texts: bool = True,
+    keep_sources: bool = False,
+) -> tuple[MovedSource, ...]:
+    """Carry out a plan for an NWB file that has its place.
+
+    Parameters
+    ----------
+    plan : RelocationPlan
+        Of that file.
+    sync : bool
+        As `MediaOptions.sync`.
+    progress : bool or callable
+        As `MediaOptions.progress`.
+    with_texts : bool
+        Whether the texts are still to be changed.
+    keep_sources : bool
+        Whether what was moved stays at its old place too for now.
+
+    Returns
+    -------
+    tuple of MovedSource
+        What stays for now.
+    """
     transfer = Transfer(plan.nwb_path, edits_document=True)
 
     def edit() -> None:
-        edit_texts(plan.nwb_path, plan.edits, journal=transfer.journal, sync=options.sync)
+        edit_texts(plan.nwb_path, plan.edits, journal=transfer.journal, sync=sync)
 
+    with rolled_back(transfer):
+        transfer.stage(plan, sync=sync, progress=progress)
+        transfer.commit(sync=sync, edit=edit if with_texts and plan.edits else None)
+    return transfer.conclude(sync=sync, keep_sources=keep_sources)
+
+
+@contextmanager
+def rolled_back(transfer: Transfer) -> Iterator[None]:
+    """Have a transfer take back what it did if it fails; the error tells what could not be."""
     try:
-        transfer.stage(plan, sync=options.sync, progress=options.progress)
-        transfer.commit(sync=options.sync, edit=edit if plan.edits else None)
+        yield
     except BaseException as error:
         for line in transfer.rollback():
             error.add_note(line)
         raise
-    transfer.conclude(sync=options.sync)
-    remove_empty(plan)
 
 
 def file_identifier(file: h5py.File, nwb_path: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
@@ -63,6 +63,13 @@ class Relocation:
     replaces: bool = False
     """Whether something stands at the target that gives way."""
 
+    @property
+    def is_transfer(self) -> bool:
+        """Whether the file gets to the target in the mode of the plan; a link that follows is made anew in that."""
+        if self.action is Action.FOLLOW and self.source is not None:
+            return self.source.path != self.source.real
+        return self.action is Action.TRANSFER
+
 
 @dataclass(frozen=True, slots=True)
 class RelocationPlan:
@@ -74,6 +81,8 @@ class RelocationPlan:
     relocations: tuple[Relocation, ...]
     """One for each reference, in the order of the file."""
     warnings: tuple[str, ...] = ()
+    device: int | None = None
+    """Device of the file system in which the NWB file is."""
 
     @property
     def texts(self) -> dict[tuple[str, str, int], str]:
@@ -98,7 +107,20 @@ class RelocationPlan:
     @property
     def media_bytes(self) -> int:
         """Size in bytes of all files that get to a target, whether copied or linked."""
-        return sum(entry.source.size for entry in self.relocations if entry.action is Action.TRANSFER and entry.source)
+        return sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Size in bytes of what needs room, where no clones can be made; a move inside one file system needs none."""
+        if self.mode not in (MediaMode.COPY, MediaMode.MOVE):
+            return 0
+        return sum(
+            entry.source.size
+            for entry in self.relocations
+            if entry.source
+            and entry.is_transfer
+            and (self.mode is MediaMode.COPY or entry.source.identity[0] != self.device)
+        )
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
         """One plan of two for the same NWB file, the earlier one first."""
@@ -109,6 +131,7 @@ class RelocationPlan:
             self.mode,
             (*earlier.relocations, *self.relocations),
             (*earlier.warnings, *self.warnings),
+            self.device,
         )
 
 
@@ -158,13 +181,13 @@ def make_plan(
         except ExternalFilesError as fault:
             faults.append(fault)
     planned = tuple(entry for entry in relocations if entry is not None)
-    faults.extend(_no_room(planned, destination, mode))
+    plan = RelocationPlan(destination.nwb_path, mode, planned, device=destination.device)
+    faults.extend(_no_room(plan, destination))
     faults.extend(_swallowed_sources(planned, destination, mode))
     faults.extend(_inside_one_another(planned))
     if faults:
         raise combine(faults)
-    warnings = [*planner.warnings, *_not_archived(planned, is_archived)]
-    return RelocationPlan(destination.nwb_path, mode, planned, tuple(warnings))
+    return replace(plan, warnings=(*planner.warnings, *_not_archived(planned, is_archived)))
 
 
 def _turn(entry: Named) -> tuple[bool, bool]:
@@ -300,14 +323,8 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
             )
 
 
-def _no_room(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
-    needed = sum(
-        entry.source.size
-        for entry in planned
-        if entry.action is Action.TRANSFER
-        and entry.source is not None
-        and (mode is MediaMode.COPY or (mode is MediaMode.MOVE and entry.source.identity[0] != destination.device))
-    )
+def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
+    needed = plan.copied_bytes
     if destination.free is not None and needed > destination.free:
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "

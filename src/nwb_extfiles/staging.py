@@ -20,7 +20,7 @@ from .filesystem import FileLock, is_folder, make_folders, sync_folders
 from .journal import take_back
 from .targets import STAGING_PREFIX
 
-__all__ = ["WHOLE_PREFIX", "StagingFolder", "is_half_done"]
+__all__ = ["WHOLE_PREFIX", "StagingFolder", "has_leftovers", "is_half_done"]
 
 _LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"  # names in the folder
 WHOLE_PREFIX = "whole-"
@@ -243,6 +243,11 @@ class StagingFolder:
 def is_half_done(document: Path) -> bool:
     """Whether a killed transfer, or one that is going on, has left a document half edited."""
     return (_path(document) / _UNFINISHED).exists()
+
+
+def has_leftovers(document: Path) -> bool:
+    """Whether a transfer to a document is going on, or was killed and has left something."""
+    return os.path.lexists(_path(document))
 
 
 def _path(document: Path) -> Path:

@@ -169,7 +169,8 @@ class Transfer:
                 return
             if entry.action is Action.FOLLOW:
                 self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
-                _bring_entry(source, part, target, sync)
+            if entry.action is Action.FOLLOW and source.path == source.real:
+                _link_or_copy(source.path, part, sync)
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
@@ -481,14 +482,6 @@ def _bring(
         )
     else:
         filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
-
-
-def _bring_entry(source: MediaFile, part: Path, target: Path, sync: bool) -> None:
-    """Make a part that is what stands at the path of a source: the file, or a link to it."""
-    if source.path.is_symlink():
-        _symlink(source.real, part, target)
-    else:
-        _link_or_copy(source.path, part, sync)
 
 
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:

@@ -1,0 +1,106 @@
+"""Many files, one after the other or several at once, with the memory of a few."""
+
+from __future__ import annotations
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Spool", "each", "workers"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_IN_MEMORY = 8 * 1024 * 1024  # bytes of a spool that need no file yet
+_AT_ONCE = 64  # calls that are handed to an executor before the first has come back
+
+
+class Spool(Generic[T]):
+    """A list that keeps to the disk what is too much for memory.
+
+    Its items are pickled, and read again in order by each iteration. It goes with its process.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed when it is dropped
+        self._starts: list[int] = []
+        self._end = 0
+
+    def append(self, item: T) -> None:
+        """Add an item."""
+        self._starts.append(self._end)
+        self._file.seek(self._end)
+        pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._end = self._file.tell()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __getitem__(self, number: int) -> T:
+        self._file.seek(self._starts[number])
+        item: T = pickle.load(self._file)  # noqa: S301  # written by this very object
+        return item
+
+    def __iter__(self) -> Iterator[T]:
+        return (self[number] for number in range(len(self)))
+
+
+@contextmanager
+def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
+    """Give the executor of a caller, or one of so many processes; None for this very thread."""
+    if executor is not None or jobs == 1:
+        yield executor
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    # A forked process would take the locks of other threads along.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def each(
+    function: Callable[[T], R], items: Iterable[T], executor: Executor | None
+) -> Iterator[tuple[int, R | BaseException]]:
+    """Call a function with each item.
+
+    Parameters
+    ----------
+    function : callable
+        For an executor of processes it must be picklable, and so must items and results.
+    items : iterable
+        Taken as they are needed, never many at once.
+    executor : concurrent.futures.Executor or None
+        Who calls; None for this thread.
+
+    Yields
+    ------
+    (int, result or exception)
+        The number of the item, and what came of it, as they are done: with an executor in any order. An interrupt is
+        raised, not yielded.
+    """
+    if executor is None:
+        for number, item in enumerate(items):
+            try:
+                result: R | BaseException = function(item)
+            except Exception as error:  # noqa: BLE001  # one file must not stop the others
+                result = error
+            yield number, result
+        return
+    running: dict[Future[R], int] = {}
+    for number, item in enumerate(items):
+        running[executor.submit(function, item)] = number
+        if len(running) >= _AT_ONCE:
+            yield from _done(running)
+    while running:
+        yield from _done(running)
+
+
+def _done(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        error = future.exception()
+        yield running.pop(future), future.result() if error is None else error

@@ -1,0 +1,332 @@
+"""Whether the media that NWB files refer to are there, and are where DANDI and its readers look for them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .discovery import find_external_files
+from .errors import ExternalFilesError, UnreadableFileError
+from .naming import is_archived, is_portable_suffix, is_uuid
+from .options import MediaOptions
+from .references import ExternalFileReference
+from .resolve import MediaFile, Resolution, is_absolute
+from .staging import is_half_done
+from .stores import find_nwb_files
+from .targets import STAGING_PREFIX, nwb_stem
+
+__all__ = ["Finding", "Severity", "check"]
+
+_CONVENTIONAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}_[A-Za-z_]+_\d+(\.\w+)?")
+_SAMPLE = 64 * 1024  # bytes that are compared at both ends of films of equal size
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """A link is broken, or will be in the archive or for its readers."""
+    WARNING = "warning"
+    """It works here; it may not elsewhere, or wastes room."""
+    INFO = "info"
+    """Worth knowing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that `check` found."""
+
+    severity: Severity
+    code: str
+    """What kind it is, in short: ``missing``, ``absolute-path``, ``orphan`` and so on."""
+    message: str
+    """What was found, and what to do."""
+    nwb_path: str
+    object_path: str | None = None
+    neurodata_type: str | None = None
+    field: str | None = None
+    index: int | None = None
+    text: str | None = None
+    """The stored text."""
+
+    @property
+    def where(self) -> str:
+        """The place in words."""
+        if self.object_path is None:
+            return self.nwb_path
+        entry = f", {self.field}[{self.index}]" if self.index is not None else ""
+        return f"{self.nwb_path}: {self.neurodata_type or 'object'} {self.object_path!r}{entry}"
+
+
+def check(
+    paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+) -> Iterator[Finding]:
+    """Check the media references of NWB files.
+
+    What is an error inside a dandiset (a folder with ``dandiset.yaml`` at or above the file) may be a warning
+    elsewhere: an absolute path works until the file travels.
+
+    Parameters
+    ----------
+    paths : path or iterable of paths
+        NWB files, and folders in which to look for such. Of folders it is also told which media in them belong to no
+        NWB file.
+    media_options : MediaOptions or mapping, optional
+        Of which `media_fields` and `naming` are used. What is found only by `search` or `path_map` is broken.
+
+    Yields
+    ------
+    Finding
+        File by file; nothing for a file in which all is well. Nothing is changed on disk.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path leads nowhere.
+    """
+    options = MediaOptions.from_value(media_options)
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    for path in find_nwb_files(paths):
+        yield from _check_file(path, options)
+    for folder in paths:
+        if os.path.isdir(folder):
+            yield from _homeless_media(Path(os.path.abspath(folder)))
+
+
+def _check_file(path: Path, options: MediaOptions) -> Iterator[Finding]:
+    if is_half_done(Path(os.path.realpath(path))):
+        yield _of_file(
+            path, Severity.ERROR, "half-edited", "a run that was killed has left it half edited; call "
+            "`nwb-extfiles recover` on it",
+        )  # fmt: skip
+    problems: list[ExternalFilesError] = []
+    only_fields = MediaOptions(media_fields=options.media_fields)
+    try:
+        found = find_external_files(path, media_options=only_fields, problems=problems)
+    except UnreadableFileError as error:
+        yield _of_file(path, Severity.ERROR, "unreadable", str(error).removeprefix(f"{path}: "))
+        return
+    for problem in problems:
+        yield Finding(
+            severity=Severity.ERROR,
+            code="no-text",
+            message="it holds no text, where paths of media are expected",
+            nwb_path=str(path),
+            object_path=problem.object_path,
+            field=problem.field,
+        )
+    place = _Place(path, _dandiset_of(path), options)
+    for resolution in found:
+        yield from place.look_at(resolution)
+    yield from _same_films(found)
+    yield from _orphans(path, found)
+
+
+def _of_file(path: Path, severity: Severity, code: str, message: str) -> Finding:
+    return Finding(severity=severity, code=code, message=message, nwb_path=str(path))
+
+
+def _of(reference: ExternalFileReference, severity: Severity, code: str, message: str) -> Finding:
+    return Finding(
+        severity=severity,
+        code=code,
+        message=message,
+        nwb_path=reference.nwb_path,
+        object_path=reference.object_path,
+        neurodata_type=reference.neurodata_type,
+        field=reference.field,
+        index=reference.index,
+        text=reference.text,
+    )
+
+
+def _dandiset_of(path: Path) -> Path | None:
+    return next((folder for folder in path.parents if (folder / "dandiset.yaml").is_file()), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An NWB file, and what is asked of the texts in it."""
+
+    nwb_path: Path
+    dandiset: Path | None
+    options: MediaOptions
+    strict: Severity = field(init=False)
+    """How bad is what breaks in the archive."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "strict", Severity.WARNING if self.dandiset is None else Severity.ERROR)
+
+    def look_at(self, resolution: Resolution) -> Iterator[Finding]:
+        """What there is to say of one reference."""
+        reference = resolution.reference
+        if resolution.url:
+            yield self._url(reference)
+        elif resolution.file is None:
+            yield self._broken(resolution)
+        else:
+            yield from self._text(reference, resolution.file)
+            yield from self._film(reference, resolution.file)
+
+    def _url(self, reference: ExternalFileReference) -> Finding:
+        # The schema allows one for an ExternalImage; nwbinspector, which upload asks, refuses it for an ImageSeries.
+        stops = reference.neurodata_type != "ExternalImage" and reference.field == "external_file"
+        severity = self.strict if stops else Severity.INFO
+        return _of(
+            reference, severity, "url", "it is a URL" + ("; `dandi upload` is stopped by URLs" if stops else "")
+        )  # fmt: skip
+
+    def _broken(self, resolution: Resolution) -> Finding:
+        reference = resolution.reference
+        if is_absolute(reference.text):
+            return _of(
+                reference, Severity.ERROR, "dead-absolute-path", "it is an absolute path, and leads nowhere on this "
+                "machine; relocate the file with --path-map or --search",
+            )  # fmt: skip
+        reason = str(resolution.problem).removeprefix(f"{reference.where}: ")
+        return _of(reference, Severity.ERROR, "missing", reason)
+
+    def _text(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        text = reference.text
+        relocate = "; `nwb-extfiles relocate` brings it to its place"
+        if is_absolute(text):
+            yield _of(
+                reference, self.strict, "absolute-path", f"it is an absolute path, which is right on this machine "
+                f"alone{relocate}",
+            )  # fmt: skip
+            return
+        if "\\" in text:
+            yield _of(
+                reference, Severity.ERROR, "backslash", "it has backslashes, which only Windows takes for slashes"
+                f"{relocate}",
+            )  # fmt: skip
+            return
+        if self.dandiset is not None and not _inside(self.nwb_path, text, self.dandiset):
+            yield _of(
+                reference, Severity.ERROR, "outside-dandiset", f"it leads out of the dandiset {self.dandiset}{relocate}"
+            )
+        elif ".." in PurePosixPath(text).parts:
+            yield _of(
+                reference, self.strict, "above", f"it leads above the folder of the NWB file, where readers of the "
+                f"archive do not follow{relocate}",
+            )  # fmt: skip
+        else:
+            yield from self._name(reference, file)
+
+    def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        object_id = reference.object_id
+        if object_id is None or not is_uuid(object_id):
+            yield _of(
+                reference, Severity.INFO, "object-id", f"its object_id is {object_id!r}, so it has no conventional name"
+            )
+            return
+        suffix = file.path.suffix.lower()
+        expected = str(
+            self.options.naming(
+                nwb_stem=nwb_stem(self.nwb_path),
+                object_id=object_id,
+                field=reference.field,
+                index=reference.index,
+                suffix=suffix if is_portable_suffix(suffix) else "",
+            )
+        )
+        # A list that repeats the films of a series names those.
+        if reference.text != expected and not (reference.repeats and _CONVENTIONAL.fullmatch(file.path.name)):
+            severity = Severity.WARNING if self.dandiset is not None else Severity.INFO
+            yield _of(
+                reference, severity, "name", f"it is not called as DANDI calls it, {expected!r}; `nwb-extfiles "
+                f"relocate` names it so",
+            )  # fmt: skip
+
+    def _film(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        if not os.access(file.real, os.R_OK):
+            yield _of(reference, Severity.ERROR, "not-readable", f"{str(file.real)!r} may not be read")
+        elif file.size == 0:
+            yield _of(reference, Severity.ERROR, "empty", f"{str(file.real)!r} is empty")
+        suffix = PurePosixPath(reference.text.replace("\\", "/")).suffix
+        if not is_archived(suffix):
+            kind = f"files that end in {suffix}" if suffix else "files without a suffix"
+            lowered = " (in lower case it does; relocate the file)" if is_archived(suffix.lower()) else ""
+            yield _of(
+                reference, self.strict, "suffix", f"DANDI takes no {kind}, and drops them on upload{lowered}; convert "
+                f"it to a format that it takes" if not lowered else f"DANDI takes no {kind}{lowered}",
+            )  # fmt: skip
+
+
+def _inside(nwb_path: Path, text: str, folder: Path) -> bool:
+    place = os.path.normpath(nwb_path.parent / text)
+    return Path(place).is_relative_to(folder)
+
+
+def _same_films(found: list[Resolution]) -> Iterator[Finding]:
+    """Films that are kept under two names; lists that repeat those of a series share them on purpose."""
+    films = [entry for entry in found if entry.file is not None and not entry.reference.repeats]
+    sizes = Counter(entry.file.size for entry in films if entry.file is not None)
+    first: dict[Hashable, Resolution] = {}
+    for entry in films:
+        file, reference = entry.file, entry.reference
+        if file is None or sizes[file.size] == 1:
+            continue
+        for key in (file.identity, _look(file)):
+            other = first.setdefault(key, entry)
+            if other.reference.text != reference.text:
+                how = "is" if key == file.identity else "has the same size, beginning and end as"
+                yield _of(
+                    reference, Severity.INFO, "same-film", f"{reference.text!r} {how} the film of "
+                    f"{other.reference.object_path!r}, {other.reference.field}[{other.reference.index}], under "
+                    f"another name",
+                )  # fmt: skip
+                break
+
+
+def _look(file: MediaFile) -> Hashable:
+    """What a film looks like: its size, beginning and end; the file itself where that cannot be read."""
+    try:
+        with open(file.real, "rb", buffering=0) as stream:
+            digest = hashlib.blake2b(stream.read(_SAMPLE))
+            stream.seek(max(0, file.size - _SAMPLE))
+            digest.update(stream.read(_SAMPLE))
+    except OSError:
+        return file.identity
+    return file.size, digest.digest()
+
+
+def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
+    """What lies in the media folder of a file, and is not referred to."""
+    folder = path.parent / nwb_stem(path)
+    if not folder.is_dir() or folder.is_symlink() or folder == path:
+        return
+    wanted = {
+        os.path.normpath(path.parent / entry.reference.text.replace("\\", "/")) for entry in found if not entry.url
+    } | {str(entry.file.path) for entry in found if entry.file is not None}
+    for place in sorted(folder.rglob("*")):
+        if place.is_dir() and not place.is_symlink():
+            continue
+        if str(place) not in wanted and not place.name.startswith(STAGING_PREFIX):
+            kind = "a dangling link" if not place.exists() else "a file"
+            yield _of_file(
+                path, Severity.WARNING, "orphan", f"{str(place)!r} is {kind} in its media folder that it does not "
+                f"refer to; remove it if nobody needs it",
+            )  # fmt: skip
+
+
+def _homeless_media(root: Path) -> Iterator[Finding]:
+    """Folders of media, by the names in them, without an NWB file that they belong to."""
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        media = [name for name in names if _CONVENTIONAL.fullmatch(name)]
+        if media and not any(os.path.lexists(f"{place}{suffix}") for suffix in (".nwb", ".nwb.zarr")):
+            yield _of_file(
+                Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} media are called as if they belonged to "
+                f"{os.path.basename(place)}.nwb, and there is none; was it renamed? `nwb-extfiles relocate` on the "
+                f"renamed file brings them along",
+            )  # fmt: skip
