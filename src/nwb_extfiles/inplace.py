@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def relocate(
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
+    just_written: bool = False,
 ) -> RelocationPlan:
     """Bring the media of a finished NWB file to their place beside it.
 
@@ -60,6 +62,9 @@ def relocate(
         How media are found, named and transferred.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
+    just_written : bool
+        Whether this very program has written the file, with texts as they were in memory: relative ones may then be
+        relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
 
     Returns
     -------
@@ -75,7 +80,7 @@ def relocate(
     """
     options = MediaOptions.from_value(media_options)
     nwb_path = _document(Path(os.path.abspath(path)), dry_run)
-    plan = _plan(nwb_path, MediaMode(media_mode), options)
+    plan = _plan(nwb_path, MediaMode(media_mode), options, just_written)
     for warning in plan.warnings:
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     if not dry_run and (plan.edits or any(entry.action in _TOUCH for entry in plan.relocations)):
@@ -107,10 +112,12 @@ def _document(path: Path, dry_run: bool) -> Path:
     return document
 
 
-def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions, just_written: bool) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
+        if just_written:
+            references = [replace(reference, base=None) for reference in references]
         plan = plan_references(
             references,
             nwb_path=nwb_path,

@@ -1,0 +1,173 @@
+"""NeuroConv conversions that take media along.
+
+NeuroConv writes the paths of films as it was given them, and copies nothing. `RelocateMediaMixin` brings the films to
+their place when a conversion has written its file; nothing of NeuroConv is changed, so its compression settings and
+all its ways to write stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .errors import RelocationRefusedError
+from .inplace import relocate
+from .options import MediaMode, MediaOptions
+from .plan import RelocationPlan
+
+if TYPE_CHECKING:
+
+    class _Conversion:
+        def run_conversion(self, nwbfile_path: Any = None, *args: Any, **kwargs: Any) -> Any: ...
+
+else:
+    _Conversion = object
+
+__all__ = ["RelocateMediaMixin", "relocating_backends"]
+
+
+_IO_OF = {"hdf5": "NWBExtFilesHDF5IO"}  # by the names that NeuroConv gives to backends
+
+
+class RelocateMediaMixin(_Conversion):
+    """Gives `run_conversion` the three arguments of `NWBExtFilesHDF5IO`.
+
+    To be named before an ``NWBConverter``, a ``DataInterface`` or a ``ConverterPipe`` among the bases of a class. A
+    subclass may set the three as class attributes, for code whose calls cannot be changed.
+
+    Attributes
+    ----------
+    relocate_media : bool
+        Whether media are relocated when a call does not say.
+    media_mode : MediaMode or str
+        How, when a call does not say; symbolic links by default.
+    media_options : MediaOptions or mapping, optional
+        How media are found, named and transferred, when a call does not say.
+    relocation : RelocationPlan or None
+        What the last call did with the media.
+
+    Examples
+    --------
+    >>> from neuroconv import NWBConverter
+    >>> from neuroconv.datainterfaces import ExternalVideoInterface
+    >>> from nwb_extfiles.neuroconv import RelocateMediaMixin
+    >>> class Session(RelocateMediaMixin, NWBConverter):
+    ...     data_interface_classes = dict(Video=ExternalVideoInterface)
+    >>> converter = Session(dict(Video=dict(file_paths=["film.mp4"])))  # doctest: +SKIP
+    >>> converter.run_conversion("sub-a/sub-a.nwb", relocate_media=True, media_mode="copy")  # doctest: +SKIP
+    """
+
+    relocate_media: bool = False
+    media_mode: MediaMode | str | None = None
+    media_options: MediaOptions | Mapping[str, Any] | None = None
+    relocation: RelocationPlan | None = None
+
+    def run_conversion(
+        self,
+        nwbfile_path: str | os.PathLike[str] | None = None,
+        *args: Any,
+        relocate_media: bool | None = None,
+        media_mode: MediaMode | str | None = None,
+        media_options: MediaOptions | Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the conversion, then bring the media of the file to their place beside it.
+
+        Parameters
+        ----------
+        nwbfile_path, *args, **kwargs
+            As in NeuroConv. Missing folders are made if media are relocated.
+        relocate_media : bool, optional
+            Whether media are relocated. Those that were in an existing file are too.
+        media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
+            How media get to their place; only together with ``relocate_media=True``.
+        media_options : MediaOptions or mapping, optional
+            How media are found, named and transferred.
+
+        Returns
+        -------
+        object
+            What NeuroConv returns.
+
+        Raises
+        ------
+        RelocationRefusedError
+            If the arguments contradict each other; nothing was written.
+        ExternalFilesError
+            If the media cannot be treated as asked. The NWB file is there then, as NeuroConv has written it; mend what
+            is told, and call `nwb_extfiles.relocate` on it.
+        """
+        relocating = self.relocate_media if relocate_media is None else relocate_media
+        if media_mode is not None and not relocating:
+            raise RelocationRefusedError(
+                f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocating}: give "
+                f"relocate_media=True to take the media along, or leave media_mode out"
+            )
+        mode = MediaMode(media_mode or self.media_mode or MediaMode.SYMLINK)
+        options = MediaOptions.from_value(self.media_options if media_options is None else media_options)
+        if relocating and nwbfile_path is None:
+            raise RelocationRefusedError("relocate_media=True needs nwbfile_path, the file beside which media shall be")
+        if relocating:
+            os.makedirs(os.path.dirname(os.path.abspath(str(nwbfile_path))), exist_ok=True)
+        result = super().run_conversion(nwbfile_path, *args, **kwargs)
+        self.relocation = None
+        if relocating and nwbfile_path is not None:
+            self.relocation = relocate(nwbfile_path, mode, media_options=options, just_written=True)
+        return result
+
+
+@contextmanager
+def relocating_backends(
+    media_mode: MediaMode | str = MediaMode.SYMLINK, media_options: MediaOptions | Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Have NeuroConv write with the IOs of this package for a while.
+
+    For code that cannot be changed at all: it replaces the entries of ``BACKEND_NWB_IO`` in
+    ``neuroconv.tools.nwb_helpers``, for the whole process, and puts the former ones back at the end. Prefer
+    `RelocateMediaMixin` where classes can be changed.
+
+    Parameters
+    ----------
+    media_mode : MediaMode or str
+        How media get to their place.
+    media_options : MediaOptions or mapping, optional
+        How media are found, named and transferred.
+
+    Raises
+    ------
+    ExternalFilesError
+        By the calls inside, if media cannot be treated as asked; no file is written then.
+
+    Examples
+    --------
+    >>> from nwb_extfiles.neuroconv import relocating_backends
+    >>> with relocating_backends(media_mode="copy"):  # doctest: +SKIP
+    ...     lab_script.convert_everything()
+    """
+    from neuroconv.tools.nwb_helpers import BACKEND_NWB_IO
+
+    defaults = dict(
+        relocate_media=True,
+        media_mode=MediaMode(media_mode).value,
+        media_options=MediaOptions.from_value(media_options),
+    )
+    former = dict(BACKEND_NWB_IO)
+    BACKEND_NWB_IO.update({name: _with_defaults(name, defaults) for name in former if name in _IO_OF})
+    try:
+        yield
+    finally:
+        BACKEND_NWB_IO.clear()
+        BACKEND_NWB_IO.update(former)
+
+
+def _with_defaults(backend: str, defaults: Mapping[str, Any]) -> type:
+    """Make an IO for a backend that has other defaults."""
+    cls: Any = getattr(import_module(__package__), _IO_OF[backend])
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        cls.__init__(self, *args, **{**defaults, **kwargs})
+
+    return type(f"Relocating{cls.__name__}", (cls,), {"__init__": __init__, "__doc__": cls.__doc__})

@@ -1,0 +1,287 @@
+"""With the real NeuroConv: converters, single interfaces, pipes, append mode, and code that cannot be changed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import digest, play, stored_texts, tree
+from makers import quiet
+
+from nwb_extfiles import ExternalFilesError, MissingMediaError
+from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
+neuroconv = pytest.importorskip("neuroconv")
+
+from neuroconv import ConverterPipe, NWBConverter  # noqa: E402
+from neuroconv.basedatainterface import BaseDataInterface  # noqa: E402
+from neuroconv.datainterfaces import ExternalVideoInterface  # noqa: E402
+from neuroconv.tools.nwb_helpers import (  # noqa: E402
+    BACKEND_NWB_IO,
+    configure_backend,
+    get_default_backend_configuration,
+)
+
+ACQUISITION = "acquisition/{}/external_file"
+BEHAVIOR = "processing/behavior/{}/external_file"
+
+
+class PoseInterface(BaseDataInterface):
+    """What the converters of pose trackers write: a PoseEstimation with the absolute path of its film."""
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path=file_path)
+
+    def add_to_nwbfile(self, nwbfile: Any, metadata: dict[str, Any] | None = None) -> None:
+        from ndx_pose import PoseEstimation, PoseEstimationSeries
+        from neuroconv.tools.nwb_helpers import get_module
+
+        nose = PoseEstimationSeries(
+            name="nose", description="nose", data=np.zeros((5, 2)), unit="pixels", reference_frame="corner", rate=25.0,
+            confidence=np.ones(5),
+        )  # fmt: skip
+        pose = PoseEstimation(
+            pose_estimation_series=[nose], description="a pose", scorer="a net", source_software="a program",
+            original_videos=[str(Path(self.source_data["file_path"]).absolute())],
+            dimensions=np.array([[64, 48]], dtype="uint16"),
+        )  # fmt: skip
+        get_module(nwbfile, "behavior", "behavior").add(pose)
+
+
+class Lab(NWBConverter):
+    data_interface_classes = dict(
+        Top=ExternalVideoInterface, Side=ExternalVideoInterface, Scope=ExternalVideoInterface, Pose=PoseInterface
+    )
+
+
+class RelocatingLab(RelocateMediaMixin, Lab):
+    pass
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, films: list[Path]) -> dict[str, list[Path]]:
+    """The films of one session: one from above, two from the side, and 30 of a miniscope."""
+    folder = tmp_path / "raw"
+    (folder / "scope").mkdir(parents=True)
+    top = [Path(shutil.copy(films[0], folder / "top.avi"))]
+    side = [Path(shutil.copy(films[number], folder / f"side{number}.avi")) for number in (1, 2)]
+    scope = [Path(shutil.copy(films[3 + number % 5], folder / "scope" / f"{number}.avi")) for number in range(30)]
+    return dict(top=top, side=side, scope=scope)
+
+
+def source_data(recordings: dict[str, list[Path]]) -> dict[str, Any]:
+    def video(name: str, films: list[Path]) -> dict[str, Any]:
+        return dict(file_paths=[str(film) for film in films], video_name=name)
+
+    return dict(
+        Top=video("top", recordings["top"]),
+        Side=video("side", recordings["side"]),
+        Scope=video("scope", recordings["scope"]),
+        Pose=dict(file_path=str(recordings["top"][0])),
+    )
+
+
+def options(converter: NWBConverter) -> dict[str, Any]:
+    for name in ("Side", "Scope"):
+        converter.data_interface_objects[name]._starting_time = 0.0
+    return dict(Side=dict(parent_container="processing/behavior"))
+
+
+def metadata(converter: Any) -> Any:
+    found = converter.get_metadata()
+    found["NWBFile"].update(session_start_time=datetime(2024, 1, 1, tzinfo=UTC), session_id="s1")
+    found["Subject"] = dict(subject_id="m1", species="Mus musculus", sex="F", age="P90D")
+    return found
+
+
+def run(cls: type[NWBConverter], nwb_path: Path, recordings: dict[str, list[Path]], **kwargs: Any) -> Any:
+    converter = cls(source_data(recordings))
+    with quiet():
+        converter.run_conversion(
+            nwbfile_path=nwb_path, metadata=metadata(converter), conversion_options=options(converter), **kwargs
+        )
+    return converter
+
+
+def assert_in_place(nwb_path: Path, recordings: dict[str, list[Path]]) -> None:
+    for dataset, films in (
+        (ACQUISITION.format("top"), recordings["top"]),
+        (BEHAVIOR.format("side"), recordings["side"]),
+        (ACQUISITION.format("scope"), recordings["scope"]),
+        ("processing/behavior/PoseEstimation/original_videos", recordings["top"]),
+    ):
+        texts = stored_texts(nwb_path, dataset)
+        assert len(texts) == len(films)
+        for text, film in zip(texts, films, strict=True):
+            assert text.startswith(f"{nwb_path.stem}/")
+            assert digest(nwb_path.parent / text) == digest(film)
+    assert play(nwb_path.parent / stored_texts(nwb_path, ACQUISITION.format("top"))[0]) == 10
+
+
+def compression(nwb_path: Path) -> dict[str, Any]:
+    found = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("specifications"):
+            found[name] = (item.chunks, item.compression, item.compression_opts)
+
+    with h5py.File(nwb_path) as file:
+        file.visititems(visit)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["symlink", "copy"])
+def test_converter(tmp_path: Path, recordings: dict[str, list[Path]], mode: str) -> None:
+    nwb_path = tmp_path / "dandiset" / "sub-m1" / "sub-m1_ses-s1.nwb"
+    converter = run(RelocatingLab, nwb_path, recordings, relocate_media=True, media_mode=mode)
+    assert_in_place(nwb_path, recordings)
+    assert len(converter.relocation.relocations) == 34
+    assert all(path.is_symlink() == (mode == "symlink") for path in nwb_path.with_suffix("").iterdir())
+
+
+def test_converter_writes_as_neuroconv_does(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """Without the argument nothing differs; with it, nothing but the texts."""
+    plain, ours = tmp_path / "plain" / "a.nwb", tmp_path / "ours" / "a.nwb"
+    plain.parent.mkdir()
+    ours.parent.mkdir()
+    run(Lab, plain, recordings)
+    run(RelocatingLab, ours, recordings)
+    dataset = ACQUISITION.format("scope")
+    assert stored_texts(ours, dataset) == stored_texts(plain, dataset)
+    run(RelocatingLab, ours, recordings, overwrite=True, relocate_media=True)
+    assert compression(ours) == compression(plain)
+
+
+def test_class_attributes_are_defaults(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    class Always(RelocatingLab):
+        relocate_media = True
+        media_mode = "hardlink"
+
+    nwb_path = tmp_path / "a.nwb"
+    run(Always, nwb_path, recordings)
+    assert_in_place(nwb_path, recordings)
+    assert all(path.stat().st_nlink > 1 for path in nwb_path.with_suffix("").iterdir())
+
+
+def test_interface_and_pipe(tmp_path: Path, recordings: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A single interface with a path relative to the working directory, and a pipe of interfaces."""
+
+    class Film(RelocateMediaMixin, ExternalVideoInterface):
+        pass
+
+    class Pipe(RelocateMediaMixin, ConverterPipe):
+        pass
+
+    monkeypatch.chdir(tmp_path / "raw")
+    film = Film(file_paths=["top.avi"], video_name="top")
+    with quiet():
+        film.run_conversion(nwbfile_path="../out/one.nwb", metadata=metadata(film), relocate_media=True)
+    text = stored_texts(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
+    assert digest(tmp_path / "out" / text) == digest(recordings["top"][0])
+    pipe = Pipe(data_interfaces=dict(a=film))
+    with quiet():
+        pipe.run_conversion(nwbfile_path="../out/two.nwb", metadata=metadata(pipe), relocate_media=True)
+    assert stored_texts(tmp_path / "out" / "two.nwb", ACQUISITION.format("top"))[0].startswith("two/")
+
+
+def test_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    nwb_path = tmp_path / "a.nwb"
+
+    class Film(RelocateMediaMixin, ExternalVideoInterface):
+        pass
+
+    first = Film(file_paths=[recordings["top"][0]], video_name="top")
+    with quiet():
+        first.run_conversion(nwbfile_path=nwb_path, metadata=metadata(first), relocate_media=True)
+        before = tree(tmp_path / "a")
+        second = Film(file_paths=[recordings["side"][0]], video_name="side")
+        second.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True)
+    for name, film in (("top", recordings["top"][0]), ("side", recordings["side"][0])):
+        (text,) = stored_texts(nwb_path, ACQUISITION.format(name))
+        assert text.startswith("a/")
+        assert digest(tmp_path / text) == digest(film)
+    assert before.items() <= tree(tmp_path / "a").items()
+
+
+def test_a_missing_film_is_told_and_can_be_mended(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    from nwb_extfiles import relocate
+
+    class LosesItsFilm(PoseInterface):
+        def add_to_nwbfile(self, *args: Any, **kwargs: Any) -> None:
+            super().add_to_nwbfile(*args, **kwargs)
+            Path(self.source_data["file_path"]).rename(tmp_path / "hidden.avi")
+
+    class Losing(RelocateMediaMixin, NWBConverter):
+        data_interface_classes = dict(Pose=LosesItsFilm)
+
+    converter = Losing(dict(Pose=dict(file_path=str(recordings["top"][0]))))
+    nwb_path = tmp_path / "a.nwb"
+    with quiet(), pytest.raises(MissingMediaError, match=r"original_videos\[0\]"):
+        converter.run_conversion(nwbfile_path=nwb_path, metadata=metadata(converter), relocate_media=True)
+    assert stored_texts(nwb_path, "processing/behavior/PoseEstimation/original_videos") == [str(recordings["top"][0])]
+    (tmp_path / "hidden.avi").rename(recordings["top"][0])
+    relocate(nwb_path)
+    assert stored_texts(nwb_path, "processing/behavior/PoseEstimation/original_videos")[0].startswith("a/")
+
+
+def test_arguments_are_looked_at_first(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    for arguments in (dict(media_mode="copy"), dict(relocate_media=True, media_mode="nonsense")):
+        with pytest.raises(ValueError, match=r"media_mode|nonsense"):
+            run(RelocatingLab, tmp_path / "a.nwb", recordings, **arguments)
+    assert not (tmp_path / "a.nwb").exists()
+    with pytest.raises(ExternalFilesError, match="nwbfile_path"):
+        RelocatingLab(source_data(recordings)).run_conversion(relocate_media=True)
+
+
+def test_two_steps(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """The recipe of the documentation: NeuroConv makes and configures, our IO writes."""
+    from nwb_extfiles import NWBExtFilesHDF5IO
+
+    converter = Lab(source_data(recordings))
+    nwb_path = tmp_path / "dandiset" / "a.nwb"
+    with quiet():
+        nwbfile = converter.create_nwbfile(metadata=metadata(converter), conversion_options=options(converter))
+        configure_backend(nwbfile, get_default_backend_configuration(nwbfile, backend="hdf5"))
+        with NWBExtFilesHDF5IO(nwb_path, "w") as io:
+            io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert_in_place(nwb_path, recordings)
+    plain = tmp_path / "plain.nwb"
+    run(Lab, plain, recordings)
+    assert compression(nwb_path) == compression(plain)
+
+
+@pytest.fixture
+def backends() -> Iterator[dict[str, type]]:
+    before = dict(BACKEND_NWB_IO)
+    yield before
+    assert before == BACKEND_NWB_IO
+
+
+def test_code_that_cannot_be_changed(
+    tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
+) -> None:
+    nwb_path = tmp_path / "a.nwb"
+    with relocating_backends("copy"):
+        run(Lab, nwb_path, recordings)
+        film = ExternalVideoInterface(file_paths=[recordings["side"][0]], video_name="again")
+        with quiet():
+            film.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True)
+    assert_in_place(nwb_path, recordings)
+    (text,) = stored_texts(nwb_path, ACQUISITION.format("again"))
+    assert digest(tmp_path / text) == digest(recordings["side"][0])
+
+
+def test_code_that_cannot_be_changed_fails_whole(
+    tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(ExternalFilesError), relocating_backends(media_options=dict(within=[tmp_path / "elsewhere"])):
+        run(Lab, tmp_path / "a.nwb", recordings)
+    assert not (tmp_path / "a.nwb").exists()
