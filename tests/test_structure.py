@@ -17,22 +17,22 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"errors", "naming", "storage", "batch"},
-    {"options", "references", "filesystem", "layout"},
+    {"errors", "naming", "storage", "batch", "probe"},
+    {"options", "references", "filesystem", "layout", "manifest"},
     {"resolve", "progress", "journal", "moves"},
     {"targets", "mappers", "stores"},
     {"plan", "staging"},
-    {"planning", "transfer"},
+    {"planning", "transfer", "inventory"},
     {"relocation", "inplace"},
     {"refusals", "discovery", "dandiset"},
     {"backend", "organize", "check"},
-    {"hdf5", "terminal", "neuroconv"},
+    {"hdf5", "terminal", "neuroconv", "ndx"},
     {"demo"},
     {"cli"},
     {"__main__"},
 )
 FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"discovery", "relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
+KNOW_PYNWB = {"discovery", "ndx", "relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
 
 
 def imports(module: Path) -> tuple[set[str], set[str]]:

@@ -22,6 +22,8 @@ import h5py
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
+from .inventory import make_rows
+from .manifest import ManifestRow
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts
@@ -146,6 +148,7 @@ class MediaIOMixin(_Backend):
         self._lent: dict[tuple[int, int], str] = {}  # files that stay where they are, and who needs each
         # what `close` is to do with texts that stand in the file, and what to remove if that fails
         self._edits: dict[tuple[str, str], list[str]] = {}
+        self._rows: dict[tuple[str, str, int], ManifestRow] | None = None  # of the manifest
         self._new_objects: set[str] = set()
 
     def _take_request(self, kwargs: dict[str, Any]) -> Request:
@@ -271,6 +274,9 @@ class MediaIOMixin(_Backend):
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
         transfer.stage(plan, sync=self._sync, progress=request.options.progress)
+        if plan.manifest is not None:
+            rows = make_rows(plan, transfer.digests)
+            self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         self._new_objects.update(self._not_in_file(new))
         call.begun = True
         super().write_builder(builder=builder, **kwargs)
@@ -380,7 +386,7 @@ class MediaIOMixin(_Backend):
 
     def _commit(self, transfer: Transfer, created: bool) -> None:
         """Put all in place, the file being closed."""
-        if not self._edits:
+        if not self._edits and self._rows is None:
             transfer.commit(sync=self._sync)
         elif created:
             self._edit(transfer.staged_document, None)
@@ -466,7 +472,7 @@ class MediaIOMixin(_Backend):
         raise NotImplementedError  # pragma: no cover
 
     def _edit(self, path: Path, journal: Path | None) -> None:
-        """Change texts in the closed file, as `_edits` says; with a journal if that may be needed to take it back."""
+        """Change texts and manifest in the closed file, as `_edits` and `_rows` say; in place with a journal."""
         raise NotImplementedError  # pragma: no cover
 
     def _remove(self, object_paths: set[str]) -> None:

@@ -29,6 +29,9 @@ class Spool(Generic[T]):
         self._starts: list[int] = []
         self._end = 0
 
+    def __del__(self) -> None:
+        self._file.close()
+
     def append(self, item: T) -> None:
         """Add an item."""
         self._starts.append(self._end)

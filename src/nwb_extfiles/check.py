@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 from .discovery import find_external_files
 from .errors import ExternalFilesError, UnreadableFileError
-from .naming import is_archived, is_portable_suffix, is_uuid
+from .naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from .options import MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, is_absolute
@@ -24,7 +23,6 @@ from .targets import STAGING_PREFIX, nwb_stem
 
 __all__ = ["Finding", "Severity", "check"]
 
-_CONVENTIONAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}_[A-Za-z_]+_\d+(\.\w+)?")
 _SAMPLE = 64 * 1024  # bytes that are compared at both ends of films of equal size
 
 
@@ -240,7 +238,7 @@ class _Place:
             )
         )
         # A list that repeats the films of a series names those.
-        if reference.text != expected and not (reference.repeats and _CONVENTIONAL.fullmatch(file.path.name)):
+        if reference.text != expected and not (reference.repeats and is_conventional(file.path.name)):
             severity = Severity.WARNING if self.dandiset is not None else Severity.INFO
             yield _of(
                 reference, severity, "name", f"it is not called as DANDI calls it, {expected!r}; `nwb-extfiles "
@@ -323,7 +321,7 @@ def _homeless_media(root: Path) -> Iterator[Finding]:
     """Folders of media, by the names in them, without an NWB file that they belong to."""
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        media = [name for name in names if _CONVENTIONAL.fullmatch(name)]
+        media = [name for name in names if is_conventional(name)]
         if media and not any(os.path.lexists(f"{place}{suffix}") for suffix in (".nwb", ".nwb.zarr")):
             yield _of_file(
                 Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} media are called as if they belonged to "

@@ -104,6 +104,10 @@ def _media_options(function: F) -> F:
                 "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
                 help="A further neurodata type and its field that hold paths. May be repeated.",
             ),
+            click.option(
+                "--manifest", is_flag=True,
+                help="Record the films in the NWB file: their original names, sizes and checksums.",
+            ),
             click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing."),
             click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON."),
             click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only."),
@@ -123,7 +127,7 @@ def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
         if not (old and equals and new):
             raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
         mapped[old] = new
-    kept = {name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields")}
+    kept = {name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest")}
     return MediaOptions(path_map=mapped, progress=progress, **kept)
 
 

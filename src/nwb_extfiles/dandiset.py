@@ -26,6 +26,7 @@ from .errors import (
 )
 from .inplace import cannot_hold, file_identifier, is_former_media_folder
 from .layout import dandi_paths, external_links, layout_metadata, missing_metadata
+from .manifest import ManifestRow, read_manifest
 from .moves import stamp
 from .options import MediaMode, MediaOptions
 from .plan import Action, RelocationPlan
@@ -74,7 +75,8 @@ class OrganizedFile:
     def is_done(self) -> bool:
         """Whether there is nothing to bring, and nothing to write."""
         nothing = not any(entry.action in _BRINGING for entry in self.plan.relocations)
-        return nothing and (self.is_there or (self.in_place and not self.plan.edits))
+        no_edit = not self.plan.edits and self.plan.manifest is None
+        return nothing and (self.is_there or (self.in_place and no_edit))
 
     @property
     def total_bytes(self) -> int:
@@ -131,6 +133,7 @@ class _Inspected:
     object_id: str | None
     metadata: dict[str, Any]
     references: tuple[ExternalFileReference, ...]
+    manifest: tuple[ManifestRow, ...] | None
     problems: tuple[ExternalFilesError, ...]
 
 
@@ -251,6 +254,7 @@ def _inspect(path: Path, *, table: Any) -> _Inspected:
                 nwb_path=str(path),
             )
         references = find_in_file(file, table, problems)
+        manifest = read_manifest(file, path)
         object_id = as_text(file.attrs.get("object_id"))
         identifier = file_identifier(file, path)
     if is_half_done(Path(os.path.realpath(path))):
@@ -261,7 +265,15 @@ def _inspect(path: Path, *, table: Any) -> _Inspected:
             )
         )
     return _Inspected(
-        path, status.st_size, stamp(status), identifier, object_id, metadata, tuple(references), tuple(problems)
+        path,
+        status.st_size,
+        stamp(status),
+        identifier,
+        object_id,
+        metadata,
+        tuple(references),
+        None if manifest is None else tuple(manifest),
+        tuple(problems),
     )
 
 
@@ -302,6 +314,7 @@ def _plan_one(item: tuple[_Inspected, Path], *, settings: Settings) -> Organized
         mode=settings.media_mode,
         options=settings.options,
         is_former=_former(source, target, settings.files_mode),
+        manifest=inspected.manifest,
     )
     if plan.edits:
         with open_nwb(inspected.path) as file:
@@ -340,6 +353,8 @@ def _is_made_of(inspected: _Inspected, plan: RelocationPlan) -> bool:
             ):
                 return False
             found = {(entry.object_path, entry.field, entry.index): entry.text for entry in find_in_file(file)}
+            if plan.manifest is not None and read_manifest(file, target) is None:
+                return False
     except UnreadableFileError:
         return False
     return all(found.get(place, text) == text for place, text in plan.texts.items())

@@ -6,10 +6,11 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from blake3 import blake3
 
@@ -19,6 +20,7 @@ __all__ = [
     "FileLock",
     "can_clone",
     "copy_verified",
+    "digest_of",
     "free_bytes",
     "is_folder",
     "link_exclusive",
@@ -56,9 +58,20 @@ _MAX_PATH = 259  # of Windows, unless long paths are turned on there
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
+class _Hash(Protocol):
+    """What blake3 and hashlib have in common."""
+
+    def update(self, data: bytes, /) -> object: ...
+
+
 def copy_verified(
-    source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
-) -> None:
+    source: Path,
+    target: Path,
+    *,
+    on_bytes: Callable[[int], object] = lambda count: None,
+    sync: bool = True,
+    with_digest: bool = False,
+) -> str | None:
     """Copy a file, and know that the copy is one.
 
     A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied while
@@ -74,6 +87,13 @@ def copy_verified(
         Called with the number of bytes copied since the last call.
     sync : bool
         Whether to flush the copy to the disk.
+    with_digest : bool
+        Whether the SHA-256 of the content is wanted.
+
+    Returns
+    -------
+    str or None
+        The SHA-256 in hexadecimal digits, if it is wanted.
 
     Raises
     ------
@@ -87,10 +107,13 @@ def copy_verified(
     """
     with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
         before = os.fstat(reader.fileno())
+        digest = sha256() if with_digest else None
         if _clone(reader, writer):
+            if digest is not None:
+                _hash(reader, before.st_size, (digest,))
             on_bytes(before.st_size)
         else:
-            _copy_and_hash(reader, writer, source, target, on_bytes)
+            _copy_and_hash(reader, writer, source, target, on_bytes, digest)
         after = os.fstat(reader.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
@@ -100,6 +123,30 @@ def copy_verified(
         if sync:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return None if digest is None else digest.hexdigest()
+
+
+def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> str:
+    """The SHA-256 of a file in hexadecimal digits; symbolic links are followed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    on_bytes : callable
+        Called with the number of bytes read since the last call.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    digest = sha256()
+    with open(path, "rb", buffering=0) as stream:
+        while block := stream.read(HASH_CHUNK):
+            digest.update(block)
+            on_bytes(len(block))
+    return digest.hexdigest()
 
 
 def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
@@ -117,7 +164,12 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
 
 
 def _copy_and_hash(
-    reader: BinaryIO, writer: BinaryIO, source: Path, target: Path, on_bytes: Callable[[int], object]
+    reader: BinaryIO,
+    writer: BinaryIO,
+    source: Path,
+    target: Path,
+    on_bytes: Callable[[int], object],
+    digest: _Hash | None,
 ) -> None:
     copy_chunk = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
     with (
@@ -126,6 +178,7 @@ def _copy_and_hash(
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
         hashes = blake3(), blake3()
+        of_source = hashes[:1] if digest is None else (hashes[0], digest)
         behind: Future[None] | None = None
         while True:
             try:
@@ -139,7 +192,7 @@ def _copy_and_hash(
                 behind.result()
             if count == 0:
                 break
-            behind = verifier.submit(_hash_both, source_again, target_again, count, hashes)
+            behind = verifier.submit(_hash_both, source_again, of_source, target_again, hashes[1:], count)
             on_bytes(count)
         if hashes[0].digest() != hashes[1].digest():
             raise TransferError(f"the copy of {source} at {target} reads back with other bytes than the source")
@@ -162,15 +215,21 @@ def _copy_buffer(reader: BinaryIO, writer: BinaryIO) -> int:
     return done
 
 
-def _hash_both(source: BinaryIO, target: BinaryIO, count: int, hashes: tuple[blake3, blake3]) -> None:
-    for stream, digest in zip((source, target), hashes, strict=True):
-        left = count
-        while left:
-            block = stream.read(min(left, HASH_CHUNK))
-            if not block:
-                break  # shorter than what was copied: the hashes or the sizes will differ
+def _hash_both(
+    source: BinaryIO, of_source: Sequence[_Hash], target: BinaryIO, of_target: Sequence[_Hash], count: int
+) -> None:
+    _hash(source, count, of_source)
+    _hash(target, count, of_target)
+
+
+def _hash(stream: BinaryIO, count: int, hashes: Sequence[_Hash]) -> None:
+    while count:
+        block = stream.read(min(count, HASH_CHUNK))
+        if not block:
+            break  # shorter than what was copied: the hashes or the sizes will differ
+        for digest in hashes:
             digest.update(block)
-            left -= len(block)
+        count -= len(block)
 
 
 def can_clone(source: Path, folder: Path) -> bool:

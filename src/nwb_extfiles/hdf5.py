@@ -179,7 +179,8 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         return {path for path in paths if path not in self._file}
 
     def _edit(self, path: Path, journal: Path | None) -> None:
-        edit_texts(path, self._edits, journal=journal, sync=self._sync)
+        rows = None if self._rows is None else list(self._rows.values())
+        edit_texts(path, self._edits, manifest=rows, journal=journal, sync=self._sync)
 
     def _remove(self, object_paths: set[str]) -> None:
         with h5py.File(self._path(), "r+") as file:

@@ -17,6 +17,8 @@ from typing import Any
 import h5py
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, combine
+from .inventory import make_rows
+from .manifest import ManifestRow, read_manifest, same_rows
 from .moves import MovedSource
 from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import Action, RelocationPlan
@@ -33,6 +35,7 @@ __all__ = [
     "cannot_hold",
     "file_identifier",
     "is_former_media_folder",
+    "new_rows",
     "relocate",
     "remove_empty",
     "rolled_back",
@@ -126,9 +129,10 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions, just_written: 
             options=options,
             problems=problems,
             is_former=lambda folder: is_former_media_folder(folder, nwb_path),
+            manifest=read_manifest(file, nwb_path),
         )
         problems = cannot_hold(file, plan)
-    if plan.edits and not os.access(nwb_path, os.W_OK):
+    if (plan.edits or plan.manifest is not None) and not os.access(nwb_path, os.W_OK):
         problems.append(RelocationRefusedError(f"{nwb_path} may not be written to", nwb_path=str(nwb_path)))
     if problems:
         raise combine(problems)
@@ -186,13 +190,23 @@ def bring_media(
     """
     transfer = Transfer(plan.nwb_path, edits_document=True)
 
-    def edit() -> None:
-        edit_texts(plan.nwb_path, plan.edits, journal=transfer.journal, sync=sync)
-
     with rolled_back(transfer):
         transfer.stage(plan, sync=sync, progress=progress)
-        transfer.commit(sync=sync, edit=edit if with_texts and plan.edits else None)
+        rows = new_rows(plan, transfer) if with_texts else None
+
+        def edit() -> None:
+            edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
+
+        transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
     return transfer.conclude(sync=sync, keep_sources=keep_sources)
+
+
+def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
+    """What the manifest shall say when media are staged; None if it gets nothing new."""
+    if plan.manifest is None:
+        return None
+    rows = make_rows(plan, transfer.digests)
+    return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 
 
 @contextmanager

@@ -9,13 +9,22 @@ import re
 from pathlib import PurePosixPath
 from typing import Protocol
 
-__all__ = ["ARCHIVED_SUFFIXES", "NamingConvention", "dandi_name", "is_archived", "is_portable_suffix", "is_uuid"]
+__all__ = [
+    "ARCHIVED_SUFFIXES",
+    "NamingConvention",
+    "dandi_name",
+    "is_archived",
+    "is_conventional",
+    "is_portable_suffix",
+    "is_uuid",
+]
 
 ARCHIVED_SUFFIXES = frozenset((".mp4", ".avi", ".wmv", ".mov", ".flv", ".mkv", ".png", ".jpg", ".jpeg", ".gif"))
 """Suffixes of media that DANDI takes, in this very case: ``VIDEO_FILE_EXTENSIONS`` and ``IMAGE_FILE_EXTENSIONS`` of
 `dandi.consts`, which is slow to import. A test holds the two equal."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_CONVENTIONAL = re.compile(rf"{_UUID.pattern}_[A-Za-z_]+_\d+(\.\w+)?")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
 
 
@@ -67,6 +76,11 @@ def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix:
 def is_archived(suffix: str) -> bool:
     """Whether DANDI takes media with a suffix; others are dropped on upload without a word."""
     return suffix in ARCHIVED_SUFFIXES
+
+
+def is_conventional(name: str) -> bool:
+    """Whether a file is called as `dandi_name` calls media."""
+    return _CONVENTIONAL.fullmatch(name) is not None
 
 
 def is_uuid(text: str) -> bool:

@@ -58,6 +58,9 @@ class MediaOptions:
     sync : bool
         Whether files and folders are flushed to the disk before success is reported. False is faster, and gives up
         what is promised for a power cut.
+    manifest : bool
+        Whether the NWB file gets a record of its media, with their original names and checksums
+        (``ExternalFileManifest`` of ndx-extfiles). A file that has one keeps it right in any case.
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its text dataset); subtypes are included.
 
@@ -75,6 +78,7 @@ class MediaOptions:
     naming: NamingConvention = dandi_name
     progress: bool | ProgressCallback = False
     sync: bool = True
+    manifest: bool = False
     media_fields: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
@@ -88,8 +92,9 @@ class MediaOptions:
             raise TypeError(f"MediaOptions.naming must be a callable, not {self.naming!r}")
         if not isinstance(self.progress, bool) and not callable(self.progress):
             raise TypeError(f"MediaOptions.progress must be True, False or a callable, not {self.progress!r}")
-        if not isinstance(self.sync, bool):
-            raise TypeError(f"MediaOptions.sync must be True or False, not {self.sync!r}")
+        for name in ("sync", "manifest"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"MediaOptions.{name} must be True or False, not {getattr(self, name)!r}")
 
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:

@@ -15,7 +15,8 @@ from . import filesystem
 from .batch import Spool, each, workers
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, TransferError
-from .inplace import bring_media, remove_empty, rolled_back
+from .inplace import bring_media, new_rows, remove_empty, rolled_back
+from .manifest import ManifestRow
 from .moves import MovedSource, has_stamp, remove_sources, stamp
 from .options import MediaMode, MediaOptions
 from .progress import reporting
@@ -242,13 +243,19 @@ def _bring(
     transfer = Transfer(file.target, exclusive=not file.replaces)
     with rolled_back(transfer):
         transfer.stage(file.plan, sync=sync, progress=on_media)
-        _stage_nwb_file(file, files_mode, transfer.staged_document, sync, on_bytes)
+        rows = new_rows(file.plan, transfer)
+        _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
         transfer.commit(sync=sync)
     return transfer.conclude(sync=sync, keep_sources=True)
 
 
 def _stage_nwb_file(
-    file: OrganizedFile, files_mode: FilesMode, staged: Path, sync: bool, on_bytes: Callable[[int], object]
+    file: OrganizedFile,
+    files_mode: FilesMode,
+    staged: Path,
+    rows: list[ManifestRow] | None,
+    sync: bool,
+    on_bytes: Callable[[int], object],
 ) -> None:
     if not has_stamp(file.source, file.stamp):
         raise TransferError(
@@ -256,14 +263,15 @@ def _stage_nwb_file(
             nwb_path=str(file.source),
         )
     # What changes no text may move by its name alone; a link stays a link to what it is.
-    by_name = files_mode == "move" and not file.plan.edits and not file.source.is_symlink()
+    changes = bool(file.plan.edits) or rows is not None
+    by_name = files_mode == "move" and not changes and not file.source.is_symlink()
     if by_name and filesystem.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
     filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
-    if file.plan.edits:
+    if changes:
         times = os.stat(staged)
-        edit_texts(staged, file.plan.edits, sync=sync)
+        edit_texts(staged, file.plan.edits, manifest=rows, sync=sync)
         # By its time the next run knows what it was made of.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 

@@ -20,6 +20,7 @@ from .errors import (
     UnsafeReferenceError,
     combine,
 )
+from .manifest import ManifestRow
 from .options import MediaMode, MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, is_url
@@ -83,6 +84,8 @@ class RelocationPlan:
     warnings: tuple[str, ...] = ()
     device: int | None = None
     """Device of the file system in which the NWB file is."""
+    manifest: tuple[ManifestRow, ...] | None = None
+    """What the manifest of the NWB file says before; empty if it is to get its first, None if it gets none."""
 
     @property
     def texts(self) -> dict[tuple[str, str, int], str]:
@@ -132,6 +135,7 @@ class RelocationPlan:
             (*earlier.relocations, *self.relocations),
             (*earlier.warnings, *self.warnings),
             self.device,
+            self.manifest,
         )
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from .errors import ExternalFilesError, MissingMediaError
+from .manifest import ManifestRow
 from .naming import is_archived, is_portable_suffix
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan, make_plan
@@ -31,6 +32,7 @@ def plan_references(
     options: MediaOptions,
     problems: Sequence[ExternalFilesError] = (),
     is_former: Callable[[Path], bool] = lambda folder: False,
+    manifest: Sequence[ManifestRow] | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file.
 
@@ -50,6 +52,8 @@ def plan_references(
         What is known already to speak against it.
     is_former : callable
         Whether a folder held the media of this NWB file before it was renamed.
+    manifest : sequence of ManifestRow, optional
+        What the manifest of the NWB file says now. It is kept right where there is one.
 
     Returns
     -------
@@ -75,7 +79,8 @@ def plan_references(
         problems=[*problems, *unnamed],
         is_archived=is_archived,
     )
-    return replace(plan, warnings=(*plan.warnings, *resumed))
+    rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
+    return replace(plan, warnings=(*plan.warnings, *resumed), manifest=rows)
 
 
 def _or_moved_before(

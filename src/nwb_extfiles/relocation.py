@@ -21,6 +21,7 @@ from .errors import (
     RelocationRefusedError,
     UnsafeReferenceError,
 )
+from .manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .planning import plan_references
@@ -192,6 +193,7 @@ def plan_relocation(
         mode=request.mode,
         options=request.options,
         problems=[*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)],
+        manifest=_manifest(tree),
     )
     for warning in (*plan.warnings, *_remarks(tree, plan, again)):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
@@ -221,6 +223,17 @@ def identifier(tree: Tree) -> str:
     builder = tree.root.datasets.get("identifier")
     read = read_texts(builder.data) if builder is not None else None
     return read[0][0] if read and read[0] else nwb_stem(Path(tree.nwb_path))
+
+
+def _manifest(tree: Tree) -> list[ManifestRow] | None:
+    """What the manifest in the tree says; None if there is none."""
+    table: Any = tree.root
+    for name in MANIFEST_PATH.split("/"):
+        table = table.groups.get(name)
+        if table is None:
+            return None
+    columns = {name: unwrapped(dataset.data) for name, dataset in table.datasets.items()}
+    return parse_manifest(columns, Path(tree.nwb_path))
 
 
 def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:

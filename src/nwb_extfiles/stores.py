@@ -11,6 +11,7 @@ import h5py
 
 from .errors import ExternalFilesError, UnreadableFileError
 from .journal import edit_journalled
+from .manifest import ManifestRow, write_manifest
 from .storage import replace_texts
 
 __all__ = ["NWB_SUFFIX", "Edits", "edit_texts", "find_nwb_files", "open_nwb"]
@@ -105,8 +106,15 @@ def _reason(path: Path, error: OSError) -> str:
     return f"it cannot be opened as HDF5, which NWB files are: {error}; look whether it was copied whole"
 
 
-def edit_texts(path: Path, edits: Edits, *, journal: Path | None = None, sync: bool = True) -> None:
-    """Change texts in an NWB file that nobody has open; nothing else in it changes.
+def edit_texts(
+    path: Path,
+    edits: Edits,
+    *,
+    manifest: Sequence[ManifestRow] | None = None,
+    journal: Path | None = None,
+    sync: bool = True,
+) -> None:
+    """Change texts in an NWB file that nobody has open; nothing else in it changes but for its manifest.
 
     Parameters
     ----------
@@ -114,6 +122,8 @@ def edit_texts(path: Path, edits: Edits, *, journal: Path | None = None, sync: b
         The file.
     edits : mapping
         What to write, and where.
+    manifest : sequence of ManifestRow, optional
+        What its manifest shall say; None leaves it alone.
     journal : pathlib.Path, optional
         Where to keep what the edit changes, so that it can be taken back (`nwb_extfiles.journal`). Without one a
         crash may leave a broken file: only for files that have no final name yet.
@@ -124,6 +134,8 @@ def edit_texts(path: Path, edits: Edits, *, journal: Path | None = None, sync: b
     def edit(file: h5py.File) -> None:
         for (object_path, field), texts in edits.items():
             replace_texts(file, path.parent, object_path, field, texts)
+        if manifest is not None:
+            write_manifest(file, manifest)
 
     if journal is not None:
         edit_journalled(path, journal, edit, sync=sync)

@@ -16,7 +16,7 @@ import itertools
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +92,8 @@ class Transfer:
         Where the new document is to be written; beside its final place, so that relative links in it are right.
     journal : pathlib.Path
         Where an edit of the document in place is to keep what it changes, as `edit_journalled` does.
+    digests : dict
+        The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
 
     Raises
     ------
@@ -111,6 +113,7 @@ class Transfer:
         self._exclusive = exclusive
         self._items: list[_Item] = []
         self._numbers = itertools.count()
+        self.digests: dict[tuple[int, int], str] = {}
         self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
         self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
         self._moved: dict[Path, _Moved] = {}
@@ -140,9 +143,12 @@ class Transfer:
         """
         earlier, at, moved, reused = len(self._items), dict(self._at), dict(self._moved), dict(self._reused)
         try:
-            with reporting(progress, plan.media_bytes) as on_bytes:
+            unread = _unread(plan)
+            total = plan.media_bytes + sum(source.size for source in unread.values())
+            with reporting(progress, total) as on_bytes:
                 for entry in plan.relocations:
-                    self._stage_one(entry, plan.mode, sync, on_bytes)
+                    self._stage_one(entry, plan, sync, on_bytes)
+                self._add_digests(unread, on_bytes)
         except BaseException:
             for item in self._items[earlier:]:
                 item.part.unlink(missing_ok=True)
@@ -151,8 +157,17 @@ class Transfer:
             raise
         self._kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
 
-    def _stage_one(self, entry: Relocation, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]) -> None:
-        source = entry.source
+    def _add_digests(self, sources: Mapping[tuple[int, int], MediaFile], on_bytes: Callable[[int], None]) -> None:
+        """Read files whose digest is wanted, and which no copy has read."""
+        for identity, source in sources.items():
+            try:
+                if identity not in self.digests:
+                    self.digests[identity] = filesystem.digest_of(source.real, on_bytes=on_bytes)
+            except OSError as error:
+                raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
+
+    def _stage_one(self, entry: Relocation, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]) -> None:
+        source, mode = entry.source, plan.mode
         if source is None or entry.target is None:
             return
         target = self._folder / entry.target
@@ -174,7 +189,7 @@ class Transfer:
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
-                part = self._copy(source, status, part, sync, on_bytes)
+                part = self._copy(source, status, part, sync, on_bytes, plan.manifest is not None)
             else:
                 _bring(source, part, target, mode, sync, on_bytes)
             made = os.lstat(part)
@@ -192,7 +207,13 @@ class Transfer:
         self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
     def _copy(
-        self, source: MediaFile, status: os.stat_result, part: Path, sync: bool, on_bytes: Callable[[int], None]
+        self,
+        source: MediaFile,
+        status: os.stat_result,
+        part: Path,
+        sync: bool,
+        on_bytes: Callable[[int], None],
+        with_digest: bool,
     ) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
@@ -201,10 +222,14 @@ class Transfer:
             pass  # taken already
         elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
             on_bytes(source.size)
+            if with_digest:
+                self.digests[source.identity] = filesystem.digest_of(whole)
             return whole
         else:
             whole.unlink(missing_ok=True)  # anybody may have put it there
-        filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
+        digest = filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+        if digest is not None:
+            self.digests[source.identity] = digest
         if sync and not whole.exists():
             os.rename(part, whole)
             return whole
@@ -482,6 +507,22 @@ def _bring(
         )
     else:
         filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
+
+
+def _unread(plan: RelocationPlan) -> dict[tuple[int, int], MediaFile]:
+    """The files whose digest is wanted, and which are not read by being copied."""
+    if plan.manifest is None:
+        return {}
+    copied = {
+        entry.source.identity
+        for entry in plan.relocations
+        if entry.source is not None and plan.mode is MediaMode.COPY and entry.is_transfer
+    }
+    return {
+        entry.source.identity: entry.source
+        for entry in plan.relocations
+        if entry.source is not None and entry.source.identity not in copied
+    }
 
 
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:

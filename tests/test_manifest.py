@@ -1,0 +1,216 @@
+"""The record of media inside the NWB file: written with every way, read by pynwb, h5py and validators."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from helpers import digest, image_series, new_nwbfile, stored_texts, write_nwb
+from makers import quiet
+from pynwb import NWBHDF5IO, validate
+
+from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
+from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
+
+FILMS = ("test1_0.avi", "test1_1.avi")
+TEXTS = [f"../video_files/{name}" for name in FILMS]
+RECORD = dict(manifest=True)
+
+
+@pytest.fixture
+def source(tmp_path: Path, video_files: Path) -> Path:
+    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", TEXTS)
+
+
+def table(path: Path) -> dict[str, list[Any]]:
+    """The table by h5py alone."""
+    with h5py.File(path) as file:
+        group = file[MANIFEST_PATH]
+        columns = {name: group[name][()].tolist() for name in group.attrs["colnames"]}
+        assert group["id"][()].tolist() == list(range(len(columns["path"])))
+    return {
+        name: [value.decode() if isinstance(value, bytes) else value for value in values]
+        for name, values in columns.items()
+    }
+
+
+def assert_right(path: Path, video_files: Path, names: tuple[str, ...] = FILMS) -> None:
+    found = table(path)
+    assert found["original_name"] == list(names)
+    assert found["path"] == stored_texts(path)
+    for text, sha256, size, name in zip(found["path"], found["sha256"], found["size_in_bytes"], names, strict=True):
+        assert digest(path.parent / text) == sha256 == digest(video_files / name)
+        assert size == (video_files / name).stat().st_size
+    assert found["media_type"] == ["video/x-msvideo"] * len(names)
+    assert found["width"] == [64] * len(names)
+    assert found["frame_count"] == [10] * len(names)
+    assert found["frame_rate"] == [25.0] * len(names)
+    assert found["index"] == list(range(len(names)))
+    assert not any("/" in name for name in found["original_name"])
+
+
+def export(source: Path, target: Path, *, mode: str = "copy", options: Any = RECORD, container: bool = False) -> None:
+    with NWBHDF5IO(source, "r") as src, NWBExtFilesHDF5IO(target, "w") as io:
+        arguments = dict(nwbfile=src.read()) if container else {}
+        io.export(src_io=src, relocate_media=True, media_mode=mode, media_options=options, **arguments)
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "reference"])
+@pytest.mark.parametrize("container", [False, True])
+def test_export(tmp_path: Path, source: Path, video_files: Path, mode: str, container: bool) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target, mode=mode, container=container)
+    assert_right(target, video_files)
+
+
+def test_move(tmp_path: Path, source: Path, video_files: Path) -> None:
+    before = [digest(video_files / name) for name in FILMS]
+    target = tmp_path / "out" / "b.nwb"
+    with pytest.warns(UserWarning, match="stays behind"):
+        export(source, target, mode="move")
+    assert table(target)["sha256"] == before
+
+
+def test_write_and_append(tmp_path: Path, video_files: Path) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([video_files / name for name in FILMS]))
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=RECORD)
+    assert_right(target, video_files)
+    with NWBExtFilesHDF5IO(target, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.add_acquisition(image_series([video_files / "test2_0.avi"], "again"))
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert sorted(table(target)["original_name"]) == [*FILMS, "test2_0.avi"]
+
+
+def test_relocate_and_organize(tmp_path: Path, source: Path, video_files: Path) -> None:
+    organize(source, tmp_path / "dandiset", media_options=RECORD)
+    (target,) = (tmp_path / "dandiset").rglob("*.nwb")
+    assert_right(target, video_files)
+    relocate(source, "copy", media_options=RECORD)
+    assert_right(source, video_files)
+
+
+def test_original_names_stay(tmp_path: Path, source: Path, video_files: Path) -> None:
+    """Exported again, renamed, organized: the first name is told, and the table kept right unasked."""
+    first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
+    export(source, first)
+    export(first, second, options=None)
+    assert_right(second, video_files)
+    renamed = second.rename(second.with_name("d.nwb"))
+    relocate(renamed)
+    assert_right(renamed, video_files)
+    organize(renamed, tmp_path / "dandiset", media_files_mode="copy")
+    (target,) = (tmp_path / "dandiset").rglob("*.nwb")
+    assert_right(target, video_files)
+
+
+def test_rows_go_with_their_references(tmp_path: Path, source: Path, video_files: Path) -> None:
+    first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
+    with NWBHDF5IO(source, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.add_acquisition(image_series(["../video_files/test2_0.avi"], "another"))
+        io.write(nwbfile)
+    export(source, first)
+    assert len(table(first)["path"]) == 3
+    with h5py.File(first, "r+") as file:
+        del file["acquisition/another"]
+    export(first, second)
+    assert_right(second, video_files)
+
+
+def test_links_keep_the_name_of_their_film(tmp_path: Path, source: Path, video_files: Path) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target, mode="symlink", options=None)
+    relocate(target, media_options=RECORD)
+    assert_right(target, video_files)
+
+
+def test_without_the_option_nothing_is_there(tmp_path: Path, source: Path, video_files: Path) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target, options=None)
+    with h5py.File(target) as file, h5py.File(source) as before:
+        assert MANIFEST_PATH not in file
+        specs = {}
+        for name, of in (("new", file), ("old", before)):
+            found = specs.setdefault(name, {})
+            of["specifications"].visititems(
+                lambda path, item, found=found: found.update({path: item[()] if isinstance(item, h5py.Dataset) else ""})
+            )
+        assert specs["new"] == specs["old"]
+
+
+def test_pynwb_reads_it_from_the_cached_schema(tmp_path: Path, source: Path, video_files: Path) -> None:
+    """In a process that has never heard of the extension."""
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    code = (
+        "import sys, pynwb\n"
+        "with pynwb.NWBHDF5IO(sys.argv[1], load_namespaces=True) as io:\n"
+        "    frame = io.read().lab_meta_data['external_files'].manifest.to_dataframe()\n"
+        "print(frame.original_name.tolist(), 'nwb_extfiles' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, target], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == f"{list(FILMS)} False"
+
+
+def test_containers(tmp_path: Path) -> None:
+    """Made with pynwb, and read by this package."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import h5py
+from helpers import new_nwbfile
+from pynwb import NWBHDF5IO
+from nwb_extfiles.manifest import read_manifest
+from nwb_extfiles.ndx import ExternalFileManifest, ExternalFilesMetaData
+manifest = ExternalFileManifest(name="manifest", description="films")
+manifest.add_row(referring_object_id="a", referring_object_path="/b", field="external_file", index=0, path="c/d.avi",
+    original_name="é.avi", size_in_bytes=2**40, sha256="0" * 64, media_type="video/x-msvideo")
+nwbfile = new_nwbfile()
+nwbfile.add_lab_meta_data(ExternalFilesMetaData(manifest=manifest))
+path = Path(sys.argv[1])
+with NWBHDF5IO(path, "w") as io:
+    io.write(nwbfile)
+with h5py.File(path) as file:
+    (row,) = read_manifest(file, path)
+assert (row.original_name, row.size_in_bytes, row.width) == ("é.avi", 2**40, 0), row
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.nwb"], check=True)
+
+
+def test_validators_are_content(tmp_path: Path, source: Path, video_files: Path) -> None:
+    from nwbinspector import Importance, inspect_nwbfile
+
+    organize(source, tmp_path / "dandiset", media_files_mode="copy", media_options=RECORD)
+    (target,) = (tmp_path / "dandiset").rglob("*.nwb")
+    assert validate(path=str(target)) == []
+    with quiet():
+        messages = list(inspect_nwbfile(nwbfile_path=str(target)))
+    assert [message for message in messages if message.importance >= Importance.BEST_PRACTICE_VIOLATION] == []
+
+
+def test_a_broken_manifest_is_refused(tmp_path: Path, source: Path, video_files: Path) -> None:
+    first = tmp_path / "one" / "b.nwb"
+    export(source, first)
+    with h5py.File(first, "r+") as file:
+        del file[MANIFEST_PATH]["sha256"]
+        file[MANIFEST_PATH].create_dataset("sha256", data=["only one"])
+    with pytest.raises(ValueError, match=r"general/external_files/manifest.*differ in length"):
+        relocate(first)
+
+
+def test_schema_is_generated(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "spec" / "create_extension_spec.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True)
+    for name in ("ndx-extfiles.namespace.yaml", "ndx-extfiles.extensions.yaml"):
+        assert (tmp_path / name).read_text() == (spec_folder() / name).read_text()
