@@ -26,7 +26,7 @@ FLOORS = (
     {"relocation", "inplace"},
     {"refusals", "discovery", "dandiset"},
     {"backend", "organize", "check"},
-    {"hdf5", "terminal", "neuroconv", "ndx"},
+    {"hdf5", "terminal", "neuroconv", "ndx", "restore"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -3,15 +3,146 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
+from .filesystem import digest_of
 from .manifest import ManifestRow
 from .naming import is_conventional
 from .plan import Action, Relocation, RelocationPlan
 from .probe import probe
-from .resolve import MediaFile
+from .resolve import MediaFile, Resolution, media_file
 
-__all__ = ["make_rows"]
+__all__ = ["FilmState", "Verdict", "find_by_content", "make_rows", "verify_media"]
+
+
+class FilmState(StrEnum):
+    """What a film is, against what the manifest says of it."""
+
+    SAME = "same"
+    CHANGED = "changed"
+    """It has other content."""
+    TRUNCATED = "truncated"
+    """It is shorter than it was."""
+    SWAPPED = "swapped"
+    """It is the film of another entry."""
+    MISSING = "missing"
+    STALE = "stale"
+    """The text was changed since the manifest was written, so that this speaks of another film."""
+    UNKNOWN = "unknown"
+    """The manifest does not speak of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found of one reference."""
+
+    resolution: Resolution
+    state: FilmState
+    row: ManifestRow | None = None
+    """What the manifest says of it; None if it does not speak of it."""
+    film_of: ManifestRow | None = None
+    """Whose film it is, where it is swapped."""
+
+
+def verify_media(
+    rows: Sequence[ManifestRow],
+    found: Iterable[Resolution],
+    *,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> Iterator[Verdict]:
+    """Compare media with the manifest.
+
+    Parameters
+    ----------
+    rows : sequence of ManifestRow
+        The manifest.
+    found : iterable of Resolution
+        All references of the NWB file, and what they mean.
+    on_bytes : callable
+        Called with each number of bytes read. Each film is read once; of those whose size tells all, nothing.
+
+    Yields
+    ------
+    Verdict
+        One for each reference that is no URL.
+    """
+    of_entry = {(row.referring_object_id, row.field, row.index): row for row in rows}
+    by_digest = {row.sha256: row for row in rows}
+    sizes = {row.size_in_bytes for row in rows}
+    digests: dict[tuple[int, int], str] = {}
+    for resolution in found:
+        if resolution.url:
+            continue
+        reference, file = resolution.reference, resolution.file
+        row = of_entry.get((reference.object_id or "", reference.field, reference.index))
+        if row is None:
+            yield Verdict(resolution, FilmState.UNKNOWN)
+        elif row.path != reference.text:
+            yield Verdict(resolution, FilmState.STALE, row)
+        elif file is None:
+            yield Verdict(resolution, FilmState.MISSING, row)
+        else:
+            if file.size in sizes and file.identity not in digests:
+                digests[file.identity] = digest_of(file.real, on_bytes=on_bytes)
+            digest = digests.get(file.identity)
+            if digest == row.sha256:
+                yield Verdict(resolution, FilmState.SAME, row)
+            elif digest in by_digest:
+                yield Verdict(resolution, FilmState.SWAPPED, row, by_digest[digest])
+            else:
+                state = FilmState.TRUNCATED if file.size < row.size_in_bytes else FilmState.CHANGED
+                yield Verdict(resolution, state, row)
+
+
+def find_by_content(
+    rows: Iterable[ManifestRow],
+    folders: Iterable[Path],
+    *,
+    on_bytes: Callable[[int], object] = lambda count: None,
+) -> dict[str, MediaFile]:
+    """Find the films of a manifest by what is in them, whatever they are called.
+
+    Parameters
+    ----------
+    rows : iterable of ManifestRow
+        The films that are wanted.
+    folders : iterable of pathlib.Path
+        Where to look, at any depth. Symbolic links to folders are not followed.
+    on_bytes : callable
+        Called with each number of bytes read. Only files of the right size are read.
+
+    Returns
+    -------
+    dict of str to MediaFile
+        By SHA-256; the first that was found of each, those with their original name before others.
+    """
+    wanted = {row.sha256: row for row in rows}
+    names = {row.original_name for row in wanted.values()}
+    sizes = {row.size_in_bytes for row in wanted.values()}
+    found: dict[str, MediaFile] = {}
+    for file in sorted(_files_of_size(folders, sizes), key=lambda file: file.path.name not in names):
+        open_sizes = {row.size_in_bytes for row in wanted.values() if row.sha256 not in found}
+        if file.size in open_sizes:
+            digest = digest_of(file.real, on_bytes=on_bytes)
+            if digest in wanted:
+                found.setdefault(digest, file)
+    return found
+
+
+def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFile]:
+    seen: set[tuple[int, int]] = set()
+    for folder in folders:
+        for place, below, names in os.walk(folder):
+            below.sort()
+            for name in sorted(names):
+                file = media_file(Path(place, name))
+                if isinstance(file, MediaFile) and file.size in sizes and file.identity not in seen:
+                    seen.add(file.identity)
+                    yield file
 
 
 def make_rows(plan: RelocationPlan, digests: Mapping[tuple[int, int], str]) -> list[ManifestRow]:

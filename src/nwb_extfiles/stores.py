@@ -86,12 +86,22 @@ def open_nwb(path: Path) -> Iterator[h5py.File]:
         try:
             yield file
         except (RuntimeError, KeyError, OSError) as error:  # as h5py says of damaged files
-            if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
+            if not _is_of_h5py(error):
                 raise
             raise UnreadableFileError(
                 f"{path} is damaged, and cannot be read to its end: {error}; restore it from where it came from",
                 nwb_path=str(path),
             ) from error
+
+
+def _is_of_h5py(error: BaseException) -> bool:
+    """Whether h5py has raised an error."""
+    if isinstance(error, ExternalFilesError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("h5py")
 
 
 def _reason(path: Path, error: OSError) -> str:

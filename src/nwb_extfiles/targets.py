@@ -19,7 +19,7 @@ from .options import MediaMode, MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution
 
-__all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_targets", "nwb_stem", "survey"]
+__all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_targets", "naming_id", "nwb_stem", "survey"]
 
 STAGING_PREFIX = ".nwb-extfiles-"
 """How the names of what is staged begin; DANDI passes over names with a dot."""
@@ -121,7 +121,7 @@ def _target(
     target = PurePosixPath(
         options.naming(
             nwb_stem=nwb_stem(nwb_path),
-            object_id=_object_id(reference, identifier),
+            object_id=naming_id(reference, identifier),
             field=reference.field,
             index=reference.index,
             suffix=suffix if is_portable_suffix(suffix) else "",
@@ -136,7 +136,7 @@ def _target(
     return target
 
 
-def _object_id(reference: ExternalFileReference, identifier: str) -> str:
+def naming_id(reference: ExternalFileReference, identifier: str) -> str:
     """The id to name media by; made from what does not change where an old file has none."""
     if reference.object_id is None:
         return str(uuid.uuid5(_NO_OBJECT_ID, f"{identifier}\0{reference.object_path}"))

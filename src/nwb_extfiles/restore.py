@@ -1,0 +1,172 @@
+"""The way back from the names of the archive: films under the names that they had before.
+
+After a download each film is called by a UUID; the manifest in the NWB file knows what it was called.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from .dandiset import OrganizedFile
+from .errors import (
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MediaExistsError,
+    RelocationRefusedError,
+    UnsafeReferenceError,
+    combine,
+)
+from .inplace import cannot_hold, file_identifier
+from .manifest import ManifestRow, read_manifest
+from .moves import stamp
+from .options import MediaMode, MediaOptions
+from .organize import carry_out
+from .plan import RelocationPlan
+from .planning import plan_references
+from .progress import reporting
+from .references import ExternalFileReference, find_in_file, media_fields
+from .resolve import MediaFile, resolve
+from .stores import open_nwb
+from .targets import naming_id
+
+__all__ = ["restore"]
+
+_NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming convention is told
+
+
+def restore(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    media_mode: MediaMode | str = MediaMode.COPY,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+) -> RelocationPlan:
+    """Give films back the names that they had before they were relocated.
+
+    Parameters
+    ----------
+    path : path
+        An NWB file with a manifest, such as one that was downloaded from the archive. It stays as it is.
+    folder : path
+        Gets a copy of the NWB file, its media beside it, and the paths in that copy to match; made if it is missing.
+        Where two films had one name, each gets a folder of its own.
+    media_mode : MediaMode or str
+        How media get there; verified copies by default.
+    media_options : MediaOptions or mapping, optional
+        How media are found and transferred; `naming` is not used.
+    dry_run : bool
+        Whether to plan only; nothing on disk is changed then.
+
+    Returns
+    -------
+    RelocationPlan
+        What was done, or would be; its `nwb_path` is the new NWB file.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the NWB file has no manifest.
+    ExternalFilesError
+        If anything else speaks against it, with all reasons at once; nothing was changed.
+    """
+    options = MediaOptions.from_value(media_options)
+    source = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+    plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
+    for warning in plan.warnings:
+        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+    if not dry_run:
+        status = os.stat(source)
+        file = OrganizedFile(source, plan, status.st_size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
+        with reporting(options.progress, file.total_bytes) as on_bytes:
+            carry_out(file, files_mode="copy", sync=options.sync, on_bytes=on_bytes)
+    return plan
+
+
+def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+    problems: list[ExternalFilesError] = []
+    with open_nwb(source) as file:
+        rows = read_manifest(file, source)
+        if rows is None:
+            raise RelocationRefusedError(
+                f"{source} has no manifest, so the original names of its media are not known; one is written by "
+                f"--manifest (MediaOptions(manifest=True)) when media are relocated",
+                nwb_path=str(source),
+            )
+        references = find_in_file(file, media_fields(options.media_fields), problems)
+        identifier = file_identifier(file, source)
+        names = _names(references, rows, identifier, options, problems)
+
+        def naming(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:  # noqa: ARG001
+            # what has no name is among the problems
+            return names.get((object_id, field, index), PurePosixPath(object_id, field, str(index)))
+
+        if os.path.lexists(target) and (options.existing != "replace" or not target.is_file() or target == source):
+            problems.append(
+                MediaExistsError(f"{target} exists; name another folder, or move it away", nwb_path=str(source))
+            )
+        plan = plan_references(
+            references,
+            nwb_path=target,
+            identifier=identifier,
+            mode=mode,
+            options=replace(options, naming=naming),
+            problems=problems,
+            manifest=rows,
+        )
+        problems = cannot_hold(file, plan)
+    if problems:
+        raise combine(problems)
+    return plan
+
+
+def _names(
+    references: list[ExternalFileReference],
+    rows: list[ManifestRow],
+    identifier: str,
+    options: MediaOptions,
+    problems: list[ExternalFilesError],
+) -> dict[_NamingKey, PurePosixPath]:
+    """The place of each film below the folder."""
+    of_entry = {(row.referring_object_id, row.field, row.index): row for row in rows}
+    names: dict[_NamingKey, PurePosixPath] = {}
+    wanted: dict[str, set[object]] = {}  # the films that would have each name
+    found: list[tuple[_NamingKey, ExternalFileReference, str, MediaFile]] = []
+    for reference in references:
+        file = resolve(reference, options, destination=Path(reference.base or "")).file
+        if file is None:
+            continue  # the plan tells of it, or it is a URL
+        row = of_entry.get((reference.object_id or "", reference.field, reference.index))
+        name = row.original_name if row is not None and row.path == reference.text else file.path.name
+        try:
+            _check_name(name, reference)
+            key = naming_id(reference, identifier), reference.field, reference.index
+        except ExternalFilesError as problem:
+            problems.append(problem)
+            continue
+        wanted.setdefault(name.casefold(), set()).add(file.identity)
+        found.append((key, reference, name, file))
+    for key, reference, name, _ in found:
+        alone = len(wanted[name.casefold()]) == 1
+        names[key] = PurePosixPath(name) if alone else PurePosixPath(*_own_folder(reference), name)
+    return names
+
+
+def _own_folder(reference: ExternalFileReference) -> tuple[str, str]:
+    """A folder that no other entry has."""
+    return reference.object_path.strip("/").replace("/", "_"), f"{reference.field}_{reference.index}"
+
+
+def _check_name(name: str, reference: ExternalFileReference) -> None:
+    """Refuse what is no bare name: the manifest may come from anybody."""
+    if not name or name in (".", "..") or set(name) & set("/\\:\0") or not name.isprintable():
+        raise UnsafeReferenceError(
+            f"{reference.where}: the manifest says that its film was called {name[:80]!r}, which is no name of a file; "
+            f"mend the manifest",
+            **reference.place,
+        )

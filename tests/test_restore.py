@@ -1,0 +1,74 @@
+"""Films get back the names that they had."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers import digest, image_series, new_nwbfile, stored_texts, tree
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import NWBExtFilesHDF5IO, organize
+from nwb_extfiles.manifest import MANIFEST_PATH
+from nwb_extfiles.restore import restore
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path, video_files: Path) -> Path:
+    """An NWB file of a dandiset, alone with its media: two series, of which one names two films called alike."""
+    (tmp_path / "more").mkdir()
+    shutil.copy(video_files / "test2_0.avi", tmp_path / "more" / "test1_0.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([video_files / "test1_1.avi", "https://example.org/a.avi"], "top"))
+    nwbfile.add_acquisition(image_series([video_files / "test1_0.avi", tmp_path / "more" / "test1_0.avi"], "side"))
+    with NWBExtFilesHDF5IO(tmp_path / "out" / "a.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=dict(manifest=True))
+    shutil.move(tmp_path / "out", tmp_path / "downloaded")
+    return tmp_path / "downloaded" / "a.nwb"
+
+
+def test_names_come_back(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
+    before = tree(downloaded.parent)
+    plan = restore(downloaded, tmp_path / "mine")
+    target = tmp_path / "mine" / "a.nwb"
+    assert plan.nwb_path == target
+    assert stored_texts(target, "acquisition/top/external_file") == ["test1_1.avi", "https://example.org/a.avi"]
+    first, second = stored_texts(target, "acquisition/side/external_file")
+    assert {Path(first).name, Path(second).name} == {"test1_0.avi"}
+    assert digest(target.parent / first) == digest(video_files / "test1_0.avi")
+    assert digest(target.parent / second) == digest(video_files / "test2_0.avi")
+    assert tree(downloaded.parent) == before
+    with NWBHDF5IO(target) as io:
+        frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
+    assert sorted(frame.path) == sorted([first, second, "test1_1.avi"])
+    assert sorted(frame.original_name) == ["test1_0.avi", "test1_0.avi", "test1_1.avi"]
+
+
+def test_there_and_back(tmp_path: Path, downloaded: Path) -> None:
+    """Organized again, it is as it was downloaded but for the times."""
+    restore(downloaded, tmp_path / "mine", "symlink")
+    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_files_mode="copy")
+    (again,) = (tmp_path / "dandiset").rglob("*.nwb")
+    names = {path.name: digest(path) for path in again.with_suffix("").iterdir()}
+    assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}
+
+
+def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
+    before = tree(tmp_path)
+    plan = restore(downloaded, tmp_path / "mine", dry_run=True)
+    assert len(plan.relocations) == 4
+    with pytest.raises(FileExistsError, match="exists"):
+        restore(downloaded, downloaded.parent)
+    assert tree(tmp_path) == before
+    with h5py.File(downloaded, "r+") as file:
+        names = file[MANIFEST_PATH]["original_name"]
+        names[0] = "../../evil.avi"
+    with pytest.raises(ValueError, match="no name of a file"):
+        restore(downloaded, tmp_path / "mine")
+    with h5py.File(downloaded, "r+") as file:
+        del file["general/external_files"]
+    with pytest.raises(ValueError, match="no manifest"):
+        restore(downloaded, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
