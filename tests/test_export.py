@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pytest
-from helpers import assert_resolves, digest, play, stored_texts, tree, write_nwb
-from pynwb import NWBHDF5IO
+from hdmf.data_utils import DataChunkIterator
+from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
+from pynwb import NWBHDF5IO, TimeSeries
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
 
@@ -119,3 +121,55 @@ def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
             io.export(src_io=src_io)
     assert stored_texts(tmp_path / "plain.nwb") == stored_texts(source)
     assert digest(source) == digest(source)
+
+
+# ------------------------------------------------------------ copied while the NWB file is written
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """An NWB file with a film that is worth a thread."""
+    film = tmp_path / "films" / "large.avi"
+    film.parent.mkdir()
+    with open(film, "wb") as stream:
+        stream.write(b"RIFF")
+        stream.truncate(40 * 1024 * 1024)
+    return write_nwb(tmp_path / "large.nwb", ["films/large.avi"])
+
+
+def test_large_film(tmp_path: Path, large: Path) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    told: list[tuple[int, int]] = []
+    with NWBHDF5IO(large, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
+        options = dict(progress=lambda done, total: told.append((done, total)))
+        io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=options)
+    assert_resolves(target, [large.parent / "films" / "large.avi"])
+    assert told[-1] == (40 * 1024 * 1024, 40 * 1024 * 1024)
+
+
+def test_large_film_that_fails(tmp_path: Path, large: Path) -> None:
+    """The error of the thread reaches the caller, and nothing is left."""
+
+    def progress(done: int, total: int) -> None:
+        raise RuntimeError("the disk is gone")
+
+    before = tree(tmp_path)
+    with NWBHDF5IO(large, "r") as source, pytest.raises(RuntimeError, match="the disk is gone"):
+        with NWBExtFilesHDF5IO(tmp_path / "out" / "b.nwb", "w") as io:
+            io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=dict(progress=progress))
+    assert tree(tmp_path) == before
+
+
+def test_large_film_and_an_nwb_file_that_fails(tmp_path: Path, large: Path) -> None:
+    def broken() -> Iterator[float]:
+        yield 0.0
+        raise ValueError("the recording is damaged")
+
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([large.parent / "films" / "large.avi"]))
+    nwbfile.add_acquisition(TimeSeries(name="z", data=DataChunkIterator(broken(), buffer_size=1), unit="V", rate=1.0))
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="the recording is damaged"):
+        with NWBExtFilesHDF5IO(tmp_path / "out" / "b.nwb", "w") as io:
+            io.write(nwbfile, relocate_media=True, media_mode="copy")
+    assert tree(tmp_path) == before

@@ -12,6 +12,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,7 @@ from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
 from .inventory import make_rows
 from .manifest import ManifestRow
-from .options import MediaMode, MediaOptions
+from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import RelocationPlan
 from .references import StoredTexts
 from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
@@ -65,6 +66,8 @@ RESOLVE_ARG: dict[str, Any] = {
     "doc": "whether paths of media in containers that are read are made absolute, so that they can be opened",
 }
 """What the constructor takes besides, with `MEDIA_ARGS` as defaults."""
+
+_WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
 
 if TYPE_CHECKING:
     from hdmf.backends.io import HDMFIO as _Backend  # noqa: N811
@@ -273,13 +276,13 @@ class MediaIOMixin(_Backend):
         texts = plan.texts
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
-        transfer.stage(plan, sync=self._sync, progress=request.options.progress)
+        with self._staging(transfer, plan, request.options.progress):
+            self._new_objects.update(self._not_in_file(new))
+            call.begun = True
+            super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
             rows = make_rows(plan, transfer.digests)
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
-        self._new_objects.update(self._not_in_file(new))
-        call.begun = True
-        super().write_builder(builder=builder, **kwargs)
         for entry in old:
             changed = _texts(entry, texts)
             if changed != [reference.text for reference in entry.references]:
@@ -291,6 +294,25 @@ class MediaIOMixin(_Backend):
             )
         self._settled.update(id(entry.builder) for entry in stored)
         self._alive.extend(entry.builder for entry in stored)
+
+    @contextmanager
+    def _staging(self, transfer: Transfer, plan: RelocationPlan, progress: bool | ProgressCallback) -> Iterator[None]:
+        """Stage the media before the tree is written; if there is much to copy, while it is.
+
+        An existing file must not be written to before all media are known to be there.
+        """
+        if self._transfer is None or plan.copied_bytes < _WORTH_A_THREAD:
+            transfer.stage(plan, sync=self._sync, progress=progress)
+            yield
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
+            staged = pool.submit(transfer.stage, plan, sync=self._sync, progress=progress)
+            try:
+                yield
+            except BaseException:
+                transfer.cancel()
+                raise
+        staged.result()
 
     def _begin_in_place(self, nwb_path: Path) -> Transfer:
         if self._transfer_in_place is None:

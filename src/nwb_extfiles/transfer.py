@@ -15,6 +15,7 @@ import errno
 import itertools
 import os
 import shutil
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ class Transfer:
         self._reused: dict[Path, os.stat_result] = {}
         self._committing = False
         self._synced = False
+        self._cancelled = threading.Event()
 
     # ----------------------------------------------------------------- stage
 
@@ -145,7 +147,8 @@ class Transfer:
         try:
             unread = _unread(plan)
             total = plan.media_bytes + sum(source.size for source in unread.values())
-            with reporting(progress, total) as on_bytes:
+            with reporting(progress, total) as report:
+                on_bytes = self._unless_cancelled(report)
                 for entry in plan.relocations:
                     self._stage_one(entry, plan, sync, on_bytes)
                 self._add_digests(unread, on_bytes)
@@ -156,6 +159,18 @@ class Transfer:
             self._at, self._moved, self._reused = at, moved, reused
             raise
         self._kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
+
+    def cancel(self) -> None:
+        """Have `stage` in another thread break off with a `TransferError`, soon."""
+        self._cancelled.set()
+
+    def _unless_cancelled(self, report: Callable[[int], None]) -> Callable[[int], None]:
+        def on_bytes(count: int) -> None:
+            if self._cancelled.is_set():
+                raise TransferError("cancelled, because the document was not written")
+            report(count)
+
+        return on_bytes
 
     def _add_digests(self, sources: Mapping[tuple[int, int], MediaFile], on_bytes: Callable[[int], None]) -> None:
         """Read files whose digest is wanted, and which no copy has read."""

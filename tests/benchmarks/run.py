@@ -1,0 +1,535 @@
+"""What relocation costs, as ratios of paired runs: ``python tests/benchmarks/run.py``.
+
+Each benchmark times A and B in turn in one process or by one kind of process, and compares medians, so that a busy or
+slow machine changes both. ``--scale 0.1`` makes all sizes a tenth; ``--only copy`` runs those whose name has the word.
+Prints a table in Markdown, and writes it and JSON with ``--output FOLDER``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from helpers import image_series, new_nwbfile
+from pynwb import NWBHDF5IO, TimeSeries
+
+MB = 1024 * 1024
+Run = Callable[[], object]
+
+
+@dataclass
+class Result:
+    """One line of the table."""
+
+    what: str
+    against: str
+    measured: str
+    value: float
+    bound: float | None
+    unit: str = "x"
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        if self.bound is None:
+            return ""
+        return "met" if self.value <= self.bound else "MISSED"
+
+
+@dataclass
+class Settings:
+    folder: Path
+    scale: float
+    rounds: int
+
+    def size(self, full: int) -> int:
+        return max(1, int(full * self.scale))
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Path]:
+        """A folder that goes afterwards."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+# ------------------------------------------------------------------ measuring
+
+
+def wall(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def cpu(run: Run) -> float:
+    gc.collect()
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def paired(
+    a: Run, b: Run, rounds: int, *, clean: Run = lambda: None, measure: Callable[[Run], float] = wall
+) -> tuple[float, str]:
+    """Ratio of the medians of A and B, run in turn; and both in words."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for of, run in zip(times, (a, b), strict=True):
+            clean()
+            taken = measure(run)
+            if number:  # the first round fills caches
+                of.append(taken)
+    clean()
+    ours, theirs = map(statistics.median, times)
+    return ours / theirs, f"{ours * 1e3:,.1f} ms : {theirs * 1e3:,.1f} ms, {rounds} rounds"
+
+
+def remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def in_python(code: str, *arguments: object) -> None:
+    subprocess.run([sys.executable, "-c", code, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+
+# ----------------------------------------------------------------- materials
+
+
+def bytes_file(path: Path, size: int) -> Path:
+    """A file of bytes that do not compress."""
+    block = np.random.default_rng(len(path.name)).bytes(min(size, 16 * MB))
+    with open(path, "wb") as stream:
+        left = size
+        while left:
+            left -= stream.write(block[: min(left, len(block))])
+    return path
+
+
+def sparse_file(path: Path, size: int) -> Path:
+    with open(path, "wb") as stream:
+        stream.truncate(size)
+    return path
+
+
+def nwb_with_references(path: Path, objects: int, references: int, texts_each: int = 1) -> Path:
+    """An NWB file of so many objects, some of which refer to small films beside it."""
+    films = path.parent / "films"
+    films.mkdir(exist_ok=True, parents=True)
+    nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
+    module = nwbfile.create_processing_module("behavior", "behavior")
+    number = 0
+    for name in range(references // texts_each):
+        texts = []
+        for _ in range(texts_each):
+            texts.append(f"films/{path.stem}_{number}.avi")
+            (path.parent / texts[-1]).write_bytes(b"film %d" % number)
+            number += 1
+        module.add(image_series(texts, f"video{name}"))
+    for name in range(objects - references // texts_each):
+        module.add(TimeSeries(name=f"series{name}", data=np.arange(10.0), unit="V", rate=10.0))
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    return path
+
+
+def nwb_in_a_folder(path: Path, films: int, film_size: int) -> Path:
+    """An NWB file with one series of so many films, as `dandi organize` finds them."""
+    folder = path.parent / "films"
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [f"films/{path.stem}_{number}.avi" for number in range(films)]
+    for text in texts:
+        bytes_file(path.parent / text, film_size)
+    nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
+    nwbfile.add_acquisition(image_series(texts))
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    return path
+
+
+def export(source: Path, target: Path, mode: str | None) -> None:
+    from nwb_extfiles import NWBExtFilesHDF5IO
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with NWBHDF5IO(source, "r") as src:
+            if mode is None:
+                with NWBHDF5IO(target, "w") as io:
+                    io.export(src_io=src)
+            else:
+                with NWBExtFilesHDF5IO(target, "w") as io:
+                    io.export(src_io=src, relocate_media=True, media_mode=mode)
+
+
+# ---------------------------------------------------------------- benchmarks
+
+
+def copy_of_a_film(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles.filesystem import copy_verified
+
+    with settings.place() as place:
+        film = bytes_file(place / "film.avi", settings.size(512 * MB))
+        target = place / "copy.avi"
+
+        def theirs() -> None:
+            subprocess.run(["cp", film, target], check=True)
+            handle = os.open(target, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+
+        value, detail = paired(
+            lambda: copy_verified(film, target), theirs, settings.rounds, clean=lambda: remove(target)
+        )
+        yield Result(
+            "copy of a 512 MB film, both sides verified, synced", "cp + fsync", "wall", value, 1.15, detail=detail
+        )
+
+
+def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        times = {}
+        for size in (1, settings.size(2048 * MB)):
+            folder = place / str(size)
+            source = nwb_in_a_folder(folder / "a.nwb", 1, 1)
+            sparse_file(folder / "films" / "a_0.avi", size)
+            times[size] = source
+        small, large = times.values()
+        out = place / "out"
+        for mode in ("symlink", "hardlink"):
+            taken: dict[Path, list[float]] = {small: [], large: []}
+            for number in range(settings.rounds + 2):
+                for source in (small, large):
+                    read = _bytes_read()
+                    seconds = wall(lambda source=source, mode=mode: export(source, out / "b.nwb", mode))
+                    read = _bytes_read() - read
+                    remove(out)
+                    if number:
+                        taken[source].append(seconds)
+            beyond = statistics.median(taken[large]) - statistics.median(taken[small])
+            yield Result(
+                f"{mode} of a 2 GB film", "of a film of 1 byte", "wall, difference", beyond * 1e3, 5, "ms",
+                f"{read / MB:.1f} MB read in all",
+            )  # fmt: skip
+
+
+def _bytes_read() -> int:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/io").read_text().splitlines():
+            if line.startswith("rchar:"):
+                return int(line.split()[1])
+    return 0
+
+
+def export_of_many_objects(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        source = nwb_with_references(place / "a.nwb", settings.size(2000), settings.size(800))
+        out = place / "out"
+        out.mkdir()
+        value, detail = paired(
+            lambda: export(source, out / "b.nwb", "symlink"),
+            lambda: export(source, out / "b.nwb", None),
+            settings.rounds,
+            clean=lambda: [remove(path) for path in out.iterdir()],
+            measure=cpu,
+        )
+        yield Result(
+            "export in symlink mode, 2,000 objects, 800 references", "plain export", "CPU", value, 1.03, detail=detail
+        )
+
+
+def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        source = nwb_in_a_folder(place / "a.nwb", 1, settings.size(1024 * MB))
+        with NWBHDF5IO(source, "r+") as io:
+            nwbfile = io.read()
+            data = np.random.default_rng(0).integers(0, 2**15, settings.size(250 * MB), dtype=np.int16)
+            nwbfile.add_acquisition(TimeSeries(name="raw", data=data, unit="V", rate=3e4))
+            io.write(nwbfile)
+        film, out = place / "films" / "a_0.avi", place / "out"
+        out.mkdir()
+
+        def alone() -> None:
+            from nwb_extfiles.filesystem import copy_verified
+
+            copy_verified(film, out / "film.avi")
+
+        def plain() -> None:
+            export(source, out / "b.nwb", None)
+            handle = os.open(out / "b.nwb", os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+
+        def clean() -> None:
+            for path in out.iterdir():
+                remove(path)
+
+        times: dict[str, list[float]] = {"ours": [], "film": [], "nwb": []}
+        for number in range(settings.rounds + 1):
+            for name, run in (("ours", lambda: export(source, out / "b.nwb", "copy")), ("film", alone), ("nwb", plain)):
+                clean()
+                taken = wall(run)
+                if number:
+                    times[name].append(taken)
+        ours, of_film, of_nwb = map(statistics.median, times.values())
+        yield Result(
+            "export of a 500 MB NWB file with a 1 GB film, copy mode", "the larger of the two alone", "wall",
+            ours / max(of_film, of_nwb), 1.25,
+            detail=f"{ours:.2f} s; film alone {of_film:.2f} s, NWB file alone {of_nwb:.2f} s",
+        )  # fmt: skip
+
+
+def finding_references(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles import find_external_files
+
+    with settings.place() as place:
+        source = nwb_with_references(place / "a.nwb", settings.size(2000), settings.size(800))
+
+        def read() -> None:
+            with NWBHDF5IO(source, "r") as io:
+                io.read()
+
+        value, detail = paired(lambda: find_external_files(source), read, settings.rounds)
+        yield Result("finding all references, 2,000 objects", "NWBHDF5IO.read()", "wall", value, 1 / 40, detail=detail)
+
+
+_DANDI = "import sys; from dandi.cli.command import main; main()"
+_OURS = "from nwb_extfiles.cli import main; main()"
+
+
+def organize_many_files(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        source = place / "source"
+        for number in range(settings.size(100)):
+            nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 200_000)
+        yield from _organize(settings, place, source, "organize of 100 NWB files x 2 films", 1 / 10)
+
+
+def organize_many_series(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        films = place / "source" / "films"
+        films.mkdir(parents=True)
+        nwbfile = new_nwbfile()
+        for number in range(settings.size(200)):
+            texts = [f"films/{number}_{index}.avi" for index in range(3)]
+            for text in texts:
+                (place / "source" / text).write_bytes(text.encode())
+            nwbfile.add_acquisition(image_series(texts, f"video{number}"))
+        with NWBHDF5IO(place / "source" / "a.nwb", "w") as io:
+            io.write(nwbfile)
+        yield from _organize(settings, place, place / "source", "organize of 1 NWB file x 200 series x 3 films", 1 / 4)
+
+
+def _organize(settings: Settings, place: Path, source: Path, what: str, bound: float) -> Iterator[Result]:
+    environment = {**os.environ, "DANDI_CACHE": "ignore", "DANDI_NO_ET": "1"}
+    dandiset = place / "dandiset"
+
+    def run(code: str, mode: str) -> None:
+        dandiset.mkdir()
+        arguments = ["organize", "-f", "copy", "-d", dandiset, "--media-files-mode", mode]
+        subprocess.run(
+            [sys.executable, "-c", code, *arguments, "--update-external-file-paths", source],
+            check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    for mode in ("copy", "symlink"):
+        value, detail = paired(
+            lambda mode=mode: run(_OURS, mode),
+            lambda mode=mode: run(_DANDI, mode),
+            max(1, settings.rounds // 2),
+            clean=lambda: remove(dandiset),
+        )
+        yield Result(f"{what}, {mode}", "dandi organize", "wall, cold start", value, bound, detail=detail)
+
+
+def relocate_in_a_huge_file(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles import relocate
+
+    with settings.place() as place:
+        files = []
+        for name, size in (("small", 5 * MB), ("huge", settings.size(50 * 1024) * MB)):
+            source = nwb_in_a_folder(place / name / "a.nwb", 2, 1)
+            with h5py.File(source, "r+") as file:
+                properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+                properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+                properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+                space = h5py.h5s.create_simple((size,))
+                h5py.h5d.create(
+                    file["scratch"].id if "scratch" in file else file.id,
+                    b"big",
+                    h5py.h5t.NATIVE_INT8,
+                    space,
+                    properties,
+                )
+            files.append(source)
+
+        def run(source: Path) -> None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                relocate(source, "symlink")
+
+        def clean() -> None:
+            for source in files:
+                remove(source.with_suffix(""))
+                with h5py.File(source, "r+") as file:
+                    file["acquisition/video/external_file"][:] = ["films/a_0.avi", "films/a_1.avi"]
+                    file.flush()
+                os.sync()
+
+        value, detail = paired(lambda: run(files[1]), lambda: run(files[0]), settings.rounds, clean=clean)
+        yield Result("relocate in place, 50 GB (sparse) NWB file", "a 5 MB file", "wall", value, 1.5, detail=detail)
+
+
+def many_small_films(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles import relocate
+
+    with settings.place() as place:
+        source = nwb_in_a_folder(place / "a.nwb", settings.size(1000), 200_000)
+        kept = shutil.copy(source, place / "kept.nwb")
+        films, copied = place / "films", place / "copied"
+
+        def ours() -> None:
+            relocate(source, "copy", media_options=dict(sync=False))
+
+        def theirs() -> None:
+            subprocess.run(["cp", "-r", films, copied], check=True)
+
+        def clean() -> None:
+            remove(copied, source.with_suffix(""))
+            shutil.copy(kept, source)
+
+        value, detail = paired(ours, theirs, settings.rounds, clean=clean)
+        yield Result(
+            "1,000 films of 200 kB, copy mode, verified, not synced", "cp -r", "wall", value, 1.5, detail=detail
+        )
+
+
+def starts(settings: Settings) -> Iterator[Result]:
+    with settings.place() as place:
+        source = nwb_in_a_folder(place / "a.nwb", 2, 1)
+        for what, arguments, bound in (("--help", ["--help"], 150), ("ls of a small file", ["ls", str(source)], 300)):
+            taken: dict[str, list[float]] = {"ours": [], "bare": []}
+            for number in range(2 * settings.rounds + 1):
+                for name, code in (("ours", _OURS), ("bare", "pass")):
+                    seconds = wall(lambda code=code, arguments=arguments: in_python(code, *arguments))
+                    if number:
+                        taken[name].append(seconds)
+            beyond = statistics.median(taken["ours"]) - statistics.median(taken["bare"])
+            yield Result(f"nwb-extfiles {what}", "python -c pass", "wall, difference", beyond * 1e3, bound, "ms")
+
+
+_PEAK = """
+import resource, sys, warnings
+warnings.simplefilter("ignore")
+from nwb_extfiles import organize
+from pathlib import Path
+plan = organize(sys.argv[1], sys.argv[2], media_files_mode="symlink", dry_run=sys.argv[3] == "plan")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def growth(settings: Settings) -> Iterator[Result]:
+    """Seconds for each reference, and for each file; memory of the whole process."""
+    from nwb_extfiles import relocate
+
+    with settings.place() as place:
+        for count in (10, 100, 1000, settings.size(10_000)):
+            source = nwb_in_a_folder(place / str(count) / "a.nwb", count, 1)
+            seconds = wall(lambda source=source: relocate(source, "symlink", media_options=dict(sync=False)))
+            yield Result(
+                f"relocate, {count:,} references", "-", "wall a reference", seconds / count * 1e3, None, "ms",
+                f"{seconds:.2f} s",
+            )  # fmt: skip
+            remove(source.parent)
+        for count in (10, 100, settings.size(1000)):
+            source = place / "many"
+            for number in range(count):
+                path = nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 1)
+                del path
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-c", _PEAK, source, place / "dandiset", "do"],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            seconds = time.perf_counter() - start
+            yield Result(
+                f"organize, {count:,} files", "-", "wall a file", seconds / count * 1e3, None, "ms",
+                f"{seconds:.1f} s, {done.stdout.strip()} MB at most",
+            )  # fmt: skip
+            remove(source, place / "dandiset")
+
+
+BENCHMARKS = (
+    copy_of_a_film, links_of_a_large_film, export_of_many_objects, export_of_a_large_file, finding_references,
+    organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_films, starts, growth,
+)  # fmt: skip
+
+
+def as_markdown(results: list[Result]) -> str:
+    lines = ["| what | against | measured | value | at most | |", "|---|---|---|---|---|---|"]
+    for result in results:
+        bound = "" if result.bound is None else f"{result.bound:.3g} {result.unit}"
+        lines.append(
+            f"| {result.what} | {result.against} | {result.measured} | {result.value:.3g} {result.unit} "
+            f"({result.detail}) | {bound} | {result.verdict} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for all sizes (default: 1)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each of a pair runs (default: 5)")
+    parser.add_argument("--only", default="", help="run benchmarks whose name has this word")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where to work")
+    parser.add_argument("--output", type=Path, help="folder for results.md and results.json")
+    chosen = parser.parse_args()
+    settings = Settings(chosen.folder, chosen.scale, chosen.rounds)
+    results: list[Result] = []
+    for benchmark in BENCHMARKS:
+        if chosen.only in benchmark.__name__:
+            for result in benchmark(settings):
+                results.append(result)
+                print(f"{result.what}: {result.value:.3g} {result.unit} {result.verdict} ({result.detail})", flush=True)
+    table = as_markdown(results)
+    print(f"\n{table}")
+    if chosen.output:
+        chosen.output.mkdir(parents=True, exist_ok=True)
+        (chosen.output / "results.md").write_text(f"{table}\n")
+        record: dict[str, Any] = {
+            "scale": chosen.scale, "rounds": chosen.rounds, "python": platform.python_version(),
+            "system": platform.system(), "processors": os.cpu_count(),
+            "results": [{**asdict(result), "verdict": result.verdict} for result in results],
+        }  # fmt: skip
+        (chosen.output / "results.json").write_text(json.dumps(record, indent=2))
+
+
+if __name__ == "__main__":
+    main()
