@@ -112,6 +112,8 @@ def copy_verified(
             if digest is not None:
                 _hash(reader, before.st_size, (digest,))
             on_bytes(before.st_size)
+        elif before.st_size <= HASH_CHUNK:
+            _copy_at_once(reader, writer, source, target, on_bytes, digest)
         else:
             _copy_and_hash(reader, writer, source, target, on_bytes, digest)
         after = os.fstat(reader.fileno())
@@ -163,6 +165,31 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
     return True
 
 
+def _copy_at_once(
+    reader: BinaryIO,
+    writer: BinaryIO,
+    source: Path,
+    target: Path,
+    on_bytes: Callable[[int], object],
+    digest: _Hash | None,
+) -> None:
+    """Copy a small file: a thread would take longer than the bytes."""
+    content = _read_exactly(reader, HASH_CHUNK + 1)
+    view = memoryview(content)
+    while view:
+        view = view[writer.write(view) :]
+    with open(target, "rb", buffering=0) as target_again:
+        if _read_exactly(target_again, len(content) + 1) != content:
+            raise TransferError(_differs(source, target))
+    if digest is not None:
+        digest.update(content)
+    on_bytes(len(content))
+
+
+def _differs(source: Path, target: Path) -> str:
+    return f"the copy of {source} at {target} reads back with other bytes than the source"
+
+
 def _copy_and_hash(
     reader: BinaryIO,
     writer: BinaryIO,
@@ -195,7 +222,7 @@ def _copy_and_hash(
             behind = verifier.submit(_hash_both, source_again, of_source, target_again, hashes[1:], count)
             on_bytes(count)
         if hashes[0].digest() != hashes[1].digest():
-            raise TransferError(f"the copy of {source} at {target} reads back with other bytes than the source")
+            raise TransferError(_differs(source, target))
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO) -> int:

@@ -113,6 +113,7 @@ class Transfer:
         self._edits_document = edits_document
         self._exclusive = exclusive
         self._items: list[_Item] = []
+        self._parts: set[Path] = set()  # of the items
         self._numbers = itertools.count()
         self.digests: dict[tuple[int, int], str] = {}
         self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
@@ -156,6 +157,7 @@ class Transfer:
             for item in self._items[earlier:]:
                 item.part.unlink(missing_ok=True)
             del self._items[earlier:]
+            self._parts = {item.part for item in self._items}
             self._at, self._moved, self._reused = at, moved, reused
             raise
         self._kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
@@ -219,6 +221,7 @@ class Transfer:
             part.unlink(missing_ok=True)
             raise
         self._at.setdefault(source.identity, part)
+        self._parts.add(part)
         self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
     def _copy(
@@ -233,7 +236,7 @@ class Transfer:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
         whole = self._staging.path / f"{WHOLE_PREFIX}{'-'.join(f'{number:x}' for number in stamp(status))}"
-        if any(item.part == whole for item in self._items):
+        if whole in self._parts:
             pass  # taken already
         elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
             on_bytes(source.size)
