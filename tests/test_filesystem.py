@@ -294,6 +294,7 @@ def test_failure_is_no_reason_to_fall_back(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(filesystem, "_clone", lambda reader, writer: False)
+    monkeypatch.setattr(filesystem, "HASH_CHUNK", CHUNK)  # or the file is small, and copied otherwise
     monkeypatch.setattr(os, "copy_file_range", fail)
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         filesystem.copy_verified(make_file(tmp_path / "source"), tmp_path / "target")
@@ -722,3 +723,24 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             filesystem.FileLock(tmp_path / "lock")
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         filesystem.FileLock(tmp_path / "lock")
+
+
+# ------------------------------------------------------------------ small files
+
+
+@pytest.mark.parametrize("size", [0, 1, 4096, filesystem.HASH_CHUNK])
+@pytest.mark.parametrize("with_digest", [False, True])
+def test_small_file(tmp_path: Path, size: int, with_digest: bool) -> None:
+    source = make_file(tmp_path / "source", size)
+    counts: list[int] = []
+    found = filesystem.copy_verified(source, tmp_path / "target", on_bytes=counts.append, with_digest=with_digest)
+    assert digest(tmp_path / "target") == digest(source)
+    assert found == (digest(source) if with_digest else None)
+    assert sum(counts) == size
+
+
+@pytest.mark.parametrize("size", [1000, 3 * 1024 * 1024])
+def test_digest_comes_with_the_copy(tmp_path: Path, size: int) -> None:
+    source = make_file(tmp_path / "source", size)
+    assert filesystem.copy_verified(source, tmp_path / "target", with_digest=True) == digest(source)
+    assert filesystem.digest_of(tmp_path / "target") == digest(source)
