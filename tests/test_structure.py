@@ -19,19 +19,19 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 FLOORS = (
     {"errors", "naming", "storage"},
     {"options", "references", "filesystem"},
-    {"resolve", "progress", "journal"},
-    {"targets", "mappers", "stores"},
-    {"plan", "staging"},
+    {"resolve", "progress", "folder_journal"},
+    {"targets", "mappers", "journal", "zarr_store"},
+    {"plan", "staging", "stores"},
     {"transfer", "relocation"},
     {"refusals"},
     {"backend"},
-    {"hdf5"},
+    {"hdf5", "zarrio"},
     {"demo"},
     {"cli"},
     {"__main__"},
 )
 FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
+KNOW_PYNWB = {"relocation", "refusals", "mappers", "backend", "hdf5", "zarrio", "demo"}
 
 
 def imports(module: Path) -> tuple[set[str], set[str]]:

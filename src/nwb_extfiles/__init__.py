@@ -26,9 +26,11 @@ from .references import ExternalFileReference
 if TYPE_CHECKING:
     from .hdf5 import NWBExtFilesHDF5IO
     from .mappers import register_media_mappers
+    from .zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
 
 __version__ = "0.1.0"
 
+# NWBExtFilesZarrIO is left out: `import *` shall go without hdmf-zarr.
 __all__ = [
     "AmbiguousMediaError",
     "DestinationBusyError",
@@ -52,7 +54,11 @@ __all__ = [
 ]
 
 # pynwb takes most of a second to import; the command line does without where it can.
-_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "hdf5", "register_media_mappers": "mappers"}
+_LOADED_WHEN_USED = {
+    "NWBExtFilesHDF5IO": "hdf5",
+    "NWBExtFilesZarrIO": "zarrio",
+    "register_media_mappers": "mappers",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -60,7 +66,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_LOADED_WHEN_USED[name]}", __name__), name)
+    try:
+        value = getattr(import_module(f".{_LOADED_WHEN_USED[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if _LOADED_WHEN_USED[name] != "zarrio" or error.name not in ("hdmf_zarr", "zarr", "numcodecs"):
+            raise
+        raise ImportError(f"{name} needs hdmf-zarr: pip install 'nwb-extfiles[zarr]'") from error
     globals()[name] = value
     return value
 

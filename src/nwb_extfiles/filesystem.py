@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,11 +27,13 @@ __all__ = [
     "longest_path",
     "make_folders",
     "nearest_folder",
+    "remove",
     "rename_exclusive",
     "same_content",
     "sync_file",
     "sync_folder",
     "sync_folders",
+    "sync_tree",
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
@@ -314,6 +317,26 @@ def sync_folders(folders: Iterable[Path]) -> None:
     """Flush the names in several folders, those above before those below."""
     for folder in sorted(folders):
         sync_folder(folder)
+
+
+def sync_tree(path: Path) -> None:
+    """Flush a file, or a folder with all that is in it, to the disk; links in it are not followed."""
+    if not is_folder(path):
+        sync_file(path)
+        return
+    for folder, _, names in os.walk(path, topdown=False):
+        for place in (Path(folder, name) for name in names):
+            if stat.S_ISREG(os.lstat(place).st_mode):  # opening a pipe would wait
+                sync_file(place)
+        sync_folder(Path(folder))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folders(folder: Path, made: list[Path]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from .storage import ExternalFileText, as_text, read_texts
+from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -292,33 +292,34 @@ def target_of(builder: Any) -> Any:
     return builder.builder if hasattr(builder, "builder") else builder
 
 
-def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) -> list[ExternalFileReference]:
+def find_in_file(file: Any, table: Sequence[MediaField] = MEDIA_FIELDS) -> list[ExternalFileReference]:
     """Find all texts that name media in an NWB file on disk.
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading.
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
     table : sequence of MediaField
         The places to look at.
 
     Returns
     -------
     list of ExternalFileReference
-        By path of the object, then by entry. Links to other objects are not followed.
+        By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
+        Zarr store.
     """
     types = TypeTree(_unknown, lambda: parents_in_file(file))
-    nwb_path = os.path.abspath(file.filename)
+    nwb_path = os.path.abspath(path_of(file))
     found: list[ExternalFileReference] = []
 
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    def visit(name: str, item: Any) -> None:
         namespace, neurodata_type = _type_of(item.attrs)
         if neurodata_type is None:
             return
-        is_dataset = isinstance(item, h5py.Dataset)
+        is_dataset = is_stored(item)
         for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
             dataset = item if field.field is None else _texts_of(item, field.field)
-            if not isinstance(dataset, h5py.Dataset):
+            if not is_stored(dataset):
                 continue
             read = read_texts(dataset)
             for index, text in enumerate(read[0] if read else ()):
@@ -331,7 +332,7 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
                         field=field.label,
                         index=index,
                         text=text,
-                        base=os.path.dirname(os.path.abspath(dataset.file.filename)),
+                        base=os.path.dirname(os.path.abspath(path_of(dataset))),
                         repeats=field.repeats,
                     )
                 )
@@ -340,8 +341,11 @@ def find_in_file(file: h5py.File, table: Sequence[MediaField] = MEDIA_FIELDS) ->
     return found
 
 
-def _texts_of(group: h5py.Group, name: str) -> Any:
+def _texts_of(group: Any, name: str) -> Any:
     """The dataset of texts in a group; None if there is none, or if it is nowhere."""
+    if not isinstance(group, h5py.Group):
+        found = group.get(name)
+        return found if found is not None else _behind_zarr_link(group, name)
     try:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink) and not os.path.isfile(
@@ -353,17 +357,30 @@ def _texts_of(group: h5py.Group, name: str) -> Any:
         return None
 
 
+def _behind_zarr_link(group: Any, name: str) -> Any:
+    """What a link of a Zarr group leads to in the same store; None if there is no such."""
+    # hdmf-zarr keeps links in an attribute: {"name": …, "source": of the store, relative to this one, "path": in it}
+    links = group.attrs.get("zarr_link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("name") == name:
+            source, path = link.get("source"), link.get("path")
+            store = os.path.abspath(path_of(group))
+            if isinstance(source, str) and isinstance(path, str) and os.path.normpath(f"{store}/{source}") == store:
+                return group.get(posixpath.join("/", path))
+    return None
+
+
 def _unknown(_: str, neurodata_type: str) -> Sequence[str]:
     raise KeyError(neurodata_type)
 
 
-def parents_in_file(file: h5py.File) -> dict[str, str]:
+def parents_in_file(file: Any) -> dict[str, str]:
     """The parent of each neurodata type, from the specifications that an NWB file caches.
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading.
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
 
     Returns
     -------
@@ -375,8 +392,8 @@ def parents_in_file(file: h5py.File) -> dict[str, str]:
     if location is None:
         return parents
 
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        read = read_texts(item) if isinstance(item, h5py.Dataset) else None
+    def visit(_: str, item: Any) -> None:
+        read = read_texts(item) if is_stored(item) else None
         for text in read[0] if read else ():
             try:
                 _collect_parents(json.loads(text), parents)
