@@ -56,6 +56,7 @@ _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL,
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
 _MAX_PATH = 259  # of Windows, unless long paths are turned on there
+_SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -324,11 +325,15 @@ def sync_tree(path: Path) -> None:
     if not is_folder(path):
         sync_file(path)
         return
+    folders: list[Path] = []
+    files: list[Path] = []
     for folder, _, names in os.walk(path, topdown=False):
-        for place in (Path(folder, name) for name in names):
-            if stat.S_ISREG(os.lstat(place).st_mode):  # opening a pipe would wait
-                sync_file(place)
-        sync_folder(Path(folder))
+        folders.append(Path(folder))
+        places = (Path(folder, name) for name in names)
+        files.extend(place for place in places if stat.S_ISREG(os.lstat(place).st_mode))  # a pipe would wait
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
+        list(pool.map(sync_file, files))
+        list(pool.map(sync_folder, folders))
 
 
 def remove(path: Path) -> None:

@@ -137,7 +137,14 @@ def _open_zarr(path: Path) -> Iterator[Any]:
     zarr_store = _zarr_store(path)
     try:
         yield zarr_store.open_store(path)
-    except (RuntimeError, KeyError, ValueError, TypeError, OSError) as error:  # zarr raises any of these
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:  # zarr raises any of these
         if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
             raise
         raise UnreadableFileError(

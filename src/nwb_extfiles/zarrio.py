@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from hdmf.build import Builder, ReferenceBuilder
+from hdmf.build import Builder, DatasetBuilder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
 
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
 from .references import StoredTexts
-from .storage import shaped, unwrapped
+from .storage import path_of, shaped, unwrapped
 from .stores import edit_texts, remove_objects, zarr_marker
 
 __all__ = ["NWBExtFilesZarrIO"]
@@ -116,6 +116,15 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
         if self._transfer is None:
             attributes = {name: value for name, value in attributes.items() if not self._stands(obj, name, value)}
         super().write_attributes(obj=obj, attributes=dict(attributes))
+
+    def write_dataset(self, parent: Any, builder: DatasetBuilder, **kwargs: Any) -> Any:
+        """Write a dataset, as the mix-in does."""
+        data = builder.data
+        if isinstance(data, zarr.Array) and parent.name == "/" and data.name == f"/{builder.name}":
+            # hdmf-zarr 0.13 takes it for linked, because the name of the root ends in a slash, and writes a link from
+            # /file_create_date to itself: such a store cannot be read any more.
+            kwargs["link_data"] = kwargs.get("link_data", True) and path_of(data) != kwargs.get("export_source")
+        return super().write_dataset(parent, builder, **kwargs)
 
     def _stands(self, obj: Any, name: str, value: Any) -> bool:
         """Whether an attribute has a value already."""
