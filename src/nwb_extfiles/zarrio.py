@@ -11,6 +11,7 @@ import zarr
 from hdmf.build import Builder, DatasetBuilder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
+from zarr.storage import TempStore
 
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
@@ -182,7 +183,16 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
         return ZarrDataIO(data, **settings) if settings else data
 
     def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:  # noqa: ARG002
-        return []  # object references go by paths here, so any text can be made longer
+        # Object references go by paths here, so any text can be made longer.
+        if not isinstance(self.path, TempStore):
+            return []
+        return [
+            RelocationRefusedError(
+                f"{self.source} is a store that is removed at the end, so there is no place beside it for media; write "
+                f"to a path",
+                nwb_path=self._path(),
+            )
+        ]
 
     def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
         if self._transfer is not None:
