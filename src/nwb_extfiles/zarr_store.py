@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numcodecs import VLenUTF8
+from zarr.errors import MetadataError
 from zarr.storage import ConsolidatedMetadataStore, DirectoryStore, Store
 from zarr.util import json_dumps, json_loads
 
@@ -40,13 +41,16 @@ def open_store(path: Path) -> zarr.Group:
 
     Raises
     ------
-    Exception
-        As zarr raises, of many kinds.
+    ValueError, KeyError, TypeError, AttributeError, OSError
+        If it is damaged.
     """
     store = DirectoryStore(str(path))
     if _CONSOLIDATED not in store:
         return zarr.open_group(store, mode="r")
-    return zarr.open_group(_IndexedStore(store), chunk_store=store, mode="r")
+    try:
+        return zarr.open_group(_IndexedStore(store), chunk_store=store, mode="r")
+    except MetadataError as error:  # an Exception and no more
+        raise ValueError(str(error)) from error
 
 
 class _IndexedStore(ConsolidatedMetadataStore):  # type: ignore[misc]  # zarr has no types
