@@ -620,13 +620,20 @@ def test_a_staging_folder_that_came_with_a_download(source: Path, target: Path, 
 def test_validators(source: Path, target: Path) -> None:
     import pynwb
     from dandi.files import ImageAsset, VideoAsset, ZarrAsset, find_dandi_files
+    from nwbinspector import inspect_nwbfile_object
 
     with quiet():
         export(source, target, relocate_media=True, media_mode="copy")
     with NWBZarrIO(str(target), "r") as io:
         assert pynwb.validate(io=io) == []
+        told = {message.check_function_name for message in inspect_nwbfile_object(io.read())}
+        assert not [name for name in told if "external_file" in name]
     assets = {asset.path: type(asset) for asset in find_dandi_files(target.parents[1], dandiset_path=target.parents[1])}
     store = f"{target.parent.name}/{target.name}"
     assert assets[store] is ZarrAsset
     assert set(assets.values()) <= {ZarrAsset, VideoAsset, ImageAsset}
     assert {path.partition("/")[2] for path in assets if path != store} == set(texts_in(target))
+    (target.parent / texts_in(target)[0]).unlink()
+    with NWBZarrIO(str(target), "r") as io:
+        told = {message.check_function_name for message in inspect_nwbfile_object(io.read())}
+        assert [name for name in told if "external_file" in name]
