@@ -375,6 +375,25 @@ def test_a_link_to_texts_of_another_store(tmp_path: Path, source_store: Path, fi
     assert tree(source_store) == before
 
 
+def test_links_to_another_store_from_behind_a_linked_folder(tmp_path: Path, source_store: Path) -> None:
+    """They are what hdmf-zarr makes, which goes by the names in the path that it is given."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    made = {}
+    for name, io_class in (("theirs", NWBZarrIO), ("ours", NWBExtFilesZarrIO)):
+        target = tmp_path / "link" / f"{name}.nwb.zarr"
+        nwbfile = new_nwbfile()
+        manager = get_manager()
+        with NWBZarrIO(str(source_store), "r", manager) as other:
+            nwbfile.add_stimulus(other.read().acquisition["video"])
+            with io_class(str(target), "w", manager) as io:
+                io.write(nwbfile)
+        (made[name],) = zarr.open(str(target), "r")["stimulus/presentation"].attrs["zarr_link"]
+        with NWBZarrIO(str(target), "r") as io:
+            assert list(io.read().stimulus["video"].external_file[:]) == texts_in(source_store)
+    assert made["ours"] == made["theirs"]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, films: list[Path], jobs: int) -> None:
     """hdmf-zarr writes them at the end, by several processes if it is told to."""

@@ -223,7 +223,7 @@ class MediaIOMixin(_Backend):
             raise
         finally:
             self._opening = None
-        self._transfer = transfer
+        self._transfer, self._content = transfer, _Content.NOTHING
 
     # ----------------------------------------------------------------- write
 

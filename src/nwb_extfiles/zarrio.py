@@ -95,18 +95,40 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
         """
         self._export(kwargs)
 
+    def open(self) -> None:
+        """Open the store, or a staged one where a store shall be created.
+
+        Raises
+        ------
+        RelocationRefusedError
+            If a folder that is no store would be replaced.
+        """
+        path = self._path()
+        if self._staged and os.path.isdir(path) and zarr_marker(Path(path)) is None and os.listdir(path):
+            raise RelocationRefusedError(
+                f"{path} is a folder but no Zarr store, and would be removed with all that is in it; write to another "
+                f"name, or move it away",
+                nwb_path=path,
+            )
+        super().open()
+
     @property
     def path(self) -> Any:
         """The path as it was given; until a new store is put in place, that of the staged one.
 
         hdmf-zarr opens by it, and consolidates the metadata there.
         """
-        return self._opening or (str(self._transfer.staged_document) if self._transfer else super().path)
+        staged = self._opening or (str(self._transfer.staged_document) if self._transfer else None)
+        if staged is None:
+            return super().path
+        given = Path(NWBZarrIO.source.fget(self))
+        # hdmf-zarr reckons links to other stores from the names in a path, so the folder keeps that it was given
+        return staged if given.is_symlink() else str(given.with_name(os.path.basename(staged)))
 
     def get_builder_disk_path(self, **kwargs: Any) -> Any:
         """The path of a builder on disk, in the store that is being written."""
         if kwargs.get("filepath") is None:
-            kwargs["filepath"] = self._disk_path()
+            kwargs["filepath"] = self.path if self._transfer else self._path()
         return super().get_builder_disk_path(**kwargs)
 
     def write_attributes(self, obj: Any, attributes: Mapping[str, Any]) -> None:
@@ -145,19 +167,8 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
     def _path(self) -> str:
         return str(self.source)
 
-    def _disk_path(self) -> str:
-        return str(self._transfer.staged_document) if self._transfer else self._path()
-
     def _is_special(self, path: str) -> bool:
-        if not os.path.isdir(path):
-            return True
-        if zarr_marker(Path(path)) is None and os.listdir(path):
-            raise RelocationRefusedError(
-                f"{path} is a folder but no Zarr store, and would be removed with all that is in it; write to another "
-                f"name, or move it away",
-                nwb_path=path,
-            )
-        return False
+        return not os.path.isdir(path)
 
     def _copies(self, data: Any) -> bool:
         return isinstance(data, zarr.Array)
