@@ -5,9 +5,11 @@ The steps are counted by an audit hook of Python, so that each is met, whatever 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,7 @@ from zarr_makers import (
     write_store,
 )
 
-from nwb_extfiles import (
-    NWBExtFilesZarrIO,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
 from nwb_extfiles.transfer import recover
 
 pytestmark = [
@@ -55,8 +55,18 @@ def target(tmp_path: Path) -> Path:
 STEPS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink")
 
 
-def die_at(step: int, folder: Path) -> None:
-    """End this process, as a kill would, before it changes a name in a folder for the n-th time from now."""
+def die() -> None:
+    """End this process as a kill would."""
+    os._exit(9)
+
+
+def fail() -> None:
+    """Have the call that is about to be made fail."""
+    raise OSError(errno.EIO, "the disk has a moment of weakness")
+
+
+def before_step(step: int, folder: Path, act: Callable[[], None]) -> None:
+    """Do something before this process changes a name in a folder for the n-th time from now."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -65,19 +75,25 @@ def die_at(step: int, folder: Path) -> None:
         if event in STEPS and (str(arguments[0]).startswith(str(folder)) or arguments[-1] not in (-1, None)):
             count += 1
             if count == step:
-                os._exit(9)
+                act()
 
     sys.addaudithook(hook)
 
 
-def killed_steps(job: Callable[[Callable[[], None]], None], folder: Path, restore: Callable[[], None]) -> Iterator[int]:
-    """Run a job again and again, each time killed one step later, until one comes to its end."""
+def disturbed(
+    job: Callable[[Callable[[], None]], None],
+    folder: Path,
+    restore: Callable[[], None],
+    act: Callable[[], None] = die,
+) -> Iterator[int]:
+    """Run a job again and again, each time disturbed one step later, until one comes to its end; their exit codes."""
     # After the first ones there is only the removal of the former store, file by file.
     for step in (*range(1, 40), *range(40, 10_000, 41)):
         restore()
-        if run_apart(lambda step=step: job(lambda: die_at(step, folder))) == 0:
+        status = run_apart(lambda step=step: job(lambda: before_step(step, folder, act)))
+        if status == 0:
             return
-        yield step
+        yield status
 
 
 @pytest.mark.parametrize("previous", ["none", "store"])
@@ -107,7 +123,7 @@ def test_killed_at_each_step(
             begin()
 
     seen = set()
-    for _ in killed_steps(job, target.parent, restore):
+    for _ in disturbed(job, target.parent, restore):
         if target.exists():
             is_new = texts_in(target)[0].startswith(f"sub-mouse0_ses-s/{uuid}")
             seen.add("new" if is_new else "former")
@@ -129,6 +145,50 @@ def test_killed_at_each_step(
         if previous == "store":
             assert digest(target.parent / "sub-mouse0_ses-s" / "old.avi") == digest(films[5])
     assert seen == ({"former", "none", "new"} if previous == "store" else {"none", "new"})
+
+
+@pytest.mark.parametrize("previous", ["none", "store"])
+def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str) -> None:
+    """Everything is as it was, or the new store stands with its films."""
+    kept = tmp_path / "kept"
+    target.parent.mkdir(parents=True)
+    if previous == "store":
+        write_store(target, ["https://example.org/x.avi"])
+    shutil.copytree(target.parent, kept)
+
+    def restore() -> None:
+        shutil.rmtree(target.parent)
+        shutil.copytree(kept, target.parent)
+
+    failed, done, count = 7, 8, 0
+
+    def job(begin: Callable[[], None]) -> None:
+        told: list[Any] = []
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", ExternalFilesWarning)
+                with NWBHDF5IO(source, "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
+                    io.export(src_io=src_io, write_args=dict(UNLINKED), relocate_media=True, media_mode="copy")
+                    begin()
+        except OSError:
+            os._exit(failed)
+        if told:
+            os._exit(done)
+
+    seen = set()
+    for status in disturbed(job, target.parent, restore, fail):
+        seen.add(status)
+        count += 1
+        assert status in (failed, done)
+        if status == failed:
+            assert tree(target.parent) == tree(kept)
+        else:
+            assert_leads_to(target, films[:2])
+        export(source, target, relocate_media=True, media_mode="copy")
+        assert_leads_to(target, films[:2])
+        assert nothing_left(tmp_path)
+    assert seen == {failed, done}
+    assert count > 8
 
 
 def test_killed_between_the_renames_then_opened(source: Path, target: Path) -> None:
@@ -186,7 +246,7 @@ def test_in_place_killed_at_each_step(source_store: Path, tmp_path: Path, films:
             begin()
 
     seen = []
-    for _ in killed_steps(job, source_store.parent, restore):
+    for _ in disturbed(job, source_store.parent, restore):
         recover(source_store)
         texts = texts_in(source_store)
         seen.append(texts != before)
