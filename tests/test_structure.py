@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"batch", "errors", "naming", "probe", "storage"},
+    {"batch", "errors", "naming", "probe", "storage", "walk"},
     {"filesystem", "layout", "manifest", "options", "references"},
     {"folder_journal", "moves", "ndx", "progress", "resolve"},
     {"journal", "mappers", "targets", "zarr_store"},

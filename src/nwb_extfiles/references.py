@@ -17,6 +17,7 @@ import h5py
 
 from .errors import ExternalFilesError, UnsafeReferenceError
 from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
+from .walk import read_attribute, read_strings, typed_objects
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -318,36 +319,71 @@ def find_in_file(
     types = TypeTree(_unknown, lambda: parents_in_file(file))
     nwb_path = os.path.abspath(path_of(file))
     found: list[ExternalFileReference] = []
-
-    def visit(name: str, item: Any) -> None:
-        namespace, neurodata_type = _type_of(item.attrs)
-        if neurodata_type is None:
-            return
-        is_dataset = is_stored(item)
-        for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
-            dataset = item if field.field is None else _texts_of(item, field.field)
-            read = read_texts(dataset) if is_stored(dataset) else None
-            if read is None:
-                if problems is not None and (field.field is None or _has(item, field.field)):
-                    problems.append(_no_text(nwb_path, "/" + name, neurodata_type, field))
+    for path, neurodata_type, is_dataset in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
+        for field in types.fields_of("", neurodata_type, table, is_dataset=is_dataset):
+            stored = _stored_at(file, path, field)
+            if stored is None:
                 continue
-            for index, text in enumerate(read[0]):
+            if stored.texts is None:
+                if problems is not None:
+                    problems.append(_no_text(nwb_path, path, neurodata_type, field))
+                continue
+            for index, text in enumerate(stored.texts):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
-                        object_path="/" + name,
+                        object_path=path,
                         neurodata_type=neurodata_type,
-                        object_id=as_text(item.attrs.get("object_id")),
+                        object_id=stored.object_id,
                         field=field.label,
                         index=index,
                         text=text,
-                        base=os.path.dirname(os.path.abspath(path_of(dataset))),
+                        base=stored.base or os.path.dirname(nwb_path),
                         repeats=field.repeats,
                     )
                 )
-
-    file.visititems(visit)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What stands in a field of an object on disk."""
+
+    texts: list[str] | None
+    """None if it is no text."""
+    object_id: str | None
+    base: str | None = None
+    """The folder of the file that holds the texts, if that is another one."""
+
+
+def _visited(root: Any) -> Iterator[tuple[str, str, bool]]:
+    """The typed objects of a Zarr store, as `typed_objects` finds those of an HDF5 file."""
+    objects: list[tuple[str, str, bool]] = []
+
+    def visit(name: str, item: Any) -> None:
+        neurodata_type = as_text(item.attrs.get("neurodata_type"))
+        if neurodata_type is not None:
+            objects.append((f"/{name}", neurodata_type, is_stored(item)))
+
+    root.visititems(visit)
+    yield from objects
+
+
+def _stored_at(file: Any, path: str, field: MediaField) -> _Stored | None:
+    """What stands in a field of an object; None if it has no such field."""
+    if isinstance(file, h5py.File):
+        texts = read_strings(file, path if field.field is None else f"{path}/{field.field}")
+        if texts is not None:
+            return _Stored(texts, read_attribute(file.id, os.fsencode(path), b"object_id"))
+        if field.field is not None and not _has(file[path], field.field):
+            return None
+    item = file[path]
+    dataset = item if field.field is None else _texts_of(item, field.field)
+    if dataset is None and not _has(item, field.field or ""):
+        return None
+    read = read_texts(dataset) if is_stored(dataset) else None
+    base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
+    return _Stored(None if read is None else read[0], as_text(item.attrs.get("object_id")), base)
 
 
 def _has(group: Any, name: str) -> bool:
