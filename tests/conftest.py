@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import make_film
+from servers import Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +26,11 @@ def video_files(tmp_path: Path, films: list[Path]) -> Path:
     for film, name in zip(films, ("test1_0", "test1_1", "test2_0", "test2_1"), strict=False):
         shutil.copy(film, folder / f"{name}.avi")
     return folder
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the files in ``served/``."""
+    (tmp_path / "served").mkdir()
+    with serving(tmp_path / "served") as started:
+        yield started

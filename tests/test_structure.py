@@ -17,11 +17,11 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"errors", "naming", "storage"},
-    {"options", "references", "filesystem"},
+    {"errors", "naming", "storage", "remote"},
+    {"options", "references", "filesystem", "archive", "download"},
     {"resolve", "progress", "journal"},
-    {"targets", "mappers", "stores"},
-    {"plan", "staging"},
+    {"targets", "stores", "locate"},
+    {"plan", "staging", "mappers", "readers"},
     {"transfer", "relocation"},
     {"refusals"},
     {"backend"},

@@ -25,7 +25,9 @@ from .references import ExternalFileReference
 
 if TYPE_CHECKING:
     from .hdf5 import NWBExtFilesHDF5IO
+    from .locate import ResolvedExternalFile
     from .mappers import register_media_mappers
+    from .readers import resolve_external_files
 
 __version__ = "0.1.0"
 
@@ -45,14 +47,21 @@ __all__ = [
     "Relocation",
     "RelocationPlan",
     "RelocationRefusedError",
+    "ResolvedExternalFile",
     "TransferError",
     "UnsafeReferenceError",
     "dandi_name",
     "register_media_mappers",
+    "resolve_external_files",
 ]
 
 # pynwb takes most of a second to import; the command line does without where it can.
-_LOADED_WHEN_USED = {"NWBExtFilesHDF5IO": "hdf5", "register_media_mappers": "mappers"}
+_LOADED_WHEN_USED = {
+    "NWBExtFilesHDF5IO": "hdf5",
+    "ResolvedExternalFile": "locate",
+    "register_media_mappers": "mappers",
+    "resolve_external_files": "readers",
+}
 
 
 def __getattr__(name: str) -> Any:

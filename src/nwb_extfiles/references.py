@@ -89,7 +89,8 @@ class ExternalFileReference:
     text: str
     """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
     base: str | None
-    """The folder that a relative text is relative to; None if the object was made in memory."""
+    """The folder that a relative text is relative to, for a file that is read from afar the URL of one; None if the
+    object was made in memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
 

@@ -177,6 +177,9 @@ def _tiers(
         if os.path.isabs(text):
             yield [Path(text)], True
         yield _below_search_folders(text, options), True
+    elif reference.base is not None and is_url(reference.base):
+        # What is behind that URL is for others to say; a copy on this machine is nearer.
+        yield _below_search_folders(text, options), True
     elif reference.base is not None:
         yield spellings(Path(reference.base), text), True
         yield _below_search_folders(text, options), True
