@@ -270,7 +270,8 @@ class MediaIOMixin(_Backend):
         texts = plan.texts
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
-        transfer.stage(plan, sync=self._sync, progress=request.options.progress)
+        options = request.options
+        transfer.stage(plan, sync=self._sync, progress=options.progress, url_timeout=options.url_timeout)
         self._new_objects.update(self._not_in_file(new))
         call.begun = True
         super().write_builder(builder=builder, **kwargs)

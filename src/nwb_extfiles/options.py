@@ -58,6 +58,12 @@ class MediaOptions:
     sync : bool
         Whether files and folders are flushed to the disk before success is reported. False is faster, and gives up
         what is promised for a power cut.
+    urls : {"keep", "download"}
+        What to do with references that are http, https, s3 or gs URLs: leave them as they are, or fetch what is
+        behind them to its place beside the NWB file, with any mode but ``"reference"``. Fetching trusts the NWB file
+        with which addresses this machine asks.
+    url_timeout : float
+        Seconds to wait for a server that says nothing, or next to nothing, before it is tried again.
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its text dataset); subtypes are included.
 
@@ -76,6 +82,8 @@ class MediaOptions:
     progress: bool | ProgressCallback = False
     sync: bool = True
     media_fields: tuple[tuple[str, str], ...] = ()
+    urls: Literal["keep", "download"] = "keep"
+    url_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "search", _folders("search", self.search))
@@ -84,6 +92,11 @@ class MediaOptions:
         object.__setattr__(self, "media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace"))
+        _one_of("urls", self.urls, ("keep", "download"))
+        if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
+            raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")
+        if not 0 < self.url_timeout < float("inf"):
+            raise ValueError(f"MediaOptions.url_timeout must be some seconds, not {self.url_timeout!r}")
         if not callable(self.naming):
             raise TypeError(f"MediaOptions.naming must be a callable, not {self.naming!r}")
         if not isinstance(self.progress, bool) and not callable(self.progress):

@@ -16,7 +16,6 @@ from typing import Any
 import h5py
 
 from .archive import Neighbours, is_asset, names_asset, neighbours_of
-from .download import opened
 from .errors import ExternalFilesError, UnreadableFileError
 from .locate import ResolvedExternalFile, locate
 from .options import MediaOptions
@@ -25,6 +24,7 @@ from .remote import is_opaque, origin
 from .resolve import is_url
 from .storage import ExternalFileText, read_texts, unwrapped
 from .stores import open_nwb
+from .urls import opened
 
 __all__ = ["resolve_external_files"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -20,6 +20,7 @@ from .errors import (
     ExternalFilesWarning,
     MissingMediaError,
     RelocationRefusedError,
+    TransferError,
     UnsafeReferenceError,
 )
 from .naming import is_portable_suffix
@@ -36,9 +37,11 @@ from .references import (
     parents_in_file,
     target_of,
 )
+from .remote import SCHEMES, RemoteFile, scheme_of
 from .resolve import MediaFile, Resolution, is_url, media_file, resolve
 from .storage import ExternalFileText, read_texts, unwrapped
 from .targets import name_targets, nwb_stem, survey
+from .urls import ask_all
 
 __all__ = [
     "Request",
@@ -192,9 +195,12 @@ def plan_relocation(
     nwb_path = _destination(tree)
     problems = [*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)]
     resolutions = resolve_all(stored, request.options, nwb_path.parent)
-    resumed: list[str] = []
+    remarks: list[str] = []
     if request.mode is MediaMode.MOVE:
-        resolutions, resumed = _or_moved_before(resolutions, request.options, nwb_path, identifier(tree))
+        resolutions, remarks = _or_moved_before(resolutions, request.options, nwb_path, identifier(tree))
+    if request.options.urls == "download" and request.mode is not MediaMode.REFERENCE:
+        resolutions, unasked = _ask_servers(resolutions, request.options)
+        remarks = [*remarks, *unasked]
     named, unnamed = name_targets(
         resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree), mode=request.mode
     )
@@ -206,7 +212,7 @@ def plan_relocation(
         problems=[*problems, *unnamed],
         is_archived={*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS}.__contains__,
     )
-    for warning in (*plan.warnings, *resumed, *_remarks(tree, plan, resolutions, again)):
+    for warning in (*plan.warnings, *remarks, *_remarks(tree, plan, resolutions, again)):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     return plan
 
@@ -274,6 +280,39 @@ def _or_moved_before(
     return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
 
 
+def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
+    """Find out what is behind the URLs that can be fetched; warn of those that stay."""
+    urls = [entry.reference.text for entry in resolutions if entry.url and scheme_of(entry.reference.text) in SCHEMES]
+    answers = ask_all(urls, timeout=options.url_timeout)
+    asked: list[Resolution] = []
+    remarks: list[str] = []
+    for entry in resolutions:
+        reference, answer = entry.reference, answers.get(entry.reference.text) if entry.url else None
+        if isinstance(answer, RemoteFile):
+            asked.append(replace(entry, remote=answer))
+        elif answer is not None:
+            asked.append(Resolution(reference, problem=_unanswered(reference, answer)))
+        else:
+            asked.append(entry)
+            if entry.url:
+                remarks.append(
+                    f"{reference.where}: {reference.text[:200]!r} stays as it is: only {', '.join(SCHEMES)} URLs are "
+                    f"downloaded"
+                )
+    return asked, remarks
+
+
+def _unanswered(reference: ExternalFileReference, error: Exception) -> ExternalFilesError:
+    kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
+    problem = kind(
+        f"{reference.where}: {reference.text!r} cannot be downloaded: {error}. Look whether it opens in a browser, or "
+        f'leave URLs as they are with urls="keep" in media_options',
+        **reference.place,
+    )
+    problem.__cause__ = error
+    return problem
+
+
 def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:
     return reference.object_id or reference.object_path, reference.field, reference.index
 
@@ -301,7 +340,7 @@ def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
 
 
 def _remarks(tree: Tree, plan: RelocationPlan, resolutions: list[Resolution], again: bool) -> Iterator[str]:
-    if all(resolution.url for resolution in resolutions) and not again:
+    if all(resolution.url and resolution.remote is None for resolution in resolutions) and not again:
         found = "only URLs, which stay as they are" if resolutions else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
     if plan.mode is not MediaMode.MOVE or tree.source is None:

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from .options import MediaOptions
 from .references import ExternalFileReference
+from .remote import RemoteFile
 
 __all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "media_file", "resolve", "spellings"]
 
@@ -48,6 +49,8 @@ class Resolution:
     url: bool = False
     problem: ExternalFilesError | None = None
     """Why there is no file; a `MissingMediaError` if that alone is the matter."""
+    remote: RemoteFile | None = None
+    """What is behind the URL, where it is to be fetched."""
 
 
 def is_url(text: str) -> bool:

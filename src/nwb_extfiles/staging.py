@@ -20,11 +20,14 @@ from .filesystem import FileLock, is_folder, make_folders, sync_folders
 from .journal import take_back
 from .targets import STAGING_PREFIX
 
-__all__ = ["WHOLE_PREFIX", "StagingFolder", "is_half_done"]
+__all__ = ["FETCH_PREFIX", "WHOLE_PREFIX", "StagingFolder", "is_half_done"]
 
 _LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"  # names in the folder
 WHOLE_PREFIX = "whole-"
 """How the names of verified copies begin, which the next transfer may take up."""
+FETCH_PREFIX = "fetch-"
+"""How the names of downloads begin, which the next transfer may take up, be they whole or not."""
+_OF_USE = (WHOLE_PREFIX, FETCH_PREFIX)
 
 
 class StagingFolder:
@@ -207,7 +210,7 @@ class StagingFolder:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
-                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(WHOLE_PREFIX)):
+                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_OF_USE)):
                     os.unlink(entry.path)
 
     def let_go(self) -> list[str]:
