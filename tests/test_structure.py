@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"errors", "naming", "storage"},
+    {"errors", "naming", "storage", "registry"},
     {"options", "references", "filesystem", "archive", "remote"},
     {"resolve", "progress", "journal", "parts", "urls"},
     {"targets", "stores", "locate", "download"},
