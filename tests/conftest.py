@@ -10,6 +10,9 @@ import pytest
 from helpers import make_film
 from servers import Server, serving
 
+# The fixtures that this package has for others; pytest finds them itself where it is installed.
+pytest_plugins = ["nwb_extfiles.pytest_plugin"]
+
 
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:

@@ -38,6 +38,7 @@ from nwb_extfiles import (
 from nwb_extfiles.plan import Action
 from nwb_extfiles.remote import RemoteFile, described
 
+posix = pytest.mark.skipif(os.name == "nt", reason="kills, and links, as POSIX has them")
 BIG = os.urandom(3_000_000)
 ETAG = '"of this very content"'
 DATE = formatdate(1_700_000_000, usegmt=True)
@@ -593,6 +594,7 @@ def kill(server: Server, part: Path) -> int:
     return part.stat().st_size
 
 
+@posix
 @pytest.mark.parametrize("checksum", [True, False])
 def test_a_killed_run_is_gone_on_from(tmp_path: Path, server: Server, checksum: bool) -> None:
     headers = {"ETag": ETAG, **({"Content_MD5": b64("md5")} if checksum else {})}
@@ -639,6 +641,7 @@ def hard_link(part: Path) -> None:
     os.link(part, part.with_name("victim"))
 
 
+@posix
 @pytest.mark.parametrize("spoil", [spoil_file, spoil_both, spoil_state, cut, link, hard_link])
 @pytest.mark.parametrize("checksum", [True, False])
 def test_what_a_killed_run_left_is_not_trusted(
@@ -679,6 +682,7 @@ KILLED_EXPORT = """
 """
 
 
+@posix
 def test_a_killed_export_is_gone_on_from(tmp_path: Path, server: Server) -> None:
     """The first film was whole, the second not; neither is fetched again."""
     other = os.urandom(len(BIG))

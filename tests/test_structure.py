@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"errors", "naming", "storage", "registry"},
+    {"errors", "naming", "storage", "registry", "films"},
     {"options", "references", "filesystem", "archive", "remote"},
     {"resolve", "progress", "journal", "parts", "urls"},
     {"targets", "stores", "locate", "download"},
@@ -26,12 +26,12 @@ FLOORS = (
     {"refusals"},
     {"backend"},
     {"hdf5"},
-    {"demo"},
-    {"cli"},
+    {"demo", "testing"},
+    {"cli", "pytest_plugin"},
     {"__main__"},
 )
 FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"relocation", "refusals", "mappers", "backend", "hdf5", "demo"}
+KNOW_PYNWB = {"relocation", "refusals", "mappers", "backend", "hdf5", "demo", "testing"}
 
 
 def imports(module: Path) -> tuple[set[str], set[str]]:
@@ -79,15 +79,18 @@ def test_few_know_pynwb() -> None:
 
 
 def test_import_is_light() -> None:
-    """Importing the package loads neither dandi nor hdmf-zarr, nor pynwb before it is used."""
+    """The pytest plugin loads nothing; the package neither dandi nor hdmf-zarr, nor pynwb before it is used."""
     code = (
-        "import sys, nwb_extfiles, nwb_extfiles.cli;"
-        "print(sorted({'dandi', 'hdmf_zarr', 'zarr', 'pynwb', 'hdmf', 'tqdm'} & set(sys.modules)));"
+        "import sys, pytest; before = set(sys.modules); import nwb_extfiles.pytest_plugin;"
+        "print(sorted(name for name in set(sys.modules) - before if not name.startswith('nwb_extfiles')));"
+        "print(sorted(name for name in sys.modules if name.startswith('nwb_extfiles')));"
+        "import nwb_extfiles.cli;"
+        "print(sorted({'dandi', 'hdmf_zarr', 'zarr', 'pynwb', 'hdmf', 'tqdm', 'fsspec'} & set(sys.modules)));"
         "nwb_extfiles.NWBExtFilesHDF5IO;"
         "print(sorted({'dandi', 'hdmf_zarr'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n[]\n"
+    assert run.stdout == "[]\n['nwb_extfiles', 'nwb_extfiles.pytest_plugin']\n[]\n[]\n"
 
 
 def test_everything_promised_is_there() -> None:

@@ -6,28 +6,27 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    AmbiguousMediaError,
-    DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    MissingMediaError,
-    PlanError,
-    RelocationRefusedError,
-    TransferError,
-    UnsafeReferenceError,
-)
-from .naming import NamingConvention, dandi_name
-from .options import MediaMode, MediaOptions
-from .plan import Relocation, RelocationPlan
-from .references import ExternalFileReference
-
 if TYPE_CHECKING:
+    from .errors import (
+        AmbiguousMediaError,
+        DestinationBusyError,
+        ExternalFilesError,
+        ExternalFilesWarning,
+        MediaExistsError,
+        MissingMediaError,
+        PlanError,
+        RelocationRefusedError,
+        TransferError,
+        UnsafeReferenceError,
+    )
     from .hdf5 import NWBExtFilesHDF5IO
     from .locate import ResolvedExternalFile
     from .mappers import register_media_mappers
+    from .naming import NamingConvention, dandi_name
+    from .options import MediaMode, MediaOptions
+    from .plan import Relocation, RelocationPlan
     from .readers import resolve_external_files
+    from .references import ExternalFileReference
 
 __version__ = "0.1.0"
 
@@ -55,10 +54,28 @@ __all__ = [
     "resolve_external_files",
 ]
 
-# pynwb takes most of a second to import; the command line does without where it can.
+# Nothing is imported before it is used: pynwb takes most of a second, which the command line does without where it
+# can, and pytest loads this package in every run on a machine.
 _LOADED_WHEN_USED = {
+    "AmbiguousMediaError": "errors",
+    "DestinationBusyError": "errors",
+    "ExternalFileReference": "references",
+    "ExternalFilesError": "errors",
+    "ExternalFilesWarning": "errors",
+    "MediaExistsError": "errors",
+    "MediaMode": "options",
+    "MediaOptions": "options",
+    "MissingMediaError": "errors",
     "NWBExtFilesHDF5IO": "hdf5",
+    "NamingConvention": "naming",
+    "PlanError": "errors",
+    "Relocation": "plan",
+    "RelocationPlan": "plan",
+    "RelocationRefusedError": "errors",
     "ResolvedExternalFile": "locate",
+    "TransferError": "errors",
+    "UnsafeReferenceError": "errors",
+    "dandi_name": "naming",
     "register_media_mappers": "mappers",
     "resolve_external_files": "readers",
 }
