@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
             body = content[begin : end + 1]
             self.wfile.write(body if stop is None else body[:stop])
             if stop is not None and stop < len(body):
+                time.sleep(0.1)  # what is on its way may be lost when it hangs up
                 self.close_connection = True
 
     def send_text(self, status: int, text: str, kind: str = "text/plain") -> None:
@@ -98,6 +101,18 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass  # a client that hangs up
+
+
+@contextmanager
+def reading_from_here() -> Iterator[None]:
+    """For h5py that reads from a server of this very process: h5py's lock and garbage collection in another thread,
+    the server's or fsspec's, may wait for one another for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @contextmanager

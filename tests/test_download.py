@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
+import fsspec
+import h5py
 import pytest
+import remfile
 from helpers import digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
 from pynwb import NWBHDF5IO
-from servers import Handler, Server
+from servers import Handler, Server, reading_from_here
 
 from nwb_extfiles import (
     ExternalFilesError,
@@ -264,6 +268,32 @@ def test_no_room_for_an_endless_one(tmp_path: Path, server: Server, monkeypatch:
     with pytest.raises(OSError, match="room for 1,000,000 bytes only"):
         fetched(server, tmp_path, chunked(BIG))
     assert (tmp_path / "part").stat().st_size <= 1_000_000
+
+
+# ----------------------------------------------------- beside a file that is afar
+
+
+def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one film.avi", "../out.avi"])
+    (server.folder / "sub-a" / "a").mkdir()
+    shutil.copy(films[1], server.folder / "sub-a" / "a" / "one film.avi")
+    target = tmp_path / "out" / "b.nwb"
+
+    def export_it(opener: Any, **options: Any) -> None:
+        with h5py.File(opener(server.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as src_io:
+            with NWBExtFilesHDF5IO(target, "w") as io:
+                io.export(src_io=src_io, relocate_media=True, media_mode="copy", media_options=options)
+
+    with reading_from_here():
+        with pytest.raises(MissingMediaError, match='urls="download"'):
+            export_it(lambda url: fsspec.open(url).open())
+        with pytest.warns(ExternalFilesWarning, match=r"external_file\[1\]: no file"):
+            export_it(lambda url: fsspec.open(url).open(), urls="download", missing="keep")
+        texts = stored_texts(target)
+        assert digest(target.parent / texts[0]) == digest(films[1])
+        assert texts[1] == "../out.avi"
+        with pytest.raises(MissingMediaError, match="one film"):  # nobody knows where that is
+            export_it(remfile.File, urls="download")
 
 
 # ------------------------------------------------------------ what it is called
@@ -716,8 +746,16 @@ def test_options(value: dict[str, Any], error: type[Exception]) -> None:
         MediaOptions(**value)
 
 
-def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for package, url in (("aiohttp", "https://h/a.avi"), ("s3fs", "s3://b/a.avi"), ("gcsfs", "gs://b/a.avi")):
-        monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(ImportError, match=rf"{package}.*nwb-extfiles\[urls\]"):
-            urls.filesystem_for(url)
+def test_a_package_that_is_not_installed() -> None:
+    code = """
+        import re, sys
+        from nwb_extfiles import urls
+        for package, url in (("aiohttp", "https://h/a.avi"), ("s3fs", "s3://b/a.avi"), ("gcsfs", "gs://b/a.avi")):
+            sys.modules[package] = None
+            try:
+                urls.ask(url)
+            except ImportError as error:
+                print(package in str(error) and "nwb-extfiles[urls]" in str(error))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n" * 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -17,7 +18,7 @@ from dandi.dandiapi import DandiAPIClient
 from helpers import image_series, new_nwbfile, stored_texts, write_nwb
 from makers import Media, quiet, write_everywhere, write_pose
 from pynwb import NWBHDF5IO
-from servers import DANDISET, Server, serve_archive
+from servers import DANDISET, Server, reading_from_here, serve_archive
 
 from nwb_extfiles import (
     MissingMediaError,
@@ -159,14 +160,15 @@ def test_nonsense(nonsense: object) -> None:
 
 
 @pytest.fixture
-def served(server: Server, films: list[Path]) -> Server:
+def served(server: Server, films: list[Path]) -> Iterator[Server]:
     """``sub-a/a.nwb`` and two films on a server, one with a name that URLs cannot hold as it is."""
     texts = ["a/film 1#100%.avi", "a\\second.avi", "../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
     write_nwb(server.folder / "sub-a" / "a.nwb", texts)
     (server.folder / "sub-a" / "a").mkdir()
     shutil.copy(films[0], server.folder / "sub-a" / "a" / "film 1#100%.avi")
     shutil.copy(films[1], server.folder / "sub-a" / "a" / "second.avi")
-    return server
+    with reading_from_here():
+        yield server
 
 
 def check_served(entries: list[ResolvedExternalFile], served: Server, films: list[Path]) -> None:
@@ -244,6 +246,7 @@ def test_urls_that_cannot_be_read(server: Server) -> None:
         ("https://h/d/x.nwb", "..\\f.avi", None),
         ("https://h/d/x.nwb", "/f.avi", None),
         ("https://h/d/x.nwb", ".", None),
+        ("unknown://", "f.avi", None),
         ("https://s/blobs/012/abc/012abc00-0000-4000-8000-000000000000", "x/f.avi", None),
     ],
 )
@@ -272,7 +275,7 @@ def test_origin(filename: str, expected: str) -> None:
 
 
 @pytest.fixture
-def archive(server: Server, tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> Server:
+def archive(server: Server, tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """An archive with a dandiset, in whose draft one film is another than in what was published."""
     monkeypatch.setenv("DANDI_NO_ET", "1")
     monkeypatch.setitem(known_instances, "here", DandiInstance("here", None, server.url("api")))
@@ -287,7 +290,8 @@ def archive(server: Server, tmp_path: Path, films: list[Path], monkeypatch: pyte
             "draft": {**common, "sub-a/sub-a/0.avi": films[2]},
         },
     )
-    return server
+    with reading_from_here():
+        yield server
 
 
 def check_archived(entries: list[ResolvedExternalFile], version: str, films: list[Path]) -> None:

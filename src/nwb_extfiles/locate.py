@@ -14,12 +14,10 @@ from .archive import Neighbours
 from .errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from .options import MediaOptions
 from .references import ExternalFileReference
-from .remote import beside, is_opaque
+from .remote import NOWHERE, beside, is_opaque
 from .resolve import is_absolute, is_url, resolve
 
 __all__ = ["Kind", "ResolvedExternalFile", "locate"]
-
-_NOWHERE = "unknown://"
 
 
 class Kind(StrEnum):
@@ -76,8 +74,7 @@ def locate(
         return ResolvedExternalFile(reference=reference, kind=Kind.URL, location=text, urls=(text,))
     afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None or afar else Path(base)
-    # What lies in the working directory has nothing to do with a file that is read from who knows where.
-    sought = replace(reference, base=_NOWHERE) if is_opaque(reference.nwb_path) else reference
+    sought = replace(reference, base=NOWHERE) if is_opaque(reference.nwb_path) else reference
     found = resolve(sought, options, destination=folder, working_folder=folder)
     if found.file is not None:
         return ResolvedExternalFile(reference=reference, kind=Kind.FILE, location=str(found.file.path))

@@ -6,6 +6,7 @@ DANDI archive. Nothing is written, and pynwb is not needed.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -154,9 +155,25 @@ def _references(
 
 
 @contextmanager
+def _without_collecting_garbage() -> Iterator[None]:
+    """No garbage collection for a moment, as it may come in any thread.
+
+    While h5py reads, it has a lock, and waits for the thread in which fsspec asks the server. If garbage is collected
+    in that thread, and an object of h5py is in it, that thread waits for the lock: for ever.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def _opened(url: str, nwb_url: str) -> Iterator[h5py.File]:
     try:
-        with opened(url) as stream, h5py.File(stream, "r") as file:
+        with opened(url) as stream, _without_collecting_garbage(), h5py.File(stream, "r") as file:
             yield file
     except (ImportError, ExternalFilesError):
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -37,8 +37,8 @@ from .references import (
     parents_in_file,
     target_of,
 )
-from .remote import SCHEMES, RemoteFile, scheme_of
-from .resolve import MediaFile, Resolution, is_url, media_file, resolve
+from .remote import NOWHERE, SCHEMES, RemoteFile, beside, is_opaque, origin, scheme_of
+from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve
 from .storage import ExternalFileText, read_texts, unwrapped
 from .targets import name_targets, nwb_stem, survey
 from .urls import ask_all
@@ -152,7 +152,9 @@ def _value_and_base(
 
 
 def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+    """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
+    place = origin(path)
+    return NOWHERE if is_opaque(place) else os.path.dirname(place)
 
 
 # ----------------------------------------------------------------------- plan
@@ -282,16 +284,16 @@ def _or_moved_before(
 
 def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
     """Find out what is behind the URLs that can be fetched; warn of those that stay."""
-    urls = [entry.reference.text for entry in resolutions if entry.url and scheme_of(entry.reference.text) in SCHEMES]
-    answers = ask_all(urls, timeout=options.url_timeout)
+    urls = [_url(entry) for entry in resolutions]
+    answers = ask_all([url for url in urls if scheme_of(url) in SCHEMES], timeout=options.url_timeout)
     asked: list[Resolution] = []
     remarks: list[str] = []
-    for entry in resolutions:
-        reference, answer = entry.reference, answers.get(entry.reference.text) if entry.url else None
+    for entry, url in zip(resolutions, urls, strict=True):
+        reference, answer = entry.reference, answers.get(url)
         if isinstance(answer, RemoteFile):
-            asked.append(replace(entry, remote=answer))
+            asked.append(Resolution(reference, url=True, remote=answer))
         elif answer is not None:
-            asked.append(Resolution(reference, problem=_unanswered(reference, answer)))
+            asked.append(Resolution(reference, problem=_unanswered(reference, url, answer)))
         else:
             asked.append(entry)
             if entry.url:
@@ -302,10 +304,20 @@ def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[
     return asked, remarks
 
 
-def _unanswered(reference: ExternalFileReference, error: Exception) -> ExternalFilesError:
+def _url(resolution: Resolution) -> str:
+    """The URL that a reference means: its text, or what that is beside an NWB file read from a URL; empty if none."""
+    text, base = resolution.reference.text, resolution.reference.base
+    if resolution.url:
+        return text
+    if base is None or not is_url(base) or is_absolute(text) or not isinstance(resolution.problem, MissingMediaError):
+        return ""
+    return beside(f"{base}/", text) or ""
+
+
+def _unanswered(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
     kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
     problem = kind(
-        f"{reference.where}: {reference.text!r} cannot be downloaded: {error}. Look whether it opens in a browser, or "
+        f"{reference.where}: {url!r} cannot be downloaded: {error}. Look whether it opens in a browser, or "
         f'leave URLs as they are with urls="keep" in media_options',
         **reference.place,
     )

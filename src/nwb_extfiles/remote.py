@@ -17,10 +17,13 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .naming import is_portable_suffix
 
-__all__ = ["SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "scheme_of"]
+__all__ = ["NOWHERE", "SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "scheme_of"]
 
 SCHEMES = ("http", "https", "s3", "gs")
 """What is read from and downloaded from; never what a text could make of this machine, such as ``file:``."""
+
+NOWHERE = "unknown://"
+"""The folder of an NWB file that is read from who knows where: what lies in the working directory is not beside it."""
 
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
@@ -94,6 +97,8 @@ def beside(nwb_url: str, text: str) -> str | None:
     if path.startswith(("../", "/")) or path in ("..", "."):
         return None
     parts = urlsplit(nwb_url)
+    if parts.scheme.lower() not in SCHEMES:
+        return None
     if _BLOB.search(parts.path):
         return None
     if parts.scheme.lower() in ("s3", "gs"):  # keys are not percent-encoded

@@ -263,6 +263,8 @@ def _not_found(reference: ExternalFileReference, tried: list[str]) -> ExternalFi
         return UnsafeReferenceError(beginning + "Name a file, or remove what is there", **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
     cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.text):
+        cure = f'{cure}, fetch what is beside the NWB file with urls="download"'
     return MissingMediaError(
         f"{beginning}Put the file there, name where it is with {cure} in media_options, or keep the text as it is "
         f'with missing="keep"',
