@@ -19,6 +19,7 @@ from nwb_extfiles.errors import (
     PlanError,
     RelocationRefusedError,
     TransferError,
+    UnreadableFileError,
     UnsafeReferenceError,
     combine,
 )
@@ -30,6 +31,7 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (UnsafeReferenceError, ValueError),
     (RelocationRefusedError, ValueError),
     (PlanError, ValueError),
+    (UnreadableFileError, OSError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
 ]

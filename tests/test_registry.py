@@ -12,6 +12,8 @@ import pytest
 from helpers import stored_texts
 from makers import Media, run_maker
 
+from nwb_extfiles.registry import MediaField, registered_fields
+
 
 def install(site: Path, name: str, module: str, entry_points: str) -> None:
     """What pip leaves of a little package."""
@@ -52,6 +54,17 @@ def test_pairs_and_fields(tmp_path: Path) -> None:
     found = [("FilmArchive", "film_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
     assert sorted(eval(out), key=str) == sorted(found, key=str)
     assert err == ""
+
+
+def test_what_is_found_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, past the table that it has loaded already."""
+    install(tmp_path, "here", "FIELDS = [('A', 'b'), ('A', 'b'), ('Scan', None), 'ab']", "x = here_module:FIELDS")
+    install(tmp_path, "worse", "raise RuntimeError", "y = worse_module:FIELDS")
+    monkeypatch.syspath_prepend(tmp_path)
+    fields, complaints = registered_fields()
+    assert fields == [MediaField("A", "b"), MediaField("Scan", None)]
+    assert ["'x' of here" in complaint for complaint in complaints] == [True, False]
+    assert "'y' of worse (worse_module:FIELDS" in complaints[1]
 
 
 def test_loaded_once_and_when_it_is_needed(tmp_path: Path) -> None:

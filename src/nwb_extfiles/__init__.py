@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         PlanError,
         RelocationRefusedError,
         TransferError,
+        UnreadableFileError,
         UnsafeReferenceError,
     )
     from .hdf5 import NWBExtFilesHDF5IO
@@ -48,6 +49,7 @@ __all__ = [
     "RelocationRefusedError",
     "ResolvedExternalFile",
     "TransferError",
+    "UnreadableFileError",
     "UnsafeReferenceError",
     "dandi_name",
     "register_media_mappers",
@@ -74,6 +76,7 @@ _LOADED_WHEN_USED = {
     "RelocationRefusedError": "errors",
     "ResolvedExternalFile": "locate",
     "TransferError": "errors",
+    "UnreadableFileError": "errors",
     "UnsafeReferenceError": "errors",
     "dandi_name": "naming",
     "register_media_mappers": "mappers",
