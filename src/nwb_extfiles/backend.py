@@ -24,7 +24,7 @@ from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedE
 from .inventory import make_rows
 from .manifest import ManifestRow
 from .mappers import register_media_mappers
-from .options import MediaMode, MediaOptions, ProgressCallback
+from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts
 from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
@@ -318,12 +318,12 @@ class MediaIOMixin(_Backend):
         texts = plan.texts
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
-        with self._staging(transfer, plan, request.options.progress):
+        with self._staging(transfer, plan, request.options):
             self._new_objects.update(self._not_in_file(new))
             call.begun = True
             super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
-            rows = make_rows(plan, transfer.digests)
+            rows = make_rows(plan, transfer.digests, transfer.fetched)
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         for entry in old:
             changed = _texts(entry, texts)
@@ -338,17 +338,21 @@ class MediaIOMixin(_Backend):
         self._alive.extend(entry.builder for entry in stored)
 
     @contextmanager
-    def _staging(self, transfer: Transfer, plan: RelocationPlan, progress: bool | ProgressCallback) -> Iterator[None]:
+    def _staging(self, transfer: Transfer, plan: RelocationPlan, options: MediaOptions) -> Iterator[None]:
         """Stage the media before the tree is written; if there is much to copy, while it is.
 
         An existing file must not be written to before all media are known to be there.
         """
+
+        def stage() -> None:
+            transfer.stage(plan, sync=self._sync, progress=options.progress, url_timeout=options.url_timeout)
+
         if self._transfer is None or plan.copied_bytes < _WORTH_A_THREAD:
-            transfer.stage(plan, sync=self._sync, progress=progress)
+            stage()
             yield
             return
         with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
-            staged = pool.submit(transfer.stage, plan, sync=self._sync, progress=progress)
+            staged = pool.submit(stage)
             try:
                 yield
             except BaseException:

@@ -1,6 +1,6 @@
 """Where NWB files store the paths of media, and what is stored there.
 
-One stored text is an `ExternalFileReference`. `MEDIA_FIELDS` is the table of the places; finders walk a tree of HDMF
+One stored text is an `ExternalFileReference`. `media_fields` is the table of the places; finders walk a tree of HDMF
 builders (`find_in_builders`) or a file on disk (`find_in_file`).
 """
 
@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from .errors import ExternalFilesError, UnsafeReferenceError
+from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
+from .registry import MEDIA_FIELDS, MediaField, registered_fields
 from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
 from .walk import read_attribute, read_strings, typed_objects
 
@@ -34,43 +37,24 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class MediaField:
-    """A place where a neurodata type stores paths of media."""
-
-    neurodata_type: str
-    """The type that defines the place; its subtypes have it too."""
-    field: str | None
-    """Name of the text dataset inside the object; None if the object is itself that dataset."""
-    repeats: bool = False
-    """Whether the field names films that some series records: it then shares the copy of that series."""
-
-    @property
-    def label(self) -> str:
-        """What the field is called in names of files and in messages."""
-        return self.field or "external_file"
-
-
-MEDIA_FIELDS = (
-    # NWB core schema, nwb.image.yaml; OpticalSeries, TwoPhotonSeries and the others inherit it
-    MediaField("ImageSeries", "external_file"),
-    # NWB core schema 2.9, nwb.base.yaml: "The single file path or URI … should be stored in the dataset"
-    MediaField("ExternalImage", None),
-    # ndx-pose, deprecated there since 0.2 and still written by the converters of pose trackers
-    MediaField("PoseEstimation", "original_videos", repeats=True),
-    MediaField("PoseEstimation", "labeled_videos", repeats=True),
-)
-
-
 def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
-    """The table of places, with those of a caller behind it.
+    """The table of places, with those that installed packages declare and those of a caller behind it.
 
     Parameters
     ----------
     further : iterable of (str, str)
         Neurodata type and name of its text dataset, as in `MediaOptions.media_fields`.
     """
-    return (*MEDIA_FIELDS, *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+    return (*MEDIA_FIELDS, *_registered(), *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+
+
+@cache
+def _registered() -> tuple[MediaField, ...]:
+    """What installed packages declare, which does not change while a process runs."""
+    found, complaints = registered_fields()
+    for complaint in complaints:
+        warnings.warn(complaint, ExternalFilesWarning, stacklevel=3)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +75,8 @@ class ExternalFileReference:
     text: str
     """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
     base: str | None
-    """The folder that a relative text is relative to; None if the object was made in memory."""
+    """The folder that a relative text is relative to, for a file that is read from afar the URL of one; None if the
+    object was made in memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
 
@@ -296,7 +281,7 @@ def target_of(builder: Any) -> Any:
 
 def find_in_file(
     file: Any,
-    table: Sequence[MediaField] = MEDIA_FIELDS,
+    table: Sequence[MediaField] | None = None,
     problems: list[ExternalFilesError] | None = None,
 ) -> list[ExternalFileReference]:
     """Find all texts that name media in an NWB file on disk.
@@ -305,8 +290,8 @@ def find_in_file(
     ----------
     file : h5py.File or zarr.Group
         The root group, open for reading.
-    table : sequence of MediaField
-        The places to look at.
+    table : sequence of MediaField, optional
+        The places to look at; those of `media_fields` if not given.
     problems : list of ExternalFilesError, optional
         Gets one for each place that holds something else than texts, or a link that leads nowhere.
 
@@ -316,6 +301,7 @@ def find_in_file(
         By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
         Zarr store.
     """
+    table = media_fields() if table is None else table
     types = TypeTree(_unknown, lambda: parents_in_file(file))
     nwb_path = os.path.abspath(path_of(file))
     found: list[ExternalFileReference] = []
