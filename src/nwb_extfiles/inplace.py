@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, combine
-from .moves import MovedSource
+from .moves import MovedSource, remove_sources
 from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import Action, RelocationPlan
 from .planning import plan_references
+from .progress import reporting
 from .references import find_in_file, media_fields
+from .resolve import MediaFile, resolve
 from .staging import is_half_done
 from .storage import fits, read_texts
 from .stores import edit_texts, open_nwb
@@ -33,6 +36,7 @@ __all__ = [
     "file_identifier",
     "is_former_media_folder",
     "relocate",
+    "relocate_files",
     "remove_empty",
     "rolled_back",
 ]
@@ -74,17 +78,136 @@ def relocate(
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
     options = MediaOptions.from_value(media_options)
-    nwb_path = _document(Path(os.path.abspath(path)), dry_run)
-    plan = _plan(nwb_path, MediaMode(media_mode), options)
+    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run)
     for warning in plan.warnings:
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
-    if not dry_run and (plan.edits or any(entry.action in _TOUCH for entry in plan.relocations)):
-        bring_media(plan, sync=options.sync, progress=options.progress)
-        remove_empty(plan)
+    if not dry_run:
+        _carry_out([plan], options)
     return plan
 
 
-_TOUCH = frozenset(set(Action) - {Action.KEEP, Action.POINT})
+def relocate_files(
+    paths: Iterable[str | os.PathLike[str]],
+    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    on_file: Callable[[RelocationPlan], object] | None = None,
+) -> list[RelocationPlan]:
+    """Relocate several NWB files, none of which is touched before all are known to go.
+
+    A film that several of them refer to gets to each, and is moved away, if at all, when all have it.
+
+    Parameters
+    ----------
+    paths : iterable of paths
+        The NWB files; one that is named twice counts once.
+    media_mode, media_options, dry_run
+        As in `relocate`.
+    on_file : callable, optional
+        Called with the plan of each file when it is done.
+
+    Returns
+    -------
+    list of RelocationPlan
+        What was done, or would be.
+
+    Raises
+    ------
+    ExternalFilesError
+        As `relocate`; a file is done wholly or not at all, and those before it stay done.
+    """
+    options = MediaOptions.from_value(media_options)
+    plans = _plan_all(paths, MediaMode(media_mode), options, dry_run)
+    for warning in (warning for plan in plans for warning in plan.warnings):
+        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+    if not dry_run:
+        _carry_out(plans, options, on_file or (lambda plan: None))
+    return plans
+
+
+def _plan_all(
+    paths: Iterable[str | os.PathLike[str]], mode: MediaMode, options: MediaOptions, dry_run: bool
+) -> list[RelocationPlan]:
+    documents: dict[Path, None] = {}
+    plans: list[RelocationPlan] = []
+    problems: list[ExternalFilesError] = []
+    for path in map(Path, map(os.path.abspath, paths)):
+        try:
+            document = _document(path, dry_run)
+            if document not in documents:
+                documents[document] = None
+                plans.append(_plan(document, mode, options))
+        except ExternalFilesError as error:
+            problems.extend(error.problems)
+    for plan in plans:
+        problems.extend(_taken_from_others(plan, documents, options))
+    if problems:
+        raise combine(problems)
+    return plans
+
+
+def _carry_out(
+    plans: Sequence[RelocationPlan],
+    options: MediaOptions,
+    on_file: Callable[[RelocationPlan], object] = lambda plan: None,
+) -> None:
+    several, done = len(plans) > 1, 0
+    moved: list[MovedSource] = []
+
+    def end() -> list[str]:
+        """Let go what was moved; what a file that was not reached still refers to stays where it is."""
+        left = [entry.source for plan in plans[done:] for entry in plan.relocations if entry.source]
+        wanted = {path for source in left for path in (source.path, source.real)}
+        notes = remove_sources((source for source in moved if source.path not in wanted), sync=options.sync)
+        for plan in plans[:done]:
+            remove_empty(plan)
+        return notes
+
+    try:
+        with reporting(options.progress, sum(plan.media_bytes for plan in plans)) as on_bytes:
+            for plan in plans:
+                if _has_work(plan):
+                    moved.extend(
+                        bring_media(plan, sync=options.sync, progress=_increments(on_bytes), keep_sources=several)
+                    )
+                done += 1
+                on_file(plan)
+    except BaseException as error:
+        for note in end():
+            error.add_note(note)
+        raise
+    for note in end():
+        warnings.warn(note, ExternalFilesWarning, stacklevel=3)
+
+
+def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:
+    """Turn the bytes done so far of one file into further bytes of all."""
+    before = 0
+
+    def report(done: int, total: int) -> None:  # noqa: ARG001
+        nonlocal before
+        on_bytes(done - before)
+        before = done
+
+    return report
+
+
+def _has_work(plan: RelocationPlan) -> bool:
+    """Whether anything on disk has to change; a folder that may not be written to can hold a file that has none."""
+    if plan.edits:
+        return True
+    return any(
+        entry.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW)
+        or (
+            # the film has got there before, and still has to go from its old place
+            plan.mode is MediaMode.MOVE
+            and entry.source is not None
+            and entry.target is not None
+            and plan.nwb_path.parent / entry.target not in (entry.source.path, entry.source.real)
+        )
+        for entry in plan.relocations
+    )
 
 
 def _document(path: Path, dry_run: bool) -> Path:
@@ -122,10 +245,59 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationP
         )
         problems = cannot_hold(file, plan)
     if plan.edits and not os.access(nwb_path, os.W_OK):
-        problems.append(RelocationRefusedError(f"{nwb_path} may not be written to", nwb_path=str(nwb_path)))
+        problems.append(
+            RelocationRefusedError(
+                f"{nwb_path} may not be written to, and its texts have to change; make it writable first",
+                nwb_path=str(nwb_path),
+            )
+        )
     if problems:
         raise combine(problems)
+    names = os.stat(nwb_path).st_nlink
+    if plan.edits and names > 1:
+        note = (
+            f"{nwb_path} has {names} names (hard links), and its texts change under all of them: where another name "
+            f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
+        )
+        plan = replace(plan, warnings=(*plan.warnings, note))
     return plan
+
+
+def _taken_from_others(
+    plan: RelocationPlan, documents: Collection[Path], options: MediaOptions
+) -> Iterator[ExternalFilesError]:
+    """Films that would be moved out of the media folder of another NWB file, which refers to them."""
+    if plan.mode is not MediaMode.MOVE:
+        return
+    used: dict[Path, set[tuple[int, int]]] = {}
+    for entry in plan.relocations:
+        source = entry.source
+        if source is None or entry.target is None:
+            continue
+        for folder in {source.path.parent, source.real.parent}:
+            owner = Path(f"{folder}.nwb")
+            if owner == plan.nwb_path or owner in documents or not owner.is_file():
+                continue
+            if owner not in used:
+                used[owner] = _files_of(owner, options)
+            if source.identity in used[owner]:
+                yield RelocationRefusedError(
+                    f"{entry.reference.where}: {str(source.real)!r} belongs to {str(owner)!r}, which would lose it; "
+                    f"relocate both files in one call, or use media_mode 'copy' or 'hardlink'",
+                    **entry.reference.place,
+                )
+                break
+
+
+def _files_of(nwb_path: Path, options: MediaOptions) -> set[tuple[int, int]]:
+    """The files that an NWB file refers to; none if it cannot be read."""
+    try:
+        with open_nwb(nwb_path) as file:
+            references = find_in_file(file, media_fields(options.media_fields))
+    except ExternalFilesError:
+        return set()
+    found = (resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references)
+    return {file.identity for file in found if isinstance(file, MediaFile)}
 
 
 def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:

@@ -52,7 +52,7 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
         for name in sorted(names):
             if name.endswith(NWB_SUFFIX) and not name.startswith("."):
                 yield Path(place, name)
@@ -97,7 +97,7 @@ def _reason(path: Path, error: OSError) -> str:
     if not path.exists():
         return "there is no such file"
     if not path.is_file():
-        return "it is no file; expected an NWB file"
+        return "it is a folder; name the NWB files in it" if path.is_dir() else "it is no file; expected an NWB file"
     if isinstance(error, PermissionError):
         return "it may not be read; ask its owner for the permission"
     if isinstance(error, BlockingIOError):
