@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from .errors import ExternalFilesError
@@ -87,7 +87,8 @@ def find_referring_files(
     Parameters
     ----------
     media : iterable of paths
-        Films, by any of their names: symbolic and hard links to a film are that film.
+        Films, by any of their names: symbolic and hard links to a film are that film. Of a film that is not there,
+        or whose name is all that is known, the references that lead nowhere and end in its name are found.
     paths : iterable of paths
         NWB files, and folders in which to look for such.
     media_options : MediaOptions or mapping, optional
@@ -101,17 +102,21 @@ def find_referring_files(
     Raises
     ------
     FileNotFoundError
-        If a film or a path is not there.
+        If a path is not there.
     UnreadableFileError
         If an NWB file cannot be opened.
     """
-    wanted: dict[tuple[int, int], Path] = {}
+    wanted: dict[tuple[int, int] | str, Path] = {}
     for film in map(Path, media):
         file = media_file(film)
-        if isinstance(file, str):
-            raise FileNotFoundError(f"{film}: {file}; name a film")
-        wanted[file.identity] = film
+        wanted.setdefault(film.name or str(film) if isinstance(file, str) else file.identity, film)
     for path in find_nwb_files(paths):
         for found in find_external_files(path, media_options=media_options):
-            if found.file is not None and found.file.identity in wanted:
-                yield wanted[found.file.identity], found
+            key = _name(found) if found.file is None else found.file.identity
+            if key in wanted:
+                yield wanted[key], found
+
+
+def _name(found: Resolution) -> str | None:
+    """What a file that is missing is called, in whatever spelling; nothing for a URL."""
+    return None if found.url else PureWindowsPath(found.reference.text).name
