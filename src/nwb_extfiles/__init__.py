@@ -7,7 +7,7 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .check import Finding, Severity, check
+    from .checks import Finding, Severity, check
     from .dandiset import OrganizedFile, OrganizePlan
     from .discovery import find_external_files, find_referring_files
     from .errors import (
@@ -71,7 +71,7 @@ __all__ = [
 # pynwb takes most of a second to import, h5py a sixth: each module is loaded when one of its names is used.
 _MODULE_OF = {
     "ExternalFileReference": "references",
-    "Finding": "check",
+    "Finding": "checks",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "hdf5",
@@ -81,8 +81,8 @@ _MODULE_OF = {
     "Relocation": "plan",
     "RelocationPlan": "plan",
     "Resolution": "resolve",
-    "Severity": "check",
-    "check": "check",
+    "Severity": "checks",
+    "check": "checks",
     "dandi_name": "naming",
     "find_external_files": "discovery",
     "find_referring_files": "discovery",

@@ -311,8 +311,8 @@ def check(ctx: click.Context, paths: tuple[Path, ...], media_fields: Any, as_jso
     """  # noqa: D301
     from dataclasses import asdict
 
-    from .check import Severity
-    from .check import check as look_at
+    from .checks import Severity
+    from .checks import check as look_at
     from .stores import find_nwb_files
     from .terminal import as_json as to_json
     from .terminal import finding_lines, shown

@@ -24,7 +24,7 @@ from .planning import plan_references
 from .progress import reporting
 from .references import find_in_file, media_fields
 from .resolve import MediaFile, resolve
-from .staging import is_half_done
+from .staging import has_leftovers, is_half_done
 from .storage import fits, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
@@ -195,7 +195,7 @@ def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:
 
 def _has_work(plan: RelocationPlan) -> bool:
     """Whether anything on disk has to change; a folder that may not be written to can hold a file that has none."""
-    if plan.edits:
+    if plan.edits or has_leftovers(plan.nwb_path):
         return True
     return any(
         entry.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .check import Finding
+from .checks import Finding
 from .dandiset import OrganizedFile, OrganizePlan
 from .plan import Action, Relocation, RelocationPlan
 from .resolve import Resolution, is_url
