@@ -25,7 +25,7 @@ from .progress import reporting
 from .references import find_in_file, media_fields
 from .resolve import MediaFile, resolve
 from .staging import has_leftovers, is_half_done
-from .storage import fits, read_texts
+from .storage import fits, item_at, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
@@ -307,7 +307,7 @@ def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesErro
     """
     problems: list[ExternalFilesError] = []
     for (object_path, field), texts in plan.edits.items():
-        owner = file[object_path]
+        owner = item_at(file, object_path)
         if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
             problems.append(
                 RelocationRefusedError(

@@ -320,23 +320,24 @@ def find_in_file(
     nwb_path = os.path.abspath(file.filename)
     found: list[ExternalFileReference] = []
 
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
         namespace, neurodata_type = _type_of(item.attrs)
         if neurodata_type is None:
             return
+        object_path = f"/{as_text(name)}"  # h5py gives names that are not UTF-8 as bytes
         is_dataset = isinstance(item, h5py.Dataset)
         for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
             dataset = item if field.field is None else _texts_of(item, field.field)
             read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
             if read is None:
                 if problems is not None and (field.field is None or _has(item, field.field)):
-                    problems.append(_no_text(nwb_path, "/" + name, neurodata_type, field))
+                    problems.append(_no_text(nwb_path, object_path, neurodata_type, field))
                 continue
             for index, text in enumerate(read[0]):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
-                        object_path="/" + name,
+                        object_path=object_path,
                         neurodata_type=neurodata_type,
                         object_id=as_text(item.attrs.get("object_id")),
                         field=field.label,

@@ -78,6 +78,8 @@ def open_nwb(path: Path) -> Iterator[h5py.File]:
         If it cannot be opened, or turns out to be damaged while it is read.
     """
     try:
+        if not path.is_file():
+            raise OSError("no regular file")  # HDF5 would wait for a pipe without an end
         file = h5py.File(path, "r")
     except OSError as error:
         raise UnreadableFileError(f"{path}: {_reason(path, error)}", nwb_path=str(path)) from error
