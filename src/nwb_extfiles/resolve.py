@@ -150,7 +150,7 @@ def _local_text(reference: ExternalFileReference) -> str:
         ) from error
     if parts.netloc.lower() not in ("", "localhost"):
         raise UnsafeReferenceError(
-            f"{reference.where}: {text!r} names a file on another machine, {parts.netloc!r}; expected file:///path",
+            f"{reference.where}: {_short(text)} names a file on another machine, {_short(parts.netloc)}; expected file:///path",
             **reference.place,
         )
     path = unquote(parts.path, errors="surrogateescape")
