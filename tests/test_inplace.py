@@ -505,6 +505,33 @@ def test_a_copy_may_not_move_the_media_of_the_first(tmp_path: Path) -> None:
     assert is_right(other, "a.avi")
 
 
+def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
+    """Of a copy and its original, both renamed, neither may take the media away from the other."""
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    one = Path(shutil.copy(path, path.with_name("one.nwb")))
+    two = path.rename(path.with_name("two.nwb"))
+    with pytest.raises(RelocationRefusedError, match=r"belongs to .*two\.nwb"):
+        relocate(one, "move")
+    relocate(one)
+    assert (two.parent / stored_texts(two)[0]).is_file()
+    relocate_files([one, two], "copy")
+    assert is_right(one, "a.avi")
+    assert is_right(two, "a.avi")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
+
+
+def test_a_former_folder_that_two_files_leave_together(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    one = Path(shutil.copy(path, path.with_name("one.nwb")))
+    two = path.rename(path.with_name("two.nwb"))
+    relocate_files([one, two], "move")
+    assert is_right(one, "a.avi")
+    assert is_right(two, "a.avi")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
+
+
 def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
     path = renamed(tmp_path, "copy", "a.avi")
     (text,) = media_names(path, "a.avi")
@@ -651,3 +678,18 @@ def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
         file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
     with pytest.raises(UnsafeReferenceError, match="is no UUID"):
         relocate(other)
+
+
+def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
+    """The links still tell what the films are called; `search` finds them by that."""
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    relocate(path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    path = Path(shutil.move(path.parent, tmp_path / "far" / "away")) / "a.nwb"
+    with pytest.raises(MissingMediaError):
+        relocate(path)
+    options = {"search": tmp_path / "films"}
+    with pytest.raises(MediaExistsError):  # what stands there gives way only when it is told to
+        relocate(path, media_options=options)
+    relocate(path, media_options={**options, "existing": "replace"})
+    assert is_right(path, "a.avi", "b.avi")

@@ -23,7 +23,7 @@ from .plan import Action, RelocationPlan
 from .planning import plan_references
 from .progress import reporting
 from .references import find_in_file, media_fields
-from .resolve import MediaFile, resolve
+from .resolve import resolve
 from .staging import has_leftovers, is_half_done
 from .storage import fits, item_at, read_texts
 from .stores import edit_texts, open_nwb
@@ -134,14 +134,18 @@ def _plan_all(
     problems: list[ExternalFilesError] = []
     for path in map(Path, map(os.path.abspath, paths)):
         try:
-            document = _document(path, dry_run)
-            if document not in documents:
-                documents[document] = None
-                plans.append(_plan(document, mode, options))
+            documents[_document(path, dry_run)] = None
+        except ExternalFilesError as error:
+            problems.append(error)
+    others = _Others(documents, options)
+    for document in documents:
+        try:
+            plan = _plan(document, mode, options, others)
         except ExternalFilesError as error:
             problems.extend(error.problems)
-    for plan in plans:
-        problems.extend(_taken_from_others(plan, documents, options))
+        else:
+            plans.append(plan)
+            problems.extend(others.robbed_by(plan))
     if problems:
         raise combine(problems)
     return plans
@@ -230,7 +234,7 @@ def _document(path: Path, dry_run: bool) -> Path:
     return document
 
 
-def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
@@ -241,7 +245,7 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationP
             mode=mode,
             options=options,
             problems=problems,
-            is_former=lambda folder: is_former_media_folder(folder, nwb_path),
+            is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not others.use(folder, nwb_path),
         )
         problems = cannot_hold(file, plan)
     if plan.edits and not os.access(nwb_path, os.W_OK):
@@ -263,41 +267,75 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationP
     return plan
 
 
-def _taken_from_others(
-    plan: RelocationPlan, documents: Collection[Path], options: MediaOptions
-) -> Iterator[ExternalFilesError]:
-    """Films that would be moved out of the media folder of another NWB file, which refers to them."""
-    if plan.mode is not MediaMode.MOVE:
-        return
-    used: dict[Path, set[tuple[int, int]]] = {}
-    for entry in plan.relocations:
-        source = entry.source
-        if source is None or entry.target is None:
-            continue
-        for folder in {source.path.parent, source.real.parent}:
-            owner = Path(f"{folder}.nwb")
-            if owner == plan.nwb_path or owner in documents or not owner.is_file():
+class _Others:
+    """NWB files that are not relocated, but refer to films in the media folders of those that are.
+
+    Parameters
+    ----------
+    documents : collection of pathlib.Path
+        The files that are relocated.
+    options : MediaOptions
+        Of which `media_fields` is used.
+    """
+
+    def __init__(self, documents: Collection[Path], options: MediaOptions) -> None:
+        self._documents = documents
+        self._options = options
+        self._beside: dict[tuple[Path, Path], list[Path]] = {}
+        self._used: dict[Path, tuple[set[Path], set[tuple[int, int]]]] = {}
+
+    def use(self, folder: Path, nwb_path: Path) -> bool:
+        """Whether another file refers to media in a folder."""
+        return any(folder in self._used_by(other)[0] for other in self._of(folder, nwb_path))
+
+    def robbed_by(self, plan: RelocationPlan) -> Iterator[ExternalFilesError]:
+        """Films that a move would take away from another file."""
+        for entry in plan.relocations:
+            source = entry.source
+            if plan.mode is not MediaMode.MOVE or source is None or entry.target is None:
                 continue
-            if owner not in used:
-                used[owner] = _files_of(owner, options)
-            if source.identity in used[owner]:
-                yield RelocationRefusedError(
-                    f"{entry.reference.where}: {str(source.real)!r} belongs to {str(owner)!r}, which would lose it; "
-                    f"relocate both files in one call, or use media_mode 'copy' or 'hardlink'",
-                    **entry.reference.place,
+            for folder in {source.path.parent, source.real.parent}:
+                users = (
+                    other for other in self._of(folder, plan.nwb_path) if source.identity in self._used_by(other)[1]
                 )
-                break
+                if (other := next(users, None)) is not None:
+                    yield RelocationRefusedError(
+                        f"{entry.reference.where}: {str(source.real)!r} belongs to {str(other)!r} too, which would "
+                        f"lose it; relocate both files in one call, or use media_mode 'copy' or 'hardlink'",
+                        **entry.reference.place,
+                    )
+                    break
 
+    def _of(self, folder: Path, nwb_path: Path) -> list[Path]:
+        """The file whose media folder a folder is; where that was renamed, any file beside it may be it."""
+        if (folder, nwb_path) not in self._beside:
+            self._beside[folder, nwb_path] = self._find(folder, nwb_path)
+        return self._beside[folder, nwb_path]
 
-def _files_of(nwb_path: Path, options: MediaOptions) -> set[tuple[int, int]]:
-    """The files that an NWB file refers to; none if it cannot be read."""
-    try:
-        with open_nwb(nwb_path) as file:
-            references = find_in_file(file, media_fields(options.media_fields))
-    except ExternalFilesError:
-        return set()
-    found = (resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references)
-    return {file.identity for file in found if isinstance(file, MediaFile)}
+    def _find(self, folder: Path, nwb_path: Path) -> list[Path]:
+        owner = Path(f"{folder}.nwb")
+        if owner == nwb_path:
+            return []
+        if owner.is_file():
+            files = [owner]
+        elif is_former_media_folder(folder, nwb_path):
+            files = sorted(nwb_path.parent.glob("*.nwb"))
+        else:
+            files = []
+        return [file for file in files if file != nwb_path and file not in self._documents]
+
+    def _used_by(self, nwb_path: Path) -> tuple[set[Path], set[tuple[int, int]]]:
+        """The folders of the files that an NWB file refers to, and these files; none if it cannot be read."""
+        if nwb_path not in self._used:
+            try:
+                with open_nwb(nwb_path) as file:
+                    references = find_in_file(file, media_fields(self._options.media_fields))
+            except ExternalFilesError:
+                references = []
+            found = [resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references]
+            files = [file for file in found if file is not None]
+            self._used[nwb_path] = {file.path.parent for file in files}, {file.identity for file in files}
+        return self._used[nwb_path]
 
 
 def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:

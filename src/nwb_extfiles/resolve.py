@@ -107,9 +107,14 @@ def _choose(
 ) -> Resolution:
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
+    broken: list[str] = []
     for tier, final in _tiers(text, reference, options, destination, working_folder):
+        # A link that leads nowhere still tells what the film is called.
+        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
         for place in tier:
             file = media_file(place)
+            if isinstance(file, str) and options.search and os.path.islink(place):
+                broken.append(os.readlink(place))
             if isinstance(file, MediaFile):
                 found.setdefault(file.identity, file)
             else:
