@@ -105,3 +105,10 @@ def test_an_edit_that_fails_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         edit_texts(path, edits, journal=tmp_path / "journal")
     assert path.read_bytes() == before
+
+
+def test_messages_of_hdf5_that_are_no_text(tmp_path: Path) -> None:
+    """What HDF5 says of a damaged file may quote bytes of it, over which h5py stumbles."""
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    with pytest.raises(UnreadableFileError, match="is damaged"), open_nwb(path):
+        b"\xff".decode()

@@ -86,7 +86,7 @@ def open_nwb(path: Path) -> Iterator[h5py.File]:
     with file:
         try:
             yield file
-        except (RuntimeError, KeyError, OSError) as error:  # as h5py says of damaged files
+        except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # as h5py says of damaged files
             if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
                 raise
             raise UnreadableFileError(
