@@ -87,6 +87,12 @@ def test_nothing_is_changed_and_nothing_is_found(tmp_path: Path) -> None:
         find_external_files(tmp_path / "nowhere.nwb")
 
 
+@pytest.mark.parametrize("value", [None, 5, b"a.nwb"])
+def test_neither_a_path_nor_a_container(value: Any) -> None:
+    with pytest.raises(TypeError, match="takes a path or"):
+        find_external_files(value)
+
+
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     """HDF5 takes any bytes for the name of an object."""
     make_media(tmp_path / "a.avi")

@@ -46,6 +46,8 @@ def find_external_files(
     ------
     UnreadableFileError
         If the file cannot be opened.
+    TypeError
+        If it is neither a path nor a container.
     """
     options = MediaOptions.from_value(media_options)
     if isinstance(path_or_nwbfile, str | os.PathLike):
@@ -53,6 +55,8 @@ def find_external_files(
         with open_nwb(path) as file:
             references = find_in_file(file, media_fields(options.media_fields), problems)
         return [resolve(reference, options, destination=path.parent) for reference in references]
+    if not hasattr(path_or_nwbfile, "read_io"):
+        raise TypeError(f"find_external_files takes a path or a pynwb.NWBFile, not {path_or_nwbfile!r}")
     return _in_container(path_or_nwbfile, options)
 
 
