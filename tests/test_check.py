@@ -200,13 +200,6 @@ def test_one_film_under_two_names(tmp_path: Path) -> None:
     assert "it is the film of" in findings[1].message
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read everything")
-def test_a_film_that_may_not_be_read(tmp_path: Path) -> None:  # pragma: no cover
-    path = scene(tmp_path, "../films/a.avi")
-    (tmp_path / "set" / "films" / "a.avi").chmod(0)
-    assert ("not-readable", ERROR) in found(path)
-
-
 # -------------------------------------------------------------------- files
 
 

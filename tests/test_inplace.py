@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -330,12 +332,49 @@ def test_an_nwb_file_with_two_names_is_warned_of(tmp_path: Path) -> None:
         relocate(path)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only(tmp_path: Path) -> None:  # pragma: no cover
-    path = nwb_with(tmp_path, "a.avi")
-    path.chmod(0o444)
-    with pytest.raises(RelocationRefusedError, match="may not be written to"):
-        relocate(path)
+AS_NOBODY = """
+import json, os, sys
+from nwb_extfiles import check, errors, relocate
+from nwb_extfiles import checks, inplace  # while they may be read
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+def told(call):
+    try:
+        return call()
+    except errors.ExternalFilesError as error:
+        return str(error)
+read_only, in_place, secret, hidden = sys.argv[1:]
+print(json.dumps([
+    told(lambda: relocate(read_only)),
+    told(lambda: len(relocate(in_place).relocations)),
+    told(lambda: [finding.code for finding in check(secret)]),
+    told(lambda: [finding.code for finding in check(hidden)]),
+]))
+"""
+
+
+@posix
+def test_without_rights() -> None:
+    with tempfile.TemporaryDirectory() as name:  # where any user can get to
+        folder = Path(name)
+        read_only, in_place = nwb_with(folder, "a.avi"), nwb_with(folder, "a.avi", nwb="b.nwb")
+        relocate(in_place)
+        secret, hidden = nwb_with(folder, "secret.avi", nwb="c.nwb"), nwb_with(folder, "a.avi", nwb="d.nwb")
+        (folder / "films" / "secret.avi").chmod(0)
+        hidden.chmod(0)
+        folder.chmod(0o755)
+        (folder / "nwb").chmod(0o555)
+        read_only.chmod(0o444)
+        paths = map(str, (read_only, in_place, secret, hidden))
+        run = subprocess.run([sys.executable, "-c", AS_NOBODY, *paths], capture_output=True, text=True, check=False)
+        (folder / "nwb").chmod(0o755)
+        assert run.returncode == 0, run.stderr
+        refused, entries, of_secret, of_hidden = json.loads(run.stdout)
+    assert "may not be written to" in refused
+    assert entries == 1
+    assert of_secret == ["above", "not-readable"]
+    assert of_hidden == ["unreadable"]
 
 
 def test_what_is_in_place_is_not_touched(tmp_path: Path) -> None:
