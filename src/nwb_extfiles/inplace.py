@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from .transfer import Transfer, recover
 
 __all__ = [
     "bring_media",
+    "cannot_edit",
     "cannot_hold",
     "file_identifier",
     "is_former_media_folder",
@@ -121,11 +122,22 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions) -> RelocationP
             is_former=lambda folder: is_former_media_folder(folder, nwb_path),
         )
         problems = cannot_hold(file, plan)
-    if plan.edits and not os.access(nwb_path, os.W_OK):
-        problems.append(RelocationRefusedError(f"{nwb_path} may not be written to", nwb_path=str(nwb_path)))
+    problems.extend(cannot_edit(plan))
     if problems:
         raise combine(problems)
     return plan
+
+
+def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
+    """Problems of texts that are to change in a file that stays where it is."""
+    path = plan.nwb_path
+    if plan.edits and path.is_symlink():
+        # git-annex, for one, keeps under a link what must never change
+        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
+        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
+    if plan.edits and not os.access(path, os.W_OK):
+        return [RelocationRefusedError(f"{path} may not be written to", nwb_path=str(path))]
+    return []
 
 
 def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:
@@ -156,6 +168,7 @@ def bring_media(
     progress: bool | ProgressCallback = False,
     with_texts: bool = True,
     keep_sources: bool = False,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[MovedSource, ...]:
     """Carry out a plan for an NWB file that has its place.
 
@@ -171,13 +184,15 @@ def bring_media(
         Whether the texts are still to be changed.
     keep_sources : bool
         Whether what was moved stays at its old place too for now.
+    tell : callable, optional
+        As `Transfer` has it.
 
     Returns
     -------
     tuple of MovedSource
         What stays for now.
     """
-    transfer = Transfer(plan.nwb_path, edits_document=True)
+    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
 
     def edit() -> None:
         edit_texts(plan.nwb_path, plan.edits, journal=transfer.journal, sync=sync)
@@ -185,7 +200,7 @@ def bring_media(
     with rolled_back(transfer):
         transfer.stage(plan, sync=sync, progress=progress)
         transfer.commit(sync=sync, edit=edit if with_texts and plan.edits else None)
-    return transfer.conclude(sync=sync, keep_sources=keep_sources)
+    return transfer.conclude(sync=sync)
 
 
 @contextmanager

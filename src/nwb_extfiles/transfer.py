@@ -85,6 +85,11 @@ class Transfer:
         Whether the document is edited in place. Else a new one is written at `staged_document`.
     exclusive : bool
         Whether a document that has come into being meanwhile must not be replaced.
+    keep_sources : bool
+        Whether the sources of a move stay for now, because others want them too; `conclude` tells which they are.
+    tell : callable, optional
+        Called with each thing that went wrong when the document was in place; a warning if not given. For where
+        several threads are at work: what Python does with warnings is one thing for all of them.
 
     Attributes
     ----------
@@ -101,7 +106,15 @@ class Transfer:
         If the folder cannot be written to.
     """
 
-    def __init__(self, document: Path, *, edits_document: bool = False, exclusive: bool = False) -> None:
+    def __init__(
+        self,
+        document: Path,
+        *,
+        edits_document: bool = False,
+        exclusive: bool = False,
+        keep_sources: bool = False,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         self.document = document
         self._folder = document.parent
         self._staging = StagingFolder(document, edits_document=edits_document)
@@ -109,6 +122,8 @@ class Transfer:
         self.journal = self._staging.journal
         self._edits_document = edits_document
         self._exclusive = exclusive
+        self._keep_sources = keep_sources
+        self._tell = tell
         self._items: list[_Item] = []
         self._numbers = itertools.count()
         self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
@@ -344,7 +359,7 @@ class Transfer:
 
     # ------------------------------------------------------------------- end
 
-    def conclude(self, *, sync: bool = True, keep_sources: bool = False) -> tuple[MovedSource, ...]:
+    def conclude(self, *, sync: bool = True) -> tuple[MovedSource, ...]:
         """Remove the sources of a move and all that was staged, and let go of the document.
 
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
@@ -354,8 +369,6 @@ class Transfer:
         ----------
         sync : bool
             Whether the removals are flushed to the disk.
-        keep_sources : bool
-            Whether the sources stay for now, because others want them too.
 
         Returns
         -------
@@ -364,7 +377,7 @@ class Transfer:
         """
         notes, left = list[str](), list[str]()
         moved = self._arrived(notes)
-        if not keep_sources:
+        if not self._keep_sources:
             notes.extend(remove_sources(moved, sync=sync))
             moved = []
         try:
@@ -375,7 +388,10 @@ class Transfer:
         left.extend(self._staging.let_go())
         notes.extend([*left, *self._staging.remains(left)] if left else [])
         for note in notes:  # last, because a caller may have made warnings errors
-            warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+            if self._tell is not None:
+                self._tell(note)
+            else:
+                warnings.warn(note, ExternalFilesWarning, stacklevel=2)
         return tuple(moved)
 
     def _arrived(self, notes: list[str]) -> list[MovedSource]:
