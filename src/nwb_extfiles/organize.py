@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,10 @@ from .inplace import bring_media, remove_empty, rolled_back
 from .moves import MovedSource, has_stamp, remove_sources, stamp
 from .options import MediaMode, MediaOptions
 from .progress import reporting
-from .staging import has_leftovers
+from .staging import has_leftovers, is_half_done
 from .stores import edit_texts, find_nwb_files
 from .targets import nwb_stem
-from .transfer import Transfer
+from .transfer import Transfer, recover
 
 __all__ = ["organize"]
 
@@ -107,10 +107,12 @@ def organize(
         MediaMode(media_files_mode or MediaMode.SYMLINK),
         update_external_file_paths,
         invalid,
-        tuple(required_fields),
-        options,
+        (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
+        replace(options, progress=False),  # what shows it may not be sent to another process
     )
     sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
+    if not dry_run:
+        _mend(sources)
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
         for warning in plan.warnings:
@@ -123,7 +125,10 @@ def organize(
 
 def _dandiset(path: str | os.PathLike[str] | None) -> Path:
     if path is not None:
-        return Path(os.path.realpath(path))
+        root = Path(os.path.realpath(path))
+        if os.path.lexists(root) and not root.is_dir():
+            raise RelocationRefusedError(f"{root} is to be the root of a dandiset, and is no folder; name another")
+        return root
     from dandi.dandiset import Dandiset
 
     found = Dandiset.find(os.curdir)
@@ -149,13 +154,29 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
     # What lies in the dandiset is no source, unless a path leads into it.
     into = [path for path in paths if Path(os.path.realpath(path)).is_relative_to(root)]
     around = [path for path in paths if path not in into]
-    found = [path for path in find_nwb_files(around) if not Path(os.path.realpath(path.parent)).is_relative_to(root)]
-    sources = list(dict.fromkeys([*found, *find_nwb_files(into)]))
+    found = {_real_folder(path): path for path in find_nwb_files(into)}
+    for path in find_nwb_files(around):
+        if not (real := _real_folder(path)).is_relative_to(root):
+            found.setdefault(real, path)
+    sources = list(found.values())
     if not sources:
         raise RelocationRefusedError(
             f"there is no NWB file in {', '.join(map(str, paths))}; name files or folders that have such"
         )
     return sources
+
+
+def _real_folder(path: Path) -> Path:
+    """A path whose folder has one spelling; the file itself may be a link."""
+    return Path(os.path.realpath(path.parent), path.name)
+
+
+def _mend(sources: list[Path]) -> None:
+    """Restore files whose texts a killed run was changing."""
+    for path in sources:
+        real = Path(os.path.realpath(path))
+        if is_half_done(real):
+            recover(real)
 
 
 # ------------------------------------------------------------------ carry out
@@ -195,9 +216,36 @@ def _carry_out(
                 on_file(file)
     if failures:
         raise _failed(failures, plan)
-    notes.extend(remove_sources((source for of_file in moved for source in of_file), sync=options.sync))
+    wanted = _still_wanted(plan, moved)
+    going = (_without(wanted, source, notes) for of_file in moved for source in of_file)
+    notes.extend(remove_sources(going, sync=options.sync))
     _remove_empty_folders(plan)
     return notes
+
+
+def _still_wanted(plan: OrganizePlan, moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
+    """Of what one file is done with, what another one needs where it is: its own place, or where a link leads."""
+    going = {place for of_file in moved for source in of_file for place in (source.path, *source.places)}
+    wanted = set[Path]()
+    for file in plan if going else ():
+        places = [file.target]
+        for entry in file.plan.relocations:
+            if entry.target is not None:
+                places.append(file.target.parent / entry.target)
+            elif entry.source is not None:
+                places.extend((entry.source.path, entry.source.real))
+            if entry.source is not None and entry.target is not None and plan.media_mode is MediaMode.SYMLINK:
+                places.append(Path(os.path.realpath(file.target.parent / entry.target)))
+        wanted.update(going.intersection(places))
+    return wanted
+
+
+def _without(wanted: set[Path], source: MovedSource, notes: list[str]) -> MovedSource:
+    notes.extend(
+        f"{place} stays, because other NWB files that were organized need it there"
+        for place in sorted(wanted.intersection(source.places))
+    )
+    return replace(source, places=tuple(place for place in source.places if place not in wanted))
 
 
 def carry_out(
@@ -216,17 +264,30 @@ def carry_out(
     on_bytes : callable
         Called with each number of bytes done.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        moved = _bring(file, files_mode, sync, on_bytes)
-    if files_mode == "move" and not file.in_place:
-        target = (file.target, stamp(os.stat(file.target)))
-        moved = (*moved, MovedSource(file.source, file.stamp, (file.source,), (target,)))
-    return _Outcome(moved, tuple(str(warning.message) for warning in caught))
+    notes: list[str] = []
+    try:
+        moved = _bring(file, files_mode, sync, on_bytes, notes.append)
+        if files_mode == "move" and not file.in_place:
+            target = (file.target, stamp(os.stat(file.target)))
+            moved = (*moved, MovedSource(file.source, file.stamp, (file.source,), (target,)))
+    except ExternalFilesError:
+        raise
+    except OSError as error:
+        failure = TransferError(
+            f"{file.source} could not be brought to {file.target}: {error}", nwb_path=str(file.source)
+        )
+        for note in getattr(error, "__notes__", ()):
+            failure.add_note(note)
+        raise failure from error
+    return _Outcome(moved, tuple(notes))
 
 
 def _bring(
-    file: OrganizedFile, files_mode: FilesMode, sync: bool, on_bytes: Callable[[int], object]
+    file: OrganizedFile,
+    files_mode: FilesMode,
+    sync: bool,
+    on_bytes: Callable[[int], object],
+    tell: Callable[[str], object],
 ) -> tuple[MovedSource, ...]:
     told = 0
 
@@ -235,16 +296,18 @@ def _bring(
         on_bytes(done - told)
         told = done
 
-    if file.is_done and file.plan.mode is not MediaMode.MOVE and not has_leftovers(file.target):
+    if file.is_done and not has_leftovers(file.target):
         return ()
     if file.is_there or file.in_place:
-        return bring_media(file.plan, sync=sync, progress=on_media, with_texts=not file.is_there, keep_sources=True)
-    transfer = Transfer(file.target, exclusive=not file.replaces)
+        return bring_media(
+            file.plan, sync=sync, progress=on_media, with_texts=not file.is_there, keep_sources=True, tell=tell
+        )
+    transfer = Transfer(file.target, exclusive=not file.replaces, keep_sources=True, tell=tell)
     with rolled_back(transfer):
         transfer.stage(file.plan, sync=sync, progress=on_media)
         _stage_nwb_file(file, files_mode, transfer.staged_document, sync, on_bytes)
         transfer.commit(sync=sync)
-    return transfer.conclude(sync=sync, keep_sources=True)
+    return transfer.conclude(sync=sync)
 
 
 def _stage_nwb_file(

@@ -111,16 +111,17 @@ class RelocationPlan:
 
     @property
     def copied_bytes(self) -> int:
-        """Size in bytes of what needs room, where no clones can be made; a move inside one file system needs none."""
-        if self.mode not in (MediaMode.COPY, MediaMode.MOVE):
-            return 0
-        return sum(
-            entry.source.size
-            for entry in self.relocations
-            if entry.source
-            and entry.is_transfer
-            and (self.mode is MediaMode.COPY or entry.source.identity[0] != self.device)
-        )
+        """Size in bytes of what needs room, where no clones can be made."""
+        return sum(file.size for file in self.copied)
+
+    @property
+    def copied(self) -> Iterator[MediaFile]:
+        """Files whose bytes are copied; a move inside one file system copies none."""
+        for entry in self.relocations if self.mode in (MediaMode.COPY, MediaMode.MOVE) else ():
+            if entry.source is None or not entry.is_transfer:
+                continue
+            if self.mode is MediaMode.COPY or entry.source.identity[0] != self.device:
+                yield entry.source
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
         """One plan of two for the same NWB file, the earlier one first."""
