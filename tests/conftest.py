@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers import make_film
+
+# dandi asks for these when it is imported: no answers of earlier runs, and no report of this one.
+os.environ["DANDI_CACHE"] = "ignore"
+os.environ["DANDI_NO_ET"] = "1"
 
 
 @pytest.fixture(scope="session")
