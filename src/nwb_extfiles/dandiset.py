@@ -83,7 +83,7 @@ class OrganizedFile:
         return self.is_there or (self.in_place and not self.plan.edits)
 
     def _is_to_do(self, entry: Relocation) -> bool:
-        if entry.action in _BRINGING:
+        if entry.action in _BRINGING or entry.leaves:
             return True
         if self.plan.mode is not MediaMode.MOVE or entry.source is None or entry.target is None:
             return False
@@ -173,15 +173,19 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
     inspected = _inspect_all(sources, settings, executor, problems, warnings)
     if not settings.update_texts:
         problems.extend(filter(None, map(_stays_dangling, inspected)))
-    if problems:
-        raise combine(problems)
+    unnamed = any(isinstance(problem, UnreadableFileError) for problem in problems)
+    try:
+        targets = _targets(inspected, settings)
+    except RelocationRefusedError as problem:
+        raise combine([*problems, problem]) from None
     files = Spool[OrganizedFile]()
     numbers: list[int] = []
     table = media_fields(settings.options.media_fields)
-    items = ((inspected[number], target) for number, target in _targets(inspected, settings))
+    items = ((inspected[number], target) for number, target in targets)
     for number, result in each(partial(_plan_one, settings=settings, table=table), items, executor):
         if isinstance(result, ExternalFilesError):
-            problems.extend(result.problems)
+            # What stands at a place means little while files are left out, for names depend on all of them.
+            problems.extend(new for new in result.problems if not (unnamed and isinstance(new, MediaExistsError)))
         elif isinstance(result, BaseException):
             raise result
         elif not problems:

@@ -101,6 +101,8 @@ def organize(
         raise RelocationRefusedError(
             f"files_mode must be 'copy' or 'move', not {files_mode!r}, and invalid 'fail' or 'warn', not {invalid!r}"
         )
+    if jobs < 1:
+        raise RelocationRefusedError(f"jobs must be a number of processes, not {jobs!r}")
     settings = Settings(
         _dandiset(dandiset_path),
         files_mode,

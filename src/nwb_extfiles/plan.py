@@ -62,6 +62,9 @@ class Relocation:
     """Where the media will be, relative to the folder of the NWB file; None where they stay."""
     replaces: bool = False
     """Whether something stands at the target that gives way."""
+    leaves: bool = False
+    """Whether a file that is reused still stands in the media folder of a former name too, and is to go there: a run
+    was stopped before it could remove it."""
 
     @property
     def is_transfer(self) -> bool:
@@ -238,7 +241,8 @@ class _Planner:
         else:
             action = Action.TRANSFER
         replaces = state in (TargetState.LINK, TargetState.OTHER)
-        return Relocation(reference, action, str(entry.target), file, entry.target, replaces)
+        leaves = entry.follows and action is Action.REUSE
+        return Relocation(reference, action, str(entry.target), file, entry.target, replaces, leaves)
 
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem

@@ -179,11 +179,11 @@ class Transfer:
             if mode is MediaMode.MOVE:
                 self._note_move(source, status, target)
             if entry.action is Action.REUSE:
-                self._reuse(source, target, mode)
+                self._reuse(source, target, entry.leaves or mode is MediaMode.MOVE)
+            if entry.action is Action.FOLLOW or (entry.leaves and mode is not MediaMode.MOVE):
+                self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
             if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
                 return
-            if entry.action is Action.FOLLOW:
-                self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
             if entry.action is Action.FOLLOW and source.path == source.real:
                 _link_or_copy(source.path, part, sync)
             elif entry.action is Action.DUPLICATE:
@@ -225,13 +225,11 @@ class Transfer:
             return whole
         return part
 
-    def _reuse(self, source: MediaFile, target: Path, mode: MediaMode) -> None:
+    def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
         """Note a target as it is now, when it is known to be right."""
         self._reused[target] = os.stat(target)
         # A move takes the source away, so it must still be what the target was compared with.
-        if self._reused[target].st_size != source.size or (
-            mode is MediaMode.MOVE and not filesystem.same_content(target, source.real)
-        ):
+        if self._reused[target].st_size != source.size or (goes and not filesystem.same_content(target, source.real)):
             raise TransferError(f"{target} does not hold its content any more; try again")
         self._at.setdefault(source.identity, target)
 
