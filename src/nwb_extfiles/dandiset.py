@@ -43,7 +43,8 @@ FilesMode = Literal["copy", "move"]
 
 _BRINGING = frozenset((Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW))
 _LONGEST_NAME = 255  # bytes, on nearly every file system
-_COARSEST = 2_000_000_000  # nanoseconds, of FAT
+# Nanoseconds in which file systems count: NTFS, some servers, exFAT, old ones, FAT.
+_GRAINS = (100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -451,8 +452,7 @@ def _is_made_of(inspected: _Inspected, plan: RelocationPlan, table: Sequence[Med
 
 def _is_same_time(kept: int, given: int) -> bool:
     """Whether a file system that was given a time, in nanoseconds, kept it, or as much of it as it can."""
-    # exFAT keeps hundredths of a second, FAT two seconds, NTFS and some servers 100 ns
-    return kept == given or (kept % 100 == 0 and abs(kept - given) < _COARSEST)
+    return kept == given or any(kept % grain == 0 and abs(kept - given) < grain for grain in _GRAINS)
 
 
 def _has_ids(path: Path, inspected: _Inspected) -> bool:
