@@ -313,10 +313,10 @@ def test_time_does_not_grow_with_the_square(places: list[Path]) -> None:
 def test_external_links(tmp_path: Path) -> None:
     path = recording(tmp_path / "a.nwb", ["film.avi"])
     with h5py.File(path, "r+") as file:
-        assert list(external_links(file)) == []
+        assert external_links(file) == []
         file["acquisition/video/deep/deeper"] = h5py.ExternalLink("other.nwb", "/x")
         file["acquisition/ring"] = file["/"]  # a group inside itself
-        assert list(external_links(file)) == ["/acquisition/video/deep/deeper -> other.nwb"]
+        assert external_links(file) == ["/acquisition/video/deep/deeper -> other.nwb"]
 
 
 def test_without_pynwb(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> _Inspected:
         )
     with open_nwb(path) as file:
         status = os.stat(path)
-        links = list(external_links(file))
+        links = external_links(file)
         if links:
             raise UnreadableFileError(
                 f"{path} has links to other files, which DANDI does not take, such as {links[0]}; export it with "

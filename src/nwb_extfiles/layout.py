@@ -6,7 +6,7 @@ and by dandi's own reader where it may not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -110,22 +110,17 @@ def _types_of_groups(file: h5py.File) -> set[Any]:
     return types
 
 
-def external_links(file: h5py.File) -> Iterator[str]:
-    """Find links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
-    stack = ["/"]
-    seen = set()  # a group may have several names, even one inside itself
-    while stack:
-        place = stack.pop()
-        group = file[place]
-        if (info := h5py.h5o.get_info(group.id)).addr in seen:
-            continue
-        seen.add(info.addr)
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield f"{place.rstrip('/')}/{name} -> {link.filename}"
-            elif isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
-                stack.append(f"{place.rstrip('/')}/{name}")
+def external_links(file: h5py.File) -> list[str]:
+    """The links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
+    found: list[str] = []
+
+    def visit(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            place = "/" + name.decode("utf-8", "surrogateescape")
+            found.append(f"{place} -> {file.get(place, getlink=True).filename}")
+
+    file.id.links.visit(visit, info=True)  # it follows hard links alone, and each group once
+    return found
 
 
 def missing_metadata(metadata: dict[str, Any]) -> str | None:
