@@ -188,7 +188,10 @@ def _mend(sources: list[Path]) -> None:
 class _Outcome:
     """What came of one file."""
 
-    moved: tuple[MovedSource, ...]
+    media: tuple[MovedSource, ...]
+    """Media that moved."""
+    files: tuple[MovedSource, ...]
+    """The NWB file, if it moved."""
     notes: tuple[str, ...]
 
 
@@ -200,7 +203,7 @@ def _carry_out(
 ) -> list[str]:
     failures: list[BaseException] = []
     notes: list[str] = []
-    moved = Spool[tuple[MovedSource, ...]]()
+    media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
     with reporting(options.progress, plan.total_bytes) as on_bytes:
         do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync)
         if executor is None:
@@ -209,7 +212,8 @@ def _carry_out(
             if isinstance(result, BaseException):
                 failures.append(result)
                 continue
-            moved.append(result.moved)
+            media.append(result.media)
+            files.append(result.files)
             notes.extend(result.notes)
             file = plan.files[number]
             if executor is not None:
@@ -218,16 +222,19 @@ def _carry_out(
                 on_file(file)
     if failures:
         raise _failed(failures, plan)
-    wanted = _still_wanted(plan, moved)
-    going = (_without(wanted, source, notes) for of_file in moved for source in of_file)
-    notes.extend(remove_sources(going, sync=options.sync))
-    _remove_empty_folders(plan)
+    wanted = _still_wanted(plan, media, files)
+    # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
+    for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
+        going = (_without(wanted, source, notes) for of_file in moved for source in of_file)
+        notes.extend(remove_sources(going, sync=options.sync))
+        remove_folders(plan)
     return notes
 
 
-def _still_wanted(plan: OrganizePlan, moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
+def _still_wanted(plan: OrganizePlan, *moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
     """Of what one file is done with, what another one needs where it is: its own place, or where a link leads."""
-    going = {place for of_file in moved for source in of_file for place in (source.path, *source.places)}
+    sources = (source for spool in moved for of_file in spool for source in of_file)
+    going = {place for source in sources for place in (source.path, *source.places)}
     wanted = set[Path]()
     for file in plan if going else ():
         places = [file.target]
@@ -268,10 +275,11 @@ def carry_out(
     """
     notes: list[str] = []
     try:
-        moved = _bring(file, files_mode, sync, on_bytes, notes.append)
+        media = _bring(file, files_mode, sync, on_bytes, notes.append)
+        files: tuple[MovedSource, ...] = ()
         if files_mode == "move" and not file.in_place:
             target = (file.target, stamp(os.stat(file.target)))
-            moved = (*moved, MovedSource(file.source, file.stamp, (file.source,), (target,)))
+            files = (MovedSource(file.source, file.stamp, (file.source,), (target,)),)
     except ExternalFilesError:
         raise
     except OSError as error:
@@ -281,7 +289,7 @@ def carry_out(
         for note in getattr(error, "__notes__", ()):
             failure.add_note(note)
         raise failure from error
-    return _Outcome(moved, tuple(notes))
+    return _Outcome(media, files, tuple(notes))
 
 
 def _bring(
@@ -346,18 +354,26 @@ def _failed(failures: list[BaseException], plan: OrganizePlan) -> BaseException:
     )
 
 
-def _remove_empty_folders(plan: OrganizePlan) -> None:
-    """Remove the folders that moved files have left empty: their media folders, and any inside the dandiset."""
+def _remove_media_folders(plan: OrganizePlan) -> None:
+    """Remove the media folders of former names that are empty now."""
     for file in plan:
         if file.in_place:
             remove_empty(file.plan)
-        if file.in_place or plan.files_mode == "copy":
-            continue
-        folders = [file.source.parent / nwb_stem(file.source)]
-        folders += [above for above in file.source.parents if above.is_relative_to(plan.dandiset_path)]
-        for folder in folders:
-            try:
-                if folder != plan.dandiset_path:
-                    folder.rmdir()
-            except OSError:
-                continue  # something is in it, or it is gone
+        elif plan.files_mode == "move":
+            _remove_if_empty(file.source.parent / nwb_stem(file.source))
+
+
+def _remove_folders(plan: OrganizePlan) -> None:
+    """Remove the folders inside the dandiset that moved NWB files have left empty."""
+    for file in plan if plan.files_mode == "move" else ():
+        if not file.in_place:
+            for above in file.source.parents:
+                if above != plan.dandiset_path and above.is_relative_to(plan.dandiset_path):
+                    _remove_if_empty(above)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # something is in it, or it is gone

@@ -87,6 +87,10 @@ def contents(folder: Path) -> dict[str, str]:
     return found
 
 
+def but_folders(entries: dict[str, str]) -> dict[str, str]:
+    return {name: what for name, what in entries.items() if what != "folder"}
+
+
 def assert_unharmed(folders: list[Path], films: set[str], ids: set[str]) -> None:
     """At any moment: no content is lost, and no NWB file under its own name has a link that leads nowhere."""
     there, seen = set(), set()
@@ -153,7 +157,10 @@ def kills(
                 seen["nothing left to do"] += 1
             else:
                 job(folder, files_mode, mode, root, inside)(lambda step: None)
-            assert [contents(place) for place in (folder, root)] == expected
+            # a folder that was left empty in the last moment belongs to no file that the next run sees
+            found = [contents(place) for place in (folder, root)]
+            assert [but_folders(entries) for entries in found] == [but_folders(entries) for entries in expected]
+            assert inside or found == expected
         except BaseException as error:
             error.add_note(f"NWB_EXTFILES_SEED={SEED}, {files_mode}, {mode}, in place: {inside}; killed at {trace}")
             raise
