@@ -34,6 +34,7 @@ from .transfer import Transfer, recover
 
 __all__ = [
     "bring_media",
+    "cannot_edit",
     "cannot_hold",
     "file_identifier",
     "is_former_media_folder",
@@ -270,13 +271,7 @@ def _plan(
             manifest=read_manifest(file, nwb_path),
         )
         problems = cannot_hold(file, plan)
-    if (plan.edits or plan.manifest is not None) and not os.access(nwb_path, os.W_OK):
-        problems.append(
-            RelocationRefusedError(
-                f"{nwb_path} may not be written to, and its texts have to change; make it writable first",
-                nwb_path=str(nwb_path),
-            )
-        )
+    problems.extend(cannot_edit(plan))
     if problems:
         raise combine(problems)
     names = os.stat(nwb_path).st_nlink
@@ -287,6 +282,21 @@ def _plan(
         )
         plan = replace(plan, warnings=(*plan.warnings, note))
     return plan
+
+
+def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
+    """Problems of texts that are to change in a file that stays where it is."""
+    path = plan.nwb_path
+    if not plan.edits and plan.manifest is None:
+        return []
+    if path.is_symlink():
+        # git-annex, for one, keeps under a link what must never change
+        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
+        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
+    if not os.access(path, os.W_OK):
+        reason = f"{path} may not be written to, and its texts have to change"
+        return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
+    return []
 
 
 class _Others:
@@ -389,6 +399,7 @@ def bring_media(
     url_timeout: float = 60.0,
     with_texts: bool = True,
     keep_sources: bool = False,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[MovedSource, ...]:
     """Carry out a plan for an NWB file that has its place.
 
@@ -406,13 +417,15 @@ def bring_media(
         Whether the texts are still to be changed.
     keep_sources : bool
         Whether what was moved stays at its old place too for now.
+    tell : callable, optional
+        As `Transfer` has it.
 
     Returns
     -------
     tuple of MovedSource
         What stays for now.
     """
-    transfer = Transfer(plan.nwb_path, edits_document=True)
+    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
 
     with rolled_back(transfer):
         transfer.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
@@ -422,7 +435,7 @@ def bring_media(
             edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
 
         transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
-    return transfer.conclude(sync=sync, keep_sources=keep_sources)
+    return transfer.conclude(sync=sync)
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:

@@ -25,7 +25,7 @@ from .inplace import cannot_hold, file_identifier
 from .manifest import ManifestRow, read_manifest
 from .moves import stamp
 from .options import MediaMode, MediaOptions
-from .organize import carry_out
+from .organizing import carry_out
 from .plan import RelocationPlan
 from .planning import plan_references
 from .progress import reporting
