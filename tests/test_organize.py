@@ -951,3 +951,45 @@ def test_new_ids_is_a_maker(tmp_path: Path) -> None:
         before = file.attrs["object_id"]
         new_ids(file)
         assert file.attrs["object_id"] != before
+
+
+# ------------------------------------------------------------------- Zarr
+
+
+@pytest.fixture
+def store(tmp_path: Path, video_files: Path) -> Path:
+    pytest.importorskip("hdmf_zarr")
+    from zarr_makers import write_store
+
+    return write_store(tmp_path / "stores" / "a.nwb.zarr", ["../video_files/test1_0.avi", "../video_files/test1_1.avi"])
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
+def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
+    """A Zarr store is called like an NWB file, with .zarr behind; its media are beside it."""
+    from zarr_makers import texts_in
+
+    films = [digest(video_files / f"test1_{number}.avi") for number in (0, 1)]
+    before = tree_of(store)
+    root = tmp_path / "dandiset"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExternalFilesWarning)
+        organize([store.parent], root, media_files_mode=mode)
+        target = root / "sub-mouse0" / "sub-mouse0_image.nwb.zarr"
+        assert [path.name for path in target.parent.iterdir() if path.name.endswith(".zarr")] == [target.name]
+        texts = texts_in(target)
+        assert [digest(target.parent / text) for text in texts] == films
+        if mode != "reference":
+            assert {text.split("/")[0] for text in texts} == {"sub-mouse0_image"}
+        assert tree_of(store) == before
+        done = tree_of(root)
+        if mode != "move":
+            organize([store.parent], root, media_files_mode=mode)
+            assert tree_of(root) == done
+
+
+def test_stores_are_not_moved(tmp_path: Path, store: Path) -> None:
+    before = tree_of(tmp_path)
+    with pytest.raises(ExternalFilesError, match="Zarr store"):
+        organize(store, tmp_path / "dandiset", files_mode="move")
+    assert tree_of(tmp_path) == before

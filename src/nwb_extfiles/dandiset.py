@@ -35,13 +35,14 @@ from .references import ExternalFileReference, MediaField, find_in_file, media_f
 from .resolve import is_url
 from .staging import is_half_done
 from .storage import as_text
-from .stores import NWB_SUFFIX, open_nwb
+from .stores import NWB_SUFFIX, open_nwb, zarr_marker
 from .targets import nwb_stem
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files"]
 
 FilesMode = Literal["copy", "move"]
 
+_SUFFIX = "nwb-extfiles suffix"  # key in the metadata: what the name gets behind what dandi makes of it
 _BRINGING = frozenset((Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD))
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 # Nanoseconds in which file systems count: NTFS, some servers, exFAT, old ones, FAT.
@@ -259,7 +260,8 @@ def _inspect(path: Path, *, table: Sequence[MediaField]) -> _Inspected:
 
 def _read(path: Path, table: Sequence[MediaField]) -> _Inspected:
     problems: list[ExternalFilesError] = []
-    if path.suffix != NWB_SUFFIX:
+    is_store = path.is_dir()
+    if not is_store and path.suffix != NWB_SUFFIX:
         raise UnreadableFileError(
             f"{path} does not end in {NWB_SUFFIX}, and DANDI takes only NWB files that do; rename it",
             nwb_path=str(path),
@@ -286,6 +288,8 @@ def _read(path: Path, table: Sequence[MediaField]) -> _Inspected:
                 f'(invalid="warn")',
                 nwb_path=str(path),
             )
+        if is_store:  # dandi knows no name for a store; it is called like a file, with .zarr behind
+            metadata |= {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", _SUFFIX: ".zarr"}
         references = find_in_file(file, table, problems)
         manifest = read_manifest(file, path)
         object_id = as_text(file.attrs.get("object_id"))
@@ -299,7 +303,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> _Inspected:
         )
     return _Inspected(
         path,
-        status.st_size,
+        filesystem.tree_size(path) if is_store else status.st_size,
         stamp(status),
         identifier,
         object_id,
@@ -351,7 +355,10 @@ def _targets(inspected: Spool[_Inspected], settings: Settings) -> list[tuple[int
 
 def _named(metadata: list[dict[str, Any]], settings: Settings) -> list[Path]:
     names = dandi_paths(metadata, settings.required_fields) if metadata else []
-    return [settings.dandiset_path.joinpath(*name.split("/")) for name in names]
+    places = [settings.dandiset_path.joinpath(*name.split("/")) for name in names]
+    return [
+        place.with_name(f"{place.name}{item.get(_SUFFIX, '')}") for place, item in zip(places, metadata, strict=True)
+    ]
 
 
 def _moved_before(found: list[tuple[int, Path]], inspected: Spool[_Inspected]) -> list[tuple[int, Path]]:
@@ -390,6 +397,13 @@ def _plan_one(item: tuple[_Inspected, Path], *, settings: Settings, table: Seque
 
 def _planned(inspected: _Inspected, target: Path, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
     _check_place(inspected, target, settings)
+    is_store = inspected.path.is_dir()
+    if is_store and settings.files_mode == "move" and inspected.path != target:
+        raise RelocationRefusedError(
+            f"{inspected.path} is a Zarr store, and those are not moved; copy it (--files-mode copy), and remove it "
+            f"when the new one is good",
+            nwb_path=str(inspected.path),
+        )
     source = Path(os.path.realpath(inspected.path.parent), inspected.path.name)
     plan = plan_references(
         inspected.references if settings.update_texts else (),
@@ -410,10 +424,11 @@ def _planned(inspected: _Inspected, target: Path, settings: Settings, table: Seq
     stands = source != target and os.path.lexists(target)
     is_there = stands and _is_made_of(inspected, plan, table)
     replaces = stands and not is_there
-    if replaces and (settings.options.existing != "replace" or not target.is_file()):
+    replaceable = zarr_marker(target) is not None if is_store else target.is_file()
+    if replaces and (settings.options.existing != "replace" or not replaceable):
         raise MediaExistsError(
             f"{inspected.path}: it would be {target}, which exists and was not made of it; move that away"
-            + (', or replace it with existing="replace" in media_options' if target.is_file() else ""),
+            + (', or replace it with existing="replace" in media_options' if replaceable else ""),
             nwb_path=str(inspected.path),
         )
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, replaces)
@@ -450,7 +465,7 @@ def _former(source: Path, target: Path, files_mode: FilesMode) -> Callable[[Path
 def _is_made_of(inspected: _Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> bool:
     """Whether the file at the target is what an earlier run has made of the source: it got the time of that."""
     target = plan.nwb_path
-    if target.is_symlink() or not target.is_file():
+    if target.is_symlink() or target.is_dir() is not inspected.path.is_dir():
         return False
     if not _is_same_time(os.stat(target).st_mtime_ns, inspected.stamp[-1]) or not _has_ids(target, inspected):
         return False

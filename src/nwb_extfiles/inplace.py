@@ -27,7 +27,7 @@ from .progress import reporting
 from .references import find_in_file, media_fields
 from .resolve import resolve
 from .staging import has_leftovers, is_half_done
-from .storage import fits, item_at, read_texts
+from .storage import fits, is_stored, item_at, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
@@ -275,7 +275,7 @@ def _plan(
     if problems:
         raise combine(problems)
     names = os.stat(nwb_path).st_nlink
-    if plan.edits and names > 1:
+    if plan.edits and names > 1 and nwb_path.is_file():
         note = (
             f"{nwb_path} has {names} names (hard links), and its texts change under all of them: where another name "
             f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
@@ -370,13 +370,13 @@ class _Others:
         return self._used[nwb_path]
 
 
-def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:
+def cannot_hold(file: Any, plan: RelocationPlan) -> list[ExternalFilesError]:
     """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
 
     A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
     """
     problems: list[ExternalFilesError] = []
-    for (object_path, field), texts in plan.edits.items():
+    for (object_path, field), texts in plan.edits.items() if isinstance(file, h5py.File) else ():
         owner = item_at(file, object_path)
         if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
             problems.append(
@@ -457,10 +457,10 @@ def rolled_back(transfer: Transfer) -> Iterator[None]:
         raise
 
 
-def file_identifier(file: h5py.File, nwb_path: Path) -> str:
+def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
     dataset = file.get("identifier")
-    read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
+    read = read_texts(dataset) if is_stored(dataset) else None
     return read[0][0] if read and read[0] else nwb_stem(nwb_path)
 
 

@@ -6,6 +6,7 @@ and by dandi's own reader where it may not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
@@ -15,7 +16,7 @@ from typing import Any
 import h5py
 
 from .errors import RelocationRefusedError
-from .storage import as_text, read_texts
+from .storage import as_text, is_stored, path_of, read_texts
 
 __all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
@@ -35,12 +36,12 @@ class _NotPlain(Enum):
 _NOT_PLAIN = _NotPlain.NOT_PLAIN
 
 
-def layout_metadata(file: h5py.File, path: Path) -> dict[str, Any]:
+def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     """What an NWB file is named from in a dandiset.
 
     Parameters
     ----------
-    file : h5py.File
+    file : h5py.File or zarr.Group
         The file, open.
     path : pathlib.Path
         Where it is.
@@ -56,19 +57,23 @@ def layout_metadata(file: h5py.File, path: Path) -> dict[str, Any]:
     types = _types_of_groups(file)
     if _is_plain(file, found, types):
         return found | {"nd_types": sorted(types)}
+    if not isinstance(file, h5py.File):
+        raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
     return _as_dandi_reads(path)
 
 
-def _plain_text(file: h5py.File, place: str) -> str | _NotPlain | None:
+def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
     """One text of a file; None if nothing is there."""
     if place not in file:
         return None
     dataset = file[place]
-    read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
-    return read[0][0] if read is not None and read[1] == () else _NOT_PLAIN
+    read = read_texts(dataset) if is_stored(dataset) else None
+    # hdmf-zarr stores a scalar as an array with one element
+    one = () if isinstance(file, h5py.File) else (1,)
+    return read[0][0] if read is not None and read[1] in ((), one) else _NOT_PLAIN
 
 
-def _is_plain(file: h5py.File, found: dict[str, Any], types: set[Any]) -> bool:
+def _is_plain(file: Any, found: dict[str, Any], types: set[Any]) -> bool:
     """Whether dandi's reader, which reads with pynwb, finds the same; what it chokes on, it shall refuse itself."""
     version = found["nwb_version"]
     if version is None or version.removeprefix("NWB-").startswith("1."):
@@ -82,9 +87,10 @@ def _is_plain(file: h5py.File, found: dict[str, Any], types: set[Any]) -> bool:
     if _ICEPHYS in file:
         return False
     devices = file.get("general/devices")
-    return not isinstance(devices, h5py.Group) or not any(
-        "probe_id" in device.attrs or (isinstance(device, h5py.Group) and "probe_id" in device)
-        for device in devices.values()
+    if devices is None or is_stored(devices):
+        return True
+    return not any(
+        "probe_id" in device.attrs or (not is_stored(device) and "probe_id" in device) for device in devices.values()
     )
 
 
@@ -97,11 +103,11 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
     return {"path": str(path), **{key: value for key, value in found.items() if key in wanted}}
 
 
-def _types_of_groups(file: h5py.File) -> set[Any]:
+def _types_of_groups(file: Any) -> set[Any]:
     types: set[Any] = set()
 
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Group):
+    def visit(_: str, item: Any) -> None:
+        if not is_stored(item):
             neurodata_type = item.attrs.get("neurodata_type")
             if neurodata_type is not None:
                 types.add(neurodata_type if isinstance(neurodata_type, str) else None)
@@ -110,8 +116,12 @@ def _types_of_groups(file: h5py.File) -> set[Any]:
     return types
 
 
-def external_links(file: h5py.File) -> list[str]:
+def external_links(file: Any) -> list[str]:
     """The links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
+    return _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+
+
+def _links_out_of_file(file: h5py.File) -> list[str]:
     found: list[str] = []
 
     def visit(name: bytes, info: h5py.h5l.LinkInfo) -> None:
@@ -120,6 +130,22 @@ def external_links(file: h5py.File) -> list[str]:
             found.append(f"{place} -> {file.get(place, getlink=True).filename}")
 
     file.id.links.visit(visit, info=True)  # it follows hard links alone, and each group once
+    return found
+
+
+def _links_out_of_store(root: Any) -> list[str]:
+    found: list[str] = []
+    store = os.path.abspath(path_of(root))
+
+    def look(path: str, group: Any) -> None:
+        links = group.attrs.get("zarr_link")
+        for link in links if isinstance(links, list) else ():
+            source = str(link.get("source")) if isinstance(link, dict) else "?"
+            if os.path.normpath(os.path.join(store, source)) != store:
+                found.append(f"/{path} -> {source}")
+
+    look("", root)
+    root.visititems(look)
     return found
 
 

@@ -327,7 +327,9 @@ def _bring(
             keep_sources=True,
             tell=tell,
         )
-    transfer = Transfer(file.target, exclusive=not file.replaces, keep_sources=True, tell=tell)
+    transfer = Transfer(
+        file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=tell
+    )
     with rolled_back(transfer):
         transfer.stage(file.plan, sync=sync, progress=on_media, url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
@@ -351,11 +353,14 @@ def _stage_nwb_file(
         )
     # What changes no text may move by its name alone; a link stays a link to what it is.
     changes = bool(file.plan.edits) or rows is not None
-    by_name = files_mode == "move" and not changes and not file.source.is_symlink()
+    by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
     if by_name and filesystem.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
+    if file.source.is_dir():
+        filesystem.copy_tree_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
+    else:
+        filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
     if changes:
         times = os.stat(staged)
         edit_texts(staged, file.plan.edits, manifest=rows, sync=sync)
