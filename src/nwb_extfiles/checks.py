@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -13,12 +13,14 @@ from typing import Any
 
 from .discovery import find_external_files
 from .errors import ExternalFilesError, MissingMediaError, UnreadableFileError
+from .inventory import FilmState, Verdict, find_by_content, verify_media
+from .manifest import ManifestRow, read_manifest
 from .naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from .options import MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, is_absolute
 from .staging import is_half_done
-from .stores import find_nwb_files, zarr_marker
+from .stores import find_nwb_files, open_nwb, zarr_marker
 from .targets import nwb_stem
 
 __all__ = ["Finding", "Severity", "check"]
@@ -67,7 +69,9 @@ class Finding:
 def check(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
+    checksums: bool = False,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
+    on_bytes: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Finding]:
     """Check the media references of NWB files.
 
@@ -79,8 +83,13 @@ def check(
     paths : path or iterable of paths
         NWB files, and folders in which to look for such. Of folders it is also told which media in them belong to no
         NWB file.
+    checksums : bool
+        Whether films are read and compared with the manifest of their NWB file, where it has one.
     media_options : MediaOptions or mapping, optional
-        Of which `media_fields` and `naming` are used. What is found only by `search` or `path_map` is broken.
+        Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which films are
+        looked for by their content. What is found only by `search` or `path_map` is broken.
+    on_bytes : callable
+        Called with each number of bytes of films read.
 
     Yields
     ------
@@ -95,14 +104,16 @@ def check(
     options = MediaOptions.from_value(media_options)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     for path in find_nwb_files(paths):
-        yield from _check_file(path, options)
+        yield from _check_file(path, options, on_bytes if checksums else None)
     seen: set[str] = set()
     for folder in paths:
         if os.path.isdir(folder):
             yield from _homeless_media(Path(os.path.abspath(folder)), seen)
 
 
-def _check_file(path: Path, options: MediaOptions) -> Iterator[Finding]:
+def _check_file(
+    path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None = None
+) -> Iterator[Finding]:
     if is_half_done(Path(os.path.realpath(path))):
         yield _of_file(
             path, Severity.ERROR, "half-edited", "a run that was killed has left it half edited; call "
@@ -129,6 +140,67 @@ def _check_file(path: Path, options: MediaOptions) -> Iterator[Finding]:
         yield from place.look_at(resolution)
     yield from _same_films(found)
     yield from _orphans(path, found)
+    if on_bytes is not None:
+        yield from _contents(path, found, options, on_bytes)
+
+
+def _contents(
+    path: Path, found: list[Resolution], options: MediaOptions, on_bytes: Callable[[int], object]
+) -> Iterator[Finding]:
+    """Films that are not those of the manifest."""
+    try:
+        with open_nwb(path) as file:
+            rows = read_manifest(file, path)
+    except ExternalFilesError as error:
+        yield _of_file(path, Severity.ERROR, "manifest", str(error).removeprefix(f"{path}: "))
+        return
+    if rows is None:
+        if any(not entry.url for entry in found):
+            yield _of_file(
+                path, Severity.INFO, "no-manifest", "it has no manifest, so its films cannot be told from others; "
+                "`nwb-extfiles relocate --manifest` writes one",
+            )  # fmt: skip
+        return
+    verdicts = list(verify_media(rows, found, on_bytes=on_bytes))
+    wanted = [verdict.row for verdict in verdicts if verdict.row is not None and verdict.state.is_bad]
+    places = [path.parent / nwb_stem(path), *options.search]
+    elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
+    for verdict in verdicts:
+        yield from _verdict(verdict, elsewhere)
+
+
+def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[Finding]:
+    reference, row, state = verdict.resolution.reference, verdict.row, verdict.state
+    if state is FilmState.UNKNOWN:
+        yield _of(
+            reference, Severity.INFO, "not-in-manifest", "the manifest does not speak of it; `nwb-extfiles relocate` "
+            "brings the manifest up to date",
+        )  # fmt: skip
+    elif state is FilmState.STALE:
+        yield _of(
+            reference, Severity.WARNING, "stale-manifest", "its path was changed by something that did not change the "
+            "manifest; `nwb-extfiles relocate` brings the manifest up to date",
+        )  # fmt: skip
+    if row is None or not state.is_bad:
+        return
+    film = elsewhere.get(row.sha256)
+    cure = (
+        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --search {str(film.path.parent)!r}` puts it back"
+        if film is not None
+        else "name folders to look for it in with --search"
+    )
+    was = f"the film {row.original_name!r} of {row.size_in_bytes:,} bytes"
+    what = {
+        FilmState.CHANGED: f"its content is not that of {was}",
+        FilmState.TRUNCATED: f"it is shorter than {was}",
+        FilmState.SWAPPED: f"it is the film of {_entry_of(verdict.film_of)}, not {was}",
+        FilmState.MISSING: f"{was} is missing",
+    }[state]
+    yield _of(reference, Severity.ERROR, f"film-{state}", f"{what}; {cure}")
+
+
+def _entry_of(row: ManifestRow | None) -> str:
+    return "another entry" if row is None else f"{row.referring_object_path!r}, {row.field}[{row.index}]"
 
 
 def _of_file(path: Path, severity: Severity, code: str, message: str) -> Finding:

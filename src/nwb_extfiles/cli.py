@@ -118,6 +118,10 @@ def _media_options(function: F) -> F:
             ),
             _media_field,
             click.option(
+                "--urls", type=click.Choice(["keep", "download"]), default="keep", show_default=True,
+                help="What to do with films behind URLs: leave them there, or fetch them to their place.",
+            ),
+            click.option(
                 "--manifest", is_flag=True,
                 help="Record the films in the NWB file: their original names, sizes and checksums.",
             ),
@@ -140,7 +144,9 @@ def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
         if not (old and equals and new):
             raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
         mapped[old] = new
-    kept = {name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest")}
+    kept = {
+        name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
+    }
     return MediaOptions(path_map=mapped, progress=progress, **kept)
 
 
@@ -267,8 +273,12 @@ def organize(
     "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
     help="How films and pictures get to their place.",
 )  # fmt: skip
+@click.option(
+    "--repair", is_flag=True,
+    help="Look for films that are missing, or not those of the manifest, by their content (with --search DIR).",
+)  # fmt: skip
 @_media_options
-def relocate(nwb_paths: tuple[Path, ...], media_mode: str, **chosen: Any) -> None:
+def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
     """Bring the media of NWB files to where DANDI wants them.
 
     That is a folder beside each NWB file with its name: x.nwb has its films in x/. The NWB files stay where they are;
@@ -284,6 +294,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, **chosen: Any) -> Non
             media_mode,
             media_options=_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
+            repair=repair,
             on_file=lambda plan: tell(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
         )
     if chosen["as_json"]:
@@ -298,10 +309,22 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, **chosen: Any) -> Non
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--checksums", is_flag=True, help="Read the films too, and compare them with the manifest.")
+@click.option(
+    "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
+    help="With --checksums: a folder in which to look for films that are not in their place. May be repeated.",
+)  # fmt: skip
 @_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[Path, ...], media_fields: Any, as_json: bool) -> None:
+def check(
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    checksums: bool,
+    search: tuple[Path, ...],
+    media_fields: Any,
+    as_json: bool,
+) -> None:
     """Check the paths of media in NWB files.
 
     PATHS are NWB files, and folders in which to look for such. Changes nothing.
@@ -323,7 +346,8 @@ def check(ctx: click.Context, paths: tuple[Path, ...], media_fields: Any, as_jso
 
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
-    for finding in look_at(paths, media_options={"media_fields": media_fields}):
+    options = {"media_fields": media_fields, "search": search}
+    for finding in look_at(paths, checksums=checksums, media_options=options):
         counts[finding.severity] += 1
         if as_json:
             findings.append(asdict(finding))
@@ -349,10 +373,16 @@ def _count(number: int, noun: str) -> str:
 @main.command()
 @click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--media", is_flag=True, help="Tell which NWB files refer to films, instead of the other way round.")
+@click.option(
+    "--by-checksum", is_flag=True,
+    help="With --media: find films by their content in the manifests of NWB files, whatever they are called.",
+)  # fmt: skip
 @_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
-def ls(ctx: click.Context, paths: tuple[Path, ...], media: bool, media_fields: Any, as_json: bool) -> None:
+def ls(
+    ctx: click.Context, paths: tuple[Path, ...], media: bool, by_checksum: bool, media_fields: Any, as_json: bool
+) -> None:
     """List the media that NWB files refer to.
 
     PATHS are NWB files, and folders in which to look for such; the working directory, if none is named. Changes
@@ -369,6 +399,7 @@ def ls(ctx: click.Context, paths: tuple[Path, ...], media: bool, media_fields: A
     from .terminal import as_json as to_json
     from .terminal import reference_record
 
+    media = media or by_checksum
     films = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
     places = [path for path in paths if path not in films] or [Path()]
     if media and not films:
@@ -377,7 +408,7 @@ def ls(ctx: click.Context, paths: tuple[Path, ...], media: bool, media_fields: A
         if not path.exists():
             raise click.UsageError(f"{click.format_filename(path)} does not exist; name NWB files, or folders")
     problems: list[ExternalFilesError] = []
-    found = list(_references(films, places, media_fields, problems))
+    found = list(_references(films, places, by_checksum, media_fields, problems))
     if as_json:
         records = [reference_record(entry) | ({"media": str(film)} if film else {}) for film, entry in found]
         click.echo(to_json(records))
@@ -389,7 +420,7 @@ def ls(ctx: click.Context, paths: tuple[Path, ...], media: bool, media_fields: A
 
 
 def _references(
-    films: list[Path], places: list[Path], media_fields: Any, problems: list[ExternalFilesError]
+    films: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
 ) -> Iterator[tuple[Path | None, Resolution]]:
     """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
     from .discovery import find_external_files, find_referring_files
@@ -399,7 +430,7 @@ def _references(
     for path in find_nwb_files(places):
         try:
             if films:
-                yield from find_referring_files(films, [path], media_options=options)
+                yield from find_referring_files(films, [path], by_checksum=by_checksum, media_options=options)
             else:
                 for entry in find_external_files(path, media_options=options, problems=problems):
                     yield None, entry
@@ -430,6 +461,35 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
     told = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
     files = len({entry.reference.nwb_path for _, entry in found})
     _say(f"{_count(len(found), 'reference')} in {_count(files, 'NWB file')}" + (f": {told}" if told else ""))
+
+
+@main.command()
+@click.argument("nwb_path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--media-mode", type=_MEDIA_MODES, default=MediaMode.COPY.value, show_default=True,
+    help="How films and pictures get there.",
+)  # fmt: skip
+@_media_options
+def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
+    """Give films their original names back.
+
+    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its films under the names
+    that they had before; FILE and its films stay as they are.
+    """
+    from .restoring import restore as carry_out
+    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
+
+    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+        plan = carry_out(
+            nwb_path, folder, media_mode, media_options=_options(chosen, on_bytes), dry_run=chosen["dry_run"]
+        )
+        tell(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
+    if chosen["as_json"]:
+        click.echo(as_json(relocation_record(plan)))
+    elif chosen["dry_run"]:
+        for line in relocation_lines(plan):
+            _say(line)
 
 
 @main.command()

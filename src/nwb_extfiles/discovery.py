@@ -8,6 +8,8 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from .errors import ExternalFilesError
+from .filesystem import digest_of
+from .manifest import read_manifest
 from .options import MediaOptions
 from .references import find_in_file, media_fields
 from .resolve import Resolution, media_file, resolve
@@ -84,6 +86,7 @@ def find_referring_files(
     media: Iterable[str | os.PathLike[str]],
     paths: Iterable[str | os.PathLike[str]],
     *,
+    by_checksum: bool = False,
     media_options: MediaOptions | dict[str, Any] | None = None,
 ) -> Iterator[tuple[Path, Resolution]]:
     """Find the NWB files, and the objects in them, that refer to films.
@@ -95,6 +98,9 @@ def find_referring_files(
         or whose name is all that is known, the references that lead nowhere and end in its name are found.
     paths : iterable of paths
         NWB files, and folders in which to look for such.
+    by_checksum : bool
+        Whether films are known by their content, as the manifests of the NWB files tell it: also copies of a film that
+        have other names are found, and no film but those that are given is read.
     media_options : MediaOptions or mapping, optional
         As in `find_external_files`.
 
@@ -110,6 +116,9 @@ def find_referring_files(
     UnreadableFileError
         If an NWB file cannot be opened.
     """
+    if by_checksum:
+        yield from _referring_by_checksum(media, paths, MediaOptions.from_value(media_options))
+        return
     wanted: dict[tuple[int, int] | str, Path] = {}
     for film in map(Path, media):
         file = media_file(film)
@@ -119,6 +128,20 @@ def find_referring_files(
             key = _name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], found
+
+
+def _referring_by_checksum(
+    media: Iterable[str | os.PathLike[str]], paths: Iterable[str | os.PathLike[str]], options: MediaOptions
+) -> Iterator[tuple[Path, Resolution]]:
+    wanted = {digest_of(Path(film)): Path(film) for film in media}
+    for path in find_nwb_files(paths):
+        with open_nwb(path) as file:
+            rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
+            rows = {place: sha256 for place, sha256 in rows.items() if sha256 in wanted}
+            references = find_in_file(file, media_fields(options.media_fields)) if rows else []
+        for reference in references:
+            if reference.entry in rows:
+                yield wanted[rows[reference.entry]], resolve(reference, options, destination=path.parent)
 
 
 def _name(found: Resolution) -> str | None:

@@ -11,21 +11,27 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
 
-from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, combine
-from .inventory import make_rows
+from .errors import (
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MissingMediaError,
+    RelocationRefusedError,
+    combine,
+)
+from .inventory import find_by_content, make_rows, verify_media
 from .manifest import ManifestRow, read_manifest, same_rows
 from .moves import MovedSource, remove_sources
 from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import Action, RelocationPlan
 from .planning import plan_references
 from .progress import reporting
-from .references import find_in_file, media_fields
-from .resolve import resolve
+from .references import ExternalFileReference, find_in_file, media_fields
+from .resolve import MediaFile, resolve
 from .staging import has_leftovers, is_half_done
 from .storage import fits, is_stored, item_at, read_texts
 from .stores import edit_texts, open_nwb
@@ -53,6 +59,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     just_written: bool = False,
+    repair: bool = False,
 ) -> RelocationPlan:
     """Bring the media of a finished NWB file to their place beside it.
 
@@ -72,6 +79,10 @@ def relocate(
     just_written : bool
         Whether this very program has written the file, with texts as they were in memory: relative ones may then be
         relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
+    repair : bool
+        Whether films that are missing, or not those that the manifest of the NWB file tells of, are looked for by
+        their content in its media folder and in the folders of `search`. A wrong film gives way only with
+        ``existing="replace"``.
 
     Returns
     -------
@@ -86,7 +97,7 @@ def relocate(
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
     options = MediaOptions.from_value(media_options)
-    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, just_written)
+    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, just_written, repair)
     for warning in plan.warnings:
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     if not dry_run:
@@ -100,6 +111,7 @@ def relocate_files(
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
+    repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
     """Relocate several NWB files, none of which is touched before all are known to go.
@@ -110,7 +122,7 @@ def relocate_files(
     ----------
     paths : iterable of paths
         The NWB files; one that is named twice counts once.
-    media_mode, media_options, dry_run
+    media_mode, media_options, dry_run, repair
         As in `relocate`.
     on_file : callable, optional
         Called with the plan of each file when it is done.
@@ -126,7 +138,7 @@ def relocate_files(
         As `relocate`; a file is done wholly or not at all, and those before it stay done.
     """
     options = MediaOptions.from_value(media_options)
-    plans = _plan_all(paths, MediaMode(media_mode), options, dry_run)
+    plans = _plan_all(paths, MediaMode(media_mode), options, dry_run, repair=repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     if not dry_run:
@@ -140,6 +152,7 @@ def _plan_all(
     options: MediaOptions,
     dry_run: bool,
     just_written: bool = False,
+    repair: bool = False,
 ) -> list[RelocationPlan]:
     documents: dict[Path, None] = {}
     plans: list[RelocationPlan] = []
@@ -152,7 +165,7 @@ def _plan_all(
     others = _Others(documents, options)
     for document in documents:
         try:
-            plan = _plan(document, mode, options, others, just_written)
+            plan = _plan(document, mode, options, others, just_written, repair)
         except ExternalFilesError as error:
             problems.extend(error.problems)
         else:
@@ -253,13 +266,15 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 
 def _plan(
-    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, just_written: bool
+    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, just_written: bool, repair: bool
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
         if just_written:
             references = [replace(reference, base=None) for reference in references]
+        rows = read_manifest(file, nwb_path)
+        found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
         plan = plan_references(
             references,
             nwb_path=nwb_path,
@@ -268,7 +283,8 @@ def _plan(
             options=options,
             problems=problems,
             is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not others.use(folder, nwb_path),
-            manifest=read_manifest(file, nwb_path),
+            manifest=rows,
+            found=found,
         )
         problems = cannot_hold(file, plan)
     problems.extend(cannot_edit(plan))
@@ -297,6 +313,43 @@ def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
         reason = f"{path} may not be written to, and its texts have to change"
         return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
     return []
+
+
+def _found_by_content(
+    nwb_path: Path,
+    references: Sequence[ExternalFileReference],
+    rows: Sequence[ManifestRow] | None,
+    options: MediaOptions,
+    problems: list[ExternalFilesError],
+) -> dict[tuple[str, str, int], MediaFile]:
+    """The right films of entries whose films are missing or wrong, by what the manifest says of them."""
+    if rows is None:
+        raise RelocationRefusedError(
+            f"{nwb_path} has no manifest, so nothing tells which films are its own; name where they are with --search "
+            f"(`search` in media_options), without --repair",
+            nwb_path=str(nwb_path),
+        )
+    resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
+    bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
+    wanted = [verdict.row for verdict in bad if verdict.row is not None]
+    elsewhere = find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search]) if wanted else {}
+    found: dict[tuple[str, str, int], MediaFile] = {}
+    for verdict in bad:
+        reference, row = verdict.resolution.reference, verdict.row
+        if row is not None and row.sha256 in elsewhere:
+            film = elsewhere[row.sha256]
+            # it gets the suffix that it had, whatever it is called there
+            found[reference.entry] = replace(film, path=film.path.with_suffix(PurePosixPath(row.path).suffix))
+        elif row is not None and options.missing == "error":
+            problems.append(
+                MissingMediaError(
+                    f"{reference.where}: its film {row.original_name!r} ({row.size_in_bytes:,} bytes, SHA-256 "
+                    f"{row.sha256}) is {verdict.state}, and in none of the folders that were searched; name one that "
+                    f"has it with --search (`search` in media_options)",
+                    **reference.place,
+                )
+            )
+    return found
 
 
 class _Others:

@@ -36,6 +36,11 @@ class FilmState(StrEnum):
     UNKNOWN = "unknown"
     """The manifest does not speak of it."""
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether the film is not there as it was."""
+        return self in (FilmState.CHANGED, FilmState.TRUNCATED, FilmState.SWAPPED, FilmState.MISSING)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -7,7 +7,7 @@ changed on disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
@@ -36,6 +36,7 @@ def plan_references(
     problems: Sequence[ExternalFilesError] = (),
     is_former: Callable[[Path], bool] = lambda folder: False,
     manifest: Sequence[ManifestRow] | None = None,
+    found: Mapping[tuple[str, str, int], MediaFile] | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file.
 
@@ -57,6 +58,8 @@ def plan_references(
         Whether a folder held the media of this NWB file before it was renamed.
     manifest : sequence of ManifestRow, optional
         What the manifest of the NWB file says now. It is kept right where there is one.
+    found : mapping, optional
+        Files that are known to be meant, whatever the text says, by object path, field and index.
 
     Returns
     -------
@@ -67,7 +70,13 @@ def plan_references(
     ExternalFilesError
         With all problems at once.
     """
-    resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
+    known = found or {}
+    resolutions = [
+        Resolution(reference, file=known[reference.entry])
+        if reference.entry in known
+        else resolve(reference, options, destination=nwb_path.parent)
+        for reference in references
+    ]
 
     def may_be_gone(resolution: Resolution) -> bool:
         """Whether an earlier run may have taken the file away: by a move, or with the folder that it lay in."""

@@ -88,6 +88,11 @@ class ExternalFileReference:
         return f"{self.nwb_path}: {kind} {self.object_path!r}, {self.field}[{self.index}]"
 
     @property
+    def entry(self) -> tuple[str, str, int]:
+        """The place as a key: object path, field and index."""
+        return self.object_path, self.field, self.index
+
+    @property
     def place(self) -> dict[str, Any]:
         """The place as the fields of an `ExternalFilesError`."""
         return dict(nwb_path=self.nwb_path, object_path=self.object_path, field=self.field, index=self.index)

@@ -1,0 +1,146 @@
+"""Films against the manifest: changed, truncated, swapped, missing; found again, and repaired."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from click.testing import CliRunner
+from helpers import digest, stored_texts, tree, write_nwb
+
+from nwb_extfiles import ExternalFilesError, MissingMediaError, check, find_referring_files, relocate
+from nwb_extfiles.cli import main
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, video_files: Path) -> Path:
+    """An NWB file with two films beside it, and a manifest."""
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi", "../video_files/test1_1.avi"])
+    relocate(path, "copy", media_options=dict(manifest=True))
+    return path
+
+
+def films(path: Path) -> list[Path]:
+    return [path.parent / text for text in stored_texts(path)]
+
+
+def codes(path: Path, *search: Path) -> list[tuple[str, int | None]]:
+    found = check(path, checksums=True, media_options=dict(search=search))
+    return [(finding.code, finding.index) for finding in found if finding.code.startswith("film-")]
+
+
+def truncate(path: Path) -> None:
+    first = films(path)[0]
+    first.write_bytes(first.read_bytes()[:-100])
+
+
+def change(path: Path) -> None:
+    first = films(path)[0]
+    content = bytearray(first.read_bytes())
+    content[-1] ^= 1
+    first.write_bytes(content)
+
+
+def swap(path: Path) -> None:
+    first, second = films(path)
+    first.rename(path.parent / "aside")
+    second.rename(first)
+    (path.parent / "aside").rename(second)
+
+
+def lose(path: Path) -> None:
+    films(path)[0].unlink()
+
+
+DAMAGES = {"truncated": truncate, "changed": change, "swapped": swap, "missing": lose}
+
+
+def test_all_is_well(recorded: Path) -> None:
+    assert list(check(recorded, checksums=True)) == []
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_told_apart(recorded: Path, what: str) -> None:
+    DAMAGES[what](recorded)
+    expected = [(f"film-{what}", 0)] + ([("film-swapped", 1)] if what == "swapped" else [])
+    assert codes(recorded) == expected
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.parametrize("mode", ["copy", "hardlink"])
+def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, mode: str) -> None:
+    DAMAGES[what](recorded)
+    backup = tmp_path / "backup" / "deep"
+    backup.mkdir(parents=True)
+    for number in (0, 1):  # under other names, among others
+        shutil.copy(video_files / f"test1_{number}.avi", backup / f"x{number}.bin")
+    shutil.copy(video_files / "test2_0.avi", backup / "other.avi")
+    options: dict[str, Any] = dict(search=[tmp_path / "backup"])
+    (finding,) = [
+        found
+        for found in check(recorded, checksums=True, media_options=options)
+        if found.index == 0 and found.code.startswith("film-")
+    ]
+    assert "--repair" in finding.message
+    if what != "missing":
+        before = tree(recorded.parent)
+        with pytest.raises(FileExistsError, match="existing"):
+            relocate(recorded, mode, media_options=options, repair=True)
+        assert tree(recorded.parent) == before
+    relocate(recorded, mode, media_options=dict(options, existing="replace"), repair=True)
+    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
+    assert list(check(recorded, checksums=True)) == []
+
+
+def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
+    lose(recorded)
+    before = tree(recorded.parent)
+    with pytest.raises(MissingMediaError, match=r"test1_0\.avi.*none of the folders"):
+        relocate(recorded, "copy", repair=True)
+    assert tree(recorded.parent) == before
+    with h5py.File(recorded, "r+") as file:
+        del file["general/external_files"]
+    with pytest.raises(ExternalFilesError, match="no manifest"):
+        relocate(recorded, repair=True)
+
+
+def test_what_the_manifest_does_not_know(recorded: Path, video_files: Path) -> None:
+    shutil.copy(video_files / "test2_0.avi", recorded.parent / "new.avi")
+    with h5py.File(recorded, "r+") as file:
+        file["acquisition/video/external_file"][0] = "new.avi"
+    assert "stale-manifest" in {finding.code for finding in check(recorded, checksums=True)}
+    relocate(recorded, "copy", media_options=dict(existing="replace"))
+    assert list(check(recorded, checksums=True)) == []
+
+
+def test_found_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) -> None:
+    copy = Path(shutil.copy(video_files / "test1_1.avi", tmp_path / "whatever.bin"))
+    lose(recorded)
+    assert list(find_referring_files([copy], [recorded])) == []
+    ((film, found),) = find_referring_files([copy], [tmp_path / "nwb"], by_checksum=True)
+    assert (film, found.reference.index) == (copy, 1)
+
+
+def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None:
+    run = CliRunner().invoke
+    assert run(main, ["check", "--checksums", str(recorded)]).exit_code == 0
+    change(recorded)
+    result = run(main, ["check", "--checksums", "--search", str(video_files), str(recorded)])
+    assert result.exit_code == 1
+    assert "film-changed" in result.output
+    assert "--repair" in result.output
+    arguments = ["relocate", "--repair", "--search", str(video_files), "--media-mode", "copy", str(recorded)]
+    assert run(main, arguments).exit_code == 1
+    result = run(main, [*arguments, "--existing", "replace"])
+    assert result.exit_code == 0, result.output
+    assert run(main, ["check", "--checksums", str(recorded)]).exit_code == 0
+    copy = Path(shutil.copy(video_files / "test1_1.avi", tmp_path / "whatever.bin"))
+    result = run(main, ["ls", "--media", str(copy), "--by-checksum", "--json", str(recorded)])
+    assert [entry["index"] for entry in json.loads(result.output)] == [1]
+    result = run(main, ["restore", str(recorded), str(tmp_path / "mine")])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "mine").iterdir()} == {"a.nwb", "test1_0.avi", "test1_1.avi"}
