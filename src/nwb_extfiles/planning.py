@@ -25,6 +25,8 @@ from .urls import ask_all
 
 __all__ = ["plan_references"]
 
+_LONGEST_TEXT = 4096  # characters
+
 
 def plan_references(
     references: Sequence[ExternalFileReference],
@@ -83,6 +85,8 @@ def plan_references(
         reference = resolution.reference
         if mode is MediaMode.MOVE or reference.base is None or is_absolute(reference.text):
             return mode is MediaMode.MOVE
+        if len(reference.text) > _LONGEST_TEXT:
+            return False  # no path is that long, and each part of it would be looked up
         return is_former(Path(os.path.realpath(Path(reference.base, reference.text).parent)))
 
     resolutions, remarks = _or_moved_before(resolutions, may_be_gone, options, nwb_path, identifier)

@@ -96,7 +96,7 @@ def disturbed(
         yield status
 
 
-@pytest.mark.parametrize("previous", ["none", "store"])
+@pytest.mark.parametrize("previous", ["none", pytest.param("store", marks=pytest.mark.long)])
 @pytest.mark.parametrize("then", ["export", "recover"])
 def test_killed_at_each_step(
     source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str, then: str
@@ -147,7 +147,7 @@ def test_killed_at_each_step(
     assert seen == ({"former", "none", "new"} if previous == "store" else {"none", "new"})
 
 
-@pytest.mark.parametrize("previous", ["none", "store"])
+@pytest.mark.parametrize("previous", ["none", pytest.param("store", marks=pytest.mark.long)])
 def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str) -> None:
     """Everything is as it was, or the new store stands with its films."""
     kept = tmp_path / "kept"
