@@ -24,3 +24,19 @@ def video_files(tmp_path: Path, films: list[Path]) -> Path:
     for film, name in zip(films, ("test1_0", "test1_1", "test2_0", "test2_1"), strict=False):
         shutil.copy(film, folder / f"{name}.avi")
     return folder
+
+
+@pytest.fixture
+def source_store(tmp_path: Path, video_files: Path) -> Path:
+    """A Zarr store with two films, as hdmf-zarr writes it."""
+    from zarr_makers import write_store
+
+    return write_store(tmp_path / "nwbfiles" / "s.nwb.zarr", [f"../video_files/test1_{n}.avi" for n in (0, 1)])
+
+
+@pytest.fixture
+def trusted_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hdmf-zarr pickles object references; reading them needs this declaration."""
+    import numcodecs.pickles
+
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)

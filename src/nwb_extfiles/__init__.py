@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from .plan import Relocation, RelocationPlan
     from .references import ExternalFileReference
     from .resolve import Resolution
+    from .zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
 
 __version__ = "0.1.0"
 
+# NWBExtFilesZarrIO is left out: `import *` shall go without hdmf-zarr.
 __all__ = [
     "AmbiguousMediaError",
     "DestinationBusyError",
@@ -75,6 +77,7 @@ _MODULE_OF = {
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "hdf5",
+    "NWBExtFilesZarrIO": "zarrio",
     "NamingConvention": "naming",
     "OrganizePlan": "dandiset",
     "OrganizedFile": "dandiset",
@@ -93,11 +96,18 @@ _MODULE_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    # NWBExtFilesZarrIO is not among the names of `import *`: hdmf-zarr may be missing
+    if name not in __all__ and name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{_MODULE_OF.get(name, 'errors')}", __name__), name)
+    module = _MODULE_OF.get(name, "errors")
+    try:
+        value = getattr(import_module(f".{module}", __name__), name)
+    except ModuleNotFoundError as error:
+        if module != "zarrio" or error.name not in ("hdmf_zarr", "zarr", "numcodecs"):
+            raise
+        raise ImportError(f"{name} needs hdmf-zarr: pip install 'nwb-extfiles[zarr]'") from error
     globals()[name] = value
     return value
 

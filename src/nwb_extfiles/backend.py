@@ -9,7 +9,6 @@ belongs to the source, which may be exported again, and is never changed.
 from __future__ import annotations
 
 import os
-import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +18,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import h5py
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
 from .inventory import make_rows
 from .manifest import ManifestRow
+from .mappers import register_media_mappers
 from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import RelocationPlan
 from .references import StoredTexts
 from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
 from .relocation import Request, Tree, find_texts, plan_relocation
-from .storage import read_texts, unwrapped
-from .transfer import Transfer
+from .storage import is_stored, read_texts, unwrapped
+from .transfer import Transfer, recover
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
 
@@ -68,6 +67,7 @@ RESOLVE_ARG: dict[str, Any] = {
 """What the constructor takes besides, with `MEDIA_ARGS` as defaults."""
 
 _WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
+_MODES_THAT_CREATE = ("w", "w-", "x")
 
 if TYPE_CHECKING:
     from hdmf.backends.io import HDMFIO as _Backend  # noqa: N811
@@ -124,6 +124,9 @@ class MediaIOMixin(_Backend):
 
     relocation: RelocationPlan | None = None
 
+    _writes_folders = False  # whether an NWB file of this backend is a folder
+    _resolve_media = False
+    _own_manager = True
     _staged = False  # whether a new file is to be created under a temporary name
     _exclusive = False  # whether it must not replace another one
     _transfer: Transfer | None = None  # of the file that is being created
@@ -135,6 +138,26 @@ class MediaIOMixin(_Backend):
     _sync = True
 
     # ------------------------------------------------------------- arguments
+
+    def _make_ready(self, kwargs: dict[str, Any], *, on_disk: bool) -> None:
+        """Take what is ours from the arguments of the constructor, and bring an existing file in order."""
+        self._take_defaults(kwargs)
+        self._resolve_media, self._own_manager = kwargs.pop("resolve_media"), kwargs["manager"] is None
+        if self._resolve_media and not self._own_manager:
+            raise ValueError(
+                "resolve_media=True needs a manager of its own, and manager= was given; leave it out, or call "
+                "register_media_mappers(manager.type_map, resolve_media=True)"
+            )
+        self._exclusive = kwargs["mode"] in ("w-", "x")
+        self._staged = on_disk and kwargs["mode"] in _MODES_THAT_CREATE
+        if on_disk and not self._staged:
+            recover(Path(os.path.realpath(kwargs["path"])))
+
+    def _register_mappers(self) -> None:
+        """Give the manager our mappers, unless the caller has brought one with mappers of its own."""
+        if self._own_manager:
+            options = self._defaults["media_options"]
+            register_media_mappers(self.manager.type_map, resolve_media=self._resolve_media, media_options=options)
 
     def _take_defaults(self, kwargs: dict[str, Any]) -> None:
         """Pop the arguments of the constructor."""
@@ -189,12 +212,14 @@ class MediaIOMixin(_Backend):
         PermissionError
             If there is a file that may not be written to.
         """
-        if not self._staged or self._is_opened() or _is_special(self.source):
+        if not self._staged or self._is_opened() or (os.path.exists(self.source) and self._is_special(self.source)):
             super().open()
             return
         if os.path.exists(self.source) and not os.access(self.source, os.W_OK):
             raise PermissionError(f"{self.source} exists, and may not be written to")
-        transfer = Transfer(Path(os.path.realpath(self.source)), exclusive=self._exclusive)
+        transfer = Transfer(
+            Path(os.path.realpath(self.source)), as_folder=self._writes_folders, exclusive=self._exclusive
+        )
         self._opening = str(transfer.staged_document)
         try:
             super().open()
@@ -203,9 +228,25 @@ class MediaIOMixin(_Backend):
             raise
         finally:
             self._opening = None
-        self._transfer = transfer
+        self._transfer, self._content = transfer, _Content.NOTHING
 
     # ----------------------------------------------------------------- write
+
+    def _write(self, kwargs: dict[str, Any]) -> None:
+        """Write as the backend does, with the arguments of `write`."""
+        request = self._take_request(kwargs)
+        with self._calling(Call(request, self.manager, kwargs["container"])):
+            super().write(**kwargs)
+
+    def _export(self, kwargs: dict[str, Any]) -> None:
+        """Export as the backend does, with the arguments of `export`."""
+        request = self._take_request(kwargs)
+        source, container = kwargs["src_io"], kwargs["nwbfile"]
+        kwargs["write_args"] = dict(kwargs["write_args"] or {})  # hdmf writes to it
+        if container is None and not kwargs["write_args"].get("link_data", True):
+            container = source.read()  # hdmf will build from this very container
+        with self._calling(Call(request, source.manager, container, source)):
+            super().export(**kwargs)
 
     @contextmanager
     def _calling(self, call: Call) -> Iterator[None]:
@@ -256,7 +297,7 @@ class MediaIOMixin(_Backend):
             call.container,
             call.source,
             is_new=self._transfer is not None,
-            file=_h5py_file(call.source or self),
+            file=getattr(call.source or self, "_file", None) or None,  # false once it is closed
         )
         if self._transfer is not None:
             refuse_links_to_destination(tree)
@@ -328,8 +369,18 @@ class MediaIOMixin(_Backend):
         self._substitutes.clear()
         for entry in stored:
             texts = _texts(entry, new_texts)
-            if texts != [reference.text for reference in entry.references] or not _writes(entry, texts):
+            if texts != [reference.text for reference in entry.references] or not self._writes(entry, texts):
                 self._substitutes[id(entry.builder)] = self._builder_like(entry, texts)
+
+    def _writes(self, entry: StoredTexts, texts: list[str]) -> bool:
+        """Whether the builder as it is writes these texts."""
+        data = unwrapped(entry.dataset.data)
+        if entry.not_text or self._copies(data):
+            return True
+        if is_stored(data):
+            return False  # of another backend: what becomes of bytes there is its own affair
+        read = read_texts(data)
+        return read is None or [str(text) for text in read[0]] == texts
 
     def _builder_like(self, entry: StoredTexts, texts: list[str]) -> DatasetBuilder:
         """A builder of the texts, with the attributes of the old one and storage like it."""
@@ -469,6 +520,14 @@ class MediaIOMixin(_Backend):
         """The path of the file."""
         raise NotImplementedError  # pragma: no cover
 
+    def _is_special(self, path: str) -> bool:
+        """Whether what stands at a path cannot be replaced by what the backend writes, such as a device."""
+        raise NotImplementedError  # pragma: no cover
+
+    def _copies(self, data: Any) -> bool:
+        """Whether the backend writes data as they are stored, or a link to them."""
+        raise NotImplementedError  # pragma: no cover
+
     def _is_opened(self) -> bool:
         """Whether the backend has opened its file, be it closed again."""
         raise NotImplementedError  # pragma: no cover
@@ -502,31 +561,12 @@ class MediaIOMixin(_Backend):
         raise NotImplementedError  # pragma: no cover
 
 
-def _is_special(path: Any) -> bool:
-    """Whether a path is something that cannot be replaced by a file, such as a device."""
-    return os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode)
-
-
-def _h5py_file(io: Any) -> Any:
-    file = getattr(io, "_file", None)
-    return file if isinstance(file, h5py.File) and file else None
-
-
 def _texts(entry: StoredTexts, new_texts: Mapping[tuple[str, str, int], str]) -> list[str]:
     """The texts of one field as the file shall hold them."""
     return [
         new_texts.get((reference.object_path, reference.field, reference.index), reference.text)
         for reference in entry.references
     ]
-
-
-def _writes(entry: StoredTexts, texts: list[str]) -> bool:
-    """Whether the builder as it is writes these texts."""
-    data = unwrapped(entry.dataset.data)
-    if entry.not_text or isinstance(data, h5py.Dataset):
-        return True  # copied raw, or linked to
-    read = read_texts(data)
-    return read is None or [str(text) for text in read[0]] == texts
 
 
 def _note(error: BaseException, left: list[str]) -> None:

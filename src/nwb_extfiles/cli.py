@@ -381,7 +381,7 @@ def demo(folder: Path, media_mode: str) -> None:
 
 
 @main.command()
-@click.argument("nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def recover(nwb_paths: tuple[Path, ...]) -> None:
     """Restore NWB files that a killed run has left half edited.
 
@@ -390,5 +390,7 @@ def recover(nwb_paths: tuple[Path, ...]) -> None:
     from .transfer import recover as restore
 
     for path in nwb_paths:
-        restored = restore(path.resolve())
+        restored = restore(path.resolve())  # a Zarr store may have no name before
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
         _say(f"{path}: {'restored' if restored else 'nothing to restore'}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,11 +29,13 @@ __all__ = [
     "longest_path",
     "make_folders",
     "nearest_folder",
+    "remove",
     "rename_exclusive",
     "same_content",
     "sync_file",
     "sync_folder",
     "sync_folders",
+    "sync_tree",
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
@@ -55,6 +58,7 @@ _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL,
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
 _MAX_PATH = 259  # of Windows, unless long paths are turned on there
+_SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
@@ -400,6 +404,30 @@ def sync_folders(folders: Iterable[Path]) -> None:
     """Flush the names in several folders, those above before those below."""
     for folder in sorted(folders):
         sync_folder(folder)
+
+
+def sync_tree(path: Path) -> None:
+    """Flush a file, or a folder with all that is in it, to the disk; links in it are not followed."""
+    if not is_folder(path):
+        sync_file(path)
+        return
+    folders: list[Path] = []
+    files: list[Path] = []
+    for folder, _, names in os.walk(path, topdown=False):
+        folders.append(Path(folder))
+        places = (Path(folder, name) for name in names)
+        files.extend(place for place in places if stat.S_ISREG(os.lstat(place).st_mode))  # a pipe would wait
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
+        list(pool.map(sync_file, files))
+        list(pool.map(sync_folder, folders))
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it, if it is there."""
+    if is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def make_folders(folder: Path, made: list[Path]) -> None:

@@ -14,17 +14,13 @@ from hdmf.build import Builder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from pynwb import NWBHDF5IO
 
-from .backend import MEDIA_ARGS, RESOLVE_ARG, Call, MediaIOMixin
+from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
-from .mappers import register_media_mappers
 from .references import StoredTexts
 from .storage import fits, shaped, storage_settings, unwrapped
-from .stores import edit_texts
-from .transfer import recover
+from .stores import edit_texts, remove_objects
 
 __all__ = ["NWBExtFilesHDF5IO"]
-
-_MODES_THAT_CREATE = ("w", "w-", "x")
 
 
 class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
@@ -69,24 +65,10 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     @docval(*get_docval(NWBHDF5IO.__init__), *MEDIA_ARGS, RESOLVE_ARG)
     def __init__(self, **kwargs: Any) -> None:
         """Open an NWB file."""
-        self._take_defaults(kwargs)
-        resolve_media = kwargs.pop("resolve_media")
-        own_manager = kwargs["manager"] is None
-        if resolve_media and not own_manager:
-            raise ValueError(
-                "resolve_media=True needs a manager of its own, and manager= was given; leave it out, or call "
-                "register_media_mappers(manager.type_map, resolve_media=True)"
-            )
-        self._exclusive = kwargs["mode"] in ("w-", "x")
         on_disk = kwargs["path"] is not None and all(kwargs[name] is None for name in ("file", "driver", "comm"))
-        self._staged = on_disk and kwargs["mode"] in _MODES_THAT_CREATE
-        if on_disk and not self._staged:
-            recover(Path(os.path.realpath(kwargs["path"])))
+        self._make_ready(kwargs, on_disk=on_disk)
         super().__init__(**kwargs)
-        if own_manager:
-            register_media_mappers(
-                self.manager.type_map, resolve_media=resolve_media, media_options=self._defaults["media_options"]
-            )
+        self._register_mappers()
 
     @docval(*get_docval(NWBHDF5IO.write), *MEDIA_ARGS)
     def write(self, **kwargs: Any) -> None:
@@ -94,9 +76,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
 
         See the class for `relocate_media`, `media_mode` and `media_options`, and `pynwb.NWBHDF5IO.write` for the rest.
         """
-        request = self._take_request(kwargs)
-        with self._calling(Call(request, self.manager, kwargs["container"])):
-            super().write(**kwargs)
+        self._write(kwargs)
 
     @docval(*get_docval(NWBHDF5IO.export), *MEDIA_ARGS)
     def export(self, **kwargs: Any) -> None:
@@ -105,13 +85,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         See the class for `relocate_media`, `media_mode` and `media_options`, and `pynwb.NWBHDF5IO.export` for the
         rest. Neither the source, nor its containers, nor `write_args` are changed.
         """
-        request = self._take_request(kwargs)
-        source, container = kwargs["src_io"], kwargs["nwbfile"]
-        kwargs["write_args"] = dict(kwargs["write_args"] or {})
-        if container is None and not kwargs["write_args"].get("link_data", True):
-            container = source.read()  # hdmf will build from this very container
-        with self._calling(Call(request, source.manager, container, source)):
-            super().export(**kwargs)
+        self._export(kwargs)
 
     @classmethod
     @docval(*get_docval(NWBHDF5IO.export_io), *MEDIA_ARGS)
@@ -137,6 +111,12 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
 
     def _path(self) -> str:
         return str(self.source if self.source is not None else self._file.filename)
+
+    def _is_special(self, path: str) -> bool:
+        return not os.path.isfile(path)
+
+    def _copies(self, data: Any) -> bool:
+        return isinstance(data, h5py.Dataset)
 
     def _is_opened(self) -> bool:
         return self._file is not None
@@ -183,10 +163,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         edit_texts(path, self._edits, manifest=rows, journal=journal, sync=self._sync)
 
     def _remove(self, object_paths: set[str]) -> None:
-        with h5py.File(self._path(), "r+") as file:
-            for path in object_paths:
-                if path in file:
-                    del file[path]
+        remove_objects(Path(self._path()), object_paths)
 
 
 def _stands(item: h5py.HLObject, name: str, value: Any) -> bool:

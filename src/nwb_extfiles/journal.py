@@ -3,7 +3,8 @@
 HDF5 edits a file through an overlay that keeps what is written in memory, so that the exact set of changed pages is
 known before the file is touched. What these pages held before is written to a journal beside the file and flushed;
 then the pages are written. Until the caller removes the journal, `take_back` undoes the edit. The cost is that of the
-pages, whatever the size of the file.
+pages, whatever the size of the file. Documents that are folders have their own kind of journal, `folder_journal`;
+`take_back` knows both.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import h5py
 
-from . import filesystem
+from . import filesystem, folder_journal
 from .errors import DestinationBusyError, TransferError
 
 __all__ = ["OverlayFile", "edit_journalled", "take_back"]
@@ -202,9 +203,9 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
     Parameters
     ----------
     path : pathlib.Path
-        The file that was edited.
+        The file that was edited, or the folder.
     journal : pathlib.Path
-        What `edit_journalled` left behind, if anything; removed when it is done with.
+        What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
     sync : bool
         Whether to flush to the disk before the journal is removed.
 
@@ -215,13 +216,21 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
 
     Raises
     ------
+    TransferError
+        If the journal is one of something else; it stays, and nothing is changed.
     OSError
         If the file cannot be written to; the journal stays.
     """
     if not journal.is_file() or journal.is_symlink():
         return False
     put_back = False
-    if path.exists() and _is_complete(journal.read_bytes()):
+    content = journal.read_bytes() if path.exists() else b""
+    if folder_journal.is_complete(content) and filesystem.is_folder(path):
+        folder_journal.put_back(path, journal, sync=sync)
+        put_back = True
+    elif folder_journal.is_complete(content) or (_is_complete(content) and not path.is_file()):
+        raise TransferError(f"{journal} is no journal of {path}; look where it comes from, and remove it")
+    elif _is_complete(content):
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
             _put_back(handle, journal, sync)

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import h5py
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
 from .options import MediaOptions
 from .references import ExternalFileReference, MediaField, media_fields
 from .resolve import is_absolute, is_url, resolve
-from .storage import ExternalFileText, read_texts
+from .storage import ExternalFileText, is_stored, read_texts
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
 
@@ -128,7 +127,7 @@ def _converts(parent: Any) -> Any:
 def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
     def build(self: Any, container: Any, manager: BuildManager) -> Any:  # noqa: ARG001
         value = getattr(container, attribute, None)
-        if value is None or isinstance(value, h5py.Dataset) or hasattr(value, "io_settings"):
+        if value is None or is_stored(value) or hasattr(value, "io_settings"):
             return _UNTOUCHED  # its file, or its storage settings, are kept by handing on the very object
         read = read_texts(value)
         if read is None or len(read[1]) > 1:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from .errors import ExternalFilesError, UnsafeReferenceError
-from .storage import ExternalFileText, as_text, read_texts
+from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -294,7 +294,7 @@ def target_of(builder: Any) -> Any:
 
 
 def find_in_file(
-    file: h5py.File,
+    file: Any,
     table: Sequence[MediaField] = MEDIA_FIELDS,
     problems: list[ExternalFilesError] | None = None,
 ) -> list[ExternalFileReference]:
@@ -302,8 +302,8 @@ def find_in_file(
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading.
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
     table : sequence of MediaField
         The places to look at.
     problems : list of ExternalFilesError, optional
@@ -312,20 +312,21 @@ def find_in_file(
     Returns
     -------
     list of ExternalFileReference
-        By path of the object, then by entry. Links to other objects are not followed.
+        By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
+        Zarr store.
     """
     types = TypeTree(_unknown, lambda: parents_in_file(file))
-    nwb_path = os.path.abspath(file.filename)
+    nwb_path = os.path.abspath(path_of(file))
     found: list[ExternalFileReference] = []
 
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    def visit(name: str, item: Any) -> None:
         namespace, neurodata_type = _type_of(item.attrs)
         if neurodata_type is None:
             return
-        is_dataset = isinstance(item, h5py.Dataset)
+        is_dataset = is_stored(item)
         for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
             dataset = item if field.field is None else _texts_of(item, field.field)
-            read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
+            read = read_texts(dataset) if is_stored(dataset) else None
             if read is None:
                 if problems is not None and (field.field is None or _has(item, field.field)):
                     problems.append(_no_text(nwb_path, "/" + name, neurodata_type, field))
@@ -340,7 +341,7 @@ def find_in_file(
                         field=field.label,
                         index=index,
                         text=text,
-                        base=os.path.dirname(os.path.abspath(dataset.file.filename)),
+                        base=os.path.dirname(os.path.abspath(path_of(dataset))),
                         repeats=field.repeats,
                     )
                 )
@@ -349,7 +350,10 @@ def find_in_file(
     return found
 
 
-def _has(group: h5py.Group, name: str) -> bool:
+def _has(group: Any, name: str) -> bool:
+    if not isinstance(group, h5py.Group):
+        links = group.attrs.get("zarr_link")
+        return name in group or any(isinstance(link, dict) and link.get("name") == name for link in links or ())
     return group.get(name, getlink=True) is not None
 
 
@@ -363,8 +367,11 @@ def _no_text(nwb_path: str, object_path: str, neurodata_type: str, field: MediaF
     )
 
 
-def _texts_of(group: h5py.Group, name: str) -> Any:
+def _texts_of(group: Any, name: str) -> Any:
     """The dataset of texts in a group; None if there is none, or if it is nowhere."""
+    if not isinstance(group, h5py.Group):
+        found = group.get(name)
+        return found if found is not None else _behind_zarr_link(group, name)
     try:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink) and not os.path.isfile(
@@ -376,17 +383,30 @@ def _texts_of(group: h5py.Group, name: str) -> Any:
         return None
 
 
+def _behind_zarr_link(group: Any, name: str) -> Any:
+    """What a link of a Zarr group leads to in the same store; None if there is no such."""
+    # hdmf-zarr keeps links in an attribute: {"name": …, "source": of the store, relative to this one, "path": in it}
+    links = group.attrs.get("zarr_link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("name") == name:
+            source, path = link.get("source"), link.get("path")
+            store = os.path.abspath(path_of(group))
+            if isinstance(source, str) and isinstance(path, str) and os.path.normpath(f"{store}/{source}") == store:
+                return group.get(posixpath.join("/", path))
+    return None
+
+
 def _unknown(_: str, neurodata_type: str) -> Sequence[str]:
     raise KeyError(neurodata_type)
 
 
-def parents_in_file(file: h5py.File) -> dict[str, str]:
+def parents_in_file(file: Any) -> dict[str, str]:
     """The parent of each neurodata type, from the specifications that an NWB file caches.
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading.
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
 
     Returns
     -------
@@ -398,8 +418,8 @@ def parents_in_file(file: h5py.File) -> dict[str, str]:
     if location is None:
         return parents
 
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        read = read_texts(item) if isinstance(item, h5py.Dataset) else None
+    def visit(_: str, item: Any) -> None:
+        read = read_texts(item) if is_stored(item) else None
         for text in read[0] if read else ():
             try:
                 _collect_parents(json.loads(text), parents)

@@ -20,7 +20,7 @@ from .plan import RelocationPlan
 from .references import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
 from .resolve import is_absolute, is_url, resolve, spellings
-from .storage import unwrapped
+from .storage import is_stored, path_of, unwrapped
 from .targets import Named, name_targets
 
 __all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_robbing"]
@@ -80,16 +80,16 @@ def _breaks(entry: Named, folder: Path) -> bool:
 
 
 def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
-    """Whether the backend makes an HDF5 link to the texts, so that they stay in the file that holds them now."""
+    """Whether the backend makes a link to the texts, so that they stay in the file that holds them now."""
     if isinstance(entry.builder, LinkBuilder):
         return True
     data = entry.dataset.data
     linked = data.link_data if hasattr(data, "io_settings") else write_args.get("link_data", True)
     data = unwrapped(data)
-    if not linked or not isinstance(data, h5py.Dataset):
+    if not linked or not is_stored(data):
         return False
     source = write_args.get("export_source")
-    return source is None or os.path.abspath(data.file.filename) != os.path.abspath(source)
+    return source is None or os.path.abspath(path_of(data)) != os.path.abspath(source)
 
 
 def _dandiset_above(nwb_path: Path) -> Path | None:
@@ -128,7 +128,7 @@ def _file_of(builder: Any) -> str | None:
     """The file that a builder was read from; None if it was built."""
     data = unwrapped(getattr(builder, "data", None))
     if isinstance(data, h5py.Dataset) and data:
-        return str(data.file.filename)
+        return path_of(data)
     return builder.source if builder.location is not None else None
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 from hdmf.build import BuildManager, GroupBuilder
 
 from .errors import (
@@ -35,7 +34,7 @@ from .references import (
     target_of,
 )
 from .resolve import is_url
-from .storage import ExternalFileText, read_texts, unwrapped
+from .storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
 from .targets import nwb_stem
 
 __all__ = [
@@ -72,7 +71,7 @@ class Tree:
     is_new: bool = True
     """Whether the NWB file is being created; else it is open for appending."""
     file: Any = None
-    """The file behind the builders that were read, if it is an `h5py.File`."""
+    """The open file behind the builders that were read: an `h5py.File` or the root group of a Zarr store."""
 
 
 # ----------------------------------------------------------------------- find
@@ -98,7 +97,7 @@ def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
         tree.root,
         types=TypeTree(
             tree.manager.namespace_catalog.get_hierarchy,
-            lambda: parents_in_file(tree.file) if isinstance(tree.file, h5py.File) else {},
+            lambda: {} if tree.file is None else parents_in_file(tree.file),
         ),
         table=media_fields(request.options.media_fields),
         nwb_path=tree.nwb_path,
@@ -126,8 +125,8 @@ def _value_and_base(
 ) -> tuple[Any, str | None]:
     """The stored value, and the folder of the NWB file that holds it; None if no file does yet."""
     data = unwrapped(dataset.data)
-    if isinstance(data, h5py.Dataset):
-        return data, _folder(data.file.filename)
+    if is_stored(data):
+        return data, _folder(path_of(data))
     if dataset.location is not None:  # read from a file, and handed on as it was read
         return data, _folder(dataset.source)
     if isinstance(data, list | tuple) and data and all(isinstance(text, ExternalFileText) for text in data):
@@ -138,8 +137,8 @@ def _value_and_base(
     if container is None:
         return data, None
     value = unwrapped(getattr(container, media_field.field or "data", data))
-    if isinstance(value, h5py.Dataset):
-        return value, _folder(value.file.filename)
+    if is_stored(value):
+        return value, _folder(path_of(value))
     source = container.container_source
     # hdmf gives a new container the file being written for its source
     return value, None if source in (None, nwb_path) else _folder(source)
@@ -203,10 +202,10 @@ def plan_relocation(
 def _destination(tree: Tree) -> Path:
     """The NWB file to be written, its folder free of symbolic links."""
     path, real = tree.nwb_path, os.path.realpath(tree.nwb_path)
-    if not tree.is_new and not os.path.isfile(path):
+    if not tree.is_new and not os.path.isfile(path) and not os.path.isdir(path):
         raise RelocationRefusedError(
             f"{path} is no file on this machine, so there is no place beside it for media; open the NWB file by its "
-            f"path, without file= or driver=",
+            f"path here, without file= or driver=, and not by a URL",
             nwb_path=path,
         )
     if os.path.islink(path):

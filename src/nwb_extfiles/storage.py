@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ __all__ = [
     "ExternalFileText",
     "as_text",
     "fits",
+    "is_stored",
+    "path_of",
     "read_texts",
     "replace_texts",
     "shaped",
@@ -64,6 +67,20 @@ def unwrapped(value: Any) -> Any:
     return value
 
 
+def is_stored(value: Any) -> bool:
+    """Whether a value is a dataset in an open file: an HDF5 dataset or a Zarr array."""
+    # Zarr is known by what it looks like, so that whoever has none of it need not load it.
+    return isinstance(value, h5py.Dataset) or (hasattr(value, "store") and hasattr(value, "chunks"))
+
+
+def path_of(item: Any) -> str:
+    """The path of the file or store that an HDF5 or Zarr object is in."""
+    if isinstance(item, h5py.HLObject):
+        return str(item.file.filename)
+    store = item.store
+    return str(getattr(store, "store", store).path)  # through one that only adds the metadata at once
+
+
 def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     """Read stored text of any kind.
 
@@ -82,12 +99,14 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     value = unwrapped(value)
     if isinstance(value, h5py.Dataset):
         return _read_h5py(value)
+    if is_stored(value):
+        return _read_zarr(value)
     if isinstance(value, str | bytes | os.PathLike):
         text = as_text(value)
         return None if text is None else ([text], ())
     if isinstance(value, list | tuple):
         return _as_texts(value, (len(value),))
-    if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy, zarr
+    if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy
         array = np.asarray(value[()])
         return _as_texts(array.ravel().tolist(), array.shape)
     return None
@@ -103,6 +122,21 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
         return [], (0,)
     array = np.asarray(dataset[()], dtype=object)
     return _as_texts(array.ravel().tolist(), dataset.shape)
+
+
+def _read_zarr(array: Any) -> tuple[list[str], tuple[int, ...]] | None:
+    if array.dtype.kind not in "OSU":
+        return None
+    if any(codec.codec_id == "pickle" for codec in array.filters or ()) and not _may_unpickle():
+        return None
+    values = np.asarray(array[()])
+    is_scalar = array.attrs.get("zarr_dtype") == "scalar" and values.shape == (1,)  # as hdmf-zarr stores one text
+    return _as_texts(values.ravel().tolist(), () if is_scalar else values.shape)
+
+
+def _may_unpickle() -> bool:
+    """Whether the user has declared that stores are trusted: what is unpickled can run any code."""
+    return bool(getattr(sys.modules.get("numcodecs.pickles"), "ALLOW_UNSAFE_PICKLE_DECODE", False))
 
 
 def _as_texts(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:

@@ -1,11 +1,17 @@
-"""NWB files on disk, without pynwb: which paths are NWB files, how one is opened, and how its texts are edited."""
+"""NWB files on disk, without pynwb: which paths are NWB files, how one is opened, and how its texts are edited.
+
+An NWB file is an HDF5 file or the folder of a Zarr store. What knows Zarr is loaded only when such a folder is met.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import h5py
 
@@ -14,9 +20,11 @@ from .journal import edit_journalled
 from .manifest import ManifestRow, write_manifest
 from .storage import replace_texts
 
-__all__ = ["NWB_SUFFIX", "Edits", "edit_texts", "find_nwb_files", "open_nwb"]
+__all__ = ["NWB_SUFFIX", "Edits", "edit_texts", "find_nwb_files", "open_nwb", "remove_objects", "zarr_marker"]
 
 NWB_SUFFIX = ".nwb"
+_ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
+_MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
 
 Edits = Mapping[tuple[str, str], Sequence[str]]
 """New texts by object path and field (as `ExternalFileReference` names it), as many as are stored, in C order."""
@@ -28,13 +36,14 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     Parameters
     ----------
     paths : iterable of paths
-        Files are taken whatever they are called; folders are searched for files that end in ``.nwb``.
+        Files and Zarr stores are taken whatever they are called; other folders are searched for files that end in
+        ``.nwb``, and for Zarr stores that end in ``.zarr`` or ``.nwb`` and say that they are NWB files.
 
     Yields
     ------
     pathlib.Path
         Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are passed
-        over, as DANDI does, and symbolic links to folders are not followed.
+        over, as DANDI does, symbolic links to folders are not followed, and nothing is looked for in Zarr stores.
 
     Raises
     ------
@@ -43,7 +52,7 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     """
     seen: set[Path] = set()
     for path in map(Path, map(os.path.abspath, paths)):
-        for found in _below(path) if path.is_dir() else [path]:
+        for found in _below(path) if path.is_dir() and zarr_marker(path) is None else [path]:
             if not os.path.lexists(found):
                 raise FileNotFoundError(f"{found} does not exist; name NWB files, or folders with such")
             if found not in seen:
@@ -53,24 +62,44 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.endswith(NWB_SUFFIX) and not name.startswith("."):
-                yield Path(place, name)
+        stores = {name for name in folders if zarr_marker(Path(place, name)) is not None}
+        folders[:] = sorted(name for name in folders if name not in stores and not name.startswith("."))
+        found = {name for name in names if name.endswith(NWB_SUFFIX)}
+        found |= {name for name in stores if name.endswith(_ZARR_SUFFIXES) and _is_nwb_store(Path(place, name))}
+        yield from (Path(place, name) for name in sorted(found) if not name.startswith("."))
+
+
+def zarr_marker(folder: Path) -> str | None:
+    """Name of the file that makes a folder a Zarr group or array; None if there is none."""
+    return next((marker for marker in _MARKERS if (folder / marker).is_file()), None)
+
+
+def _is_nwb_store(folder: Path) -> bool:
+    """Whether a Zarr store, that is no link to one, says that it is an NWB file."""
+    if folder.is_symlink():
+        return False
+    try:
+        if zarr_marker(folder) == "zarr.json":
+            attributes = json.loads((folder / "zarr.json").read_bytes()).get("attributes")
+        else:
+            attributes = json.loads((folder / ".zattrs").read_bytes())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(attributes, dict) and attributes.get("neurodata_type") == "NWBFile"
 
 
 @contextmanager
-def open_nwb(path: Path) -> Iterator[h5py.File]:
+def open_nwb(path: Path) -> Iterator[Any]:
     """Open an NWB file for reading.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        The file, or the folder of a Zarr store.
 
     Yields
     ------
-    h5py.File
+    h5py.File or zarr.Group
         The root group.
 
     Raises
@@ -78,6 +107,10 @@ def open_nwb(path: Path) -> Iterator[h5py.File]:
     UnreadableFileError
         If it cannot be opened, or turns out to be damaged while it is read.
     """
+    if path.is_dir() and zarr_marker(path) is not None:
+        with _open_zarr(path) as group:
+            yield group
+        return
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -104,11 +137,49 @@ def _is_of_h5py(error: BaseException) -> bool:
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("h5py")
 
 
+@contextmanager
+def _open_zarr(path: Path) -> Iterator[Any]:
+    if zarr_marker(path) == "zarr.json":
+        raise UnreadableFileError(
+            f"{path} is a Zarr store of format 3, which hdmf-zarr does not write and this package does not read; "
+            f"export it with hdmf-zarr",
+            nwb_path=str(path),
+        )
+    zarr_store = _zarr_store(path)
+    try:
+        yield zarr_store.open_store(path)
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:  # zarr raises any of these
+        if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
+            raise
+        raise UnreadableFileError(
+            f"{path} is damaged, and cannot be read to its end: {error!r}; restore it from where it came from",
+            nwb_path=str(path),
+        ) from error
+
+
+def _zarr_store(path: Path) -> ModuleType:
+    try:
+        from . import zarr_store
+    except ImportError as error:
+        raise UnreadableFileError(
+            f"{path} is a Zarr store, for which hdmf-zarr is needed: {error}; pip install 'nwb-extfiles[zarr]'",
+            nwb_path=str(path),
+        ) from error
+    return zarr_store
+
+
 def _reason(path: Path, error: OSError) -> str:
     if not path.exists():
         return "there is no such file"
     if not path.is_file():
-        return "it is no file; expected an NWB file"
+        return "it is neither a file nor a Zarr store; expected an NWB file"
     if isinstance(error, PermissionError):
         return "it may not be read; ask its owner for the permission"
     if isinstance(error, BlockingIOError):
@@ -129,17 +200,20 @@ def edit_texts(
     Parameters
     ----------
     path : pathlib.Path
-        The file.
+        The file, or the folder of a Zarr store.
     edits : mapping
         What to write, and where.
     manifest : sequence of ManifestRow, optional
         What its manifest shall say; None leaves it alone.
     journal : pathlib.Path, optional
-        Where to keep what the edit changes, so that it can be taken back (`nwb_extfiles.journal`). Without one a
+        Where to keep what the edit changes, so that it can be taken back (`journal.take_back`). Without one a
         crash may leave a broken file: only for files that have no final name yet.
     sync : bool
         Whether each step is flushed to the disk before the next begins.
     """
+    if path.is_dir():
+        _zarr_store(path).edit_store(path, edits, journal=journal, sync=sync)
+        return
 
     def edit(file: h5py.File) -> None:
         for (object_path, field), texts in edits.items():
@@ -152,3 +226,22 @@ def edit_texts(
     else:
         with h5py.File(path, "r+") as file:
             edit(file)
+
+
+def remove_objects(path: Path, object_paths: Iterable[str]) -> None:
+    """Remove objects from an NWB file that nobody has open.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, or the folder of a Zarr store.
+    object_paths : iterable of str
+        Those that are not there are passed over.
+    """
+    if path.is_dir():
+        _zarr_store(path).remove_objects(path, object_paths)
+        return
+    with h5py.File(path, "r+") as file:
+        for object_path in object_paths:
+            if object_path in file:
+                del file[object_path]

@@ -1,12 +1,17 @@
 """Carries out a plan, all or nothing.
 
-This module knows files and folders only: a document that is being written (here an NWB file) and the media that
-belong beside it. The order is: stage all media beside the document; put them under their final names; put the
-document under its own; remove the sources of a move. What is on disk after a crash at any moment:
+This module knows files and folders only: a document that is being written (here an NWB file, or the folder of a Zarr
+store) and the media that belong beside it. The order is: stage all media beside the document; put them under their
+final names; put the document under its own; remove the sources of a move. What is on disk after a crash at any moment:
 
 - before the document is replaced: the document as it was, its media as they were or, where some were to be
   replaced, with their former content kept in the staging folder, from which the next transfer puts it back;
 - after: the new document with all its media; sources of a move may still stand at their old place too.
+
+A document that is a file is replaced by one rename, and that is the step which divides before from after. One that is
+a folder takes two: the former one into the staging folder, the new one to its name. The second divides. Between them
+no document has the name, the former one is whole in the staging folder, the new one whole beside it, and the next
+transfer, or `recover`, gives the former one its name back, as after a crash at any moment before (`staging`).
 """
 
 from __future__ import annotations
@@ -84,6 +89,8 @@ class Transfer:
         The file that the media belong to, its folder free of symbolic links. The folder is made if it is missing.
     edits_document : bool
         Whether the document is edited in place. Else a new one is written at `staged_document`.
+    as_folder : bool
+        Whether the new document is a folder.
     exclusive : bool
         Whether a document that has come into being meanwhile must not be replaced.
 
@@ -104,13 +111,16 @@ class Transfer:
         If the folder cannot be written to.
     """
 
-    def __init__(self, document: Path, *, edits_document: bool = False, exclusive: bool = False) -> None:
+    def __init__(
+        self, document: Path, *, edits_document: bool = False, as_folder: bool = False, exclusive: bool = False
+    ) -> None:
         self.document = document
         self._folder = document.parent
-        self._staging = StagingFolder(document, edits_document=edits_document)
+        self._staging = StagingFolder(document, edits_document=edits_document, as_folder=as_folder)
         self.staged_document = self._staging.document_part
         self.journal = self._staging.journal
         self._edits_document = edits_document
+        self._as_folder = as_folder
         self._exclusive = exclusive
         self._items: list[_Item] = []
         self._parts: set[Path] = set()  # of the items
@@ -298,7 +308,7 @@ class Transfer:
         if not self._edits_document:
             os.stat(self.staged_document)  # whose absence means later that it is in its place
             if sync:
-                filesystem.sync_file(self.staged_document)
+                filesystem.sync_tree(self.staged_document)
         for target, status in self._reused.items():
             if not is_still(target, status):
                 raise TransferError(
@@ -342,12 +352,14 @@ class Transfer:
         self._committing = True
         if self._edits_document:
             if sync:
-                filesystem.sync_file(self.document)
+                filesystem.sync_tree(self.document)
             self._staging.mark.unlink()
             if sync:
                 filesystem.sync_folder(self._staging.path)
         elif self._exclusive:
             filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
+        elif self._as_folder:
+            self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
                 shutil.copymode(self.document, self.staged_document)
@@ -466,6 +478,10 @@ class Transfer:
                     f"{item.target} could not be restored: {error}"
                     + (f"; its former content is at {item.former}" if item.former is not None else "")
                 )
+        try:
+            self._staging.restore_folder()
+        except OSError as error:
+            left.append(f"{self.document} could not be restored: {error}; it is at {self._staging.replaced}")
         if not left:
             try:
                 self._staging.clear()
