@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers import make_film
+from servers import Server, serving
+
+# The fixtures that this package has for others; pytest finds them itself where it is installed.
+pytest_plugins = ["nwb_extfiles.pytest_plugin"]
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +45,11 @@ def trusted_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     import numcodecs.pickles
 
     monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the files in ``served/``."""
+    (tmp_path / "served").mkdir()
+    with serving(tmp_path / "served") as started:
+        yield started

@@ -5,16 +5,28 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import imageio_ffmpeg
-from pynwb import NWBHDF5IO, NWBFile
-from pynwb.file import Subject
-from pynwb.image import ImageSeries
+
+from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
+
+__all__ = [
+    "assert_resolves",
+    "contents",
+    "digest",
+    "image_series",
+    "make_film",
+    "new_nwbfile",
+    "play",
+    "set_texts",
+    "stored_texts",
+    "tree",
+    "write_nwb",
+]
 
 
 def make_film(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
@@ -29,40 +41,6 @@ def play(path: Path) -> int:
     """Decode a film with ffmpeg; the number of its frames."""
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     return frames
-
-
-def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str = "sessionid0") -> NWBFile:
-    """An NWB file in memory that the archive's validators are content with."""
-    return NWBFile(
-        session_description="a mouse is filmed",
-        identifier=identifier,
-        session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
-        session_id=session,
-        experimenter=["Doe, Jane"],
-        institution="An institute",
-        lab="A lab",
-        experiment_description="filming",
-        keywords=["film"],
-        subject=Subject(subject_id=subject, species="Mus musculus", sex="M", age="P90D", description="a mouse"),
-    )
-
-
-def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
-    """An ImageSeries whose external_file holds the texts."""
-    kwargs.setdefault("rate", 25.0)
-    kwargs.setdefault("num_samples", 10 * max(1, len(texts)))
-    kwargs.setdefault("starting_frame", [10 * index for index in range(len(texts))])
-    return ImageSeries(name=name, external_file=list(texts), format="external", description="a film", **kwargs)
-
-
-def write_nwb(path: Path, texts: Sequence[str], **kwargs: Any) -> Path:
-    """Write an NWB file with one ImageSeries in acquisition, by pynwb alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nwbfile = new_nwbfile(**kwargs)
-    nwbfile.add_acquisition(image_series(texts))
-    with NWBHDF5IO(path, "w") as io:
-        io.write(nwbfile)
-    return path
 
 
 def set_texts(path: Path, dataset: str, values: Any, **storage: Any) -> None:

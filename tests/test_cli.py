@@ -13,7 +13,7 @@ from helpers import play, stored_texts, tree
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
-from nwb_extfiles.demo import walking_dot, write_avi
+from nwb_extfiles.films import walking_dot, write_avi
 
 DATASET = "acquisition/behavior_video/external_file"
 

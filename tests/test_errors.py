@@ -31,6 +31,7 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (UnsafeReferenceError, ValueError),
     (RelocationRefusedError, ValueError),
     (PlanError, ValueError),
+    (UnreadableFileError, OSError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
     (UnreadableFileError, OSError),

@@ -214,3 +214,45 @@ def test_schema_is_generated(tmp_path: Path) -> None:
     subprocess.run([sys.executable, script, tmp_path], check=True)
     for name in ("ndx-extfiles.namespace.yaml", "ndx-extfiles.extensions.yaml"):
         assert (tmp_path / name).read_text() == (spec_folder() / name).read_text()
+
+
+# ------------------------------------------------------------------------ Zarr
+
+
+@pytest.fixture
+def zarr_table(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Reads the table by zarr alone."""
+    zarr = pytest.importorskip("zarr")
+    pytest.importorskip("hdmf_zarr")
+
+    def read(path: Path) -> dict[str, list[Any]]:
+        for group in (zarr.open_consolidated(str(path)), zarr.open_group(str(path), mode="r")):
+            table = group[MANIFEST_PATH]
+            found = {name: table[name][...].tolist() for name in table.attrs["colnames"]}
+        return found
+
+    return read
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink"])
+def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, mode: str) -> None:
+    """Exported to Zarr, exported again, edited in place, and read by hdmf-zarr."""
+    from hdmf_zarr import NWBZarrIO
+
+    from nwb_extfiles import NWBExtFilesZarrIO
+
+    first, second = tmp_path / "one" / "b.nwb.zarr", tmp_path / "two" / "c.nwb.zarr"
+    arguments: dict[str, Any] = dict(relocate_media=True, media_mode=mode)
+    with quiet():
+        with NWBHDF5IO(source, "r") as src, NWBExtFilesZarrIO(str(first), mode="w") as io:
+            io.export(src_io=src, write_args=dict(link_data=False), media_options=RECORD, **arguments)
+        assert zarr_table(first)["original_name"] == list(FILMS)
+        with NWBZarrIO(str(first), mode="r") as src, NWBExtFilesZarrIO(str(second), mode="w") as io:
+            io.export(src_io=src, write_args=dict(link_data=False), **arguments)
+        with NWBZarrIO(str(second), mode="r") as io:
+            frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
+    found = zarr_table(second)
+    assert found["original_name"] == list(FILMS) == frame.original_name.tolist()
+    assert [text.split("/")[0] for text in found["path"]] == ["c", "c"]
+    for text, sha256 in zip(found["path"], found["sha256"], strict=True):
+        assert digest(second.parent / text) == sha256

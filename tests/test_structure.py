@@ -17,12 +17,12 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"batch", "errors", "naming", "probe", "storage"},
-    {"filesystem", "layout", "manifest", "options", "references"},
-    {"folder_journal", "moves", "ndx", "progress", "resolve"},
-    {"journal", "mappers", "targets", "zarr_store"},
-    {"plan", "staging", "stores"},
-    {"inventory", "planning", "transfer"},
+    {"batch", "errors", "films", "naming", "probe", "registry", "storage", "walk"},
+    {"archive", "filesystem", "layout", "manifest", "options", "references", "remote"},
+    {"folder_journal", "moves", "ndx", "parts", "progress", "resolve", "urls"},
+    {"download", "journal", "locate", "targets", "testing", "zarr_store"},
+    {"mappers", "plan", "pytest_plugin", "staging", "stores"},
+    {"inventory", "planning", "readers", "transfer"},
     {"inplace", "relocation"},
     {"dandiset", "discovery", "neuroconv", "refusals"},
     {"backend", "check", "organize"},
@@ -32,7 +32,7 @@ FLOORS = (
     {"__main__"},
 )
 FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"discovery", "ndx", "relocation", "refusals", "mappers", "backend", "hdf5", "zarrio", "demo"}
+KNOW_PYNWB = {"discovery", "ndx", "relocation", "refusals", "mappers", "backend", "hdf5", "zarrio", "demo", "testing"}
 
 
 def imports(module: Path) -> tuple[set[str], set[str]]:
@@ -80,15 +80,18 @@ def test_few_know_pynwb() -> None:
 
 
 def test_import_is_light() -> None:
-    """Importing the package loads neither dandi nor hdmf-zarr, nor pynwb before it is used."""
+    """The pytest plugin loads nothing; the package neither dandi nor hdmf-zarr, nor pynwb before it is used."""
     code = (
-        "import sys, nwb_extfiles, nwb_extfiles.cli;"
-        "print(sorted({'dandi', 'hdmf_zarr', 'zarr', 'pynwb', 'hdmf', 'tqdm'} & set(sys.modules)));"
+        "import sys, pytest; before = set(sys.modules); import nwb_extfiles.pytest_plugin;"
+        "print(sorted(name for name in set(sys.modules) - before if not name.startswith('nwb_extfiles')));"
+        "print(sorted(name for name in sys.modules if name.startswith('nwb_extfiles')));"
+        "import nwb_extfiles.cli;"
+        "print(sorted({'dandi', 'hdmf_zarr', 'zarr', 'pynwb', 'hdmf', 'tqdm', 'fsspec'} & set(sys.modules)));"
         "nwb_extfiles.NWBExtFilesHDF5IO;"
         "print(sorted({'dandi', 'hdmf_zarr'} & set(sys.modules)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "[]\n[]\n"
+    assert run.stdout == "[]\n['nwb_extfiles', 'nwb_extfiles.pytest_plugin']\n[]\n[]\n"
 
 
 def test_everything_promised_is_there() -> None:

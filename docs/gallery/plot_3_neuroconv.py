@@ -23,13 +23,14 @@ from neuroconv import NWBConverter
 from neuroconv.datainterfaces import ExternalVideoInterface
 
 from nwb_extfiles import NWBExtFilesHDF5IO
-from nwb_extfiles.demo import draw_tree, walking_dot, write_avi
+from nwb_extfiles.demo import draw_tree
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
+from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "raw")
 for number in (0, 1):
-    write_avi(lab / f"raw/top_{number}.avi", walking_dot(seed=number), rate=25)
+    make_film(lab / f"raw/top_{number}.avi", seed=number)
 
 # %%
 # The converter

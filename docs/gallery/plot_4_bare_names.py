@@ -25,13 +25,14 @@ from pynwb.file import Subject
 from pynwb.image import ImageSeries
 
 from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files, relocate
-from nwb_extfiles.demo import draw_tree, walking_dot, write_avi
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/20240101")
 films = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
 for number, film in enumerate(films):
-    write_avi(lab / "server/20240101" / film, walking_dot(seed=number), rate=25)
+    make_film(lab / "server/20240101" / film, seed=number)
 
 nwbfile = NWBFile(
     session_description="sleep, then a run",

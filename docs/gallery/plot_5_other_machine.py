@@ -22,12 +22,13 @@ from pynwb.file import Subject
 from pynwb.image import ImageSeries
 
 from nwb_extfiles import MissingMediaError, NWBExtFilesHDF5IO, check, relocate
-from nwb_extfiles.demo import draw_tree, walking_dot, write_avi
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/videos/mouse0")
 for number in (0, 1):
-    write_avi(lab / f"server/videos/mouse0/film_{number}.avi", walking_dot(seed=number), rate=25)
+    make_film(lab / f"server/videos/mouse0/film_{number}.avi", seed=number)
 
 nwbfile = NWBFile(
     session_description="a mouse in an arena",

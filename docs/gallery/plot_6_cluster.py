@@ -26,13 +26,14 @@ from pynwb.file import Subject
 from pynwb.image import ImageSeries
 
 from nwb_extfiles import check, organize
-from nwb_extfiles.demo import draw_tree, walking_dot, write_avi
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "nwbfiles")
 os.makedirs(lab / "films")
 for number in range(8):
-    write_avi(lab / f"films/{number}.avi", walking_dot(seed=number), rate=25)
+    make_film(lab / f"films/{number}.avi", seed=number)
     nwbfile = NWBFile(
         session_description="a mouse in an arena",
         identifier=f"session {number}",

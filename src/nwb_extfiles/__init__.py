@@ -25,13 +25,16 @@ if TYPE_CHECKING:
     )
     from .hdf5 import NWBExtFilesHDF5IO
     from .inplace import relocate
+    from .locate import ResolvedExternalFile
     from .mappers import register_media_mappers
     from .naming import NamingConvention, dandi_name
     from .options import MediaMode, MediaOptions
     from .organize import organize
     from .plan import Relocation, RelocationPlan
+    from .readers import resolve_external_files
     from .references import ExternalFileReference
     from .resolve import Resolution
+    from .restore import restore
     from .zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
 
 __version__ = "0.1.0"
@@ -57,6 +60,7 @@ __all__ = [
     "RelocationPlan",
     "RelocationRefusedError",
     "Resolution",
+    "ResolvedExternalFile",
     "Severity",
     "TransferError",
     "UnreadableFileError",
@@ -68,9 +72,12 @@ __all__ = [
     "organize",
     "register_media_mappers",
     "relocate",
+    "resolve_external_files",
+    "restore",
 ]
 
-# pynwb takes most of a second to import, h5py a sixth: each module is loaded when one of its names is used.
+# Nothing is imported before it is used: pynwb takes most of a second, which the command line does without where it
+# can, and pytest loads this package in every run on a machine.
 _MODULE_OF = {
     "ExternalFileReference": "references",
     "Finding": "check",
@@ -84,6 +91,7 @@ _MODULE_OF = {
     "Relocation": "plan",
     "RelocationPlan": "plan",
     "Resolution": "resolve",
+    "ResolvedExternalFile": "locate",
     "Severity": "check",
     "check": "check",
     "dandi_name": "naming",
@@ -92,6 +100,8 @@ _MODULE_OF = {
     "organize": "organize",
     "register_media_mappers": "mappers",
     "relocate": "inplace",
+    "resolve_external_files": "readers",
+    "restore": "restore",
 }
 
 

@@ -24,12 +24,13 @@ from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedE
 from .inventory import make_rows
 from .manifest import ManifestRow
 from .mappers import register_media_mappers
-from .options import MediaMode, MediaOptions, ProgressCallback
+from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts
 from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
 from .relocation import Request, Tree, find_texts, plan_relocation
 from .storage import is_stored, read_texts, unwrapped
+from .stores import edit_texts, remove_objects
 from .transfer import Transfer, recover
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
@@ -317,12 +318,12 @@ class MediaIOMixin(_Backend):
         texts = plan.texts
         self._substitute(new, texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
-        with self._staging(transfer, plan, request.options.progress):
+        with self._staging(transfer, plan, request.options):
             self._new_objects.update(self._not_in_file(new))
             call.begun = True
             super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
-            rows = make_rows(plan, transfer.digests)
+            rows = make_rows(plan, transfer.digests, transfer.fetched)
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         for entry in old:
             changed = _texts(entry, texts)
@@ -337,17 +338,21 @@ class MediaIOMixin(_Backend):
         self._alive.extend(entry.builder for entry in stored)
 
     @contextmanager
-    def _staging(self, transfer: Transfer, plan: RelocationPlan, progress: bool | ProgressCallback) -> Iterator[None]:
+    def _staging(self, transfer: Transfer, plan: RelocationPlan, options: MediaOptions) -> Iterator[None]:
         """Stage the media before the tree is written; if there is much to copy, while it is.
 
         An existing file must not be written to before all media are known to be there.
         """
+
+        def stage() -> None:
+            transfer.stage(plan, sync=self._sync, progress=options.progress, url_timeout=options.url_timeout)
+
         if self._transfer is None or plan.copied_bytes < _WORTH_A_THREAD:
-            transfer.stage(plan, sync=self._sync, progress=progress)
+            stage()
             yield
             return
         with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
-            staged = pool.submit(transfer.stage, plan, sync=self._sync, progress=progress)
+            staged = pool.submit(stage)
             try:
                 yield
             except BaseException:
@@ -467,13 +472,25 @@ class MediaIOMixin(_Backend):
         else:
             transfer.commit(sync=self._sync, edit=lambda: self._edit(transfer.document, transfer.journal))
 
+    def _edit(self, path: Path, journal: Path | None) -> None:
+        """Change texts and manifest in the closed file; in place with a journal."""
+        rows = None if self._rows is None else list(self._rows.values())
+        edit_texts(path, self._edits, manifest=rows, journal=journal, sync=self._sync)
+
+    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
+        """Paths of objects that a call is about to bring into a file that existed before."""
+        if self._transfer is not None:
+            return set()
+        paths = {entry.references[0].object_path for entry in new if entry.references}
+        return {path for path in paths if path not in self._file}
+
     def _roll_back(self, transfer: Transfer) -> list[str]:
         """Bring back what was there before, the file being closed; tell what could not be."""
         done = transfer.is_done
         left = transfer.rollback()
         try:
             if self._new_objects and not done:
-                self._remove(self._new_objects)
+                remove_objects(Path(self._path()), self._new_objects)
         except (OSError, ExternalFilesError) as error:
             left.append(
                 f"{self.source} has new objects whose media are not there, {sorted(self._new_objects)}: {error}"
@@ -546,18 +563,6 @@ class MediaIOMixin(_Backend):
 
     def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:
         """Problems of texts in this file that cannot be changed where they are."""
-        raise NotImplementedError  # pragma: no cover
-
-    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
-        """Paths of objects that a call is about to bring into a file that existed before."""
-        raise NotImplementedError  # pragma: no cover
-
-    def _edit(self, path: Path, journal: Path | None) -> None:
-        """Change texts and manifest in the closed file, as `_edits` and `_rows` say; in place with a journal."""
-        raise NotImplementedError  # pragma: no cover
-
-    def _remove(self, object_paths: set[str]) -> None:
-        """Remove objects from the closed file."""
         raise NotImplementedError  # pragma: no cover
 
 

@@ -7,21 +7,16 @@ films are real: uncompressed AVI, which every player plays and which needs no en
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import RelocationRefusedError
+from .films import FRAMES, RATE, walking_dot, write_avi
 from .options import MediaMode
 
-__all__ = ["draw_tree", "make_example", "run_demo", "write_avi"]
-
-_FRAMES, _RATE, _WIDTH, _HEIGHT = 25, 25, 96, 72
+__all__ = ["draw_tree", "make_example", "run_demo"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ def make_example(folder: Path) -> None:
     (folder / "video_files").mkdir()
     for number, session in enumerate(_SESSIONS):
         for index, film in enumerate(session.films):
-            write_avi(folder / "video_files" / film, walking_dot(seed=2 * number + index), rate=_RATE)
+            write_avi(folder / "video_files" / film, walking_dot(seed=2 * number + index), rate=RATE)
         nwbfile = NWBFile(
             session_description="A mouse walks through the picture.",
             identifier=f"nwb-extfiles-demo-{number}",
@@ -116,9 +111,9 @@ def make_example(folder: Path) -> None:
                 description="Two films, one after the other.",
                 external_file=[f"../video_files/{film}" for film in session.films],
                 format="external",
-                starting_frame=[0, _FRAMES],
-                rate=float(_RATE),
-                num_samples=2 * _FRAMES,
+                starting_frame=[0, FRAMES],
+                rate=float(RATE),
+                num_samples=2 * FRAMES,
             )
         )
         with NWBHDF5IO(folder / "nwbfiles" / session.source, "w") as io:
@@ -155,71 +150,3 @@ def draw_tree(folder: Path, indent: str = "") -> Iterator[str]:
         yield f"{indent}{branch}{entry.name}{'/' if is_folder else ''}{link}"
         if is_folder:
             yield from draw_tree(entry, indent + below)
-
-
-# ---------------------------------------------------------------------- films
-
-
-def walking_dot(seed: int) -> NDArray[np.uint8]:
-    """Frames of a dot that walks over a grey ground.
-
-    Parameters
-    ----------
-    seed : int
-        Chooses path and color.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (frames, height, width, 3), blue, green, red.
-    """
-    random = np.random.default_rng(seed)
-    frames = np.full((_FRAMES, _HEIGHT, _WIDTH, 3), 96, dtype=np.uint8)
-    rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
-    phase, color = random.uniform(0, 6, size=2), random.integers(128, 255, size=3)
-    for number, frame in enumerate(frames):
-        row = _HEIGHT * (0.5 + 0.35 * np.sin(0.25 * number + phase[0]))
-        column = _WIDTH * (0.5 + 0.35 * np.cos(0.2 * number + phase[1]))
-        frame[(rows - row) ** 2 + (columns - column) ** 2 < 64] = color
-    return frames
-
-
-def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
-    """Write an uncompressed film.
-
-    The format is AVI 1.0 with one stream of 24 bit DIB frames, as in Microsoft's "AVI RIFF File Reference".
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Replaced if it exists.
-    frames : numpy.ndarray of uint8
-        Shape (frames, height, width, 3), blue, green, red; the width a multiple of 4.
-    rate : int
-        Frames per second.
-    """
-    count, height, width, _ = frames.shape
-    size = width * height * 3
-    # A negative height: the highest row comes first, as ffmpeg writes it. OpenCV 5 crashes at the other way round.
-    bitmap = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 24, 0, size, 0, 0, 0, 0)
-    stream = struct.pack(
-        "<4s4sIHHIIIIIIIIHHHH", b"vids", b"DIB ", 0, 0, 0, 0, 1, rate, 0, count, size, 0, 0, 0, 0, width, height
-    )
-    header = struct.pack(
-        "<IIIIIIIIII16x", 1_000_000 // rate, size * rate, 0, 0x10, count, 0, 1, size, width, height
-    )  # 0x10: has an index
-    streams = _chunk(b"LIST", b"strl" + _chunk(b"strh", stream) + _chunk(b"strf", bitmap))
-    pictures = [_chunk(b"00db", frame.tobytes()) for frame in frames]
-    index = b"".join(
-        struct.pack("<4sIII", b"00db", 0x10, 4 + number * len(pictures[0]), size) for number in range(count)
-    )
-    body = (
-        _chunk(b"LIST", b"hdrl" + _chunk(b"avih", header) + streams)
-        + _chunk(b"LIST", b"movi" + b"".join(pictures))
-        + _chunk(b"idx1", index)
-    )
-    path.write_bytes(_chunk(b"RIFF", b"AVI " + body))
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)

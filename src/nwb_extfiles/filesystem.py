@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import stat
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 from blake3 import blake3
 
@@ -36,6 +38,7 @@ __all__ = [
     "sync_folder",
     "sync_folders",
     "sync_tree",
+    "wrong_checksums",
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
@@ -297,6 +300,51 @@ def same_content(first: Path, second: Path) -> bool:
                 return False
             if not block:
                 return not other.read(1)
+
+
+def wrong_checksums(path: Path, checksums: Iterable[tuple[str, str]]) -> list[str]:
+    """Which checksums a file has not.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A regular file; it is read to its end.
+    checksums : iterable of (str, str)
+        Name, as in hashlib, or ``blake3`` or ``crc32``, and the value expected, in hexadecimal digits.
+
+    Returns
+    -------
+    list of str
+        For each that differs a line with name, expected and found value.
+    """
+    expected = list(checksums)
+    hashes = [blake3() if name == "blake3" else _new_hash(name) for name, _ in expected]
+    with open(path, "rb", buffering=0) as stream:
+        while block := stream.read(HASH_CHUNK):
+            for digest in hashes:
+                digest.update(block)
+    return [
+        f"{name} is {digest.hexdigest()}, expected {value}"
+        for digest, (name, value) in zip(hashes, expected, strict=True)
+        if digest.hexdigest() != value
+    ]
+
+
+class _Crc32:
+    """A CRC-32 with the methods of hashlib's hashes."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, block: bytes) -> None:
+        self._value = zlib.crc32(block, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+def _new_hash(name: str) -> Any:
+    return _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
 
 
 def _read_exactly(stream: BinaryIO, count: int) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -18,7 +17,6 @@ from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
 from .references import StoredTexts
 from .storage import fits, shaped, storage_settings, unwrapped
-from .stores import edit_texts, remove_objects
 
 __all__ = ["NWBExtFilesHDF5IO"]
 
@@ -151,19 +149,6 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
                     )
                 )
         return problems
-
-    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
-        if self._transfer is not None:
-            return set()
-        paths = {entry.references[0].object_path for entry in new if entry.references}
-        return {path for path in paths if path not in self._file}
-
-    def _edit(self, path: Path, journal: Path | None) -> None:
-        rows = None if self._rows is None else list(self._rows.values())
-        edit_texts(path, self._edits, manifest=rows, journal=journal, sync=self._sync)
-
-    def _remove(self, object_paths: set[str]) -> None:
-        remove_objects(Path(self._path()), object_paths)
 
 
 def _stands(item: h5py.HLObject, name: str, value: Any) -> bool:

@@ -205,7 +205,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
     """What the manifest shall say when media are staged; None if it gets nothing new."""
     if plan.manifest is None:
         return None
-    rows = make_rows(plan, transfer.digests)
+    rows = make_rows(plan, transfer.digests, transfer.fetched)
     return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 
 

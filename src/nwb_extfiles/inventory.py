@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from .download import part_name
 from .filesystem import digest_of
 from .manifest import ManifestRow
 from .naming import is_conventional
@@ -145,7 +146,9 @@ def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFi
                     yield file
 
 
-def make_rows(plan: RelocationPlan, digests: Mapping[tuple[int, int], str]) -> list[ManifestRow]:
+def make_rows(
+    plan: RelocationPlan, digests: Mapping[tuple[int, int], str], fetched: Mapping[str, MediaFile]
+) -> list[ManifestRow]:
     """Make the rows of a manifest.
 
     Parameters
@@ -154,12 +157,14 @@ def make_rows(plan: RelocationPlan, digests: Mapping[tuple[int, int], str]) -> l
         What happens to the media, and what the manifest said before.
     digests : mapping
         The SHA-256 of each file, by device and inode of the source.
+    fetched : mapping
+        What was fetched from servers, by `download.part_name`.
 
     Returns
     -------
     list of ManifestRow
-        One for each reference that means a file, in the order of the plan; URLs have none. Of a film that was not
-        found, what the manifest said before stays.
+        One for each reference that means a file, in the order of the plan; URLs that stay have none. Of a film that was
+        not found, what the manifest said before stays.
     """
     before = {(row.referring_object_id, row.field, row.index): row for row in plan.manifest or ()}
     rows = []
@@ -167,14 +172,16 @@ def make_rows(plan: RelocationPlan, digests: Mapping[tuple[int, int], str]) -> l
         former = before.get((entry.reference.object_id or "", entry.reference.field, entry.reference.index))
         if former is not None and former.path != entry.reference.text:
             former = None  # it speaks of another film
-        if entry.source is not None:
-            rows.append(_row(entry, entry.source, digests[entry.source.identity], former))
+        file = entry.source or (fetched.get(part_name(entry.remote)) if entry.remote is not None else None)
+        if file is not None:
+            name = _original_name(file) if entry.remote is None else _name_of_url(entry)
+            rows.append(_row(entry, file, digests[file.identity], former.original_name if former else name))
         elif former is not None and entry.action is Action.KEEP:
             rows.append(former)
     return rows
 
 
-def _row(entry: Relocation, file: MediaFile, sha256: str, former: ManifestRow | None) -> ManifestRow:
+def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) -> ManifestRow:
     facts = probe(file.real)
     return ManifestRow(
         referring_object_id=entry.reference.object_id or "",
@@ -182,15 +189,20 @@ def _row(entry: Relocation, file: MediaFile, sha256: str, former: ManifestRow | 
         field=entry.reference.field,
         index=entry.reference.index,
         path=entry.text,
-        original_name=former.original_name if former is not None else _original_name(file),
+        original_name=original_name,
         size_in_bytes=file.size,
         sha256=sha256,
-        media_type=mimetypes.guess_type(file.path.name.lower(), strict=False)[0] or "",
+        media_type=mimetypes.guess_type(entry.text.lower(), strict=False)[0] or "",
         width=facts.width,
         height=facts.height,
         frame_count=facts.frame_count,
         frame_rate=facts.frame_rate,
     )
+
+
+def _name_of_url(entry: Relocation) -> str:
+    name = entry.remote.name.rpartition("/")[2] if entry.remote is not None else ""
+    return name or PurePosixPath(entry.text).name
 
 
 def _original_name(file: MediaFile) -> str:

@@ -18,9 +18,19 @@ import h5py
 import numpy as np
 
 from .errors import UnsafeReferenceError
-from .storage import as_text, read_texts
+from .storage import as_text, is_stored, read_texts
 
-__all__ = ["MANIFEST_PATH", "ManifestRow", "parse_manifest", "read_manifest", "spec_folder", "write_manifest"]
+__all__ = [
+    "MANIFEST_PATH",
+    "ManifestRow",
+    "Node",
+    "manifest_nodes",
+    "parse_manifest",
+    "read_manifest",
+    "same_rows",
+    "spec_folder",
+    "write_manifest",
+]
 
 _NAMESPACE = "ndx-extfiles"
 _META_DATA = "general/external_files"
@@ -81,12 +91,12 @@ def spec_folder() -> Path:
 # ----------------------------------------------------------------------- read
 
 
-def read_manifest(root: h5py.File, nwb_path: Path) -> list[ManifestRow] | None:
+def read_manifest(root: Any, nwb_path: Path) -> list[ManifestRow] | None:
     """Read the table of an NWB file.
 
     Parameters
     ----------
-    root : h5py.File
+    root : h5py.File or zarr.Group
         The NWB file, open.
     nwb_path : pathlib.Path
         Where it is, for messages.
@@ -104,7 +114,7 @@ def read_manifest(root: h5py.File, nwb_path: Path) -> list[ManifestRow] | None:
     if MANIFEST_PATH not in root:
         return None
     table = root[MANIFEST_PATH]
-    columns = {name: table[name] for name in _TYPES if name in table} if isinstance(table, Mapping) else {}
+    columns = {} if is_stored(table) else {name: table[name] for name in _TYPES if name in table}
     return parse_manifest(columns, nwb_path)
 
 
@@ -154,57 +164,70 @@ def _values(column: Any, kind: type) -> list[Any]:
 # ---------------------------------------------------------------------- write
 
 
-def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
-    """Write the table into an NWB file, in the place of a former one, and its schema among those that the file caches.
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A group or dataset to be written, in whatever kind of storage."""
+
+    path: str
+    """In the NWB file, without a slash before it."""
+    attributes: Mapping[str, Any]
+    data: Any = None
+    """None for a group; an array of numbers, a list of texts, or one text."""
+
+
+def manifest_nodes(
+    rows: Sequence[ManifestRow], object_ids: Mapping[str, str], specifications: str = "specifications"
+) -> list[Node]:
+    """Lay out the table, and its schema where HDMF looks for it, so that it can be read without this package.
 
     Parameters
     ----------
-    file : h5py.File
-        Open for writing.
     rows : sequence of ManifestRow
         All rows.
+    object_ids : mapping
+        The object_id of what stands in the file already, by path; it is kept.
+    specifications : str
+        The group in which the NWB file caches schemas.
+
+    Returns
+    -------
+    list of Node
+        Groups before what is in them.
     """
-    version, schema = _schema()
-    docs = _column_docs(schema["extensions"])
-    former_ids = {
-        path: as_text(file[path].attrs.get("object_id")) for path in (_META_DATA, MANIFEST_PATH) if path in file
-    }
-    if _META_DATA in file:
-        del file[_META_DATA]
 
-    def typed(item: Any, namespace: str, neurodata_type: str, object_id: str | None = None, **attributes: Any) -> Any:
-        item.attrs.update(
-            namespace=namespace, neurodata_type=neurodata_type, object_id=object_id or str(uuid.uuid4()), **attributes
+    def node(path: str, namespace: str, neurodata_type: str, data: Any = None, **attributes: Any) -> Node:
+        object_id = object_ids.get(path) or str(uuid.uuid4())
+        return Node(
+            path, dict(namespace=namespace, neurodata_type=neurodata_type, object_id=object_id, **attributes), data
         )
-        return item
 
-    holder = file.require_group("general").create_group("external_files")
-    typed(holder, _NAMESPACE, "ExternalFilesMetaData", former_ids.get(_META_DATA))
-    table = typed(
-        holder.create_group("manifest"),
-        _NAMESPACE,
-        "ExternalFileManifest",
-        former_ids.get(MANIFEST_PATH),
-        description="The media files that objects of this NWB file refer to",
-    )
-    table.attrs["colnames"] = np.array(list(_TYPES), dtype=h5py.string_dtype())
-    ids = table.create_dataset("id", data=np.arange(len(rows), dtype=np.int64), maxshape=(None,), chunks=True)
-    typed(ids, "hdmf-common", "ElementIdentifiers")
+    version, namespaces, extensions = _schema()
+    docs = {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
+    nodes = [
+        node(_META_DATA, _NAMESPACE, "ExternalFilesMetaData"),
+        node(
+            MANIFEST_PATH,
+            _NAMESPACE,
+            "ExternalFileManifest",
+            description="The media files that objects of this NWB file refer to",
+            colnames=list(_TYPES),
+        ),
+        node(f"{MANIFEST_PATH}/id", "hdmf-common", "ElementIdentifiers", np.arange(len(rows), dtype=np.int64)),
+    ]
     for name in _TYPES:
-        values = [getattr(row, name) for row in rows]
+        values: Any = [getattr(row, name) for row in rows]
         if name in _STORED_AS:
-            data = np.array(values, dtype=_STORED_AS[name])
-            column = table.create_dataset(name, data=data, maxshape=(None,), chunks=True)
-        else:
-            encoded = np.empty(len(rows), dtype=object)
-            encoded[:] = [value.encode("utf-8", "surrogateescape") for value in values]
-            column = table.create_dataset(name, data=encoded, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
-        typed(column, "hdmf-common", "VectorData", description=docs[name])
-    _cache_schema(file, version, schema)
+            values = np.array(values, dtype=_STORED_AS[name])
+        nodes.append(node(f"{MANIFEST_PATH}/{name}", "hdmf-common", "VectorData", values, description=docs[name]))
+    schema = f"{specifications.strip('/')}/{_NAMESPACE}"
+    nodes += [Node(schema, {}), Node(f"{schema}/{version}", {})]
+    for name, spec in (("namespace", namespaces), (f"{_NAMESPACE}.extensions", extensions)):
+        nodes.append(Node(f"{schema}/{version}/{name}", {}, json.dumps(spec, separators=(",", ":"))))
+    return nodes
 
 
-def _schema() -> tuple[str, dict[str, Any]]:
-    """Version of the schema, and the texts that HDMF caches of it."""
+def _schema() -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Version of the schema, its namespace and its types, as HDMF caches them."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe")
@@ -213,26 +236,46 @@ def _schema() -> tuple[str, dict[str, Any]]:
         if "source" in source:
             source["source"] = source["source"].removesuffix(".yaml")
     extensions = yaml.load(spec_folder() / f"{_NAMESPACE}.extensions.yaml")
-    return str(namespaces["namespaces"][0]["version"]), {"namespace": namespaces, "extensions": extensions}
+    return str(namespaces["namespaces"][0]["version"]), namespaces, extensions
 
 
-def _column_docs(extensions: dict[str, Any]) -> dict[str, str]:
-    return {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
+def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
+    """Write the table into an NWB file in HDF5, in the place of a former one.
 
-
-def _cache_schema(file: h5py.File, version: str, schema: dict[str, Any]) -> None:
-    """Put the schema where HDMF looks for it, so that the table can be read without this package."""
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    rows : sequence of ManifestRow
+        All rows.
+    """
     location = file.attrs.get(".specloc")
     if location is None:
-        folder = file.require_group("specifications")
-        file.attrs[".specloc"] = folder.ref
+        location = file.require_group("specifications").ref
+        file.attrs[".specloc"] = location
+    specifications = file[location]
+    places = (_META_DATA, MANIFEST_PATH)
+    object_ids = {path: as_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
+    for group, name in ((file, _META_DATA), (specifications, _NAMESPACE)):
+        if name in group:
+            del group[name]
+    for node in manifest_nodes(rows, object_ids, specifications.name):
+        _write_node(file, node)
+
+
+def _write_node(file: h5py.File, node: Node) -> None:
+    if node.data is None:
+        item: Any = file.create_group(node.path)
+    elif isinstance(node.data, str):
+        item = file.create_dataset(node.path, data=node.data, dtype=h5py.string_dtype())
+    elif isinstance(node.data, list):
+        encoded = np.empty(len(node.data), dtype=object)
+        encoded[:] = [text.encode("utf-8", "surrogateescape") for text in node.data]
+        item = file.create_dataset(node.path, data=encoded, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
     else:
-        folder = file[location]
-    if _NAMESPACE in folder:
-        del folder[_NAMESPACE]  # of another version
-    ours = folder.create_group(f"{_NAMESPACE}/{version}")
-    for name, spec in (("namespace", schema["namespace"]), (f"{_NAMESPACE}.extensions", schema["extensions"])):
-        ours.create_dataset(name, data=json.dumps(spec, separators=(",", ":")), dtype=h5py.string_dtype())
+        item = file.create_dataset(node.path, data=node.data, maxshape=(None,), chunks=True)
+    for name, value in node.attributes.items():
+        item.attrs[name] = np.array(value, dtype=h5py.string_dtype()) if isinstance(value, list) else value
 
 
 def same_rows(rows: Iterable[ManifestRow], others: Iterable[ManifestRow]) -> bool:

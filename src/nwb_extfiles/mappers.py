@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
+from .locate import locate
 from .options import MediaOptions
 from .references import ExternalFileReference, MediaField, media_fields
-from .resolve import is_absolute, is_url, resolve
+from .remote import is_opaque, origin
+from .resolve import is_absolute, is_url
 from .storage import ExternalFileText, is_stored, read_texts
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
@@ -153,28 +154,29 @@ def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, Buil
         stored = read_texts(dataset.data)
         if stored is None:
             return _UNTOUCHED
-        paths = [_openable(text, os.path.abspath(dataset.source), builder, field, options) for text in stored[0]]
+        nwb_path = origin(dataset.source)
+        paths = [_openable(text, nwb_path, builder, field, index, options) for index, text in enumerate(stored[0])]
         return paths if stored[1] else paths[0]
 
     return read
 
 
-def _openable(text: str, nwb_path: str, builder: Any, field: MediaField, options: MediaOptions) -> ResolvedMediaPath:
-    if is_url(text):
-        return ResolvedMediaPath(text, nwb_path, text)
-    base = os.path.dirname(nwb_path)
+def _openable(
+    text: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
+) -> ResolvedMediaPath:
     reference = ExternalFileReference(
         nwb_path=nwb_path,
         object_path=str(builder.path).removeprefix("root"),
         neurodata_type=str(builder.attributes.get("neurodata_type")),
         object_id=None,
         field=field.label,
-        index=0,
+        index=index,
         text=text,
-        base=base,
+        base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
     )
-    found = resolve(reference, options, destination=Path(base), working_folder=Path(base))
-    if found.file is not None:
-        return ResolvedMediaPath(str(found.file.path), nwb_path, text)
-    # Not there: the path where it should be, so that whoever opens it is told which file is missing.
-    return ResolvedMediaPath(text if is_absolute(text) else os.path.join(base, text), nwb_path, text)
+    found = locate(reference, options).location
+    if found is None:
+        # Not there: the path where it should be, so that whoever opens it is told which file is missing.
+        beside = reference.base is not None and not is_absolute(text) and not is_url(reference.base)
+        found = os.path.join(str(reference.base), text) if beside else text
+    return ResolvedMediaPath(found, nwb_path, text)

@@ -29,7 +29,7 @@ else:
 __all__ = ["RelocateMediaMixin", "relocating_backends"]
 
 
-_IO_OF = {"hdf5": "NWBExtFilesHDF5IO"}  # by the names that NeuroConv gives to backends
+_IO_OF = {"hdf5": "NWBExtFilesHDF5IO", "zarr": "NWBExtFilesZarrIO"}  # by the names that NeuroConv gives to backends
 
 
 class RelocateMediaMixin(_Conversion):

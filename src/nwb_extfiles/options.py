@@ -61,6 +61,12 @@ class MediaOptions:
     manifest : bool
         Whether the NWB file gets a record of its media, with their original names and checksums
         (``ExternalFileManifest`` of ndx-extfiles). A file that has one keeps it right in any case.
+    urls : {"keep", "download"}
+        What to do with references that are http, https, s3 or gs URLs: leave them as they are, or fetch what is
+        behind them to its place beside the NWB file, with any mode but ``"reference"``. Fetching trusts the NWB file
+        with which addresses this machine asks.
+    url_timeout : float
+        Seconds to wait for a server that says nothing, or next to nothing, before it is tried again.
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its text dataset); subtypes are included.
 
@@ -80,6 +86,8 @@ class MediaOptions:
     sync: bool = True
     manifest: bool = False
     media_fields: tuple[tuple[str, str], ...] = ()
+    urls: Literal["keep", "download"] = "keep"
+    url_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "search", _folders("search", self.search))
@@ -88,6 +96,11 @@ class MediaOptions:
         object.__setattr__(self, "media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace"))
+        _one_of("urls", self.urls, ("keep", "download"))
+        if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
+            raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")
+        if not 0 < self.url_timeout < float("inf"):
+            raise ValueError(f"MediaOptions.url_timeout must be some seconds, not {self.url_timeout!r}")
         if not callable(self.naming):
             raise TypeError(f"MediaOptions.naming must be a callable, not {self.naming!r}")
         if not isinstance(self.progress, bool) and not callable(self.progress):

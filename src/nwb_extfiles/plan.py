@@ -23,6 +23,7 @@ from .errors import (
 from .manifest import ManifestRow
 from .options import MediaMode, MediaOptions
 from .references import ExternalFileReference
+from .remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
 from .targets import Destination, Named, TargetState
 
@@ -41,6 +42,8 @@ class Action(StrEnum):
     entry comes along."""
     SHARE = "share"
     """The text names the target of another reference; no file of its own."""
+    DOWNLOAD = "download"
+    """What is behind a URL is fetched to the target."""
     REUSE = "reuse"
     """The target is there already, with the right content."""
     POINT = "point"
@@ -58,11 +61,13 @@ class Relocation:
     text: str
     """The text that the new NWB file holds."""
     source: MediaFile | None = None
-    """The file that the reference means; None for `Action.KEEP`."""
+    """The file that the reference means; None for `Action.KEEP`, and where it is behind a URL."""
     target: PurePosixPath | None = None
     """Where the media will be, relative to the folder of the NWB file; None where they stay."""
     replaces: bool = False
     """Whether something stands at the target that gives way."""
+    remote: RemoteFile | None = None
+    """What is behind the URL that the reference is, where that gets to the target."""
 
     @property
     def is_transfer(self) -> bool:
@@ -109,8 +114,18 @@ class RelocationPlan:
 
     @property
     def media_bytes(self) -> int:
-        """Size in bytes of all files that get to a target, whether copied or linked."""
-        return sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
+        """Size in bytes of all files that get to a target, whether copied, linked or downloaded, as far as known."""
+        brought = sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
+        return brought + self.download_bytes
+
+    @property
+    def download_bytes(self) -> int:
+        """Size in bytes of what is fetched from servers, as far as they tell."""
+        return sum(
+            entry.remote.size or 0
+            for entry in self.relocations
+            if entry.action is Action.DOWNLOAD and entry.remote is not None
+        )
 
     @property
     def copied_bytes(self) -> int:
@@ -207,12 +222,15 @@ class _Planner:
         self.mode = mode
         self.warnings: list[str] = []
         self._first: dict[tuple[int, int], PurePosixPath] = {}  # first target of each file
-        self._owners: dict[str, tuple[ExternalFileReference, MediaFile]] = {}  # by target, case folded
+        self._owners: dict[str, tuple[ExternalFileReference, MediaFile | RemoteFile]] = {}  # by target, case folded
+        self._first_of_url: dict[str, PurePosixPath] = {}
         self._leaving: set[tuple[int, int]] = set()  # files that will not be where they are any more
 
     def relocation(self, entry: Named) -> Relocation | None:
         """What happens to a reference; None if it was found out before that nothing can. Raises its fault."""
         reference, file = entry.resolution.reference, entry.resolution.file
+        if entry.resolution.remote is not None:
+            return self._download(entry, entry.resolution.remote)
         if file is None:
             return self._keep(entry.resolution)
         if self.mode is MediaMode.REFERENCE:
@@ -224,7 +242,7 @@ class _Planner:
             return Relocation(reference, Action.SHARE, str(first), file, first)
         if self._taken(reference, file, entry.target):
             owner, other = self._owners[_case_folded(entry.target)]
-            if other.identity == file.identity:
+            if isinstance(other, MediaFile) and other.identity == file.identity:
                 return None  # what is wrong with the target is told of its owner
             raise _same_name(reference, owner, entry.target)
         self._check_target(reference, file, entry.target)
@@ -242,6 +260,29 @@ class _Planner:
             action = Action.TRANSFER
         replaces = state in (TargetState.LINK, TargetState.OTHER)
         return Relocation(reference, action, str(entry.target), file, entry.target, replaces)
+
+    def _download(self, entry: Named, remote: RemoteFile) -> Relocation | None:
+        """What happens to a reference that is a URL; as for one that is a file."""
+        reference, target = entry.resolution.reference, entry.target
+        if target is None:
+            return None  # its name was at fault
+        first = self._first_of_url.get(remote.url)
+        taken = self._taken(reference, remote, target)
+        if first is not None and (reference.repeats or taken):
+            return Relocation(reference, Action.SHARE, str(first), target=first, remote=remote)
+        if taken:
+            owner, other = self._owners[_case_folded(target)]
+            if isinstance(other, RemoteFile) and other.url == remote.url:
+                return None  # what is wrong with the target is told of its owner
+            raise _same_name(reference, owner, target)
+        self._check_place(reference, remote.url, target)
+        state = self.destination.targets[target]
+        action = Action.DOWNLOAD if first is None else Action.DUPLICATE
+        if state is TargetState.SAME:
+            action = Action.REUSE
+        self._first_of_url.setdefault(remote.url, target)
+        replaces = state is TargetState.OTHER or (state is TargetState.UNKNOWN and self.options.existing == "replace")
+        return Relocation(reference, action, str(target), None, target, replaces, remote)
 
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem
@@ -262,11 +303,22 @@ class _Planner:
             ) from error
         return f"./{text}" if is_url(text) else text
 
-    def _taken(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> bool:
+    def _taken(self, reference: ExternalFileReference, file: MediaFile | RemoteFile, target: PurePosixPath) -> bool:
         """Whether another reference has the target; else this one has it from now on."""
         return self._owners.setdefault(_case_folded(target), (reference, file))[0] is not reference
 
     def _check_target(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
+        self._check_place(reference, str(file.path), target)
+        linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
+        if linked and file.identity[0] != self.destination.device:
+            folder = (self.destination.nwb_path.parent / target).parent
+            raise RelocationRefusedError(
+                f"{reference.where}: {str(file.path)!r} lies in another file system than {str(folder)!r}, and "
+                f"hard links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
+                **reference.place,
+            )
+
+    def _check_place(self, reference: ExternalFileReference, source: str, target: PurePosixPath) -> None:
         place = self.destination.nwb_path.parent / target
         if target in self.destination.outside:
             raise UnsafeReferenceError(
@@ -287,17 +339,9 @@ class _Planner:
             if not replaceable or self.options.existing != "replace":
                 cure = ', or replace it with existing="replace" in media_options' if replaceable else ""
                 raise MediaExistsError(
-                    f"{reference.where}: {str(place)!r} exists and is not a copy of {str(file.path)!r}; move it "
-                    f"away{cure}",
+                    f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{cure}",
                     **reference.place,
                 )
-        linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
-        if linked and file.identity[0] != self.destination.device:
-            raise RelocationRefusedError(
-                f"{reference.where}: {str(file.path)!r} lies in another file system than {str(place.parent)!r}, and "
-                f"hard links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
-                **reference.place,
-            )
 
 
 def _case_folded(target: PurePosixPath) -> str:
@@ -317,18 +361,19 @@ def _same_name(
 
 def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[str]:
     for entry in planned:
-        if entry.target is None or entry.source is None or entry.action is Action.SHARE:
+        source = entry.source.path if entry.source is not None else entry.remote
+        if entry.target is None or source is None or entry.action is Action.SHARE:
             continue
         if not is_archived(entry.target.suffix):
             kind = f"files that end in {entry.target.suffix}" if entry.target.suffix else "files without a suffix"
             yield (
                 f"{entry.reference.where}: DANDI takes no {kind}: on upload it will drop {str(entry.target)!r}; "
-                f"convert {entry.source.path.name!r} to a format that it takes"
+                f"convert {source.name!r} to a format that it takes"
             )
 
 
 def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
-    needed = plan.copied_bytes
+    needed = plan.copied_bytes + plan.download_bytes
     if destination.free is not None and needed > destination.free:
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "

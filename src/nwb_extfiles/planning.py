@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
-from .errors import ExternalFilesError, MissingMediaError
+from .errors import ExternalFilesError, MissingMediaError, TransferError
 from .manifest import ManifestRow
 from .naming import is_archived, is_portable_suffix
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan, make_plan
 from .references import ExternalFileReference, find_in_file, media_fields
-from .resolve import MediaFile, Resolution, is_url, media_file, resolve
+from .remote import SCHEMES, RemoteFile, beside, scheme_of
+from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve
 from .stores import open_nwb
 from .targets import name_targets, survey
+from .urls import ask_all
 
 __all__ = ["plan_references"]
 
@@ -65,9 +67,12 @@ def plan_references(
         With all problems at once.
     """
     resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
-    resumed: list[str] = []
+    remarks: list[str] = []
     if mode is MediaMode.MOVE:
-        resolutions, resumed = _or_moved_before(resolutions, options, nwb_path, identifier)
+        resolutions, remarks = _or_moved_before(resolutions, options, nwb_path, identifier)
+    if options.urls == "download" and mode is not MediaMode.REFERENCE:
+        resolutions, unasked = _ask_servers(resolutions, options)
+        remarks = [*remarks, *unasked]
     named, unnamed = name_targets(
         resolutions, options, nwb_path=nwb_path, identifier=identifier, mode=mode, is_former=is_former
     )
@@ -80,7 +85,7 @@ def plan_references(
         is_archived=is_archived,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
-    return replace(plan, warnings=(*plan.warnings, *resumed), manifest=rows)
+    return replace(plan, warnings=(*plan.warnings, *remarks), manifest=rows)
 
 
 def _or_moved_before(
@@ -121,6 +126,49 @@ def _or_moved_before(
         if entry.file is not None
     ]
     return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
+
+
+def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
+    """Find out what is behind the URLs that can be fetched; warn of those that stay."""
+    urls = [_url(entry) for entry in resolutions]
+    answers = ask_all([url for url in urls if scheme_of(url) in SCHEMES], timeout=options.url_timeout)
+    asked: list[Resolution] = []
+    remarks: list[str] = []
+    for entry, url in zip(resolutions, urls, strict=True):
+        reference, answer = entry.reference, answers.get(url)
+        if isinstance(answer, RemoteFile):
+            asked.append(Resolution(reference, url=True, remote=answer))
+        elif answer is not None:
+            asked.append(Resolution(reference, problem=_unanswered(reference, url, answer)))
+        else:
+            asked.append(entry)
+            if entry.url:
+                remarks.append(
+                    f"{reference.where}: {reference.text[:200]!r} stays as it is: only {', '.join(SCHEMES)} URLs are "
+                    f"downloaded"
+                )
+    return asked, remarks
+
+
+def _url(resolution: Resolution) -> str:
+    """The URL that a reference means: its text, or what that is beside an NWB file read from a URL; empty if none."""
+    text, base = resolution.reference.text, resolution.reference.base
+    if resolution.url:
+        return text
+    if base is None or not is_url(base) or is_absolute(text) or not isinstance(resolution.problem, MissingMediaError):
+        return ""
+    return beside(f"{base}/", text) or ""
+
+
+def _unanswered(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
+    kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
+    problem = kind(
+        f"{reference.where}: {url!r} cannot be downloaded: {error}. Look whether it opens in a browser, or "
+        f'leave URLs as they are with urls="keep" in media_options',
+        **reference.place,
+    )
+    problem.__cause__ = error
+    return problem
 
 
 def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:

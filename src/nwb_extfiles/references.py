@@ -1,6 +1,6 @@
 """Where NWB files store the paths of media, and what is stored there.
 
-One stored text is an `ExternalFileReference`. `MEDIA_FIELDS` is the table of the places; finders walk a tree of HDMF
+One stored text is an `ExternalFileReference`. `media_fields` is the table of the places; finders walk a tree of HDMF
 builders (`find_in_builders`) or a file on disk (`find_in_file`).
 """
 
@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from .errors import ExternalFilesError, UnsafeReferenceError
+from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
+from .registry import MEDIA_FIELDS, MediaField, registered_fields
 from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
+from .walk import read_attribute, read_strings, typed_objects
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -33,43 +37,24 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class MediaField:
-    """A place where a neurodata type stores paths of media."""
-
-    neurodata_type: str
-    """The type that defines the place; its subtypes have it too."""
-    field: str | None
-    """Name of the text dataset inside the object; None if the object is itself that dataset."""
-    repeats: bool = False
-    """Whether the field names films that some series records: it then shares the copy of that series."""
-
-    @property
-    def label(self) -> str:
-        """What the field is called in names of files and in messages."""
-        return self.field or "external_file"
-
-
-MEDIA_FIELDS = (
-    # NWB core schema, nwb.image.yaml; OpticalSeries, TwoPhotonSeries and the others inherit it
-    MediaField("ImageSeries", "external_file"),
-    # NWB core schema 2.9, nwb.base.yaml: "The single file path or URI … should be stored in the dataset"
-    MediaField("ExternalImage", None),
-    # ndx-pose, deprecated there since 0.2 and still written by the converters of pose trackers
-    MediaField("PoseEstimation", "original_videos", repeats=True),
-    MediaField("PoseEstimation", "labeled_videos", repeats=True),
-)
-
-
 def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
-    """The table of places, with those of a caller behind it.
+    """The table of places, with those that installed packages declare and those of a caller behind it.
 
     Parameters
     ----------
     further : iterable of (str, str)
         Neurodata type and name of its text dataset, as in `MediaOptions.media_fields`.
     """
-    return (*MEDIA_FIELDS, *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+    return (*MEDIA_FIELDS, *_registered(), *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+
+
+@cache
+def _registered() -> tuple[MediaField, ...]:
+    """What installed packages declare, which does not change while a process runs."""
+    found, complaints = registered_fields()
+    for complaint in complaints:
+        warnings.warn(complaint, ExternalFilesWarning, stacklevel=3)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +75,8 @@ class ExternalFileReference:
     text: str
     """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
     base: str | None
-    """The folder that a relative text is relative to; None if the object was made in memory."""
+    """The folder that a relative text is relative to, for a file that is read from afar the URL of one; None if the
+    object was made in memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
 
@@ -295,7 +281,7 @@ def target_of(builder: Any) -> Any:
 
 def find_in_file(
     file: Any,
-    table: Sequence[MediaField] = MEDIA_FIELDS,
+    table: Sequence[MediaField] | None = None,
     problems: list[ExternalFilesError] | None = None,
 ) -> list[ExternalFileReference]:
     """Find all texts that name media in an NWB file on disk.
@@ -304,8 +290,8 @@ def find_in_file(
     ----------
     file : h5py.File or zarr.Group
         The root group, open for reading.
-    table : sequence of MediaField
-        The places to look at.
+    table : sequence of MediaField, optional
+        The places to look at; those of `media_fields` if not given.
     problems : list of ExternalFilesError, optional
         Gets one for each place that holds something else than texts, or a link that leads nowhere.
 
@@ -315,39 +301,75 @@ def find_in_file(
         By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
         Zarr store.
     """
+    table = media_fields() if table is None else table
     types = TypeTree(_unknown, lambda: parents_in_file(file))
     nwb_path = os.path.abspath(path_of(file))
     found: list[ExternalFileReference] = []
-
-    def visit(name: str, item: Any) -> None:
-        namespace, neurodata_type = _type_of(item.attrs)
-        if neurodata_type is None:
-            return
-        is_dataset = is_stored(item)
-        for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
-            dataset = item if field.field is None else _texts_of(item, field.field)
-            read = read_texts(dataset) if is_stored(dataset) else None
-            if read is None:
-                if problems is not None and (field.field is None or _has(item, field.field)):
-                    problems.append(_no_text(nwb_path, "/" + name, neurodata_type, field))
+    for path, neurodata_type, is_dataset in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
+        for field in types.fields_of("", neurodata_type, table, is_dataset=is_dataset):
+            stored = _stored_at(file, path, field)
+            if stored is None:
                 continue
-            for index, text in enumerate(read[0]):
+            if stored.texts is None:
+                if problems is not None:
+                    problems.append(_no_text(nwb_path, path, neurodata_type, field))
+                continue
+            for index, text in enumerate(stored.texts):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
-                        object_path="/" + name,
+                        object_path=path,
                         neurodata_type=neurodata_type,
-                        object_id=as_text(item.attrs.get("object_id")),
+                        object_id=stored.object_id,
                         field=field.label,
                         index=index,
                         text=text,
-                        base=os.path.dirname(os.path.abspath(path_of(dataset))),
+                        base=stored.base or os.path.dirname(nwb_path),
                         repeats=field.repeats,
                     )
                 )
-
-    file.visititems(visit)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What stands in a field of an object on disk."""
+
+    texts: list[str] | None
+    """None if it is no text."""
+    object_id: str | None
+    base: str | None = None
+    """The folder of the file that holds the texts, if that is another one."""
+
+
+def _visited(root: Any) -> Iterator[tuple[str, str, bool]]:
+    """The typed objects of a Zarr store, as `typed_objects` finds those of an HDF5 file."""
+    objects: list[tuple[str, str, bool]] = []
+
+    def visit(name: str, item: Any) -> None:
+        neurodata_type = as_text(item.attrs.get("neurodata_type"))
+        if neurodata_type is not None:
+            objects.append((f"/{name}", neurodata_type, is_stored(item)))
+
+    root.visititems(visit)
+    yield from objects
+
+
+def _stored_at(file: Any, path: str, field: MediaField) -> _Stored | None:
+    """What stands in a field of an object; None if it has no such field."""
+    if isinstance(file, h5py.File):
+        texts = read_strings(file, path if field.field is None else f"{path}/{field.field}")
+        if texts is not None:
+            return _Stored(texts, read_attribute(file.id, os.fsencode(path), b"object_id"))
+        if field.field is not None and not _has(file[path], field.field):
+            return None
+    item = file[path]
+    dataset = item if field.field is None else _texts_of(item, field.field)
+    if dataset is None and not _has(item, field.field or ""):
+        return None
+    read = read_texts(dataset) if is_stored(dataset) else None
+    base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
+    return _Stored(None if read is None else read[0], as_text(item.attrs.get("object_id")), base)
 
 
 def _has(group: Any, name: str) -> bool:

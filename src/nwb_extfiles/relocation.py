@@ -33,6 +33,7 @@ from .references import (
     parents_in_file,
     target_of,
 )
+from .remote import NOWHERE, is_opaque, origin
 from .resolve import is_url
 from .storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
 from .targets import nwb_stem
@@ -145,7 +146,9 @@ def _value_and_base(
 
 
 def _folder(path: str) -> str:
-    return os.path.dirname(os.path.abspath(path))
+    """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
+    place = origin(path)
+    return NOWHERE if is_opaque(place) else os.path.dirname(place)
 
 
 # ----------------------------------------------------------------------- plan
@@ -246,7 +249,7 @@ def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
 
 
 def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
-    if all(is_url(entry.reference.text) for entry in plan.relocations) and not again:
+    if all(is_url(entry.reference.text) and entry.remote is None for entry in plan.relocations) and not again:
         found = "only URLs, which stay as they are" if plan.relocations else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
     if plan.mode is not MediaMode.MOVE or tree.source is None:

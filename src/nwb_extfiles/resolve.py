@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from .errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from .options import MediaOptions
 from .references import ExternalFileReference
+from .remote import RemoteFile
 
 __all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "media_file", "resolve", "spellings"]
 
@@ -48,6 +49,8 @@ class Resolution:
     url: bool = False
     problem: ExternalFilesError | None = None
     """Why there is no file; a `MissingMediaError` if that alone is the matter."""
+    remote: RemoteFile | None = None
+    """What is behind the URL, where it is to be fetched."""
 
 
 def is_url(text: str) -> bool:
@@ -177,6 +180,9 @@ def _tiers(
         if os.path.isabs(text):
             yield [Path(text)], True
         yield _below_search_folders(text, options), True
+    elif reference.base is not None and is_url(reference.base):
+        # What is behind that URL is for others to say; a copy on this machine is nearer.
+        yield _below_search_folders(text, options), True
     elif reference.base is not None:
         yield spellings(Path(reference.base), text), True
         yield _below_search_folders(text, options), True
@@ -257,6 +263,8 @@ def _not_found(reference: ExternalFileReference, tried: list[str]) -> ExternalFi
         return UnsafeReferenceError(beginning + "Name a file, or remove what is there", **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
     cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.text):
+        cure = f'{cure}, fetch what is beside the NWB file with urls="download"'
     return MissingMediaError(
         f"{beginning}Put the file there, name where it is with {cure} in media_options, or keep the text as it is "
         f'with missing="keep"',

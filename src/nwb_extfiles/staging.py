@@ -36,7 +36,7 @@ from .filesystem import FileLock, is_folder, make_folders, remove, sync_folders
 from .journal import take_back
 from .targets import STAGING_PREFIX
 
-__all__ = ["WHOLE_PREFIX", "StagingFolder", "has_leftovers", "is_half_done"]
+__all__ = ["FETCH_PREFIX", "WHOLE_PREFIX", "StagingFolder", "has_leftovers", "is_half_done"]
 
 # names in the folder
 _LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"
@@ -44,6 +44,9 @@ _REPLACED, _WASTE = "replaced", "waste"
 _FILE_SUFFIX, _FOLDER_SUFFIX = ".nwb", ".zarr"  # of a document that is staged; by them its backend knows it
 WHOLE_PREFIX = "whole-"
 """How the names of verified copies begin, which the next transfer may take up."""
+FETCH_PREFIX = "fetch-"
+"""How the names of downloads begin, which the next transfer may take up, be they whole or not."""
+_OF_USE = (WHOLE_PREFIX, FETCH_PREFIX)
 
 
 class StagingFolder:
@@ -265,7 +268,7 @@ class StagingFolder:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     shutil.rmtree(entry.path)
-                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(WHOLE_PREFIX)):
+                elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_OF_USE)):
                     os.unlink(entry.path)
 
     def _remove_parts(self) -> None:

@@ -212,7 +212,7 @@ def edit_texts(
         Whether each step is flushed to the disk before the next begins.
     """
     if path.is_dir():
-        _zarr_store(path).edit_store(path, edits, journal=journal, sync=sync)
+        _zarr_store(path).edit_store(path, edits, manifest=manifest, journal=journal, sync=sync)
         return
 
     def edit(file: h5py.File) -> None:

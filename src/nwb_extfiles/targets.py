@@ -17,6 +17,7 @@ from .errors import ExternalFilesError, UnsafeReferenceError
 from .naming import is_portable_suffix, is_uuid
 from .options import MediaMode, MediaOptions
 from .references import ExternalFileReference
+from .remote import RemoteFile
 from .resolve import MediaFile, Resolution
 
 __all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_targets", "naming_id", "nwb_stem", "survey"]
@@ -37,6 +38,8 @@ class TargetState(StrEnum):
     """A symbolic link to the same content, where the mode makes a file of its own; gives way to it."""
     OTHER = "other"
     """Other content, or no regular file."""
+    UNKNOWN = "unknown"
+    """A file; whether it has the content that is behind a URL is known when that is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +104,11 @@ def name_targets(
     problems: list[ExternalFilesError] = []
     for resolution in resolutions:
         target = None
-        if resolution.file is not None and mode is not MediaMode.REFERENCE:
+        file, remote = resolution.file, resolution.remote
+        if (file is not None or remote is not None) and mode is not MediaMode.REFERENCE:
+            suffix = file.path.suffix.lower() if file is not None else remote.suffix if remote is not None else ""
             try:
-                target = _target(resolution.reference, resolution.file, options, nwb_path, identifier)
+                target = _target(resolution.reference, suffix, options, nwb_path, identifier)
             except ExternalFilesError as problem:
                 problems.append(problem)
         named.append(Named(resolution, target, target is not None and _follows(resolution.file, target, is_former)))
@@ -115,9 +120,8 @@ def _follows(file: MediaFile | None, target: PurePosixPath, is_former: Callable[
 
 
 def _target(
-    reference: ExternalFileReference, file: MediaFile, options: MediaOptions, nwb_path: Path, identifier: str
+    reference: ExternalFileReference, suffix: str, options: MediaOptions, nwb_path: Path, identifier: str
 ) -> PurePosixPath:
-    suffix = file.path.suffix.lower()
     target = PurePosixPath(
         options.naming(
             nwb_stem=nwb_stem(nwb_path),
@@ -201,11 +205,17 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     targets: dict[PurePosixPath, TargetState] = {}
     outside: set[PurePosixPath] = set()
     for entry in named:
-        if entry.target is None or entry.resolution.file is None or entry.target in targets:
+        file, remote = entry.resolution.file, entry.resolution.remote
+        if entry.target is None or entry.target in targets:
+            continue
+        if file is not None:
+            targets[entry.target] = _state(folder / entry.target, file, mode)
+        elif remote is not None:
+            targets[entry.target] = _state_of_download(folder / entry.target, remote)
+        else:
             continue
         if _leaves(folder, entry.target):
             outside.add(entry.target)
-        targets[entry.target] = _state(folder / entry.target, entry.resolution.file, mode)
     existing = filesystem.nearest_folder(folder)
     device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
     files = {entry.resolution.file.identity: entry.resolution.file for entry in named if entry.resolution.file}
@@ -240,3 +250,19 @@ def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
     except OSError:  # what cannot be read cannot be known to be the same
         return TargetState.OTHER
     return TargetState.LINK if place.is_symlink() and mode is not MediaMode.SYMLINK else TargetState.SAME
+
+
+def _state_of_download(place: Path, remote: RemoteFile) -> TargetState:
+    if not os.path.lexists(place):
+        return TargetState.ABSENT
+    if not place.is_file() or place.is_symlink():
+        return TargetState.OTHER
+    if remote.size is not None and place.stat().st_size != remote.size:
+        return TargetState.OTHER
+    if not remote.checksums:
+        return TargetState.UNKNOWN
+    try:
+        wrong = filesystem.wrong_checksums(place, remote.checksums)
+    except OSError:  # what cannot be read cannot be known to be the same
+        return TargetState.OTHER
+    return TargetState.OTHER if wrong else TargetState.SAME

@@ -27,14 +27,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import filesystem
+from .download import fetch, part_name
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
 from .journal import take_back
 from .moves import MovedSource, is_still, remove_sources, stamp, stays
 from .options import MediaMode, ProgressCallback
 from .plan import Action, Relocation, RelocationPlan
 from .progress import reporting
-from .resolve import MediaFile
-from .staging import WHOLE_PREFIX, StagingFolder, is_half_done
+from .remote import RemoteFile
+from .resolve import MediaFile, media_file
+from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder, is_half_done
 
 __all__ = ["Transfer", "recover"]
 
@@ -102,6 +104,8 @@ class Transfer:
         Where an edit of the document in place is to keep what it changes, as `edit_journalled` does.
     digests : dict
         The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
+    fetched : dict
+        The files that were fetched for such a plan, by `download.part_name`.
 
     Raises
     ------
@@ -126,7 +130,9 @@ class Transfer:
         self._parts: set[Path] = set()  # of the items
         self._numbers = itertools.count()
         self.digests: dict[tuple[int, int], str] = {}
-        self._at: dict[tuple[int, int], Path] = {}  # where a file of a plan can be had from, for further names of it
+        self.fetched: dict[str, MediaFile] = {}
+        # where a file of a plan, or a download, can be had from, for further names of it
+        self._at: dict[tuple[int, int] | str, Path] = {}
         self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
         self._moved: dict[Path, _Moved] = {}
         self._reused: dict[Path, os.stat_result] = {}
@@ -136,7 +142,14 @@ class Transfer:
 
     # ----------------------------------------------------------------- stage
 
-    def stage(self, plan: RelocationPlan, *, sync: bool = True, progress: bool | ProgressCallback = False) -> None:
+    def stage(
+        self,
+        plan: RelocationPlan,
+        *,
+        sync: bool = True,
+        progress: bool | ProgressCallback = False,
+        url_timeout: float = 60.0,
+    ) -> None:
         """Make every file of a plan ready in the staging folder, verified.
 
         Parameters
@@ -147,6 +160,8 @@ class Transfer:
             Whether copies are flushed to the disk.
         progress : bool or callable
             As in `MediaOptions.progress`.
+        url_timeout : float
+            As in `MediaOptions.url_timeout`.
 
         Raises
         ------
@@ -161,7 +176,10 @@ class Transfer:
             with reporting(progress, total) as report:
                 on_bytes = self._unless_cancelled(report)
                 for entry in plan.relocations:
-                    self._stage_one(entry, plan, sync, on_bytes)
+                    if entry.remote is not None:
+                        self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
+                    else:
+                        self._stage_one(entry, plan, sync, on_bytes)
                 self._add_digests(unread, on_bytes)
         except BaseException:
             for item in self._items[earlier:]:
@@ -233,6 +251,67 @@ class Transfer:
         self._at.setdefault(source.identity, part)
         self._parts.add(part)
         self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _stage_download(
+        self,
+        entry: Relocation,
+        remote: RemoteFile,
+        plan: RelocationPlan,
+        sync: bool,
+        on_bytes: Callable[[int], None],
+        url_timeout: float,
+    ) -> None:
+        if entry.target is None or entry.action is Action.SHARE:
+            return
+        target, known_as = self._folder / entry.target, part_name(remote)
+        part = self._staging.path / str(next(self._numbers))
+        try:
+            if entry.action is Action.REUSE:
+                self._reused[target] = os.stat(target)
+                self._at.setdefault(known_as, target)
+                self._note_fetched(known_as, target, plan)
+                return
+            if known_as in self._at:
+                _link_or_copy(self._at[known_as], part, sync)
+            else:
+                # The name tells what it is, so that the next transfer finds it if this one is killed.
+                part = self._staging.path / f"{FETCH_PREFIX}{known_as}"
+                fetch(remote, part, timeout=url_timeout, on_bytes=on_bytes, sync=sync)
+                self._at[known_as] = part
+                self._note_fetched(known_as, part, plan)
+            made = os.lstat(part)
+            if os.path.lexists(target) and not entry.replaces:
+                self._reuse_download(entry, target, part)
+                return
+        except MediaExistsError:
+            raise
+        except OSError as error:
+            raise TransferError(
+                f"{entry.reference.where}: {remote.url!r} could not be brought to {str(target)!r}: {error}. Look "
+                f'whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
+                **entry.reference.place,
+            ) from error
+        self._parts.add(part)
+        self._items.append(_Item(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _note_fetched(self, known_as: str, place: Path, plan: RelocationPlan) -> None:
+        """Read what was fetched, if its digest is wanted."""
+        if plan.manifest is None:
+            return
+        file = media_file(place)
+        if isinstance(file, MediaFile):
+            self.fetched[known_as] = file
+            self.digests[file.identity] = filesystem.digest_of(place)
+
+    def _reuse_download(self, entry: Relocation, target: Path, part: Path) -> None:
+        """Leave a target as it is that has the content already, which only now can be told."""
+        self._reused[target] = os.stat(target)
+        if not target.is_file() or not filesystem.same_content(target, part):
+            raise MediaExistsError(
+                f"{entry.reference.where}: {str(target)!r} exists and is not what is behind {entry.reference.text!r}; "
+                f'move it away, or replace it with existing="replace" in media_options',
+                **entry.reference.place,
+            )
 
     def _copy(
         self,

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs import VLenUTF8
+from numcodecs import JSON, VLenUTF8
 from zarr.errors import MetadataError
 from zarr.storage import ConsolidatedMetadataStore, DirectoryStore, Store
 from zarr.util import json_dumps, json_loads
 
 from .errors import TransferError
 from .folder_journal import edit_files
+from .manifest import MANIFEST_PATH, ManifestRow, Node, manifest_nodes
 
 __all__ = ["OverlayStore", "edit_store", "open_store", "remove_objects"]
 
@@ -146,15 +147,60 @@ class OverlayStore(Store):  # type: ignore[misc]  # zarr has no types
 
 
 def edit_store(
-    path: Path, edits: Mapping[tuple[str, str], Sequence[str]], *, journal: Path | None = None, sync: bool = True
+    path: Path,
+    edits: Mapping[tuple[str, str], Sequence[str]],
+    *,
+    manifest: Sequence[ManifestRow] | None = None,
+    journal: Path | None = None,
+    sync: bool = True,
 ) -> None:
     """Change texts in a Zarr store that nobody has open; the parameters are those of `stores.edit_texts`."""
     overlay = OverlayStore(path)
     root = zarr.open_group(overlay, mode="r+")
     for (object_path, field), texts in edits.items():
         _replace_texts(root, path, object_path, field, texts)
+    if manifest is not None:
+        _write_manifest(root, manifest)
     overlay.consolidate()
     edit_files(path, overlay.changes(), journal, sync=sync)
+
+
+def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow]) -> None:
+    """Write the table of ndx-extfiles as hdmf-zarr would, in the place of a former one."""
+    specifications = root.attrs.get(".specloc")
+    if not isinstance(specifications, str):
+        specifications = "specifications"
+        root.require_group(specifications)
+        root.attrs[".specloc"] = specifications
+    holder, _, _ = MANIFEST_PATH.rpartition("/")
+    object_ids = {path: str(root[path].attrs.get("object_id", "")) for path in (holder, MANIFEST_PATH) if path in root}
+    nodes = manifest_nodes(rows, object_ids, specifications)
+    for node in nodes:
+        # of the schema every version goes, of the table all of it; what is below goes with it
+        if node.data is None and node.path in root:
+            del root[node.path]
+    for node in nodes:
+        _write_node(root, node)
+
+
+def _write_node(root: zarr.Group, node: Node) -> None:
+    attributes = dict(node.attributes)
+    if node.data is None:
+        item: Any = root.require_group(node.path)
+    elif isinstance(node.data, str):
+        item = root.create_dataset(node.path, shape=(1,), dtype=object, object_codec=JSON(), compressor=None)
+        item[0] = node.data
+        attributes["zarr_dtype"] = "scalar"
+    else:
+        texts = isinstance(node.data, list)
+        item = root.create_dataset(
+            node.path, shape=(len(node.data),), chunks=(max(1, len(node.data)),),
+            dtype=object if texts else node.data.dtype, object_codec=VLenUTF8() if texts else None,
+        )  # fmt: skip
+        if len(node.data):
+            item[...] = np.array(node.data, dtype=object) if texts else node.data
+        attributes |= {"zarr_dtype": "str" if texts else str(node.data.dtype), "_ARRAY_DIMENSIONS": ["num_rows"]}
+    item.attrs.put(attributes)
 
 
 def _replace_texts(root: zarr.Group, path: Path, object_path: str, field: str, texts: Sequence[str]) -> None:

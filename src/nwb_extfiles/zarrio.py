@@ -17,7 +17,7 @@ from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
 from .references import StoredTexts
 from .storage import path_of, shaped, unwrapped
-from .stores import edit_texts, remove_objects, zarr_marker
+from .stores import zarr_marker
 
 __all__ = ["NWBExtFilesZarrIO"]
 
@@ -204,18 +204,6 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
                 nwb_path=self._path(),
             )
         ]
-
-    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
-        if self._transfer is not None:
-            return set()
-        paths = {entry.references[0].object_path for entry in new if entry.references}
-        return {path for path in paths if path not in self._file}
-
-    def _edit(self, path: Path, journal: Path | None) -> None:
-        edit_texts(path, self._edits, journal=journal, sync=self._sync)
-
-    def _remove(self, object_paths: set[str]) -> None:
-        remove_objects(Path(self._path()), object_paths)
 
 
 def _is_local(path: Any) -> bool:

@@ -1,0 +1,89 @@
+"""The table of neurodata types that hold paths of media, to which other packages may add.
+
+A package that brings such a type says so in its metadata, so that whoever has it installed needs no option::
+
+    [project.entry-points."nwb_extfiles.references"]
+    ndx-tracking = "ndx_tracking.media:FIELDS"      # FIELDS = [("TrackingVideos", "video_paths")]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["ENTRY_POINTS", "MEDIA_FIELDS", "MediaField", "registered_fields"]
+
+ENTRY_POINTS = "nwb_extfiles.references"
+"""Group of entry points; each leads to an iterable of `MediaField`, or of (neurodata type, field)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaField:
+    """A place where a neurodata type stores paths of media."""
+
+    neurodata_type: str
+    """The type that defines the place; its subtypes have it too."""
+    field: str | None
+    """Name of the text dataset inside the object; None if the object is itself that dataset."""
+    repeats: bool = False
+    """Whether the field names films that some series records: it then shares the copy of that series."""
+
+    @property
+    def label(self) -> str:
+        """What the field is called in names of files and in messages."""
+        return self.field or "external_file"
+
+
+MEDIA_FIELDS = (
+    # NWB core schema, nwb.image.yaml; OpticalSeries, TwoPhotonSeries and the others inherit it
+    MediaField("ImageSeries", "external_file"),
+    # NWB core schema 2.9, nwb.base.yaml: "The single file path or URI … should be stored in the dataset"
+    MediaField("ExternalImage", None),
+    # ndx-pose, deprecated there since 0.2 and still written by the converters of pose trackers
+    MediaField("PoseEstimation", "original_videos", repeats=True),
+    MediaField("PoseEstimation", "labeled_videos", repeats=True),
+)
+
+
+def registered_fields() -> tuple[list[MediaField], list[str]]:
+    """Load what installed packages declare.
+
+    Returns
+    -------
+    list of MediaField, list of str
+        Those that are not in `MEDIA_FIELDS`, and what is wrong with entry points, which are passed over.
+    """
+    from importlib.metadata import entry_points
+
+    fields: list[MediaField] = []
+    complaints: list[str] = []
+    for entry_point in sorted(entry_points(group=ENTRY_POINTS)):
+        package = entry_point.dist.name if entry_point.dist is not None else "an unknown package"
+        who = f"the entry point {entry_point.name!r} of {package} ({entry_point.value}, group {ENTRY_POINTS})"
+        try:
+            declared = list(entry_point.load())
+        except Exception as error:  # noqa: BLE001  # code of others, which may fail in any way
+            complaints.append(f"{who} cannot be loaded: {type(error).__name__}: {error}. {_CURE}")
+            continue
+        for field, value in _fields(declared):
+            if field is None:
+                complaints.append(f"{who} has {value!r}, expected (neurodata type, name of its text dataset). {_CURE}")
+            elif field not in (*MEDIA_FIELDS, *fields):
+                fields.append(field)
+    return fields, complaints
+
+
+_CURE = "Paths that it would name are not found; update or remove that package, or give media_fields in media_options"
+
+
+def _fields(declared: list[Any]) -> Iterator[tuple[MediaField | None, Any]]:
+    for value in declared:
+        field = value
+        if isinstance(value, tuple | list) and len(value) == 2:
+            field = MediaField(*value)
+        is_one = isinstance(field, MediaField) and bool(field.neurodata_type) and field.field != ""
+        if is_one and isinstance(field.neurodata_type, str) and isinstance(field.field, str | None):
+            yield field, value
+        else:
+            yield None, value

@@ -1,0 +1,319 @@
+"""For the tests of libraries that write, copy or publish NWB files: files to try them on, and a judge.
+
+`make_nwb_with_media` makes an NWB file with real media in every place that may hold a path;
+`assert_external_files_resolve` tells whether all of them are still found. The fixtures are in
+`nwb_extfiles.pytest_plugin`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from .films import FRAMES, RATE, walking_dot, write_avi, write_png
+from .references import ExternalFileReference, find_in_file
+from .resolve import is_absolute, is_url
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
+    from pynwb.image import ImageSeries
+
+__all__ = [
+    "NWBWithMedia",
+    "assert_external_files_resolve",
+    "image_series",
+    "make_film",
+    "make_nwb_with_media",
+    "make_picture",
+    "new_nwbfile",
+    "write_nwb",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NWBWithMedia:
+    """An NWB file with media, and what is in it."""
+
+    path: Path
+    """The NWB file."""
+    folder: Path
+    """Where its media are, beside its own folder."""
+    media: Mapping[str, tuple[Path, ...]]
+    """The media that each dataset of texts names, by the path of the dataset in the NWB file."""
+
+
+# ---------------------------------------------------------------------- media
+
+
+def make_film(path: str | os.PathLike[str], seed: int = 0) -> Path:
+    """Write a film of one second: uncompressed AVI, 96 x 72 pixels, which every player plays.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; missing folders are made.
+    seed : int
+        Another film for each.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_avi(path, walking_dot(seed), RATE)
+    return path
+
+
+def make_picture(path: str | os.PathLike[str], seed: int = 0) -> Path:
+    """Write a picture, as `make_film` does a film: PNG, 96 x 72 pixels."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, walking_dot(seed)[0])
+    return path
+
+
+# ------------------------------------------------------------------ NWB files
+
+
+def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str = "sessionid0") -> NWBFile:
+    """An NWB file in memory that the validators of DANDI are content with.
+
+    Parameters
+    ----------
+    identifier, subject, session : str
+        Identifier of the file, subject_id and session_id.
+
+    Returns
+    -------
+    pynwb.NWBFile
+    """
+    from pynwb import NWBFile
+    from pynwb.file import Subject
+
+    return NWBFile(
+        session_description="a mouse is filmed",
+        identifier=identifier,
+        session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
+        session_id=session,
+        experimenter=["Doe, Jane"],
+        institution="An institute",
+        lab="A lab",
+        experiment_description="filming",
+        keywords=["film"],
+        subject=Subject(subject_id=subject, species="Mus musculus", sex="M", age="P90D", description="a mouse"),
+    )
+
+
+def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
+    """An ImageSeries whose ``external_file`` holds the texts.
+
+    Parameters
+    ----------
+    texts : sequence of str or path
+        What to store.
+    name : str
+        Name of the series.
+    **kwargs
+        Further arguments of `pynwb.image.ImageSeries`.
+
+    Returns
+    -------
+    pynwb.image.ImageSeries
+    """
+    from pynwb.image import ImageSeries
+
+    kwargs.setdefault("rate", float(RATE))
+    kwargs.setdefault("num_samples", 10 * max(1, len(texts)))
+    kwargs.setdefault("starting_frame", [10 * index for index in range(len(texts))])
+    return ImageSeries(name=name, external_file=list(texts), format="external", description="a film", **kwargs)
+
+
+def write_nwb(path: str | os.PathLike[str], texts: Sequence[str], **kwargs: Any) -> Path:
+    """Write an NWB file with one ImageSeries ``video`` in acquisition, by pynwb alone.
+
+    Parameters
+    ----------
+    path : path
+        Replaced if it exists; missing folders are made.
+    texts : sequence of str
+        What its ``external_file`` holds; nothing need be there.
+    **kwargs
+        As in `new_nwbfile`.
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    nwbfile = new_nwbfile(**kwargs)
+    nwbfile.add_acquisition(image_series(texts))
+    return _write(nwbfile, Path(path))
+
+
+def _write(nwbfile: NWBFile, path: Path) -> Path:
+    from pynwb import NWBHDF5IO
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    return path
+
+
+class _Media:
+    """Makes media as they are asked for, each another one, and notes where they are named."""
+
+    def __init__(self, folder: Path, absolute: bool) -> None:
+        self.folder = folder
+        self.absolute = absolute
+        self.named: dict[str, tuple[Path, ...]] = {}
+        self._made: dict[str, Path] = {}
+
+    def __call__(self, dataset: str, *names: str) -> list[str]:
+        """Make media, and give the texts that name them in a dataset."""
+        for name in names:
+            if name not in self._made:
+                make = make_picture if name.endswith(".png") else make_film
+                self._made[name] = make(self.folder / name, seed=len(self._made))
+        self.named[dataset] = tuple(self._made[name] for name in names)
+        return [str(path) if self.absolute else f"../{self.folder.name}/{path.name}" for path in self.named[dataset]]
+
+
+def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = False) -> NWBWithMedia:
+    """Write an NWB file with media in every place that may hold a path.
+
+    Parameters
+    ----------
+    folder : path
+        Gets ``nwb/source.nwb`` and, with the films and pictures, ``media/``; it is made if it is missing.
+    absolute : bool
+        Whether the stored paths are absolute; else they are relative to the NWB file, ``../media/…``.
+
+    Returns
+    -------
+    NWBWithMedia
+        With `ImageSeries` in acquisition (two films), stimulus and processing, and one deep in other containers;
+        `ExternalImage` in an `Images`; and, if ndx-pose is installed, a `PoseEstimation` with lists of films. Each
+        object is written by pynwb as it is.
+    """
+    from pynwb.base import ExternalImage, Images, TimeSeries
+    from pynwb.ophys import CorrectedImageStack, MotionCorrection
+
+    folder = Path(os.path.abspath(folder))
+    media = _Media(folder / "media", absolute)
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(media("/acquisition/video/external_file", "first.avi", "second.AVI")))
+    shown = media("/stimulus/presentation/shown/external_file", "shown.avi")
+    nwbfile.add_stimulus(image_series(shown, "shown"))
+    template = media("/stimulus/templates/template/external_file", "template.avi")
+    nwbfile.add_stimulus_template(image_series(template, "template"))
+    behavior = nwbfile.create_processing_module("behavior", "what the mouse does")
+    behavior.add(image_series(media("/processing/behavior/cropped/external_file", "cropped.avi"), "cropped"))
+    corrected = "/processing/behavior/MotionCorrection/stack/corrected/external_file"
+    stack = CorrectedImageStack(
+        name="stack",
+        corrected=image_series(media(corrected, "corrected.avi"), "corrected"),
+        original=nwbfile.acquisition["video"],
+        xy_translation=TimeSeries(name="xy_translation", data=np.zeros((10, 2)), unit="pixels", rate=float(RATE)),
+    )
+    behavior.add(MotionCorrection(corrected_image_stacks=[stack]))
+    (picture,) = media("/acquisition/pictures/picture", "picture.png")
+    image = ExternalImage(name="picture", data=picture, image_format="PNG")
+    nwbfile.add_acquisition(Images(name="pictures", images=[image], description="of the mouse"))
+    path = folder / "nwb" / "source.nwb"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ndx-pose, that its fields are old
+        pose = _pose(media)
+        if pose is not None:
+            behavior.add(pose)
+        _write(nwbfile, path)
+    return NWBWithMedia(path, media.folder, media.named)
+
+
+def _pose(media: _Media) -> Any:
+    """What a pose tracker writes; None without ndx-pose."""
+    try:
+        from ndx_pose import PoseEstimation, PoseEstimationSeries
+    except ImportError:
+        return None
+    series = PoseEstimationSeries(
+        name="nose", description="nose", data=np.zeros((FRAMES, 2)), unit="pixels", reference_frame="corner",
+        rate=float(RATE), confidence=np.ones(FRAMES),
+    )  # fmt: skip
+    place = "/processing/behavior/PoseEstimation"
+    return PoseEstimation(
+        pose_estimation_series=[series],
+        description="a pose",
+        original_videos=media(f"{place}/original_videos", "first.avi"),
+        labeled_videos=media(f"{place}/labeled_videos", "labeled.avi"),
+        dimensions=np.array([[96, 72]], dtype="uint16"),
+        scorer="a net",
+        source_software="a program",
+    )
+
+
+# ------------------------------------------------------------------ the judge
+
+
+def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: bool = False) -> list[Path]:
+    """Assert that each external file that an NWB file names is there.
+
+    The file is read by h5py alone. URLs pass; they are not asked for.
+
+    Parameters
+    ----------
+    path : path
+        An NWB file in HDF5.
+    portable : bool
+        Whether paths must also be such that the file can go elsewhere with its media: relative, with forward slashes,
+        at or below the folder of the NWB file, and no symbolic links to other places.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files, in the order of the NWB file.
+
+    Raises
+    ------
+    AssertionError
+        With a line for each entry that is broken.
+    """
+    path = Path(os.path.abspath(path))
+    found: list[Path] = []
+    broken: list[str] = []
+    with h5py.File(path, "r") as file:
+        references = find_in_file(file)
+    for reference in references:
+        if is_url(reference.text):
+            continue
+        place = Path(str(reference.base), reference.text)
+        reasons = [] if place.is_file() else [f"there is no file {str(place)!r}"]
+        if portable:
+            reasons.extend(_why_not_portable(reference, place, path))
+        if reasons:
+            entry = f"{reference.object_path}, {reference.field}[{reference.index}]"
+            broken.append(f"  {entry}: {reference.text!r}: {'; '.join(reasons)}")
+        found.append(place)
+    if broken:
+        raise AssertionError(
+            f"{len(broken)} of {len(references)} external files of {path} do not resolve:\n" + "\n".join(broken)
+        )
+    return found
+
+
+def _why_not_portable(reference: ExternalFileReference, place: Path, nwb_path: Path) -> Iterator[str]:
+    if is_absolute(reference.text):
+        yield "it is absolute"
+    elif "\\" in reference.text:
+        yield "it has backslashes"
+    elif ".." in PurePosixPath(reference.text).parts:
+        yield f"it leads out of {str(nwb_path.parent)!r}"
+    elif not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(nwb_path.parent)):
+        yield f"it is a symbolic link to {os.path.realpath(place)!r}"

@@ -1,0 +1,198 @@
+"""Real HTTP servers on this machine: of files, which may be told to misbehave, and of the DANDI archive's API."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+Route = Callable[["Handler"], None]
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by a route of its path, else with a file of the folder."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self.route = unquote(parts.path)
+        self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.server.asked.append((self.command, self.path, self.headers.get("Range")))
+        route = self.server.routes.get(self.route)
+        if isinstance(route, list):  # one for each request, the last for all that follow
+            route = route.pop(0) if len(route) > 1 else route[0]
+        try:
+            (route or Handler.send_file)(self)
+        except (BrokenPipeError, ConnectionResetError):  # who only wants to know hangs up
+            self.close_connection = True
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def send_file(self, **headers: str) -> None:
+        path = self.server.folder / self.route.lstrip("/")
+        if not path.is_file():
+            self.send_text(404, "not found")
+            return
+        self.send_bytes(path.read_bytes(), **headers)
+
+    def send_bytes(self, content: bytes, *, ranges: bool = True, stop: int | None = None, **headers: str) -> None:
+        """Send content, or the range of it that is asked for; hang up after `stop` bytes of the answer."""
+        asked = self.headers.get("Range") if ranges else None
+        guard = self.headers.get("If-Range")
+        if guard is not None and guard not in (headers.get("ETag"), headers.get("Last_Modified")):
+            asked = None
+        begin, end = 0, len(content) - 1
+        if asked:
+            first, last = asked.removeprefix("bytes=").split("-")
+            begin, end = int(first), min(int(last), end) if last else end
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {begin}-{end}/{len(content)}")
+        else:
+            self.send_response(200)
+        headers.setdefault("Content_Length", str(end + 1 - begin))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "GET":
+            body = content[begin : end + 1]
+            self.wfile.write(body if stop is None else body[:stop])
+            if stop is not None and stop < len(body):
+                time.sleep(0.1)  # what is on its way may be lost when it hangs up
+                self.close_connection = True
+
+    def send_text(self, status: int, text: str, kind: str = "text/plain") -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def send_json(self, value: Any) -> None:
+        self.send_text(200, json.dumps(value), "application/json")
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a folder, but for the paths that have routes."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.routes: dict[str, Route | list[Route]] = {}
+        self.asked: list[tuple[str, str, str | None]] = []
+
+    def url(self, path: str = "") -> str:
+        return f"http://127.0.0.1:{self.server_port}/{path}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # a client that hangs up
+
+
+@contextmanager
+def reading_from_here() -> Iterator[None]:
+    """For h5py that reads from a server of this very process: h5py's lock and garbage collection in another thread,
+    the server's or fsspec's, may wait for one another for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    server = Server(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+# ---------------------------------------------------------------- the archive
+
+DANDISET = "000123"
+_TIME = "2024-01-01T00:00:00.000000Z"
+
+
+def serve_archive(server: Server, versions: Mapping[str, Mapping[str, Path]]) -> None:
+    """Let a server answer as the archive's API does for one dandiset, its assets by version and path."""
+    ids: dict[str, tuple[str, str, Path]] = {}
+    info = {
+        "version": "0.4.0",
+        "cli-minimal-version": "0.51.0",
+        "cli-bad-versions": [],
+        "services": {"api": {"url": server.url("api")}, "webui": {"url": server.url("gui")}},
+    }
+    for path in ("/server-info", "/api/info/"):
+        server.routes[path] = lambda handler: handler.send_json(info)
+
+    def version_of(name: str) -> dict[str, Any]:
+        return {
+            "version": name, "name": "films", "asset_count": len(versions[name]), "size": 1, "created": _TIME,
+            "modified": _TIME, "status": "Valid",
+        }  # fmt: skip
+
+    published = [name for name in versions if name != "draft"]
+    server.routes[f"/api/dandisets/{DANDISET}/"] = lambda handler: handler.send_json(
+        {
+            "identifier": DANDISET, "created": _TIME, "modified": _TIME, "contact_person": "Doe, Jane",
+            "embargo_status": "OPEN", "draft_version": version_of("draft"),
+            "most_recent_published_version": version_of(published[-1]) if published else None,
+        }
+    )  # fmt: skip
+    for version, assets in versions.items():
+        records = []
+        base = f"/api/dandisets/{DANDISET}/versions/{version}/assets/"
+        for path, file in assets.items():
+            identifier = f"00000000-0000-4000-8000-{len(ids):012d}"
+            ids[identifier] = (version, path, file)
+            blob = f"blobs/000/000/{identifier}"
+            record = {
+                "asset_id": identifier, "blob": identifier, "zarr": None, "path": path, "size": file.stat().st_size,
+                "created": _TIME, "modified": _TIME,
+            }  # fmt: skip
+            metadata = {
+                "path": path,
+                "contentUrl": [server.url(f"api/assets/{identifier}/download/"), server.url(f"bucket/{blob}")],
+            }
+            records.append(record)
+            server.routes[f"{base}{identifier}/"] = lambda handler, metadata=metadata: handler.send_json(metadata)
+            server.routes[f"{base}{identifier}/info/"] = lambda handler, record=record, metadata=metadata: (
+                handler.send_json({**record, "metadata": metadata})
+            )
+            content = lambda handler, file=file: handler.send_bytes(file.read_bytes())  # noqa: E731
+            server.routes[f"/bucket/{blob}"] = content
+
+            def redirect(handler: Handler, blob: str = blob) -> None:
+                handler.send_response(302)
+                handler.send_header("Location", server.url(f"bucket/{blob}?signature=x"))
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
+
+            server.routes[f"{base}{identifier}/download/"] = redirect
+
+        def listing(handler: Handler, records: list[Any] = records) -> None:
+            found = [record for record in records if record["path"].startswith(handler.query.get("path", ""))]
+            handler.send_json({"count": len(found), "next": None, "previous": None, "results": found})
+
+        server.routes[base] = listing

@@ -1,0 +1,761 @@
+"""Media behind URLs, from a real server that breaks off, trickles and lies; judged by what is on disk."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import h5py
+import pytest
+import remfile
+from helpers import digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
+from pynwb import NWBHDF5IO
+from servers import Handler, Server, reading_from_here
+
+from nwb_extfiles import (
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MediaExistsError,
+    MediaOptions,
+    MissingMediaError,
+    NWBExtFilesHDF5IO,
+    RelocationRefusedError,
+    TransferError,
+    UnsafeReferenceError,
+    download,
+    urls,
+)
+from nwb_extfiles.plan import Action
+from nwb_extfiles.remote import RemoteFile, described
+
+posix = pytest.mark.skipif(os.name == "nt", reason="kills, and links, as POSIX has them")
+BIG = os.urandom(3_000_000)
+ETAG = '"of this very content"'
+DATE = formatdate(1_700_000_000, usegmt=True)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urls, "PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(download, "PAUSES", (0.01, 0.01, 0.01))
+
+
+def sends(content: bytes = BIG, **kwargs: Any) -> Callable[[Handler], None]:
+    return lambda handler: handler.send_bytes(content, **kwargs)
+
+
+def answers(status: int, text: str = "", kind: str = "text/plain") -> Callable[[Handler], None]:
+    return lambda handler: handler.send_text(status, text, kind)
+
+
+def requests(server: Server) -> list[str | None]:
+    """The ranges that were asked for, without the first request, which only asks."""
+    return [asked for _, _, asked in server.asked[1:]]
+
+
+def fetched(server: Server, tmp_path: Path, route: Any = None, **kwargs: Any) -> bytes:
+    """What is fetched from ``film.avi``, and left at the place for it."""
+    if route is not None:
+        server.routes["/film.avi"] = route
+    remote = urls.ask(server.url("film.avi"), timeout=kwargs.get("timeout", 5.0))
+    download.fetch(remote, tmp_path / "part", **{"timeout": 5.0, **kwargs})
+    return (tmp_path / "part").read_bytes()
+
+
+# ------------------------------------------------------------------ the whole
+
+
+def export(source: Path, target: Path, mode: str = "copy", **options: Any) -> Any:
+    options = {"urls": "download", "url_timeout": 5.0, **options}
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, relocate_media=True, media_mode=mode, media_options=options)
+    return io.relocation
+
+
+@pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy", "move"])
+@pytest.mark.filterwarnings("ignore:.*stays behind with references")
+def test_films_come_along(tmp_path: Path, server: Server, films: list[Path], video_files: Path, mode: str) -> None:
+    for name in ("one.avi", "two.AVI"):
+        (server.folder / name).write_bytes(films[4 if name == "one.avi" else 5].read_bytes())
+    local = digest(video_files / "test1_0.avi")
+    texts = [server.url("one.avi"), "../video_files/test1_0.avi", server.url("two.AVI?x=1#t")]
+    source = write_nwb(tmp_path / "nwbfiles" / "a.nwb", texts)
+    before = digest(source)
+    target = tmp_path / "dandiset" / "sub-a.nwb"
+    seen: list[tuple[int, int]] = []
+    plan = export(source, target, mode, progress=lambda done, total: seen.append((done, total)))
+    new = stored_texts(target)
+    assert [Path(text).name.partition("_external_file_")[2] for text in new] == ["0.avi", "1.avi", "2.avi"]
+    assert [digest(target.parent / text) for text in new] == [digest(films[4]), local, digest(films[5])]
+    assert [play(target.parent / text) for text in new] == [10, 10, 10]
+    assert [entry.action for entry in plan.relocations] == [Action.DOWNLOAD, Action.TRANSFER, Action.DOWNLOAD]
+    assert not (target.parent / new[0]).is_symlink()
+    assert (target.parent / new[0]).stat().st_nlink == 1
+    total = sum(films[number].stat().st_size for number in (0, 4, 5))
+    assert seen[-1] == (total, total) == (plan.media_bytes,) * 2
+    assert digest(source) == before
+    assert sorted(tree(target.parent)) == ["sub-a", "sub-a.nwb", *sorted(new)]
+
+
+def test_nothing_is_fetched_by_default_or_by_reference(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
+    for number, settings in enumerate(({"mode": "copy", "urls": "keep"}, {"mode": "reference", "urls": "download"})):
+        with pytest.warns(ExternalFilesWarning, match="only URLs"):
+            export(source, tmp_path / f"{number}.nwb", **settings)
+        assert stored_texts(tmp_path / f"{number}.nwb") == stored_texts(source)
+    assert server.asked == []
+
+
+def test_one_url_in_several_places_is_fetched_once(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+    url = server.url("one.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([url, url], "video"))
+    nwbfile.add_acquisition(image_series([url], "other"))
+    target = tmp_path / "a.nwb"
+    options = {"urls": "download"}
+    with NWBExtFilesHDF5IO(target, "w", relocate_media=True, media_mode="symlink", media_options=options) as io:
+        io.write(nwbfile)
+    new = stored_texts(target) + stored_texts(target, "acquisition/other/external_file")
+    assert len(set(new)) == 3
+    assert {digest(tmp_path / text) for text in new} == {digest(films[0])}
+    assert len(requests(server)) == 1
+
+
+def test_running_twice_is_running_once(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    """With a checksum the server tells that the target is right; without it is fetched, and compared."""
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
+    content = films[0].read_bytes()
+    for headers in ({}, {"Content_MD5": base64.b64encode(hashlib.md5(content).digest()).decode()}):
+        server.routes["/one.avi"] = sends(content, **headers)
+        target = tmp_path / f"out{len(headers)}" / "b.nwb"
+        export(source, target)
+        entries = {name: what for name, what in tree(target.parent).items() if name != "b.nwb"}
+        server.asked.clear()
+        plan = export(source, target)
+        assert entries == {name: what for name, what in tree(target.parent).items() if name != "b.nwb"}
+        assert len(requests(server)) == (0 if headers else 1)
+        assert [entry.action for entry in plan.relocations] == [Action.REUSE if headers else Action.DOWNLOAD]
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_other_content_at_the_target(tmp_path: Path, server: Server, same_size: bool) -> None:
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
+    target = tmp_path / "out" / "b.nwb"
+    server.routes["/one.avi"] = sends(b"former")
+    export(source, target)
+    before = tree(target.parent)
+    server.routes["/one.avi"] = sends(b"latest" if same_size else b"of another length")
+    with pytest.raises(MediaExistsError, match=r"external_file\[0\].*one\.avi.*existing=\"replace\""):
+        export(source, target)
+    assert tree(target.parent) == before
+    export(source, target, existing="replace")
+    (text,) = stored_texts(target)
+    assert (target.parent / text).read_bytes() == (b"latest" if same_size else b"of another length")
+
+
+def test_in_place(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+    path = write_nwb(tmp_path / "a" / "a.nwb", [server.url("one.avi")])
+    with NWBExtFilesHDF5IO(path, "r+") as io:
+        io.write(io.read(), relocate_media=True, media_mode="copy", media_options={"urls": "download"})
+    (text,) = stored_texts(path)
+    assert digest(path.parent / text) == digest(films[0])
+
+
+def test_all_problems_at_once_and_nothing_is_left(tmp_path: Path, server: Server) -> None:
+    server.routes["/login.avi"] = answers(200, "<html>please log in</html>", "text/html; charset=utf-8")
+    server.routes["/secret.avi"] = answers(403, "no")
+    texts = [server.url("none.avi"), server.url("login.avi"), server.url("secret.avi"), "gone.avi"]
+    source = write_nwb(tmp_path / "a.nwb", texts)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ExternalFilesError) as caught:
+        export(source, tmp_path / "out" / "b.nwb")
+    assert [type(problem) for problem in caught.value.problems] == [
+        MissingMediaError, TransferError, TransferError, MissingMediaError
+    ]  # fmt: skip
+    said = [str(problem) for problem in caught.value.problems]
+    assert "no such file" in said[0]
+    assert "a web page (text/html)" in said[1]
+    assert "403" in said[2]
+    for number, text in enumerate(texts):
+        assert f"external_file[{number}]" in said[number]
+        assert repr(text) in said[number]
+        assert "media_options" in said[number]
+    assert tree(tmp_path / "out") == {}
+
+
+def test_a_missing_one_may_be_kept(tmp_path: Path, server: Server) -> None:
+    server.routes["/one.avi"] = sends(b"film")
+    source = write_nwb(tmp_path / "a.nwb", [server.url("none.avi"), server.url("one.avi")])
+    with pytest.warns(ExternalFilesWarning, match=r"external_file\[0\]: no file for"):
+        export(source, tmp_path / "out" / "b.nwb", missing="keep")
+    texts = stored_texts(tmp_path / "out" / "b.nwb")
+    assert texts[0] == server.url("none.avi")
+    assert (tmp_path / "out" / texts[1]).read_bytes() == b"film"
+
+
+def test_a_break_for_good_leaves_what_was(tmp_path: Path, server: Server) -> None:
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi"), server.url("two.avi")])
+    target = tmp_path / "out" / "b.nwb"
+    server.routes["/one.avi"] = server.routes["/two.avi"] = sends(b"film")
+    export(source, target)
+    before = tree(target.parent)
+    server.routes["/one.avi"] = sends(BIG)
+    server.routes["/two.avi"] = [sends(BIG), sends(BIG, stop=1000)]
+    with pytest.raises(TransferError, match=r"external_file\[1\].*two\.avi.* 4 attempts .*urls=\"keep\""):
+        export(source, target, existing="replace")
+    assert tree(target.parent) == before
+
+
+def test_other_urls_stay(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    secret = tmp_path / "secret.avi"
+    secret.write_bytes(b"secret")
+    texts = ["data:video/mp4;base64,AAAA", "ftp://example.org/a.avi", "dandi://dandi/000001/a.avi"]
+    source = write_nwb(tmp_path / "a.nwb", texts)
+    with pytest.warns(ExternalFilesWarning) as caught:
+        export(source, tmp_path / "out" / "b.nwb")
+    assert sum("only http, https, s3, gs URLs are downloaded" in str(warning.message) for warning in caught) == 3
+    assert stored_texts(tmp_path / "out" / "b.nwb") == texts
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "data:,x", "ftp://h/a", "local:///etc/passwd", "/etc/passwd"])
+def test_no_other_scheme_is_opened(url: str) -> None:
+    with pytest.raises(UnsafeReferenceError, match="only http, https, s3, gs"):
+        urls.ask(url)
+    with pytest.raises(UnsafeReferenceError), urls.opened(url):
+        pass
+
+
+def test_a_redirect_to_a_file_is_refused(tmp_path: Path, server: Server) -> None:
+    def redirect(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", "file:///etc/passwd")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with pytest.raises(OSError, match="file"):
+        fetched(server, tmp_path, redirect)
+    assert not (tmp_path / "part").exists()
+
+
+def test_no_room(tmp_path: Path, server: Server) -> None:
+    """A server that announces more than fits is refused before anything is fetched."""
+    server.routes["/one.avi"] = sends(b"film", Content_Length=str(10**15))
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
+    with pytest.raises(RelocationRefusedError, match="1,000,000,000,000,000 bytes"):
+        export(source, tmp_path / "out" / "b.nwb")
+    assert len(server.asked) == 1
+
+
+def test_no_room_for_an_endless_one(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "free_bytes", lambda folder: download._SPARE + 1_000_000)
+    with pytest.raises(OSError, match="room for 1,000,000 bytes only"):
+        fetched(server, tmp_path, chunked(BIG))
+    assert (tmp_path / "part").stat().st_size <= 1_000_000
+
+
+# ----------------------------------------------------- beside a file that is afar
+
+
+def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one film.avi", "../out.avi"])
+    (server.folder / "sub-a" / "a").mkdir()
+    shutil.copy(films[1], server.folder / "sub-a" / "a" / "one film.avi")
+    target = tmp_path / "out" / "b.nwb"
+
+    def export_it(opener: Any, **options: Any) -> None:
+        with h5py.File(opener(server.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as src_io:
+            with NWBExtFilesHDF5IO(target, "w") as io:
+                io.export(src_io=src_io, relocate_media=True, media_mode="copy", media_options=options)
+
+    with reading_from_here():
+        with pytest.raises(MissingMediaError, match='urls="download"'):
+            export_it(lambda url: fsspec.open(url).open())
+        with pytest.warns(ExternalFilesWarning, match=r"external_file\[1\]: no file"):
+            export_it(lambda url: fsspec.open(url).open(), urls="download", missing="keep")
+        texts = stored_texts(target)
+        assert digest(target.parent / texts[0]) == digest(films[1])
+        assert texts[1] == "../out.avi"
+        with pytest.raises(MissingMediaError, match="one film"):  # nobody knows where that is
+            export_it(remfile.File, urls="download")
+
+
+# ------------------------------------------------------------ what it is called
+
+
+@pytest.mark.parametrize(
+    ("url", "headers", "suffix"),
+    [
+        ("https://h/a.MP4?x=.avi", {}, ".mp4"),
+        ("https://h/a%2eavi", {}, ".avi"),
+        ("https://h/a", {"content-type": "video/mp4; codecs=x"}, ".mp4"),
+        ("https://h/a", {"content-type": "application/octet-stream"}, ""),
+        ("https://h/get.php?a", {"content-type": "video/x-msvideo"}, ".avi"),
+        ("https://h/get", {"content-disposition": 'attachment; filename="my film.MOV"'}, ".mov"),
+        ("https://h/get", {"content-disposition": "attachment; filename*=UTF-8''my%20film.mkv"}, ".mkv"),
+        ("https://h/get", {"content-disposition": 'attachment; filename="../../x.a/b"'}, ""),
+        ("https://h/a.h264", {"content-type": "application/octet-stream"}, ".h264"),
+    ],
+)
+def test_suffix(url: str, headers: dict[str, str], suffix: str) -> None:
+    assert described(url, headers).suffix == suffix
+
+
+def test_dandi_is_told_of(tmp_path: Path, server: Server) -> None:
+    server.routes["/film"] = sends(b"film", Content_Type="application/octet-stream")
+    server.routes["/shot"] = sends(b"shot", Content_Type="image/png")
+    source = write_nwb(tmp_path / "a.nwb", [server.url("film"), server.url("shot")])
+    with pytest.warns(ExternalFilesWarning, match="DANDI takes no files without a suffix.*'film'"):
+        export(source, tmp_path / "out" / "b.nwb")
+    assert [Path(text).suffix for text in stored_texts(tmp_path / "out" / "b.nwb")] == ["", ".png"]
+
+
+# ------------------------------------------------------------- what is verified
+
+
+def b64(name: str, content: bytes = BIG) -> str:
+    value = zlib.crc32(content).to_bytes(4, "big") if name == "crc32" else hashlib.new(name, content).digest()
+    return base64.b64encode(value).decode()
+
+
+def checksum_headers(content: bytes) -> list[dict[str, str]]:
+    s3 = {"x_amz_request_id": "1"}
+    return [
+        {"Content_MD5": b64("md5", content)},
+        {"x_goog_hash": f"crc32c=AAAAAA==,md5={b64('md5', content)}"},
+        {"x_amz_checksum_sha256": b64("sha256", content)},
+        {"x_amz_checksum_crc32": b64("crc32", content)},
+        {"Repr_Digest": f"sha-256=:{b64('sha256', content)}:"},
+        {"Digest": f"SHA-512={b64('sha512', content)}"},
+        {"ETag": f'"{hashlib.md5(content).hexdigest()}"', **s3},
+    ]
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_checksums_are_verified(tmp_path: Path, server: Server, number: int) -> None:
+    assert fetched(server, tmp_path, sends(**checksum_headers(BIG)[number])) == BIG
+    with pytest.raises(OSError, match=r"not what the server announced: (md5|sha256|sha512|crc32) is"):
+        fetched(server, tmp_path, sends(**checksum_headers(b"other")[number]))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"etag": '"' + "0" * 32 + '"'},  # of some other server: it may be anything
+        {"etag": '"' + "0" * 32 + '-3"', "x-amz-request-id": "1"},  # of several parts
+        {"etag": '"' + "0" * 32 + '"', "x-amz-request-id": "1", "x-amz-server-side-encryption": "aws:kms"},
+        {
+            "etag": '"' + "0" * 32 + '"', "x-amz-request-id": "1",
+            "x-amz-server-side-encryption-customer-algorithm": "AES256",
+        },
+        {"x-amz-checksum-sha256": b64("sha256") + "-3"},
+        {"content-md5": "nonsense"},
+        {"content-md5": "AAAA"},
+        {"x-goog-hash": "md5=" + b64("md5"), "x-goog-stored-content-encoding": "gzip"},
+        {"content-md5": b64("md5"), "content-encoding": "gzip"},
+        {"digest": "unixsum=30637"},
+    ],
+)  # fmt: skip
+def test_what_is_no_checksum(headers: dict[str, str]) -> None:
+    assert described("https://h/a", headers).checksums == ()
+
+
+def test_another_length_than_announced(tmp_path: Path, server: Server) -> None:
+    routes = [sends(BIG, ETag=ETAG), sends(BIG + b"more", ETag=ETAG)]
+    with pytest.raises(OSError, match="3000004 bytes now, and 3000000 before"):
+        fetched(server, tmp_path, routes)
+
+
+def test_more_than_announced(tmp_path: Path, server: Server) -> None:
+    remote = RemoteFile(url=server.url("film.avi"), size=1000, validator=ETAG)
+    server.routes["/film.avi"] = chunked(BIG, ETag=ETAG)
+    with pytest.raises(OSError, match=r"bytes now, and 1000 before|more than the 1,000 bytes"):
+        download.fetch(remote, tmp_path / "part", timeout=5)
+    part = f"bytes 0-9999999/{len(BIG)}"
+
+    def too_much(handler: Handler) -> None:
+        handler.send_response(206)
+        for name, value in (("ETag", ETAG), ("Content-Range", part), ("Content-Length", str(len(BIG)))):
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(BIG)
+
+    server.routes["/film.avi"] = too_much
+    with pytest.raises(OSError, match="more than the 1,000 bytes"):
+        download.fetch(remote, tmp_path / "part", timeout=5)
+    assert (tmp_path / "part").stat().st_size <= 1000
+
+
+def test_an_unknown_length_without_an_end(tmp_path: Path, server: Server) -> None:
+    def until_it_hangs_up(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(BIG)
+        handler.close_connection = True
+
+    with pytest.raises(OSError, match="neither how long the file is nor where it ends"):
+        fetched(server, tmp_path, until_it_hangs_up)
+
+
+def chunked(content: bytes, stop: int | None = None, **headers: str) -> Callable[[Handler], None]:
+    def route(handler: Handler) -> None:
+        handler.send_response(200)
+        for name, value in {"Transfer_Encoding": "chunked", **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        for begin in range(0, len(content), 100_000):
+            if stop is not None and begin >= stop:
+                handler.close_connection = True
+                return
+            block = content[begin : begin + 100_000]
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(block), block))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    return route
+
+
+def test_an_unknown_length_with_an_end(tmp_path: Path, server: Server) -> None:
+    assert fetched(server, tmp_path, [chunked(BIG), chunked(BIG, stop=1_000_000), chunked(BIG)]) == BIG
+    assert requests(server) == [None, None]  # without a name for the content it is another one each time
+
+
+def test_compressed_on_its_way(tmp_path: Path, server: Server) -> None:
+    packed = zlib.compress(b"film" * 1000)
+    assert fetched(server, tmp_path, sends(packed, Content_Encoding="deflate", ETag=ETAG)) == b"film" * 1000
+
+
+def test_the_file_changes_meanwhile(tmp_path: Path, server: Server) -> None:
+    routes = [sends(BIG, ETag=ETAG), sends(BIG, ETag=ETAG, stop=1_000_000), sends(bytes(len(BIG)), ETag='"new"')]
+    with pytest.raises(OSError, match="has changed on the server"):
+        fetched(server, tmp_path, routes)
+
+
+# ----------------------------------------------------------- what breaks off
+
+
+def test_breaks_are_gone_on_from(tmp_path: Path, server: Server) -> None:
+    seen: list[int] = []
+    routes = [sends(ETag=ETAG), *(sends(ETag=ETAG, stop=500_000) for _ in range(3)), sends(ETag=ETAG)]
+    assert fetched(server, tmp_path, routes, on_bytes=seen.append) == BIG
+    begins = [int((asked or "bytes=0-").removeprefix("bytes=").strip("-")) for asked in requests(server)]
+    assert begins == sorted(set(begins))
+    assert begins[0] == 0
+    assert begins[-1] > 0
+    assert sum(seen) == len(BIG)
+
+
+def test_the_date_is_a_name_too(tmp_path: Path, server: Server) -> None:
+    routes = [sends(Last_Modified=DATE), sends(Last_Modified=DATE, stop=2_000_000), sends(Last_Modified=DATE)]
+    assert fetched(server, tmp_path, routes) == BIG
+    assert requests(server)[1] is not None
+
+
+@pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"weak"'}])
+def test_without_a_name_for_the_content_it_begins_again(
+    tmp_path: Path, server: Server, headers: dict[str, str]
+) -> None:
+    seen: list[int] = []
+    routes = [sends(**headers), sends(bytes(len(BIG)), stop=2_000_000, **headers), sends(**headers)]
+    assert fetched(server, tmp_path, routes, on_bytes=seen.append) == BIG
+    assert requests(server) == [None, None]
+    assert sum(seen) == len(BIG)
+
+
+def test_a_server_without_parts(tmp_path: Path, server: Server) -> None:
+    seen: list[int] = []
+    whole = {"ETag": ETAG, "ranges": False}
+    routes = [sends(**whole), sends(stop=2_000_000, **whole), sends(**whole)]
+    assert fetched(server, tmp_path, routes, on_bytes=seen.append) == BIG
+    assert requests(server)[1] is not None
+    assert sum(seen) == len(BIG)
+
+
+def test_a_server_that_sends_another_part(tmp_path: Path, server: Server) -> None:
+    def wrong_part(handler: Handler) -> None:
+        handler.headers.replace_header("Range", "bytes=7-")
+        handler.send_bytes(BIG, ETag=ETAG)
+
+    with pytest.raises(OSError, match="another part"):
+        fetched(server, tmp_path, [sends(ETag=ETAG), sends(ETag=ETAG, stop=1_000_000), wrong_part])
+
+
+def test_errors_that_pass(tmp_path: Path, server: Server) -> None:
+    routes = [answers(503, "later"), sends(ETag=ETAG), answers(500, "oh"), answers(429, "slow down"), sends(ETag=ETAG)]
+    assert fetched(server, tmp_path, routes) == BIG
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
+def test_errors_that_do_not(tmp_path: Path, server: Server, status: int) -> None:
+    with pytest.raises(OSError, match="no such file" if status in (404, 410) else str(status)):
+        fetched(server, tmp_path, answers(status))
+    assert len(server.asked) == 1
+
+
+def test_errors_again_and_again(tmp_path: Path, server: Server) -> None:
+    with pytest.raises(OSError, match="the server answers 500"):
+        fetched(server, tmp_path, answers(500))
+    assert len(server.asked) == 4
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"127\.0\.0\.1"):
+        urls.ask("http://127.0.0.1:9/a.avi", timeout=2)
+    with pytest.raises(OSError, match="nowhere"):
+        urls.ask("https://nowhere.invalid/a.avi", timeout=2)
+
+
+def test_a_silent_server(tmp_path: Path, server: Server) -> None:
+    def silent(handler: Handler) -> None:
+        handler.send_bytes(BIG, ETag=ETAG, stop=1_500_000)
+        handler.close_connection = False
+        handler.wfile.flush()
+        time.sleep(1.5)
+        handler.close_connection = True
+
+    assert fetched(server, tmp_path, [sends(ETag=ETAG), silent, sends(ETag=ETAG)], timeout=0.3) == BIG
+
+
+def test_a_server_that_trickles(tmp_path: Path, server: Server) -> None:
+    def trickle(handler: Handler) -> None:
+        handler.send_bytes(BIG, ETag=ETAG, stop=0)
+        for _ in range(200):
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            time.sleep(0.02)
+
+    begun = time.monotonic()
+    with pytest.raises(OSError, match=r"has sent \d+ bytes in 0 seconds; 4 attempts"):
+        fetched(server, tmp_path, [sends(ETag=ETAG), trickle], timeout=0.2)
+    assert time.monotonic() - begun < 5
+
+
+# ------------------------------------------------------------------- buckets
+
+
+def test_a_bucket_of_s3(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through s3fs and botocore, from a server that answers as S3 does for one object."""
+    pytest.importorskip("s3fs")
+    for name, value in (
+        ("AWS_ENDPOINT_URL", server.url().rstrip("/")), ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("AWS_CONFIG_FILE", str(tmp_path / "none")), ("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none")),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    s3 = dict(ETag=f'"{hashlib.md5(BIG).hexdigest()}"', Last_Modified=DATE, x_amz_request_id="1", Accept_Ranges="bytes")
+    server.routes["/bucket/films/one film.avi"] = sends(**s3)
+    url = "s3://bucket/films/one film.avi"
+    remote = urls.ask(url, timeout=5)
+    assert (remote.size, remote.suffix, remote.checksums) == (
+        len(BIG),
+        ".avi",
+        (("md5", hashlib.md5(BIG).hexdigest()),),
+    )
+    download.fetch(remote, tmp_path / "part", timeout=5)
+    assert (tmp_path / "part").read_bytes() == BIG
+    with pytest.raises(FileNotFoundError):
+        urls.ask("s3://bucket/none.avi", timeout=5)
+    server.routes["/bucket/films/one film.avi"] = sends(bytes(len(BIG)), **s3)
+    with pytest.raises(OSError, match="md5"):
+        download.fetch(remote, tmp_path / "other", timeout=5)
+
+
+def test_a_bucket_of_google(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through gcsfs, from a server that answers as Google's storage does for one object."""
+    pytest.importorskip("gcsfs")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url().rstrip("/"))
+    path = "storage/v1/b/bucket/o/one.avi"
+    info = {
+        "kind": "storage#object", "name": "one.avi", "bucket": "bucket", "size": str(len(BIG)), "md5Hash": b64("md5"),
+        "generation": "17", "etag": "CJ=", "contentType": "video/x-msvideo", "updated": "2024-01-01T00:00:00.000Z",
+        "timeCreated": "2024-01-01T00:00:00.000Z", "mediaLink": server.url(f"download/{path}?alt=media"),
+    }  # fmt: skip
+    server.routes[f"/{path}"] = lambda handler: handler.send_json(info)
+    server.routes[f"/download/{path}"] = sends()
+    remote = urls.ask("gs://bucket/one.avi", timeout=5)
+    assert (remote.size, remote.checksums, remote.validator) == (
+        len(BIG),
+        (("md5", hashlib.md5(BIG).hexdigest()),),
+        '"17"',
+    )
+    download.fetch(remote, tmp_path / "part", timeout=5)
+    assert (tmp_path / "part").read_bytes() == BIG
+    with pytest.raises(FileNotFoundError):
+        urls.ask("gs://bucket/none.avi", timeout=5)
+
+
+# ------------------------------------------------------------------ killed runs
+
+KILLED = """
+    import os, sys
+    from pathlib import Path
+    from nwb_extfiles import download, parts, urls
+    parts.CHECKPOINT = 500_000
+    remote = urls.ask(sys.argv[1])
+    def on_bytes(count, seen=[0]):
+        seen[0] += count
+        if seen[0] > 2_000_000:
+            os.kill(os.getpid(), 9)
+    download.fetch(remote, Path(sys.argv[2]), on_bytes=on_bytes)
+"""
+
+
+def kill(server: Server, part: Path) -> int:
+    """Have a process killed in the middle; how much it has left."""
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), server.url("film.avi"), str(part)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    server.asked.clear()
+    return part.stat().st_size
+
+
+@posix
+@pytest.mark.parametrize("checksum", [True, False])
+def test_a_killed_run_is_gone_on_from(tmp_path: Path, server: Server, checksum: bool) -> None:
+    headers = {"ETag": ETAG, **({"Content_MD5": b64("md5")} if checksum else {})}
+    server.routes["/film.avi"] = sends(**headers)
+    assert kill(server, tmp_path / "part") >= 2_000_000
+    seen: list[int] = []
+    assert fetched(server, tmp_path, on_bytes=seen.append) == BIG
+    begin = int(str(requests(server)[-1]).removeprefix("bytes=").strip("-"))
+    assert begin >= 1_500_000
+    assert sum(seen) == len(BIG)
+
+
+def spoil_file(part: Path) -> None:
+    content = bytearray(part.read_bytes())
+    content[1_000_000] ^= 1
+    part.write_bytes(content)
+
+
+def spoil_both(part: Path) -> None:
+    """As somebody would who plants them."""
+    from blake3 import blake3
+
+    content = bytes(1_700_000)
+    part.write_bytes(content)
+    part.with_name("part.state").write_text(json.dumps({"size": len(content), "blake3": blake3(content).hexdigest()}))
+
+
+def spoil_state(part: Path) -> None:
+    part.with_name("part.state").write_text('{"size": "many"}')
+
+
+def cut(part: Path) -> None:
+    os.truncate(part, 1000)
+
+
+def link(part: Path) -> None:
+    victim = part.with_name("victim")
+    victim.write_bytes(part.read_bytes())
+    part.unlink()
+    part.symlink_to(victim)
+
+
+def hard_link(part: Path) -> None:
+    os.link(part, part.with_name("victim"))
+
+
+@posix
+@pytest.mark.parametrize("spoil", [spoil_file, spoil_both, spoil_state, cut, link, hard_link])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_what_a_killed_run_left_is_not_trusted(
+    tmp_path: Path, server: Server, spoil: Callable[[Path], None], checksum: bool
+) -> None:
+    server.routes["/film.avi"] = sends(ETag=ETAG, **({"Content_MD5": b64("md5")} if checksum else {}))
+    kill(server, tmp_path / "part")
+    spoil(tmp_path / "part")
+    victim = tmp_path / "victim"
+    before = victim.read_bytes() if victim.exists() else None
+    assert fetched(server, tmp_path) == BIG
+    assert not (tmp_path / "part").is_symlink()
+    assert before is None or victim.read_bytes() == before
+
+
+def test_another_content_has_another_part() -> None:
+    film = RemoteFile(url="https://h/a", size=3, validator='"a"')
+    others = [
+        RemoteFile(url="https://h/b", size=3, validator='"a"'),
+        RemoteFile(url="https://h/a", size=4, validator='"a"'),
+        RemoteFile(url="https://h/a", size=3, validator='"b"'),
+        RemoteFile(url="https://h/a", size=3),
+    ]
+    assert len({download.part_name(remote) for remote in (film, *others)}) == 5
+
+
+KILLED_EXPORT = """
+    import os, sys
+    from pynwb import NWBHDF5IO
+    from nwb_extfiles import NWBExtFilesHDF5IO, parts
+    parts.CHECKPOINT = 500_000
+    def progress(done, total):
+        if done > 5_000_000:
+            os.kill(os.getpid(), 9)
+    options = {"urls": "download", "progress": progress}
+    with NWBHDF5IO(sys.argv[1], "r") as source, NWBExtFilesHDF5IO(sys.argv[2], "w") as io:
+        io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=options)
+"""
+
+
+@posix
+def test_a_killed_export_is_gone_on_from(tmp_path: Path, server: Server) -> None:
+    """The first film was whole, the second not; neither is fetched again."""
+    other = os.urandom(len(BIG))
+    server.routes["/one.avi"] = sends(ETag=ETAG)
+    server.routes["/two.avi"] = sends(other, ETag=ETAG)
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi"), server.url("two.avi")])
+    target = tmp_path / "out" / "b.nwb"
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(KILLED_EXPORT), str(source), str(target)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not target.exists()
+    server.asked.clear()
+    export(source, target)
+    texts = stored_texts(target)
+    assert [(target.parent / text).read_bytes() for text in texts] == [BIG, other]
+    assert sorted(tree(target.parent)) == ["b", "b.nwb", *sorted(texts)]
+    begins = {path: str(asked) for _, path, asked in server.asked}  # of the last request for each
+    assert begins["/two.avi"].startswith("bytes=2")
+    assert not any(path == "/one.avi" and asked is None for _, path, asked in server.asked[2:])
+
+
+# --------------------------------------------------------------------- options
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [({"urls": "fetch"}, ValueError), ({"url_timeout": 0}, ValueError), ({"url_timeout": "1"}, TypeError),
+     ({"url_timeout": True}, TypeError), ({"url_timeout": float("nan")}, ValueError)],
+)  # fmt: skip
+def test_options(value: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=next(iter(value))):
+        MediaOptions(**value)
+
+
+def test_a_package_that_is_not_installed() -> None:
+    code = """
+        import re, sys
+        from nwb_extfiles import urls
+        for package, url in (("aiohttp", "https://h/a.avi"), ("s3fs", "s3://b/a.avi"), ("gcsfs", "gs://b/a.avi")):
+            sys.modules[package] = None
+            try:
+                urls.ask(url)
+            except ImportError as error:
+                print(package in str(error) and "nwb-extfiles[urls]" in str(error))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n" * 3

@@ -1,0 +1,354 @@
+"""Where readers find media: on this machine, behind URLs, in dandisets; judged by opening them."""
+
+from __future__ import annotations
+
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import h5py
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+import remfile
+from dandi.consts import DandiInstance, known_instances, known_instances_rev
+from dandi.dandiapi import DandiAPIClient
+from helpers import image_series, new_nwbfile, stored_texts, write_nwb
+from makers import Media, quiet, write_everywhere, write_pose
+from pynwb import NWBHDF5IO
+from servers import DANDISET, Server, reading_from_here, serve_archive
+
+from nwb_extfiles import (
+    MissingMediaError,
+    NWBExtFilesHDF5IO,
+    ResolvedExternalFile,
+    UnsafeReferenceError,
+    resolve_external_files,
+)
+from nwb_extfiles.errors import UnreadableFileError
+from nwb_extfiles.locate import Kind
+from nwb_extfiles.remote import beside, origin
+
+
+def fetched(url: str | None) -> bytes:
+    assert url is not None
+    with urllib.request.urlopen(url) as answer:
+        return bytes(answer.read())
+
+
+def locations(entries: list[ResolvedExternalFile]) -> list[str | None]:
+    assert all((entry.location is None) == (entry.problem is not None) for entry in entries)
+    return [entry.location for entry in entries]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, video_files: Path) -> Path:
+    texts = ["../video_files/test1_0.avi", "https://example.org/b.avi", "gone.avi", str(video_files / "test2_1.avi")]
+    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", texts)
+
+
+# ------------------------------------------------------------ on this machine
+
+
+def test_frame_0_of_a_relocated_film(tmp_path: Path, films: list[Path]) -> None:
+    shutil.copy(films[3], tmp_path / "film.avi")
+    source = write_nwb(tmp_path / "source" / "a.nwb", ["../film.avi"])
+    target = tmp_path / "dandiset" / "sub-a.nwb"
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+    shutil.rmtree(tmp_path / "source")
+    (tmp_path / "film.avi").unlink()
+    with NWBHDF5IO(target, "r") as io:
+        (entry,) = resolve_external_files(io.read().acquisition["video"])
+    assert entry.kind is Kind.FILE
+    frame = imageio.imread(str(entry.location), index=0)
+    assert frame.shape == (48, 64, 3)
+    assert np.array_equal(frame, imageio.imread(films[3], index=0))
+    assert not np.array_equal(frame, imageio.imread(films[0], index=0))
+
+
+def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [str(video_files / "test1_0.avi"), "https://example.org/b.avi", None, str(video_files / "test2_1.avi")]
+    monkeypatch.chdir(mixed.parent)
+    of_path = resolve_external_files("a.nwb")
+    with h5py.File(mixed, "r") as file:
+        of_file = resolve_external_files(file)
+    with NWBHDF5IO("a.nwb", "r") as io:
+        nwbfile = io.read()
+        monkeypatch.chdir("/")
+        of_nwbfile = resolve_external_files(nwbfile)
+        of_series = resolve_external_files(nwbfile.acquisition["video"])
+    with NWBExtFilesHDF5IO(mixed, "r", resolve_media=True) as io:
+        of_resolved = resolve_external_files(io.read())
+    for entries in (of_path, of_file, of_nwbfile, of_series, of_resolved, resolve_external_files(mixed)):
+        assert locations(entries) == expected
+        assert [entry.kind for entry in entries] == ["file", "url", "none", "file"]
+        assert [entry.reference.text for entry in entries] == stored_texts(mixed)
+        assert {entry.reference.object_path for entry in entries} == {"/acquisition/video"}
+        assert {entry.reference.nwb_path for entry in entries} == {str(mixed)}
+        assert isinstance(entries[2].problem, MissingMediaError)
+        assert str(mixed.parent / "gone.avi") in str(entries[2].problem)
+        assert "external_file[2]" in str(entries[2].problem)
+
+
+def test_every_place_is_read(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
+    names = sorted(name for names in media.places.values() for name in names)
+    of_path = resolve_external_files(path)
+    with quiet(), NWBHDF5IO(path, "r") as io:
+        of_container = resolve_external_files(io.read())
+    for entries in (of_path, of_container):
+        assert sorted(Path(entry.location or "").name for entry in entries) == names
+    assert {entry.reference.object_path for entry in of_path} == {entry.reference.object_path for entry in of_container}
+
+
+def test_pose_estimation(tmp_path: Path) -> None:
+    pytest.importorskip("ndx_pose")
+    media = Media(tmp_path / "media")
+    (tmp_path / "nwb").mkdir()
+    with quiet():
+        write_pose(tmp_path / "nwb" / "a.nwb", media)
+    with quiet(), NWBHDF5IO(tmp_path / "nwb" / "a.nwb", "r") as io:
+        pose = io.read().processing["behavior"]["PoseEstimation"]
+        entries = resolve_external_files(pose)
+    names = ["film0.avi", "own.avi", "film1.avi", "labeled0.mp4", "labeled1.mp4", "labeled2.mp4"]
+    assert [Path(entry.location or "").name for entry in entries] == names
+    assert {entry.reference.field for entry in entries} == {"original_videos", "labeled_videos"}
+
+
+def test_options(tmp_path: Path, video_files: Path) -> None:
+    path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\films\test1_0.avi", "test1_1.avi"])
+    options = {"search": video_files, "path_map": {r"D:\films": str(video_files)}}
+    assert locations(resolve_external_files(path, options)) == [
+        str(video_files / "test1_0.avi"),
+        str(video_files / "test1_1.avi"),
+    ]
+    outside = resolve_external_files(path, {**options, "within": [tmp_path / "far"]})
+    assert all(isinstance(entry.problem, UnsafeReferenceError) for entry in outside)
+
+
+def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([Path("test1_0.avi"), "gone.avi"]))
+    monkeypatch.chdir(video_files)
+    entries = resolve_external_files(nwbfile)
+    assert locations(entries) == [str(video_files / "test1_0.avi"), None]
+    assert entries[0].reference.nwb_path == "(in memory)"
+    monkeypatch.chdir("/")
+    assert locations(resolve_external_files(nwbfile, opened_from=video_files / "a.nwb"))[0] == str(
+        video_files / "test1_0.avi"
+    )
+
+
+def test_a_closed_file_is_told_of(mixed: Path) -> None:
+    with NWBHDF5IO(mixed, "r") as io:
+        nwbfile = io.read()
+    with pytest.raises(UnreadableFileError, match=r"a\.nwb: '/acquisition/video' .* while the IO is open"):
+        resolve_external_files(nwbfile)
+
+
+@pytest.mark.parametrize("nonsense", [3, None, ["a.nwb"]])
+def test_nonsense(nonsense: object) -> None:
+    with pytest.raises(TypeError, match="external files are resolved for"):
+        resolve_external_files(nonsense)
+
+
+# ---------------------------------------------------------------- behind URLs
+
+
+@pytest.fixture
+def served(server: Server, films: list[Path]) -> Iterator[Server]:
+    """``sub-a/a.nwb`` and two films on a server, one with a name that URLs cannot hold as it is."""
+    texts = ["a/film 1#100%.avi", "a\\second.avi", "../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
+    write_nwb(server.folder / "sub-a" / "a.nwb", texts)
+    (server.folder / "sub-a" / "a").mkdir()
+    shutil.copy(films[0], server.folder / "sub-a" / "a" / "film 1#100%.avi")
+    shutil.copy(films[1], server.folder / "sub-a" / "a" / "second.avi")
+    with reading_from_here():
+        yield server
+
+
+def check_served(entries: list[ResolvedExternalFile], served: Server, films: list[Path]) -> None:
+    base = served.url("sub-a/a")
+    assert locations(entries) == [
+        f"{base}/film%201%23100%25.avi", f"{base}/second.avi", None, None, "https://example.org/x.avi"
+    ]  # fmt: skip
+    assert [fetched(entry.location) for entry in entries[:2]] == [film.read_bytes() for film in films[:2]]
+    assert isinstance(entries[2].problem, UnsafeReferenceError)
+    assert "at or below the folder" in str(entries[2].problem)
+    assert isinstance(entries[3].problem, MissingMediaError)
+    assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
+
+
+def test_a_url(served: Server, films: list[Path]) -> None:
+    check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, films)
+
+
+def test_a_file_object_of_fsspec(served: Server, films: list[Path]) -> None:
+    with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
+        check_served(resolve_external_files(file), served, films)
+        with NWBHDF5IO(file=file, mode="r") as io:
+            check_served(resolve_external_files(io.read()), served, films)
+
+
+def test_resolve_media_means_the_same(served: Server, films: list[Path]) -> None:
+    with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
+        with NWBExtFilesHDF5IO(file=file, mode="r", resolve_media=True) as io:
+            nwbfile = io.read()
+            paths = nwbfile.acquisition["video"].external_file
+            check_served(resolve_external_files(nwbfile), served, films)
+    assert [fetched(path) for path in paths[:2]] == [film.read_bytes() for film in films[:2]]
+    assert paths[2:] == ["../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
+
+
+def test_a_file_object_that_does_not_tell(served: Server, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(served.folder / "sub-a")  # what is there has nothing to do with it
+    with h5py.File(remfile.File(served.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as io:
+        nwbfile = io.read()
+        for source in (file, nwbfile):
+            first, *_ = resolve_external_files(source)
+            assert isinstance(first.problem, MissingMediaError)
+            assert "opened_from=" in str(first.problem)
+            check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, films)
+
+
+def test_a_copy_on_this_machine_comes_first(served: Server, video_files: Path) -> None:
+    shutil.copy(video_files / "test1_0.avi", video_files / "second.avi")
+    entries = resolve_external_files(served.url("sub-a/a.nwb"), {"search": video_files})
+    assert [entry.kind for entry in entries[:2]] == ["url", "file"]
+    assert entries[1].location == str(video_files / "second.avi")
+
+
+def test_urls_that_cannot_be_read(server: Server) -> None:
+    (server.folder / "a.nwb").write_text("no NWB file")
+    for name in ("a.nwb", "none.nwb"):
+        with pytest.raises(UnreadableFileError, match=rf"{name} cannot be read as an NWB file in HDF5"):
+            resolve_external_files(server.url(name))
+    with pytest.raises(UnsafeReferenceError, match="only http, https, s3, gs"):
+        resolve_external_files("ftp://example.org/a.nwb")
+
+
+@pytest.mark.parametrize(
+    ("nwb_url", "text", "expected"),
+    [
+        ("https://h/d/x.nwb", "x/f.avi", "https://h/d/x/f.avi"),
+        ("https://h/d/x.nwb?signature=s#f", "./f.avi", "https://h/d/f.avi"),
+        ("https://h/x.nwb", "a/../f.avi", "https://h/f.avi"),
+        ("https://h/d%20e/x.nwb", "ü?.avi", "https://h/d%20e/%C3%BC%3F.avi"),
+        ("https://h/d/x.nwb", "a:b.avi", "https://h/d/a:b.avi"),
+        ("s3://b/d/x.nwb", "a b.avi", "s3://b/d/a b.avi"),
+        ("gs://b/x.nwb", "a.avi", "gs://b/a.avi"),
+        ("https://h/d/x.nwb", "../f.avi", None),
+        ("https://h/d/x.nwb", "a/../../f.avi", None),
+        ("https://h/d/x.nwb", "..\\f.avi", None),
+        ("https://h/d/x.nwb", "/f.avi", None),
+        ("https://h/d/x.nwb", ".", None),
+        ("unknown://", "f.avi", None),
+        ("https://s/blobs/012/abc/012abc00-0000-4000-8000-000000000000", "x/f.avi", None),
+    ],
+)
+def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
+    assert beside(nwb_url, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("filename", "expected"),
+    [
+        ("/d/a.nwb", "/d/a.nwb"),
+        ("/here/<File-like object HTTPFileSystem, https:/h/a.nwb>", "https://h/a.nwb"),
+        ("<File-like object S3FileSystem, bucket/a.nwb>", "s3://bucket/a.nwb"),
+        ("<File-like object GCSFileSystem, bucket/a.nwb>", "gs://bucket/a.nwb"),
+        ("<File-like object LocalFileSystem, /d/a.nwb>", "/d/a.nwb"),
+        ("/here/<remfile.RemFile.RemFile object at 0x7f>", "<remfile.RemFile.RemFile object at 0x7f>"),
+        ("/here/https:/h/a.nwb", "https://h/a.nwb"),
+        ("https://h/a.nwb", "https://h/a.nwb"),
+    ],
+)
+def test_origin(filename: str, expected: str) -> None:
+    assert origin(filename) == expected
+
+
+# ---------------------------------------------------------------- in dandisets
+
+
+@pytest.fixture
+def archive(server: Server, tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An archive with a dandiset, in whose draft one film is another than in what was published."""
+    monkeypatch.setenv("DANDI_NO_ET", "1")
+    monkeypatch.setitem(known_instances, "here", DandiInstance("here", None, server.url("api")))
+    monkeypatch.setitem(known_instances_rev, server.url("api"), "here")
+    texts = ["sub-a/0.avi", "../sub-b/1.avi", "sub-a/none.avi", "../../out.avi", "https://example.org/x.avi", "/x.avi"]
+    nwb = write_nwb(tmp_path / "a.nwb", texts)
+    common = {"sub-a/sub-a.nwb": nwb, "sub-b/1.avi": films[1], "sub-a/sub-a/0.avi.txt": nwb}
+    serve_archive(
+        server,
+        {
+            "0.240101.0000": {**common, "sub-a/sub-a/0.avi": films[0]},
+            "draft": {**common, "sub-a/sub-a/0.avi": films[2]},
+        },
+    )
+    with reading_from_here():
+        yield server
+
+
+def check_archived(entries: list[ResolvedExternalFile], version: str, films: list[Path]) -> None:
+    assert [entry.kind for entry in entries] == ["asset", "asset", "none", "none", "url", "none"]
+    for entry, film in zip(entries[:2], films, strict=True):
+        assert entry.location == entry.urls[0]
+        assert f"/api/dandisets/{DANDISET}/versions/{version}/assets/" in entry.urls[0]
+        assert "/bucket/blobs/" in entry.urls[1]
+        assert len(entry.urls) == 2
+        assert {fetched(url) for url in entry.urls} == {film.read_bytes()}
+    assert isinstance(entries[2].problem, MissingMediaError)
+    assert f"'sub-a/sub-a/none.avi', and dandiset {DANDISET}, version {version} has none" in str(entries[2].problem)
+    assert isinstance(entries[3].problem, UnsafeReferenceError)
+    assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
+
+
+def test_dandi_urls(archive: Server, films: list[Path]) -> None:
+    draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
+    check_archived(draft, "draft", [films[2], films[1]])
+    latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
+    check_archived(latest, "0.240101.0000", films[:2])
+
+
+def test_an_asset_and_its_api_url(archive: Server, films: list[Path]) -> None:
+    with DandiAPIClient(archive.url("api")) as client:
+        asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
+        entries = resolve_external_files(asset)
+        url = asset.download_url
+    assert [entry.location for entry in entries[:2]] == [entry.location for entry in resolve_external_files(url)[:2]]
+    assert fetched(entries[0].location) == films[2].read_bytes()
+
+
+def test_a_file_opened_from_s3(archive: Server, films: list[Path]) -> None:
+    """The bucket knows nothing of what is beside; the dandi:// URL does."""
+    with DandiAPIClient(archive.url("api")) as client:
+        asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
+        blob = asset.get_content_url(regex="bucket")
+        with fsspec.open(blob) as stream, h5py.File(stream, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
+            nwbfile = io.read()
+            first, *_ = resolve_external_files(nwbfile)
+            assert isinstance(first.problem, UnsafeReferenceError)
+            assert "dandi://" in str(first.problem)
+            told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
+            check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [films[2], films[1]])
+            check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [films[2], films[1]])
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "reason"),
+    [
+        (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "No asset"),
+        ("dandi://here/000999@draft/sub-a/none.nwb", MissingMediaError, "000999"),
+        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not one asset"),
+        (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "Unknown instance"),
+        ("dandi://here", UnsafeReferenceError, "Expected dandi://<instance>"),
+    ],
+)
+def test_dandi_urls_that_lead_nowhere(archive: Server, url: str, error: type[Exception], reason: str) -> None:
+    with pytest.raises(error, match=reason):
+        resolve_external_files(url)
