@@ -40,6 +40,7 @@ extensions = [
 exclude_patterns = ["_build", "gallery", "reference/_*"]
 nitpicky = True
 html_theme = "furo"
+html_show_copyright = False
 html_static_path: list[str] = []
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp, .go"
@@ -54,6 +55,7 @@ numpydoc_show_class_members = False
 
 # Docstrings put names of Python between single backticks.
 default_role = "name"
+smartquotes = False  # of two dashes it makes one, in options too
 
 # Types of other projects, of which this build has no index.
 nitpick_ignore_regex = [
@@ -106,6 +108,15 @@ def as_numpydoc(app: Sphinx, what: str, name: str, obj: object, options: object,
         argument, kind, doc = re.fullmatch(r"\s+(\w+) \((.*?)\): (.*)", line).groups()  # type: ignore[union-attr]
         kind = re.sub(r":py:class:`~(?:[\w.]+\.)?(\w+)`|``(\w+)``", r"\1\2", kind)
         lines += [f"{argument} : {kind}", f"    {doc}"]
+
+
+def signature_of_docval(app: Sphinx, what: str, name: str, obj: Any, options: object, given: str, returns: str) -> Any:
+    """Give the signature of a class whose constructor is made by hdmf's docval, which hides it; tidy the others."""
+    if what == "class" and "<factory>" in (given or ""):
+        given = re.sub(r"~[\w.]*\.(?=\w)", "", given).replace("<factory>", "{}")
+        return re.sub(r"<function (\w+)>", r"\1", given), returns
+    first = (getattr(obj, "__init__", obj).__doc__ or "").partition("\n")[0] if what == "class" else ""
+    return (first.removeprefix("__init__"), None) if first.startswith("__init__(") else None
 
 
 def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -206,5 +217,6 @@ def setup(app: Sphinx) -> None:
     write_if_new(DOCS / "_folders.svg", draw_folders())
     write_if_new(DOCS / "reference" / "_schema.md", schema_table())
     app.add_role("name", Name())
+    app.connect("autodoc-process-signature", signature_of_docval)
     app.connect("autodoc-process-docstring", as_numpydoc, priority=400)
     app.connect("missing-reference", find_public)
