@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import h5py
 import pytest
-from click.testing import CliRunner
-from helpers import play, stored_texts, tree
+from click.testing import CliRunner, Result
+from helpers import play, stored_texts, tree, write_nwb
+from makers import make_media
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
@@ -42,9 +45,11 @@ def test_demo(tmp_path: Path, mode: str) -> None:
 
 
 def test_demo_moves(tmp_path: Path) -> None:
-    with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="stays behind"):
-        result = CliRunner().invoke(main, ["demo", str(tmp_path / "example"), "--media-mode", "move"])
+    result = CliRunner().invoke(main, ["demo", str(tmp_path / "example"), "--media-mode", "move"])
     assert result.exit_code == 0, result.output
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == 2
+    assert all(line.startswith("nwb-extfiles: warning: ") and "stays behind" in line for line in warnings)
     assert not list((tmp_path / "example" / "video_files").iterdir())
     assert len(list((tmp_path / "example" / "dandiset").rglob("*.avi"))) == 4
 
@@ -79,3 +84,231 @@ def test_film_is_real(tmp_path: Path) -> None:
     frames = walking_dot(seed=1)
     write_avi(tmp_path / "film.avi", frames, rate=25)
     assert play(tmp_path / "film.avi") == len(frames)
+
+
+# ------------------------------------------------------- ls, check and relocate
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: films in ``films``, NWB files in ``nwb``."""
+    folder = tmp_path / "lab"
+    for name in ("a.avi", "b.avi"):
+        make_media(folder / "films" / name)
+    write_nwb(folder / "nwb" / "good.nwb", ["../films/a.avi", "../films/b.avi"])
+    write_nwb(folder / "nwb" / "lost.nwb", ["../films/a.avi", "gone.avi", "https://example.org/c.mp4"])
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    assert bool(result.stderr) >= (code == 2)
+    return result
+
+
+def test_ls(lab: Path) -> None:
+    result = run("ls")
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[0] == "nwb/good.nwb"
+    assert "'../films/a.avi' -> films/a.avi  256 bytes" in result.stdout
+    assert "'gone.avi' -> MISSING" in result.stdout
+    assert "'https://example.org/c.mp4' -> a URL" in result.stdout
+    assert lines[-1] == "5 references in 2 NWB files: 3 found, 1 missing, 1 URL"
+    for words in (["nwb"], ["."], [lab], ["nwb/good.nwb", lab / "nwb" / "lost.nwb", "nwb/good.nwb"]):
+        assert run("ls", *words).stdout == result.stdout
+
+
+def test_ls_json(lab: Path) -> None:
+    records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
+    assert [record["text"] for record in records] == ["../films/a.avi", "gone.avi", "https://example.org/c.mp4"]
+    assert [record["path"] for record in records] == [str(lab / "films" / "a.avi"), None, None]
+    assert [record["bytes"] for record in records] == [256, None, None]
+    assert [record["is_url"] for record in records] == [False, False, True]
+    assert {record["nwb_path"] for record in records} == {str(lab / "nwb" / "lost.nwb")}
+    assert json.loads(run("ls", "--json", "films").stdout) == []
+
+
+def test_ls_goes_on_after_a_file_that_it_cannot_read(lab: Path) -> None:
+    (lab / "nwb" / "bad.nwb").write_bytes(b"no HDF5")
+    result = run("ls", code=1)
+    assert "bad.nwb: it cannot be opened" in result.stderr
+    assert result.stdout.splitlines()[-1].startswith("5 references in 2 NWB files")
+    result = run("ls", "--json", code=1)
+    assert len(json.loads(result.stdout)) == 5
+    result = run("ls", "--media", "films/a.avi", code=1)
+    assert "lost.nwb" in result.stdout
+
+
+def test_ls_the_other_way_round(lab: Path) -> None:
+    result = run("ls", "--media", "films/a.avi", "films/b.avi")
+    assert [line for line in result.stdout.splitlines() if " in " in line] == [
+        "films/a.avi in nwb/good.nwb",
+        "films/b.avi in nwb/good.nwb",
+        "films/a.avi in nwb/lost.nwb",
+    ]
+    assert "nwb/lost.nwb" not in run("ls", "--media", lab / "films" / "b.avi", "nwb").stdout
+    assert "'gone.avi' -> MISSING" in run("ls", "--media", "gone.avi").stdout
+    assert run("ls", "--media", "never.avi", "nwb").stdout == "no NWB file here refers to never.avi\n"
+    records = json.loads(run("ls", "--media", "films/b.avi", "--json").stdout)
+    assert [(record["media"], record["index"]) for record in records] == [("films/b.avi", 1)]
+
+
+def test_check(lab: Path) -> None:
+    result = run("check", "nwb", code=1)
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/lost.nwb"]
+    assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
+    assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
+    run("relocate", "nwb/good.nwb")
+    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: nothing to complain of\n"
+    findings = json.loads(run("check", "--json", lab, code=1).stdout)
+    assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
+    assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []
+
+
+def test_relocate(lab: Path) -> None:
+    before = tree(lab)
+    dry = run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run")
+    plan = json.loads(run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run", "--json").stdout)
+    assert tree(lab) == before
+    assert "total: 2 media by copy, 512 bytes" in dry.stdout
+    assert [Path(entry["target"]).parent for entry in plan[0]["media"]] == [lab / "nwb" / "good"] * 2
+    assert all(Path(entry["target"]).name in dry.stdout for entry in plan[0]["media"])
+    assert run("relocate", "nwb/good.nwb", "--media-mode", "copy").stdout == (
+        "nwb/good.nwb: 2 media by copy, 512 bytes\n"
+    )
+    assert stored_texts(lab / "nwb" / "good.nwb") == [entry["new_text"] for entry in plan[0]["media"]]
+    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 in place already\n"
+    assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
+
+
+def test_relocate_says_what_to_do(lab: Path) -> None:
+    before = tree(lab)
+    result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", code=1)
+    assert result.stdout == ""
+    assert "--missing keep" in result.stderr
+    assert "media_options" not in result.stderr
+    assert tree(lab) == before
+    result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", "--missing", "keep")
+    assert result.stderr.count("warning:") == 1
+    assert list((lab / "films").iterdir()) == []
+    assert json.loads(run("check", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ls", "nowhere"],
+        ["ls", "--media"],
+        ["ls", "--media", "nwb"],
+        ["ls", "--media", "films/a.avi", "nowhere.nwb"],
+        ["check"],
+        ["check", "nowhere"],
+        ["relocate"],
+        ["relocate", "nowhere.nwb"],
+        ["relocate", "nwb/good.nwb", "--media-mode", "teleport"],
+        ["relocate", "nwb/good.nwb", "--path-map", "nothing"],
+        ["relocate", "nwb/good.nwb", "--search", "nowhere"],
+        ["relocate", "nwb/good.nwb", "--media-field", "One"],
+        ["recover"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_words(lab: Path, words: list[str]) -> None:
+    before = tree(lab)
+    result = run(*words, code=2)
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+    assert tree(lab) == before
+
+
+def test_options_reach_the_plan(lab: Path) -> None:
+    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\a.avi", "elsewhere/b.avi"])
+    run("relocate", path, code=1)
+    run("relocate", path, "--path-map", f"D:\\rig={lab / 'films'}", "--search", "films", "--within", "nwb", code=1)
+    run("relocate", path, "--path-map", f"D:\\rig={lab / 'films'}", "--search", "films", "--within", "films")
+    assert [(path.parent / text).is_file() for text in stored_texts(path)] == [True, True]
+
+
+def test_recover(lab: Path) -> None:
+    assert run("recover", "nwb").stdout == "nwb/good.nwb: nothing to restore\nnwb/lost.nwb: nothing to restore\n"
+    before = tree(lab)
+    code = (
+        "import os, sys; from nwb_extfiles import journal, relocate\n"
+        "plain = journal._write_at\n"
+        "def die(*rest):\n    plain(*rest)\n    os._exit(9)\n"
+        "journal._write_at = die\nrelocate(sys.argv[1])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, "nwb/good.nwb"], check=False).returncode == 9
+    assert tree(lab) != before
+    assert "nwb-extfiles recover" in run("relocate", "--dry-run", "nwb/good.nwb", code=1).stderr
+    assert "nwb/good.nwb: restored" in run("recover", "nwb").stdout
+    after = tree(lab)
+    assert {name: after[name] for name in before} == before
+    assert [name for name in after if name not in before and not name.startswith("nwb/good")] == []
+    run("relocate", "nwb/good.nwb")
+    run("check", "nwb/good.nwb")
+
+
+def module(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nwb_extfiles", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)  # type: ignore[call-overload]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+def test_a_reader_that_goes_early(lab: Path) -> None:
+    write_nwb(lab / "nwb" / "many.nwb", [f"{number}.avi" for number in range(3000)])
+    command = f"{sys.executable} -m nwb_extfiles ls | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("nwb/good.nwb\n", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
+def test_on_a_terminal(lab: Path) -> None:
+    """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    make_media(lab / "films" / "a.avi").write_bytes(bytes(30_000_000))
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-m", "nwb_extfiles", "relocate", "nwb/good.nwb", "--media-mode", "copy"],
+        stdout=subprocess.PIPE, stderr=child, text=True,
+    ) as process:  # fmt: skip
+        os.close(child)
+        seen = b""
+        try:
+            while block := os.read(parent, 65536):
+                seen += block
+        except OSError:  # the other end is closed
+            pass
+        assert process.stdout is not None
+        assert process.stdout.read() == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes\n"
+    os.close(parent)
+    assert b"30.0M" in seen
+    assert seen.endswith(b"\r")  # where the bar was there is nothing any more
+    assert seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
+    assert module("relocate", "nwb/good.nwb").stderr == ""
+
+
+def test_any_spelling_from_any_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab / "films")
+    run("relocate", "../nwb/good.nwb", "--search", ".")
+    texts = stored_texts(lab / "nwb" / "good.nwb")
+    assert [os.readlink(lab / "nwb" / text) for text in texts] == ["../../films/a.avi", "../../films/b.avi"]
+    monkeypatch.chdir("/")
+    assert run("check", lab / "nwb" / "good.nwb").exit_code == 0
+
+
+def test_help_is_whole() -> None:
+    """Each command says what it does in a line that fits."""
+    for command in main.commands.values():
+        assert "..." not in command.get_short_help_str(65), command.name

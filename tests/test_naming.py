@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from nwb_extfiles.naming import dandi_name, is_portable_suffix, is_uuid
+from nwb_extfiles.naming import ARCHIVED_SUFFIXES, dandi_name, is_archived, is_portable_suffix, is_uuid
 
 UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
@@ -88,3 +88,12 @@ def test_portable_suffix(suffix: str) -> None:
 )
 def test_unportable_suffix(suffix: str) -> None:
     assert not is_portable_suffix(suffix)
+
+
+def test_suffixes_of_the_archive() -> None:
+    """The lists are written down because dandi is slow to import."""
+    from dandi.consts import IMAGE_FILE_EXTENSIONS, VIDEO_FILE_EXTENSIONS
+
+    assert frozenset([*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS]) == ARCHIVED_SUFFIXES
+    assert all(is_archived(suffix) for suffix in ARCHIVED_SUFFIXES)
+    assert not any(is_archived(suffix) for suffix in (".MP4", ".tif", ".h264", ".wav", ".webm", ".m4v", ""))

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helpers import write_nwb
 
 import nwb_extfiles
 
@@ -25,7 +26,7 @@ FLOORS = (
     {"inventory", "planning", "readers", "transfer"},
     {"inplace", "relocation"},
     {"dandiset", "discovery", "neuroconv", "refusals"},
-    {"backend", "check", "organize"},
+    {"backend", "checks", "organize"},
     {"hdf5", "restore", "terminal", "zarrio"},
     {"demo"},
     {"cli"},
@@ -106,3 +107,47 @@ def test_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == nwb_extfiles.__version__
     assert f"## {nwb_extfiles.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_modules_do_not_hide_what_the_package_exports() -> None:
+    """Importing a submodule binds its name in the package, over a function of that name."""
+    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    assert modules & set(nwb_extfiles.__all__) <= {"organize"}
+    code = "from nwb_extfiles import Finding, check, relocate; assert callable(check) and callable(relocate)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+FAST = {
+    "--help": ["--help"],
+    "version": ["--version"],
+    "help of ls": ["ls", "--help"],
+    "help of relocate": ["relocate", "--help"],
+    "help of organize": ["organize", "--help"],
+    "ls": ["ls", "a.nwb"],
+    "ls --json": ["ls", "--json", "."],
+    "ls --media": ["ls", "--media", "film.avi", "."],
+    "check": ["check", "."],
+    "check --json": ["check", "--json", "a.nwb"],
+    "relocate": ["relocate", "a.nwb"],
+    "recover": ["recover", "a.nwb"],
+}
+
+
+@pytest.mark.parametrize("command", FAST)
+def test_commands_start_fast(tmp_path: Path, command: str) -> None:
+    """Pynwb and dandi take seconds to import; those who list and check wait for neither."""
+    (tmp_path / "film.avi").write_bytes(b"film")
+    write_nwb(tmp_path / "a.nwb", ["film.avi", "gone.avi"] if command != "relocate" else ["film.avi"])
+    code = (
+        "import sys\n"
+        "from nwb_extfiles.cli import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit as end:\n    assert end.code in (0, 1), end.code\n"
+        "slow = {'pynwb', 'hdmf', 'dandi', 'hdmf_zarr', 'zarr', 'pandas', 'nwbinspector'} & set(sys.modules)\n"
+        "print(sorted(slow), 'h5py' in sys.modules, file=sys.stderr)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, *FAST[command]], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert run.stdout.strip()
+    assert run.stderr.splitlines()[-1] == f"[] {'help' not in command and command != 'version'}"

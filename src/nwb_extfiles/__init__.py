@@ -7,7 +7,7 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .check import Finding, Severity, check
+    from .checks import Finding, Severity, check
     from .dandiset import OrganizedFile, OrganizePlan
     from .discovery import find_external_files, find_referring_files
     from .errors import (
@@ -80,7 +80,7 @@ __all__ = [
 # can, and pytest loads this package in every run on a machine.
 _MODULE_OF = {
     "ExternalFileReference": "references",
-    "Finding": "check",
+    "Finding": "checks",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "hdf5",
@@ -92,8 +92,8 @@ _MODULE_OF = {
     "RelocationPlan": "plan",
     "Resolution": "resolve",
     "ResolvedExternalFile": "locate",
-    "Severity": "check",
-    "check": "check",
+    "Severity": "checks",
+    "check": "checks",
     "dandi_name": "naming",
     "find_external_files": "discovery",
     "find_referring_files": "discovery",

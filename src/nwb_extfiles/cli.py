@@ -5,6 +5,7 @@ What is slow to import is imported by the command that uses it, so that ``--help
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from . import __version__
-from .errors import ExternalFilesError, ExternalFilesWarning, combine
+from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
 if TYPE_CHECKING:
     from .dandiset import OrganizedFile
+    from .resolve import Resolution
 
 __all__ = ["main"]
 
@@ -35,6 +37,8 @@ class _Commands(click.Group):
             warnings.showwarning = _show_warning
             try:
                 return super().invoke(ctx)
+            except BrokenPipeError:
+                raise  # `nwb-extfiles ls | head`, of which click knows
             except (ExternalFilesError, OSError) as error:
                 _complain(str(error))
                 for note in getattr(error, "__notes__", ()):
@@ -43,9 +47,10 @@ class _Commands(click.Group):
 
 
 def _complain(message: str) -> None:
-    from .terminal import plain
+    from .terminal import in_options, plain
 
-    click.echo(plain(f"nwb-extfiles: {message}"), err=True)
+    lines = in_options(f"nwb-extfiles: {message}").split("\n")
+    click.echo("\n".join(map(plain, lines)), err=True)
 
 
 def _say(line: str) -> None:
@@ -69,10 +74,21 @@ def _show_warning(
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nwb-extfiles")
 def main() -> None:
-    """NWB files that take their films and pictures along."""
+    """NWB files that take their films and pictures along.
+
+    An NWB file names its films by their paths, which break when it is renamed, moved or published. `check` finds such
+    breaks, `relocate` mends them where the file is, `organize` brings files and films into a dandiset. What changes
+    files has --dry-run.
+    """
 
 
 # -------------------------------------------------------------------- options
+
+
+_media_field = click.option(
+    "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
+    help="A further neurodata type and its field that hold paths. May be repeated.",
+)  # fmt: skip
 
 
 def _media_options(function: F) -> F:
@@ -100,10 +116,7 @@ def _media_options(function: F) -> F:
                 "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
                 help="What to do where something else stands at the new place.",
             ),
-            click.option(
-                "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
-                help="A further neurodata type and its field that hold paths. May be repeated.",
-            ),
+            _media_field,
             click.option(
                 "--manifest", is_flag=True,
                 help="Record the films in the NWB file: their original names, sizes and checksums.",
@@ -141,6 +154,8 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
     else:
         from tqdm import tqdm
 
+        from .terminal import plain
+
         files = 0
         with tqdm(unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
 
@@ -151,8 +166,8 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
             def on_file(line: str) -> None:
                 nonlocal files
                 files += 1
-                bar.set_postfix_str(f"{files} NWB files")
-                bar.write(line, file=sys.stdout)
+                bar.set_postfix_str(f"{files} NWB {'file' if files == 1 else 'files'} done")
+                bar.write(plain(line), file=sys.stdout)
 
             yield on_bytes, on_file
 
@@ -254,113 +269,167 @@ def organize(
 )  # fmt: skip
 @_media_options
 def relocate(nwb_paths: tuple[Path, ...], media_mode: str, **chosen: Any) -> None:
-    """Bring the media of finished NWB files to their place beside them.
+    """Bring the media of NWB files to where DANDI wants them.
 
-    The NWB files stay where they are; only the paths in them change, in place. After an NWB file was renamed, its media
-    follow to the folder of its new name.
+    That is a folder beside each NWB file with its name: x.nwb has its films in x/. The NWB files stay where they are;
+    only the paths in them change, in place. After an NWB file was renamed, its films follow to the folder of its new
+    name. Everything is checked before anything is touched.
     """
-    from .inplace import relocate as carry_out
-    from .terminal import as_json, relocation_lines, relocation_record
+    from .inplace import relocate_files
+    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
 
-    quiet = chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]
-    plans, problems = [], list[ExternalFilesError]()
-    with warnings.catch_warnings():
-        if not chosen["dry_run"]:
-            warnings.simplefilter("ignore", ExternalFilesWarning)  # told when it is done
-        for path in nwb_paths:
-            try:
-                plans.append(carry_out(path, media_mode, media_options=_options(chosen, False), dry_run=True))
-            except ExternalFilesError as error:
-                problems.extend(error.problems)
-    if problems:
-        raise combine(problems)
-    if not chosen["dry_run"]:
-        for number, path in enumerate(nwb_paths):
-            with _progress(quiet) as (on_bytes, tell):
-                plans[number] = carry_out(path, media_mode, media_options=_options(chosen, on_bytes))
-                tell(f"{path}: {len(plans[number].relocations)} media, {plans[number].media_bytes:,} bytes")
+    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+        plans = relocate_files(
+            nwb_paths,
+            media_mode,
+            media_options=_options(chosen, on_bytes),
+            dry_run=chosen["dry_run"],
+            on_file=lambda plan: tell(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
+        )
     if chosen["as_json"]:
         click.echo(as_json([relocation_record(plan) for plan in plans]))
     elif chosen["dry_run"]:
         for plan in plans:
             for line in relocation_lines(plan):
                 _say(line)
+        if len(plans) > 1:
+            _say(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
 
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
-def check(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
+def check(ctx: click.Context, paths: tuple[Path, ...], media_fields: Any, as_json: bool) -> None:
     """Check the paths of media in NWB files.
 
-    PATHS are NWB files, and folders in which to look for such. Tells of links that are broken, or will be in the
-    archive, and of media that belong to no NWB file. Ends with exit code 1 if there are errors.
-    """
+    PATHS are NWB files, and folders in which to look for such. Changes nothing.
+
+    \b
+    ERROR    a path is broken, or will be in the archive; the exit code is 1
+    WARNING  it works here, and may not elsewhere; or films that no NWB file names
+    INFO     worth knowing
+
+    In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
+    """  # noqa: D301
     from dataclasses import asdict
 
-    from .check import Severity
-    from .check import check as look_at
+    from .checks import Severity
+    from .checks import check as look_at
     from .stores import find_nwb_files
     from .terminal import as_json as to_json
-    from .terminal import finding_line
+    from .terminal import finding_lines, shown
 
     counts = dict.fromkeys(Severity, 0)
-    findings = []
-    for finding in look_at(paths):
+    findings, last = [], None
+    for finding in look_at(paths, media_options={"media_fields": media_fields}):
         counts[finding.severity] += 1
         if as_json:
             findings.append(asdict(finding))
-        else:
-            _say(finding_line(finding))
+            continue
+        if finding.nwb_path != last:
+            last = finding.nwb_path
+            _say(shown(last))
+        for line in finding_lines(finding):
+            _say(line)
     if as_json:
         click.echo(to_json(findings))
     else:
-        files = sum(1 for _ in find_nwb_files(paths))
-        _say(
-            f"{files} NWB files: {counts[Severity.ERROR]} errors, {counts[Severity.WARNING]} warnings, "
-            f"{counts[Severity.INFO]} remarks"
-        )
+        names = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
+        told = ", ".join(_count(count, names[severity]) for severity, count in counts.items() if count)
+        _say(f"{_count(sum(1 for _ in find_nwb_files(paths)), 'NWB file')}: {told or 'nothing to complain of'}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @main.command()
-@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--media", is_flag=True, help="Tell which NWB files refer to films, instead of the other way round.")
+@_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
-def ls(paths: tuple[Path, ...], media: bool, as_json: bool) -> None:
-    """List the media that NWB files refer to, or with --media the NWB files that refer to films.
+@click.pass_context
+def ls(ctx: click.Context, paths: tuple[Path, ...], media: bool, media_fields: Any, as_json: bool) -> None:
+    """List the media that NWB files refer to.
 
-    PATHS are NWB files, and folders in which to look for such; with --media, films too. The working directory is
-    searched if no NWB file or folder is named.
-    """
-    from .discovery import find_external_files, find_referring_files
-    from .stores import NWB_SUFFIX, find_nwb_files
+    PATHS are NWB files, and folders in which to look for such; the working directory, if none is named. Changes
+    nothing.
+
+    With --media it goes the other way round: PATHS name films too, and the NWB files that refer to them are listed.
+    Of a film that is lost, its name is enough.
+
+    \b
+    nwb-extfiles ls session.nwb
+    nwb-extfiles ls --media film.avi dandiset
+    """  # noqa: D301
+    from .stores import NWB_SUFFIX
     from .terminal import as_json as to_json
-    from .terminal import reference_lines, reference_record
+    from .terminal import reference_record
 
-    films = [path for path in paths if media and path.is_file() and path.suffix != NWB_SUFFIX]
+    films = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
     places = [path for path in paths if path not in films] or [Path()]
     if media and not films:
         raise click.UsageError("--media needs a film: nwb-extfiles ls --media FILM... [PATHS]...")
-    records = []
-    if media:
-        found = ((f"{path}", entry) for path, entry in find_referring_files(films, places))
+    for path in places:
+        if not path.exists():
+            raise click.UsageError(f"{click.format_filename(path)} does not exist; name NWB files, or folders")
+    problems: list[ExternalFilesError] = []
+    found = list(_references(films, places, media_fields, problems))
+    if as_json:
+        records = [reference_record(entry) | ({"media": str(film)} if film else {}) for film, entry in found]
+        click.echo(to_json(records))
     else:
-        found = ((f"{path}", entry) for path in find_nwb_files(places) for entry in find_external_files(path))
+        _list(films, found)
+    for problem in problems:
+        _complain(str(problem))
+    ctx.exit(1 if problems else 0)
+
+
+def _references(
+    films: list[Path], places: list[Path], media_fields: Any, problems: list[ExternalFilesError]
+) -> Iterator[tuple[Path | None, Resolution]]:
+    """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
+    from .discovery import find_external_files, find_referring_files
+    from .stores import find_nwb_files
+
+    options = {"media_fields": media_fields}
+    for path in find_nwb_files(places):
+        try:
+            if films:
+                yield from find_referring_files(films, [path], media_options=options)
+            else:
+                for entry in find_external_files(path, media_options=options, problems=problems):
+                    yield None, entry
+        except ExternalFilesError as problem:
+            problems.append(problem)
+
+
+def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> None:
+    from .terminal import reference_lines, shown
+
     last = None
-    for heading, entry in found:
-        if as_json:
-            records.append(reference_record(entry) | ({"media": heading} if media else {}))
-            continue
-        head = f"{heading} in {entry.reference.nwb_path}" if media else heading
+    for film, entry in found:
+        path = shown(entry.reference.nwb_path)
+        head = path if film is None else f"{film} in {path}"
         if head != last:
             _say(head)
             last = head
         for line in reference_lines(entry):
             _say(line)
-    if as_json:
-        click.echo(to_json(records))
+    if films:
+        for film in films:
+            if all(other != film for other, _ in found):
+                _say(f"no NWB file here refers to {film}")
+        return
+    missing = sum(entry.problem is not None for _, entry in found)
+    urls = sum(entry.url for _, entry in found)
+    kinds = ((len(found) - missing - urls, "found"), (missing, "missing"), (urls, "URL" if urls == 1 else "URLs"))
+    told = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
+    files = len({entry.reference.nwb_path for _, entry in found})
+    _say(f"{_count(len(found), 'reference')} in {_count(files, 'NWB file')}" + (f": {told}" if told else ""))
 
 
 @main.command()
@@ -381,16 +450,21 @@ def demo(folder: Path, media_mode: str) -> None:
 
 
 @main.command()
-@click.argument("nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-def recover(nwb_paths: tuple[Path, ...]) -> None:
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def recover(paths: tuple[Path, ...]) -> None:
     """Restore NWB files that a killed run has left half edited.
 
-    Opening such a file with this package does the same.
+    PATHS are NWB files, and folders in which to look for such. The next run of this package on such a file does the
+    same before it begins.
     """
+    from .stores import find_nwb_files
+    from .terminal import shown
     from .transfer import recover as restore
 
-    for path in nwb_paths:
-        restored = restore(path.resolve())  # a Zarr store may have no name before
-        if not path.exists():
-            raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
-        _say(f"{path}: {'restored' if restored else 'nothing to restore'}")
+    for path in paths:
+        # a Zarr store may have no name before it is restored
+        for found in find_nwb_files([path]) if path.exists() else [path]:
+            restored = restore(Path(os.path.realpath(found)))
+            if not found.exists():
+                raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
+            _say(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")

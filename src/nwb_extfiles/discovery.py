@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from .errors import ExternalFilesError
@@ -46,6 +46,8 @@ def find_external_files(
     ------
     UnreadableFileError
         If the file cannot be opened.
+    TypeError
+        If it is neither a path nor a container.
     """
     options = MediaOptions.from_value(media_options)
     if isinstance(path_or_nwbfile, str | os.PathLike):
@@ -53,6 +55,8 @@ def find_external_files(
         with open_nwb(path) as file:
             references = find_in_file(file, media_fields(options.media_fields), problems)
         return [resolve(reference, options, destination=path.parent) for reference in references]
+    if not hasattr(path_or_nwbfile, "read_io"):
+        raise TypeError(f"find_external_files takes a path or a pynwb.NWBFile, not {path_or_nwbfile!r}")
     return _in_container(path_or_nwbfile, options)
 
 
@@ -87,7 +91,8 @@ def find_referring_files(
     Parameters
     ----------
     media : iterable of paths
-        Films, by any of their names: symbolic and hard links to a film are that film.
+        Films, by any of their names: symbolic and hard links to a film are that film. Of a film that is not there,
+        or whose name is all that is known, the references that lead nowhere and end in its name are found.
     paths : iterable of paths
         NWB files, and folders in which to look for such.
     media_options : MediaOptions or mapping, optional
@@ -101,17 +106,21 @@ def find_referring_files(
     Raises
     ------
     FileNotFoundError
-        If a film or a path is not there.
+        If a path is not there.
     UnreadableFileError
         If an NWB file cannot be opened.
     """
-    wanted: dict[tuple[int, int], Path] = {}
+    wanted: dict[tuple[int, int] | str, Path] = {}
     for film in map(Path, media):
         file = media_file(film)
-        if isinstance(file, str):
-            raise FileNotFoundError(f"{film}: {file}; name a film")
-        wanted[file.identity] = film
+        wanted.setdefault(film.name or str(film) if isinstance(file, str) else file.identity, film)
     for path in find_nwb_files(paths):
         for found in find_external_files(path, media_options=media_options):
-            if found.file is not None and found.file.identity in wanted:
-                yield wanted[found.file.identity], found
+            key = _name(found) if found.file is None else found.file.identity
+            if key in wanted:
+                yield wanted[key], found
+
+
+def _name(found: Resolution) -> str | None:
+    """What a file that is missing is called, in whatever spelling; nothing for a URL."""
+    return None if found.url else PureWindowsPath(found.reference.text).name

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,15 @@ import h5py
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, combine
 from .inventory import make_rows
 from .manifest import ManifestRow, read_manifest, same_rows
-from .moves import MovedSource
+from .moves import MovedSource, remove_sources
 from .options import MediaMode, MediaOptions, ProgressCallback
 from .plan import Action, RelocationPlan
 from .planning import plan_references
+from .progress import reporting
 from .references import find_in_file, media_fields
-from .staging import is_half_done
-from .storage import fits, read_texts
+from .resolve import resolve
+from .staging import has_leftovers, is_half_done
+from .storage import fits, item_at, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
@@ -37,6 +39,7 @@ __all__ = [
     "is_former_media_folder",
     "new_rows",
     "relocate",
+    "relocate_files",
     "remove_empty",
     "rolled_back",
 ]
@@ -82,17 +85,150 @@ def relocate(
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
     options = MediaOptions.from_value(media_options)
-    nwb_path = _document(Path(os.path.abspath(path)), dry_run)
-    plan = _plan(nwb_path, MediaMode(media_mode), options, just_written)
+    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, just_written)
     for warning in plan.warnings:
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
-    if not dry_run and (plan.edits or any(entry.action in _TOUCH for entry in plan.relocations)):
-        bring_media(plan, sync=options.sync, progress=options.progress)
-        remove_empty(plan)
+    if not dry_run:
+        _carry_out([plan], options)
     return plan
 
 
-_TOUCH = frozenset(set(Action) - {Action.KEEP, Action.POINT})
+def relocate_files(
+    paths: Iterable[str | os.PathLike[str]],
+    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    on_file: Callable[[RelocationPlan], object] | None = None,
+) -> list[RelocationPlan]:
+    """Relocate several NWB files, none of which is touched before all are known to go.
+
+    A film that several of them refer to gets to each, and is moved away, if at all, when all have it.
+
+    Parameters
+    ----------
+    paths : iterable of paths
+        The NWB files; one that is named twice counts once.
+    media_mode, media_options, dry_run
+        As in `relocate`.
+    on_file : callable, optional
+        Called with the plan of each file when it is done.
+
+    Returns
+    -------
+    list of RelocationPlan
+        What was done, or would be.
+
+    Raises
+    ------
+    ExternalFilesError
+        As `relocate`; a file is done wholly or not at all, and those before it stay done.
+    """
+    options = MediaOptions.from_value(media_options)
+    plans = _plan_all(paths, MediaMode(media_mode), options, dry_run)
+    for warning in (warning for plan in plans for warning in plan.warnings):
+        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+    if not dry_run:
+        _carry_out(plans, options, on_file or (lambda plan: None))
+    return plans
+
+
+def _plan_all(
+    paths: Iterable[str | os.PathLike[str]],
+    mode: MediaMode,
+    options: MediaOptions,
+    dry_run: bool,
+    just_written: bool = False,
+) -> list[RelocationPlan]:
+    documents: dict[Path, None] = {}
+    plans: list[RelocationPlan] = []
+    problems: list[ExternalFilesError] = []
+    for path in map(Path, map(os.path.abspath, paths)):
+        try:
+            documents[_document(path, dry_run)] = None
+        except ExternalFilesError as error:
+            problems.append(error)
+    others = _Others(documents, options)
+    for document in documents:
+        try:
+            plan = _plan(document, mode, options, others, just_written)
+        except ExternalFilesError as error:
+            problems.extend(error.problems)
+        else:
+            plans.append(plan)
+            problems.extend(others.robbed_by(plan))
+    if problems:
+        raise combine(problems)
+    return plans
+
+
+def _carry_out(
+    plans: Sequence[RelocationPlan],
+    options: MediaOptions,
+    on_file: Callable[[RelocationPlan], object] = lambda plan: None,
+) -> None:
+    several, done = len(plans) > 1, 0
+    moved: list[MovedSource] = []
+
+    def end() -> list[str]:
+        """Let go what was moved; what a file that was not reached still refers to stays where it is."""
+        left = [entry.source for plan in plans[done:] for entry in plan.relocations if entry.source]
+        wanted = {path for source in left for path in (source.path, source.real)}
+        notes = remove_sources((source for source in moved if source.path not in wanted), sync=options.sync)
+        for plan in plans[:done]:
+            remove_empty(plan)
+        return notes
+
+    try:
+        with reporting(options.progress, sum(plan.media_bytes for plan in plans)) as on_bytes:
+            for plan in plans:
+                if _has_work(plan):
+                    moved.extend(
+                        bring_media(
+                            plan,
+                            sync=options.sync,
+                            progress=_increments(on_bytes),
+                            url_timeout=options.url_timeout,
+                            keep_sources=several,
+                        )
+                    )
+                done += 1
+                on_file(plan)
+    except BaseException as error:
+        for note in end():
+            error.add_note(note)
+        raise
+    for note in end():
+        warnings.warn(note, ExternalFilesWarning, stacklevel=3)
+
+
+def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:
+    """Turn the bytes done so far of one file into further bytes of all."""
+    before = 0
+
+    def report(done: int, total: int) -> None:  # noqa: ARG001
+        nonlocal before
+        on_bytes(done - before)
+        before = done
+
+    return report
+
+
+def _has_work(plan: RelocationPlan) -> bool:
+    """Whether anything on disk has to change; a folder that may not be written to can hold a file that has none."""
+    if plan.edits or plan.manifest is not None or has_leftovers(plan.nwb_path):
+        return True
+    return any(
+        entry.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
+        or (
+            # the film has got there before, and still has to go from its old place
+            plan.mode is MediaMode.MOVE
+            and entry.source is not None
+            and entry.target is not None
+            and plan.nwb_path.parent / entry.target not in (entry.source.path, entry.source.real)
+        )
+        for entry in plan.relocations
+    )
 
 
 def _document(path: Path, dry_run: bool) -> Path:
@@ -115,7 +251,9 @@ def _document(path: Path, dry_run: bool) -> Path:
     return document
 
 
-def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions, just_written: bool) -> RelocationPlan:
+def _plan(
+    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, just_written: bool
+) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
@@ -128,15 +266,98 @@ def _plan(nwb_path: Path, mode: MediaMode, options: MediaOptions, just_written: 
             mode=mode,
             options=options,
             problems=problems,
-            is_former=lambda folder: is_former_media_folder(folder, nwb_path),
+            is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not others.use(folder, nwb_path),
             manifest=read_manifest(file, nwb_path),
         )
         problems = cannot_hold(file, plan)
     if (plan.edits or plan.manifest is not None) and not os.access(nwb_path, os.W_OK):
-        problems.append(RelocationRefusedError(f"{nwb_path} may not be written to", nwb_path=str(nwb_path)))
+        problems.append(
+            RelocationRefusedError(
+                f"{nwb_path} may not be written to, and its texts have to change; make it writable first",
+                nwb_path=str(nwb_path),
+            )
+        )
     if problems:
         raise combine(problems)
+    names = os.stat(nwb_path).st_nlink
+    if plan.edits and names > 1:
+        note = (
+            f"{nwb_path} has {names} names (hard links), and its texts change under all of them: where another name "
+            f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
+        )
+        plan = replace(plan, warnings=(*plan.warnings, note))
     return plan
+
+
+class _Others:
+    """NWB files that are not relocated, but refer to films in the media folders of those that are.
+
+    Parameters
+    ----------
+    documents : collection of pathlib.Path
+        The files that are relocated.
+    options : MediaOptions
+        Of which `media_fields` is used.
+    """
+
+    def __init__(self, documents: Collection[Path], options: MediaOptions) -> None:
+        self._documents = documents
+        self._options = options
+        self._beside: dict[tuple[Path, Path], list[Path]] = {}
+        self._used: dict[Path, tuple[set[Path], set[tuple[int, int]]]] = {}
+
+    def use(self, folder: Path, nwb_path: Path) -> bool:
+        """Whether another file refers to media in a folder."""
+        return any(folder in self._used_by(other)[0] for other in self._of(folder, nwb_path))
+
+    def robbed_by(self, plan: RelocationPlan) -> Iterator[ExternalFilesError]:
+        """Films that a move would take away from another file."""
+        for entry in plan.relocations:
+            source = entry.source
+            if plan.mode is not MediaMode.MOVE or source is None or entry.target is None:
+                continue
+            for folder in {source.path.parent, source.real.parent}:
+                users = (
+                    other for other in self._of(folder, plan.nwb_path) if source.identity in self._used_by(other)[1]
+                )
+                if (other := next(users, None)) is not None:
+                    yield RelocationRefusedError(
+                        f"{entry.reference.where}: {str(source.real)!r} belongs to {str(other)!r} too, which would "
+                        f"lose it; relocate both files in one call, or use media_mode 'copy' or 'hardlink'",
+                        **entry.reference.place,
+                    )
+                    break
+
+    def _of(self, folder: Path, nwb_path: Path) -> list[Path]:
+        """The file whose media folder a folder is; where that was renamed, any file beside it may be it."""
+        if (folder, nwb_path) not in self._beside:
+            self._beside[folder, nwb_path] = self._find(folder, nwb_path)
+        return self._beside[folder, nwb_path]
+
+    def _find(self, folder: Path, nwb_path: Path) -> list[Path]:
+        owner = Path(f"{folder}.nwb")
+        if owner == nwb_path:
+            return []
+        if owner.is_file():
+            files = [owner]
+        elif is_former_media_folder(folder, nwb_path):
+            files = sorted(nwb_path.parent.glob("*.nwb"))
+        else:
+            files = []
+        return [file for file in files if file != nwb_path and file not in self._documents]
+
+    def _used_by(self, nwb_path: Path) -> tuple[set[Path], set[tuple[int, int]]]:
+        """The folders of the files that an NWB file refers to, and these files; none if it cannot be read."""
+        if nwb_path not in self._used:
+            try:
+                with open_nwb(nwb_path) as file:
+                    references = find_in_file(file, media_fields(self._options.media_fields))
+            except ExternalFilesError:
+                references = []
+            found = [resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references]
+            files = [file for file in found if file is not None]
+            self._used[nwb_path] = {file.path.parent for file in files}, {file.identity for file in files}
+        return self._used[nwb_path]
 
 
 def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:
@@ -146,7 +367,7 @@ def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesErro
     """
     problems: list[ExternalFilesError] = []
     for (object_path, field), texts in plan.edits.items():
-        owner = file[object_path]
+        owner = item_at(file, object_path)
         if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
             problems.append(
                 RelocationRefusedError(
@@ -165,6 +386,7 @@ def bring_media(
     *,
     sync: bool = True,
     progress: bool | ProgressCallback = False,
+    url_timeout: float = 60.0,
     with_texts: bool = True,
     keep_sources: bool = False,
 ) -> tuple[MovedSource, ...]:
@@ -178,6 +400,8 @@ def bring_media(
         As `MediaOptions.sync`.
     progress : bool or callable
         As `MediaOptions.progress`.
+    url_timeout : float
+        As `MediaOptions.url_timeout`, in seconds.
     with_texts : bool
         Whether the texts are still to be changed.
     keep_sources : bool
@@ -191,7 +415,7 @@ def bring_media(
     transfer = Transfer(plan.nwb_path, edits_document=True)
 
     with rolled_back(transfer):
-        transfer.stage(plan, sync=sync, progress=progress)
+        transfer.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
         rows = new_rows(plan, transfer) if with_texts else None
 
         def edit() -> None:

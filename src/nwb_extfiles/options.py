@@ -40,7 +40,8 @@ class MediaOptions:
     ----------
     search : path or iterable of paths
         Folders in which to look for a file that is not where its text says: by every tail of the text's path,
-        down to its bare name. Two different files that fit are an error.
+        down to its bare name. Where a symbolic link that leads nowhere stands at its place, the path in that link
+        is looked for too. Two different files that fit are an error.
     path_map : mapping of str to str
         Prefixes of stored paths and what to read in their place, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter

@@ -289,7 +289,7 @@ class _Planner:
         if problem is not None:
             if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
                 raise problem
-            self.warnings.append(f"{reference.where}: no file for {reference.text!r}; its text is kept as it is")
+            self.warnings.append(f"{reference.where}: no file for {reference.text[:300]!r}; its text is kept as it is")
         return Relocation(reference, Action.KEEP, reference.text)
 
     def _relative_text(self, reference: ExternalFileReference, file: MediaFile) -> str:

@@ -83,7 +83,9 @@ class ExternalFileReference:
     @property
     def where(self) -> str:
         """The place in words, to begin a message with."""
-        return f"{self.nwb_path}: {self.neurodata_type} {self.object_path!r}, {self.field}[{self.index}]"
+        # A type is a text out of a file, too, and must not look like a line of ours.
+        kind = self.neurodata_type if self.neurodata_type.isidentifier() else repr(self.neurodata_type)
+        return f"{self.nwb_path}: {kind} {self.object_path!r}, {self.field}[{self.index}]"
 
     @property
     def place(self) -> dict[str, Any]:

@@ -110,9 +110,14 @@ def _choose(
 ) -> Resolution:
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
+    broken: list[str] = []
     for tier, final in _tiers(text, reference, options, destination, working_folder):
+        # A link that leads nowhere still tells what the film is called.
+        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
         for place in tier:
             file = media_file(place)
+            if isinstance(file, str) and options.search and os.path.islink(place):
+                broken.append(os.readlink(place))
             if isinstance(file, MediaFile):
                 found.setdefault(file.identity, file)
             else:
@@ -153,7 +158,7 @@ def _local_text(reference: ExternalFileReference) -> str:
         ) from error
     if parts.netloc.lower() not in ("", "localhost"):
         raise UnsafeReferenceError(
-            f"{reference.where}: {text!r} names a file on another machine, {parts.netloc!r}; expected file:///path",
+            f"{reference.where}: {_short(text)} names a file on another machine, {_short(parts.netloc)}; expected file:///path",
             **reference.place,
         )
     path = unquote(parts.path, errors="surrogateescape")

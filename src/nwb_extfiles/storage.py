@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "as_text",
     "fits",
     "is_stored",
+    "item_at",
     "path_of",
     "read_texts",
     "replace_texts",
@@ -209,13 +211,18 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     if fits(dataset, texts):
         dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
         return dataset
-    parent, name = dataset.parent, dataset.name.rpartition("/")[2]
+    parent, name = dataset.parent, posixpath.basename(dataset.name)  # bytes where it is not UTF-8
     # Without a name until it is whole, so that a failure leaves the old one.
     fresh = parent.create_dataset(None, data=values, dtype=h5py.string_dtype(), **storage_settings(dataset))
     fresh.attrs.update(dataset.attrs)
     del parent[name]
     parent[name] = fresh
     return parent[name]
+
+
+def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:
+    """The object at a path, which may hold bytes that are not UTF-8 as surrogate escapes."""
+    return file[object_path.encode("utf-8", "surrogateescape")]
 
 
 def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, texts: Sequence[str]) -> None:
@@ -234,7 +241,7 @@ def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, t
     texts : sequence of str
         As many as are stored, in C order.
     """
-    owner = file[object_path]
+    owner = item_at(file, object_path)
     if isinstance(owner, h5py.Dataset):
         write_in_place(owner, texts)
     elif isinstance(owner.get(field, getlink=True), h5py.HardLink):

@@ -64,6 +64,7 @@ def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         stores = {name for name in folders if zarr_marker(Path(place, name)) is not None}
         folders[:] = sorted(name for name in folders if name not in stores and not name.startswith("."))
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]  # a store, be it a broken one
         found = {name for name in names if name.endswith(NWB_SUFFIX)}
         found |= {name for name in stores if name.endswith(_ZARR_SUFFIXES) and _is_nwb_store(Path(place, name))}
         yield from (Path(place, name) for name in sorted(found) if not name.startswith("."))
@@ -112,14 +113,16 @@ def open_nwb(path: Path) -> Iterator[Any]:
             yield group
         return
     try:
+        if not path.is_file():
+            raise OSError("no regular file")  # HDF5 would wait for a pipe without an end
         file = h5py.File(path, "r")
     except OSError as error:
         raise UnreadableFileError(f"{path}: {_reason(path, error)}", nwb_path=str(path)) from error
     with file:
         try:
             yield file
-        except (RuntimeError, KeyError, OSError) as error:  # as h5py says of damaged files
-            if not _is_of_h5py(error):
+        except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # as h5py says of damaged files
+            if not (isinstance(error, UnicodeDecodeError) or _is_of_h5py(error)):
                 raise
             raise UnreadableFileError(
                 f"{path} is damaged, and cannot be read to its end: {error}; restore it from where it came from",
@@ -179,7 +182,7 @@ def _reason(path: Path, error: OSError) -> str:
     if not path.exists():
         return "there is no such file"
     if not path.is_file():
-        return "it is neither a file nor a Zarr store; expected an NWB file"
+        return "it is a folder, and no Zarr store" if path.is_dir() else "it is no file; expected an NWB file"
     if isinstance(error, PermissionError):
         return "it may not be read; ask its owner for the permission"
     if isinstance(error, BlockingIOError):

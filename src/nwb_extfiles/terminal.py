@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from .check import Finding
+from .checks import Finding
 from .dandiset import OrganizedFile, OrganizePlan
 from .plan import Action, Relocation, RelocationPlan
-from .resolve import Resolution
+from .resolve import Resolution, is_url
 
 __all__ = [
     "as_json",
-    "finding_line",
+    "finding_lines",
+    "in_options",
+    "media_summary",
     "organize_lines",
     "organize_record",
     "plain",
@@ -21,15 +26,51 @@ __all__ = [
     "reference_record",
     "relocation_lines",
     "relocation_record",
+    "shown",
 ]
 
 
+_LONGEST = 300  # characters of a stored text that are shown
+
+
 def plain(text: str) -> str:
-    """A text that a terminal shows as it is: what controls terminals, or is no Unicode, is spelled out."""
+    """A line that a terminal shows as it is: what controls terminals, ends lines, or is no Unicode, is spelled out."""
     return "".join(
-        character if character.isprintable() or character == "\n" else character.encode("unicode_escape").decode()
-        for character in text
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as a user of the working directory would write it: relative to that, if it is below it."""
+    absolute = os.path.abspath(path)
+    try:
+        relative = os.path.relpath(absolute)
+    except (ValueError, OSError):  # another drive of Windows; a working directory that is gone
+        return absolute
+    return absolute if relative == os.pardir or relative.startswith(os.path.join(os.pardir, "")) else relative
+
+
+def _quoted(text: str) -> str:
+    """A stored text in quotes, not longer than a reader wants it; backslashes stay as they are."""
+    return f"'{text}'" if len(text) <= _LONGEST else f"'{text[: _LONGEST - 100]}'… ({len(text):,} characters)"
+
+
+_OPTIONS = (
+    (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
+    (r"`path_map` \(a path of another machine\) in media_options", "--path-map OLD=NEW"),
+    (r'missing="keep"', "--missing keep"),
+    (r'existing="replace" in media_options', "--existing replace"),
+    (r"to `within`", "to --within"),
+    (r"within reach of `search`", "within reach of --search"),
+    (r"media_mode ('[a-z]+')", r"--media-mode \1"),
+)
+
+
+def in_options(message: str) -> str:
+    """A message that speaks of arguments, for those who type options."""
+    for argument, option in _OPTIONS:
+        message = re.sub(argument, option, message)
+    return message
 
 
 def as_json(value: Any) -> str:
@@ -41,10 +82,10 @@ def as_json(value: Any) -> str:
 
 
 def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
-    """A plan for one NWB file, as a table."""
-    yield str(plan.nwb_path)
+    """A plan for one NWB file, as a table; targets are relative to its folder."""
+    yield shown(plan.nwb_path)
     yield from _media_lines(plan)
-    yield _total([plan], 0, plan.media_bytes)
+    yield f"total: {media_summary(plan)}"
 
 
 def organize_lines(plan: OrganizePlan) -> Iterator[str]:
@@ -68,15 +109,29 @@ def _files_mode(file: OrganizedFile, plan: OrganizePlan) -> str:
 def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
     for entry in plan.relocations:
         size = _size(entry.source.size) if entry.source is not None else " " * 19
-        source = str(entry.source.path) if entry.source is not None else repr(entry.reference.text)
-        yield f"  {_mode(entry, plan):9} {size}  {source} -> {folder}{entry.text}"
+        line = f"  {_mode(entry, plan):9} {size}  "
+        if entry.source is None:
+            yield f"{line}{_quoted(entry.reference.text)}"
+        elif _in_place(entry, plan):
+            yield f"{line}{folder}{entry.text}"
+        else:
+            yield f"{line}{shown(entry.source.path)} -> {folder}{entry.text}"
 
 
 def _mode(entry: Relocation, plan: RelocationPlan) -> str:
     """What happens, in a word that a user knows: the mode, where the file gets there in that."""
     if entry.action in (Action.TRANSFER, Action.POINT):
         return str(plan.mode)
-    return str(entry.action)
+    return "in place" if _in_place(entry, plan) else str(entry.action)
+
+
+def _in_place(entry: Relocation, plan: RelocationPlan) -> bool:
+    return (
+        entry.action is Action.REUSE
+        and entry.source is not None
+        and entry.target is not None
+        and entry.source.path == plan.nwb_path.parent / entry.target
+    )
 
 
 def _size(size: int) -> str:
@@ -84,9 +139,33 @@ def _size(size: int) -> str:
 
 
 def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
-    media = sum(entry.is_transfer for plan in plans for entry in plan.relocations)
+    # what follows a renamed file, or gets a second name, is brought too, and no byte of it is copied
+    media = sum(entry.action in _BRINGS for plan in plans for entry in plan.relocations)
     heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
     return f"total: {heads}{media} media to bring, {size:,} bytes"
+
+
+_BRINGS = (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW)
+
+
+def media_summary(plan: RelocationPlan) -> str:
+    """What a plan does to the media of one NWB file, in a few words."""
+    counts: Counter[str] = Counter()
+    for entry in plan.relocations:
+        url = entry.action is Action.KEEP and entry.reference.text and is_url(entry.reference.text)
+        counts["url" if url else "in place" if _in_place(entry, plan) else str(entry.action)] += 1
+    brought = counts[Action.TRANSFER] + counts[Action.DUPLICATE]
+    parts = [
+        (brought, f"{brought} media by {plan.mode}, {plan.media_bytes:,} bytes"),
+        (counts[Action.FOLLOW], f"{counts[Action.FOLLOW]} media follow the new name of the NWB file"),
+        (counts[Action.POINT], f"{counts[Action.POINT]} media stay, and are pointed at"),
+        (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
+        (counts[Action.REUSE], f"{counts[Action.REUSE]} there already"),
+        (counts["in place"], f"{counts['in place']} in place already"),
+        (counts[Action.KEEP], f"{counts[Action.KEEP]} not found"),
+        (counts["url"], f"{counts['url']} {'URL' if counts['url'] == 1 else 'URLs'}"),
+    ]
+    return "; ".join(words for count, words in parts if count) or "no media"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
@@ -151,12 +230,12 @@ def reference_lines(found: Resolution) -> Iterator[str]:
         f"  {reference.object_path}  {reference.neurodata_type} {reference.object_id or '(no object_id)'}  "
         f"{reference.field}[{reference.index}]"
     )
-    yield f"    {reference.text!r} -> {_meaning(found)}"
+    yield f"    {_quoted(reference.text)} -> {_meaning(found)}"
 
 
 def _meaning(found: Resolution) -> str:
     if found.file is not None:
-        return f"{found.file.path}  {found.file.size:,} bytes"
+        return f"{shown(found.file.path)}  {found.file.size:,} bytes"
     return "a URL" if found.url else "MISSING"
 
 
@@ -175,7 +254,13 @@ def reference_record(found: Resolution) -> dict[str, Any]:
 # ------------------------------------------------------------------- findings
 
 
-def finding_line(finding: Finding) -> str:
-    """One finding, on a line."""
-    text = f" {finding.text!r}:" if finding.text is not None else ""
-    return f"{finding.severity.upper():7} {finding.code}: {finding.where}:{text} {finding.message}"
+def finding_lines(finding: Finding) -> Iterator[str]:
+    """One finding, to stand below the name of its NWB file."""
+    place = ""
+    if finding.object_path is not None:
+        entry = f"[{finding.index}]" if finding.index is not None else ""
+        text = f": {_quoted(finding.text)}" if finding.text is not None else ""
+        place = f"{finding.object_path} {finding.field}{entry}{text}"
+    yield f"  {finding.severity.upper():8} {finding.code:18} {place or finding.message}"
+    if place:
+        yield f"           {finding.message}"

@@ -12,17 +12,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .discovery import find_external_files
-from .errors import ExternalFilesError, UnreadableFileError
+from .errors import ExternalFilesError, MissingMediaError, UnreadableFileError
 from .naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from .options import MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, is_absolute
 from .staging import is_half_done
-from .stores import find_nwb_files
-from .targets import STAGING_PREFIX, nwb_stem
+from .stores import find_nwb_files, zarr_marker
+from .targets import nwb_stem
 
 __all__ = ["Finding", "Severity", "check"]
 
+_LONGEST = 300  # characters of a path that a message shows
 _SAMPLE = 64 * 1024  # bytes that are compared at both ends of films of equal size
 
 
@@ -95,9 +96,10 @@ def check(
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     for path in find_nwb_files(paths):
         yield from _check_file(path, options)
+    seen: set[str] = set()
     for folder in paths:
         if os.path.isdir(folder):
-            yield from _homeless_media(Path(os.path.abspath(folder)))
+            yield from _homeless_media(Path(os.path.abspath(folder)), seen)
 
 
 def _check_file(path: Path, options: MediaOptions) -> Iterator[Finding]:
@@ -117,7 +119,7 @@ def _check_file(path: Path, options: MediaOptions) -> Iterator[Finding]:
         yield Finding(
             severity=Severity.ERROR,
             code="no-text",
-            message="it holds no text, where paths of media are expected",
+            message="it holds no text, or is a link that leads to none, where paths of media are expected",
             nwb_path=str(path),
             object_path=problem.object_path,
             field=problem.field,
@@ -185,13 +187,20 @@ class _Place:
 
     def _broken(self, resolution: Resolution) -> Finding:
         reference = resolution.reference
+        if not isinstance(resolution.problem, MissingMediaError):
+            reason = str(resolution.problem).removeprefix(f"{reference.where}: ")
+            return _of(reference, Severity.ERROR, "no-media", reason)
         if is_absolute(reference.text):
             return _of(
                 reference, Severity.ERROR, "dead-absolute-path", "it is an absolute path, and leads nowhere on this "
-                "machine; relocate the file with --path-map or --search",
+                "machine; tell `nwb-extfiles relocate` where the file is, with --path-map or --search",
             )  # fmt: skip
-        reason = str(resolution.problem).removeprefix(f"{reference.where}: ")
-        return _of(reference, Severity.ERROR, "missing", reason)
+        place = os.path.normpath(os.path.join(reference.base or self.nwb_path.parent, reference.text))
+        kind = "a link that leads nowhere is at" if os.path.islink(place) else "there is no file"
+        return _of(
+            reference, Severity.ERROR, "missing", f"{kind} {place[:_LONGEST]!r}; put it there, or tell `nwb-extfiles "
+            f"relocate` where it is, with --search",
+        )  # fmt: skip
 
     def _text(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         text = reference.text
@@ -208,17 +217,36 @@ class _Place:
                 f"{relocate}",
             )  # fmt: skip
             return
-        if self.dandiset is not None and not _inside(self.nwb_path, text, self.dandiset):
+        place = Path(os.path.normpath(self.nwb_path.parent / text))
+        if self.dandiset is not None and not place.is_relative_to(self.dandiset):
             yield _of(
-                reference, Severity.ERROR, "outside-dandiset", f"it leads out of the dandiset {self.dandiset}{relocate}"
-            )
-        elif ".." in PurePosixPath(text).parts:
+                reference, Severity.ERROR, "outside-dandiset", f"it leads out of the dandiset, "
+                f"{str(self.dandiset)!r}{relocate}",
+            )  # fmt: skip
+        elif not place.is_relative_to(self.nwb_path.parent):
             yield _of(
                 reference, self.strict, "above", f"it leads above the folder of the NWB file, where readers of the "
                 f"archive do not follow{relocate}",
             )  # fmt: skip
         else:
+            yield from self._way(reference, place)
             yield from self._name(reference, file)
+
+    def _way(self, reference: ExternalFileReference, place: Path) -> Iterator[Finding]:
+        """What the archive passes over on the way to a film: names with a dot, and links in the place of folders."""
+        way = place.relative_to(self.nwb_path.parent)
+        hidden = next((part for part in way.parts if part.startswith(".")), None)
+        linked = next((above for above in list(way.parents)[:-1] if (self.nwb_path.parent / above).is_symlink()), None)
+        if hidden is not None:
+            yield _of(
+                reference, self.strict, "hidden", f"{hidden!r} begins with a dot, and DANDI passes over such names; "
+                f"`nwb-extfiles relocate` brings it to its place",
+            )  # fmt: skip
+        elif linked is not None:
+            yield _of(
+                reference, self.strict, "linked-folder", f"{str(linked)!r} is a symbolic link to a folder, and DANDI "
+                f"passes over such; make it a folder, and links of the single files",
+            )  # fmt: skip
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         object_id = reference.object_id
@@ -238,7 +266,8 @@ class _Place:
             )
         )
         # A list that repeats the films of a series names those.
-        if reference.text != expected and not (reference.repeats and is_conventional(file.path.name)):
+        at_home = reference.text == f"{nwb_stem(self.nwb_path)}/{file.path.name}"
+        if reference.text != expected and not (reference.repeats and at_home and is_conventional(file.path.name)):
             severity = Severity.WARNING if self.dandiset is not None else Severity.INFO
             yield _of(
                 reference, severity, "name", f"it is not called as DANDI calls it, {expected!r}; `nwb-extfiles "
@@ -260,11 +289,6 @@ class _Place:
             )  # fmt: skip
 
 
-def _inside(nwb_path: Path, text: str, folder: Path) -> bool:
-    place = os.path.normpath(nwb_path.parent / text)
-    return Path(place).is_relative_to(folder)
-
-
 def _same_films(found: list[Resolution]) -> Iterator[Finding]:
     """Films that are kept under two names; lists that repeat those of a series share them on purpose."""
     films = [entry for entry in found if entry.file is not None and not entry.reference.repeats]
@@ -277,11 +301,10 @@ def _same_films(found: list[Resolution]) -> Iterator[Finding]:
         for key in (file.identity, _look(file)):
             other = first.setdefault(key, entry)
             if other.reference.text != reference.text:
-                how = "is" if key == file.identity else "has the same size, beginning and end as"
+                how = "it is" if key == file.identity else "it has the size, the beginning and the end of"
                 yield _of(
-                    reference, Severity.INFO, "same-film", f"{reference.text!r} {how} the film of "
-                    f"{other.reference.object_path!r}, {other.reference.field}[{other.reference.index}], under "
-                    f"another name",
+                    reference, Severity.INFO, "same-film", f"{how} the film of {other.reference.object_path!r}, "
+                    f"{other.reference.field}[{other.reference.index}], under another name",
                 )  # fmt: skip
                 break
 
@@ -303,28 +326,47 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
     folder = path.parent / nwb_stem(path)
     if not folder.is_dir() or folder.is_symlink() or folder == path:
         return
+    home = Path(os.path.realpath(path.parent))
     wanted = {
-        os.path.normpath(path.parent / entry.reference.text.replace("\\", "/")) for entry in found if not entry.url
+        os.path.normpath(home / entry.reference.text.replace("\\", "/"))
+        for entry in found
+        if not entry.url and "\0" not in entry.reference.text
     } | {str(entry.file.path) for entry in found if entry.file is not None}
-    for place in sorted(folder.rglob("*")):
-        if place.is_dir() and not place.is_symlink():
-            continue
-        if str(place) not in wanted and not place.name.startswith(STAGING_PREFIX):
-            kind = "a dangling link" if not place.exists() else "a file"
+    # Names with a dot are no media for DANDI, but those of file managers and of this package.
+    for place, folders, names in os.walk(home / folder.name):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted([*names, *linked]):
+            media = os.path.join(place, name)
+            if name.startswith(".") or media in wanted:
+                continue
+            if name in linked and any(text.startswith(media + os.sep) for text in wanted):
+                continue
+            kind = "a link that leads nowhere" if not os.path.exists(media) else "a file"
             yield _of_file(
-                path, Severity.WARNING, "orphan", f"{str(place)!r} is {kind} in its media folder that it does not "
-                f"refer to; remove it if nobody needs it",
+                path, Severity.WARNING, "orphan", f"{os.path.relpath(media, home)!r} is {kind} in its media folder, "
+                f"and it does not refer to it; remove it if nobody needs it",
             )  # fmt: skip
 
 
-def _homeless_media(root: Path) -> Iterator[Finding]:
-    """Folders of media, by the names in them, without an NWB file that they belong to."""
+def _homeless_media(root: Path, seen: set[str]) -> Iterator[Finding]:
+    """Folders of media, by the names in them, without an NWB file that they belong to; and what is not looked into."""
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if place in seen:
+            continue
+        seen.add(place)
+        if zarr_marker(Path(place)) is not None:
+            folders.clear()
+            continue
         media = [name for name in names if is_conventional(name)]
         if media and not any(os.path.lexists(f"{place}{suffix}") for suffix in (".nwb", ".nwb.zarr")):
             yield _of_file(
-                Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} media are called as if they belonged to "
-                f"{os.path.basename(place)}.nwb, and there is none; was it renamed? `nwb-extfiles relocate` on the "
-                f"renamed file brings them along",
+                Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} of its files {_are(len(media))} called as "
+                f"if of {os.path.basename(place)}.nwb, and there is none; if that was renamed, `nwb-extfiles relocate` "
+                f"on it brings its films along",
             )  # fmt: skip
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -1,0 +1,375 @@
+"""What `check` finds, beside what the field's own judges find in the same files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import image_series, new_nwbfile, set_texts, stored_texts, tree, write_nwb
+from makers import Media, make_media, run_maker, write_everywhere
+from pynwb import NWBHDF5IO
+from pynwb.base import ExternalImage, Images
+
+from nwb_extfiles import Severity, check, relocate
+from nwb_extfiles.checks import Finding
+
+DATASET = "acquisition/video/external_file"
+ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
+UTF8 = h5py.string_dtype()
+
+
+@pytest.fixture(params=[False, True], ids=["anywhere", "dandiset"])
+def in_dandiset(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def scene(tmp_path: Path, *texts: str, dandiset: bool = False) -> Path:
+    """An NWB file in ``set/sub-a`` with texts as they are, and a film in ``films`` and in ``set``."""
+    make_media(tmp_path / "films" / "a.avi")
+    make_media(tmp_path / "set" / "films" / "a.avi")
+    if dandiset:
+        (tmp_path / "set" / "dandiset.yaml").write_text("identifier: DANDI:000000\n")
+    return write_nwb(tmp_path / "set" / "sub-a" / "sub-a.nwb", texts)
+
+
+def found(*paths: Path, **options: Any) -> list[tuple[str, Severity]]:
+    before = [tree(path.parent if path.is_file() else path) for path in paths]
+    findings = list(check(paths, **options))
+    assert [tree(path.parent if path.is_file() else path) for path in paths] == before
+    return [(finding.code, finding.severity) for finding in findings]
+
+
+def only(path: Path, **options: Any) -> Finding:
+    (finding,) = check(path, **options)
+    return finding
+
+
+# ----------------------------------------------------------------- single texts
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "here", "there"),
+    [
+        ("gone.avi", "missing", ERROR, ERROR),
+        ("/nowhere/at/all.avi", "dead-absolute-path", ERROR, ERROR),
+        ("C:\\lab\\a.avi", "dead-absolute-path", ERROR, ERROR),
+        ("file:///nowhere/a.avi", "dead-absolute-path", ERROR, ERROR),
+        ("file://another.host/a.avi", "no-media", ERROR, ERROR),
+        ("", "no-media", ERROR, ERROR),
+        ("../sub-a", "no-media", ERROR, ERROR),
+        ("/", "no-media", ERROR, ERROR),
+        ("https://example.org/a.mp4", "url", WARNING, ERROR),
+        ("../../films/a.avi", "above", WARNING, ERROR),
+        ("../films/a.avi", "above", WARNING, ERROR),
+        ("{}/films/a.avi", "absolute-path", WARNING, ERROR),
+        ("file://{}/films/a.avi", "absolute-path", WARNING, ERROR),
+        ("..\\films\\a.avi", "backslash", ERROR, ERROR),
+        ("near.avi", "name", INFO, WARNING),
+        ("./near.avi", "name", INFO, WARNING),
+        ("x/../near.avi", "name", INFO, WARNING),
+        ("near.AVI", "suffix", WARNING, ERROR),
+        ("near.h264", "suffix", WARNING, ERROR),
+        ("near", "suffix", WARNING, ERROR),
+        (".hidden/near.avi", "hidden", WARNING, ERROR),
+        ("linked/near.avi", "linked-folder", WARNING, ERROR),
+        ("empty.avi", "empty", ERROR, ERROR),
+        ("\udcff\x1b[31m.avi", "missing", ERROR, ERROR),
+        ("x" * 100_000, "missing", ERROR, ERROR),
+    ],
+)
+def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Severity, there: Severity) -> None:
+    path = scene(tmp_path, "a.avi", dandiset=in_dandiset)
+    folder = path.parent
+    for name in ("near.avi", "near.AVI", "near.h264", "near", ".hidden/near.avi", "x/y.avi", "real/near.avi"):
+        make_media(folder / name)
+    (folder / "linked").symlink_to("real")
+    (folder / "empty.avi").touch()
+    value = text.format(tmp_path).encode("utf-8", "surrogateescape")
+    set_texts(path, DATASET, np.array([value], dtype=object), dtype=UTF8)
+    findings = [finding for finding in check(path) if finding.code != "name" or code == "name"]
+    if code == "above" and in_dandiset and text == "../../films/a.avi":
+        code = "outside-dandiset"
+    assert [(finding.code, finding.severity) for finding in findings] == [(code, there if in_dandiset else here)]
+    (finding,) = findings
+    assert (finding.nwb_path, finding.object_path, finding.neurodata_type, finding.field, finding.index) == (
+        str(path),
+        "/acquisition/video",
+        "ImageSeries",
+        "external_file",
+        0,
+    )
+    assert finding.text == value.decode("utf-8", "surrogateescape")
+    assert len(finding.message) < 1000
+
+
+def test_all_is_well(tmp_path: Path, in_dandiset: bool) -> None:
+    path = scene(tmp_path, "../films/a.avi", dandiset=in_dandiset)
+    for mode in ("symlink", "copy"):
+        relocate(path, mode)
+        assert found(path) == []
+        assert found(tmp_path / "set") == []
+
+
+def test_every_type(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
+    texts = sum(map(len, media.places.values()))
+    assert [code for code, _ in found(path)].count("above") == texts
+    relocate(path, "copy")
+    assert found(tmp_path) == []
+    shutil.rmtree(tmp_path / "nwb" / "a")
+    assert [code for code, _ in found(path)] == ["missing"] * texts
+    assert {finding.neurodata_type for finding in check(path)} >= {"ImageSeries", "ExternalImage", "ImageMaskSeries"}
+
+
+def test_pose_lists(tmp_path: Path) -> None:
+    path = tmp_path / "nwb" / "a.nwb"
+    run_maker("pose", path)
+    codes = [(finding.code, finding.field) for finding in check(path) if finding.neurodata_type == "PoseEstimation"]
+    assert codes.count(("above", "labeled_videos")) == 3
+    assert codes.count(("above", "original_videos")) == 2
+    assert codes.count(("absolute-path", "original_videos")) == 1
+    relocate(path, "copy")
+    assert found(path) == []  # lists that share the films of a series are as they should be
+    with h5py.File(path, "r+") as file:
+        values = file["processing/behavior/PoseEstimation/original_videos"]
+        values[0] = "elsewhere/" + values.asstr()[0].rpartition("/")[2]
+    assert found(path) == [("missing", ERROR)]
+
+
+def test_fields_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "nwb" / "a.nwb"
+    run_maker("extension", path)
+    shutil.rmtree(tmp_path / "media")
+    few = [finding for finding in check(path) if finding.code == "missing"]
+    more = [f for f in check(path, media_options={"media_fields": [("FilmArchive", "film_paths")]}) if f not in few]
+    assert few
+    assert {finding.field for finding in more if finding.code == "missing"} == {"film_paths"}
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    relocate(path)
+    (tmp_path / "set" / "films" / "a.avi").unlink()
+    finding = only(path)
+    assert (finding.code, finding.severity) == ("missing", ERROR)
+    assert "a link that leads nowhere" in finding.message
+
+
+def test_something_else_than_texts(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    set_texts(path, DATASET, np.array([1]))
+    assert found(path) == [("no-text", ERROR)]
+    with h5py.File(path, "r+") as file:
+        del file[DATASET]
+        file[DATASET] = h5py.SoftLink("/nowhere")
+    assert found(path) == [("no-text", ERROR)]
+
+
+def test_ids_that_are_none(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    make_media(path.parent / "near.avi")
+    set_texts(path, DATASET, ["near.avi"], dtype=UTF8)
+    for bad in ("../../x", None):
+        with h5py.File(path, "r+") as file:
+            del file["acquisition/video"].attrs["object_id"]
+            if bad is not None:
+                file["acquisition/video"].attrs["object_id"] = bad
+        assert found(path) == [("object-id", INFO)]
+
+
+def test_one_film_under_two_names(tmp_path: Path) -> None:
+    path = scene(tmp_path, *["../films/a.avi"] * 2)
+    assert "same-film" not in [code for code, _ in found(path)]  # one name
+    shutil.copy(tmp_path / "films" / "a.avi", tmp_path / "set" / "films" / "copy.avi")
+    os.link(tmp_path / "set" / "films" / "a.avi", tmp_path / "set" / "films" / "link.avi")
+    (tmp_path / "set" / "films" / "other.avi").write_bytes(b"other " + b"x" * 244)
+    set_texts(path, DATASET, [f"../films/{name}.avi" for name in ("a", "copy", "link", "other")], dtype=UTF8)
+    findings = [finding for finding in check(path) if finding.code == "same-film"]
+    assert [(finding.index, finding.severity) for finding in findings] == [(1, INFO), (2, INFO)]
+    assert "the size, the beginning and the end" in findings[0].message
+    assert "it is the film of" in findings[1].message
+
+
+# -------------------------------------------------------------------- files
+
+
+def test_files_that_cannot_be_read_do_not_hide_others(tmp_path: Path) -> None:
+    path = scene(tmp_path, "gone.avi")
+    path.with_name("a.nwb").write_bytes(b"no HDF5")
+    path.with_name("z.nwb").write_bytes(path.read_bytes()[:3000])
+    path.with_name("y.nwb").symlink_to("nowhere.nwb")
+    path.with_name("notes.txt").write_text("no NWB file")
+    assert found(tmp_path) == [("unreadable", ERROR), ("missing", ERROR), ("unreadable", ERROR), ("unreadable", ERROR)]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        list(check(tmp_path / "nowhere"))
+    assert found(tmp_path) == []
+
+
+def test_half_edited(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    code = (
+        "import os, sys; from nwb_extfiles import journal, relocate\n"
+        "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    assert ("half-edited", ERROR) in found(path)
+
+
+def test_stores_of_zarr(tmp_path: Path) -> None:
+    pytest.importorskip("hdmf_zarr")
+    from zarr_makers import write_store
+
+    write_store(tmp_path / "a.nwb.zarr", ["gone.avi"])
+    assert found(tmp_path) == [("missing", ERROR)]
+
+
+# ------------------------------------------------------------------ orphans
+
+
+def test_orphans(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    relocate(path, "copy")
+    home = path.parent / "sub-a"
+    for name in ("old.avi", "deep/er/old.png", ".DS_Store", ".cache/x.avi"):
+        make_media(home / name)
+    (home / "dangling.avi").symlink_to("nowhere")
+    (home / "folder").symlink_to(tmp_path / "films")
+    findings = list(check(path))
+    assert {(finding.code, finding.severity) for finding in findings} == {("orphan", WARNING)}
+    named = [next(name for name in finding.message.split("'") if name.startswith("sub-a")) for finding in findings]
+    assert sorted(named) == ["sub-a/dangling.avi", "sub-a/deep/er/old.png", "sub-a/folder", "sub-a/old.avi"]
+    (tmp_path / "alias").symlink_to("set")  # another spelling of the folder
+    assert len(list(check(tmp_path / "alias" / "sub-a" / "sub-a.nwb"))) == 4
+
+
+def test_what_a_text_means_is_no_orphan_however_it_is_spelled(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    (home := path.parent / "sub-a").mkdir()
+    for name in "abcd":
+        make_media(home / f"{name}.avi")
+    (home / "link.avi").symlink_to("d.avi")
+    texts = ["./sub-a/a.avi", "sub-a\\b.avi", str(home / "c.avi"), "sub-a/x/../link.avi", "sub-a/d.avi"]
+    set_texts(path, DATASET, texts, dtype=UTF8)
+    assert "orphan" not in [code for code, _ in found(path)]
+
+
+def test_no_media_folder(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    (path.parent / "sub-a").write_text("a file")
+    assert "orphan" not in [code for code, _ in found(path)]
+
+
+def test_media_whose_nwb_file_has_another_name(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../films/a.avi")
+    relocate(path, "copy")
+    path = path.rename(path.with_name("sub-b.nwb"))
+    findings = found(tmp_path, tmp_path / "set")
+    assert findings == [("name", INFO), ("no-nwb-file", WARNING)]
+    relocate(path)
+    assert found(tmp_path) == []
+
+
+def test_two_thousand_references_are_quick(tmp_path: Path) -> None:
+    nwbfile = new_nwbfile()
+    for number in range(200):
+        nwbfile.add_acquisition(image_series([f"films/{number}_{n}.avi" for n in range(10)], f"s{number}"))
+        for n in range(10):
+            make_media(tmp_path / "films" / f"{number}_{n}.avi")
+    with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(nwbfile)
+    start = time.perf_counter()
+    assert len(list(check(tmp_path))) == 2000
+    assert time.perf_counter() - start < 5
+
+
+# ------------------------------------------------- beside the judges of the field
+
+
+def others(path: Path) -> set[str]:
+    """What nwbinspector, as DANDI asks it, calls an error or worse of media."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs
+        from nwbinspector import Importance, inspect_nwbfile, load_config
+
+        config = load_config("dandi")
+        return {
+            message.check_function_name
+            for message in inspect_nwbfile(nwbfile_path=path, config=config)
+            if "image_series_external_file" in message.check_function_name
+            and message.importance.value >= Importance.CRITICAL.value
+        }
+
+
+def validates(dandiset: Path) -> bool:
+    """Whether `dandi validate` is content with a dandiset."""
+    dandi = Path(sys.executable).with_name("dandi")
+    run = subprocess.run([dandi, "validate", str(dandiset)], capture_output=True, text=True, check=False)
+    return run.returncode == 0
+
+
+BROKEN = {
+    # what is wrong: (our code, whether nwbinspector has an error, whether `dandi validate` refuses)
+    "a film that is gone": ("missing", True, True),
+    "a URL": ("url", True, True),
+    "a dead absolute path": ("dead-absolute-path", False, False),
+    "a path out of the dandiset": ("outside-dandiset", False, False),
+    "a picture that is gone": ("missing", False, False),
+    "a suffix that is dropped": ("suffix", False, False),
+    "a folder that is a link": ("linked-folder", False, False),
+    "an empty film": ("empty", False, False),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_beside_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
+    code, inspector, dandi = BROKEN[what]
+    film = make_media(tmp_path / "films" / "a.avi")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dandiset.yaml").write_text("identifier: DANDI:000000\n")
+    path = tmp_path / "set" / "sub-mouse0" / "sub-mouse0_ses-sessionid0_image.nwb"
+    path.parent.mkdir()
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["../../films/a.avi"]))
+    picture = ExternalImage(name="picture", data=str(make_media(tmp_path / "films" / "p.png")), image_format="PNG")
+    nwbfile.add_acquisition(Images(name="pictures", description="pictures", images=[picture]))
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    relocate(path, "copy")
+    assert found(tmp_path / "set") == []
+    (text,) = stored_texts(path)
+    changed = {
+        "a URL": "https://example.org/a.mp4",
+        "a dead absolute path": "/nowhere/a.avi",
+        "a path out of the dandiset": "../../films/a.avi",
+        "a suffix that is dropped": text.replace(".avi", ".webm"),
+        "a folder that is a link": "linked/a.avi",
+    }
+    if what == "a film that is gone":
+        (path.parent / text).unlink()
+    elif what == "a picture that is gone":
+        (path.parent / stored_texts(path, "acquisition/pictures/picture")[0]).unlink()
+    elif what == "an empty film":
+        (path.parent / text).write_bytes(b"")
+    elif what == "a suffix that is dropped":
+        (path.parent / text).rename(path.parent / changed[what])
+    elif what == "a folder that is a link":
+        (path.parent / "linked").symlink_to(film.parent)
+    if what in changed:
+        set_texts(path, DATASET, [changed[what]], dtype=UTF8)
+    assert (code, ERROR) in found(tmp_path / "set")
+    assert bool(others(path)) == inspector
+    if what in ("a film that is gone", "a dead absolute path", "a picture that is gone"):  # a process of its own each
+        assert validates(tmp_path / "set") != dandi

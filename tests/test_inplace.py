@@ -1,0 +1,736 @@
+"""Media of finished NWB files brought to their place, judged by h5py and by what is on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from helpers import contents, digest, image_series, new_nwbfile, set_texts, stored_texts, tree, write_nwb
+from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import (
+    DestinationBusyError,
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MediaExistsError,
+    MissingMediaError,
+    PlanError,
+    RelocationRefusedError,
+    UnreadableFileError,
+    UnsafeReferenceError,
+    relocate,
+)
+from nwb_extfiles.inplace import relocate_files
+
+DATASET = "acquisition/video/external_file"
+MODES = ("symlink", "hardlink", "copy", "move")
+posix = pytest.mark.skipif(os.name == "nt", reason="not so on Windows")
+
+
+def nwb_with(folder: Path, *names: str, nwb: str = "a.nwb", **kwargs: Any) -> Path:
+    """An NWB file with one series of films that lie in ``films`` beside its folder."""
+    for name in names:
+        if not (folder / "films" / name).exists():
+            make_media(folder / "films" / name)
+    return write_nwb(folder / "nwb" / nwb, [f"../films/{name}" for name in names], **kwargs)
+
+
+def media_names(path: Path, *names: str, dataset: str = DATASET) -> list[str]:
+    """The texts that DANDI's convention gives, for the films of these names."""
+    object_id = look(path, dataset).object_id
+    return [f"{path.stem}/{object_id}_external_file_{n}{Path(name).suffix.lower()}" for n, name in enumerate(names)]
+
+
+def is_right(path: Path, *names: str, films: Path | None = None) -> bool:
+    """Whether an NWB file names its films as DANDI does, and they have the bytes that films of that name have."""
+    texts = stored_texts(path)
+    assert texts == media_names(path, *names)
+    for text, name in zip(texts, names, strict=True):
+        assert (path.parent / text).read_bytes() == b"media " + os.fsencode(name) * 50
+    return True
+
+
+# ----------------------------------------------------------------- everywhere
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_everywhere(tmp_path: Path, mode: str) -> None:
+    media = Media(tmp_path / "media")
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
+    before, size = contents(path), path.stat().st_size
+    shutil.copytree(tmp_path / "media", tmp_path / "kept")
+    plan = relocate(path, mode)
+    assert len(plan.relocations) == sum(map(len, media.places.values()))
+    assert_relocated(path, tmp_path / "kept", media.places)
+    assert order_of_images(path, "acquisition/pictures") == ["picture2", "picture0", "picture1"]
+    left = {name for name in before if name not in media.places}
+    after = contents(path)
+    assert {name: after[name] for name in left} == {name: before[name] for name in left}
+    assert path.stat().st_size - size < 40_000
+    assert list((tmp_path / "media").iterdir()) == [] if mode == "move" else True
+    with NWBHDF5IO(path, "r") as io:
+        assert len(list(io.read().acquisition)) >= 4
+    if mode != "move":
+        again = tree(tmp_path)
+        relocate(path, mode)
+        assert tree(tmp_path) == again
+
+
+def test_reference_makes_texts_relative(tmp_path: Path) -> None:
+    film = make_media(tmp_path / "films" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "x.nwb", [str(film)])
+    relocate(path, "reference")
+    assert stored_texts(path) == ["../films/a.avi"]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.nwb"]
+
+
+@pytest.mark.parametrize("what", ["extension", "pose"])
+def test_types_that_nobody_here_knows(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "nwb" / "a.nwb"
+    places = run_maker(what, path)
+    archive = places.pop("processing/behavior/archive/film_paths", [])
+    if archive:  # a field that only its maker knows
+        places["processing/behavior/archive/film_paths"] = archive
+    options = {"media_fields": [("FilmArchive", "film_paths")]} if archive else {}
+    if what == "pose":
+        with h5py.File(path) as file:
+            own = file["processing/behavior/PoseEstimation"].attrs["object_id"]
+        relocate(path, "copy", media_options=options)
+        series = look(path, "stimulus/presentation/video/external_file").texts
+        originals = stored_texts(path, "processing/behavior/PoseEstimation/original_videos")
+        assert originals == [series[0], f"a/{own}_original_videos_1.avi", series[1]]
+        assert all((path.parent / text).is_file() for text in originals)
+    else:
+        relocate(path, "copy", media_options=options)
+        assert_relocated(path, tmp_path / "media", places)
+
+
+# -------------------------------------------------------------------- storage
+
+UTF8, ASCII = h5py.string_dtype("utf-8"), h5py.string_dtype("ascii")
+TWO = ["../films/a.avi", "../films/b.avi"]
+STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "vlen utf8": (TWO, dict(dtype=UTF8)),
+    "vlen ascii": (TWO, dict(dtype=ASCII)),
+    "fixed, too short": (np.array(TWO, dtype="S14"), {}),
+    "fixed, long enough": (np.array(TWO, dtype="S200"), {}),
+    "fixed utf8": (TWO, dict(dtype=h5py.string_dtype("utf-8", 20))),
+    "chunked": (TWO, dict(dtype=UTF8, chunks=(1,), maxshape=(None,))),
+    "compressed": (TWO, dict(dtype=UTF8, chunks=(2,), compression="gzip", shuffle=True)),
+    "compressed fixed": (np.array(TWO, dtype="S14"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
+    "MatNWB row": (np.array([TWO], dtype="S14"), {}),
+    "MatNWB row, vlen": (np.array([TWO], dtype=object), dict(dtype=ASCII)),
+    "column": (np.array([[text] for text in TWO], dtype=object), dict(dtype=UTF8)),
+}
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_storage(tmp_path: Path, storage: str) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    values, keywords = STORAGES[storage]
+    set_texts(path, DATASET, values, **keywords)
+    with h5py.File(path, "r+") as file:
+        file[DATASET].attrs["note"] = "mine"
+        before = file[DATASET].shape, file[DATASET].chunks, file[DATASET].compression
+    relocate(path)
+    assert is_right(path, "a.avi", "b.avi")
+    with h5py.File(path) as file:
+        assert (file[DATASET].shape, file[DATASET].chunks, file[DATASET].compression) == before
+        assert file[DATASET].attrs["note"] == "mine"
+        assert h5py.check_string_dtype(file[DATASET].dtype) is not None
+    if len(before[0]) == 1:
+        with NWBHDF5IO(path, "r") as io:
+            texts = [
+                text.decode() if isinstance(text, bytes) else text
+                for text in io.read().acquisition["video"].external_file
+            ]
+            assert texts == stored_texts(path)
+
+
+@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
+def test_scalar_of_old_files(tmp_path: Path, dtype: Any) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    set_texts(path, DATASET, np.array("../films/a.avi", dtype=dtype) if isinstance(dtype, str) else "../films/a.avi",
+              **({} if isinstance(dtype, str) else {"dtype": dtype}))  # fmt: skip
+    relocate(path)
+    assert is_right(path, "a.avi")
+    with h5py.File(path) as file:
+        assert file[DATASET].shape == ()
+
+
+@pytest.mark.parametrize(
+    "values", [h5py.Empty(UTF8), h5py.Empty("S4"), np.empty(0, dtype="S4"), np.empty((0, 3), "S1")]
+)
+def test_no_texts_at_all(tmp_path: Path, values: Any) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    set_texts(path, DATASET, values)
+    before = tree(tmp_path)
+    assert relocate(path).relocations == ()
+    assert tree(tmp_path) == before
+
+
+def test_texts_that_are_no_texts(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    set_texts(path, DATASET, np.array([1, 2]))
+    before = tree(tmp_path)
+    with pytest.raises(UnsafeReferenceError, match="is no text"):
+        relocate(path)
+    assert tree(tmp_path) == before
+
+
+def test_names_in_other_scripts_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    raw = os.fsencode(tmp_path / "films") + b"/\xff\xfe.avi"
+    with open(raw, "wb") as stream:
+        stream.write(b"raw")
+    set_texts(path, DATASET, np.array([raw, "../films/é日本.avi".encode()], dtype=object), dtype=UTF8)
+    make_media(tmp_path / "films" / "é日本.avi")
+    relocate(path)
+    texts = stored_texts(path)
+    assert texts == media_names(path, "a.avi", "b.avi")
+    assert (path.parent / texts[0]).read_bytes() == b"raw"
+
+
+def test_object_references_to_a_picture_survive(tmp_path: Path) -> None:
+    media = Media(tmp_path / "media")
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
+    with h5py.File(path) as file:
+        reference = file["acquisition/pictures"].get("order_of_images")[0]
+        name = file[reference].name
+    relocate(path)
+    with h5py.File(path) as file:
+        assert file[file["acquisition/pictures/order_of_images"][0]].name == name
+        assert file[name][()].decode().startswith("a/")
+
+
+def test_a_picture_of_fixed_length_is_refused_before_its_references_dangle(tmp_path: Path) -> None:
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
+    with h5py.File(path, "r+") as file:
+        pictures = file["acquisition/pictures"]
+        attributes, text = dict(pictures["picture0"].attrs), pictures["picture0"][()]
+        del pictures["picture0"]
+        pictures.create_dataset("picture0", data=np.array(text, dtype="S40")).attrs.update(attributes)
+    before = tree(tmp_path)
+    with pytest.raises(RelocationRefusedError, match=r"picture0.*fixed length"):
+        relocate(path)
+    assert tree(tmp_path) == before
+
+
+def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> None:
+    other = nwb_with(tmp_path, "a.avi", nwb="sub/other.nwb")
+    set_texts(other, DATASET, ["../../films/a.avi"], dtype=UTF8)
+    path = nwb_with(tmp_path, "b.avi")
+    with h5py.File(path, "r+") as file:
+        del file[DATASET]
+        file[DATASET] = h5py.ExternalLink("sub/other.nwb", "/" + DATASET)
+    before = digest(other)
+    relocate(path)
+    assert digest(other) == before
+    assert is_right(path, "a.avi")
+    with h5py.File(path) as file:
+        assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.HardLink)
+
+
+# ----------------------------------------------------------- the file and disk
+
+
+def test_bytes_that_have_nothing_to_do_with_it_stay(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    noise = np.frombuffer(random.Random(1).randbytes(3_000_000), dtype="u1")
+    with h5py.File(path, "r+") as file:
+        file["acquisition"].create_dataset("noise", data=noise)
+    before = path.read_bytes()
+    relocate(path)
+    after = path.read_bytes()
+    changed = sum(before[at : at + 4096] != after[at : at + 4096] for at in range(0, len(before), 4096))
+    assert changed < 12
+    assert len(after) - len(before) < 20_000
+
+
+@posix
+def test_a_huge_file_is_quick(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    with h5py.File(path, "r+") as file:
+        space, plist = h5py.h5s.create_simple((60 * 2**30,)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        h5py.h5d.create(file["acquisition"].id, b"huge", h5py.h5t.NATIVE_UINT8, space, plist)
+    assert path.stat().st_size > 60 * 2**30
+    used, start = path.stat().st_blocks, time.perf_counter()
+    relocate(path)
+    assert time.perf_counter() - start < 2
+    assert path.stat().st_blocks - used < 400
+    assert is_right(path, "a.avi")
+
+
+def test_two_thousand_references(tmp_path: Path) -> None:
+    film = make_media(tmp_path / "films" / "a.avi")
+    nwbfile = new_nwbfile()
+    for number in range(200):
+        nwbfile.add_acquisition(image_series([f"../films/{film.name}"] * 10, f"series{number}"))
+    path = tmp_path / "nwb" / "a.nwb"
+    path.parent.mkdir()
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    start = time.perf_counter()
+    plan = relocate(path, media_options={"sync": False})
+    assert len(plan.relocations) == 2000
+    assert time.perf_counter() - start < 15
+    assert len(list((tmp_path / "nwb" / "a").iterdir())) == 2000
+
+
+def test_dry_run_changes_nothing_and_tells_the_same(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.MP4")
+    before, stamp = tree(tmp_path), path.stat().st_mtime_ns
+    plan = relocate(path, "move", dry_run=True)
+    assert tree(tmp_path) == before
+    assert path.stat().st_mtime_ns == stamp
+    assert relocate(path, "move") == plan
+    assert is_right(path, "a.avi", "b.MP4")
+
+
+@pytest.mark.parametrize("spelling", ["absolute", "relative", "from elsewhere", "through a link"])
+def test_any_spelling_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "alias").symlink_to("nwb")
+    where = {"absolute": "/", "relative": path.parent, "from elsewhere": tmp_path / "elsewhere"}
+    monkeypatch.chdir(where.get(spelling, tmp_path))
+    relocate({"absolute": path, "relative": "a.nwb", "from elsewhere": "../nwb/a.nwb"}.get(spelling, "alias/a.nwb"))
+    assert is_right(path, "a.avi")
+    (text,) = media_names(path, "a.avi")
+    assert os.readlink(path.parent / text) == "../../films/a.avi"
+
+
+@posix
+def test_a_symbolic_link_to_an_nwb_file_is_refused(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    (tmp_path / "link.nwb").symlink_to(path)
+    before = tree(tmp_path)
+    with pytest.raises(RelocationRefusedError, match="name the file itself"):
+        relocate(tmp_path / "link.nwb")
+    assert tree(tmp_path) == before
+
+
+def test_an_nwb_file_with_two_names_is_warned_of(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    os.link(path, tmp_path / "backup.nwb")
+    with pytest.warns(ExternalFilesWarning, match="2 names"):
+        relocate(path)
+
+
+AS_NOBODY = """
+import json, os, sys
+from nwb_extfiles.references import media_fields
+media_fields()  # what is loaded when it is used may be out of reach then
+from nwb_extfiles import check, errors, relocate
+from nwb_extfiles import checks, inplace  # while they may be read
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+def told(call):
+    try:
+        return call()
+    except errors.ExternalFilesError as error:
+        return str(error)
+read_only, in_place, secret, hidden = sys.argv[1:]
+print(json.dumps([
+    told(lambda: relocate(read_only)),
+    told(lambda: len(relocate(in_place).relocations)),
+    told(lambda: [finding.code for finding in check(secret)]),
+    told(lambda: [finding.code for finding in check(hidden)]),
+]))
+"""
+
+
+@posix
+def test_without_rights() -> None:
+    with tempfile.TemporaryDirectory() as name:  # where any user can get to
+        folder = Path(name)
+        read_only, in_place = nwb_with(folder, "a.avi"), nwb_with(folder, "a.avi", nwb="b.nwb")
+        relocate(in_place)
+        secret, hidden = nwb_with(folder, "secret.avi", nwb="c.nwb"), nwb_with(folder, "a.avi", nwb="d.nwb")
+        (folder / "films" / "secret.avi").chmod(0)
+        hidden.chmod(0)
+        folder.chmod(0o755)
+        (folder / "nwb").chmod(0o555)
+        read_only.chmod(0o444)
+        paths = map(str, (read_only, in_place, secret, hidden))
+        run = subprocess.run([sys.executable, "-c", AS_NOBODY, *paths], capture_output=True, text=True, check=False)
+        (folder / "nwb").chmod(0o755)
+        assert run.returncode == 0, run.stderr
+        refused, entries, of_secret, of_hidden = json.loads(run.stdout)
+    assert "may not be written to" in refused
+    assert entries == 1
+    assert of_secret == ["above", "not-readable"]
+    assert of_hidden == ["unreadable"]
+
+
+def test_what_is_in_place_is_not_touched(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    relocate(path)
+    stamps = {entry: (entry.lstat().st_mtime_ns, entry.lstat().st_ino) for entry in tmp_path.rglob("*")}
+    relocate(path)
+    relocate(path, dry_run=True)
+    assert {entry: (entry.lstat().st_mtime_ns, entry.lstat().st_ino) for entry in tmp_path.rglob("*")} == stamps
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None])
+def test_files_that_are_none(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.nwb"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match="a folder" if content is None else "cannot be opened"):
+        relocate(path)
+    with pytest.raises(UnreadableFileError, match="no such file"):
+        relocate(tmp_path / "missing.nwb")
+
+
+def test_a_file_cut_short(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = tree(tmp_path)
+    with pytest.raises(UnreadableFileError):
+        relocate(path)
+    assert tree(tmp_path) == before
+
+
+HOLD = """
+import sys, h5py
+file = h5py.File(sys.argv[1], sys.argv[2])
+print("open", flush=True)
+sys.stdin.readline()
+"""
+
+
+@posix
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_open_in_another_process(tmp_path: Path, mode: str) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    before = tree(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path), mode], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        other.stdout.readline()
+        with pytest.raises((DestinationBusyError, UnreadableFileError), match=r"open in another|another process"):
+            relocate(path)
+        other.stdin.write("\n")
+        other.stdin.flush()
+    assert tree(tmp_path) == before
+    relocate(path)
+    assert is_right(path, "a.avi")
+
+
+KILLED = """
+import os, signal, sys
+from nwb_extfiles import inplace, journal, relocate
+if sys.argv[2] == "in the middle of the pages":
+    plain, count = journal._write_at, 0
+    def die(handle, offset, content):
+        plain(handle, offset, content[:100])
+        os.kill(os.getpid(), signal.SIGKILL)
+    journal._write_at = die
+elif sys.argv[2] == "before the sources go":
+    inplace.Transfer.conclude = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+relocate(sys.argv[1], "move")
+"""
+
+
+@posix
+@pytest.mark.parametrize("moment", ["in the middle of the pages", "before the sources go"])
+def test_killed_and_run_again(tmp_path: Path, moment: str) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), moment], check=False)
+    assert done.returncode == -9
+    if moment == "in the middle of the pages":
+        with pytest.raises(RelocationRefusedError, match="nwb-extfiles recover"):
+            relocate(path, "move", dry_run=True)
+    relocate(path, "move")
+    assert is_right(path, "a.avi", "b.avi")
+    assert not [name for name in tree(tmp_path) if ".nwb-extfiles" in name]
+    if moment == "in the middle of the pages":
+        assert list((tmp_path / "films").iterdir()) == []
+
+
+# --------------------------------------------------------------------- rename
+
+
+def renamed(tmp_path: Path, first: str, *names: str) -> Path:
+    """An NWB file whose media were brought to their place, and that then got another name."""
+    path = nwb_with(tmp_path, *names)
+    relocate(path, first)
+    return path.rename(path.with_name("b.nwb"))
+
+
+@pytest.mark.parametrize("then", [*MODES, "reference"])
+@pytest.mark.parametrize("first", MODES)
+def test_renamed(tmp_path: Path, first: str, then: str) -> None:
+    path = renamed(tmp_path, first, "a.avi", "b.avi")
+    inodes = {entry.name: entry.stat().st_ino for entry in (path.parent / "a").iterdir()}
+    plan = relocate(path, then)
+    assert plan.nwb_path == path
+    if then == "reference":  # media stay where they are
+        assert (path.parent / "a").is_dir()
+        assert [(path.parent / text).is_file() for text in stored_texts(path)] == [True, True]
+        return
+    assert is_right(path, "a.avi", "b.avi")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["b", "b.nwb"]
+    links = [entry.is_symlink() for entry in (path.parent / "b").iterdir()]
+    assert links == [first == then == "symlink"] * 2
+    if first != "symlink":
+        assert {entry.name: entry.stat().st_ino for entry in (path.parent / "b").iterdir()} == inodes
+    moved = first == "move" or (first, then) == ("symlink", "move")
+    assert len(list((tmp_path / "films").iterdir())) == (0 if moved else 2)
+
+
+def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
+    path = tmp_path / "nwb" / "a.nwb"
+    run_maker("pose", path)
+    relocate(path, "copy")
+    new = path.rename(path.with_name("b.nwb"))
+    relocate(new)
+    series = stored_texts(new, "stimulus/presentation/video/external_file")
+    originals = stored_texts(new, "processing/behavior/PoseEstimation/original_videos")
+    assert [originals[0], originals[2]] == series
+    assert all(text.startswith("b/") and (new.parent / text).is_file() for text in [*series, *originals])
+    assert not (new.parent / "a").exists()
+
+
+def test_a_former_folder_with_other_things_stays_with_them(tmp_path: Path) -> None:
+    path = renamed(tmp_path, "copy", "a.avi")
+    (path.parent / "a" / "notes.txt").write_text("mine")
+    relocate(path)
+    assert is_right(path, "a.avi")
+    assert [entry.name for entry in (path.parent / "a").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy"])
+def test_a_copy_leaves_the_media_of_the_first(tmp_path: Path, mode: str) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    before = tree(path.parent / "a")
+    other = Path(shutil.copy(path, path.with_name("b.nwb")))
+    relocate(other, mode)
+    assert tree(path.parent / "a") == before
+    assert is_right(path, "a.avi")
+    assert is_right(other, "a.avi")
+
+
+def test_a_copy_may_not_move_the_media_of_the_first(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    other = Path(shutil.copy(path, path.with_name("b.nwb")))
+    for link in (False, True):
+        if link:
+            relocate(other)
+        before = tree(tmp_path)
+        with pytest.raises(RelocationRefusedError, match=r"belongs to .*a\.nwb"):
+            relocate(other, "move")
+        assert tree(tmp_path) == before
+    relocate_files([path, other], "hardlink")
+    assert is_right(path, "a.avi")
+    assert is_right(other, "a.avi")
+
+
+def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
+    """Of a copy and its original, both renamed, neither may take the media away from the other."""
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    one = Path(shutil.copy(path, path.with_name("one.nwb")))
+    two = path.rename(path.with_name("two.nwb"))
+    with pytest.raises(RelocationRefusedError, match=r"belongs to .*two\.nwb"):
+        relocate(one, "move")
+    relocate(one)
+    assert (two.parent / stored_texts(two)[0]).is_file()
+    relocate_files([one, two], "copy")
+    assert is_right(one, "a.avi")
+    assert is_right(two, "a.avi")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
+
+
+def test_a_former_folder_that_two_files_leave_together(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    one = Path(shutil.copy(path, path.with_name("one.nwb")))
+    two = path.rename(path.with_name("two.nwb"))
+    relocate_files([one, two], "move")
+    assert is_right(one, "a.avi")
+    assert is_right(two, "a.avi")
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
+
+
+def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
+    path = renamed(tmp_path, "copy", "a.avi")
+    (text,) = media_names(path, "a.avi")
+    make_media(path.parent / text).write_bytes(b"another film")
+    before = tree(tmp_path)
+    with pytest.raises(MediaExistsError, match="is not a copy of"):
+        relocate(path)
+    assert tree(tmp_path) == before
+    relocate(path, media_options={"existing": "replace"})
+    assert is_right(path, "a.avi")
+    shutil.rmtree(path.parent / "b")
+    (path.parent / "b").write_text("a file")
+    path.rename(path.with_name("c.nwb")).rename(path)
+    with pytest.raises(ExternalFilesError):
+        relocate(path)
+
+
+def test_two_files_that_swap_names(tmp_path: Path) -> None:
+    one, two = nwb_with(tmp_path, "a.avi", nwb="one.nwb"), nwb_with(tmp_path, "b.avi", nwb="two.nwb")
+    relocate_files([one, two], "copy")
+    one.rename(one.with_name("x.nwb"))
+    two.rename(one)
+    one.with_name("x.nwb").rename(two)
+    relocate_files([one, two], "move")
+    assert is_right(one, "b.avi")
+    assert is_right(two, "a.avi")
+    assert len(list(one.parent.rglob("*.avi"))) == 2
+
+
+# --------------------------------------------------------------- several files
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_same_film_in_two_files(tmp_path: Path, mode: str) -> None:
+    paths = [nwb_with(tmp_path, "a.avi", nwb=f"{name}.nwb") for name in ("one", "two")]
+    told = []
+    plans = relocate_files(paths, mode, on_file=told.append)
+    assert told == plans
+    assert all(is_right(path, "a.avi") for path in paths)
+    assert (tmp_path / "films" / "a.avi").exists() == (mode != "move")
+
+
+@pytest.mark.parametrize("bad", ["missing film", "no HDF5", "no file"])
+def test_one_bad_file_and_none_is_touched(tmp_path: Path, bad: str) -> None:
+    good, second = nwb_with(tmp_path, "a.avi", nwb="good.nwb"), tmp_path / "nwb" / "second.nwb"
+    if bad == "missing film":
+        write_nwb(second, ["gone.avi", "gone too.avi"])
+    elif bad == "no HDF5":
+        second.write_bytes(b"nothing")
+    before = tree(tmp_path)
+    with pytest.raises(ExternalFilesError) as caught:
+        relocate_files([good, second], "move")
+    assert len(caught.value.problems) == (2 if bad == "missing film" else 1)
+    assert tree(tmp_path) == before
+
+
+def test_problems_of_several_files_come_together(tmp_path: Path) -> None:
+    one = write_nwb(tmp_path / "one.nwb", ["gone.avi"])
+    (tmp_path / "two.nwb").write_bytes(b"nothing")
+    with pytest.raises(PlanError) as caught:
+        relocate_files([one, tmp_path / "two.nwb"])
+    assert {type(problem) for problem in caught.value.problems} == {MissingMediaError, UnreadableFileError}
+
+
+def test_a_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    monkeypatch.chdir(path.parent)
+    assert len(relocate_files(["a.nwb", path, "./a.nwb"], "move")) == 1
+    assert is_right(path, "a.avi")
+
+
+@posix
+def test_a_failure_in_the_second_leaves_what_it_needs(tmp_path: Path) -> None:
+    one = nwb_with(tmp_path, "a.avi", "b.avi", nwb="one.nwb")
+    two = nwb_with(tmp_path, "a.avi", nwb="two.nwb")
+
+    def disturb(plan: object) -> None:
+        make_media(two.parent / media_names(two, "a.avi")[0]).write_bytes(b"come into being")
+
+    with pytest.raises(MediaExistsError, match="come into being"):
+        relocate_files([one, two], "move", on_file=disturb)
+    assert is_right(one, "a.avi", "b.avi")
+    assert stored_texts(two) == ["../films/a.avi"]
+    assert [entry.name for entry in (tmp_path / "films").iterdir()] == ["a.avi"]
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_of_all_files(tmp_path: Path, progress: bool) -> None:
+    paths = [nwb_with(tmp_path, f"{name}.avi", nwb=f"{name}.nwb") for name in ("one", "two")]
+    seen: list[tuple[int, int]] = []
+    callback: Any = (lambda done, total: seen.append((done, total))) if progress else False
+    plans = relocate_files(paths, "copy", media_options={"progress": callback})
+    if progress:
+        total = sum(plan.media_bytes for plan in plans)
+        assert seen[-1] == (total, total)
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+# ---------------------------------------------------------- what is referred to
+
+
+def test_missing_and_urls(tmp_path: Path) -> None:
+    make_media(tmp_path / "films" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["https://example.org/x.mp4", "gone.avi", "../films/a.avi"])
+    with pytest.raises(MissingMediaError):
+        relocate(path)
+    with pytest.warns(ExternalFilesWarning, match=r"gone\.avi"):
+        relocate(path, media_options={"missing": "keep"})
+    texts = stored_texts(path)
+    assert texts[:2] == ["https://example.org/x.mp4", "gone.avi"]
+    assert (path.parent / texts[2]).is_file()
+    assert texts[2].endswith("_external_file_2.avi")
+
+
+@pytest.mark.parametrize(
+    "text", ["..\\films\\a.avi", "D:\\lab\\films\\a.avi", "file://{}/films/a.avi", "./../films/a.avi"]
+)
+def test_spellings(tmp_path: Path, text: str) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    set_texts(path, DATASET, [text.format(tmp_path)], dtype=UTF8)
+    relocate(path, "copy", media_options={"path_map": {"D:\\lab": str(tmp_path)}})
+    assert is_right(path, "a.avi")
+
+
+def test_a_link_in_the_place_of_the_media_folder_is_refused(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    (tmp_path / "elsewhere").mkdir()
+    (path.parent / "a").symlink_to(tmp_path / "elsewhere")
+    before = tree(tmp_path)
+    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file stands"):
+        relocate(path)
+    assert tree(tmp_path) == before
+
+
+def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    with h5py.File(path, "r+") as file:
+        del file["acquisition/video"].attrs["object_id"]
+    relocate(path)
+    texts = stored_texts(path)
+    assert hashlib.sha256((path.parent / texts[0]).read_bytes()).hexdigest() == digest(tmp_path / "films" / "a.avi")
+    other = nwb_with(tmp_path, "b.avi", nwb="evil.nwb")
+    with h5py.File(other, "r+") as file:
+        file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
+    with pytest.raises(UnsafeReferenceError, match="is no UUID"):
+        relocate(other)
+
+
+def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
+    """The links still tell what the films are called; `search` finds them by that."""
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    relocate(path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    path = Path(shutil.move(path.parent, tmp_path / "far" / "away")) / "a.nwb"
+    with pytest.raises(MissingMediaError):
+        relocate(path)
+    options = {"search": tmp_path / "films"}
+    with pytest.raises(MediaExistsError):  # what stands there gives way only when it is told to
+        relocate(path, media_options=options)
+    relocate(path, media_options={**options, "existing": "replace"})
+    assert is_right(path, "a.avi", "b.avi")

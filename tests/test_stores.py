@@ -1,0 +1,114 @@
+"""NWB files on disk, without pynwb."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import pytest
+from helpers import set_texts, stored_texts, write_nwb
+
+from nwb_extfiles import UnreadableFileError
+from nwb_extfiles.stores import edit_texts, find_nwb_files, open_nwb
+
+DATASET = "acquisition/video/external_file"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """NWB files in several places, and what is none."""
+    for name in ("b.nwb", "a.nwb", "deep/er/c.nwb", ".hidden.nwb", ".git/d.nwb", "film.avi", "x.nwb.zarr/e.nwb"):
+        (tmp_path / "lab" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lab" / name).touch()
+    (tmp_path / "lab" / "store.nwb").mkdir()
+    (tmp_path / "lab" / "link.nwb").symlink_to("a.nwb")
+    (tmp_path / "lab" / "loop").symlink_to(".")
+    return tmp_path / "lab"
+
+
+def names(folder: Path, *paths: object) -> list[str]:
+    return [os.path.relpath(path, folder) for path in find_nwb_files(paths)]  # type: ignore[arg-type]
+
+
+def test_found_below_folders(folder: Path) -> None:
+    assert names(folder, folder) == ["a.nwb", "b.nwb", "link.nwb", "deep/er/c.nwb"]
+
+
+def test_files_are_taken_whatever_they_are_called(folder: Path) -> None:
+    assert names(folder, folder / "film.avi", folder / ".hidden.nwb") == ["film.avi", ".hidden.nwb"]
+
+
+def test_each_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert names(folder, "a.nwb", str(folder / "a.nwb"), "deep/../a.nwb", ".") == [
+        "a.nwb", "b.nwb", "link.nwb", "deep/er/c.nwb",
+    ]  # fmt: skip
+    assert all(path.is_absolute() for path in find_nwb_files(["."]))
+
+
+def test_nowhere(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        names(folder, folder / "nowhere")
+    (folder / "dangling.nwb").symlink_to("nowhere")
+    assert names(folder, folder / "dangling.nwb") == ["dangling.nwb"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "it is a folder"),
+        (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
+        (lambda path: os.mkfifo(path), "it is no file"),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="no pipes")
+def test_what_cannot_be_opened(tmp_path: Path, make, message: str) -> None:
+    path = tmp_path / "a.nwb"
+    make(path)
+    with pytest.raises(UnreadableFileError, match=message) as caught, open_nwb(path):
+        pass
+    assert caught.value.nwb_path == str(path)
+
+
+def test_damage_that_is_found_while_reading(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    content = bytearray(path.read_bytes())
+    for offset in range(2048, len(content), 512):
+        content[offset : offset + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFileError), open_nwb(path) as file:
+        file.visititems(lambda name, item: item[()] if isinstance(item, h5py.Dataset) else None)
+
+
+def test_errors_of_the_system_pass(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    with pytest.raises(PermissionError), open_nwb(path):
+        raise PermissionError(13, "no")
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+def test_edit_texts(tmp_path: Path, journalled: bool) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi", "b.avi"])
+    set_texts(path, DATASET, [b"a.avi", b"b.avi"])
+    journal = tmp_path / "journal" if journalled else None
+    edit_texts(path, {("/acquisition/video", "external_file"): ["a/long/text.avi", "é.avi"]}, journal=journal)
+    assert stored_texts(path) == ["a/long/text.avi", "é.avi"]
+    assert (tmp_path / "journal").exists() == journalled
+
+
+def test_an_edit_that_fails_changes_nothing(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    before = path.read_bytes()
+    edits = {("/acquisition/video", "external_file"): ["x.avi"], ("/acquisition/none", "external_file"): ["y.avi"]}
+    with pytest.raises(KeyError):
+        edit_texts(path, edits, journal=tmp_path / "journal")
+    assert path.read_bytes() == before
+
+
+def test_messages_of_hdf5_that_are_no_text(tmp_path: Path) -> None:
+    """What HDF5 says of a damaged file may quote bytes of it, over which h5py stumbles."""
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    with pytest.raises(UnreadableFileError, match="is damaged"), open_nwb(path):
+        b"\xff".decode()

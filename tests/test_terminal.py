@@ -1,0 +1,140 @@
+"""What a user sees, and what a program reads."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from helpers import set_texts, write_nwb
+from makers import make_media
+
+from nwb_extfiles import ExternalFilesWarning, check, find_external_files, relocate
+from nwb_extfiles.terminal import (
+    as_json,
+    finding_lines,
+    in_options,
+    media_summary,
+    plain,
+    reference_lines,
+    reference_record,
+    relocation_lines,
+    relocation_record,
+    shown,
+)
+
+HOSTILE = [
+    "\x1b[2J\x1b]0;owned\x07.avi",
+    "a\nERROR forged line\r\n.avi",
+    "\u202efdp.avi",  # right to left
+    "\udcff\udc80.avi",
+    "\x00\x9b31m.avi",
+    "\u2028.avi",
+    "x" * 50_000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_plain(text: str) -> None:
+    told = plain(text)
+    assert told.isprintable()
+    assert told.encode()
+
+
+def test_plain_keeps_what_is_plain() -> None:
+    text = "C:\\films\\é 日本 🐭 'a'.avi"
+    assert plain(text) == text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    stored = text.replace("\0", "")
+    value = stored.encode("utf-8", "surrogateescape")
+    set_texts(path, "acquisition/video/external_file", np.array([value], dtype=object), dtype=h5py.string_dtype())
+    with h5py.File(path, "r+") as file:
+        file["acquisition"].move("video", "vi\x1b[31m\ndeo")
+        file["acquisition"]["vi\x1b[31m\ndeo"].attrs["neurodata_type"] = "Evil\nnwb-extfiles: all is well"
+        file["acquisition"]["vi\x1b[31m\ndeo"].attrs["object_id"] = "\x1b[0m"
+    (found,) = find_external_files(path)
+    assert found.reference.text == stored
+    with pytest.warns(ExternalFilesWarning):
+        plan = relocate(path, dry_run=True, media_options={"missing": "keep"})
+    lines = [*reference_lines(found), *(line for finding in check(path) for line in finding_lines(finding))]
+    lines += [*relocation_lines(plan), *plan.warnings]
+    assert "\n" not in str(found.problem)
+    for line in lines:
+        assert plain(line).isprintable()
+        assert len(line) < 1500
+    for record in (reference_record(found), relocation_record(plan)):
+        text_again = json.loads(as_json(record))
+        assert as_json(record).isascii()
+        assert (text_again["text"] if "text" in text_again else text_again["media"][0]["text"]) == stored
+
+
+def test_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path / "lab")
+    assert shown(tmp_path / "lab" / "a" / "b.nwb") == os.path.join("a", "b.nwb")
+    assert shown("b.nwb") == "b.nwb"
+    assert shown(tmp_path / "lab" / "..b.nwb") == "..b.nwb"
+    assert shown(tmp_path / "b.nwb") == str(tmp_path / "b.nwb")
+    assert shown(tmp_path) == str(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a working directory cannot go there")
+def test_shown_where_the_working_directory_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lab").mkdir()
+    monkeypatch.chdir(tmp_path / "lab")
+    (tmp_path / "lab").rmdir()
+    assert shown(tmp_path / "a.nwb") == str(tmp_path / "a.nwb")
+
+
+def test_messages_name_options(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["gone.avi", "C:\\gone.avi"])
+    for found in find_external_files(path):
+        told = in_options(str(found.problem))
+        assert "media_options" not in told
+        assert "--missing keep" in told
+        assert ("--search FOLDER" in told) != ("--path-map OLD=NEW" in told)
+    assert in_options("use media_mode 'copy', 'move'") == "use --media-mode 'copy', 'move'"
+
+
+def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    film = make_media(tmp_path / "films" / "a.avi")
+    texts = ["../films/a.avi", "https://example.org/b.mp4", "gone.avi"]
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", texts)
+    with h5py.File(path) as file:
+        object_id = file["acquisition/video"].attrs["object_id"]
+    target, size = f"a/{object_id}_external_file_0.avi", film.stat().st_size
+    options = {"missing": "keep"}
+    with pytest.warns(ExternalFilesWarning):
+        plan = relocate(path, "copy", dry_run=True, media_options=options)
+    assert [line.split() for line in relocation_lines(plan)] == [
+        ["nwb/a.nwb"],
+        ["copy", f"{size:,}", "bytes", "films/a.avi", "->", target],
+        ["keep", "'https://example.org/b.mp4'"],
+        ["keep", "'gone.avi'"],
+        f"total: 1 media by copy, {size} bytes; 1 not found; 1 URL".split(),
+    ]
+    record = relocation_record(plan)
+    assert record["total_bytes"] == size
+    assert record["media"][0]["source"] == str(film)
+    assert record["media"][0]["target"] == str(path.parent / target)
+    assert (record["media"][0]["mode"], record["media"][0]["bytes"]) == ("copy", size)
+    with pytest.warns(ExternalFilesWarning):
+        relocate(path, "copy", media_options=options)
+    with pytest.warns(ExternalFilesWarning):
+        plan = relocate(path, "copy", dry_run=True, media_options=options)
+    assert next(line for line in relocation_lines(plan) if target in line).split() == [
+        "in", "place", f"{size:,}", "bytes", target,
+    ]  # fmt: skip
+    assert media_summary(plan).startswith("1 in place already")
+    path = path.rename(path.with_name("b.nwb"))
+    with pytest.warns(ExternalFilesWarning):
+        plan = relocate(path, dry_run=True, media_options=options)
+    assert media_summary(plan).startswith("1 media follow the new name")
