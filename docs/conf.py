@@ -41,7 +41,8 @@ exclude_patterns = ["_build", "gallery", "reference/_*"]
 nitpicky = True
 html_theme = "furo"
 html_show_copyright = False
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["extra.css"]
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp, .go"
 

@@ -30,10 +30,14 @@ print(*draw_tree(lab), sep="\n")
 # The ``ImageSeries`` in the NWB file holds one path for each film, relative to the folder of the NWB file.
 
 
-def show_references(nwb_path: str) -> None:
+def show_references(nwb_path: Path) -> None:
     """Print each stored path, and whether it leads to a film."""
     for found in find_external_files(nwb_path):
-        print(found.reference.text, "->", "nothing" if found.file is None else f"{found.file.size:,} bytes")
+        print(
+            found.reference.text,
+            "->",
+            "nothing" if found.file is None else f"{found.file.size:,} bytes",
+        )
 
 
 source_path = lab / "nwbfiles/test1_0_0.nwb"
@@ -46,7 +50,10 @@ show_references(source_path)
 # pynwb's own export copies the paths as they stand. In another folder they lead nowhere.
 
 os.makedirs(lab / "plain/sub-mouse0")
-with NWBHDF5IO(source_path, "r") as source, NWBHDF5IO(lab / "plain/sub-mouse0/mouse0.nwb", "w") as io:
+with (
+    NWBHDF5IO(source_path, "r") as source,
+    NWBHDF5IO(lab / "plain/sub-mouse0/mouse0.nwb", "w") as io,
+):
     io.export(src_io=source)
 show_references(lab / "plain/sub-mouse0/mouse0.nwb")
 
@@ -55,7 +62,10 @@ show_references(lab / "plain/sub-mouse0/mouse0.nwb")
 
 target_path = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb"
 try:
-    with NWBHDF5IO(source_path, "r") as source, NWBExtFilesHDF5IO(target_path, "w") as io:
+    with (
+        NWBHDF5IO(source_path, "r") as source,
+        NWBExtFilesHDF5IO(target_path, "w") as io,
+    ):
         io.export(src_io=source)
 except ValueError as error:
     print(error)
@@ -68,7 +78,10 @@ assert not os.path.exists(target_path)
 # ``relocate_media=True`` brings the films to their place beside the new file. ``media_mode`` says how; see
 # :doc:`/howto/media_mode`.
 
-with NWBHDF5IO(source_path, "r") as source, NWBExtFilesHDF5IO(target_path, "w") as io:
+with (
+    NWBHDF5IO(source_path, "r") as source,
+    NWBExtFilesHDF5IO(target_path, "w") as io,
+):
     io.export(src_io=source, relocate_media=True, media_mode="copy")
 
 print(*draw_tree(lab / "dandiset"), sep="\n")

@@ -34,11 +34,19 @@ print(*draw_tree(lab), sep="\n")
 
 def shell(command: str) -> None:
     """Run a command of nwb-extfiles or dandi, and show what it says."""
-    start = {"nwb-extfiles": "nwb_extfiles.cli import main", "dandi": "dandi.cli.command import main"}
+    start = {
+        "nwb-extfiles": "nwb_extfiles.cli import main",
+        "dandi": "dandi.cli.command import main",
+    }
     program, *arguments = shlex.split(command)
     code = f"from {start[program]}; main(prog_name={program!r})"
-    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=lab)
-    said = (run.stdout + run.stderr).replace(os.path.realpath(lab) + os.sep, "")
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=lab,
+    )
+    said = (run.stdout + run.stderr).replace(f"{lab.resolve()}/", "")
     said = re.sub(r"(?m)^.*Logs saved in.*\n", "", said)
     print(f"$ {command}\n{said}[exit code {run.returncode}]")
     assert run.returncode == 0
@@ -113,7 +121,10 @@ shell("dandi validate 000000")
 
 from dandi.files import find_dandi_files
 
-for file in sorted(find_dandi_files(lab / "000000", dandiset_path=lab / "000000"), key=lambda file: str(file.filepath)):
+for file in sorted(
+    find_dandi_files(lab / "000000", dandiset_path=lab / "000000"),
+    key=lambda file: str(file.filepath),
+):
     path = getattr(file, "path", file.filepath.name)
     print(f"{type(file).__name__:22} {path}")
 

@@ -49,15 +49,21 @@ def make_converter(cls: type[NWBConverter]) -> NWBConverter:
     """Make a converter for the two films."""
     films = [str(lab / f"raw/top_{number}.avi") for number in (0, 1)]
     converter = cls(dict(Top=dict(file_paths=films, video_name="top")))
-    converter.data_interface_objects["Top"].set_aligned_segment_starting_times([0.0, 1.0])
+    converter.data_interface_objects["Top"].set_aligned_segment_starting_times(
+        [0.0, 1.0]
+    )
     return converter
 
 
 def make_metadata(converter: NWBConverter) -> dict:
     """Add what the films do not tell."""
     metadata = converter.get_metadata()
-    metadata["NWBFile"].update(session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC), session_id="maze1")
-    metadata["Subject"] = dict(subject_id="mouse0", species="Mus musculus", sex="F", age="P90D")
+    metadata["NWBFile"].update(
+        session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC), session_id="maze1"
+    )
+    metadata["Subject"] = dict(
+        subject_id="mouse0", species="Mus musculus", sex="F", age="P90D"
+    )
     return metadata
 
 
@@ -70,7 +76,10 @@ def make_metadata(converter: NWBConverter) -> dict:
 converter = make_converter(MazeConverter)
 nwb_path = lab / "dandiset/sub-mouse0/sub-mouse0_ses-maze1_image.nwb"
 converter.run_conversion(
-    nwbfile_path=nwb_path, metadata=make_metadata(converter), relocate_media=True, media_mode="copy"
+    nwbfile_path=nwb_path,
+    metadata=make_metadata(converter),
+    relocate_media=True,
+    media_mode="copy",
 )
 print(*draw_tree(lab), sep="\n")
 
@@ -108,7 +117,9 @@ class SomebodysConverter(NWBConverter):
 converter = make_converter(SomebodysConverter)
 with relocating_backends(media_mode="copy"):
     os.mkdir(lab / "second")
-    converter.run_conversion(nwbfile_path=lab / "second/maze1.nwb", metadata=make_metadata(converter))
+    converter.run_conversion(
+        nwbfile_path=lab / "second/maze1.nwb", metadata=make_metadata(converter)
+    )
 print(*draw_tree(lab / "second"), sep="\n")
 
 # %%

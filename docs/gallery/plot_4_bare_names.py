@@ -13,6 +13,7 @@ module.
 
 import os
 import tempfile
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,12 +35,17 @@ films = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
 for number, film in enumerate(films):
     make_film(lab / "server/20240101" / film, seed=number)
 
+# pynwb would rather have another container today; such files are there.
+warnings.filterwarnings("ignore", message="BehavioralEvents is deprecated")
+
 nwbfile = NWBFile(
     session_description="sleep, then a run",
     identifier="rat1_20240101",
     session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC),
     session_id="20240101",
-    subject=Subject(subject_id="rat1", species="Rattus norvegicus", sex="M", age="P150D"),
+    subject=Subject(
+        subject_id="rat1", species="Rattus norvegicus", sex="M", age="P150D"
+    ),
 )
 video = BehavioralEvents(name="video")
 for number, film in enumerate(films):
@@ -53,7 +59,9 @@ for number, film in enumerate(films):
             timestamps=60.0 * number + np.arange(25) / 25,
         )
     )
-nwbfile.create_processing_module(name="video_files", description="all films of the day").add(video)
+nwbfile.create_processing_module(
+    name="video_files", description="all films of the day"
+).add(video)
 with NWBHDF5IO(lab / "rat1_20240101.nwb", "w") as io:
     io.write(nwbfile)
 print(*draw_tree(lab), sep="\n")
@@ -82,8 +90,13 @@ for found in find_external_files(lab / "rat1_20240101.nwb", media_options=option
 # The same option on export, into a new file:
 
 target_path = lab / "dandiset/sub-rat1/sub-rat1_ses-20240101_image.nwb"
-with NWBHDF5IO(lab / "rat1_20240101.nwb", "r") as source, NWBExtFilesHDF5IO(target_path, "w") as io:
-    io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=options)
+with (
+    NWBHDF5IO(lab / "rat1_20240101.nwb", "r") as source,
+    NWBExtFilesHDF5IO(target_path, "w") as io,
+):
+    io.export(
+        src_io=source, relocate_media=True, media_mode="copy", media_options=options
+    )
 print(*draw_tree(lab / "dandiset"), sep="\n")
 
 # %%

@@ -35,13 +35,18 @@ nwbfile = NWBFile(
     identifier="mouse0_arena",
     session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC),
     session_id="arena",
-    subject=Subject(subject_id="mouse0", species="Mus musculus", sex="F", age="P90D"),
+    subject=Subject(
+        subject_id="mouse0", species="Mus musculus", sex="F", age="P90D"
+    ),
 )
 nwbfile.add_acquisition(
     ImageSeries(
         name="behavior_video",
         description="two films, one after the other",
-        external_file=[r"D:\videos\mouse0\film_0.avi", r"d:\Videos\mouse0\film_1.avi"],
+        external_file=[
+            r"D:\videos\mouse0\film_0.avi",
+            r"d:\Videos\mouse0\film_1.avi",
+        ],
         format="external",
         starting_frame=[0, 25],
         rate=25.0,

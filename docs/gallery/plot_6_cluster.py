@@ -39,7 +39,12 @@ for number in range(8):
         identifier=f"session {number}",
         session_start_time=datetime(2024, 1, 1 + number, 12, tzinfo=UTC),
         session_id=f"day{number}",
-        subject=Subject(subject_id=f"mouse{number % 2}", species="Mus musculus", sex="F", age="P90D"),
+        subject=Subject(
+            subject_id=f"mouse{number % 2}",
+            species="Mus musculus",
+            sex="F",
+            age="P90D",
+        ),
     )
     nwbfile.add_acquisition(
         ImageSeries(
@@ -67,14 +72,22 @@ for number in range(8):
 
 done = []
 with (
-    SubprocessCluster(worker_kwargs=dict(nthreads=1), scheduler_kwargs=dict(dashboard=False)) as cluster,
+    SubprocessCluster(
+        worker_kwargs=dict(nthreads=1), scheduler_kwargs=dict(dashboard=False)
+    ) as cluster,
     Client(cluster) as client,
 ):
     cluster.scale(2)
     plan = organize(
-        lab / "nwbfiles", lab / "dandiset", media_files_mode="copy", executor=client.get_executor(), on_file=done.append
+        lab / "nwbfiles",
+        lab / "dandiset",
+        media_files_mode="copy",
+        executor=client.get_executor(),
+        on_file=done.append,
     )
-print(f"{len(done)} of {len(plan)} NWB files, {plan.media_count} films, {plan.total_bytes:,} bytes")
+print(
+    f"{len(done)} of {len(plan)} NWB files, {plan.media_count} films, {plan.total_bytes:,} bytes"
+)
 print(*draw_tree(lab / "dandiset"), sep="\n")
 
 # %%

@@ -23,14 +23,25 @@ from nwb_extfiles.demo import draw_tree, make_example
 lab = Path(tempfile.mkdtemp(), "lab")
 make_example(lab)
 store = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb.zarr"
-with NWBHDF5IO(lab / "nwbfiles/test1_0_0.nwb", "r") as source, NWBExtFilesZarrIO(store, "w") as io:
-    io.export(src_io=source, write_args=dict(link_data=False), relocate_media=True, media_mode="copy")
+with (
+    NWBHDF5IO(lab / "nwbfiles/test1_0_0.nwb", "r") as source,
+    NWBExtFilesZarrIO(store, "w") as io,
+):
+    io.export(
+        src_io=source,
+        write_args=dict(link_data=False),
+        relocate_media=True,
+        media_mode="copy",
+    )
 
 # %%
 # The store is a folder. Its films lie in another one beside it, not inside.
 
 print(*sorted(path.name for path in store.parent.iterdir()), sep="\n")
-print(*draw_tree(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"), sep="\n")
+print(
+    *draw_tree(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"),
+    sep="\n",
+)
 for found in find_external_files(store):
     print(found.reference.text, "->", f"{found.file.size:,} bytes")
 
@@ -38,8 +49,16 @@ for found in find_external_files(store):
 # And back
 # --------
 
-with NWBExtFilesZarrIO(store, "r") as source, NWBExtFilesHDF5IO(lab / "back/mouse0.nwb", "w") as io:
-    io.export(src_io=source, write_args=dict(link_data=False), relocate_media=True, media_mode="copy")
+with (
+    NWBExtFilesZarrIO(store, "r") as source,
+    NWBExtFilesHDF5IO(lab / "back/mouse0.nwb", "w") as io,
+):
+    io.export(
+        src_io=source,
+        write_args=dict(link_data=False),
+        relocate_media=True,
+        media_mode="copy",
+    )
 print(*draw_tree(lab / "back"), sep="\n")
 
 # %%
