@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from servers import Server, serving
 
 # The fixtures that this package has for others; pytest finds them itself where it is installed.
 pytest_plugins = ["nwb_extfiles.pytest_plugin"]
+
+# dandi asks for these when it is imported: no answers of earlier runs, and no report of this one.
+os.environ["DANDI_CACHE"] = "ignore"
+os.environ["DANDI_NO_ET"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -734,3 +734,27 @@ def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
         relocate(path, media_options=options)
     relocate(path, media_options={**options, "existing": "replace"})
     assert is_right(path, "a.avi", "b.avi")
+
+
+# ------------------------------------------------------------------- Zarr
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink", "move"])
+def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str) -> None:
+    """Relocated in place, renamed and relocated again; with a record of the films."""
+    from zarr_makers import assert_consolidated, assert_leads_to, texts_in
+
+    films = [Path(shutil.copy(video_files / f"test1_{number}.avi", tmp_path / f"{number}.avi")) for number in (0, 1)]
+    relocate(source_store, mode, media_options=dict(manifest=True))
+    assert_leads_to(source_store, films)
+    assert_consolidated(source_store)
+    assert {text.split("/")[0] for text in texts_in(source_store)} == {"s"}
+    renamed = source_store.rename(source_store.with_name("t.nwb.zarr"))
+    relocate(renamed)
+    assert_leads_to(renamed, films)
+    assert_consolidated(renamed)
+    assert {text.split("/")[0] for text in texts_in(renamed)} == {"t"}
+    assert not (renamed.parent / "s").exists()
+    before = tree(renamed.parent)
+    relocate(renamed)
+    assert tree(renamed.parent) == before

@@ -285,3 +285,43 @@ def test_code_that_cannot_be_changed_fails_whole(
     with pytest.raises(ExternalFilesError), relocating_backends(media_options=dict(within=[tmp_path / "elsewhere"])):
         run(Lab, tmp_path / "a.nwb", recordings)
     assert not (tmp_path / "a.nwb").exists()
+
+
+# ------------------------------------------------------------------------ Zarr
+
+
+def test_zarr(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    from zarr_makers import assert_leads_to
+
+    store = tmp_path / "dandiset" / "a.nwb.zarr"
+    run(RelocatingLab, store, recordings, backend="zarr", relocate_media=True, media_mode="copy")
+    assert_leads_to(store, recordings["top"], ACQUISITION.format("top"))
+    assert_leads_to(store, recordings["scope"], ACQUISITION.format("scope"))
+    assert_leads_to(store, recordings["side"], BEHAVIOR.format("side"))
+
+
+def test_zarr_for_code_that_cannot_be_changed(
+    tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
+) -> None:
+    from zarr_makers import assert_leads_to
+
+    with relocating_backends("symlink"):
+        run(Lab, tmp_path / "a.nwb.zarr", recordings, backend="zarr")
+    assert_leads_to(tmp_path / "a.nwb.zarr", recordings["top"], ACQUISITION.format("top"))
+    assert (tmp_path / "a").is_dir()
+
+
+def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    from zarr_makers import assert_leads_to
+
+    class Film(RelocateMediaMixin, ExternalVideoInterface):
+        relocate_media = True
+
+    store = tmp_path / "a.nwb.zarr"
+    first = Film(file_paths=[recordings["top"][0]], video_name="top")
+    with quiet():
+        first.run_conversion(nwbfile_path=store, metadata=metadata(first), backend="zarr")
+        second = Film(file_paths=[recordings["side"][0]], video_name="side")
+        second.run_conversion(nwbfile_path=store, append_on_disk_nwbfile=True)
+    assert_leads_to(store, recordings["top"], ACQUISITION.format("top"))
+    assert_leads_to(store, recordings["side"][:1], ACQUISITION.format("side"))

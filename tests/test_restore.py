@@ -12,7 +12,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_extfiles import NWBExtFilesHDF5IO, organize
 from nwb_extfiles.manifest import MANIFEST_PATH
-from nwb_extfiles.restore import restore
+from nwb_extfiles.restoring import restore
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ FLOORS = (
     {"inventory", "planning", "readers", "transfer"},
     {"inplace", "relocation"},
     {"dandiset", "discovery", "neuroconv", "refusals"},
-    {"backend", "checks", "organize"},
-    {"hdf5", "restore", "terminal", "zarrio"},
+    {"backend", "checks", "organizing"},
+    {"hdf5", "restoring", "terminal", "zarrio"},
     {"demo"},
     {"cli"},
     {"__main__"},
@@ -112,7 +112,7 @@ def test_one_version() -> None:
 def test_modules_do_not_hide_what_the_package_exports() -> None:
     """Importing a submodule binds its name in the package, over a function of that name."""
     modules = {path.stem for path in PACKAGE.glob("*.py")}
-    assert modules & set(nwb_extfiles.__all__) <= {"organize"}
+    assert not modules & set(nwb_extfiles.__all__)
     code = "from nwb_extfiles import Finding, check, relocate; assert callable(check) and callable(relocate)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -1395,3 +1396,16 @@ def test_killed_process(tmp_path: Path, root: Path, document: Path, sources: lis
         assert [digest(target) for target in targets] == content
         assert [source.exists() for source in sources] == [False] * 3
         assert dot_names(root) == []
+
+
+def test_folder_that_comes_and_goes(tmp_path: Path) -> None:
+    """Transfers that fail take away the folder that they made, while others begin in the same one."""
+    folder = tmp_path / "new" / "sub-a"
+
+    def begin_and_give_up(number: int) -> None:
+        for _ in range(150):
+            assert Transfer(folder / f"{number}.nwb").rollback() == []
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(begin_and_give_up, range(8)))
+    assert not list(folder.glob("*"))

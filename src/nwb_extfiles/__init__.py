@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from .mappers import register_media_mappers
     from .naming import NamingConvention, dandi_name
     from .options import MediaMode, MediaOptions
-    from .organize import organize
+    from .organizing import organize
     from .plan import Relocation, RelocationPlan
     from .readers import resolve_external_files
     from .references import ExternalFileReference
     from .resolve import Resolution
-    from .restore import restore
+    from .restoring import restore
     from .zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
 
 __version__ = "0.1.0"
@@ -97,11 +97,11 @@ _MODULE_OF = {
     "dandi_name": "naming",
     "find_external_files": "discovery",
     "find_referring_files": "discovery",
-    "organize": "organize",
+    "organize": "organizing",
     "register_media_mappers": "mappers",
     "relocate": "inplace",
     "resolve_external_files": "readers",
-    "restore": "restore",
+    "restore": "restoring",
 }
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
+from uuid import uuid4
 
 __all__ = ["Spool", "each", "workers"]
 
@@ -21,13 +22,24 @@ _AT_ONCE = 64  # calls that are handed to an executor before the first has come 
 class Spool(Generic[T]):
     """A list that keeps to the disk what is too much for memory.
 
-    Its items are pickled, and read again in order by each iteration. It goes with its process.
+    Its items are pickled, and read again in order by each iteration. It goes with its process; a pickle of it has all
+    its items.
+
+    Parameters
+    ----------
+    items : iterable
+        What is in it to begin with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, items: Iterable[T] = ()) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed when it is dropped
         self._starts: list[int] = []
         self._end = 0
+        for item in items:
+            self.append(item)
+
+    def __reduce__(self) -> tuple[type[Spool[T]], tuple[list[T]]]:
+        return type(self), (list(self),)
 
     def __del__(self) -> None:
         self._file.close()
@@ -38,6 +50,10 @@ class Spool(Generic[T]):
         self._file.seek(self._end)
         pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
         self._end = self._file.tell()
+
+    def sort(self, keys: Sequence[int]) -> None:
+        """Bring the items in the order of keys that differ, one for each item."""
+        self._starts = [start for _, start in sorted(zip(keys, self._starts, strict=True))]
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -62,7 +78,11 @@ def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
 
     # A forked process would take the locks of other threads along.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield pool
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # what has not begun need not
+            raise
 
 
 def each(
@@ -94,16 +114,29 @@ def each(
             yield number, result
         return
     running: dict[Future[R], int] = {}
-    for number, item in enumerate(items):
-        running[executor.submit(function, item)] = number
-        if len(running) >= _AT_ONCE:
+    once = uuid4().hex
+    try:
+        for number, item in enumerate(items):
+            running[executor.submit(_call, function, item, once)] = number
+            if len(running) >= _AT_ONCE:
+                yield from _done(running)
+        while running:
             yield from _done(running)
-    while running:
-        yield from _done(running)
+    finally:
+        for future in running:  # an interrupt, or a caller that wants no more
+            future.cancel()
+
+
+def _call(function: Callable[[T], R], item: T, once: str) -> R:  # noqa: ARG001
+    """Call; the mark of one batch keeps executors such as dask's from giving what an earlier, equal call has given."""
+    return function(item)
 
 
 def _done(running: dict[Future[Any], int]) -> Iterator[tuple[int, Any]]:
     done, _ = wait(running, return_when=FIRST_COMPLETED)
     for future in done:
+        number = running.pop(future)
         error = future.exception()
-        yield running.pop(future), future.result() if error is None else error
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        yield number, future.result() if error is None else error

@@ -226,7 +226,7 @@ def organize(
         )
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
-    from .organize import organize as carry_out
+    from .organizing import organize as carry_out
     from .terminal import as_json, organize_lines, organize_record
 
     with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):

@@ -22,6 +22,7 @@ from .errors import TransferError
 __all__ = [
     "FileLock",
     "can_clone",
+    "copy_tree_verified",
     "copy_verified",
     "digest_of",
     "free_bytes",
@@ -38,6 +39,7 @@ __all__ = [
     "sync_folder",
     "sync_folders",
     "sync_tree",
+    "tree_size",
     "wrong_checksums",
 ]
 
@@ -452,6 +454,44 @@ def sync_folders(folders: Iterable[Path]) -> None:
     """Flush the names in several folders, those above before those below."""
     for folder in sorted(folders):
         sync_folder(folder)
+
+
+def copy_tree_verified(
+    source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
+) -> None:
+    """Copy a folder and all files in it, each as `copy_verified` does.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A folder; symbolic links to files in it are followed, those to folders are not.
+    target : pathlib.Path
+        Must not exist. Its times are those of the source.
+    on_bytes, sync
+        As in `copy_verified`.
+
+    Raises
+    ------
+    FileExistsError, TransferError, OSError
+        As `copy_verified`. What was written stays, for the caller to remove.
+    """
+    folders = []
+    for place, _, names in os.walk(source):
+        folder = target / Path(place).relative_to(source)
+        folder.mkdir()
+        folders.append((Path(place), folder))
+        for name in names:
+            copy_verified(Path(place, name), folder / name, on_bytes=on_bytes, sync=False)
+    for original, folder in reversed(folders):
+        times = os.stat(original)
+        os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+    if sync:
+        sync_tree(target)
+
+
+def tree_size(path: Path) -> int:
+    """Size in bytes of all files in a folder."""
+    return sum(os.stat(Path(place, name)).st_size for place, _, names in os.walk(path) for name in names)
 
 
 def sync_tree(path: Path) -> None:

@@ -27,13 +27,14 @@ from .progress import reporting
 from .references import find_in_file, media_fields
 from .resolve import resolve
 from .staging import has_leftovers, is_half_done
-from .storage import fits, item_at, read_texts
+from .storage import fits, is_stored, item_at, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
 
 __all__ = [
     "bring_media",
+    "cannot_edit",
     "cannot_hold",
     "file_identifier",
     "is_former_media_folder",
@@ -270,23 +271,32 @@ def _plan(
             manifest=read_manifest(file, nwb_path),
         )
         problems = cannot_hold(file, plan)
-    if (plan.edits or plan.manifest is not None) and not os.access(nwb_path, os.W_OK):
-        problems.append(
-            RelocationRefusedError(
-                f"{nwb_path} may not be written to, and its texts have to change; make it writable first",
-                nwb_path=str(nwb_path),
-            )
-        )
+    problems.extend(cannot_edit(plan))
     if problems:
         raise combine(problems)
     names = os.stat(nwb_path).st_nlink
-    if plan.edits and names > 1:
+    if plan.edits and names > 1 and nwb_path.is_file():
         note = (
             f"{nwb_path} has {names} names (hard links), and its texts change under all of them: where another name "
             f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
         )
         plan = replace(plan, warnings=(*plan.warnings, note))
     return plan
+
+
+def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
+    """Problems of texts that are to change in a file that stays where it is."""
+    path = plan.nwb_path
+    if not plan.edits and plan.manifest is None:
+        return []
+    if path.is_symlink():
+        # git-annex, for one, keeps under a link what must never change
+        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
+        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
+    if not os.access(path, os.W_OK):
+        reason = f"{path} may not be written to, and its texts have to change"
+        return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
+    return []
 
 
 class _Others:
@@ -360,13 +370,13 @@ class _Others:
         return self._used[nwb_path]
 
 
-def cannot_hold(file: h5py.File, plan: RelocationPlan) -> list[ExternalFilesError]:
+def cannot_hold(file: Any, plan: RelocationPlan) -> list[ExternalFilesError]:
     """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
 
     A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
     """
     problems: list[ExternalFilesError] = []
-    for (object_path, field), texts in plan.edits.items():
+    for (object_path, field), texts in plan.edits.items() if isinstance(file, h5py.File) else ():
         owner = item_at(file, object_path)
         if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
             problems.append(
@@ -389,6 +399,7 @@ def bring_media(
     url_timeout: float = 60.0,
     with_texts: bool = True,
     keep_sources: bool = False,
+    tell: Callable[[str], object] | None = None,
 ) -> tuple[MovedSource, ...]:
     """Carry out a plan for an NWB file that has its place.
 
@@ -406,13 +417,15 @@ def bring_media(
         Whether the texts are still to be changed.
     keep_sources : bool
         Whether what was moved stays at its old place too for now.
+    tell : callable, optional
+        As `Transfer` has it.
 
     Returns
     -------
     tuple of MovedSource
         What stays for now.
     """
-    transfer = Transfer(plan.nwb_path, edits_document=True)
+    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
 
     with rolled_back(transfer):
         transfer.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
@@ -422,7 +435,7 @@ def bring_media(
             edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
 
         transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
-    return transfer.conclude(sync=sync, keep_sources=keep_sources)
+    return transfer.conclude(sync=sync)
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
@@ -444,10 +457,10 @@ def rolled_back(transfer: Transfer) -> Iterator[None]:
         raise
 
 
-def file_identifier(file: h5py.File, nwb_path: Path) -> str:
+def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
     dataset = file.get("identifier")
-    read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
+    read = read_texts(dataset) if is_stored(dataset) else None
     return read[0][0] if read and read[0] else nwb_stem(nwb_path)
 
 

@@ -6,14 +6,17 @@ and by dandi's own reader where it may not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from .errors import RelocationRefusedError
-from .storage import as_text, read_texts
+from .storage import as_text, is_stored, path_of, read_texts
 
 __all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
@@ -26,12 +29,19 @@ _TEXTS = {
 _ICEPHYS = "general/DandiIcephysMetadata"
 
 
-def layout_metadata(file: h5py.File, path: Path) -> dict[str, Any]:
+class _NotPlain(Enum):
+    NOT_PLAIN = "something else than one text"
+
+
+_NOT_PLAIN = _NotPlain.NOT_PLAIN
+
+
+def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     """What an NWB file is named from in a dandiset.
 
     Parameters
     ----------
-    file : h5py.File
+    file : h5py.File or zarr.Group
         The file, open.
     path : pathlib.Path
         Where it is.
@@ -41,27 +51,46 @@ def layout_metadata(file: h5py.File, path: Path) -> dict[str, Any]:
     dict
         With the keys that `dandi.organize.create_unique_filenames_from_metadata` looks at.
     """
-    if _needs_pynwb(file):
-        return _as_dandi_reads(path)
-    found: dict[str, Any] = {"path": str(path), "nwb_version": as_text(file.attrs["nwb_version"])}
+    found: dict[str, Any] = {"path": str(path), "nwb_version": as_text(file.attrs.get("nwb_version"))}
     for key, place in _TEXTS.items():
-        dataset = file.get(place)
-        read = read_texts(dataset) if isinstance(dataset, h5py.Dataset) else None
-        found[key] = read[0][0] if read and read[0] else None
-    found["nd_types"] = sorted(_types_of_groups(file))
-    return found
+        found[key] = _plain_text(file, place)
+    types = _types_of_groups(file)
+    if _is_plain(file, found, types):
+        return found | {"nd_types": sorted(types)}
+    if not isinstance(file, h5py.File):
+        raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
+    return _as_dandi_reads(path)
 
 
-def _needs_pynwb(file: h5py.File) -> bool:
-    version = as_text(file.attrs.get("nwb_version"))
+def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
+    """One text of a file; None if nothing is there."""
+    if place not in file:
+        return None
+    dataset = file[place]
+    read = read_texts(dataset) if is_stored(dataset) else None
+    # hdmf-zarr stores a scalar as an array with one element
+    one = () if isinstance(file, h5py.File) else (1,)
+    return read[0][0] if read is not None and read[1] in ((), one) else _NOT_PLAIN
+
+
+def _is_plain(file: Any, found: dict[str, Any], types: set[Any]) -> bool:
+    """Whether dandi's reader, which reads with pynwb, finds the same; what it chokes on, it shall refuse itself."""
+    version = found["nwb_version"]
     if version is None or version.removeprefix("NWB-").startswith("1."):
-        return True
+        return False
+    if _NOT_PLAIN in found.values() or not all(isinstance(name, str) and name.split() for name in types):
+        return False
+    try:
+        datetime.fromisoformat(found["session_start_time"])
+    except (TypeError, ValueError):  # it is missing, or in words
+        return False
     if _ICEPHYS in file:
-        return True
+        return False
     devices = file.get("general/devices")
-    return isinstance(devices, h5py.Group) and any(
-        "probe_id" in device.attrs or (isinstance(device, h5py.Group) and "probe_id" in device)
-        for device in devices.values()
+    if devices is None or is_stored(devices):
+        return True
+    return not any(
+        "probe_id" in device.attrs or (not is_stored(device) and "probe_id" in device) for device in devices.values()
     )
 
 
@@ -74,31 +103,50 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
     return {"path": str(path), **{key: value for key, value in found.items() if key in wanted}}
 
 
-def _types_of_groups(file: h5py.File) -> set[str]:
-    types: set[str] = set()
+def _types_of_groups(file: Any) -> set[Any]:
+    types: set[Any] = set()
 
-    def visit(_: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Group):
-            neurodata_type = as_text(item.attrs.get("neurodata_type"))
+    def visit(_: str, item: Any) -> None:
+        if not is_stored(item):
+            neurodata_type = item.attrs.get("neurodata_type")
             if neurodata_type is not None:
-                types.add(neurodata_type)
+                types.add(neurodata_type if isinstance(neurodata_type, str) else None)
 
     file.visititems(visit)
     return types
 
 
-def external_links(file: h5py.File) -> Iterator[str]:
-    """Find links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
-    stack = ["/"]
-    while stack:
-        place = stack.pop()
-        group = file[place]
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield f"{place.rstrip('/')}/{name} -> {link.filename}"
-            elif isinstance(link, h5py.HardLink) and group.get(name, getclass=True) is h5py.Group:
-                stack.append(f"{place.rstrip('/')}/{name}")
+def external_links(file: Any) -> list[str]:
+    """The links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
+    return _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+
+
+def _links_out_of_file(file: h5py.File) -> list[str]:
+    found: list[str] = []
+
+    def visit(name: bytes, info: h5py.h5l.LinkInfo) -> None:
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            place = "/" + name.decode("utf-8", "surrogateescape")
+            found.append(f"{place} -> {file.get(place, getlink=True).filename}")
+
+    file.id.links.visit(visit, info=True)  # it follows hard links alone, and each group once
+    return found
+
+
+def _links_out_of_store(root: Any) -> list[str]:
+    found: list[str] = []
+    store = os.path.abspath(path_of(root))
+
+    def look(path: str, group: Any) -> None:
+        links = group.attrs.get("zarr_link")
+        for link in links if isinstance(links, list) else ():
+            source = str(link.get("source")) if isinstance(link, dict) else "?"
+            if os.path.normpath(os.path.join(store, source)) != store:
+                found.append(f"/{path} -> {source}")
+
+    look("", root)
+    root.visititems(look)
+    return found
 
 
 def missing_metadata(metadata: dict[str, Any]) -> str | None:
@@ -128,11 +176,55 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     RelocationRefusedError
         If dandi finds no names that differ.
     """
+    from dandi.consts import dandi_layout_fields
     from dandi.exceptions import OrganizeImpossibleError
     from dandi.organize import create_unique_filenames_from_metadata
 
+    unknown = sorted(set(required_fields) - set(dandi_layout_fields))
+    if unknown:
+        raise RelocationRefusedError(
+            f"{', '.join(map(repr, unknown))} cannot be required; names of DANDI are made from "
+            f"{', '.join(dandi_layout_fields)}"
+        )
+    metadata = [dict(entry) for entry in metadata]
+    names = [""] * len(metadata)
     try:
-        named = create_unique_filenames_from_metadata(list(metadata), required_fields=list(required_fields) or None)
+        parts, required = _apart(metadata, required_fields)
+        for part in parts:
+            named = create_unique_filenames_from_metadata([metadata[number] for number in part], required or None)
+            for number, entry in zip(part, named, strict=True):
+                names[number] = entry["dandi_path"]
     except OrganizeImpossibleError as error:
         raise RelocationRefusedError(f"dandi cannot name these NWB files apart: {error}") from error
-    return [entry["dandi_path"] for entry in named]
+    return names
+
+
+def _apart(metadata: Sequence[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:
+    """Split files into parts that can be named one by one, and give the fields to require so that this gives the same.
+
+    dandi's function takes a time that grows with the square of the number of files that need more to be told apart.
+    Files of different subjects or sessions never do, so each session is named on its own; all that are alone in theirs,
+    together. What looks at all files at once is done here: which fields differ, and from what time sessions get ids.
+    """
+    from dandi.consts import dandi_layout_fields
+    from dandi.organize import _get_unique_values, _populate_session_ids_from_time, _sanitize_value
+
+    if not all(entry.get("session_id") for entry in metadata):
+        _populate_session_ids_from_time(metadata)
+    rows = [
+        {key: _sanitize_value(entry[key], key) if key == "session_id" and entry.get(key) else entry.get(key)
+         for key in dandi_layout_fields}
+        for entry in metadata
+    ]  # fmt: skip
+    values = _get_unique_values(rows, dandi_layout_fields)
+    required = dict.fromkeys(required_fields)
+    for field, settings in dandi_layout_fields.items():
+        if settings.get("type", "additional") == "additional" and len(values[field]) > 1:
+            required[field] = None
+    sessions: dict[tuple[Any, Any], list[int]] = {}
+    for number, row in enumerate(rows):
+        key = _sanitize_value(metadata[number]["subject_id"], "subject_id"), row["session_id"]
+        sessions.setdefault(key, []).append(number)
+    alone = [number for part in sessions.values() if len(part) == 1 for number in part]
+    parts = [part for part in sessions.values() if len(part) > 1]
+    return ([alone] if alone else []) + parts, list(required)

@@ -66,6 +66,9 @@ class Relocation:
     """Where the media will be, relative to the folder of the NWB file; None where they stay."""
     replaces: bool = False
     """Whether something stands at the target that gives way."""
+    leaves: bool = False
+    """Whether a file that is reused still stands in the media folder of a former name too, and is to go there: a run
+    was stopped before it could remove it."""
     remote: RemoteFile | None = None
     """What is behind the URL that the reference is, where that gets to the target."""
 
@@ -129,16 +132,17 @@ class RelocationPlan:
 
     @property
     def copied_bytes(self) -> int:
-        """Size in bytes of what needs room, where no clones can be made; a move inside one file system needs none."""
-        if self.mode not in (MediaMode.COPY, MediaMode.MOVE):
-            return 0
-        return sum(
-            entry.source.size
-            for entry in self.relocations
-            if entry.source
-            and entry.is_transfer
-            and (self.mode is MediaMode.COPY or entry.source.identity[0] != self.device)
-        )
+        """Size in bytes of what needs room, where no clones can be made."""
+        return sum(file.size for file in self.copied)
+
+    @property
+    def copied(self) -> Iterator[MediaFile]:
+        """Files whose bytes are copied; a move inside one file system copies none."""
+        for entry in self.relocations if self.mode in (MediaMode.COPY, MediaMode.MOVE) else ():
+            if entry.source is None or not entry.is_transfer:
+                continue
+            if self.mode is MediaMode.COPY or entry.source.identity[0] != self.device:
+                yield entry.source
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
         """One plan of two for the same NWB file, the earlier one first."""
@@ -259,7 +263,8 @@ class _Planner:
         else:
             action = Action.TRANSFER
         replaces = state in (TargetState.LINK, TargetState.OTHER)
-        return Relocation(reference, action, str(entry.target), file, entry.target, replaces)
+        leaves = entry.follows and action is Action.REUSE
+        return Relocation(reference, action, str(entry.target), file, entry.target, replaces, leaves)
 
     def _download(self, entry: Named, remote: RemoteFile) -> Relocation | None:
         """What happens to a reference that is a URL; as for one that is a file."""
@@ -282,7 +287,7 @@ class _Planner:
             action = Action.REUSE
         self._first_of_url.setdefault(remote.url, target)
         replaces = state is TargetState.OTHER or (state is TargetState.UNKNOWN and self.options.existing == "replace")
-        return Relocation(reference, action, str(target), None, target, replaces, remote)
+        return Relocation(reference, action, str(target), None, target, replaces, remote=remote)
 
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem

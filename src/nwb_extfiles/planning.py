@@ -6,6 +6,7 @@ changed on disk.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
@@ -67,9 +68,15 @@ def plan_references(
         With all problems at once.
     """
     resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
-    remarks: list[str] = []
-    if mode is MediaMode.MOVE:
-        resolutions, remarks = _or_moved_before(resolutions, options, nwb_path, identifier)
+
+    def may_be_gone(resolution: Resolution) -> bool:
+        """Whether an earlier run may have taken the file away: by a move, or with the folder that it lay in."""
+        reference = resolution.reference
+        if mode is MediaMode.MOVE or reference.base is None or is_absolute(reference.text):
+            return mode is MediaMode.MOVE
+        return is_former(Path(os.path.realpath(Path(reference.base, reference.text).parent)))
+
+    resolutions, remarks = _or_moved_before(resolutions, may_be_gone, options, nwb_path, identifier)
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
         resolutions, unasked = _ask_servers(resolutions, options)
         remarks = [*remarks, *unasked]
@@ -89,14 +96,21 @@ def plan_references(
 
 
 def _or_moved_before(
-    resolutions: list[Resolution], options: MediaOptions, nwb_path: Path, identifier: str
+    resolutions: list[Resolution],
+    may_be_gone: Callable[[Resolution], bool],
+    options: MediaOptions,
+    nwb_path: Path,
+    identifier: str,
 ) -> tuple[list[Resolution], list[str]]:
     """Find media that are gone from their old place because an earlier run moved them to this NWB file.
 
     The NWB file that stands at the destination tells: it names a film for the same object, field and entry, at the
     very place that a move gives it. That it is the film that the text means cannot be known, so each is told of.
     """
-    if not any(isinstance(resolution.problem, MissingMediaError) for resolution in resolutions):
+    missing = [
+        isinstance(resolution.problem, MissingMediaError) and may_be_gone(resolution) for resolution in resolutions
+    ]
+    if not any(missing):
         return resolutions, []
     try:
         with open_nwb(nwb_path) as file:
@@ -117,7 +131,7 @@ def _or_moved_before(
             places.add(text)
         elif not (reference.repeats and text in places):
             continue
-        if isinstance(resolutions[number].problem, MissingMediaError):
+        if missing[number]:
             found[number] = Resolution(reference, file=file)
     remarks = [
         f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "

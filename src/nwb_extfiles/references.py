@@ -12,14 +12,14 @@ import posixpath
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
 from .registry import MEDIA_FIELDS, MediaField, registered_fields
-from .storage import ExternalFileText, as_text, is_stored, path_of, read_texts
+from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_texts
 from .walk import read_attribute, read_strings, typed_objects
 
 if TYPE_CHECKING:
@@ -363,9 +363,7 @@ def _stored_at(file: Any, path: str, field: MediaField) -> _Stored | None:
         texts = read_strings(file, path if field.field is None else f"{path}/{field.field}")
         if texts is not None:
             return _Stored(texts, read_attribute(file.id, os.fsencode(path), b"object_id"))
-        if field.field is not None and not _has(file[path], field.field):
-            return None
-    item = file[path]
+    item = item_at(file, path) if isinstance(file, h5py.File) else file[path]
     dataset = item if field.field is None else _texts_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None
@@ -445,14 +443,21 @@ def parents_in_file(file: Any) -> dict[str, str]:
     def visit(_: str, item: Any) -> None:
         read = read_texts(item) if is_stored(item) else None
         for text in read[0] if read else ():
-            try:
-                _collect_parents(json.loads(text), parents)
-            except (ValueError, AttributeError, TypeError, RecursionError):  # no specification
-                continue
+            parents.update(_parents_in(text))
 
     try:
         file[location].visititems(visit)
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
+        pass
+    return parents
+
+
+@lru_cache(maxsize=64)  # the files of a dandiset cache the same specifications
+def _parents_in(specification: str) -> dict[str, str]:
+    parents: dict[str, str] = {}
+    try:
+        _collect_parents(json.loads(specification), parents)
+    except (ValueError, AttributeError, TypeError, RecursionError):  # no specification
         pass
     return parents
 

@@ -42,6 +42,7 @@ __all__ = ["FETCH_PREFIX", "WHOLE_PREFIX", "StagingFolder", "has_leftovers", "is
 _LOCK, _FORMER, _JOURNAL, _UNFINISHED = "lock", "former", "journal", "unfinished"
 _REPLACED, _WASTE = "replaced", "waste"
 _FILE_SUFFIX, _FOLDER_SUFFIX = ".nwb", ".zarr"  # of a document that is staged; by them its backend knows it
+_ATTEMPTS = 100
 WHOLE_PREFIX = "whole-"
 """How the names of verified copies begin, which the next transfer may take up."""
 FETCH_PREFIX = "fetch-"
@@ -103,7 +104,6 @@ class StagingFolder:
         self._lock: FileLock | None = None
         self._owns_area = False
         try:
-            make_folders(self.folder, self.made_folders)
             fresh = self._take_lock()
             self._refuse_what_is_not_ours()
             # after a power cut the folder may be missing, and the document that was staged beside it not
@@ -125,10 +125,15 @@ class StagingFolder:
 
     def _take_lock(self) -> bool:
         """Take the lock on the document; tell whether the staging folder is a new one."""
-        for _ in range(100):  # the folder may go with a transfer that ends just now
+        for attempt in range(_ATTEMPTS):  # the folder may go with a transfer that ends just now
             fresh = True
             try:
+                make_folders(self.folder, self.made_folders)
                 self.path.mkdir()
+            except FileNotFoundError:  # another transfer made the same folder, failed, and took it away again
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                continue
             except FileExistsError:
                 fresh = False
                 if self.path.is_symlink() or not self.path.is_dir():

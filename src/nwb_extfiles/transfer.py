@@ -95,6 +95,11 @@ class Transfer:
         Whether the new document is a folder.
     exclusive : bool
         Whether a document that has come into being meanwhile must not be replaced.
+    keep_sources : bool
+        Whether the sources of a move stay for now, because others want them too; `conclude` tells which they are.
+    tell : callable, optional
+        Called with each thing that went wrong when the document was in place; a warning if not given. For where
+        several threads are at work: what Python does with warnings is one thing for all of them.
 
     Attributes
     ----------
@@ -116,7 +121,14 @@ class Transfer:
     """
 
     def __init__(
-        self, document: Path, *, edits_document: bool = False, as_folder: bool = False, exclusive: bool = False
+        self,
+        document: Path,
+        *,
+        edits_document: bool = False,
+        as_folder: bool = False,
+        exclusive: bool = False,
+        keep_sources: bool = False,
+        tell: Callable[[str], object] | None = None,
     ) -> None:
         self.document = document
         self._folder = document.parent
@@ -126,6 +138,8 @@ class Transfer:
         self._edits_document = edits_document
         self._as_folder = as_folder
         self._exclusive = exclusive
+        self._keep_sources = keep_sources
+        self._tell = tell
         self._items: list[_Item] = []
         self._parts: set[Path] = set()  # of the items
         self._numbers = itertools.count()
@@ -224,11 +238,11 @@ class Transfer:
             if mode is MediaMode.MOVE:
                 self._note_move(source, status, target)
             if entry.action is Action.REUSE:
-                self._reuse(source, target, mode)
+                self._reuse(source, target, entry.leaves or mode is MediaMode.MOVE)
+            if entry.action is Action.FOLLOW or (entry.leaves and mode is not MediaMode.MOVE):
+                self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
             if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
                 return
-            if entry.action is Action.FOLLOW:
-                self._moved.setdefault(source.path, _Moved(os.stat(source.path))).targets.add(target)
             if entry.action is Action.FOLLOW and source.path == source.real:
                 _link_or_copy(source.path, part, sync)
             elif entry.action is Action.DUPLICATE:
@@ -342,13 +356,11 @@ class Transfer:
             return whole
         return part
 
-    def _reuse(self, source: MediaFile, target: Path, mode: MediaMode) -> None:
+    def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
         """Note a target as it is now, when it is known to be right."""
         self._reused[target] = os.stat(target)
         # A move takes the source away, so it must still be what the target was compared with.
-        if self._reused[target].st_size != source.size or (
-            mode is MediaMode.MOVE and not filesystem.same_content(target, source.real)
-        ):
+        if self._reused[target].st_size != source.size or (goes and not filesystem.same_content(target, source.real)):
             raise TransferError(f"{target} does not hold its content any more; try again")
         self._at.setdefault(source.identity, target)
 
@@ -478,7 +490,7 @@ class Transfer:
 
     # ------------------------------------------------------------------- end
 
-    def conclude(self, *, sync: bool = True, keep_sources: bool = False) -> tuple[MovedSource, ...]:
+    def conclude(self, *, sync: bool = True) -> tuple[MovedSource, ...]:
         """Remove the sources of a move and all that was staged, and let go of the document.
 
         To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
@@ -488,8 +500,6 @@ class Transfer:
         ----------
         sync : bool
             Whether the removals are flushed to the disk.
-        keep_sources : bool
-            Whether the sources stay for now, because others want them too.
 
         Returns
         -------
@@ -498,7 +508,7 @@ class Transfer:
         """
         notes, left = list[str](), list[str]()
         moved = self._arrived(notes)
-        if not keep_sources:
+        if not self._keep_sources:
             notes.extend(remove_sources(moved, sync=sync))
             moved = []
         try:
@@ -509,7 +519,10 @@ class Transfer:
         left.extend(self._staging.let_go())
         notes.extend([*left, *self._staging.remains(left)] if left else [])
         for note in notes:  # last, because a caller may have made warnings errors
-            warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+            if self._tell is not None:
+                self._tell(note)
+            else:
+                warnings.warn(note, ExternalFilesWarning, stacklevel=2)
         return tuple(moved)
 
     def _arrived(self, notes: list[str]) -> list[MovedSource]:

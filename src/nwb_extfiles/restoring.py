@@ -21,11 +21,12 @@ from .errors import (
     UnsafeReferenceError,
     combine,
 )
+from .filesystem import tree_size
 from .inplace import cannot_hold, file_identifier
 from .manifest import ManifestRow, read_manifest
 from .moves import stamp
 from .options import MediaMode, MediaOptions
-from .organize import carry_out
+from .organizing import carry_out
 from .plan import RelocationPlan
 from .planning import plan_references
 from .progress import reporting
@@ -82,9 +83,14 @@ def restore(
         warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
     if not dry_run:
         status = os.stat(source)
-        file = OrganizedFile(source, plan, status.st_size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
+        size = tree_size(source) if source.is_dir() else status.st_size
+        file = OrganizedFile(source, plan, size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
         with reporting(options.progress, file.total_bytes) as on_bytes:
-            carry_out(file, files_mode="copy", sync=options.sync, on_bytes=on_bytes)
+            done = carry_out(
+                file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
+            )
+        for note in done.notes:
+            warnings.warn(note, ExternalFilesWarning, stacklevel=2)
     return plan
 
 

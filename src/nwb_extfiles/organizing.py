@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,10 @@ from .manifest import ManifestRow
 from .moves import MovedSource, has_stamp, remove_sources, stamp
 from .options import MediaMode, MediaOptions
 from .progress import reporting
-from .staging import has_leftovers
+from .staging import has_leftovers, is_half_done
 from .stores import edit_texts, find_nwb_files
 from .targets import nwb_stem
-from .transfer import Transfer
+from .transfer import Transfer, recover
 
 __all__ = ["organize"]
 
@@ -102,16 +102,20 @@ def organize(
         raise RelocationRefusedError(
             f"files_mode must be 'copy' or 'move', not {files_mode!r}, and invalid 'fail' or 'warn', not {invalid!r}"
         )
+    if jobs < 1:
+        raise RelocationRefusedError(f"jobs must be a number of processes, not {jobs!r}")
     settings = Settings(
         _dandiset(dandiset_path),
         files_mode,
         MediaMode(media_files_mode or MediaMode.SYMLINK),
         update_external_file_paths,
         invalid,
-        tuple(required_fields),
-        options,
+        (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
+        replace(options, progress=False),  # what shows it may not be sent to another process
     )
     sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
+    if not dry_run:
+        _mend(sources)
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
         for warning in plan.warnings:
@@ -124,7 +128,10 @@ def organize(
 
 def _dandiset(path: str | os.PathLike[str] | None) -> Path:
     if path is not None:
-        return Path(os.path.realpath(path))
+        root = Path(os.path.realpath(path))
+        if os.path.lexists(root) and not root.is_dir():
+            raise RelocationRefusedError(f"{root} is to be the root of a dandiset, and is no folder; name another")
+        return root
     from dandi.dandiset import Dandiset
 
     found = Dandiset.find(os.curdir)
@@ -150,13 +157,29 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
     # What lies in the dandiset is no source, unless a path leads into it.
     into = [path for path in paths if Path(os.path.realpath(path)).is_relative_to(root)]
     around = [path for path in paths if path not in into]
-    found = [path for path in find_nwb_files(around) if not Path(os.path.realpath(path.parent)).is_relative_to(root)]
-    sources = list(dict.fromkeys([*found, *find_nwb_files(into)]))
+    found = {_real_folder(path): path for path in find_nwb_files(into)}
+    for path in find_nwb_files(around):
+        if not (real := _real_folder(path)).is_relative_to(root):
+            found.setdefault(real, path)
+    sources = list(found.values())
     if not sources:
         raise RelocationRefusedError(
             f"there is no NWB file in {', '.join(map(str, paths))}; name files or folders that have such"
         )
     return sources
+
+
+def _real_folder(path: Path) -> Path:
+    """A path whose folder has one spelling; the file itself may be a link."""
+    return Path(os.path.realpath(path.parent), path.name)
+
+
+def _mend(sources: list[Path]) -> None:
+    """Restore files whose texts a killed run was changing."""
+    for path in sources:
+        real = Path(os.path.realpath(path))
+        if is_half_done(real):
+            recover(real)
 
 
 # ------------------------------------------------------------------ carry out
@@ -166,7 +189,10 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
 class _Outcome:
     """What came of one file."""
 
-    moved: tuple[MovedSource, ...]
+    media: tuple[MovedSource, ...]
+    """Media that moved."""
+    files: tuple[MovedSource, ...]
+    """The NWB file, if it moved."""
     notes: tuple[str, ...]
 
 
@@ -178,16 +204,17 @@ def _carry_out(
 ) -> list[str]:
     failures: list[BaseException] = []
     notes: list[str] = []
-    moved = Spool[tuple[MovedSource, ...]]()
+    media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
     with reporting(options.progress, plan.total_bytes) as on_bytes:
-        do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync)
+        do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
         if executor is None:
             do = partial(do, on_bytes=on_bytes)
         for number, result in each(do, plan, executor):
             if isinstance(result, BaseException):
                 failures.append(result)
                 continue
-            moved.append(result.moved)
+            media.append(result.media)
+            files.append(result.files)
             notes.extend(result.notes)
             file = plan.files[number]
             if executor is not None:
@@ -196,13 +223,48 @@ def _carry_out(
                 on_file(file)
     if failures:
         raise _failed(failures, plan)
-    notes.extend(remove_sources((source for of_file in moved for source in of_file), sync=options.sync))
-    _remove_empty_folders(plan)
+    wanted = _still_wanted(plan, media, files)
+    # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
+    for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
+        going = (_without(wanted, source, notes) for of_file in moved for source in of_file)
+        notes.extend(remove_sources(going, sync=options.sync))
+        remove_folders(plan)
     return notes
 
 
+def _still_wanted(plan: OrganizePlan, *moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
+    """Of what one file is done with, what another one needs where it is: its own place, or where a link leads."""
+    sources = (source for spool in moved for of_file in spool for source in of_file)
+    going = {place for source in sources for place in (source.path, *source.places)}
+    wanted = set[Path]()
+    for file in plan if going else ():
+        places = [file.target]
+        for entry in file.plan.relocations:
+            if entry.target is not None:
+                places.append(file.target.parent / entry.target)
+            elif entry.source is not None:
+                places.extend((entry.source.path, entry.source.real))
+            if entry.source is not None and entry.target is not None and plan.media_mode is MediaMode.SYMLINK:
+                places.append(Path(os.path.realpath(file.target.parent / entry.target)))
+        wanted.update(going.intersection(places))
+    return wanted
+
+
+def _without(wanted: set[Path], source: MovedSource, notes: list[str]) -> MovedSource:
+    notes.extend(
+        f"{place} stays, because other NWB files that were organized need it there"
+        for place in sorted(wanted.intersection(source.places))
+    )
+    return replace(source, places=tuple(place for place in source.places if place not in wanted))
+
+
 def carry_out(
-    file: OrganizedFile, *, files_mode: FilesMode, sync: bool, on_bytes: Callable[[int], object] = lambda count: None
+    file: OrganizedFile,
+    *,
+    files_mode: FilesMode,
+    sync: bool = True,
+    url_timeout: float = 60.0,
+    on_bytes: Callable[[int], object] = lambda count: None,
 ) -> _Outcome:
     """Bring one NWB file and its media to their places; what moves stays at its old place too for now.
 
@@ -214,20 +276,37 @@ def carry_out(
         What happens to the NWB file.
     sync : bool
         As `MediaOptions.sync`.
+    url_timeout : float
+        As `MediaOptions.url_timeout`, in seconds.
     on_bytes : callable
         Called with each number of bytes done.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        moved = _bring(file, files_mode, sync, on_bytes)
-    if files_mode == "move" and not file.in_place:
-        target = (file.target, stamp(os.stat(file.target)))
-        moved = (*moved, MovedSource(file.source, file.stamp, (file.source,), (target,)))
-    return _Outcome(moved, tuple(str(warning.message) for warning in caught))
+    notes: list[str] = []
+    try:
+        media = _bring(file, files_mode, sync, url_timeout, on_bytes, notes.append)
+        files: tuple[MovedSource, ...] = ()
+        if files_mode == "move" and not file.in_place:
+            target = (file.target, stamp(os.stat(file.target)))
+            files = (MovedSource(file.source, file.stamp, (file.source,), (target,)),)
+    except ExternalFilesError:
+        raise
+    except OSError as error:
+        failure = TransferError(
+            f"{file.source} could not be brought to {file.target}: {error}", nwb_path=str(file.source)
+        )
+        for note in getattr(error, "__notes__", ()):
+            failure.add_note(note)
+        raise failure from error
+    return _Outcome(media, files, tuple(notes))
 
 
 def _bring(
-    file: OrganizedFile, files_mode: FilesMode, sync: bool, on_bytes: Callable[[int], object]
+    file: OrganizedFile,
+    files_mode: FilesMode,
+    sync: bool,
+    url_timeout: float,
+    on_bytes: Callable[[int], object],
+    tell: Callable[[str], object],
 ) -> tuple[MovedSource, ...]:
     told = 0
 
@@ -236,17 +315,27 @@ def _bring(
         on_bytes(done - told)
         told = done
 
-    if file.is_done and file.plan.mode is not MediaMode.MOVE and not has_leftovers(file.target):
+    if file.is_done and not has_leftovers(file.target):
         return ()
     if file.is_there or file.in_place:
-        return bring_media(file.plan, sync=sync, progress=on_media, with_texts=not file.is_there, keep_sources=True)
-    transfer = Transfer(file.target, exclusive=not file.replaces)
+        return bring_media(
+            file.plan,
+            sync=sync,
+            progress=on_media,
+            url_timeout=url_timeout,
+            with_texts=not file.is_there,
+            keep_sources=True,
+            tell=tell,
+        )
+    transfer = Transfer(
+        file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=tell
+    )
     with rolled_back(transfer):
-        transfer.stage(file.plan, sync=sync, progress=on_media)
+        transfer.stage(file.plan, sync=sync, progress=on_media, url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
         _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
         transfer.commit(sync=sync)
-    return transfer.conclude(sync=sync, keep_sources=True)
+    return transfer.conclude(sync=sync)
 
 
 def _stage_nwb_file(
@@ -264,11 +353,14 @@ def _stage_nwb_file(
         )
     # What changes no text may move by its name alone; a link stays a link to what it is.
     changes = bool(file.plan.edits) or rows is not None
-    by_name = files_mode == "move" and not changes and not file.source.is_symlink()
+    by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
     if by_name and filesystem.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
+    if file.source.is_dir():
+        filesystem.copy_tree_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
+    else:
+        filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
     if changes:
         times = os.stat(staged)
         edit_texts(staged, file.plan.edits, manifest=rows, sync=sync)
@@ -289,18 +381,26 @@ def _failed(failures: list[BaseException], plan: OrganizePlan) -> BaseException:
     )
 
 
-def _remove_empty_folders(plan: OrganizePlan) -> None:
-    """Remove the folders that moved files have left empty: their media folders, and any inside the dandiset."""
+def _remove_media_folders(plan: OrganizePlan) -> None:
+    """Remove the media folders of former names that are empty now."""
     for file in plan:
         if file.in_place:
             remove_empty(file.plan)
-        if file.in_place or plan.files_mode == "copy":
-            continue
-        folders = [file.source.parent / nwb_stem(file.source)]
-        folders += [above for above in file.source.parents if above.is_relative_to(plan.dandiset_path)]
-        for folder in folders:
-            try:
-                if folder != plan.dandiset_path:
-                    folder.rmdir()
-            except OSError:
-                continue  # something is in it, or it is gone
+        elif plan.files_mode == "move":
+            _remove_if_empty(file.source.parent / nwb_stem(file.source))
+
+
+def _remove_folders(plan: OrganizePlan) -> None:
+    """Remove the folders inside the dandiset that moved NWB files have left empty."""
+    for file in plan if plan.files_mode == "move" else ():
+        if not file.in_place:
+            for above in file.source.parents:
+                if above != plan.dandiset_path and above.is_relative_to(plan.dandiset_path):
+                    _remove_if_empty(above)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        pass  # something is in it, or it is gone

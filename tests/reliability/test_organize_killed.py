@@ -1,0 +1,207 @@
+"""Runs that organize many files, killed with SIGKILL at random moments; the next run ends with the same as one alone.
+
+``NWB_EXTFILES_SEED=17 pytest tests/reliability/test_organize_killed.py`` repeats the moments as far as a clock can.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from harness import another_device, kill_at, quiet, steps_of
+from helpers import digest, stored_texts
+from recordings import DATASET, film, recording
+
+from nwb_extfiles import organize
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+
+SEED = int(os.environ.get("NWB_EXTFILES_SEED") or random.SystemRandom().randrange(10**9))
+COUNT = 4
+
+
+class Stage:
+    """Recordings with films, two of one session so that names hang on all of them, and one film that two have."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw, self.films = folder / "raw", folder / "films"
+        texts = [["../films/0.avi", "../films/shared.avi"], ["../films/1.avi"], ["../films/shared.avi"], None]
+        film(self.films / "shared.avi", os.urandom(1000), 300_000)
+        for number in range(2):
+            film(self.films / f"{number}.avi", os.urandom(1000), 200_000)
+        for number in range(COUNT):
+            session = "same" if number < 2 else f"s{number}"
+            recording(self.raw / f"{number}.nwb", texts[number], subject=f"m{number // 2}", session=session)
+
+
+def in_place(folder: Path) -> None:
+    """Turn a stage into a dandiset whose names are not those that DANDI gives."""
+    root = folder / "ds"
+    with quiet():
+        organize(folder / "raw", root, files_mode="move", media_files_mode="move", media_options={"sync": False})
+    (root / "dandiset.yaml").write_text("identifier: '000001'\n")
+    for path in sorted(root.rglob("*.nwb")):
+        with h5py.File(path, "r+") as file:
+            subject = file["general/subject/subject_id"]
+            subject[()] = f"new{subject[()].decode()}"
+    shutil.rmtree(folder / "films")
+    shutil.rmtree(folder / "raw")
+
+
+def job(folder: Path, files_mode: str, mode: str, root: Path, inside: bool) -> Callable[[Any], None]:
+    def run(mark: Callable[[bytes], object] = lambda step: None) -> None:
+        done = itertools.count(1)
+        with quiet():
+            mark(b"s")
+            organize(
+                [] if inside else folder / "raw", root, files_mode=files_mode, media_files_mode=mode,
+                on_file=lambda file: mark(b"%d" % next(done)),
+            )  # fmt: skip
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every name below a folder, with what it leads to; of NWB files, what tells whose they are."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            found[name] = "folder"
+        elif path.suffix == ".nwb" and not path.name.startswith("."):
+            with h5py.File(path, "r") as file:
+                texts = stored_texts(path) if DATASET in file else []
+                found[name] = f"{file.attrs['object_id']} {texts}"
+        else:
+            found[name] = f"{'link to ' if path.is_symlink() else ''}{digest(path)}"
+    return found
+
+
+def but_folders(entries: dict[str, str]) -> dict[str, str]:
+    return {name: what for name, what in entries.items() if what != "folder"}
+
+
+def assert_unharmed(folders: list[Path], films: set[str], ids: set[str]) -> None:
+    """At any moment: no content is lost, and no NWB file under its own name has a link that leads nowhere."""
+    there, seen = set(), set()
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_symlink():
+                assert path.exists(), f"{path} leads nowhere"
+            if path.suffix == ".nwb" and not path.name.startswith(".") and path.is_file():
+                with h5py.File(path, "r") as file:
+                    seen.add(str(file.attrs["object_id"]))
+                    has = DATASET in file
+                place = path.parent
+                if has and ".nwb-extfiles" not in str(path) and place.name.startswith("sub-new"):
+                    assert all(digest(place / text) in films for text in stored_texts(path))
+            elif path.is_file():
+                there.add(digest(path))
+    assert films <= there, "a film is lost"
+    assert ids <= seen, "an NWB file is lost"
+
+
+def kills(
+    tmp_path: Path, files_mode: str, mode: str, count: int, *, inside: bool = False, away: Path | None = None
+) -> None:
+    rng = random.Random(f"{SEED} {files_mode} {mode} {inside}")
+    print(f"\nNWB_EXTFILES_SEED={SEED}: {count} kills, NWB files {files_mode}, media {mode}")
+    template, folder = tmp_path / "template", tmp_path / "stage"
+    Stage(template)
+    if inside:
+        in_place(template)
+
+    def fresh() -> Path:
+        for place in (folder, *([away / "ds"] if away else [])):
+            shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(template, folder, symlinks=True, copy_function=shutil.copy2)
+        return (away or folder) / "ds"
+
+    root = fresh()
+    durations = steps_of(job(folder, files_mode, mode, root, inside))
+    expected = [contents(place) for place in (folder, root)]
+    films = {digest(path) for path in template.rglob("*.avi")}
+    ids = set()
+    for path in template.rglob("*.nwb"):
+        with h5py.File(path) as file:
+            ids.add(str(file.attrs["object_id"]))
+    seen: Counter[str] = Counter()
+    killed = runs = 0
+    while killed < count:
+        runs += 1
+        assert runs < 4 * count + 10, "the runs end before they can be killed"
+        root, trace = fresh(), []
+        try:
+            while True:
+                step = rng.choice(list(durations))
+                delay = rng.uniform(0, 1.1 * durations[step])
+                trace.append(f"{step.decode()}+{delay * 1000:.2f} ms")
+                in_time = kill_at(job(folder, files_mode, mode, root, inside), step, delay)
+                killed += in_time
+                seen["killed" if in_time else "ended"] += 1
+                assert_unharmed([folder, root], films, ids)
+                is_over = files_mode == "move" and not inside and not list((folder / "raw").iterdir())
+                if is_over or killed >= count or rng.random() < 0.6:
+                    break
+            if is_over:
+                seen["nothing left to do"] += 1
+            else:
+                job(folder, files_mode, mode, root, inside)(lambda step: None)
+            # a folder that was left empty in the last moment belongs to no file that the next run sees
+            found = [contents(place) for place in (folder, root)]
+            assert [but_folders(entries) for entries in found] == [but_folders(entries) for entries in expected]
+            assert inside or found == expected
+        except BaseException as error:
+            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {files_mode}, {mode}, in place: {inside}; killed at {trace}")
+            raise
+    print(f"{runs} scenes: {dict(seen)}")
+
+
+WAYS = [(files_mode, mode) for files_mode in ("copy", "move") for mode in ("copy", "move", "symlink", "hardlink")]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    shared = another_device(tmp_path)
+    if shared is None:
+        pytest.skip("no second file system to write to without being root")
+    place = Path(tempfile.mkdtemp(dir=shared))
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize(("files_mode", "mode"), [("copy", "copy"), ("move", "move")])
+def test_killed(tmp_path: Path, files_mode: str, mode: str) -> None:
+    kills(tmp_path, files_mode, mode, 4)
+
+
+def test_killed_in_place(tmp_path: Path) -> None:
+    kills(tmp_path, "move", "symlink", 4, inside=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("files_mode", "mode"), WAYS)
+def test_killed_often(tmp_path: Path, files_mode: str, mode: str) -> None:
+    kills(tmp_path, files_mode, mode, 40)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
+def test_killed_in_place_often(tmp_path: Path, mode: str) -> None:
+    kills(tmp_path, "move", mode, 40, inside=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["move", "copy"])
+def test_killed_between_file_systems(tmp_path: Path, elsewhere: Path, mode: str) -> None:
+    kills(tmp_path, "move", mode, 40, away=elsewhere)

@@ -1,0 +1,377 @@
+"""Many files at once: in memory, in processes, in threads, on a cluster."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from helpers import digest, stored_texts
+from recordings import film, object_id, recording
+
+from nwb_extfiles import ExternalFilesWarning, TransferError, organize
+from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.organizing import carry_out
+
+# --------------------------------------------------------------------- spools
+
+
+def test_spool() -> None:
+    spool = Spool[Any]()
+    assert list(spool) == []
+    items = [{"number": number, "text": "x" * 1000} for number in range(20_000)]  # more than it keeps in memory
+    for item in items:
+        spool.append(item)
+    assert len(spool) == 20_000
+    assert spool[12_345] == items[12_345]
+    assert list(spool) == items
+    one, other = iter(spool), iter(spool)
+    assert [next(one), next(other), next(one)] == [items[0], items[0], items[1]]
+    spool.append("while it is read")
+    assert next(other) == items[1]
+    spool.sort([*range(20_000, 0, -1), 0])
+    assert [spool[0], spool[1], spool[20_000]] == ["while it is read", items[-1], items[0]]
+
+
+def test_spool_pickles() -> None:
+    spool = Spool(["a", 2, None])
+    again = pickle.loads(pickle.dumps(spool))
+    assert list(again) == ["a", 2, None]
+    again.append(4)
+    assert len(spool) == 3
+
+
+def test_spool_goes_without_a_word() -> None:
+    """No file is left open to be warned of."""
+    spool = Spool([b"x" * (10 << 20)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del spool
+        gc.collect()
+
+
+# ----------------------------------------------------------------------- each
+
+
+def double(number: int) -> int:
+    if number == 3:
+        raise ValueError("three")
+    return 2 * number
+
+
+def interrupted(number: int) -> int:
+    if number == 2:
+        raise KeyboardInterrupt
+    time.sleep(0.01)
+    return number
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+@pytest.fixture(params=["none", "threads", "processes"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor | None]:
+    if request.param == "processes":
+        yield request.getfixturevalue("processes")
+    elif request.param == "threads":
+        with ThreadPoolExecutor(4) as pool:
+            yield pool
+    else:
+        yield None
+
+
+def test_each(executor: Executor | None) -> None:
+    found = dict(each(double, range(200), executor))
+    assert isinstance(found.pop(3), ValueError)
+    assert found == {number: 2 * number for number in range(200) if number != 3}
+    assert list(each(double, [], executor)) == []
+
+
+def test_items_are_taken_as_they_are_needed() -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for number in range(10_000):
+            taken.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        results = each(abs, items(), pool)
+        next(results)
+        assert len(taken) < 200
+        results.close()
+
+
+def test_an_interrupt_is_raised_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(each(interrupted, range(5), None))
+    with ThreadPoolExecutor(1) as pool:
+        done = []
+        with pytest.raises(KeyboardInterrupt):
+            for number, _ in each(interrupted, range(1000), pool):
+                done.append(number)
+        begin = time.monotonic()
+    assert time.monotonic() - begin < 0.5, "what was queued ran on"
+    assert len(done) <= 2
+
+
+def test_workers() -> None:
+    with workers(1, None) as nobody:
+        assert nobody is None
+    with ThreadPoolExecutor(1) as pool, workers(7, pool) as mine:
+        assert mine is pool
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match="mine"), workers(1 + 1, None) as pool:
+        assert pool is not None
+        for _ in range(50):
+            pool.submit(time.sleep, 1)
+        raise RuntimeError("mine")
+    assert time.monotonic() - begin < 15
+
+
+# --------------------------------------------------------- organize at many places
+
+
+def make(tmp_path: Path, count: int) -> Path:
+    """So many recordings with a film each, and one film that all have."""
+    raw = tmp_path / "raw"
+    film(tmp_path / "films" / "shared.avi")
+    for number in range(count):
+        texts = [f"../films/{number}.avi", "../films/shared.avi"]
+        recording(raw / f"{number:03}.nwb", texts, subject=f"m{number % 3}", session=f"s{number:03}")
+    return raw
+
+
+def assert_all(root: Path, films: Path | dict[str, str], count: int) -> None:
+    contents = films if isinstance(films, dict) else {path.name: digest(path) for path in films.iterdir()}
+    for number in range(count):
+        path = root / f"sub-m{number % 3}" / f"sub-m{number % 3}_ses-s{number:03}_image.nwb"
+        texts = stored_texts(path)
+        assert texts == [f"{path.stem}/{object_id(path)}_external_file_{n}.avi" for n in range(2)]
+        assert digest(path.parent / texts[0]) == contents[f"{number}.avi"]
+        assert digest(path.parent / texts[1]) == contents["shared.avi"]
+    assert len(list(root.rglob("*.nwb"))) == count
+    assert not list(root.rglob(".*"))
+
+
+FAST = {"sync": False}
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str) -> None:
+    raw = make(tmp_path, 7)
+    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    done = []
+    plan = organize(
+        raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, executor=executor, media_options=FAST,
+        on_file=done.append,
+    )  # fmt: skip
+    assert_all(tmp_path / "ds", films, 7)
+    assert [file.source.name for file in plan] == [f"{number:03}.nwb" for number in range(7)]
+    assert {file.source for file in done} == {file.source for file in plan}
+    assert len(list((tmp_path / "films").iterdir())) == (0 if mode == "move" else 8)
+
+
+def test_warnings_in_threads(tmp_path: Path) -> None:
+    """What goes wrong at the end of a move is told, and Python's handling of warnings stays what it was."""
+    raw = make(tmp_path, 6)
+    before = warnings.showwarning, list(warnings.filters)
+
+    def on_file(_: Any) -> None:
+        time.sleep(0.002)
+        (tmp_path / "films" / "0.avi").touch()  # changed since it was read
+
+    with ThreadPoolExecutor(4) as pool, pytest.warns(ExternalFilesWarning, match=r"0\.avi was moved .* is still there"):
+        organize(
+            raw, tmp_path / "ds", files_mode="move", media_files_mode="move", executor=pool, on_file=on_file,
+            media_options=FAST,
+        )  # fmt: skip
+    assert (warnings.showwarning, list(warnings.filters)) == before
+    assert (tmp_path / "films" / "0.avi").exists()
+    assert not (tmp_path / "films" / "1.avi").exists()
+
+
+def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
+    raw = make(tmp_path, 3)
+    lock = threading.Lock()
+    calls = []
+
+    def progress(now: int, total: int) -> None:
+        with lock:
+            calls.append((now, total))
+
+    plan = organize(raw, tmp_path / "ds", jobs=2, media_options={"progress": progress, **FAST})
+    assert calls[-1] == (plan.total_bytes, plan.total_bytes)
+
+
+def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
+    """There is a bar then, which no other process can have."""
+    pty = pytest.importorskip("pty")
+    raw = make(tmp_path, 3)
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "nwb_extfiles", "organize", "-J", "2", "-d", tmp_path / "ds", raw]
+    run = subprocess.run(command, stderr=follower, stdout=subprocess.PIPE, text=True, check=False, timeout=100)
+    os.close(follower)
+    assert run.returncode == 0, os.read(leader, 10_000)
+    os.close(leader)
+    assert "3 NWB files with 6 media" in run.stdout
+    assert_all(tmp_path / "ds", tmp_path / "films", 3)
+
+
+def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
+    raw = make(tmp_path, 5)
+    plan = organize(raw, tmp_path / "ds", dry_run=True, media_options=FAST)
+
+    class Meddling(Executor):
+        """Changes two films when the planning is over, which is when the fourteenth call comes."""
+
+        calls = 0
+
+        def submit(self, function: Any, /, *arguments: Any, **options: Any) -> Future[Any]:
+            self.calls += 1
+            if self.calls == 2 * len(plan) + 1:
+                for number in (1, 3):
+                    (tmp_path / "films" / f"{number}.avi").write_bytes(b"another")
+            if executor is not None:
+                return executor.submit(function, *arguments, **options)
+            future: Future[Any] = Future()
+            try:
+                future.set_result(function(*arguments, **options))
+            except Exception as error:
+                future.set_exception(error)
+            return future
+
+    with pytest.raises(TransferError, match="2 of 5 NWB files could not be organized") as caught:
+        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=Meddling(), media_options=FAST)
+    assert len(caught.value.problems) == 2
+    assert all(f"{number:03}.nwb" in str(caught.value) for number in (1, 3))
+    assert sorted(path.name[-13:-10] for path in (tmp_path / "ds").rglob("*.nwb")) == ["000", "002", "004"]
+
+
+def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
+    raw = make(tmp_path, 2)
+    plan = organize(raw, tmp_path / "ds", dry_run=True)
+    for file in plan:
+        work = pickle.loads(pickle.dumps(partial(carry_out, file, files_mode="copy", sync=False)))
+        assert work().notes == ()
+    assert_all(tmp_path / "ds", tmp_path / "films", 2)
+
+
+# --------------------------------------------------------------------- a cluster
+
+
+@pytest.mark.parametrize("workers_are", ["threads", "processes"])
+@pytest.mark.filterwarnings("ignore")
+def test_dask(tmp_path: Path, workers_are: str) -> None:
+    distributed = pytest.importorskip("distributed")
+    raw = make(tmp_path, 6)
+    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=workers_are == "processes", dashboard_address=None,
+            local_directory=str(tmp_path / "dask"),
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):  # fmt: skip
+        executor = client.get_executor()
+        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        assert_all(tmp_path / "ds", films, 6)
+        # the same calls again, which dask by itself holds for done
+        for path in (tmp_path / "ds").rglob("*.nwb"):
+            path.unlink()
+        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        assert_all(tmp_path / "ds", films, 6)
+        (tmp_path / "films" / "3.avi").unlink()
+        with pytest.raises(FileNotFoundError, match=r"3\.avi"):
+            organize(raw, tmp_path / "ds2", media_files_mode="copy", executor=executor, media_options=FAST)
+        assert not (tmp_path / "ds2").exists()
+
+
+# ------------------------------------------------------------------------- scale
+
+
+def many(folder: Path, count: int) -> Path:
+    """Small NWB files that differ in their ids and subjects, all with one film."""
+    raw = folder / "raw"
+    film(folder / "film.avi")
+    base = recording(raw / "0.nwb", ["../film.avi"], subject="subject000000", session="session")
+    whole = base.read_bytes()
+    base.unlink()
+    with h5py.File(folder / "base.nwb", "w"):
+        pass
+    (folder / "base.nwb").write_bytes(whole)
+    ids = {}
+    with h5py.File(folder / "base.nwb", "r") as file:
+        ids = {
+            name: str(item.attrs["object_id"]) for name, item in (("/", file), ("series", file["acquisition/video"]))
+        }
+    for number in range(count):
+        data = whole
+        for name, own in ids.items():
+            data = data.replace(own.encode(), f"{number:08x}-{len(name):04}{own[13:]}".encode())
+        data = data.replace(b"subject000000", f"subject{number // 4:06}".encode())
+        (raw / f"{number:06}.nwb").write_bytes(data)
+    return raw
+
+
+PLAN = """
+import resource, sys, time, warnings
+from pathlib import Path
+from nwb_extfiles import organize
+
+def most():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+raw, root = Path(sys.argv[1]), Path(sys.argv[2])
+organize(next(raw.iterdir()), root, dry_run=True)  # what is imported counts for nothing
+before, begin = most(), time.monotonic()
+plan = organize(raw, root, dry_run=len(sys.argv) > 3, media_files_mode="hardlink", media_options={"sync": False})
+targets = [file.target for file in plan]
+assert len(set(targets)) == len(plan)
+assert all("_obj-" in target.name for target in targets)
+assert [file.source for file in plan] == sorted(raw.iterdir())
+print(len(plan), most() - before, time.monotonic() - begin)
+"""
+
+
+def organize_many(folder: Path, count: int, *words: str) -> tuple[int, float]:
+    """Organize so many files in a process of its own; the memory that it took, in bytes, and the time."""
+    pytest.importorskip("resource")
+    raw = many(folder, count)
+    command = [sys.executable, "-c", PLAN, raw, folder / "ds", *words]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    number, memory, took = run.stdout.split()
+    assert int(number) == count
+    return int(memory), float(took)
+
+
+def test_200_files(tmp_path: Path) -> None:
+    memory, _ = organize_many(tmp_path, 200)
+    assert memory < 40 << 20
+    assert len(list((tmp_path / "ds").rglob("*.nwb"))) == 200
+    assert (tmp_path / "film.avi").stat().st_nlink == 201
+
+
+@pytest.mark.long
+def test_10_000_files(tmp_path: Path) -> None:
+    memory, took = organize_many(tmp_path, 10_000, "plan only")
+    print(f"\n10,000 files: planned in {took:.0f} s, with {memory >> 20} MiB more than one file takes")
+    assert memory < 200 << 20
+    assert not (tmp_path / "ds").exists()
