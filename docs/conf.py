@@ -18,8 +18,7 @@ from sphinx.util.docutils import SphinxRole
 
 import nwb_extfiles
 
-# First of all, for modules are called like some of them.
-PUBLIC = {name: getattr(nwb_extfiles, name) for name in ("check", "organize", "restore", *nwb_extfiles.__all__)}
+PUBLIC = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
 
 DOCS = Path(__file__).parent
 os.environ.setdefault("DANDI_NO_ET", "1")  # dandi asks the network for news of itself
