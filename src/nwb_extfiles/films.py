@@ -56,7 +56,8 @@ def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
     """
     count, height, width, _ = frames.shape
     size = width * height * 3
-    bitmap = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, size, 0, 0, 0, 0)
+    # A negative height: the highest row comes first, as ffmpeg writes it. OpenCV 5 crashes at the other way round.
+    bitmap = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 24, 0, size, 0, 0, 0, 0)
     stream = struct.pack(
         "<4s4sIHHIIIIIIIIHHHH", b"vids", b"DIB ", 0, 0, 0, 0, 1, rate, 0, count, size, 0, 0, 0, 0, width, height
     )
@@ -64,7 +65,7 @@ def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
         "<IIIIIIIIII16x", 1_000_000 // rate, size * rate, 0, 0x10, count, 0, 1, size, width, height
     )  # 0x10: has an index
     streams = _chunk(b"LIST", b"strl" + _chunk(b"strh", stream) + _chunk(b"strf", bitmap))
-    pictures = [_chunk(b"00db", frame[::-1].tobytes()) for frame in frames]  # a DIB begins with its lowest row
+    pictures = [_chunk(b"00db", frame.tobytes()) for frame in frames]
     index = b"".join(
         struct.pack("<4sIII", b"00db", 0x10, 4 + number * len(pictures[0]), size) for number in range(count)
     )

@@ -1,0 +1,108 @@
+"""
+Export one file
+===============
+
+A session was filmed. Its NWB file gets a new name in a new folder, and its two films come along.
+"""
+
+# %%
+# The folder before
+# -----------------
+#
+# ``make_example`` writes NWB files and short films that play, in a temporary folder.
+
+import os
+import tempfile
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files
+from nwb_extfiles.demo import draw_tree, make_example
+
+lab = Path(tempfile.mkdtemp(), "lab")
+make_example(lab)
+print(*draw_tree(lab), sep="\n")
+
+# %%
+# The ``ImageSeries`` in the NWB file holds one path for each film, relative to the folder of the NWB file.
+
+
+def show_references(nwb_path: Path) -> None:
+    """Print each stored path, and whether it leads to a film."""
+    for found in find_external_files(nwb_path):
+        print(
+            found.reference.text,
+            "->",
+            "nothing" if found.file is None else f"{found.file.size:,} bytes",
+        )
+
+
+source_path = lab / "nwbfiles/test1_0_0.nwb"
+show_references(source_path)
+
+# %%
+# What breaks
+# -----------
+#
+# pynwb's own export copies the paths as they stand. In another folder they lead nowhere.
+
+os.makedirs(lab / "plain/sub-mouse0")
+with (
+    NWBHDF5IO(source_path, "r") as source,
+    NWBHDF5IO(lab / "plain/sub-mouse0/mouse0.nwb", "w") as io,
+):
+    io.export(src_io=source)
+show_references(lab / "plain/sub-mouse0/mouse0.nwb")
+
+# %%
+# The same call with ``NWBExtFilesHDF5IO`` says so, and writes nothing.
+
+target_path = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb"
+try:
+    with (
+        NWBHDF5IO(source_path, "r") as source,
+        NWBExtFilesHDF5IO(target_path, "w") as io,
+    ):
+        io.export(src_io=source)
+except ValueError as error:
+    print(error)
+assert not os.path.exists(target_path)
+
+# %%
+# Take the films along
+# --------------------
+#
+# ``relocate_media=True`` brings the films to their place beside the new file. ``media_mode`` says how; see
+# :doc:`/howto/media_mode`.
+
+with (
+    NWBHDF5IO(source_path, "r") as source,
+    NWBExtFilesHDF5IO(target_path, "w") as io,
+):
+    io.export(src_io=source, relocate_media=True, media_mode="copy")
+
+print(*draw_tree(lab / "dandiset"), sep="\n")
+show_references(target_path)
+
+# %%
+# After ``close`` the IO tells what it did:
+
+for entry in io.relocation.relocations:
+    print(entry.action, entry.source.path.name, "->", entry.target.name)
+
+# %%
+# See a film
+# ----------
+#
+# ``resolve_media=True`` gives absolute paths, which any video reader can open whatever the working directory.
+
+with NWBExtFilesHDF5IO(target_path, "r", resolve_media=True) as io:
+    film = io.read().acquisition["behavior_video"].external_file[0]
+
+plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.axis("off")
+plt.title("Frame 0")
+plt.show()

@@ -1,0 +1,138 @@
+"""
+Publish a folder to DANDI
+=========================
+
+A folder of NWB files and their films is brought into a dandiset, checked, and made ready for upload. Everything is done
+by commands of a shell; :func:`nwb_extfiles.organize` and :func:`nwb_extfiles.check` do the same in Python.
+"""
+
+# %%
+# The folder before
+# -----------------
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+
+from nwb_extfiles.demo import draw_tree, make_example
+
+lab = Path(tempfile.mkdtemp(), "lab")
+make_example(lab)
+print(*draw_tree(lab), sep="\n")
+
+
+# %%
+# The steps below are commands. This function runs one and prints what it prints, with paths made shorter.
+
+
+def shell(command: str) -> None:
+    """Run a command of nwb-extfiles or dandi, and show what it says."""
+    start = {
+        "nwb-extfiles": "nwb_extfiles.cli import main",
+        "dandi": "dandi.cli.command import main",
+    }
+    program, *arguments = shlex.split(command)
+    code = f"from {start[program]}; main(prog_name={program!r})"
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=lab,
+    )
+    said = (run.stdout + run.stderr).replace(f"{lab.resolve()}/", "")
+    said = re.sub(r"(?m)^.*Logs saved in.*\n", "", said)
+    print(f"$ {command}\n{said}[exit code {run.returncode}]")
+    assert run.returncode == 0
+
+
+os.environ["DANDI_NO_ET"] = "1"  # dandi asks for no news of itself
+
+# %%
+# 1. The dandiset
+# ---------------
+#
+# In earnest: make a dandiset on the site of the archive, and get its description with
+#
+# .. code-block:: sh
+#
+#    dandi download --download dandiset.yaml DANDI:000000
+#
+# which makes the folder ``000000`` with ``dandiset.yaml`` in it. Here a line of text stands for it.
+
+os.mkdir(lab / "000000")
+(lab / "000000/dandiset.yaml").write_text('identifier: "DANDI:000000"\n')
+
+# %%
+# 2. See what would happen
+# ------------------------
+#
+# Nothing is changed by ``--dry-run``. Everything that speaks against the plan is told here, all at once.
+
+shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
+
+# %%
+# 3. Organize
+# -----------
+#
+# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all.
+
+shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
+print(*draw_tree(lab / "000000"), sep="\n")
+
+# %%
+# A run that was stopped is repeated; what is done is not done again.
+
+shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
+
+# %%
+# 4. Check
+# --------
+#
+# Every path leads to a film, under the name that DANDI's readers expect.
+
+shell("nwb-extfiles check 000000")
+
+# %%
+# 5. Validate
+# -----------
+#
+# DANDI's own look at the folder. Errors here would stop the upload.
+
+shell("dandi validate 000000")
+
+# %%
+# 6. Upload
+# ---------
+#
+# .. code-block:: sh
+#
+#    cd 000000
+#    dandi upload
+#
+# This needs an account and a network, and is not run here. What it would take are the files that this function of dandi
+# finds:
+
+from dandi.files import find_dandi_files
+
+for file in sorted(
+    find_dandi_files(lab / "000000", dandiset_path=lab / "000000"),
+    key=lambda file: str(file.filepath),
+):
+    path = getattr(file, "path", file.filepath.name)
+    print(f"{type(file).__name__:22} {path}")
+
+# %%
+# The films are there, as ``VideoAsset``. The folder before is as it was; one of the films, seen from the dandiset:
+
+film = min((lab / "000000").rglob("*.avi"))
+plt.imshow(iio.imread(film, index=10, plugin="FFMPEG"))
+plt.axis("off")
+plt.title("Frame 10")
+plt.show()

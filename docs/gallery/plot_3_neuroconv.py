@@ -1,0 +1,135 @@
+"""
+A NeuroConv converter
+=====================
+
+NeuroConv writes the paths of films as it was given them, and copies no film. One more base class lets the films come
+along. This page needs ``pip install "neuroconv[video]"``.
+"""
+
+# %%
+# Raw data
+# --------
+#
+# A camera above the maze has made two films.
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+from neuroconv import NWBConverter
+from neuroconv.datainterfaces import ExternalVideoInterface
+
+from nwb_extfiles import NWBExtFilesHDF5IO
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
+from nwb_extfiles.testing import make_film
+
+lab = Path(tempfile.mkdtemp(), "lab")
+os.makedirs(lab / "raw")
+for number in (0, 1):
+    make_film(lab / f"raw/top_{number}.avi", seed=number)
+
+# %%
+# The converter
+# -------------
+#
+# ``RelocateMediaMixin`` comes before ``NWBConverter``. Nothing else of a converter changes.
+
+
+class MazeConverter(RelocateMediaMixin, NWBConverter):
+    """One session in the maze."""
+
+    data_interface_classes = dict(Top=ExternalVideoInterface)
+
+
+def make_converter(cls: type[NWBConverter]) -> NWBConverter:
+    """Make a converter for the two films."""
+    films = [str(lab / f"raw/top_{number}.avi") for number in (0, 1)]
+    converter = cls(dict(Top=dict(file_paths=films, video_name="top")))
+    converter.data_interface_objects["Top"].set_aligned_segment_starting_times(
+        [0.0, 1.0]
+    )
+    return converter
+
+
+def make_metadata(converter: NWBConverter) -> dict:
+    """Add what the films do not tell."""
+    metadata = converter.get_metadata()
+    metadata["NWBFile"].update(
+        session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC), session_id="maze1"
+    )
+    metadata["Subject"] = dict(
+        subject_id="mouse0", species="Mus musculus", sex="F", age="P90D"
+    )
+    return metadata
+
+
+# %%
+# Run it
+# ------
+#
+# ``run_conversion`` takes the three arguments of ``NWBExtFilesHDF5IO``.
+
+converter = make_converter(MazeConverter)
+nwb_path = lab / "dandiset/sub-mouse0/sub-mouse0_ses-maze1_image.nwb"
+converter.run_conversion(
+    nwbfile_path=nwb_path,
+    metadata=make_metadata(converter),
+    relocate_media=True,
+    media_mode="copy",
+)
+print(*draw_tree(lab), sep="\n")
+
+# %%
+# ``converter.relocation`` is the record of what happened to the films.
+
+for entry in converter.relocation.relocations:
+    print(entry.source.path.name, "->", entry.text)
+
+# %%
+# A class can have its own defaults, for code whose calls cannot be changed:
+
+
+class AlwaysRelocating(MazeConverter):
+    """Takes its films along without being asked."""
+
+    relocate_media = True
+    media_mode = "copy"
+
+
+# %%
+# Code that cannot be changed
+# ---------------------------
+#
+# Where not even the classes can be changed, ``relocating_backends`` has NeuroConv write with the IO of this package for
+# a while, in the whole process.
+
+
+class SomebodysConverter(NWBConverter):
+    """Knows nothing of this package."""
+
+    data_interface_classes = dict(Top=ExternalVideoInterface)
+
+
+converter = make_converter(SomebodysConverter)
+with relocating_backends(media_mode="copy"):
+    os.mkdir(lab / "second")
+    converter.run_conversion(
+        nwbfile_path=lab / "second/maze1.nwb", metadata=make_metadata(converter)
+    )
+print(*draw_tree(lab / "second"), sep="\n")
+
+# %%
+# See a film
+# ----------
+
+with NWBExtFilesHDF5IO(nwb_path, "r", resolve_media=True) as io:
+    film = io.read().acquisition["top"].external_file[1]
+
+plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.axis("off")
+plt.title("Film 1, frame 0")
+plt.show()

@@ -1,0 +1,120 @@
+"""
+Bare names
+==========
+
+Some converters store the name of a film without its folder. The films lie elsewhere, on a server, sorted by day. This
+file is laid out as those of the Frank lab are: one series for each film, in ``BehavioralEvents`` inside a processing
+module.
+"""
+
+# %%
+# The file, and the films on the server
+# -------------------------------------
+
+import os
+import tempfile
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+import numpy as np
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.behavior import BehavioralEvents
+from pynwb.file import Subject
+from pynwb.image import ImageSeries
+
+from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files, relocate
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.testing import make_film
+
+lab = Path(tempfile.mkdtemp(), "lab")
+os.makedirs(lab / "server/20240101")
+films = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
+for number, film in enumerate(films):
+    make_film(lab / "server/20240101" / film, seed=number)
+
+# pynwb would rather have another container today; such files are there.
+warnings.filterwarnings("ignore", message="BehavioralEvents is deprecated")
+
+nwbfile = NWBFile(
+    session_description="sleep, then a run",
+    identifier="rat1_20240101",
+    session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC),
+    session_id="20240101",
+    subject=Subject(
+        subject_id="rat1", species="Rattus norvegicus", sex="M", age="P150D"
+    ),
+)
+video = BehavioralEvents(name="video")
+for number, film in enumerate(films):
+    video.add_timeseries(
+        ImageSeries(
+            name=film,
+            description="video of an epoch",
+            external_file=[film],
+            format="external",
+            starting_frame=[0],
+            timestamps=60.0 * number + np.arange(25) / 25,
+        )
+    )
+nwbfile.create_processing_module(
+    name="video_files", description="all films of the day"
+).add(video)
+with NWBHDF5IO(lab / "rat1_20240101.nwb", "w") as io:
+    io.write(nwbfile)
+print(*draw_tree(lab), sep="\n")
+
+# %%
+# The names alone lead nowhere:
+
+for found in find_external_files(lab / "rat1_20240101.nwb"):
+    print(found.problem)
+
+# %%
+# Say where to look
+# -----------------
+#
+# ``search`` names folders. In each, every tail of the stored path is looked for: of ``a/b.avi`` first ``a/b.avi``, then
+# ``b.avi``. Folders below are not searched, so name the folder of the day.
+
+options = dict(search=lab / "server/20240101")
+for found in find_external_files(lab / "rat1_20240101.nwb", media_options=options):
+    print(found.reference.text, "->", found.file.path.relative_to(lab.resolve()))
+
+# %%
+# Export, or repair in place
+# --------------------------
+#
+# The same option on export, into a new file:
+
+target_path = lab / "dandiset/sub-rat1/sub-rat1_ses-20240101_image.nwb"
+with (
+    NWBHDF5IO(lab / "rat1_20240101.nwb", "r") as source,
+    NWBExtFilesHDF5IO(target_path, "w") as io,
+):
+    io.export(
+        src_io=source, relocate_media=True, media_mode="copy", media_options=options
+    )
+print(*draw_tree(lab / "dandiset"), sep="\n")
+
+# %%
+# Or in the file as it is. ``reference`` leaves the films on the server, and makes the paths right:
+
+plan = relocate(lab / "rat1_20240101.nwb", "reference", media_options=options)
+print(*plan.texts.values(), sep="\n")
+
+# %%
+# A name that fits two different films in the search folders is an error, never a guess.
+#
+# See a film
+# ----------
+
+with NWBExtFilesHDF5IO(target_path, "r", resolve_media=True) as io:
+    film = io.read().processing["video_files"]["video"][films[0]].external_file[0]
+
+plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.axis("off")
+plt.title(films[0])
+plt.show()

@@ -1,0 +1,109 @@
+r"""
+Repair a file from another machine
+==================================
+
+The NWB file was made on the computer of the rig, under Windows, and holds paths such as
+``D:\videos\mouse0\film.avi``. The films have since been copied to the server of the lab.
+"""
+
+# %%
+# The file from the rig
+# ---------------------
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.file import Subject
+from pynwb.image import ImageSeries
+
+from nwb_extfiles import MissingMediaError, NWBExtFilesHDF5IO, check, relocate
+from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.testing import make_film
+
+lab = Path(tempfile.mkdtemp(), "lab")
+os.makedirs(lab / "server/videos/mouse0")
+for number in (0, 1):
+    make_film(lab / f"server/videos/mouse0/film_{number}.avi", seed=number)
+
+nwbfile = NWBFile(
+    session_description="a mouse in an arena",
+    identifier="mouse0_arena",
+    session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC),
+    session_id="arena",
+    subject=Subject(
+        subject_id="mouse0", species="Mus musculus", sex="F", age="P90D"
+    ),
+)
+nwbfile.add_acquisition(
+    ImageSeries(
+        name="behavior_video",
+        description="two films, one after the other",
+        external_file=[
+            r"D:\videos\mouse0\film_0.avi",
+            r"d:\Videos\mouse0\film_1.avi",
+        ],
+        format="external",
+        starting_frame=[0, 25],
+        rate=25.0,
+        num_samples=50,
+    )
+)
+with NWBHDF5IO(lab / "arena.nwb", "w") as io:
+    io.write(nwbfile)
+
+# %%
+# What is wrong
+# -------------
+
+for finding in check(lab / "arena.nwb"):
+    print(f"{finding.severity}: {finding.text}: {finding.message}")
+
+# %%
+# Without more, the file is refused. The error tells each place where a film was looked for, and it is as it was.
+
+try:
+    relocate(lab / "arena.nwb", "symlink")
+except MissingMediaError as error:
+    print(error)
+
+# %%
+# Say what has become of the drive
+# --------------------------------
+#
+# ``path_map`` replaces the beginning of paths. Slashes and backslashes are equal, and a prefix with a drive letter
+# ignores case. With ``dry_run`` nothing is changed:
+
+options = dict(path_map={r"D:\videos": lab / "server/videos"})
+plan = relocate(lab / "arena.nwb", "copy", media_options=options, dry_run=True)
+for entry in plan.relocations:
+    print(entry.reference.text, "->", entry.target)
+
+# %%
+# And now in earnest. The NWB file is not rewritten: only its texts change, in place, and safe against a crash.
+
+relocate(lab / "arena.nwb", "copy", media_options=options)
+print(*draw_tree(lab), sep="\n")
+print(len(list(check(lab / "arena.nwb"))), "findings")
+
+# %%
+# On the command line the same is
+#
+# .. code-block:: sh
+#
+#    nwb-extfiles relocate --media-mode copy --path-map 'D:\videos=lab/server/videos' lab/arena.nwb
+#
+# See a film
+# ----------
+
+with NWBExtFilesHDF5IO(lab / "arena.nwb", "r", resolve_media=True) as io:
+    film = io.read().acquisition["behavior_video"].external_file[1]
+
+plt.imshow(iio.imread(film, index=5, plugin="FFMPEG"))
+plt.axis("off")
+plt.title("Film 1, frame 5")
+plt.show()

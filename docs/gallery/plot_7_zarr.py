@@ -1,0 +1,74 @@
+"""
+NWB files in Zarr stores
+========================
+
+``NWBExtFilesZarrIO`` is hdmf-zarr's ``NWBZarrIO`` with the same three arguments. What differs from a file is told in
+:doc:`/zarr`. This page needs ``pip install "nwb-extfiles[zarr]"``.
+"""
+
+# %%
+# From HDF5 to Zarr
+# -----------------
+
+import tempfile
+from pathlib import Path
+
+import imageio.v3 as iio
+import matplotlib.pyplot as plt
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, find_external_files
+from nwb_extfiles.demo import draw_tree, make_example
+
+lab = Path(tempfile.mkdtemp(), "lab")
+make_example(lab)
+store = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb.zarr"
+with (
+    NWBHDF5IO(lab / "nwbfiles/test1_0_0.nwb", "r") as source,
+    NWBExtFilesZarrIO(store, "w") as io,
+):
+    io.export(
+        src_io=source,
+        write_args=dict(link_data=False),
+        relocate_media=True,
+        media_mode="copy",
+    )
+
+# %%
+# The store is a folder. Its films lie in another one beside it, not inside.
+
+print(*sorted(path.name for path in store.parent.iterdir()), sep="\n")
+print(
+    *draw_tree(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"),
+    sep="\n",
+)
+for found in find_external_files(store):
+    print(found.reference.text, "->", f"{found.file.size:,} bytes")
+
+# %%
+# And back
+# --------
+
+with (
+    NWBExtFilesZarrIO(store, "r") as source,
+    NWBExtFilesHDF5IO(lab / "back/mouse0.nwb", "w") as io,
+):
+    io.export(
+        src_io=source,
+        write_args=dict(link_data=False),
+        relocate_media=True,
+        media_mode="copy",
+    )
+print(*draw_tree(lab / "back"), sep="\n")
+
+# %%
+# See a film
+# ----------
+
+with NWBExtFilesZarrIO(store, "r", resolve_media=True) as io:
+    film = io.read().acquisition["behavior_video"].external_file[0]
+
+plt.imshow(iio.imread(film, index=20, plugin="FFMPEG"))
+plt.axis("off")
+plt.title("Frame 20")
+plt.show()

@@ -1,0 +1,62 @@
+"""The documentation speaks of all that there is, and README leads somewhere. Sphinx checks the links of the pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+import nwb_extfiles
+from nwb_extfiles.cli import main
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_links_of_the_readme() -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert targets
+    assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
+    names = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
+    assert names - set(re.findall(r":: nwb_extfiles\.(\w+)$", reference, re.MULTILINE)) == set()
+
+
+def test_every_error_and_finding_is_explained() -> None:
+    page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
+    errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
+    assert {name for name in errors if name not in page} == set()
+    source = (ROOT / "src" / "nwb_extfiles" / "checks.py").read_text(encoding="utf-8")
+    codes = set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
+    assert len(codes) > 15
+    assert {code for code in codes if f"`{code}`" not in page} == set()
+
+
+def test_every_option_of_media_is_in_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in readme.splitlines() if line.startswith("| `media_options=`")]
+    fields = set(nwb_extfiles.MediaOptions.__dataclass_fields__)
+    assert fields == set(re.findall(r"`(\w+)`", line)) - {"MediaOptions"}
+
+
+def test_commands_that_pages_show_exist() -> None:
+    """Each ``nwb-extfiles <command> --option`` in pages and tutorials is one."""
+    pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md"), *DOCS.glob("gallery/*.py")]
+    shown = [
+        (page.name, *match)
+        for page in pages
+        for match in re.findall(
+            r"(?m)(?:^ *#? *|`|\"|bin/)nwb-extfiles ([a-z]\w*)((?: [^`\n#]*)?)", page.read_text(encoding="utf-8")
+        )
+    ]
+    assert len(shown) > 10
+    for page, name, arguments in shown:
+        command = main.commands.get(name)
+        assert isinstance(command, click.Command), (page, name)
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for option in re.findall(r" (--?[a-z][a-z-]*)", arguments):
+            assert option in options, (page, name, option)
