@@ -7,12 +7,14 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .checks import Finding
-from .dandiset import OrganizedFile, OrganizePlan
 from .plan import Action, Relocation, RelocationPlan
 from .resolve import Resolution, is_url
+
+if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
+    from .checks import Finding
+    from .dandiset import OrganizedFile, OrganizePlan
 
 __all__ = [
     "as_json",
