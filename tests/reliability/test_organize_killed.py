@@ -192,16 +192,16 @@ def test_killed_in_place(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("files_mode", "mode"), WAYS)
 def test_killed_often(tmp_path: Path, files_mode: str, mode: str) -> None:
-    kills(tmp_path, files_mode, mode, 40)
+    kills(tmp_path, files_mode, mode, 15)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
 def test_killed_in_place_often(tmp_path: Path, mode: str) -> None:
-    kills(tmp_path, "move", mode, 40, inside=True)
+    kills(tmp_path, "move", mode, 15, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_killed_between_file_systems(tmp_path: Path, elsewhere: Path, mode: str) -> None:
-    kills(tmp_path, "move", mode, 40, away=elsewhere)
+    kills(tmp_path, "move", mode, 15, away=elsewhere)
