@@ -70,6 +70,12 @@ def test_told_apart(recorded: Path, what: str) -> None:
     assert codes(recorded) == expected
 
 
+def test_what_is_missing_is_told_once(recorded: Path) -> None:
+    lose(recorded)
+    assert [finding.code for finding in check(recorded)] == ["missing"]
+    assert [finding.code for finding in check(recorded, checksums=True)] == ["film-missing"]
+
+
 @pytest.mark.parametrize("what", DAMAGES)
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
 def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, mode: str) -> None:

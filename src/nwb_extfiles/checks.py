@@ -136,12 +136,14 @@ def _check_file(
             field=problem.field,
         )
     place = _Place(path, _dandiset_of(path), options)
+    contents = [] if on_bytes is None else list(_contents(path, found, options, on_bytes))
+    told = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "film-missing"}
     for resolution in found:
-        yield from place.look_at(resolution)
+        if resolution.reference.entry not in told:
+            yield from place.look_at(resolution)
     yield from _same_films(found)
     yield from _orphans(path, found)
-    if on_bytes is not None:
-        yield from _contents(path, found, options, on_bytes)
+    yield from contents
 
 
 def _contents(
@@ -184,8 +186,10 @@ def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[F
     if row is None or not state.is_bad:
         return
     film = elsewhere.get(row.sha256)
+    gives_way = "" if state is FilmState.MISSING else " --existing replace"  # a film, be it the wrong one
     cure = (
-        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --search {str(film.path.parent)!r}` puts it back"
+        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{gives_way} --search "
+        f"{str(film.path.parent)!r}` puts it back"
         if film is not None
         else "name folders to look for it in with --search"
     )
@@ -322,10 +326,13 @@ class _Place:
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         object_id = reference.object_id
-        if object_id is None or not is_uuid(object_id):
+        if object_id is None:
+            return  # the convention does not say; `relocate` makes a name of what does not change
+        if not is_uuid(object_id):
             yield _of(
-                reference, Severity.INFO, "object-id", f"its object_id is {object_id!r}, so it has no conventional name"
-            )
+                reference, Severity.INFO, "object-id", f"its object_id is {object_id[:80]!r}, which is no UUID, so "
+                f"it has no conventional name",
+            )  # fmt: skip
             return
         suffix = file.path.suffix.lower()
         expected = str(
