@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ from helpers import digest, image_series, new_nwbfile, stored_texts, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
-from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
 
 FILMS = ("test1_0.avi", "test1_1.avi")
@@ -256,3 +261,191 @@ def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, 
     assert [text.split("/")[0] for text in found["path"]] == ["c", "c"]
     for text, sha256 in zip(found["path"], found["sha256"], strict=True):
         assert digest(second.parent / text) == sha256
+
+
+def replace_column(path: Path, name: str, **storage: Any) -> None:
+    with h5py.File(path, "r+") as file:
+        columns = file[MANIFEST_PATH]
+        attributes = dict(columns[name].attrs)
+        del columns[name]
+        columns.create_dataset(name, **storage)
+        columns[name].attrs.update(attributes)
+
+
+@pytest.mark.parametrize("name", ["index", "path"])
+def test_columns_that_claim_more_than_memory_holds(tmp_path: Path, source: Path, name: str) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    dtype = "i4" if name == "index" else h5py.string_dtype()
+    replace_column(target, name, shape=(10**12,), chunks=(1000,), dtype=dtype)
+    with pytest.raises(ValueError, match="rows"):
+        relocate(target)
+
+
+def test_columns_in_other_files_are_not_read(tmp_path: Path, source: Path) -> None:
+    """They could be a pipe without an end, or somebody's secrets."""
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    replace_column(target, "index", shape=(2,), dtype="i4", external=[(str(tmp_path / "secret"), 0, 8)])
+    with pytest.raises(ValueError, match="other files"):
+        relocate(target)
+
+
+@pytest.mark.parametrize("location", [None, "nowhere", 5])
+def test_schemas_whose_place_is_unknown(tmp_path: Path, source: Path, video_files: Path, location: Any) -> None:
+    with h5py.File(source, "r+") as file:
+        del file["specifications"]
+        if location is not None:
+            file.attrs[".specloc"] = location
+    relocate(source, "copy", media_options=RECORD)
+    assert_right(source, video_files)
+    with NWBHDF5IO(source) as io:
+        assert len(io.read().lab_meta_data["external_files"].manifest) == len(FILMS)
+    assert validate(path=source) == []
+
+
+def test_names_that_are_not_utf8(tmp_path: Path, video_files: Path) -> None:
+    """The table stays one that pynwb can read."""
+    film = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    try:
+        shutil.copy(video_files / FILMS[0], film)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([film]))
+    target = tmp_path / "out" / "b.nwb"
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=RECORD)
+    with NWBHDF5IO(target) as io:
+        frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
+    assert list(frame.original_name) == ["caf\N{REPLACEMENT CHARACTER}.avi"]
+
+
+def test_objects_without_an_id(tmp_path: Path, video_files: Path) -> None:
+    """As in very old files; each keeps its own film."""
+    target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
+    for name, film in zip(("first", "second"), FILMS, strict=True):
+        nwbfile.add_acquisition(image_series([video_files / film], name))
+    with NWBHDF5IO(target, "w") as io:
+        io.write(nwbfile)
+    with h5py.File(target, "r+") as file:
+        for name in ("first", "second"):
+            del file["acquisition"][name].attrs["object_id"]
+    for _ in range(2):
+        relocate(target, "copy", media_options=RECORD)
+        assert table(target)["original_name"] == list(FILMS)
+        assert not [entry for entry in check(target, checksums=True) if entry.code == "stale-manifest"]
+
+
+def test_a_second_call_adds_to_the_table(tmp_path: Path, video_files: Path) -> None:
+    """Also one that does not ask for it: a table of half the films would be taken for whole."""
+    target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
+    nwbfile.add_acquisition(image_series([video_files / FILMS[0]], "first"))
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_options=RECORD)
+        nwbfile.add_acquisition(image_series([video_files / FILMS[1]], "second"))
+        io.write(nwbfile, relocate_media=True)
+    assert table(target)["original_name"] == list(FILMS)
+
+
+def test_other_films_than_before_are_told_of(tmp_path: Path, source: Path) -> None:
+    """When the table is brought up to date, the last trace of the right film goes."""
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    first, second = (target.parent / text for text in stored_texts(target))
+    first.write_bytes(first.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="manifest told") as caught:
+        relocate(target, "copy")
+    assert len(caught) == 1
+    assert table(target)["original_name"] == list(FILMS)
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    with pytest.warns(UserWarning, match="manifest told"):
+        relocate(target, "copy")
+    assert table(target)["original_name"] == list(reversed(FILMS))  # each with its film
+
+
+@pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "reference", "move"])
+def test_progress_ends_at_its_total(tmp_path: Path, source: Path, video_files: Path, mode: str) -> None:
+    told: list[tuple[int, int]] = []
+    options = dict(manifest=True, progress=lambda done, total: told.append((done, total)))
+    target = tmp_path / "out" / "a.nwb"
+    shutil.copytree(source.parent, target.parent)
+
+    def assert_ends() -> None:
+        assert all(done <= total for done, total in told)
+        assert told[-1][0] == told[-1][1] > 0
+        told.clear()
+
+    relocate(target, mode, media_options=options)
+    assert_ends()
+    relocate(target, mode, media_options=options)  # reads them again
+    assert_ends()
+    organize(target, tmp_path / "dandiset", files_mode="move", media_files_mode=mode, media_options=options)
+    assert_ends()
+
+
+def test_progress_of_a_film_that_is_known(tmp_path: Path, video_files: Path) -> None:
+    told: list[tuple[int, int]] = []
+    options = dict(manifest=True, progress=lambda done, total: told.append((done, total)))
+    nwbfile = new_nwbfile()
+    with NWBExtFilesHDF5IO(tmp_path / "a.nwb", "w") as io:
+        for name in ("first", "second"):
+            nwbfile.add_acquisition(image_series([video_files / FILMS[0]], name))
+            io.write(nwbfile, relocate_media=True, media_mode="symlink", media_options=options)
+            assert told[-1][0] == told[-1][1] > 0
+
+
+def test_a_move_to_another_file_system_reads_once(
+    tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwb_extfiles.filesystem.link_exclusive", lambda *_: False)
+    read = []
+    monkeypatch.setattr("nwb_extfiles.plan.RelocationPlan.copied", property(
+        lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
+    ))  # fmt: skip
+    monkeypatch.setattr("nwb_extfiles.filesystem.digest_of", lambda path, **_: read.append(path))
+    before = [digest(video_files / name) for name in FILMS]
+    relocate(source, "move", media_options=RECORD)
+    assert not read
+    assert table(source)["sha256"] == before
+
+
+def test_a_film_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nwb_extfiles.filesystem import digest_of
+
+    def growing(path: Path, **keywords: Any) -> str:
+        with open(path, "ab") as film:
+            film.write(b"more")
+        return digest_of(path, **keywords)
+
+    monkeypatch.setattr("nwb_extfiles.filesystem.digest_of", growing)
+    before = stored_texts(source)
+    with pytest.raises(OSError, match="changed while it was read"):
+        relocate(source, media_options=RECORD)
+    assert stored_texts(source) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_ctrl_c_while_media_are_copied(
+    tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
+    monkeypatch.setattr("nwb_extfiles.backend._WORTH_A_THREAD", 0)
+    with open(video_files / FILMS[0], "ab") as film:
+        film.truncate(20 * 1024 * 1024)
+    told: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        if not told:
+            time.sleep(2)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        told.append(done)
+        time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        export(source, tmp_path / "out" / "b.nwb", options=dict(manifest=True, progress=interrupt))
+    assert len(told) < 5
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("media")]
+    assert not (tmp_path / "out").exists()

@@ -173,6 +173,14 @@ def test_hard_link_is_found_once(tmp_path: Path) -> None:
     assert [reference.object_path for reference in found_in(path)] == ["/acquisition/video"]
 
 
+def test_hard_link_to_the_root(tmp_path: Path) -> None:
+    """What it leads to has been found already."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["loop"] = file["/"]
+        assert [reference.object_path for reference in find_in_file(file)] == ["/acquisition/video"]
+
+
 def test_group_in_the_place_of_texts(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -72,3 +73,56 @@ def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Pat
     with pytest.raises(ValueError, match="no manifest"):
         restore(downloaded, tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
+
+
+def recorded(folder: Path, names: list[str], video_files: Path) -> Path:
+    """An NWB file with a film of each name."""
+    nwbfile = new_nwbfile()
+    for number, name in enumerate(names):
+        film = folder / "in" / name
+        film.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video_files / f"test1_{number}.avi", film)
+        nwbfile.add_acquisition(image_series([film], f"video{number}"))
+    target = folder / "out" / "a.nwb"
+    with NWBExtFilesHDF5IO(target, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=dict(manifest=True))
+    return target
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes a colon for something else")
+def test_times_in_names(tmp_path: Path, video_files: Path) -> None:
+    restore(recorded(tmp_path, ["2024-01-01 12:30:05.avi"], video_files), tmp_path / "mine")
+    assert (tmp_path / "mine" / "2024-01-01 12:30:05.avi").is_file()
+
+
+@pytest.mark.filterwarnings("ignore:.*DANDI takes no")
+def test_a_film_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
+    restore(recorded(tmp_path, ["A.nwb", "acquisition_video0"], video_files), tmp_path / "mine")
+    names = {
+        path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*") if path.is_file()
+    }
+    assert names == {"a.nwb", "acquisition_video0_/external_file_0/A.nwb", "acquisition_video0"}
+
+
+def test_films_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are downloaded are called as their URLs tell."""
+    from nwb_extfiles.remote import RemoteFile
+
+    monkeypatch.setattr(
+        "nwb_extfiles.planning.ask_all", lambda urls, **_: {url: RemoteFile(url=url, size=1) for url in urls}
+    )
+    nwbfile = new_nwbfile()
+    urls = [f"https://example.org/{name}" for name in ("one/a%20film.avi", "two/a%20film.avi", "b.avi", "?id=3")]
+    nwbfile.add_acquisition(image_series([video_files / "test1_0.avi", *urls], "top"))
+    with NWBExtFilesHDF5IO(tmp_path / "out" / "a.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, media_options=dict(manifest=True))
+        object_id = nwbfile.acquisition["top"].object_id
+    with pytest.warns(UserWarning, match="without a suffix"):
+        plan = restore(tmp_path / "out" / "a.nwb", tmp_path / "mine", media_options=dict(urls="download"), dry_run=True)
+    assert [entry.text for entry in plan.relocations] == [
+        "test1_0.avi",
+        "acquisition_top/external_file_1/a film.avi",
+        "acquisition_top/external_file_2/a film.avi",
+        "b.avi",
+        f"{object_id}_external_file_4",
+    ]

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
-from .inventory import make_rows
+from .inventory import make_rows, other_films
 from .manifest import ManifestRow
 from .mappers import register_media_mappers
 from .options import MediaMode, MediaOptions
@@ -291,6 +292,8 @@ class MediaIOMixin(_Backend):
             return
         call, request = self._call, self._call.request
         self._sync = request.options.sync
+        if self._rows is not None:  # a table that an earlier call has begun is to be whole
+            request = replace(request, options=replace(request.options, manifest=True))
         tree = Tree(
             builder,
             call.manager,
@@ -324,6 +327,7 @@ class MediaIOMixin(_Backend):
             super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
             rows = make_rows(plan, transfer.digests, transfer.fetched)
+            transfer.notes.extend(other_films(plan, rows))
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         for entry in old:
             changed = _texts(entry, texts)
@@ -355,10 +359,10 @@ class MediaIOMixin(_Backend):
             staged = pool.submit(stage)
             try:
                 yield
+                staged.result()  # while this waits, Ctrl-C must end the copying too
             except BaseException:
                 transfer.cancel()
                 raise
-        staged.result()
 
     def _begin_in_place(self, nwb_path: Path) -> Transfer:
         if self._transfer_in_place is None:

@@ -475,7 +475,7 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
     """Give films their original names back.
 
     For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its films under the names
-    that they had before; FILE and its films stay as they are.
+    that they had before. FILE stays as it is, and so do its films, but for --media-mode move.
     """
     from .restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown

@@ -97,6 +97,11 @@ class OrganizedFile:
         """Size in bytes of the NWB file and its media, as far as they get anywhere."""
         return (0 if self.in_place or self.is_there else self.size) + self.plan.media_bytes
 
+    @property
+    def work_bytes(self) -> int:
+        """What progress is counted in: as `total_bytes`, and what is read for the manifest."""
+        return 0 if self.is_done else self.total_bytes - self.plan.media_bytes + self.plan.work_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class OrganizePlan:
@@ -114,6 +119,8 @@ class OrganizePlan:
     """How many references are in the files."""
     total_bytes: int = 0
     """Size in bytes of all that gets anywhere, NWB files and media."""
+    work_bytes: int = 0
+    """What progress is counted in: as `total_bytes`, and what is read for manifests."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -213,6 +220,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         (*warnings, *tally.warnings, *tally.remarks()),
         tally.media_count,
         tally.total_bytes,
+        tally.work_bytes,
     )
 
 
@@ -522,7 +530,7 @@ class _Tally:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.warnings: list[str] = []
-        self.total_bytes = 0
+        self.total_bytes = self.work_bytes = 0
         self.media_count = 0
         self._local = 0
         self._left_behind = 0
@@ -534,6 +542,7 @@ class _Tally:
     def add(self, file: OrganizedFile) -> None:
         self.warnings.extend(file.plan.warnings)
         self.total_bytes += file.total_bytes
+        self.work_bytes += file.work_bytes
         self.media_count += len(file.plan.relocations)
         local = [entry for entry in file.plan.relocations if entry.source is not None]
         self._local += len(local)

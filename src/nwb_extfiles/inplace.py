@@ -23,7 +23,7 @@ from .errors import (
     RelocationRefusedError,
     combine,
 )
-from .inventory import find_by_content, make_rows, verify_media
+from .inventory import find_by_content, make_rows, other_films, verify_media
 from .manifest import ManifestRow, read_manifest, same_rows
 from .moves import MovedSource, remove_sources
 from .options import MediaMode, MediaOptions, ProgressCallback
@@ -194,7 +194,7 @@ def _carry_out(
         return notes
 
     try:
-        with reporting(options.progress, sum(plan.media_bytes for plan in plans)) as on_bytes:
+        with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
             for plan in plans:
                 if _has_work(plan):
                     moved.extend(
@@ -496,6 +496,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
     if plan.manifest is None:
         return None
     rows = make_rows(plan, transfer.digests, transfer.fetched)
+    transfer.notes.extend(other_films(plan, rows))
     return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 
 

@@ -15,9 +15,10 @@ from .manifest import ManifestRow
 from .naming import is_conventional
 from .plan import Action, Relocation, RelocationPlan
 from .probe import probe
+from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, media_file
 
-__all__ = ["FilmState", "Verdict", "find_by_content", "make_rows", "verify_media"]
+__all__ = ["FilmState", "Verdict", "find_by_content", "make_rows", "other_films", "rows_by_entry", "verify_media"]
 
 
 class FilmState(StrEnum):
@@ -54,6 +55,29 @@ class Verdict:
     """Whose film it is, where it is swapped."""
 
 
+def rows_by_entry(rows: Iterable[ManifestRow]) -> Callable[[ExternalFileReference], ManifestRow | None]:
+    """Give what tells the row of a reference, if there is one.
+
+    An object is known by its object_id, which stays where the object is renamed. Objects of very old files have none,
+    and copies of an object have the same one; they are known by their path.
+    """
+    by_both: dict[tuple[str, tuple[str, str, int]], ManifestRow] = {}
+    by_id: dict[tuple[str, str, int], ManifestRow | None] = {}  # None: more than one
+    for row in rows:
+        by_both[row.referring_object_id, row.place] = row
+        entry = row.referring_object_id, row.field, row.index
+        by_id[entry] = None if entry in by_id else row
+
+    def row_of(reference: ExternalFileReference) -> ManifestRow | None:
+        object_id = reference.object_id or ""
+        there = by_both.get((object_id, reference.entry))
+        if there is None and object_id:
+            return by_id.get((object_id, reference.field, reference.index))
+        return there
+
+    return row_of
+
+
 def verify_media(
     rows: Sequence[ManifestRow],
     found: Iterable[Resolution],
@@ -76,7 +100,7 @@ def verify_media(
     Verdict
         One for each reference that is no URL.
     """
-    of_entry = {(row.referring_object_id, row.field, row.index): row for row in rows}
+    of_entry = rows_by_entry(rows)
     by_digest = {row.sha256: row for row in rows}
     sizes = {row.size_in_bytes for row in rows}
     digests: dict[tuple[int, int], str] = {}
@@ -84,7 +108,7 @@ def verify_media(
         if resolution.url:
             continue
         reference, file = resolution.reference, resolution.file
-        row = of_entry.get((reference.object_id or "", reference.field, reference.index))
+        row = of_entry(reference)
         if row is None:
             yield Verdict(resolution, FilmState.UNKNOWN)
         elif row.path != reference.text:
@@ -171,19 +195,39 @@ def make_rows(
         One for each reference that means a file, in the order of the plan; URLs that stay have none. Of a film that was
         not found, what the manifest said before stays.
     """
-    before = {(row.referring_object_id, row.field, row.index): row for row in plan.manifest or ()}
+    before = rows_by_entry(plan.manifest or ())
+    name_of = {row.sha256: row.original_name for row in plan.manifest or ()}
     rows = []
     for entry in plan.relocations:
-        former = before.get((entry.reference.object_id or "", entry.reference.field, entry.reference.index))
+        former = before(entry.reference)
         if former is not None and former.path != entry.reference.text:
             former = None  # it speaks of another film
         file = entry.source or (fetched.get(part_name(entry.remote)) if entry.remote is not None else None)
         if file is not None:
+            sha256 = digests[file.identity]
             name = _original_name(file) if entry.remote is None else _name_of_url(entry)
-            rows.append(_row(entry, file, digests[file.identity], former.original_name if former else name))
+            if former is not None or is_conventional(name):
+                name = name_of.get(sha256, name if former is None else former.original_name)
+            if former is not None and former.sha256 == sha256:
+                name = former.original_name  # of two films alike, each keeps its own
+            rows.append(_row(entry, file, sha256, name))
         elif former is not None and entry.action is Action.KEEP:
             rows.append(former)
     return rows
+
+
+def other_films(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[str]:
+    """Warnings of films that are not those that the manifest told of: it is the last trace of what they were."""
+    before = rows_by_entry(plan.manifest or ())
+    now = {row.place: row for row in rows}
+    for reference in (entry.reference for entry in plan.relocations):
+        former, row = before(reference), now.get(reference.entry)
+        if former and row and former.path == reference.text and former.sha256 != row.sha256:
+            yield (
+                f"{reference.where}: its film is not {former.original_name[:300]!r} of {former.size_in_bytes:,} bytes "
+                f"with SHA-256 {former.sha256[:64]}, of which the manifest told; now that tells of the film that is "
+                f"there. If it is damaged, put the right one in the place of {row.path!r}"
+            )
 
 
 def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) -> ManifestRow:
@@ -212,4 +256,6 @@ def _name_of_url(entry: Relocation) -> str:
 
 def _original_name(file: MediaFile) -> str:
     """What a film was called; a link with a name of the archive tells it by what it leads to."""
-    return (file.real if is_conventional(file.path.name) else file.path).name
+    name = (file.real if is_conventional(file.path.name) else file.path).name
+    # pynwb reads a table of valid texts only
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ _NAMESPACE = "ndx-extfiles"
 _META_DATA = "general/external_files"
 MANIFEST_PATH = f"{_META_DATA}/manifest"
 """Where the table is in an NWB file."""
+_MOST_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +140,8 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
         If columns are missing, hold something else, or differ in length.
     """
     try:
+        for name, column in columns.items():
+            _check_size(name, column)
         values = {name: _values(columns[name], kind) for name, kind in _TYPES.items() if name in columns}
         if len({len(column) for column in values.values()}) != 1:
             raise ValueError("its columns differ in length, or there are none")
@@ -150,6 +154,16 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
             nwb_path=str(nwb_path),
             object_path=f"/{MANIFEST_PATH}",
         ) from error
+
+
+def _check_size(name: str, column: Any) -> None:
+    """Refuse what is not to be read: a file may claim any number of rows, and need no room for them."""
+    if is_stored(column):
+        shape = column.shape
+        if shape is None or math.prod(shape) > _MOST_ROWS:
+            raise ValueError(f"{name} is empty, or has more than {_MOST_ROWS:,} rows")
+        if getattr(column, "external", None):  # its bytes are in other files, any files
+            raise ValueError(f"{name} is stored in other files")
 
 
 def _values(column: Any, kind: type) -> list[Any]:
@@ -176,7 +190,7 @@ class Node:
 
 
 def manifest_nodes(
-    rows: Sequence[ManifestRow], object_ids: Mapping[str, str], specifications: str = "specifications"
+    rows: Sequence[ManifestRow], object_ids: Mapping[str, str], specifications: str, cached: Container[str]
 ) -> list[Node]:
     """Lay out the table, and its schema where HDMF looks for it, so that it can be read without this package.
 
@@ -188,6 +202,8 @@ def manifest_nodes(
         The object_id of what stands in the file already, by path; it is kept.
     specifications : str
         The group in which the NWB file caches schemas.
+    cached : container of str
+        The namespaces that it has there already.
 
     Returns
     -------
@@ -201,7 +217,8 @@ def manifest_nodes(
             path, dict(namespace=namespace, neurodata_type=neurodata_type, object_id=object_id, **attributes), data
         )
 
-    version, namespaces, extensions = _schema()
+    (schema,) = _schemas(spec_folder() / f"{_NAMESPACE}.namespace.yaml")
+    extensions = schema.files[f"{_NAMESPACE}.extensions"]
     docs = {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
     nodes = [
         node(_META_DATA, _NAMESPACE, "ExternalFilesMetaData"),
@@ -219,24 +236,47 @@ def manifest_nodes(
         if name in _STORED_AS:
             values = np.array(values, dtype=_STORED_AS[name])
         nodes.append(node(f"{MANIFEST_PATH}/{name}", "hdmf-common", "VectorData", values, description=docs[name]))
-    schema = f"{specifications.strip('/')}/{_NAMESPACE}"
-    nodes += [Node(schema, {}), Node(f"{schema}/{version}", {})]
-    for name, spec in (("namespace", namespaces), (f"{_NAMESPACE}.extensions", extensions)):
-        nodes.append(Node(f"{schema}/{version}/{name}", {}, json.dumps(spec, separators=(",", ":"))))
+    # A reader who finds schemas in a file looks for all of them there.
+    others = [] if "core" in cached else [other for other in _schemas_of_pynwb() if other.name not in cached]
+    for each in (*others, schema):
+        group = f"{specifications.strip('/')}/{each.name}"
+        nodes += [Node(group, {}), Node(f"{group}/{each.version}", {})]
+        for name, spec in each.files.items():
+            nodes.append(Node(f"{group}/{each.version}/{name}", {}, json.dumps(spec, separators=(",", ":"))))
     return nodes
 
 
-def _schema() -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Version of the schema, its namespace and its types, as HDMF caches them."""
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """A namespace as HDMF caches it."""
+
+    name: str
+    version: str
+    files: Mapping[str, dict[str, Any]]
+
+
+def _schemas(path: Path) -> Iterator[_Schema]:
+    """The namespaces that a file of YAML defines."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe")
-    namespaces = yaml.load(spec_folder() / f"{_NAMESPACE}.namespace.yaml")
-    for source in namespaces["namespaces"][0]["schema"]:
-        if "source" in source:
-            source["source"] = source["source"].removesuffix(".yaml")
-    extensions = yaml.load(spec_folder() / f"{_NAMESPACE}.extensions.yaml")
-    return str(namespaces["namespaces"][0]["version"]), namespaces, extensions
+    for namespace in yaml.load(path)["namespaces"]:
+        files = {}
+        for source in namespace["schema"]:
+            if "source" in source:
+                name = source["source"].removesuffix(".yaml")
+                source["source"], files[name] = name, yaml.load(path.with_name(f"{name}.yaml"))
+        files["namespace"] = {"namespaces": [namespace]}
+        yield _Schema(namespace["name"], str(namespace["version"]), files)
+
+
+def _schemas_of_pynwb() -> Iterator[_Schema]:
+    """The namespaces that every NWB file needs, of the version that pynwb here would read it with."""
+    package = find_spec("pynwb")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent / "nwb-schema"
+        yield from _schemas(folder / "hdmf-common-schema" / "common" / "namespace.yaml")
+        yield from _schemas(folder / "core" / "nwb.namespace.yaml")
 
 
 def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
@@ -249,18 +289,28 @@ def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
     rows : sequence of ManifestRow
         All rows.
     """
-    location = file.attrs.get(".specloc")
-    if location is None:
-        location = file.require_group("specifications").ref
-        file.attrs[".specloc"] = location
-    specifications = file[location]
+    specifications = _specifications(file)
     places = (_META_DATA, MANIFEST_PATH)
     object_ids = {path: as_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
     for group, name in ((file, _META_DATA), (specifications, _NAMESPACE)):
         if name in group:
             del group[name]
-    for node in manifest_nodes(rows, object_ids, specifications.name):
+    for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications)):
         _write_node(file, node)
+
+
+def _specifications(file: h5py.File) -> h5py.Group:
+    """The group of cached schemas; made where what tells of it leads nowhere."""
+    location = file.attrs.get(".specloc")
+    if isinstance(location, h5py.Reference):
+        # one to what was removed may still be followed, into room that is another's by now
+        location = h5py.h5r.get_name(location, file.id) if location else None
+    found = file.get(location) if isinstance(location, str | bytes) else None
+    if isinstance(found, h5py.Group):
+        return found
+    group = file.require_group("specifications")
+    file.attrs[".specloc"] = group.ref
+    return group
 
 
 def _write_node(file: h5py.File, node: Node) -> None:

@@ -205,7 +205,7 @@ def _carry_out(
     failures: list[BaseException] = []
     notes: list[str] = []
     media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
-    with reporting(options.progress, plan.total_bytes) as on_bytes:
+    with reporting(options.progress, plan.work_bytes) as on_bytes:
         do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
         if executor is None:
             do = partial(do, on_bytes=on_bytes)
@@ -218,7 +218,7 @@ def _carry_out(
             notes.extend(result.notes)
             file = plan.files[number]
             if executor is not None:
-                on_bytes(file.total_bytes)
+                on_bytes(file.work_bytes)
             if on_file is not None:
                 on_file(file)
     if failures:

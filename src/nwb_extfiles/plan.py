@@ -122,6 +122,20 @@ class RelocationPlan:
         return brought + self.download_bytes
 
     @property
+    def unread(self) -> dict[tuple[int, int], MediaFile]:
+        """Files whose digest the manifest wants, and which nothing reads but for that; by device and inode."""
+        if self.manifest is None:
+            return {}
+        copied = {file.identity for file in self.copied}
+        sources = (entry.source for entry in self.relocations if entry.source is not None)
+        return {source.identity: source for source in sources if source.identity not in copied}
+
+    @property
+    def work_bytes(self) -> int:
+        """What progress is counted in: the bytes that get to a target, and those that are read for the manifest."""
+        return self.media_bytes + sum(file.size for file in self.unread.values())
+
+    @property
     def download_bytes(self) -> int:
         """Size in bytes of what is fetched from servers, as far as they tell."""
         return sum(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +23,7 @@ from .errors import (
 )
 from .filesystem import tree_size
 from .inplace import cannot_hold, file_identifier
+from .inventory import rows_by_entry
 from .manifest import ManifestRow, read_manifest
 from .moves import stamp
 from .options import MediaMode, MediaOptions
@@ -31,9 +32,10 @@ from .plan import RelocationPlan
 from .planning import plan_references
 from .progress import reporting
 from .references import ExternalFileReference, find_in_file, media_fields
-from .resolve import MediaFile, resolve
+from .remote import RemoteFile
+from .resolve import resolve
 from .stores import open_nwb
-from .targets import naming_id
+from .targets import STAGING_PREFIX, naming_id
 
 __all__ = ["restore"]
 
@@ -85,7 +87,7 @@ def restore(
         status = os.stat(source)
         size = tree_size(source) if source.is_dir() else status.st_size
         file = OrganizedFile(source, plan, size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
-        with reporting(options.progress, file.total_bytes) as on_bytes:
+        with reporting(options.progress, file.work_bytes) as on_bytes:
             done = carry_out(
                 file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
             )
@@ -106,11 +108,11 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             )
         references = find_in_file(file, media_fields(options.media_fields), problems)
         identifier = file_identifier(file, source)
-        names = _names(references, rows, identifier, options, problems)
+        names = _names(references, rows, identifier, target.name, options, problems)
 
         def naming(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:  # noqa: ARG001
-            # what has no name is among the problems
-            return names.get((object_id, field, index), PurePosixPath(object_id, field, str(index)))
+            # what has no name is among the problems, or behind a URL that tells none
+            return names.get((object_id, field, index)) or PurePosixPath(f"{object_id}_{field}_{index}{suffix}")
 
         if os.path.lexists(target) and (options.existing != "replace" or not target.is_file() or target == source):
             problems.append(
@@ -135,42 +137,59 @@ def _names(
     references: list[ExternalFileReference],
     rows: list[ManifestRow],
     identifier: str,
+    nwb_name: str,
     options: MediaOptions,
     problems: list[ExternalFilesError],
 ) -> dict[_NamingKey, PurePosixPath]:
     """The place of each film below the folder."""
-    of_entry = {(row.referring_object_id, row.field, row.index): row for row in rows}
+    of_entry = rows_by_entry(rows)
     names: dict[_NamingKey, PurePosixPath] = {}
     wanted: dict[str, set[object]] = {}  # the films that would have each name
-    found: list[tuple[_NamingKey, ExternalFileReference, str, MediaFile]] = []
+    found: list[tuple[_NamingKey, ExternalFileReference, str]] = []
     for reference in references:
-        file = resolve(reference, options, destination=Path(reference.base or "")).file
-        if file is None:
-            continue  # the plan tells of it, or it is a URL
-        row = of_entry.get((reference.object_id or "", reference.field, reference.index))
-        name = row.original_name if row is not None and row.path == reference.text else file.path.name
+        resolution = resolve(reference, options, destination=Path(reference.base or ""))
+        file = resolution.file
+        downloaded = resolution.url and options.urls == "download"
+        if file is None and not downloaded:
+            continue  # the plan tells of it, or it stays a URL
+        row = of_entry(reference)
+        if row is not None and row.path == reference.text:
+            name = row.original_name
+        else:
+            name = file.path.name if file is not None else RemoteFile(url=reference.text, size=None).name
         try:
+            if file is None and not _is_name(name):
+                continue  # such a URL tells no name
             _check_name(name, reference)
             key = naming_id(reference, identifier), reference.field, reference.index
         except ExternalFilesError as problem:
             problems.append(problem)
             continue
-        wanted.setdefault(name.casefold(), set()).add(file.identity)
-        found.append((key, reference, name, file))
-    for key, reference, name, _ in found:
-        alone = len(wanted[name.casefold()]) == 1
-        names[key] = PurePosixPath(name) if alone else PurePosixPath(*_own_folder(reference), name)
+        wanted.setdefault(name.casefold(), set()).add(reference.text if file is None else file.identity)
+        found.append((key, reference, name))
+    for key, reference, name in found:
+        folded = name.casefold()
+        alone = len(wanted[folded]) == 1 and folded != nwb_name.casefold() and not name.startswith(STAGING_PREFIX)
+        names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
     return names
 
 
-def _own_folder(reference: ExternalFileReference) -> tuple[str, str]:
-    """A folder that no other entry has."""
-    return reference.object_path.strip("/").replace("/", "_"), f"{reference.field}_{reference.index}"
+def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
+    """A folder that no other entry has, and that is called like no film."""
+    folder = reference.object_path.strip("/").replace("/", "_")
+    while folder.casefold() in taken:
+        folder += "_"
+    return PurePosixPath(folder, f"{reference.field}_{reference.index}")
+
+
+def _is_name(name: str) -> bool:
+    separators = set("/\\:" if os.name == "nt" else "/\\")
+    return name not in ("", ".", "..") and not set(name) & separators and name.isprintable()
 
 
 def _check_name(name: str, reference: ExternalFileReference) -> None:
     """Refuse what is no bare name: the manifest may come from anybody."""
-    if not name or name in (".", "..") or set(name) & set("/\\:\0") or not name.isprintable():
+    if not _is_name(name):
         raise UnsafeReferenceError(
             f"{reference.where}: the manifest says that its film was called {name[:80]!r}, which is no name of a file; "
             f"mend the manifest",

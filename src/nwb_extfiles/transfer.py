@@ -22,7 +22,7 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -111,6 +111,8 @@ class Transfer:
         The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
     fetched : dict
         The files that were fetched for such a plan, by `download.part_name`.
+    notes : list of str
+        What is to be told when the document is in place; may be added to.
 
     Raises
     ------
@@ -145,6 +147,7 @@ class Transfer:
         self._numbers = itertools.count()
         self.digests: dict[tuple[int, int], str] = {}
         self.fetched: dict[str, MediaFile] = {}
+        self.notes: list[str] = []
         # where a file of a plan, or a download, can be had from, for further names of it
         self._at: dict[tuple[int, int] | str, Path] = {}
         self._kept: set[Path] = set()  # places that belong to the document: no move takes anything from them
@@ -185,16 +188,14 @@ class Transfer:
         """
         earlier, at, moved, reused = len(self._items), dict(self._at), dict(self._moved), dict(self._reused)
         try:
-            unread = _unread(plan)
-            total = plan.media_bytes + sum(source.size for source in unread.values())
-            with reporting(progress, total) as report:
+            with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
                 for entry in plan.relocations:
                     if entry.remote is not None:
                         self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
                     else:
                         self._stage_one(entry, plan, sync, on_bytes)
-                self._add_digests(unread, on_bytes)
+                self._add_digests(plan, on_bytes)
         except BaseException:
             for item in self._items[earlier:]:
                 item.part.unlink(missing_ok=True)
@@ -216,14 +217,24 @@ class Transfer:
 
         return on_bytes
 
-    def _add_digests(self, sources: Mapping[tuple[int, int], MediaFile], on_bytes: Callable[[int], None]) -> None:
+    def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
-        for identity, source in sources.items():
+        counted = plan.unread
+        wanted = [entry.source for entry in plan.relocations if entry.source is not None]
+        for identity, source in {source.identity: source for source in wanted if plan.manifest is not None}.items():
+            if identity in self.digests:
+                on_bytes(source.size if identity in counted else 0)  # an earlier plan has read it
+                continue
             try:
-                if identity not in self.digests:
-                    self.digests[identity] = filesystem.digest_of(source.real, on_bytes=on_bytes)
-            except OSError as error:
+                before = os.stat(source.real)
+                digest = filesystem.digest_of(
+                    source.real, on_bytes=on_bytes if identity in counted else lambda count: on_bytes(0)
+                )
+                if before.st_size != source.size or not is_still(source.real, before):
+                    raise TransferError("it changed while it was read; try again when nothing writes to it")
+            except OSError as error:  # TransferError is one
                 raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
+            self.digests[identity] = digest
 
     def _stage_one(self, entry: Relocation, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]) -> None:
         source, mode = entry.source, plan.mode
@@ -250,7 +261,9 @@ class Transfer:
             elif mode is MediaMode.COPY:
                 part = self._copy(source, status, part, sync, on_bytes, plan.manifest is not None)
             else:
-                _bring(source, part, target, mode, sync, on_bytes)
+                digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
+                if digest is not None:
+                    self.digests[source.identity] = digest
             made = os.lstat(part)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
@@ -506,7 +519,7 @@ class Transfer:
         tuple of MovedSource
             What is left for `remove_sources`.
         """
-        notes, left = list[str](), list[str]()
+        notes, left = self.notes, list[str]()
         moved = self._arrived(notes)
         if not self._keep_sources:
             notes.extend(remove_sources(moved, sync=sync))
@@ -619,36 +632,27 @@ def recover(document: Path) -> bool:
 
 
 def _bring(
-    source: MediaFile, part: Path, target: Path, mode: MediaMode, sync: bool, on_bytes: Callable[[int], None]
-) -> None:
-    """Make a part from a source, in the way of a mode."""
+    source: MediaFile,
+    part: Path,
+    target: Path,
+    mode: MediaMode,
+    sync: bool,
+    on_bytes: Callable[[int], None],
+    with_digest: bool,
+) -> str | None:
+    """Make a part from a source, in the way of a mode; gives the SHA-256, if it is wanted and the bytes were copied."""
     if mode is MediaMode.SYMLINK:
         _symlink(source.real, part, target)
         on_bytes(source.size)
-    elif mode is not MediaMode.COPY and filesystem.link_exclusive(source.real, part):
+    elif filesystem.link_exclusive(source.real, part):
         on_bytes(source.size)
     elif mode is MediaMode.HARDLINK:
         raise TransferError(
             "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
         )
     else:
-        filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync)
-
-
-def _unread(plan: RelocationPlan) -> dict[tuple[int, int], MediaFile]:
-    """The files whose digest is wanted, and which are not read by being copied."""
-    if plan.manifest is None:
-        return {}
-    copied = {
-        entry.source.identity
-        for entry in plan.relocations
-        if entry.source is not None and plan.mode is MediaMode.COPY and entry.is_transfer
-    }
-    return {
-        entry.source.identity: entry.source
-        for entry in plan.relocations
-        if entry.source is not None and entry.source.identity not in copied
-    }
+        return filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+    return None
 
 
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:

@@ -39,8 +39,9 @@ def typed_objects(file: h5py.File) -> Iterator[tuple[str, str, bool]]:
         Path, neurodata type, and whether it is a dataset; by path, each object once. Links to other objects are not
         followed.
     """
-    seen: set[tuple[int, int]] = set()
     root = h5g.open(file.id, b"/")
+    top = h5o.get_info(root)
+    seen = {(top.fileno, top.addr)}  # a hard link may lead back to it
     stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", iter(_hard_links(root)))]
     while stack:
         group, path, names = stack[-1]

@@ -168,13 +168,13 @@ def edit_store(
 def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow]) -> None:
     """Write the table of ndx-extfiles as hdmf-zarr would, in the place of a former one."""
     specifications = root.attrs.get(".specloc")
-    if not isinstance(specifications, str):
+    if not isinstance(specifications, str) or not isinstance(root.get(specifications), zarr.Group):
         specifications = "specifications"
         root.require_group(specifications)
         root.attrs[".specloc"] = specifications
     holder, _, _ = MANIFEST_PATH.rpartition("/")
     object_ids = {path: str(root[path].attrs.get("object_id", "")) for path in (holder, MANIFEST_PATH) if path in root}
-    nodes = manifest_nodes(rows, object_ids, specifications)
+    nodes = manifest_nodes(rows, object_ids, specifications, set(root[specifications]))
     for node in nodes:
         # of the schema every version goes, of the table all of it; what is below goes with it
         if node.data is None and node.path in root:
