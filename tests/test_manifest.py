@@ -449,3 +449,10 @@ def test_ctrl_c_while_media_are_copied(
     assert len(told) < 5
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("media")]
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_the_containers() -> None:
+    from nwb_extfiles import ndx
+
+    assert ndx.ExternalFileManifest.__name__ == "ExternalFileManifest"
+    assert ndx.ExternalFilesMetaData.__mro__[1].__name__ == "LabMetaData"

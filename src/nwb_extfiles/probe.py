@@ -62,9 +62,9 @@ def probe(path: Path) -> MediaFacts:
 
 
 def _sane(facts: MediaFacts) -> MediaFacts:
-    """Without numbers that no film has."""
+    """Without numbers that no film has; where the picture has no size, the others are not to be believed."""
     if not (0 < facts.width < 2**24 and 0 < facts.height < 2**24):
-        facts = replace(facts, width=0, height=0)
+        return MediaFacts()
     if not 0 < facts.frame_count < 2**53:
         facts = replace(facts, frame_count=0)
     if not 0 < facts.frame_rate < 1e9:
