@@ -144,3 +144,13 @@ def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None
     result = run(main, ["restore", str(recorded), str(tmp_path / "mine")])
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"a.nwb", "test1_0.avi", "test1_1.avi"}
+
+
+def test_rows_of_what_is_gone(recorded: Path) -> None:
+    with h5py.File(recorded, "r+") as file:
+        del file["acquisition/video"]
+    assert [(entry.code, "2 of 2 rows" in entry.message) for entry in check(recorded, checksums=True)][-1:] == [
+        ("stale-manifest", True)
+    ]
+    relocate(recorded)
+    assert "stale-manifest" not in [entry.code for entry in check(recorded, checksums=True)]

@@ -167,6 +167,14 @@ def _contents(
     elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
     for verdict in verdicts:
         yield from _verdict(verdict, elsewhere)
+    spoken_of = {id(verdict.row) for verdict in verdicts}
+    gone = [row for row in rows if id(row) not in spoken_of]
+    if gone:
+        yield _of_file(
+            path, Severity.WARNING, "stale-manifest", f"its manifest has {len(gone)} of {len(rows)} rows whose "
+            f"references are not there any more, such as {gone[0].path[:_LONGEST]!r} of "
+            f"{gone[0].referring_object_path[:_LONGEST]!r}; `nwb-extfiles relocate` brings the manifest up to date",
+        )  # fmt: skip
 
 
 def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[Finding]:
