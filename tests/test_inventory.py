@@ -86,6 +86,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
         if found.index == 0 and found.code.startswith("film-")
     ]
     assert "--repair" in finding.message
+    assert ("--existing replace" in finding.message) == (what != "missing")
     if what != "missing":
         before = tree(recorded.parent)
         with pytest.raises(FileExistsError, match="existing"):
@@ -154,3 +155,15 @@ def test_rows_of_what_is_gone(recorded: Path) -> None:
     ]
     relocate(recorded)
     assert "stale-manifest" not in [entry.code for entry in check(recorded, checksums=True)]
+
+
+def test_link_that_leads_nowhere(tmp_path: Path, video_files: Path) -> None:
+    """What is told to do mends it."""
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi"])
+    relocate(path, "symlink", media_options=dict(manifest=True))
+    elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "film")
+    options: dict[str, Any] = dict(search=[tmp_path])
+    found = [entry for entry in check(path, checksums=True, media_options=options) if entry.code == "film-missing"]
+    assert "--existing replace" in found[0].message
+    relocate(path, "symlink", media_options=dict(options, existing="replace"), repair=True)
+    assert digest(films(path)[0]) == digest(elsewhere)

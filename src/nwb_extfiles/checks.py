@@ -192,8 +192,12 @@ def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[F
     if row is None or not state.is_bad:
         return
     film = elsewhere.get(row.sha256)
+    place = os.path.join(os.path.dirname(reference.nwb_path), reference.text)
+    in_its_place = state is not FilmState.MISSING or os.path.islink(place)  # be it a link that leads nowhere
+    replacing = " --existing replace" if in_its_place else ""
     cure = (
-        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --search {str(film.path.parent)!r}` puts it back"
+        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --search {str(film.path.parent)!r}{replacing}` "
+        f"puts it back"
         if film is not None
         else "name folders to look for it in with --search"
     )
