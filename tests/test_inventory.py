@@ -92,6 +92,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
         if found.index == 0 and found.code.startswith("film-")
     ]
     assert "--repair" in finding.message
+    assert ("--existing replace" in finding.message) == (what != "missing")
     if what != "missing":
         before = tree(recorded.parent)
         with pytest.raises(FileExistsError, match="existing"):
@@ -150,3 +151,25 @@ def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None
     result = run(main, ["restore", str(recorded), str(tmp_path / "mine")])
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"a.nwb", "test1_0.avi", "test1_1.avi"}
+
+
+def test_rows_of_what_is_gone(recorded: Path) -> None:
+    with h5py.File(recorded, "r+") as file:
+        del file["acquisition/video"]
+    assert [(entry.code, "2 of 2 rows" in entry.message) for entry in check(recorded, checksums=True)][-1:] == [
+        ("stale-manifest", True)
+    ]
+    relocate(recorded)
+    assert "stale-manifest" not in [entry.code for entry in check(recorded, checksums=True)]
+
+
+def test_link_that_leads_nowhere(tmp_path: Path, video_files: Path) -> None:
+    """What is told to do mends it."""
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi"])
+    relocate(path, "symlink", media_options=dict(manifest=True))
+    elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "film")
+    options: dict[str, Any] = dict(search=[tmp_path])
+    found = [entry for entry in check(path, checksums=True, media_options=options) if entry.code == "film-missing"]
+    assert "--existing replace" in found[0].message
+    relocate(path, "symlink", media_options=dict(options, existing="replace"), repair=True)
+    assert digest(films(path)[0]) == digest(elsewhere)

@@ -126,3 +126,10 @@ def test_films_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytes
         "b.avi",
         f"{object_id}_external_file_4",
     ]
+
+
+def test_the_nwb_file_keeps_its_films(tmp_path: Path, downloaded: Path) -> None:
+    before = tree(tmp_path)
+    with pytest.raises(ValueError, match="keeps its media"):
+        restore(downloaded, tmp_path / "mine", "move")
+    assert tree(tmp_path) == before

@@ -169,6 +169,14 @@ def _contents(
     elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
     for verdict in verdicts:
         yield from _verdict(verdict, elsewhere)
+    spoken_of = {id(verdict.row) for verdict in verdicts}
+    gone = [row for row in rows if id(row) not in spoken_of]
+    if gone:
+        yield _of_file(
+            path, Severity.WARNING, "stale-manifest", f"its manifest has {len(gone)} of {len(rows)} rows whose "
+            f"references are not there any more, such as {gone[0].path[:_LONGEST]!r} of "
+            f"{gone[0].referring_object_path[:_LONGEST]!r}; `nwb-extfiles relocate` brings the manifest up to date",
+        )  # fmt: skip
 
 
 def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[Finding]:
@@ -186,9 +194,11 @@ def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[F
     if row is None or not state.is_bad:
         return
     film = elsewhere.get(row.sha256)
-    gives_way = "" if state is FilmState.MISSING else " --existing replace"  # a film, be it the wrong one
+    place = os.path.join(os.path.dirname(reference.nwb_path), reference.text)
+    in_its_place = state is not FilmState.MISSING or os.path.islink(place)  # be it a link that leads nowhere
+    replacing = " --existing replace" if in_its_place else ""
     cure = (
-        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{gives_way} --search "
+        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing} --search "
         f"{str(film.path.parent)!r}` puts it back"
         if film is not None
         else "name folders to look for it in with --search"

@@ -467,15 +467,15 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
 @click.argument("nwb_path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
-    "--media-mode", type=_MEDIA_MODES, default=MediaMode.COPY.value, show_default=True,
-    help="How films and pictures get there.",
+    "--media-mode", type=click.Choice([mode.value for mode in MediaMode if mode is not MediaMode.MOVE]),
+    default=MediaMode.COPY.value, show_default=True, help="How films and pictures get there.",
 )  # fmt: skip
 @_media_options
 def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
     """Give films their original names back.
 
     For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its films under the names
-    that they had before. FILE stays as it is, and so do its films, but for --media-mode move.
+    that they had before; FILE and its films stay as they are.
     """
     from .restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown

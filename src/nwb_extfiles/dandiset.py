@@ -83,7 +83,7 @@ class OrganizedFile:
     @property
     def is_there_or_stays(self) -> bool:
         """Whether the NWB file itself is as it shall be."""
-        return self.is_there or (self.in_place and not self.plan.edits and self.plan.manifest is None)
+        return self.is_there or (self.in_place and not self.plan.edits and self.plan.manifest_is_current)
 
     def _is_to_do(self, entry: Relocation) -> bool:
         if entry.action in _BRINGING or entry.leaves:

@@ -230,7 +230,7 @@ def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:
 
 def _has_work(plan: RelocationPlan) -> bool:
     """Whether anything on disk has to change; a folder that may not be written to can hold a file that has none."""
-    if plan.edits or plan.manifest is not None or has_leftovers(plan.nwb_path):
+    if plan.edits or not plan.manifest_is_current or has_leftovers(plan.nwb_path):
         return True
     return any(
         entry.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
@@ -303,7 +303,7 @@ def _plan(
 def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
     """Problems of texts that are to change in a file that stays where it is."""
     path = plan.nwb_path
-    if not plan.edits and plan.manifest is None:
+    if not plan.edits and plan.manifest_is_current:
         return []
     if path.is_symlink():
         # git-annex, for one, keeps under a link what must never change

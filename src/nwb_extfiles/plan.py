@@ -158,6 +158,22 @@ class RelocationPlan:
             if self.mode is MediaMode.COPY or entry.source.identity[0] != self.device:
                 yield entry.source
 
+    @property
+    def manifest_is_current(self) -> bool:
+        """Whether the manifest, if there is to be one, speaks of these very references and sizes already.
+
+        Whether the films are still the same is not looked at.
+        """
+        if self.manifest is None:
+            return True
+        wanted = {
+            entry.reference.entry: (entry.text, entry.source.size)
+            for entry in self.relocations
+            if entry.source is not None
+        }
+        remote = any(entry.remote is not None for entry in self.relocations)
+        return not remote and wanted == {row.place: (row.path, row.size_in_bytes) for row in self.manifest}
+
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
         """One plan of two for the same NWB file, the earlier one first."""
         if earlier is None:

@@ -60,7 +60,7 @@ def restore(
         Gets a copy of the NWB file, its media beside it, and the paths in that copy to match; made if it is missing.
         Where two films had one name, each gets a folder of its own.
     media_mode : MediaMode or str
-        How media get there; verified copies by default.
+        How media get there; verified copies by default. Not by moving, for the NWB file keeps its media.
     media_options : MediaOptions or mapping, optional
         How media are found and transferred; `naming` is not used.
     dry_run : bool
@@ -74,11 +74,17 @@ def restore(
     Raises
     ------
     RelocationRefusedError
-        If the NWB file has no manifest.
+        If the NWB file has no manifest, or media are to move.
     ExternalFilesError
         If anything else speaks against it, with all reasons at once; nothing was changed.
     """
     options = MediaOptions.from_value(media_options)
+    if MediaMode(media_mode) is MediaMode.MOVE:
+        raise RelocationRefusedError(
+            f"{path} keeps its media, so they cannot be restored by media_mode 'move'; use 'hardlink', which needs no "
+            f"room, or 'copy'",
+            nwb_path=str(path),
+        )
     source = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
     plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
     for warning in plan.warnings:
