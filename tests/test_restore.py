@@ -62,6 +62,8 @@ def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Pat
     assert len(plan.relocations) == 4
     with pytest.raises(FileExistsError, match="exists"):
         restore(downloaded, downloaded.parent)
+    with pytest.raises(ValueError, match="media folder"):
+        restore(downloaded, downloaded.with_suffix(""))
     assert tree(tmp_path) == before
     with h5py.File(downloaded, "r+") as file:
         names = file[MANIFEST_PATH]["original_name"]

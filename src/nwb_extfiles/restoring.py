@@ -35,7 +35,7 @@ from .references import ExternalFileReference, find_in_file, media_fields
 from .remote import RemoteFile
 from .resolve import resolve
 from .stores import open_nwb
-from .targets import STAGING_PREFIX, naming_id
+from .targets import STAGING_PREFIX, naming_id, nwb_stem
 
 __all__ = ["restore"]
 
@@ -103,6 +103,10 @@ def restore(
 
 
 def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+    if target.parent == source.parent / nwb_stem(source):
+        raise RelocationRefusedError(
+            f"{target.parent} is the media folder of {source}; name another folder", nwb_path=str(source)
+        )
     problems: list[ExternalFilesError] = []
     with open_nwb(source) as file:
         rows = read_manifest(file, source)
