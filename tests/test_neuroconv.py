@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -325,3 +326,27 @@ def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
         second.run_conversion(nwbfile_path=store, append_on_disk_nwbfile=True)
     assert_leads_to(store, recordings["top"], ACQUISITION.format("top"))
     assert_leads_to(store, recordings["side"][:1], ACQUISITION.format("side"))
+
+
+def test_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """Later NeuroConv makes the paths relative to the NWB file, right before it writes."""
+    from helpers import set_texts
+
+    class WritesRelativePaths(ExternalVideoInterface):
+        def run_conversion(self, nwbfile_path: Path, **kwargs: Any) -> None:
+            super().run_conversion(nwbfile_path, **kwargs)
+            dataset = ACQUISITION.format("top")
+            relative = [os.path.relpath(text, nwbfile_path.parent) for text in stored_texts(nwbfile_path, dataset)]
+            assert relative == ["../raw/top.avi"]
+            set_texts(nwbfile_path, dataset, relative)
+
+    class Film(RelocateMediaMixin, WritesRelativePaths):
+        pass
+
+    film = Film(file_paths=recordings["top"], video_name="top")
+    nwb_path = tmp_path / "out" / "a.nwb"
+    with quiet():
+        film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), relocate_media=True, media_mode="copy")
+    (text,) = stored_texts(nwb_path, ACQUISITION.format("top"))
+    assert text.startswith("a/")
+    assert digest(nwb_path.parent / text) == digest(recordings["top"][0])

@@ -106,7 +106,7 @@ def test_example(example: Path, tmp_path: Path, mode: str, files_mode: str) -> N
         expected += [f"{name}.nwb", *(f"sub-mouse{number}/{text}" for text in texts)]
     found = find_dandi_files(root, dandiset_path=root, allow_all=False)
     assert sorted(getattr(file, "path", "") for file in found) == sorted(expected)
-    if mode in ("symlink", "copy") and files_mode == "copy":
+    if files_mode == "copy":
         assert_valid(root)
 
 
