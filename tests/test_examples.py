@@ -14,7 +14,10 @@ from helpers import digest, play, stored_texts
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
 ACQUISITION = "acquisition/behavior_video/external_file"
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="the cluster of the tutorial starts on Linux and macOS")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(os.name == "nt", reason="the cluster of the tutorial starts on Linux and macOS"),
+]
 
 
 def run(name: str, folder: Path) -> tuple[Path, str]:

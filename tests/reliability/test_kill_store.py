@@ -147,7 +147,8 @@ def test_killed_at_each_step(
     assert seen == ({"former", "none", "new"} if previous == "store" else {"none", "new"})
 
 
-@pytest.mark.parametrize("previous", ["none", pytest.param("store", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("previous", ["none", "store"])
 def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str) -> None:
     """Everything is as it was, or the new store stands with its films."""
     kept = tmp_path / "kept"
