@@ -34,8 +34,8 @@ description: Mice that are filmed
 contributor:
 - name: Doe, Jane
   email: jane@example.org
-  roleName: [dcite:ContactPerson]
-license: [spdx:CC-BY-4.0]
+  roleName: ["dcite:ContactPerson"]
+license: ["spdx:CC-BY-4.0"]
 """
 
 
