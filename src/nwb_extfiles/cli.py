@@ -262,7 +262,8 @@ def organize(
         for line in organize_lines(plan):
             _say(line)
     elif not chosen["quiet"]:
-        _say(f"{len(plan)} NWB files with {plan.media_count} media are in {plan.dandiset_path}")
+        are = "is" if len(plan) == 1 else "are"
+        _say(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
 
 
 @main.command()
