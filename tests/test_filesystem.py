@@ -31,6 +31,7 @@ PAST = 1_500_000_000_123_456_789  # far enough back that a change gives another 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "COPY_CHUNK", CHUNK)
+    monkeypatch.setattr(filesystem, "_LARGEST_COPY_CHUNK", CHUNK)
     monkeypatch.setattr(filesystem, "HASH_CHUNK", CHUNK // 4)
 
 
@@ -205,8 +206,8 @@ def test_copy_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chun
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     copy_chunk, done = filesystem._copy_buffer, list[int]()
 
-    def copy_wrongly(reader: object, writer: object) -> int:
-        count = copy_chunk(reader, writer)  # type: ignore[arg-type]
+    def copy_wrongly(reader: object, writer: object, size: int) -> int:
+        count = copy_chunk(reader, writer, size)  # type: ignore[arg-type]
         if len(done) == chunk:
             with target.open("r+b") as file:
                 file.seek(sum(done))

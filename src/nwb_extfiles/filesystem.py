@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -46,10 +47,12 @@ __all__ = [
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
-"""Bytes handed to the kernel at once."""
+"""Bytes handed to the kernel at first; twice as many as long as that takes no time to speak of."""
+_LARGEST_COPY_CHUNK = 256 * 1024 * 1024
+_NO_TIME = 0.05  # seconds
 HASH_CHUNK = 1024 * 1024
 """Bytes read at once to be hashed or compared; larger buffers were slower."""
-_CHUNKS_AHEAD = 16  # that copying may be ahead of verifying: what is still in memory is not read from the disk
+_AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
 _CANNOT_CLONE = {
@@ -218,16 +221,18 @@ def _copy_and_compare(
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
-        behind: deque[Future[bool]] = deque()
+        behind: deque[tuple[int, Future[bool]]] = deque()
+        chunk = COPY_CHUNK
 
         def check() -> None:
-            if not behind.popleft().result():
+            if not behind.popleft()[1].result():
                 raise TransferError(_differs(source, target))
 
         try:
             while True:
+                begun = time.monotonic()
                 try:
-                    count = copy_chunk(reader, writer)
+                    count = copy_chunk(reader, writer, chunk)
                 except OSError as error:
                     if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
                         raise
@@ -235,27 +240,29 @@ def _copy_and_compare(
                     continue
                 if count == 0:
                     break
-                if len(behind) == _CHUNKS_AHEAD:
+                if count == chunk < _LARGEST_COPY_CHUNK and time.monotonic() - begun < _NO_TIME:
+                    chunk *= 2
+                while behind and sum(ahead for ahead, _ in behind) > _AHEAD:
                     check()
-                behind.append(verifier.submit(_is_same, source_again, target_again, count, digest))
+                behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
                 on_bytes(count)
             if sync:
                 os.fsync(writer.fileno())
             while behind:
                 check()
         except BaseException:
-            for future in behind:
+            for _, future in behind:
                 future.cancel()
             raise
 
 
-def _copy_range(reader: BinaryIO, writer: BinaryIO) -> int:
-    return os.copy_file_range(reader.fileno(), writer.fileno(), COPY_CHUNK)
+def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
+    return os.copy_file_range(reader.fileno(), writer.fileno(), size)
 
 
-def _copy_buffer(reader: BinaryIO, writer: BinaryIO) -> int:
+def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
     done = 0
-    while done < COPY_CHUNK:
+    while done < size:
         block = reader.read(HASH_CHUNK)
         if not block:
             break
