@@ -6,9 +6,11 @@ import errno
 import os
 import pickle
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1409,3 +1411,114 @@ def test_folder_that_comes_and_goes(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(begin_and_give_up, range(8)))
     assert not list(folder.glob("*"))
+
+
+# ------------------------------------------------------------- many small files
+
+
+@pytest.fixture
+def pictures(root: Path) -> list[Path]:
+    """Enough small files to be copied by threads, two of them larger than small ones are, one of them twice."""
+    folder = root / "pictures"
+    folder.mkdir()
+    places = [folder / f"{number}.png" for number in range(150)]
+    for number, place in enumerate(places):
+        place.write_bytes(os.urandom(filesystem.HASH_CHUNK + 5 if number in (40, 120) else number))
+    places.insert(100, places[10])
+    return places
+
+
+def in_disorder(monkeypatch: pytest.MonkeyPatch, fails: Path | None = None) -> None:
+    """Have the copies end in another order than they were begun in, and one of them fail."""
+    copy_verified = filesystem.copy_verified
+
+    def slowly(source: Path, target: Path, **options: Any) -> str | None:
+        time.sleep(0.005 * (int(source.stem) % 3))
+        if source == fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return copy_verified(source, target, **options)
+
+    monkeypatch.setattr(filesystem, "copy_verified", slowly)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_many_small_files(document: Path, pictures: list[Path], sync: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(document, pictures, MediaMode.COPY)
+    in_disorder(monkeypatch)
+    done: list[tuple[int, int]] = []
+    transfer = Transfer(document)
+    write_staged(transfer)
+    transfer.stage(plan, sync=sync, progress=lambda *counts: done.append(counts))
+    transfer.commit(sync=sync)
+    transfer.conclude(sync=sync)
+    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+        assert digest(target) == digest(source)
+    assert dot_names(document.parent) == []
+    total = sum(place.stat().st_size for place in set(pictures))
+    assert done[-1] == (total, total)
+    assert sorted(done) == done
+
+
+@pytest.mark.parametrize("number", [0, 3, 70, 149])
+def test_one_of_many_small_files_fails(
+    root: Path, document: Path, pictures: list[Path], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(root)
+    plan = planned(document, pictures, MediaMode.COPY)
+    failing = next(place for place in pictures if place.stem == str(number))
+    with monkeypatch.context() as broken:
+        in_disorder(broken, failing)
+        transfer = Transfer(document)
+        write_staged(transfer)
+        with pytest.raises(TransferError, match=rf"{number}\.png' could not be brought .*{os.strerror(errno.EIO)}"):
+            transfer.stage(plan, sync=False)
+    left = [name for name in tree(document.parent) if name not in before and name.count("/") and "lock" not in name]
+    assert left == [], "nothing of the plan is staged"
+    transfer.stage(plan, sync=False)  # and it can be staged again
+    transfer.commit(sync=False)
+    transfer.conclude(sync=False)
+    assert digest(targets_of(document, len(pictures), ".png")[-1]) == digest(pictures[-1])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped])
+def test_many_small_files_interrupted(
+    root: Path, document: Path, pictures: list[Path], error: type[BaseException]
+) -> None:
+    before = tree(root)
+    plan = planned(document, pictures, MediaMode.COPY)
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 1000:
+            raise error
+
+    transfer = Transfer(document)
+    write_staged(transfer)
+    with pytest.raises(error):
+        transfer.stage(plan, sync=False, progress=interrupt)
+    assert transfer.rollback() == []
+    assert tree(root) == before
+
+
+def test_whole_copies_of_many_small_files_are_taken_up(
+    document: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(document, pictures, MediaMode.COPY)
+    child = os.fork()
+    if child == 0:  # killed when all is staged
+        transfer = Transfer(document)
+        write_staged(transfer)
+        transfer.stage(plan)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    copied: list[Path] = []
+    copy_verified = filesystem.copy_verified
+    monkeypatch.setattr(
+        filesystem,
+        "copy_verified",
+        lambda source, *rest, **options: copied.append(source) or copy_verified(source, *rest, **options),
+    )
+    carry_out(document, plan, sync=True)
+    assert copied == []
+    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+        assert digest(target) == digest(source)
+    assert dot_names(document.parent) == []

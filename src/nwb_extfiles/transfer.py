@@ -22,7 +22,10 @@ import os
 import shutil
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +44,9 @@ from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder, is_half_done
 __all__ = ["Transfer", "recover"]
 
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
+_COPIERS = 4  # threads for small files, which mostly wait for the file system; more were slower
+_MANY = 32  # small files, for which threads are worth their while
+_AHEAD = 64  # small files that are copied before their turn
 
 
 @dataclass(slots=True, eq=False)
@@ -190,11 +196,12 @@ class Transfer:
         try:
             with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
-                for entry in plan.relocations:
-                    if entry.remote is not None:
-                        self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
-                    else:
-                        self._stage_one(entry, plan, sync, on_bytes)
+                with self._copied_ahead(plan, sync, on_bytes) as take_ahead:
+                    for entry in plan.relocations:
+                        if entry.remote is not None:
+                            self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
+                        else:
+                            self._stage_one(entry, plan, sync, on_bytes, take_ahead)
                 self._add_digests(plan, on_bytes)
         except BaseException:
             for item in self._items[earlier:]:
@@ -210,12 +217,45 @@ class Transfer:
         self._cancelled.set()
 
     def _unless_cancelled(self, report: Callable[[int], None]) -> Callable[[int], None]:
+        one_at_a_time = threading.Lock()
+
         def on_bytes(count: int) -> None:
             if self._cancelled.is_set():
                 raise TransferError("cancelled, because the document was not written")
-            report(count)
+            with one_at_a_time:
+                report(count)
 
         return on_bytes
+
+    @contextmanager
+    def _copied_ahead(
+        self, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]
+    ) -> Iterator[Callable[[Relocation], Future[Path] | None]]:
+        """Copy small files by threads, some of them before their turn comes.
+
+        Yields what gives the part of an entry, once it is copied; None if it is still to be brought.
+        """
+        waiting = deque(_small_copies(plan))
+        if len(waiting) < _MANY:
+            waiting.clear()
+        begun: dict[int, Future[Path]] = {}
+        with_digest = plan.manifest is not None
+        with ThreadPoolExecutor(_COPIERS, thread_name_prefix="copy") as pool:
+
+            def take(entry: Relocation) -> Future[Path] | None:
+                while waiting and len(begun) < _AHEAD:
+                    small, source = waiting.popleft()
+                    begun[id(small)] = pool.submit(self._copy, source, sync, on_bytes, with_digest)
+                return begun.pop(id(entry), None)
+
+            try:
+                yield take
+            finally:  # what is left was not wanted any more
+                for copied in begun.values():
+                    copied.cancel()
+                for copied in begun.values():
+                    if not copied.cancelled() and copied.exception() is None:
+                        copied.result().unlink(missing_ok=True)
 
     def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
@@ -236,16 +276,21 @@ class Transfer:
                 raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
             self.digests[identity] = digest
 
-    def _stage_one(self, entry: Relocation, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]) -> None:
+    def _stage_one(
+        self,
+        entry: Relocation,
+        plan: RelocationPlan,
+        sync: bool,
+        on_bytes: Callable[[int], None],
+        take_ahead: Callable[[Relocation], Future[Path] | None],
+    ) -> None:
         source, mode = entry.source, plan.mode
         if source is None or entry.target is None:
             return
         target = self._folder / entry.target
         part = self._staging.path / str(next(self._numbers))
         try:
-            status = os.stat(source.real)
-            if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
-                raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
+            status = _status(source)
             if mode is MediaMode.MOVE:
                 self._note_move(source, status, target)
             if entry.action is Action.REUSE:
@@ -259,7 +304,8 @@ class Transfer:
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
-                part = self._copy(source, status, part, sync, on_bytes, plan.manifest is not None)
+                ahead = take_ahead(entry)
+                part = ahead.result() if ahead else self._copy(source, sync, on_bytes, plan.manifest is not None)
             else:
                 digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
                 if digest is not None:
@@ -340,34 +386,33 @@ class Transfer:
                 **entry.reference.place,
             )
 
-    def _copy(
-        self,
-        source: MediaFile,
-        status: os.stat_result,
-        part: Path,
-        sync: bool,
-        on_bytes: Callable[[int], None],
-        with_digest: bool,
-    ) -> Path:
-        """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
+    def _copy(self, source: MediaFile, sync: bool, on_bytes: Callable[[int], None], with_digest: bool) -> Path:
+        """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path.
+
+        Called in several threads at once.
+        """
         # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
-        whole = self._staging.path / f"{WHOLE_PREFIX}{'-'.join(f'{number:x}' for number in stamp(status))}"
-        if whole in self._parts:
-            pass  # taken already
-        elif whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
-            on_bytes(source.size)
-            if with_digest:
-                self.digests[source.identity] = filesystem.digest_of(whole)
-            return whole
-        else:
+        name = "-".join(f"{number:x}" for number in stamp(_status(source)))
+        whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
+        taken = whole in self._parts
+        if not taken and not self._staging.fresh:
+            if whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
+                on_bytes(source.size)
+                if with_digest:
+                    self.digests[source.identity] = filesystem.digest_of(whole)
+                return whole
             whole.unlink(missing_ok=True)  # anybody may have put it there
-        digest = filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+        part = self._staging.path / str(next(self._numbers))
+        try:
+            digest = filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+            if sync and not taken:
+                os.rename(part, whole)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
         if digest is not None:
             self.digests[source.identity] = digest
-        if sync and not whole.exists():
-            os.rename(part, whole)
-            return whole
-        return part
+        return whole if sync and not taken else part
 
     def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
         """Note a target as it is now, when it is known to be right."""
@@ -629,6 +674,21 @@ def recover(document: Path) -> bool:
             nwb_path=str(document),
         ) from error
     return True
+
+
+def _status(source: MediaFile) -> os.stat_result:
+    """A source's status, which must be that of the file that was planned with."""
+    status = os.stat(source.real)
+    if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
+        raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
+    return status
+
+
+def _small_copies(plan: RelocationPlan) -> Iterator[tuple[Relocation, MediaFile]]:
+    if plan.mode is MediaMode.COPY:
+        for entry in plan.relocations:
+            if entry.action is Action.TRANSFER and entry.source and entry.source.size <= filesystem.HASH_CHUNK:
+                yield entry, entry.source
 
 
 def _bring(
