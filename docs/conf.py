@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import pynwb
 from docutils import nodes
-from ruamel.yaml import YAML
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
 import nwb_extfiles
@@ -131,6 +134,17 @@ def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     )
 
 
+def find_neurodata_type(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
+    """Lead types of other schemas to their documentation, which needs no network here: the addresses are regular."""
+    label = node["reftarget"].lower()
+    if (node.get("refdomain"), node["reftype"]) != ("std", "ref") or not label.startswith("sec-"):
+        return None
+    common = pynwb.get_type_map().namespace_catalog.get_namespace("hdmf-common").catalog.get_registered_types()
+    is_common = label.removeprefix("sec-") in {name.lower() for name in common}
+    page = f"https://{'hdmf-common-schema' if is_common else 'nwb-schema'}.readthedocs.io/en/latest/format.html"
+    return nodes.reference("", content.astext(), refuri=f"{page}#{label}", internal=False)
+
+
 # ------------------------------------------------------- what is made by code
 
 BEFORE = """\
@@ -186,24 +200,19 @@ def draw_folders() -> str:
     return "\n".join([*out, "</svg>\n"])
 
 
-def schema_table() -> str:
-    """Write the schema of ndx-extfiles as a page would show it."""
-    from nwb_extfiles.manifest import spec_folder
-
-    spec = YAML(typ="safe").load(spec_folder() / "ndx-extfiles.extensions.yaml")
-    lines = []
-    for group in spec["groups"]:
-        name = group["neurodata_type_def"]
-        lines += [f"## {name}", "", " ".join(group["doc"].split()), ""]
-        lines += [f"Extends `{group['neurodata_type_inc']}`."]
-        lines += [f"Its name is `{group['name']}`." if "name" in group else "", ""]
-        lines += ["| name | type | required | what it holds |", "|---|---|---|---|"]
-        for member in [*group.get("datasets", ()), *group.get("groups", ())]:
-            kind = " of ".join(filter(None, (member.get("neurodata_type_inc"), member.get("dtype"))))
-            required = "no" if member.get("quantity") == "?" else "yes"
-            lines.append(f"| `{member['name']}` | {kind} | {required} | {' '.join(member['doc'].split())} |")
-        lines.append("")
-    return "\n".join(lines)
+def write_schema() -> None:
+    """Have hdmf-docutils write the pages of the schema, if they are not younger than what they are made of."""
+    made = DOCS / "reference" / "_format_auto_docs" / "format_spec_main.inc"
+    sources = [DOCS / "conf_doc_autogen.py", *(DOCS.parent / "spec").glob("*.yaml")]
+    if made.exists() and made.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+        return
+    made.parent.mkdir(exist_ok=True)  # else the command asks git for a hash
+    code = "from hdmf_docutils.generate_format_docs import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(DOCS)}
+    # a process of its own: its settings are a module, and it registers the namespace
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    if run.returncode or "FAILED" in run.stdout or not made.exists():
+        raise ExtensionError(f"hdmf_generate_format_docs failed:\n{run.stdout}{run.stderr}")
 
 
 def write_if_new(path: Path, text: str) -> None:
@@ -215,8 +224,9 @@ def write_if_new(path: Path, text: str) -> None:
 def setup(app: Sphinx) -> None:
     """Tell Sphinx of what is above."""
     write_if_new(DOCS / "_folders.svg", draw_folders())
-    write_if_new(DOCS / "reference" / "_schema.md", schema_table())
+    write_schema()
     app.add_role("name", Name())
     app.connect("autodoc-process-signature", signature_of_docval)
     app.connect("autodoc-process-docstring", as_numpydoc, priority=400)
     app.connect("missing-reference", find_public)
+    app.connect("missing-reference", find_neurodata_type)
