@@ -53,6 +53,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
 
@@ -93,7 +94,7 @@ class Name(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Make the nodes."""
         first = self.text.partition(".")[0]
-        if first in PUBLIC:
+        if first in PUBLIC and self.env.docname != "reference/cli":  # there `check` is a command
             text = f":py:obj:`{self.text} <nwb_extfiles.{self.text}>`"
             return self.inliner.parse(text, self.lineno, self.inliner, self.inliner.parent)  # type: ignore[attr-defined]
         return [nodes.literal(self.rawtext, self.text)], []
