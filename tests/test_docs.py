@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -19,6 +20,22 @@ def test_links_of_the_readme() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+def test_badges_are_true() -> None:
+    badges = set(
+        re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/", (ROOT / "README.md").read_text(encoding="utf-8"))
+    )
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (bound,) = re.findall(r"--cov-fail-under=(\d+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert settings["tool"]["coverage"]["run"]["branch"]
+    assert settings["tool"]["mypy"]["strict"]
+    assert badges == {
+        f"Python {settings['project']['requires-python'].removeprefix('>=')} or newer",
+        f"License {settings['project']['license']}",
+        f"Branch coverage {bound} % or more",
+        "Types checked by mypy, strict",
+    }
 
 
 def test_every_public_name_is_in_the_reference() -> None:
