@@ -208,6 +208,7 @@ def write_schema() -> None:
     if made.exists() and made.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return
     made.parent.mkdir(exist_ok=True)  # else the command asks git for a hash
+    made.unlink(missing_ok=True)  # it ends with 0 where it has done nothing, too
     code = "from hdmf_docutils.generate_format_docs import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(DOCS)}
     # a process of its own: its settings are a module, and it registers the namespace
