@@ -21,9 +21,13 @@ from sphinx.util.docutils import SphinxRole
 
 import nwb_extfiles
 
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+
+import plots  # it stands beside this file
+
 PUBLIC = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
 
-DOCS = Path(__file__).parent
 os.environ.setdefault("DANDI_NO_ET", "1")  # dandi asks the network for news of itself
 os.environ.setdefault("TQDM_DISABLE", "1")  # bars of progress are no output to show
 
@@ -39,7 +43,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "gallery", "reference/_*"]
+exclude_patterns = ["_build", "gallery", "reference/_*", "explain/_*"]
 nitpicky = True
 html_theme = "furo"
 html_show_copyright = False
@@ -227,6 +231,7 @@ def setup(app: Sphinx) -> None:
     """Tell Sphinx of what is above."""
     write_if_new(DOCS / "_folders.svg", draw_folders())
     write_schema()
+    plots.make(DOCS / "explain" / "benchmarks.json", DOCS / "explain")
     app.add_role("name", Name())
     app.connect("autodoc-process-signature", signature_of_docval)
     app.connect("autodoc-process-docstring", as_numpydoc, priority=400)

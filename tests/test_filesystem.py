@@ -31,6 +31,7 @@ PAST = 1_500_000_000_123_456_789  # far enough back that a change gives another 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filesystem, "COPY_CHUNK", CHUNK)
+    monkeypatch.setattr(filesystem, "_LARGEST_COPY_CHUNK", CHUNK)
     monkeypatch.setattr(filesystem, "HASH_CHUNK", CHUNK // 4)
 
 
@@ -205,8 +206,8 @@ def test_copy_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chun
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     copy_chunk, done = filesystem._copy_buffer, list[int]()
 
-    def copy_wrongly(reader: object, writer: object) -> int:
-        count = copy_chunk(reader, writer)  # type: ignore[arg-type]
+    def copy_wrongly(reader: object, writer: object, size: int) -> int:
+        count = copy_chunk(reader, writer, size)  # type: ignore[arg-type]
         if len(done) == chunk:
             with target.open("r+b") as file:
                 file.seek(sum(done))
@@ -228,13 +229,13 @@ def test_copy_spoiled_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Another process overwrites a chunk of the copy before it was read back."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     spoiled: list[int] = []
-    hash_both = filesystem._hash_both
+    is_same = filesystem._is_same
 
-    def wait_and_hash(*arguments: object) -> None:
+    def wait_and_compare(*arguments: object) -> bool:
         deadline = time.monotonic() + 10
         while not spoiled and time.monotonic() < deadline:
             time.sleep(0.001)
-        hash_both(*arguments)  # type: ignore[arg-type]
+        return is_same(*arguments)  # type: ignore[arg-type]
 
     def spoil(count: int) -> None:
         if not spoiled:
@@ -244,7 +245,7 @@ def test_copy_spoiled_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 file.write(bytes([byte ^ 1]))
             spoiled.append(count)
 
-    monkeypatch.setattr(filesystem, "_hash_both", wait_and_hash)
+    monkeypatch.setattr(filesystem, "_is_same", wait_and_compare)
     with pytest.raises(TransferError, match="reads back with other bytes"):
         filesystem.copy_verified(source, target, on_bytes=spoil)
 

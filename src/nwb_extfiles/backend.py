@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
+from . import filesystem
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
 from .inventory import make_rows, other_films
 from .manifest import ManifestRow
@@ -69,6 +70,7 @@ RESOLVE_ARG: dict[str, Any] = {
 """What the constructor takes besides, with `MEDIA_ARGS` as defaults."""
 
 _WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
+_HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of films begins first
 _MODES_THAT_CREATE = ("w", "w-", "x")
 
 if TYPE_CHECKING:
@@ -358,7 +360,10 @@ class MediaIOMixin(_Backend):
         with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
             staged = pool.submit(stage)
             try:
+                wait([staged], _HEAD_START)
                 yield
+                if self._sync and not staged.done():  # what is there of it is flushed while this waits anyway
+                    filesystem.sync_tree(transfer.staged_document)
                 staged.result()  # while this waits, Ctrl-C must end the copying too
             except BaseException:
                 transfer.cancel()

@@ -8,10 +8,13 @@ import os
 import shutil
 import stat
 import sys
+import time
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -44,9 +47,12 @@ __all__ = [
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
-"""Bytes handed to the kernel at once; the verifying thread follows one chunk behind."""
+"""Bytes handed to the kernel at first; twice as many as long as that takes no time to speak of."""
+_LARGEST_COPY_CHUNK = 256 * 1024 * 1024
+_NO_TIME = 0.05  # seconds
 HASH_CHUNK = 1024 * 1024
-"""Bytes read at once to be hashed; larger buffers were slower."""
+"""Bytes read at once to be hashed or compared; larger buffers were slower."""
+_AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
 _CANNOT_CLONE = {
@@ -70,7 +76,7 @@ _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 class _Hash(Protocol):
     """What blake3 and hashlib have in common."""
 
-    def update(self, data: bytes, /) -> object: ...
+    def update(self, data: bytes | memoryview, /) -> object: ...
 
 
 def copy_verified(
@@ -83,8 +89,8 @@ def copy_verified(
 ) -> str | None:
     """Copy a file, and know that the copy is one.
 
-    A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied while
-    a second thread reads source and target behind it, and hashes both.
+    A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied, and
+    flushed, while a second thread reads source and target behind that, and compares them.
 
     Parameters
     ----------
@@ -117,21 +123,23 @@ def copy_verified(
     with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
+        to_flush = sync
         if _clone(reader, writer):
             if digest is not None:
-                _hash(reader, before.st_size, (digest,))
+                _hash(reader, digest)
             on_bytes(before.st_size)
         elif before.st_size <= HASH_CHUNK:
-            _copy_at_once(reader, writer, source, target, on_bytes, digest)
+            _copy_at_once(reader, writer, before.st_size, source, target, on_bytes, digest)
         else:
-            _copy_and_hash(reader, writer, source, target, on_bytes, digest)
+            _copy_and_compare(reader, writer, sync, source, target, on_bytes, digest)
+            to_flush = False
         after = os.fstat(reader.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
-        if sync:
+        if to_flush:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None if digest is None else digest.hexdigest()
@@ -154,9 +162,7 @@ def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: N
     """
     digest = sha256()
     with open(path, "rb", buffering=0) as stream:
-        while block := stream.read(HASH_CHUNK):
-            digest.update(block)
-            on_bytes(len(block))
+        _hash(stream, digest, on_bytes)
     return digest.hexdigest()
 
 
@@ -177,13 +183,14 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
 def _copy_at_once(
     reader: BinaryIO,
     writer: BinaryIO,
+    size: int,
     source: Path,
     target: Path,
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
     """Copy a small file: a thread would take longer than the bytes."""
-    content = _read_exactly(reader, HASH_CHUNK + 1)
+    content = _read_exactly(reader, size + 1)  # one more, which shows that it has grown
     view = memoryview(content)
     while view:
         view = view[writer.write(view) :]
@@ -199,9 +206,10 @@ def _differs(source: Path, target: Path) -> str:
     return f"the copy of {source} at {target} reads back with other bytes than the source"
 
 
-def _copy_and_hash(
+def _copy_and_compare(
     reader: BinaryIO,
     writer: BinaryIO,
+    sync: bool,
     source: Path,
     target: Path,
     on_bytes: Callable[[int], object],
@@ -213,34 +221,48 @@ def _copy_and_hash(
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
-        hashes = blake3(), blake3()
-        of_source = hashes[:1] if digest is None else (hashes[0], digest)
-        behind: Future[None] | None = None
-        while True:
-            try:
-                count = copy_chunk(reader, writer)
-            except OSError as error:
-                if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
-                    raise
-                copy_chunk = _copy_buffer
-                continue
-            if behind is not None:
-                behind.result()
-            if count == 0:
-                break
-            behind = verifier.submit(_hash_both, source_again, of_source, target_again, hashes[1:], count)
-            on_bytes(count)
-        if hashes[0].digest() != hashes[1].digest():
-            raise TransferError(_differs(source, target))
+        behind: deque[tuple[int, Future[bool]]] = deque()
+        chunk = COPY_CHUNK
+
+        def check() -> None:
+            if not behind.popleft()[1].result():
+                raise TransferError(_differs(source, target))
+
+        try:
+            while True:
+                begun = time.monotonic()
+                try:
+                    count = copy_chunk(reader, writer, chunk)
+                except OSError as error:
+                    if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                        raise
+                    copy_chunk = _copy_buffer
+                    continue
+                if count == 0:
+                    break
+                if count == chunk < _LARGEST_COPY_CHUNK and time.monotonic() - begun < _NO_TIME:
+                    chunk *= 2
+                while behind and sum(ahead for ahead, _ in behind) > _AHEAD:
+                    check()
+                behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
+                on_bytes(count)
+            if sync:
+                os.fsync(writer.fileno())
+            while behind:
+                check()
+        except BaseException:
+            for _, future in behind:
+                future.cancel()
+            raise
 
 
-def _copy_range(reader: BinaryIO, writer: BinaryIO) -> int:
-    return os.copy_file_range(reader.fileno(), writer.fileno(), COPY_CHUNK)
+def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
+    return os.copy_file_range(reader.fileno(), writer.fileno(), size)
 
 
-def _copy_buffer(reader: BinaryIO, writer: BinaryIO) -> int:
+def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
     done = 0
-    while done < COPY_CHUNK:
+    while done < size:
         block = reader.read(HASH_CHUNK)
         if not block:
             break
@@ -251,21 +273,37 @@ def _copy_buffer(reader: BinaryIO, writer: BinaryIO) -> int:
     return done
 
 
-def _hash_both(
-    source: BinaryIO, of_source: Sequence[_Hash], target: BinaryIO, of_target: Sequence[_Hash], count: int
-) -> None:
-    _hash(source, count, of_source)
-    _hash(target, count, of_target)
-
-
-def _hash(stream: BinaryIO, count: int, hashes: Sequence[_Hash]) -> None:
+def _is_same(source: BinaryIO, target: BinaryIO, count: int, digest: _Hash | None = None) -> bool:
+    """Whether both go on with the same bytes, so many of them; the digest gets those of the source."""
+    ours, theirs = bytearray(min(count, HASH_CHUNK)), bytearray(min(count, HASH_CHUNK))
     while count:
-        block = stream.read(min(count, HASH_CHUNK))
-        if not block:
-            break  # shorter than what was copied: the hashes or the sizes will differ
-        for digest in hashes:
-            digest.update(block)
-        count -= len(block)
+        view = memoryview(ours)[:count]
+        if _fill(source, view) < len(view):
+            return False  # it has become shorter
+        if digest is not None:
+            digest.update(view)
+        again = memoryview(theirs)[:count]
+        if _fill(target, again) < len(again) or not ours.startswith(again):  # views themselves compare slowly
+            return False
+        count -= len(view)
+    return True
+
+
+def _fill(stream: BinaryIO, view: memoryview) -> int:
+    """Read until a buffer is full or the file ends; gives the number of bytes."""
+    filled = 0
+    while filled < len(view):
+        count = cast("FileIO", stream).readinto(view[filled:])
+        if not count:
+            break
+        filled += count
+    return filled
+
+
+def _hash(stream: BinaryIO, digest: _Hash, on_bytes: Callable[[int], object] = lambda count: None) -> None:
+    while block := stream.read(HASH_CHUNK):
+        digest.update(block)
+        on_bytes(len(block))
 
 
 def can_clone(source: Path, folder: Path) -> bool:
@@ -296,12 +334,7 @@ def same_content(first: Path, second: Path) -> bool:
             return True
         if one_stat.st_size != other_stat.st_size:
             return False
-        while True:
-            block = one.read(HASH_CHUNK)
-            if block != _read_exactly(other, len(block)):
-                return False
-            if not block:
-                return not other.read(1)
+        return _is_same(one, other, one_stat.st_size) and not one.read(1) and not other.read(1)
 
 
 def wrong_checksums(path: Path, checksums: Iterable[tuple[str, str]]) -> list[str]:

@@ -419,9 +419,9 @@ class Transfer:
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
-        for item in self._items:
-            self._check_way(item.target)
-            filesystem.make_folders(item.target.parent, self._staging.made_folders)
+        for folder in dict.fromkeys(item.target.parent for item in self._items):
+            self._check_way(folder)
+            filesystem.make_folders(folder, self._staging.made_folders)
         self._put_aside(sync)
         for item in self._items:
             self._place(item)
@@ -442,12 +442,12 @@ class Transfer:
         if sync:
             filesystem.sync_folder(self._folder)
 
-    def _check_way(self, target: Path) -> None:
-        """Refuse a target behind a symbolic link that has come into being since the plan was made."""
-        for part in target.relative_to(self._folder).parents:
-            if os.path.lexists(self._folder / part) and not filesystem.is_folder(self._folder / part):
+    def _check_way(self, folder: Path) -> None:
+        """Refuse a place behind a symbolic link that has come into being since the plan was made."""
+        for place in _up_to(self._folder, folder / "place"):
+            if os.path.lexists(place) and not filesystem.is_folder(place):
                 raise TransferError(
-                    f"{self._folder / part} is no folder, or a link to one; nothing was changed, try again",
+                    f"{place} is no folder, or a link to one; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
 

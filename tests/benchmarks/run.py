@@ -48,6 +48,8 @@ class Result:
     bound: float | None
     unit: str = "x"
     detail: str = ""
+    count: int | None = None
+    """How many references or files there were, where it is told how something grows."""
 
     @property
     def verdict(self) -> str:
@@ -212,6 +214,8 @@ def copy_of_a_film(settings: Settings) -> Iterator[Result]:
 
 
 def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles.filesystem import can_clone
+
     with settings.place() as place:
         times = {}
         for size in (1, settings.size(2048 * MB)):
@@ -221,7 +225,10 @@ def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
             times[size] = source
         small, large = times.values()
         out = place / "out"
-        for mode in ("symlink", "hardlink"):
+        modes = {"symlink": "symlink", "hardlink": "hardlink"}
+        if can_clone(large, place):
+            modes["reflink"] = "copy"
+        for name, mode in modes.items():
             taken: dict[Path, list[float]] = {small: [], large: []}
             for number in range(settings.rounds + 2):
                 for source in (small, large):
@@ -233,7 +240,7 @@ def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
                         taken[source].append(seconds)
             beyond = statistics.median(taken[large]) - statistics.median(taken[small])
             yield Result(
-                f"{mode} of a 2 GB film", "of a film of 1 byte", "wall, difference", beyond * 1e3, 5, "ms",
+                f"{name} of a 2 GB film", "of a film of 1 byte", "wall, difference", beyond * 1e3, 5, "ms",
                 f"{read / MB:.1f} MB read in all",
             )  # fmt: skip
 
@@ -413,20 +420,26 @@ def many_small_films(settings: Settings) -> Iterator[Result]:
         kept = shutil.copy(source, place / "kept.nwb")
         films, copied = place / "films", place / "copied"
 
-        def ours() -> None:
-            relocate(source, "copy", media_options=dict(sync=False))
-
-        def theirs() -> None:
+        def theirs(*, sync: bool) -> None:
             subprocess.run(["cp", "-r", films, copied], check=True)
+            if sync:
+                subprocess.run(["sync", *sorted(copied.iterdir())], check=True)
 
         def clean() -> None:
             remove(copied, source.with_suffix(""))
             shutil.copy(kept, source)
 
-        value, detail = paired(ours, theirs, settings.rounds, clean=clean)
-        yield Result(
-            "1,000 films of 200 kB, copy mode, verified, not synced", "cp -r", "wall", value, 1.5, detail=detail
-        )
+        for sync in (False, True):
+            value, detail = paired(
+                lambda sync=sync: relocate(source, "copy", media_options=dict(sync=sync)),
+                lambda sync=sync: theirs(sync=sync),
+                settings.rounds,
+                clean=clean,
+            )
+            what, against = (", synced", "cp -r + fsync of each") if sync else ("", "cp -r")
+            yield Result(
+                f"1,000 films of 200 kB, copy mode, verified{what}", against, "wall", value, 1.5, detail=detail
+            )
 
 
 def starts(settings: Settings) -> Iterator[Result]:
@@ -447,42 +460,40 @@ _PEAK = """
 import resource, sys, warnings
 warnings.simplefilter("ignore")
 from nwb_extfiles import organize
-from pathlib import Path
-plan = organize(sys.argv[1], sys.argv[2], media_files_mode="symlink", dry_run=sys.argv[3] == "plan")
+organize(sys.argv[1], sys.argv[2], media_files_mode="symlink")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
 def growth(settings: Settings) -> Iterator[Result]:
-    """Seconds for each reference, and for each file; memory of the whole process."""
+    """Time for each reference, and for each file, and the memory of the whole process."""
     from nwb_extfiles import relocate
 
     with settings.place() as place:
-        for count in (10, 100, 1000, settings.size(10_000)):
+        for count in sorted({10, 100, 1000, settings.size(10_000)}):
             source = nwb_in_a_folder(place / str(count) / "a.nwb", count, 1)
             seconds = wall(lambda source=source: relocate(source, "symlink", media_options=dict(sync=False)))
             yield Result(
                 f"relocate, {count:,} references", "-", "wall a reference", seconds / count * 1e3, None, "ms",
-                f"{seconds:.2f} s",
+                f"{seconds:.2f} s", count,
             )  # fmt: skip
             remove(source.parent)
-        for count in (10, 100, settings.size(1000)):
+        for count in sorted({10, 100, settings.size(1000)}):
             source = place / "many"
             for number in range(count):
-                path = nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 1)
-                del path
+                nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 1)
             start = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-c", _PEAK, source, place / "dandiset", "do"],
-                check=True,
-                capture_output=True,
-                text=True,
+                [sys.executable, "-c", _PEAK, source, place / "dandiset"], check=True, capture_output=True, text=True
             )
             seconds = time.perf_counter() - start
             yield Result(
                 f"organize, {count:,} files", "-", "wall a file", seconds / count * 1e3, None, "ms",
-                f"{seconds:.1f} s, {done.stdout.strip()} MB at most",
+                f"{seconds:.1f} s", count,
             )  # fmt: skip
+            yield Result(
+                f"organize, {count:,} files", "-", "memory at most", float(done.stdout), None, "MB", count=count
+            )
             remove(source, place / "dandiset")
 
 
@@ -498,7 +509,7 @@ def as_markdown(results: list[Result]) -> str:
         bound = "" if result.bound is None else f"{result.bound:.3g} {result.unit}"
         lines.append(
             f"| {result.what} | {result.against} | {result.measured} | {result.value:.3g} {result.unit} "
-            f"({result.detail}) | {bound} | {result.verdict} |"
+            f"{result.detail and f'({result.detail}) '}| {bound} | {result.verdict} |"
         )
     return "\n".join(lines)
 

@@ -166,6 +166,7 @@ def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
 def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
     """Export by copy, and change the first film when a part of it is copied."""
     monkeypatch.setattr(filesystem, "COPY_CHUNK", SIZE // 5)
+    monkeypatch.setattr(filesystem, "_LARGEST_COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(filesystem, "_clone", lambda reader, writer: False)
     changed: list[Path] = []
 
