@@ -83,7 +83,8 @@ shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 # 3. Organize
 # -----------
 #
-# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all.
+# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all. With ``--manifest`` it
+# would also :doc:`record </howto/manifest>` what the films were called, and their checksums.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 print(*draw_tree(lab / "000000"), sep="\n")
