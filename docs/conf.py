@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import pynwb
 from docutils import nodes
-from ruamel.yaml import YAML
 from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxRole
 
 import nwb_extfiles
@@ -22,7 +24,7 @@ import nwb_extfiles
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
-import plots  # noqa: E402  # it stands beside this file
+import plots  # it stands beside this file
 
 PUBLIC = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
 
@@ -55,6 +57,7 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
 
@@ -95,7 +98,7 @@ class Name(SphinxRole):
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Make the nodes."""
         first = self.text.partition(".")[0]
-        if first in PUBLIC:
+        if first in PUBLIC and self.env.docname != "reference/cli":  # there `check` is a command
             text = f":py:obj:`{self.text} <nwb_extfiles.{self.text}>`"
             return self.inliner.parse(text, self.lineno, self.inliner, self.inliner.parent)  # type: ignore[attr-defined]
         return [nodes.literal(self.rawtext, self.text)], []
@@ -134,6 +137,17 @@ def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     return env.domains["py"].resolve_xref(
         env, node["refdoc"], app.builder, "obj", f"nwb_extfiles.{last}", node, content
     )
+
+
+def find_neurodata_type(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
+    """Lead types of other schemas to their documentation, which needs no network here: the addresses are regular."""
+    label = node["reftarget"].lower()
+    if (node.get("refdomain"), node["reftype"]) != ("std", "ref") or not label.startswith("sec-"):
+        return None
+    common = pynwb.get_type_map().namespace_catalog.get_namespace("hdmf-common").catalog.get_registered_types()
+    is_common = label.removeprefix("sec-") in {name.lower() for name in common}
+    page = f"https://{'hdmf-common-schema' if is_common else 'nwb-schema'}.readthedocs.io/en/latest/format.html"
+    return nodes.reference("", content.astext(), refuri=f"{page}#{label}", internal=False)
 
 
 # ------------------------------------------------------- what is made by code
@@ -191,24 +205,20 @@ def draw_folders() -> str:
     return "\n".join([*out, "</svg>\n"])
 
 
-def schema_table() -> str:
-    """Write the schema of ndx-extfiles as a page would show it."""
-    from nwb_extfiles.manifest import spec_folder
-
-    spec = YAML(typ="safe").load(spec_folder() / "ndx-extfiles.extensions.yaml")
-    lines = []
-    for group in spec["groups"]:
-        name = group["neurodata_type_def"]
-        lines += [f"## {name}", "", " ".join(group["doc"].split()), ""]
-        lines += [f"Extends `{group['neurodata_type_inc']}`."]
-        lines += [f"Its name is `{group['name']}`." if "name" in group else "", ""]
-        lines += ["| name | type | required | what it holds |", "|---|---|---|---|"]
-        for member in [*group.get("datasets", ()), *group.get("groups", ())]:
-            kind = " of ".join(filter(None, (member.get("neurodata_type_inc"), member.get("dtype"))))
-            required = "no" if member.get("quantity") == "?" else "yes"
-            lines.append(f"| `{member['name']}` | {kind} | {required} | {' '.join(member['doc'].split())} |")
-        lines.append("")
-    return "\n".join(lines)
+def write_schema() -> None:
+    """Have hdmf-docutils write the pages of the schema, if they are not younger than what they are made of."""
+    made = DOCS / "reference" / "_format_auto_docs" / "format_spec_main.inc"
+    sources = [DOCS / "conf_doc_autogen.py", *(DOCS.parent / "spec").glob("*.yaml")]
+    if made.exists() and made.stat().st_mtime > max(source.stat().st_mtime for source in sources):
+        return
+    made.parent.mkdir(exist_ok=True)  # else the command asks git for a hash
+    made.unlink(missing_ok=True)  # it ends with 0 where it has done nothing, too
+    code = "from hdmf_docutils.generate_format_docs import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(DOCS)}
+    # a process of its own: its settings are a module, and it registers the namespace
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    if run.returncode or "FAILED" in run.stdout or not made.exists():
+        raise ExtensionError(f"hdmf_generate_format_docs failed:\n{run.stdout}{run.stderr}")
 
 
 def write_if_new(path: Path, text: str) -> None:
@@ -220,9 +230,10 @@ def write_if_new(path: Path, text: str) -> None:
 def setup(app: Sphinx) -> None:
     """Tell Sphinx of what is above."""
     write_if_new(DOCS / "_folders.svg", draw_folders())
-    write_if_new(DOCS / "reference" / "_schema.md", schema_table())
+    write_schema()
     plots.make(DOCS / "explain" / "benchmarks.json", DOCS / "explain")
     app.add_role("name", Name())
     app.connect("autodoc-process-signature", signature_of_docval)
     app.connect("autodoc-process-docstring", as_numpydoc, priority=400)
     app.connect("missing-reference", find_public)
+    app.connect("missing-reference", find_neurodata_type)

@@ -78,7 +78,7 @@ def _number(value: float) -> str:
 
 
 def _unit(unit: str) -> str:
-    return "×" if unit == "x" else unit
+    return "×" if unit == "x" else unit  # noqa: RUF001  # the sign is meant
 
 
 def make(recorded: Path, folder: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
+import textwrap
+import tomllib
 from pathlib import Path
 
 import click
@@ -19,6 +23,22 @@ def test_links_of_the_readme() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
+
+
+def test_badges_are_true() -> None:
+    badges = set(
+        re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/", (ROOT / "README.md").read_text(encoding="utf-8"))
+    )
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (bound,) = re.findall(r"--cov-fail-under=(\d+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))
+    assert settings["tool"]["coverage"]["run"]["branch"]
+    assert settings["tool"]["mypy"]["strict"]
+    assert badges == {
+        f"Python {settings['project']['requires-python'].removeprefix('>=')} or newer",
+        f"License {settings['project']['license']}",
+        f"Branch coverage {bound} % or more",
+        "Types checked by mypy, strict",
+    }
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -43,6 +63,22 @@ def test_every_option_of_media_is_in_the_readme() -> None:
     (line,) = [line for line in readme.splitlines() if line.startswith("| `media_options=`")]
     fields = set(nwb_extfiles.MediaOptions.__dataclass_fields__)
     assert fields == set(re.findall(r"`(\w+)`", line)) - {"MediaOptions"}
+
+
+def test_names_that_pages_import_exist() -> None:
+    """Each block of Python in the pages can be parsed, and has no name of this package that is not there."""
+    pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
+    blocks = [
+        (page.name, block)
+        for page in pages
+        for block in re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", page.read_text(encoding="utf-8"))
+    ]
+    assert len(blocks) > 10
+    for page, block in blocks:
+        for node in ast.walk(ast.parse(textwrap.dedent(block))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nwb_extfiles":
+                module = importlib.import_module(str(node.module))
+                assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page
 
 
 def test_commands_that_pages_show_exist() -> None:

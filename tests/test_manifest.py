@@ -295,6 +295,15 @@ def test_columns_in_other_files_are_not_read(tmp_path: Path, source: Path) -> No
         relocate(target)
 
 
+def test_a_column_that_is_missing_is_named(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    with h5py.File(target, "r+") as file:
+        del file[MANIFEST_PATH]["sha256"], file[MANIFEST_PATH]["width"]  # width may be missing
+    with pytest.raises(ValueError, match="it has no column 'sha256'; remove it"):
+        relocate(target)
+
+
 @pytest.mark.parametrize("location", [None, "nowhere", 5])
 def test_schemas_whose_place_is_unknown(tmp_path: Path, source: Path, video_files: Path, location: Any) -> None:
     with h5py.File(source, "r+") as file:

@@ -12,7 +12,7 @@ import pytest
 from helpers import set_texts, write_nwb
 from makers import make_media
 
-from nwb_extfiles import ExternalFilesWarning, check, find_external_files, relocate
+from nwb_extfiles import ExternalFilesWarning, check, find_external_files, registry, relocate
 from nwb_extfiles.terminal import (
     as_json,
     finding_lines,
@@ -101,6 +101,10 @@ def test_messages_name_options(tmp_path: Path) -> None:
         assert "--missing keep" in told
         assert ("--search FOLDER" in told) != ("--path-map OLD=NEW" in told)
     assert in_options("use media_mode 'copy', 'move'") == "use --media-mode 'copy', 'move'"
+
+    assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
+    assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
+    assert in_options(registry._CURE).endswith("or name them with --media-field TYPE FIELD")
 
 
 def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

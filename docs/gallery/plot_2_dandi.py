@@ -64,7 +64,8 @@ os.environ["DANDI_NO_ET"] = "1"  # dandi asks for no news of itself
 #
 #    dandi download --download dandiset.yaml DANDI:000000
 #
-# which makes the folder ``000000`` with ``dandiset.yaml`` in it. Here a line of text stands for it.
+# where 000000 is the number of your dandiset. This makes a folder called so, with ``dandiset.yaml`` in it. Here a line of
+# text stands for it.
 
 os.mkdir(lab / "000000")
 (lab / "000000/dandiset.yaml").write_text('identifier: "DANDI:000000"\n')
@@ -73,7 +74,8 @@ os.mkdir(lab / "000000")
 # 2. See what would happen
 # ------------------------
 #
-# Nothing is changed by ``--dry-run``. Everything that speaks against the plan is told here, all at once.
+# Nothing is changed by ``--dry-run``. Everything that speaks against the plan is told here, all at once. ``copy`` is one
+# of the :doc:`media modes </howto/media_mode>`; links, the default, do for an upload too.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 
@@ -81,7 +83,8 @@ shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 # 3. Organize
 # -----------
 #
-# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all.
+# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all. With ``--manifest`` it
+# would also :doc:`record </howto/manifest>` what the films were called, and their checksums.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 print(*draw_tree(lab / "000000"), sep="\n")
@@ -116,8 +119,8 @@ shell("dandi validate 000000")
 #    cd 000000
 #    dandi upload
 #
-# This needs an account and a network, and is not run here. What it would take are the files that this function of dandi
-# finds:
+# This asks for the API key of your account, or reads it from ``DANDI_API_KEY``. It needs a network, and is not run here.
+# What it would take are the files that this function of dandi finds:
 
 from dandi.files import find_dandi_files
 

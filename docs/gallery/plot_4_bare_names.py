@@ -1,6 +1,6 @@
 """
-Bare names
-==========
+A file that holds bare names
+============================
 
 Some converters store the name of a film without its folder. The films lie elsewhere, on a server, sorted by day. This
 file is laid out as those of the Frank lab are: one series for each film, in ``BehavioralEvents`` inside a processing

@@ -77,8 +77,8 @@ def main() -> None:
     """NWB files that take their films and pictures along.
 
     An NWB file names its films by their paths, which break when it is renamed, moved or published. `check` finds such
-    breaks, `relocate` mends them where the file is, `organize` brings files and films into a dandiset. What changes
-    files has --dry-run.
+    breaks, `relocate` mends them where the file is, `organize` brings files and films into a dandiset, `restore` gives
+    them their old names back. The last three have --dry-run.
     """
 
 

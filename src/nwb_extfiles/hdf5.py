@@ -56,7 +56,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     --------
     >>> from pynwb import NWBHDF5IO
     >>> from nwb_extfiles import NWBExtFilesHDF5IO
-    >>> with NWBHDF5IO("raw.nwb") as source, NWBExtFilesHDF5IO("dandiset/sub-a/sub-a.nwb", "w") as io:
+    >>> with NWBHDF5IO("raw.nwb") as source, NWBExtFilesHDF5IO("out/sub-a.nwb", "w") as io:
     ...     io.export(src_io=source, relocate_media=True, media_mode="copy")
     """
 

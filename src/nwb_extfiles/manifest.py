@@ -10,7 +10,7 @@ import json
 import math
 import uuid
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,10 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
         for name, column in columns.items():
             _check_size(name, column)
         values = {name: _values(columns[name], kind) for name, kind in _TYPES.items() if name in columns}
+        if missing := [
+            field.name for field in fields(ManifestRow) if field.default is MISSING and field.name not in values
+        ]:
+            raise ValueError(f"it has no column {', '.join(map(repr, missing))}")
         if len({len(column) for column in values.values()}) != 1:
             raise ValueError("its columns differ in length, or there are none")
         rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]

@@ -59,9 +59,12 @@ def _quoted(text: str) -> str:
 
 _OPTIONS = (
     (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
+    (r"--search \(`search` in media_options\)", "--search FOLDER"),
     (r"`path_map` \(a path of another machine\) in media_options", "--path-map OLD=NEW"),
     (r'missing="keep"', "--missing keep"),
     (r'existing="replace" in media_options', "--existing replace"),
+    (r'urls="keep" in media_options', "--urls keep"),
+    (r"give media_fields in media_options", "name them with --media-field TYPE FIELD"),
     (r"to `within`", "to --within"),
     (r"within reach of `search`", "within reach of --search"),
     (r"media_mode ('[a-z]+')", r"--media-mode \1"),
