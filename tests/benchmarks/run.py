@@ -31,7 +31,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers import image_series, new_nwbfile
-from pynwb import NWBFile, NWBHDF5IO, TimeSeries
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import Position, SpatialSeries
 from pynwb.ecephys import LFP, ElectricalSeries
 
@@ -179,7 +179,7 @@ def nwb_in_a_folder(
 
 
 def as_a_lab_has_it(nwbfile: NWBFile) -> None:
-    """Fill in what a session of recording has: some fifty objects, with little data."""
+    """Fill in what a session of recording has: some thirty objects, with little data."""
     numbers = np.random.default_rng(0)
     device = nwbfile.create_device("probe")
     for name in ("shank0", "shank1"):
