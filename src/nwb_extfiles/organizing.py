@@ -52,7 +52,8 @@ def organize(
     """Bring NWB files and their media into a dandiset, under the names that DANDI gives them.
 
     The names of the NWB files are those of ``dandi organize``. Everything is planned before anything is touched. Each
-    file then comes with its media or not at all; what an earlier run has done is not done again.
+    file then comes with its media or not at all; what an earlier run has done is not done again. Files with little to
+    copy are carried out a few at once, in threads that are the business of this function alone.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def organize(
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     on_file : callable, optional
-        Called with each file when it is done.
+        Called with each file when it is done, in the thread of the caller, as progress is.
 
     Returns
     -------
