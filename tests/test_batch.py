@@ -10,8 +10,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,8 +23,8 @@ import pytest
 from helpers import digest, stored_texts
 from recordings import film, object_id, recording
 
-from nwb_extfiles import ExternalFilesWarning, TransferError, organize
-from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles import ExternalFilesWarning, TransferError, organize, organizing
+from nwb_extfiles.batch import Spool, each, each_in_threads, workers
 from nwb_extfiles.organizing import carry_out
 
 # --------------------------------------------------------------------- spools
@@ -40,6 +41,7 @@ def test_spool() -> None:
     assert list(spool) == items
     one, other = iter(spool), iter(spool)
     assert [next(one), next(other), next(one)] == [items[0], items[0], items[1]]
+    assert spool[0] is spool[0], "the first ones are not read again"
     spool.append("while it is read")
     assert next(other) == items[1]
     spool.sort([*range(20_000, 0, -1), 0])
@@ -101,6 +103,75 @@ def test_each(executor: Executor | None) -> None:
     assert isinstance(found.pop(3), ValueError)
     assert found == {number: 2 * number for number in range(200) if number != 3}
     assert list(each(double, [], executor)) == []
+
+
+def in_threads(items: Iterable[int], **options: Any) -> list[tuple[int, Any]]:
+    """Pairs of a number and what came of it; even ones take longer, so that they end out of order."""
+
+    def work(item: int, tell: Callable[[int], object]) -> int:
+        time.sleep(0.002 * (item % 2 == 0))
+        tell(item)
+        return double(item)
+
+    return list(each_in_threads(work, items, **{"threads": 4, "on_bytes": lambda count: None, **options}))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_each_in_threads(threads: int) -> None:
+    told: list[int] = []
+    here: set[int] = set()
+
+    def on_bytes(count: int) -> None:
+        told.append(count)
+        here.add(threading.get_ident())
+
+    found = in_threads(range(100), threads=threads, on_bytes=on_bytes)
+    assert [number for number, _ in found] == list(range(100))
+    assert isinstance(found.pop(3)[1], ValueError)
+    assert found == [(number, 2 * number) for number in range(100) if number != 3]
+    assert sorted(told) == list(range(1, 100)), "nothing is told of no bytes"
+    assert here == {threading.get_ident()}
+    assert in_threads([]) == []
+
+
+def test_threads_take_items_as_they_are_needed() -> None:
+    taken = []
+    results = each_in_threads(lambda item, tell: taken.append(item), range(1000), 2, lambda count: None)
+    next(results)
+    assert len(taken) < 20
+    results.close()
+
+
+@pytest.mark.parametrize("where", ["worker", "progress", "caller"])
+def test_an_interrupt_ends_all_threads(where: str) -> None:
+    """Nothing is begun after it, and what was begun has ended before it is raised."""
+    begun, ended = [], []
+    wait = threading.Event()
+
+    def work(item: int, tell: Callable[[int], object]) -> None:
+        begun.append(item)
+        try:
+            if where == "worker" and item == 3:
+                raise KeyboardInterrupt
+            while not wait.wait(0.001):  # until it is told to stop
+                tell(1)
+                if item < 2:
+                    return
+        finally:
+            ended.append(item)
+
+    def on_bytes(count: int) -> None:
+        if where == "progress":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(each_in_threads(work, range(1000), 2, on_bytes)) as results:
+        for number, _ in results:
+            if where == "caller" and number == 1:
+                raise KeyboardInterrupt
+            if where == "worker":
+                wait.set()
+    assert len(begun) < 10
+    assert sorted(begun) == sorted(ended)
 
 
 def test_items_are_taken_as_they_are_needed() -> None:
@@ -171,6 +242,86 @@ def assert_all(root: Path, films: Path | dict[str, str], count: int) -> None:
 
 
 FAST = {"sync": False}
+
+
+COUNT = 20
+"""Files that are carried out several at once."""
+
+
+@pytest.mark.parametrize("small", [organizing._SMALL, 0])
+@pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
+def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several at once, or, for what takes long, one after the other: the caller sees no difference."""
+    monkeypatch.setattr(organizing, "_SMALL", small)
+    raw = make(tmp_path, COUNT)
+    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    done, calls, threads = [], [], set()
+
+    def progress(now: int, total: int) -> None:
+        calls.append((now, total))
+        threads.add(threading.current_thread())
+
+    plan = organize(
+        raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_files_mode=mode,
+        media_options={"progress": progress}, on_file=lambda file: done.append(file.source.name),
+    )  # fmt: skip
+    assert_all(tmp_path / "ds", films, COUNT)
+    assert done == [file.source.name for file in plan] == [f"{number:03}.nwb" for number in range(COUNT)]
+    assert [now for now, _ in calls] == sorted(now for now, _ in calls)
+    assert calls[-1] == (plan.work_bytes, plan.work_bytes)
+    assert threads == {threading.current_thread()}
+    assert len(list((tmp_path / "films").iterdir())) == (0 if mode == "move" else COUNT + 1)
+
+
+class Stop(BaseException):
+    """As an interrupt is."""
+
+
+@pytest.mark.parametrize("where", ["on_file", "progress"])
+@pytest.mark.parametrize("mode", ["copy", "move"])
+def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
+    """What was begun is there whole, or not at all, and no thread goes on; the same again does the rest."""
+    raw = make(tmp_path, COUNT)
+    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    calls = 0
+
+    def stop(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise Stop
+
+    options = {"on_file": stop} if where == "on_file" else {"media_options": {"progress": stop}}
+    with pytest.raises(Stop):
+        organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, **options)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("organize")]
+    made = list((tmp_path / "ds").rglob("*.nwb"))
+    assert len(made) < COUNT
+    for path in made:
+        assert [digest(path.parent / text) for text in stored_texts(path)][1] == films["shared.avi"]
+    assert not list((tmp_path / "ds").rglob(".*"))
+    assert len(list(raw.iterdir())) == COUNT
+    assert {path.name: digest(path) for path in (tmp_path / "films").iterdir()} == films
+    organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode)
+    assert_all(tmp_path / "ds", films, COUNT)
+
+
+def test_failures_in_threads(tmp_path: Path) -> None:
+    """In the order of the files, whenever they came."""
+    raw = make(tmp_path, COUNT)
+    meddled = []
+
+    def progress(now: int, total: int) -> None:
+        if not meddled:
+            for number in (19, 17):
+                meddled.append(tmp_path / "films" / f"{number}.avi")
+                meddled[-1].write_bytes(b"another")
+
+    with pytest.raises(TransferError, match="2 of 20 NWB files could not be organized") as caught:
+        organize(raw, tmp_path / "ds", media_files_mode="copy", media_options={"progress": progress})
+    assert [Path(str(problem.nwb_path)).name for problem in caught.value.problems] == ["017.nwb", "019.nwb"]
+    assert len(list((tmp_path / "ds").rglob("*.nwb"))) == COUNT - 2
+    assert not list((tmp_path / "ds").rglob(".*"))
 
 
 @pytest.mark.parametrize("mode", ["copy", "move"])

@@ -312,3 +312,13 @@ def test_help_is_whole() -> None:
     """Each command says what it does in a line that fits."""
     for command in main.commands.values():
         assert "..." not in command.get_short_help_str(65), command.name
+
+
+def test_end_without_a_search_for_garbage() -> None:
+    """It is skipped when the command ends, and not before, as others may call the command in their own process."""
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0));"
+        "from nwb_extfiles.cli import main; main(['--version'], standalone_mode=False); print(gc.get_freeze_count())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-2:] == ["0", "True"]

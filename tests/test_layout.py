@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 from dandi.metadata.nwb import get_metadata
 from dandi.organize import create_unique_filenames_from_metadata, filter_invalid_metadata_rows
+from dandi.pynwb_utils import get_neurodata_types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import new_ids, recording, set_text
 
 from nwb_extfiles.errors import RelocationRefusedError
 from nwb_extfiles.layout import dandi_paths, external_links, layout_metadata, missing_metadata
+from nwb_extfiles.modalities import KNOWN_VERSIONS, TYPES
 
 
 def ours(path: Path) -> dict[str, Any] | None:
@@ -138,6 +140,7 @@ EDITS: dict[str, Callable[[h5py.File], object]] = {
     "a probe": _probes(3),
     "icephys of dandi": _icephys,
     "soft links": _soft_links,
+    "a list of types": lambda file: file["acquisition/video"].attrs.__setitem__("neurodata_type", ["LFP", "LFP"]),
     "a link to nowhere": lambda file: file.__setitem__("acquisition/lost", h5py.SoftLink("/no/where")),
     "version as bytes": lambda file: file.attrs.__setitem__("nwb_version", np.bytes_(b"2.6.0")),
     "version 1": lambda file: file.attrs.__setitem__("nwb_version", "NWB-1.0.5"),
@@ -164,6 +167,22 @@ def test_edits(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
         return
     assert_same_names([odd])
     assert_same_names([odd, plain])
+
+
+def test_types_are_those_that_dandi_finds(tmp_path: Path) -> None:
+    """Also where no program puts them, so that pynwb would choke on the file."""
+    path = recording(tmp_path / "a.nwb", ["film.avi"])
+    with h5py.File(path, "r+") as file:
+        for name, neurodata_type in (("acquisition/voltage", "ElectricalSeries"), ("acquisition/voltage/in", "LFP")):
+            file.create_group(name).attrs.update(neurodata_type=neurodata_type, namespace="core", object_id=name)
+        file.create_group("scratch/odd").attrs["neurodata_type"] = "DfOverF"  # and no other attribute
+        file["scratch/odd/again"] = file["acquisition"]
+        file["scratch/table"] = np.zeros(3)
+        file["scratch/table"].attrs["neurodata_type"] = "VectorData"  # no group, so no matter to dandi
+    with h5py.File(path, "r") as file:
+        types = layout_metadata(file, path)["nd_types"]
+    assert types == sorted({found.split()[0] for found in get_neurodata_types(path)})
+    assert {"LFP", "DfOverF", "ElectricalSeries", "ImageSeries", "Subject"} <= set(types)
 
 
 def test_modalities(tmp_path: Path) -> None:
@@ -254,12 +273,21 @@ _times = st.sampled_from(
     [None, "2020-01-01T00:00:00+00:00", "2020-01-02T00:00:00+00:00", "2020-01-01T10:00:00+00:00",
      datetime(2020, 1, 1, 10, tzinfo=UTC)]
 )  # fmt: skip
+_types = st.builds(
+    str.__add__,
+    st.sampled_from([name for types in TYPES.values() for name in types] + ["Units", "PoseEstimation", "FilmedSeries"]),
+    st.sampled_from(["", " (2)"]),
+)
 _rows = st.fixed_dictionaries(
     {
         "subject_id": st.sampled_from(["m", "n", "m_n", "m.n"]),
         "session_id": _ids,
         "session_start_time": _times,
-        "nd_types": st.sampled_from([[], ["ImageSeries"], ["ImageSeries", "ElectrodeGroup"], ["ElectrodeGroup (2)"]]),
+        "nd_types": st.one_of(
+            st.sampled_from([[], ["ImageSeries"], ["ImageSeries", "ElectrodeGroup"], ["ElectrodeGroup (2)"]]),
+            st.lists(_types, max_size=4),
+            st.lists(_types, min_size=1, max_size=4).map(",".join),
+        ),
     },
     optional={
         "tissue_sample_id": _ids,
@@ -291,6 +319,9 @@ def test_named_in_parts_as_by_dandi_at_once(
     rows = [{**row, "path": str(path), "nwb_version": "2.7"} for row, path in zip(rows, places, strict=False)]
     expected = [entry["dandi_path"] for entry in create_unique_filenames_from_metadata(rows, required)]
     assert dandi_paths(rows, required) == expected
+    with pytest.MonkeyPatch.context() as patch:  # versions that nobody has compared the names with
+        patch.setitem(KNOWN_VERSIONS, "dandi", ())
+        assert dandi_paths(rows, required) == expected
 
 
 def test_time_does_not_grow_with_the_square(places: list[Path]) -> None:
@@ -329,6 +360,17 @@ def test_without_pynwb(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert run.stdout == "mouse0\n[]\n"
+
+
+def test_named_without_pynwb(tmp_path: Path) -> None:
+    """Names that differ by what dandi.organize knows itself take no pynwb, be types of extensions among them."""
+    code = (
+        "import sys; from nwb_extfiles.layout import dandi_paths;"
+        "rows = [dict(path='a.nwb', subject_id='m', session_id=i, nd_types=['LFP', 'FilmedSeries']) for i in 'ab'];"
+        "print(dandi_paths(rows)); print(sorted({'pynwb', 'hdmf'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "['sub-m/sub-m_ses-a_ecephys.nwb', 'sub-m/sub-m_ses-b_ecephys.nwb']\n[]\n"
 
 
 def test_set_text_is_a_maker(tmp_path: Path) -> None:

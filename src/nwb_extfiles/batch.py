@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Event
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-__all__ = ["Spool", "each", "workers"]
+__all__ = ["Spool", "each", "each_in_threads", "workers"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 _IN_MEMORY = 8 * 1024 * 1024  # bytes of a spool that need no file yet
+_AS_THEY_ARE = 1024 * 1024  # bytes of pickled items, which take several times as much, that need not be read again
 _AT_ONCE = 64  # calls that are handed to an executor before the first has come back
 
 
 class Spool(Generic[T]):
     """A list that keeps to the disk what is too much for memory.
 
-    Its items are pickled, and read again in order by each iteration. It goes with its process; a pickle of it has all
-    its items.
+    Its items are pickled, and read again in order by each iteration; the first ones, as many as fit, are kept as they
+    are too, which they must remain. It goes with its process; a pickle of it has all its items.
 
     Parameters
     ----------
@@ -34,6 +38,7 @@ class Spool(Generic[T]):
     def __init__(self, items: Iterable[T] = ()) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed when it is dropped
         self._starts: list[int] = []
+        self._kept: dict[int, T] = {}  # by start
         self._end = 0
         for item in items:
             self.append(item)
@@ -49,6 +54,8 @@ class Spool(Generic[T]):
         self._starts.append(self._end)
         self._file.seek(self._end)
         pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
+        if self._end < _AS_THEY_ARE:
+            self._kept[self._end] = item
         self._end = self._file.tell()
 
     def sort(self, keys: Sequence[int]) -> None:
@@ -59,7 +66,10 @@ class Spool(Generic[T]):
         return len(self._starts)
 
     def __getitem__(self, number: int) -> T:
-        self._file.seek(self._starts[number])
+        start = self._starts[number]
+        if start in self._kept:
+            return self._kept[start]
+        self._file.seek(start)
         item: T = pickle.load(self._file)  # noqa: S301  # written by this very object
         return item
 
@@ -87,7 +97,7 @@ def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
 
 def each(
     function: Callable[[T], R], items: Iterable[T], executor: Executor | None
-) -> Iterator[tuple[int, R | BaseException]]:
+) -> Generator[tuple[int, R | BaseException]]:
     """Call a function with each item.
 
     Parameters
@@ -125,6 +135,75 @@ def each(
     finally:
         for future in running:  # an interrupt, or a caller that wants no more
             future.cancel()
+
+
+class _StoppedError(BaseException):
+    """Ends what others need not be told of; no `Exception`, so that nothing takes it for a failure."""
+
+
+def each_in_threads(
+    function: Callable[[T, Callable[[int], object]], R],
+    items: Iterable[T],
+    threads: int,
+    on_bytes: Callable[[int], object],
+) -> Generator[tuple[int, R | BaseException]]:
+    """Call a function with each item, a few at once, so that one waits for the disk while another computes.
+
+    Parameters
+    ----------
+    function : callable
+        Also gets what to call with each number of bytes done; that raises when the others have been interrupted.
+    items : iterable
+        Taken in this thread as they are needed, never many at once.
+    threads : int
+        How many at once.
+    on_bytes : callable
+        Called with each number of bytes done, in this thread.
+
+    Yields
+    ------
+    (int, result or exception)
+        As `each` without an executor: in the order of the items. After an interrupt nothing is begun any more, and
+        what was begun has ended before that is raised.
+    """
+    reports = SimpleQueue[int]()
+    stopped = Event()
+
+    def tell(count: int) -> None:
+        if stopped.is_set():
+            raise _StoppedError
+        reports.put(count)
+
+    running = deque[Future[R]]()
+
+    def first() -> R | BaseException:
+        while not (running[0].done() and reports.empty()):
+            count = reports.get()
+            if count:
+                on_bytes(count)
+        error = running[0].exception()
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        done = running.popleft()
+        return done.result() if error is None else error
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="organize") as pool:
+        try:
+            number = 0
+            for item in items:
+                future = pool.submit(function, item, tell)
+                future.add_done_callback(lambda _: reports.put(0))  # wakes whoever waits for reports
+                running.append(future)
+                if len(running) > 2 * threads:  # some in store, so that none is idle while this thread is busy
+                    yield number, first()
+                    number += 1
+            while running:
+                yield number, first()
+                number += 1
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _call(function: Callable[[T], R], item: T, once: str) -> R:  # noqa: ARG001

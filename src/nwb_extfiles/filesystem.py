@@ -429,7 +429,7 @@ def link_exclusive(source: Path, target: Path) -> bool:
     return True
 
 
-def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> None:
+def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> bool:
     """Rename a file or symbolic link, never over another one.
 
     Parameters
@@ -440,6 +440,11 @@ def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> None:
         Must not exist.
     sync : bool
         Whether to flush the new name to the disk before the old one goes, where these are two steps.
+
+    Returns
+    -------
+    bool
+        Whether the new name was flushed.
 
     Raises
     ------
@@ -452,12 +457,13 @@ def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> None:
         if sync:
             sync_folder(target.parent)
         os.unlink(source)
-        return
+        return sync
     # Windows' rename is exclusive. A POSIX file system without hard links leaves a gap between look and leap, which
     # the lock on the destination closes against other exports.
     if os.name != "nt" and os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     os.rename(source, target)
+    return False
 
 
 def sync_file(path: Path) -> None:

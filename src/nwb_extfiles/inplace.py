@@ -37,6 +37,7 @@ from .storage import fits, is_stored, item_at, read_texts
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
+from .walk import read_strings
 
 __all__ = [
     "bring_media",
@@ -513,6 +514,9 @@ def rolled_back(transfer: Transfer) -> Iterator[None]:
 
 def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
+    texts = read_strings(file, "identifier") if isinstance(file, h5py.File) else None
+    if texts:
+        return texts[0]
     dataset = file.get("identifier")
     read = read_texts(dataset) if is_stored(dataset) else None
     return read[0][0] if read and read[0] else nwb_stem(nwb_path)

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+from h5py import h5a, h5d, h5o, h5t
 
+from . import modalities
 from .errors import RelocationRefusedError
 from .storage import as_text, is_stored, path_of, read_texts
+from .walk import read_attribute, read_strings
 
 __all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
@@ -56,7 +59,7 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
         found[key] = _plain_text(file, place)
     types = _types_of_groups(file)
     if _is_plain(file, found, types):
-        return found | {"nd_types": sorted(types)}
+        return found | {"nd_types": sorted(filter(None, types))}
     if not isinstance(file, h5py.File):
         raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
     return _as_dandi_reads(path)
@@ -64,6 +67,9 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
 
 def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
     """One text of a file; None if nothing is there."""
+    texts = read_strings(file, place) if isinstance(file, h5py.File) else None
+    if texts is not None:
+        return texts[0] if h5d.open(file.id, place.encode()).shape == () else _NOT_PLAIN
     if place not in file:
         return None
     dataset = file[place]
@@ -73,7 +79,7 @@ def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
     return read[0][0] if read is not None and read[1] in ((), one) else _NOT_PLAIN
 
 
-def _is_plain(file: Any, found: dict[str, Any], types: set[Any]) -> bool:
+def _is_plain(file: Any, found: dict[str, Any], types: set[str | None]) -> bool:
     """Whether dandi's reader, which reads with pynwb, finds the same; what it chokes on, it shall refuse itself."""
     version = found["nwb_version"]
     if version is None or version.removeprefix("NWB-").startswith("1."):
@@ -103,8 +109,13 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
     return {"path": str(path), **{key: value for key, value in found.items() if key in wanted}}
 
 
-def _types_of_groups(file: Any) -> set[Any]:
-    types: set[Any] = set()
+def _types_of_groups(file: Any) -> set[str | None]:
+    """The neurodata types of all groups but the root; None among them for one that is stored in an odd way."""
+    return _types_in_file(file) if isinstance(file, h5py.File) else _types_in_store(file)
+
+
+def _types_in_store(root: Any) -> set[str | None]:
+    types: set[str | None] = set()
 
     def visit(_: str, item: Any) -> None:
         if not is_stored(item):
@@ -112,8 +123,27 @@ def _types_of_groups(file: Any) -> set[Any]:
             if neurodata_type is not None:
                 types.add(neurodata_type if isinstance(neurodata_type, str) else None)
 
-    file.visititems(visit)
+    root.visititems(visit)
     return types
+
+
+def _types_in_file(file: h5py.File) -> set[str | None]:
+    """By HDF5's own calls, for h5py's objects take five times as long."""
+    groups: list[bytes] = []
+
+    def visit(name: bytes, info: h5o.ObjInfo) -> None:
+        if info.type == h5o.TYPE_GROUP and info.num_attrs:
+            groups.append(name)
+
+    h5o.visit(file.id, visit, info=True)
+    return {_plain_attribute(file, name) for name in groups if h5a.exists(file.id, b"neurodata_type", obj_name=name)}
+
+
+def _plain_attribute(file: h5py.File, name: bytes) -> str | None:
+    """The neurodata type of an object; None unless h5py would give a str for it, as it does to dandi."""
+    kind = h5a.open(file.id, b"neurodata_type", obj_name=name).get_type()
+    is_plain = isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()
+    return read_attribute(file.id, name, b"neurodata_type") if is_plain else None
 
 
 def external_links(file: Any) -> list[str]:
@@ -178,7 +208,6 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     """
     from dandi.consts import dandi_layout_fields
     from dandi.exceptions import OrganizeImpossibleError
-    from dandi.organize import create_unique_filenames_from_metadata
 
     unknown = sorted(set(required_fields) - set(dandi_layout_fields))
     if unknown:
@@ -190,13 +219,37 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     names = [""] * len(metadata)
     try:
         parts, required = _apart(metadata, required_fields)
+        name_part = _named_by_its_steps if modalities.are_known() else _named_by_dandi
         for part in parts:
-            named = create_unique_filenames_from_metadata([metadata[number] for number in part], required or None)
-            for number, entry in zip(part, named, strict=True):
-                names[number] = entry["dandi_path"]
+            for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
+                names[number] = name
     except OrganizeImpossibleError as error:
         raise RelocationRefusedError(f"dandi cannot name these NWB files apart: {error}") from error
     return names
+
+
+def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
+    from dandi.organize import create_unique_filenames_from_metadata
+
+    return [entry["dandi_path"] for entry in create_unique_filenames_from_metadata(metadata, required or None)]
+
+
+def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
+    """Do what dandi's function does, but ask the table of `modalities` where that imports pynwb.
+
+    Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
+    """
+    from dandi.organize import _assign_dandi_names, _get_non_unique_paths, _sanitize_value
+
+    rows = []
+    for entry in metadata:
+        found = modalities.modalities_of(entry.get("nd_types", ()), entry.get("modalities", ()))
+        ids = {key: _sanitize_value(entry[key], key) for key in ("subject_id", "session_id") if entry.get(key)}
+        extension = os.path.splitext(entry["path"])[1]
+        own = {"modalities": found, "extension": extension, "_required_if_not_empty": list(required)}
+        rows.append(entry | ids | own)
+    _assign_dandi_names(rows)
+    return _named_by_dandi(metadata, required) if _get_non_unique_paths(rows) else [row["dandi_path"] for row in rows]
 
 
 def _apart(metadata: Sequence[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:

@@ -6,13 +6,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from . import filesystem
-from .batch import Spool, each, workers
+from .batch import Spool, each, each_in_threads, workers
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, TransferError
 from .inplace import bring_media, new_rows, remove_empty, rolled_back
@@ -26,6 +28,10 @@ from .targets import nwb_stem
 from .transfer import Transfer, recover
 
 __all__ = ["organize"]
+
+_THREADS = 4  # of which most wait for the disk to confirm what was written
+_MANY = 2 * _THREADS  # files; with fewer there is little to gain
+_SMALL = 64 * 1024 * 1024  # bytes
 
 
 def organize(
@@ -46,7 +52,8 @@ def organize(
     """Bring NWB files and their media into a dandiset, under the names that DANDI gives them.
 
     The names of the NWB files are those of ``dandi organize``. Everything is planned before anything is touched. Each
-    file then comes with its media or not at all; what an earlier run has done is not done again.
+    file then comes with its media or not at all; what an earlier run has done is not done again. Files with little to
+    copy are carried out a few at once, in threads that are the business of this function alone.
 
     Parameters
     ----------
@@ -77,7 +84,7 @@ def organize(
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     on_file : callable, optional
-        Called with each file when it is done.
+        Called with each file when it is done, in the thread of the caller, as progress is.
 
     Returns
     -------
@@ -207,20 +214,25 @@ def _carry_out(
     media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
     with reporting(options.progress, plan.work_bytes) as on_bytes:
         do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
-        if executor is None:
-            do = partial(do, on_bytes=on_bytes)
-        for number, result in each(do, plan, executor):
-            if isinstance(result, BaseException):
-                failures.append(result)
-                continue
-            media.append(result.media)
-            files.append(result.files)
-            notes.extend(result.notes)
-            file = plan.files[number]
-            if executor is not None:
-                on_bytes(file.work_bytes)
-            if on_file is not None:
-                on_file(file)
+        if executor is not None:
+            results = each(do, plan, executor)
+        elif len(plan) < _MANY:
+            results = each(partial(do, on_bytes=on_bytes), plan, None)
+        else:
+            results = each_in_threads(_Turns(do), plan, _THREADS, on_bytes)
+        with closing(results):  # an interrupt ends what was begun
+            for number, result in results:
+                if isinstance(result, BaseException):
+                    failures.append(result)
+                    continue
+                media.append(result.media)
+                files.append(result.files)
+                notes.extend(result.notes)
+                file = plan.files[number]
+                if executor is not None:
+                    on_bytes(file.work_bytes)
+                if on_file is not None:
+                    on_file(file)
     if failures:
         raise _failed(failures, plan)
     wanted = _still_wanted(plan, media, files)
@@ -230,6 +242,23 @@ def _carry_out(
         notes.extend(remove_sources(going, sync=options.sync))
         remove_folders(plan)
     return notes
+
+
+class _Turns:
+    """Carries out small files side by side, and those with much to copy or fetch one after the other.
+
+    What copies for long keeps the disk busy by itself, and two at once may come in each other's way.
+    """
+
+    def __init__(self, do: Callable[..., _Outcome]) -> None:
+        self._do = do
+        self._long = Lock()
+
+    def __call__(self, file: OrganizedFile, on_bytes: Callable[[int], object]) -> _Outcome:
+        remote = any(entry.remote is not None for entry in file.plan.relocations)
+        takes_long = remote or file.size + file.plan.copied_bytes > _SMALL
+        with self._long if takes_long else nullcontext():
+            return self._do(file, on_bytes=on_bytes)
 
 
 def _still_wanted(plan: OrganizePlan, *moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
@@ -357,10 +386,8 @@ def _stage_nwb_file(
     if by_name and filesystem.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    if file.source.is_dir():
-        filesystem.copy_tree_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
-    else:
-        filesystem.copy_verified(file.source, staged, on_bytes=on_bytes, sync=sync)
+    copy = filesystem.copy_tree_verified if file.source.is_dir() else filesystem.copy_verified
+    copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new texts
     if changes:
         times = os.stat(staged)
         edit_texts(staged, file.plan.edits, manifest=rows, sync=sync)

@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import h5py
+from h5py import h5o
 
 from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
 from .registry import MEDIA_FIELDS, MediaField, registered_fields
@@ -445,16 +446,34 @@ def parents_in_file(file: Any) -> dict[str, str]:
     if location is None:
         return parents
 
-    def visit(_: str, item: Any) -> None:
-        read = read_texts(item) if is_stored(item) else None
-        for text in read[0] if read else ():
-            parents.update(_parents_in(text))
-
     try:
-        file[location].visititems(visit)
+        for text in _texts_below(file[location]):
+            parents.update(_parents_in(text))
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
         pass
     return parents
+
+
+def _texts_below(group: Any) -> Iterator[str]:
+    """All texts in the datasets below a group."""
+    if not isinstance(group, h5py.Group):
+        datasets: list[Any] = []
+        group.visititems(lambda _, item: datasets.append(item) if is_stored(item) else None)
+        for dataset in datasets:
+            read = read_texts(dataset)
+            yield from read[0] if read else ()
+        return
+    names: list[str] = []
+
+    def visit(name: bytes, info: h5o.ObjInfo) -> None:
+        if info.type == h5o.TYPE_DATASET:
+            names.append(name.decode("utf-8", "surrogateescape"))
+
+    h5o.visit(group.id, visit, info=True)  # every file has dozens of them, and h5py's objects cost more than the texts
+    for name in names:
+        texts = read_strings(group, name)
+        read = (texts, ()) if texts is not None else read_texts(item_at(group, name))
+        yield from read[0] if read else ()
 
 
 @lru_cache(maxsize=64)  # the files of a dandiset cache the same specifications

@@ -474,7 +474,9 @@ class Transfer:
             # what was there already may be another one's, or a killed transfer's, and not on the disk yet
             for target in self._reused:
                 filesystem.sync_file(target)
-            folders = {self._staging.path, self._folder, *(made.parent for made in self._staging.made_folders)}
+            folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
+            if self._edits_document or not self._staging.fresh:
+                folders.add(self._staging.path)  # which says that the document is unfinished; else nothing tells by it
             folders.update(item.target.parent for item in self._items)
             for target in self._reused:
                 folders.update(_up_to(self._folder, target))
@@ -483,8 +485,7 @@ class Transfer:
             filesystem.sync_folders(folders)
         if edit is not None:
             edit()
-        self._commit_document(sync)
-        if sync:
+        if not self._commit_document(sync) and sync:
             filesystem.sync_folder(self._folder)
 
     def _check_way(self, folder: Path) -> None:
@@ -496,8 +497,8 @@ class Transfer:
                     nwb_path=str(self.document),
                 )
 
-    def _commit_document(self, sync: bool) -> None:
-        """Take the step after which the transfer counts as done."""
+    def _commit_document(self, sync: bool) -> bool:
+        """Take the step after which the transfer counts as done; tell whether it is flushed to the disk."""
         self._committing = True
         if self._edits_document:
             if sync:
@@ -506,13 +507,14 @@ class Transfer:
             if sync:
                 filesystem.sync_folder(self._staging.path)
         elif self._exclusive:
-            filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
+            return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
         elif self._as_folder:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
                 shutil.copymode(self.document, self.staged_document)
             os.replace(self.staged_document, self.document)
+        return False
 
     def _put_aside(self, sync: bool) -> None:
         """Keep what is to be replaced, so that a transfer after a crash finds it, and knows that it is wanted."""

@@ -31,7 +31,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers import image_series, new_nwbfile
-from pynwb import NWBHDF5IO, TimeSeries
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.behavior import Position, SpatialSeries
+from pynwb.ecephys import LFP, ElectricalSeries
 
 MB = 1024 * 1024
 Run = Callable[[], object]
@@ -161,8 +163,10 @@ def nwb_with_references(path: Path, objects: int, references: int, texts_each: i
     return path
 
 
-def nwb_in_a_folder(path: Path, films: int, film_size: int) -> Path:
-    """An NWB file with one series of so many films, as `dandi organize` finds them."""
+def nwb_in_a_folder(
+    path: Path, films: int, film_size: int, fill: Callable[[NWBFile], object] = lambda nwbfile: None
+) -> Path:
+    """An NWB file with one series of so many films, as `dandi organize` finds them, and what else is filled in."""
     folder = path.parent / "films"
     folder.mkdir(parents=True, exist_ok=True)
     texts = [f"films/{path.stem}_{number}.avi" for number in range(films)]
@@ -170,9 +174,36 @@ def nwb_in_a_folder(path: Path, films: int, film_size: int) -> Path:
         bytes_file(path.parent / text, film_size)
     nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
     nwbfile.add_acquisition(image_series(texts))
+    fill(nwbfile)
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
     return path
+
+
+def as_a_lab_has_it(nwbfile: NWBFile) -> None:
+    """Fill in what a session of recording has: some thirty objects, with little data."""
+    numbers = np.random.default_rng(0)
+    device = nwbfile.create_device("probe")
+    for name in ("shank0", "shank1"):
+        group = nwbfile.create_electrode_group(name, description=name, location="CA1", device=device)
+        for _ in range(4):
+            nwbfile.add_electrode(location="CA1", group=group)
+    electrodes = nwbfile.create_electrode_table_region(list(range(8)), "all")
+    voltage = numbers.standard_normal((1000, 8))
+    nwbfile.add_acquisition(ElectricalSeries(name="raw", data=voltage, electrodes=electrodes, rate=3e4))
+    nwbfile.add_trial_column("choice", "left or right")
+    for number in range(20):
+        nwbfile.add_trial(start_time=float(number), stop_time=number + 0.5, choice=("left", "right")[number % 2])
+    nwbfile.add_unit_column("quality", "as the sorter has it")
+    for _ in range(10):
+        nwbfile.add_unit(spike_times=np.sort(numbers.random(50)), electrodes=[0, 1], quality="good")
+    behavior = nwbfile.create_processing_module("behavior", "behavior")
+    track = SpatialSeries(name="track", data=numbers.random((500, 2)), rate=30.0, reference_frame="corner")
+    behavior.add(Position(spatial_series=track))
+    for name in ("speed", "licks", "reward"):
+        behavior.add(TimeSeries(name=name, data=numbers.random(500), unit="V", rate=30.0))
+    lfp = ElectricalSeries(name="lfp", data=voltage[:100], electrodes=electrodes, rate=1e3)
+    nwbfile.create_processing_module("ecephys", "ecephys").add(LFP(electrical_series=lfp))
 
 
 def export(source: Path, target: Path, mode: str | None) -> None:
@@ -330,11 +361,13 @@ _OURS = "from nwb_extfiles.cli import main; main()"
 
 
 def organize_many_files(settings: Settings) -> Iterator[Result]:
-    with settings.place() as place:
-        source = place / "source"
-        for number in range(settings.size(100)):
-            nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 200_000)
-        yield from _organize(settings, place, source, "organize of 100 NWB files x 2 films", 1 / 10)
+    kinds: dict[str, Callable[[NWBFile], object]] = {"nearly empty": lambda nwbfile: None, "lab-like": as_a_lab_has_it}
+    for kind, fill in kinds.items():
+        with settings.place() as place:
+            source = place / "source"
+            for number in range(settings.size(100)):
+                nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 200_000, fill)
+            yield from _organize(settings, place, source, f"organize of 100 {kind} NWB files x 2 films", 1 / 10)
 
 
 def organize_many_series(settings: Settings) -> Iterator[Result]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import h5py
 import pytest
@@ -22,7 +23,7 @@ from harness import another_device, kill_at, quiet, steps_of
 from helpers import digest, stored_texts
 from recordings import DATASET, film, recording
 
-from nwb_extfiles import organize
+from nwb_extfiles import organize, organizing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -58,10 +59,14 @@ def in_place(folder: Path) -> None:
     shutil.rmtree(folder / "raw")
 
 
-def job(folder: Path, files_mode: str, mode: str, root: Path, inside: bool) -> Callable[[Any], None]:
+def job(
+    folder: Path, files_mode: str, mode: str, root: Path, inside: bool, *, side_by_side: bool = False
+) -> Callable[[Any], None]:
+    """A run that carries out its files one by one, or several at once, as it does where there are more."""
+
     def run(mark: Callable[[bytes], object] = lambda step: None) -> None:
         done = itertools.count(1)
-        with quiet():
+        with quiet(), mock.patch.object(organizing, "_MANY", 2 if side_by_side else COUNT + 1):
             mark(b"s")
             organize(
                 [] if inside else folder / "raw", root, files_mode=files_mode, media_files_mode=mode,
@@ -141,12 +146,15 @@ def kills(
         runs += 1
         assert runs < 4 * count + 10, "the runs end before they can be killed"
         root, trace = fresh(), []
+        side_by_side = rng.random() < 0.5
+        seen["side by side"] += side_by_side
         try:
             while True:
                 step = rng.choice(list(durations))
                 delay = rng.uniform(0, 1.1 * durations[step])
                 trace.append(f"{step.decode()}+{delay * 1000:.2f} ms")
-                in_time = kill_at(job(folder, files_mode, mode, root, inside), step, delay)
+                run = job(folder, files_mode, mode, root, inside, side_by_side=side_by_side)
+                in_time = kill_at(run, step, delay)
                 killed += in_time
                 seen["killed" if in_time else "ended"] += 1
                 assert_unharmed([folder, root], films, ids)
