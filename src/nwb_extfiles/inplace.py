@@ -31,7 +31,7 @@ from .plan import Action, RelocationPlan
 from .planning import plan_references
 from .progress import reporting
 from .references import ExternalFileReference, find_in_file, media_fields
-from .resolve import MediaFile, resolve
+from .resolve import MediaFile, resolve_all
 from .staging import has_leftovers, is_half_done
 from .storage import fits, is_stored, item_at, read_texts
 from .stores import edit_texts, open_nwb
@@ -329,7 +329,7 @@ def _found_by_content(
             f"(`search` in media_options), without --repair",
             nwb_path=str(nwb_path),
         )
-    resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
+    resolutions = resolve_all(references, options, destination=nwb_path.parent)
     bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
     wanted = [verdict.row for verdict in bad if verdict.row is not None]
     elsewhere = find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search]) if wanted else {}
@@ -417,8 +417,8 @@ class _Others:
                     references = find_in_file(file, media_fields(self._options.media_fields))
             except ExternalFilesError:
                 references = []
-            found = [resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references]
-            files = [file for file in found if file is not None]
+            found = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
+            files = [entry.file for entry in found if entry.file is not None]
             self._used[nwb_path] = {file.path.parent for file in files}, {file.identity for file in files}
         return self._used[nwb_path]
 

@@ -118,7 +118,7 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
     dataset = getattr(dataset, "dset", dataset)  # the dataset in an hdmf StrDataset
     if h5py.check_string_dtype(dataset.dtype) is None:
         return None
-    if dataset.external:  # its bytes are in other files, any files: HDF5 would wait for a pipe without an end
+    if dataset.external or dataset.is_virtual:  # in other files, any files: HDF5 would wait for a pipe without an end
         return None
     if dataset.shape is None:  # a null dataspace
         return [], (0,)
