@@ -19,8 +19,8 @@ import h5py
 
 from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
 from .registry import MEDIA_FIELDS, MediaField, registered_fields
-from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_texts
-from .walk import TypedObject, read_attribute, read_strings, typed_objects
+from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_strings, read_texts
+from .walk import TypedObject, dataset_at, read_attribute, typed_objects
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -211,25 +211,32 @@ def find_in_builders(
         Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
         are found at their own place, or belong to another file.
     """
+
+    @cache
+    def fields_of(namespace: str, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
+        return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
+
     found: list[StoredTexts] = []
     seen: set[int] = set()
-    stack: list[tuple[Any, str]] = [(root, "/")]
+    stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in
     while stack:
-        builder, path = stack.pop()
+        builder, above = stack.pop()
         if id(builder) in seen:
             continue
         seen.add(id(builder))
         namespace, neurodata_type = _type_of(builder.attributes)
         is_dataset = not hasattr(builder, "groups")
+        if is_dataset and neurodata_type is None:  # as most are
+            continue
+        path = posixpath.join(above, builder.name) if above else "/"
         if neurodata_type is not None:
-            for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
+            for field in fields_of(namespace, neurodata_type, is_dataset):
                 holder = builder if field.field is None else _child_dataset(builder, field.field)
                 if holder is not None:
                     value, base = value_of(builder, holder, field)
                     found.append(_stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path))
         if not is_dataset:
-            children = [*builder.groups.values(), *builder.datasets.values()]
-            stack.extend((child, posixpath.join(path, child.name)) for child in reversed(children))
+            stack.extend((child, path) for child in reversed((*builder.groups.values(), *builder.datasets.values())))
     return found
 
 
@@ -385,9 +392,10 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         name = found.name if field.field is None else found.name + b"/" + field.field.encode()
         if not found.group.links.exists(name):
             return None
-        texts = read_strings(found.group, name)
-        if texts is not None:
-            return _Stored(texts, read_attribute(found.group, found.name, b"object_id"))
+        there = dataset_at(found.group, name)
+        strings = read_strings(there) if there is not None else None
+        if strings is not None:
+            return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
     item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
     dataset = item if field.field is None else _texts_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
@@ -500,4 +508,7 @@ def _collect_parents(spec: Any, parents: dict[str, str]) -> None:
 
 
 def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:
-    return as_text(attributes.get("namespace")) or "", as_text(attributes.get("neurodata_type"))
+    neurodata_type = attributes.get("neurodata_type")
+    if neurodata_type is None:
+        return "", None
+    return as_text(attributes.get("namespace")) or "", as_text(neurodata_type)

@@ -24,6 +24,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from . import filesystem
@@ -419,9 +420,9 @@ class Transfer:
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
-        for item in self._items:
-            self._check_way(item.target)
-            filesystem.make_folders(item.target.parent, self._staging.made_folders)
+        for folder in dict.fromkeys(item.target.parent for item in self._items):  # once for all files in it
+            self._check_way(folder)
+            filesystem.make_folders(folder, self._staging.made_folders)
         self._put_aside(sync)
         for item in self._items:
             self._place(item)
@@ -442,12 +443,12 @@ class Transfer:
         if sync:
             filesystem.sync_folder(self._folder)
 
-    def _check_way(self, target: Path) -> None:
-        """Refuse a target behind a symbolic link that has come into being since the plan was made."""
-        for part in target.relative_to(self._folder).parents:
-            if os.path.lexists(self._folder / part) and not filesystem.is_folder(self._folder / part):
+    def _check_way(self, folder: Path) -> None:
+        """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
+        for place in (folder, *_up_to(self._folder, folder)):
+            if os.path.lexists(place) and not filesystem.is_folder(place):
                 raise TransferError(
-                    f"{self._folder / part} is no folder, or a link to one; nothing was changed, try again",
+                    f"{place} is no folder, or a link to one; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
 
@@ -661,8 +662,9 @@ def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:
+    folder, name = os.path.split(source)
     try:
-        text = os.path.relpath(source, target.parent)
+        text = os.path.join(_way(os.path.dirname(target), folder), name)
     except ValueError:  # another drive of Windows: only an absolute link leads there
         text = str(source)
     try:
@@ -674,8 +676,16 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
                 "'hardlink', 'move' or 'reference'"
             ) from error
         raise
-    if not os.path.samefile(os.path.normpath(target.parent / text), source):
+    leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))
+    if leads_to != str(source) and not os.path.samefile(leads_to, source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
+
+
+@lru_cache(maxsize=64)  # films are many, their folders few
+def _way(start: str, folder: str) -> str:
+    """The relative path from one folder to another, both of them absolute; empty if they are one."""
+    way = os.path.relpath(folder, start)
+    return "" if way == os.curdir else way
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:

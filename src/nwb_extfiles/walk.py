@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
-__all__ = ["TypedObject", "read_attribute", "read_strings", "typed_objects"]
+__all__ = ["TypedObject", "dataset_at", "read_attribute", "typed_objects"]
 
 _STRING = h5py.string_dtype()
 _STRING_IN_MEMORY = h5t.py_create(_STRING)
@@ -144,8 +144,8 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
     return value.item().decode("utf-8", "surrogateescape")
 
 
-def read_strings(group: h5g.GroupID, name: bytes) -> list[str] | None:
-    """Read a dataset of texts of variable length that stands in the file itself.
+def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
+    """Open a dataset that stands in the file itself.
 
     Parameters
     ----------
@@ -156,27 +156,12 @@ def read_strings(group: h5g.GroupID, name: bytes) -> list[str] | None:
 
     Returns
     -------
-    list of str or None
-        In C order; None if it is anything else, so that it takes a closer look.
+    h5py.h5d.DatasetID or None
+        None if the link is no hard one, or leads to no dataset.
     """
     if group.links.get_info(name).type != h5l.TYPE_HARD:
         return None
     try:
-        dataset = h5d.open(group, name)
-    except KeyError:  # no dataset
+        return h5d.open(group, name)
+    except KeyError:
         return None
-    kind = dataset.get_type()
-    if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
-        return None
-    if dataset.get_offset() is None:  # it may be chunked, empty, or in other files, which HDF5 is not to open
-        settings = dataset.get_create_plist()
-        if settings.get_layout() == h5d.VIRTUAL or settings.get_external_count():
-            return None
-        if dataset.get_space().get_simple_extent_type() == h5s.NULL:
-            return None
-    values = np.empty(dataset.shape, dtype=_STRING)
-    dataset.read(h5s.ALL, h5s.ALL, values, _STRING_IN_MEMORY)
-    return [
-        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-        for value in values.ravel().tolist()
-    ]
