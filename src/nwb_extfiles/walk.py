@@ -125,23 +125,21 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
         if h5a.exists(location, attribute, obj_name=name):
             raise  # it is damaged
         return None
-    if found.get_storage_size() == _STORED_STRING:
-        # Asking for type and shape takes longer than reading. HDF5 gives bytes for texts of variable length alone,
-        # and no size of elements would overflow a buffer of as many texts as there are bytes.
-        texts = np.empty(_STORED_STRING, dtype=_STRING)
-        try:
+    try:
+        if found.get_storage_size() == _STORED_STRING:
+            # Asking for type and shape takes longer than reading. HDF5 gives bytes for texts of variable length alone,
+            # and no size of elements would overflow a buffer of as many texts as there are bytes.
+            texts = np.empty(_STORED_STRING, dtype=_STRING)
             found.read(texts, _STRING_IN_MEMORY)
-        except (OSError, TypeError, KeyError):  # no such conversion
-            pass
-        else:
-            text = texts[0]
-            return text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else None
+            return str(texts[0].decode("utf-8", "surrogateescape")) if isinstance(texts[0], bytes) else None
+    except (OSError, TypeError, KeyError, RuntimeError):  # no such conversion, or nothing is stored
+        pass
     kind = found.get_type()
     if not isinstance(kind, h5t.TypeStringID) or found.shape not in ((), (1,)):
         return None
     value = np.empty(found.shape, dtype=_STRING if kind.is_variable_str() else f"S{kind.get_size()}")
     found.read(value)
-    return value.item().decode("utf-8", "surrogateescape")
+    return str(value.item().decode("utf-8", "surrogateescape"))
 
 
 def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
