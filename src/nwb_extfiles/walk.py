@@ -1,6 +1,6 @@
 """The typed objects of an HDF5 file, found by HDF5's own calls: h5py's objects cost more than what is read.
 
-An object costs some ten microseconds this way, a twentieth of what `h5py.Group.visititems` and its attributes take.
+An object costs some ten microseconds this way, a tenth of what `h5py.Group.visititems` and its attributes take.
 What costs is the number of calls, and of identifiers that h5py makes for them, so each object is opened as seldom as
 can be, and what is seen in passing (types of links, addresses) is used.
 """
