@@ -80,6 +80,26 @@ def test_modes(source: Path, target: Path, films: list[Path], video_files: Path,
         assert first.stat().st_mtime_ns == original.stat().st_mtime_ns
 
 
+def test_texts_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> None:
+    """With all attributes, though plain lists are written without pynwb's help."""
+    with h5py.File(source, "r+") as file:
+        attributes = file["acquisition/video/external_file"].attrs
+        attributes["owner"] = file["identifier"].ref
+        attributes["note"] = "of ours"
+    export(source, target, relocate_media=True)
+    with h5py.File(source) as before, h5py.File(target) as after:
+        old, new = before["acquisition/video/external_file"], after["acquisition/video/external_file"]
+        assert new.id.get_type() == old.id.get_type()
+        assert (new.shape, new.maxshape, new.chunks) == (old.shape, old.maxshape, None)
+        settings = new.id.get_create_plist()
+        assert settings.get_obj_track_times() == old.id.get_create_plist().get_obj_track_times()
+        assert settings.get_layout() == h5py.h5d.CONTIGUOUS
+        assert set(new.attrs) == set(old.attrs) >= {"starting_frame", "owner", "note"}
+        assert new.attrs["starting_frame"].tolist() == old.attrs["starting_frame"].tolist()
+        assert new.attrs["note"] == "of ours"
+        assert after[new.attrs["owner"]].name == "/identifier"
+
+
 def test_symlink_is_the_default(source: Path, target: Path) -> None:
     export(source, target, relocate_media=True)
     assert (target.parent / stored_texts(target)[0]).is_symlink()

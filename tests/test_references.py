@@ -14,6 +14,7 @@ import pytest
 from helpers import set_texts, write_nwb
 from makers import Media, look, run_maker, write_everywhere
 
+from nwb_extfiles.errors import ExternalFilesError, UnsafeReferenceError
 from nwb_extfiles.references import (
     MEDIA_FIELDS,
     ExternalFileReference,
@@ -23,6 +24,7 @@ from nwb_extfiles.references import (
     media_fields,
     parents_in_file,
 )
+from nwb_extfiles.walk import read_attribute
 
 TEXTS = "acquisition/video/external_file"
 
@@ -201,6 +203,108 @@ def test_object_id_is_what_is_stored(tmp_path: Path, stored: Any, object_id: str
         if stored is not None:
             attributes["object_id"] = stored
     assert [reference.object_id for reference in found_in(path)] == [object_id]
+
+
+def never_written(group: h5py.Group, name: str) -> None:
+    kind = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    h5py.h5a.create(group.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
+def array_of_texts(group: h5py.Group, name: str) -> None:
+    kind = h5py.h5t.array_create(h5py.h5t.py_create(h5py.string_dtype(), logical=True), (1,))
+    h5py.h5a.create(group.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
+
+
+def padded(group: h5py.Group, name: str) -> None:
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(16)
+    kind.set_strpad(h5py.h5t.STR_NULLPAD)
+    space = h5py.h5s.create(h5py.h5s.SCALAR)
+    h5py.h5a.create(group.id, name.encode(), kind, space).write(np.array(b"abc", "S16"), kind)
+
+
+@pytest.mark.parametrize(
+    ("stored", "text"),
+    [
+        ("abc", "abc"),
+        ("", ""),
+        ("\udcff".encode("utf-8", "surrogateescape"), "\udcff"),
+        (np.bytes_("abc"), "abc"),
+        (np.bytes_("ElectricalSeries"), "ElectricalSeries"),  # as many bytes as HDF5 stores of a text without end
+        (padded, "abc"),
+        (never_written, ""),
+        (["abc"], "abc"),
+        (["abc", "def"], None),
+        (["abc"] * 17, None),
+        (array_of_texts, None),
+        (np.zeros(16, "S1"), None),
+        (np.arange(2), None),
+        (np.arange(16, dtype="i1"), None),
+        (np.void(b"0123456789abcdef"), None),
+        (np.array((1, 2), [("a", "i8"), ("b", "i8")]), None),
+        (h5py.Empty(h5py.string_dtype()), None),
+        (h5py.Empty("i8"), None),
+        ("reference", None),
+        (None, None),
+    ],
+)
+def test_read_attribute(tmp_path: Path, stored: Any, text: str | None) -> None:
+    """HDF5 is asked for a text without a look at what there is, so all else must be told by its answer."""
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        group = file.create_group("group")
+        if callable(stored):
+            stored(group, "a")
+        elif isinstance(stored, str) and stored == "reference":
+            group.attrs["a"] = np.array([group.ref] * 2, dtype=h5py.ref_dtype)
+        elif isinstance(stored, bytes) and not isinstance(stored, np.bytes_):
+            group.attrs.create("a", stored, dtype=h5py.string_dtype())
+        elif stored is not None:
+            group.attrs["a"] = stored
+        assert read_attribute(file.id, b"group", b"a") == text
+
+
+def test_object_that_is_not_what_its_type_is(tmp_path: Path) -> None:
+    """A dataset that says it is an ImageSeries, and a group that says it is an ExternalImage, have no texts."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file["acquisition/text"] = "y.avi"
+        file["acquisition/group/external_file"] = ["y.avi"]
+        for name, kind in (("text", "ImageSeries"), ("group", "ExternalImage")):
+            file["acquisition"][name].attrs.update({"neurodata_type": kind, "namespace": "core"})
+    assert [reference.object_path for reference in found_in(path)] == ["/acquisition/video"]
+
+
+def test_file_with_a_user_block(tmp_path: Path) -> None:
+    """Addresses are counted from its end; the same object is still the same."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path) as file, h5py.File(tmp_path / "b.nwb", "w", userblock_size=512) as copy:
+        for name in file:
+            file.copy(name, copy)
+        copy["processing/video"] = copy["acquisition/video"]
+        copy["loop"] = copy["/"]
+    assert [reference.object_path for reference in found_in(tmp_path / "b.nwb")] == ["/acquisition/video"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+@pytest.mark.parametrize("field", ["external_file", None])
+def test_texts_in_other_files_are_not_read(tmp_path: Path, field: str | None) -> None:
+    """A virtual dataset says which: HDF5 would open any, and wait for a pipe without an end."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    os.mkfifo(tmp_path / "pipe")
+    layout = h5py.VirtualLayout(shape=(1,), maxshape=(None,), dtype=h5py.string_dtype())
+    source = h5py.VirtualSource("pipe", "x", shape=(1,), maxshape=(None,), dtype=h5py.string_dtype())
+    layout[0 : h5py.h5s.UNLIMITED : 1] = source[0 : h5py.h5s.UNLIMITED : 1]
+    with h5py.File(path, "r+") as file:
+        if field is not None:
+            del file[TEXTS]
+            file["acquisition/video"].create_virtual_dataset(field, layout)
+        else:
+            picture = file["acquisition"].create_virtual_dataset("picture", layout)
+            picture.attrs.update({"neurodata_type": "ExternalImage", "namespace": "core"})
+    problems: list[ExternalFilesError] = []
+    found = found_in(path, problems=problems)
+    assert [reference.text for reference in found] == ([] if field else ["x.avi"])
+    assert [type(problem) for problem in problems] == [UnsafeReferenceError]
 
 
 @pytest.mark.parametrize("stored", [np.bytes_("ImageSeries"), "ImageSeries"])

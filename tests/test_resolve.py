@@ -13,7 +13,7 @@ import pytest
 from nwb_extfiles import AmbiguousMediaError, MediaOptions, MissingMediaError, UnsafeReferenceError
 from nwb_extfiles.errors import ExternalFilesError
 from nwb_extfiles.references import ExternalFileReference
-from nwb_extfiles.resolve import Resolution, is_absolute, is_url, resolve
+from nwb_extfiles.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 posix = pytest.mark.skipif(os.name == "nt", reason="spellings that Windows reads otherwise")
@@ -263,6 +263,38 @@ def test_path_is_free_of_links_but_for_its_name(tmp_path: Path) -> None:
     found = look("short/a.avi", tmp_path).file
     assert found is not None
     assert (found.path, found.real) == (link, path)
+
+
+def test_many_are_found_as_one_is(tmp_path: Path) -> None:
+    """Though each folder is freed of links once for all."""
+    film(tmp_path / "real" / "a.avi")
+    film(tmp_path / "real" / "b.avi")
+    (tmp_path / "real" / "c.avi").symlink_to("b.avi")
+    (tmp_path / "real" / "d.avi").symlink_to("nowhere")
+    (tmp_path / "real" / "folder").mkdir()
+    (tmp_path / "way").symlink_to("real")
+    names = ("a.avi", "b.avi", "c.avi", "d.avi", "gone.avi", "folder", "folder/../a.avi", "")
+    references = [
+        ExternalFileReference(
+            nwb_path=str(tmp_path / "a.nwb"),
+            object_path="/acquisition/video",
+            neurodata_type="ImageSeries",
+            object_id=None,
+            field="external_file",
+            index=index,
+            text=text,
+            base=str(tmp_path),
+        )
+        for index, text in enumerate([f"{folder}/{name}" for folder in ("real", "way") for name in names])
+    ]
+    found = resolve_all(references, MediaOptions(), destination=tmp_path)
+    alone = [resolve(reference, MediaOptions(), destination=tmp_path) for reference in references]
+    assert [entry.file for entry in found] == [entry.file for entry in alone]
+    assert [str(entry.problem) for entry in found] == [str(entry.problem) for entry in alone]
+    assert [entry.reference for entry in found] == references
+    assert found[len(names)].file == found[0].file
+    known = {references[1].entry: found[0].file}
+    assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1].file == found[0].file
 
 
 def test_folder_reached_by_a_link(tmp_path: Path) -> None:

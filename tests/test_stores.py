@@ -72,6 +72,18 @@ def test_what_cannot_be_opened(tmp_path: Path, make, message: str) -> None:
     assert caught.value.nwb_path == str(path)
 
 
+def test_file_that_is_open_already(tmp_path: Path) -> None:
+    """HDF5 has one cache for both, and whoever was first has it as it wants."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path) as others:
+        before = others.id.get_mdc_config()
+        with open_nwb(path) as file:
+            assert file["acquisition/video/external_file"][0] == b"x.avi"
+        after = others.id.get_mdc_config()
+        assert (after.initial_size, after.min_size) == (before.initial_size, before.min_size)
+        assert others["acquisition/video/external_file"][0] == b"x.avi"
+
+
 def test_damage_that_is_found_while_reading(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     content = bytearray(path.read_bytes())

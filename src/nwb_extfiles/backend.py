@@ -170,7 +170,7 @@ class MediaIOMixin(_Backend):
         self._sync = self._defaults["media_options"].sync
         if self._defaults["relocate_media"] is not None:
             self._request()
-        self._substitutes: dict[int, DatasetBuilder] = {}
+        self._substitutes: dict[int, tuple[StoredTexts, list[str]]] = {}  # other texts, by the builder of the old
         # hdmf tells builders apart by id(): those that it counts as written, and those whose texts are relocated,
         # must not make room for others.
         self._alive: list[Any] = []
@@ -379,12 +379,12 @@ class MediaIOMixin(_Backend):
         return bool(self.get_written(entry.builder))
 
     def _substitute(self, stored: list[StoredTexts], new_texts: Mapping[tuple[str, str, int], str]) -> None:
-        """Prepare a builder with the right texts for each that would write others."""
+        """Prepare the right texts for each builder that would write others."""
         self._substitutes.clear()
         for entry in stored:
             texts = _texts(entry, new_texts)
             if texts != [reference.text for reference in entry.references] or not self._writes(entry, texts):
-                self._substitutes[id(entry.builder)] = self._builder_like(entry, texts)
+                self._substitutes[id(entry.builder)] = entry, texts
 
     def _writes(self, entry: StoredTexts, texts: list[str]) -> bool:
         """Whether the builder as it is writes these texts."""
@@ -412,28 +412,31 @@ class MediaIOMixin(_Backend):
         substitute = self._substitute_for(builder)
         if substitute is None:
             return super().write_dataset(parent, builder, **kwargs)
-        written = super().write_dataset(parent, substitute, **kwargs)
-        self._count_as_written(builder, substitute)
+        written = self._write_texts(parent, *substitute, **kwargs)
+        self._written_builders.set_written(builder)
         return written
 
     def write_link(self, parent: Any, builder: LinkBuilder, export_source: str | None = None) -> Any:
         """Write a link; a dataset in its place if it leads to texts that change."""
         substitute = self._substitute_for(builder)
         if substitute is not None:
-            written = super().write_dataset(parent, substitute)
-            self._count_as_written(builder, substitute)
+            written = self._write_texts(parent, *substitute)
+            self._written_builders.set_written(builder)
             return written
         if self._transfer is not None and builder.builder.source == self.source:
             # A target inside this very file, which hdmf knows by its final name: the open file has another.
             export_source = self.source
         return super().write_link(parent, builder, export_source=export_source)
 
-    def _substitute_for(self, builder: Any) -> DatasetBuilder | None:
-        return None if self.get_written(builder) else self._substitutes.get(id(builder))
+    def _substitute_for(self, builder: Any) -> tuple[StoredTexts, list[str]] | None:
+        substitute = self._substitutes.get(id(builder))
+        return None if substitute is None or self.get_written(builder) else substitute
 
-    def _count_as_written(self, builder: Any, substitute: DatasetBuilder) -> None:
-        self._written_builders.set_written(builder)
+    def _write_texts(self, parent: Any, entry: StoredTexts, texts: list[str], **kwargs: Any) -> Any:
+        """Write the texts of a field as they shall be; gives the dataset."""
+        substitute = self._builder_like(entry, texts)
         self._alive.append(substitute)
+        return super().write_dataset(parent, substitute, **kwargs)
 
     # ----------------------------------------------------------------- close
 

@@ -12,7 +12,7 @@ from .filesystem import digest_of
 from .manifest import read_manifest
 from .options import MediaOptions
 from .references import find_in_file, media_fields
-from .resolve import Resolution, media_file, resolve
+from .resolve import Resolution, media_file, resolve_all
 from .stores import find_nwb_files, open_nwb
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def find_external_files(
         path = Path(os.path.abspath(path_or_nwbfile))
         with open_nwb(path) as file:
             references = find_in_file(file, media_fields(options.media_fields), problems)
-        return [resolve(reference, options, destination=path.parent) for reference in references]
+        return resolve_all(references, options, destination=path.parent)
     if not hasattr(path_or_nwbfile, "read_io"):
         raise TypeError(f"find_external_files takes a path or a pynwb.NWBFile, not {path_or_nwbfile!r}")
     return _in_container(path_or_nwbfile, options)
@@ -75,11 +75,8 @@ def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
     nwb_path = os.path.abspath(source) if source is not None else ""
     tree = Tree(manager.build(nwbfile, root=True), manager, nwb_path, container=nwbfile, source=nwbfile.read_io)
     folder = Path(nwb_path).parent if nwb_path else Path.cwd()
-    return [
-        resolve(reference, options, destination=folder)
-        for entry in find_texts(tree, Request(options=options))
-        for reference in entry.references
-    ]
+    found = find_texts(tree, Request(options=options))
+    return resolve_all((reference for entry in found for reference in entry.references), options, destination=folder)
 
 
 def find_referring_files(
@@ -139,9 +136,9 @@ def _referring_by_checksum(
             rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
             rows = {place: sha256 for place, sha256 in rows.items() if sha256 in wanted}
             references = find_in_file(file, media_fields(options.media_fields)) if rows else []
-        for reference in references:
-            if reference.entry in rows:
-                yield wanted[rows[reference.entry]], resolve(reference, options, destination=path.parent)
+        references = [reference for reference in references if reference.entry in rows]
+        for found in resolve_all(references, options, destination=path.parent):
+            yield wanted[rows[found.reference.entry]], found
 
 
 def _name(found: Resolution) -> str | None:

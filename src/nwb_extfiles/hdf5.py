@@ -16,7 +16,7 @@ from pynwb import NWBHDF5IO
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .errors import ExternalFilesError, RelocationRefusedError
 from .references import StoredTexts
-from .storage import fits, shaped, storage_settings, unwrapped
+from .storage import fits, shaped, storage_settings, unwrapped, write_strings
 
 __all__ = ["NWBExtFilesHDF5IO"]
 
@@ -133,6 +133,14 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         elif shape and isinstance(old, H5DataIO):
             settings = {name: value for name, value in old.io_settings.items() if value is not None}
         return H5DataIO(data, **settings) if settings else data
+
+    def _write_texts(self, parent: h5py.Group, entry: StoredTexts, texts: list[str], **kwargs: Any) -> Any:
+        if not isinstance(self._stored_like(entry.dataset.data, texts, entry.shape), list) or not texts:
+            return super()._write_texts(parent, entry, texts, **kwargs)
+        # A plain list, as nearly all are: by way of a builder it would take several times as long.
+        written = write_strings(parent, entry.builder.name, texts)
+        self.set_attributes(written, entry.dataset.attributes)
+        return written
 
     def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:
         problems: list[ExternalFilesError] = []

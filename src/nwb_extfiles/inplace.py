@@ -31,13 +31,12 @@ from .plan import Action, RelocationPlan
 from .planning import plan_references
 from .progress import reporting
 from .references import ExternalFileReference, find_in_file, media_fields
-from .resolve import MediaFile, resolve
+from .resolve import MediaFile, resolve_all
 from .staging import has_leftovers, is_half_done
-from .storage import fits, is_stored, item_at, read_texts
+from .storage import fits, is_stored, item_at, read_texts, texts_at
 from .stores import edit_texts, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
-from .walk import read_strings
 
 __all__ = [
     "bring_media",
@@ -330,7 +329,7 @@ def _found_by_content(
             f"(`search` in media_options), without --repair",
             nwb_path=str(nwb_path),
         )
-    resolutions = [resolve(reference, options, destination=nwb_path.parent) for reference in references]
+    resolutions = resolve_all(references, options, destination=nwb_path.parent)
     bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
     wanted = [verdict.row for verdict in bad if verdict.row is not None]
     elsewhere = find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search]) if wanted else {}
@@ -418,8 +417,8 @@ class _Others:
                     references = find_in_file(file, media_fields(self._options.media_fields))
             except ExternalFilesError:
                 references = []
-            found = [resolve(reference, MediaOptions(), destination=nwb_path.parent).file for reference in references]
-            files = [file for file in found if file is not None]
+            found = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
+            files = [entry.file for entry in found if entry.file is not None]
             self._used[nwb_path] = {file.path.parent for file in files}, {file.identity for file in files}
         return self._used[nwb_path]
 
@@ -514,11 +513,10 @@ def rolled_back(transfer: Transfer) -> Iterator[None]:
 
 def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
-    texts = read_strings(file, "identifier") if isinstance(file, h5py.File) else None
-    if texts:
-        return texts[0]
-    dataset = file.get("identifier")
-    read = read_texts(dataset) if is_stored(dataset) else None
+    read = texts_at(file, "identifier") if isinstance(file, h5py.File) else None
+    if read is None:
+        dataset = file.get("identifier")
+        read = read_texts(dataset) if is_stored(dataset) else None
     return read[0][0] if read and read[0] else nwb_stem(nwb_path)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from h5py import h5a, h5d, h5o, h5t
+from h5py import h5a, h5o, h5t
 
 from . import modalities
 from .errors import RelocationRefusedError
-from .storage import as_text, is_stored, path_of, read_texts
-from .walk import read_attribute, read_strings
+from .storage import as_text, is_stored, path_of, read_texts, texts_at
+from .walk import read_attribute
 
 __all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
@@ -67,13 +67,12 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
 
 def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
     """One text of a file; None if nothing is there."""
-    texts = read_strings(file, place) if isinstance(file, h5py.File) else None
-    if texts is not None:
-        return texts[0] if h5d.open(file.id, place.encode()).shape == () else _NOT_PLAIN
-    if place not in file:
-        return None
-    dataset = file[place]
-    read = read_texts(dataset) if is_stored(dataset) else None
+    read = texts_at(file, place) if isinstance(file, h5py.File) else None
+    if read is None:
+        if place not in file:
+            return None
+        dataset = file[place]
+        read = read_texts(dataset) if is_stored(dataset) else None
     # hdmf-zarr stores a scalar as an array with one element
     one = () if isinstance(file, h5py.File) else (1,)
     return read[0][0] if read is not None and read[1] in ((), one) else _NOT_PLAIN

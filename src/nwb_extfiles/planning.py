@@ -18,7 +18,7 @@ from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan, make_plan
 from .references import ExternalFileReference, find_in_file, media_fields
 from .remote import SCHEMES, RemoteFile, beside, scheme_of
-from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve
+from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
 from .stores import open_nwb
 from .targets import name_targets, survey
 from .urls import ask_all
@@ -72,13 +72,7 @@ def plan_references(
     ExternalFilesError
         With all problems at once.
     """
-    known = found or {}
-    resolutions = [
-        Resolution(reference, file=known[reference.entry])
-        if reference.entry in known
-        else resolve(reference, options, destination=nwb_path.parent)
-        for reference in references
-    ]
+    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
 
     def may_be_gone(resolution: Resolution) -> bool:
         """Whether an earlier run may have taken the file away: by a move, or with the folder that it lay in."""

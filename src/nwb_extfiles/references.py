@@ -20,8 +20,8 @@ from h5py import h5o
 
 from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
 from .registry import MEDIA_FIELDS, MediaField, registered_fields
-from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_texts
-from .walk import read_attribute, read_strings, typed_objects
+from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_strings, read_texts, texts_at
+from .walk import TypedObject, dataset_at, read_attribute, typed_objects
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
@@ -212,25 +212,32 @@ def find_in_builders(
         Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
         are found at their own place, or belong to another file.
     """
+
+    @cache
+    def fields_of(namespace: str, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
+        return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
+
     found: list[StoredTexts] = []
     seen: set[int] = set()
-    stack: list[tuple[Any, str]] = [(root, "/")]
+    stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in
     while stack:
-        builder, path = stack.pop()
+        builder, above = stack.pop()
         if id(builder) in seen:
             continue
         seen.add(id(builder))
         namespace, neurodata_type = _type_of(builder.attributes)
         is_dataset = not hasattr(builder, "groups")
+        if is_dataset and neurodata_type is None:  # as most are
+            continue
+        path = posixpath.join(above, builder.name) if above else "/"
         if neurodata_type is not None:
-            for field in types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset):
+            for field in fields_of(namespace, neurodata_type, is_dataset):
                 holder = builder if field.field is None else _child_dataset(builder, field.field)
                 if holder is not None:
                     value, base = value_of(builder, holder, field)
                     found.append(_stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path))
         if not is_dataset:
-            children = [*builder.groups.values(), *builder.datasets.values()]
-            stack.extend((child, posixpath.join(path, child.name)) for child in reversed(children))
+            stack.extend((child, path) for child in reversed((*builder.groups.values(), *builder.datasets.values())))
     return found
 
 
@@ -312,27 +319,36 @@ def find_in_file(
     table = media_fields() if table is None else table
     types = TypeTree(_unknown, lambda: parents_in_file(file))
     nwb_path = os.path.abspath(path_of(file))
+    folder = os.path.dirname(nwb_path)
+
+    @cache
+    def fields_of(neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
+        return tuple(types.fields_of("", neurodata_type, table, is_dataset=is_dataset))
+
     found: list[ExternalFileReference] = []
-    for path, neurodata_type, is_dataset in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
-        for field in types.fields_of("", neurodata_type, table, is_dataset=is_dataset):
-            stored = _stored_at(file, path, field)
+    for item in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
+        neurodata_type = item.neurodata_type
+        if not fields_of(neurodata_type, False) and not fields_of(neurodata_type, True):
+            continue
+        for field in fields_of(neurodata_type, item.is_dataset):
+            stored = _stored_at(file, item, field)
             if stored is None:
                 continue
             if stored.texts is None:
                 if problems is not None:
-                    problems.append(_no_text(nwb_path, path, neurodata_type, field))
+                    problems.append(_no_text(nwb_path, item.path, neurodata_type, field))
                 continue
             for index, text in enumerate(stored.texts):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
-                        object_path=path,
+                        object_path=item.path,
                         neurodata_type=neurodata_type,
                         object_id=stored.object_id,
                         field=field.label,
                         index=index,
                         text=text,
-                        base=stored.base or os.path.dirname(nwb_path),
+                        base=stored.base or folder,
                         repeats=field.repeats,
                     )
                 )
@@ -350,26 +366,38 @@ class _Stored:
     """The folder of the file that holds the texts, if that is another one."""
 
 
-def _visited(root: Any) -> Iterator[tuple[str, str, bool]]:
-    """The typed objects of a Zarr store, as `typed_objects` finds those of an HDF5 file."""
-    objects: list[tuple[str, str, bool]] = []
+@dataclass(frozen=True, slots=True)
+class _TypedInZarr:
+    """An object of a Zarr store that has a neurodata type, like the `TypedObject` of an HDF5 file."""
+
+    path: str
+    neurodata_type: str
+    is_dataset: bool
+
+
+def _visited(root: Any) -> Iterator[_TypedInZarr]:
+    objects: list[_TypedInZarr] = []
 
     def visit(name: str, item: Any) -> None:
         neurodata_type = as_text(item.attrs.get("neurodata_type"))
         if neurodata_type is not None:
-            objects.append((f"/{name}", neurodata_type, is_stored(item)))
+            objects.append(_TypedInZarr(f"/{name}", neurodata_type, is_stored(item)))
 
     root.visititems(visit)
     yield from objects
 
 
-def _stored_at(file: Any, path: str, field: MediaField) -> _Stored | None:
+def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) -> _Stored | None:
     """What stands in a field of an object; None if it has no such field."""
-    if isinstance(file, h5py.File):
-        texts = read_strings(file, path if field.field is None else f"{path}/{field.field}")
-        if texts is not None:
-            return _Stored(texts, read_attribute(file.id, os.fsencode(path), b"object_id"))
-    item = item_at(file, path) if isinstance(file, h5py.File) else file[path]
+    if isinstance(found, TypedObject):
+        name = found.name if field.field is None else found.name + b"/" + field.field.encode()
+        if not found.group.links.exists(name):
+            return None
+        there = dataset_at(found.group, name)
+        strings = read_strings(there) if there is not None else None
+        if strings is not None:
+            return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
+    item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
     dataset = item if field.field is None else _texts_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None
@@ -471,8 +499,7 @@ def _texts_below(group: Any) -> Iterator[str]:
 
     h5o.visit(group.id, visit, info=True)  # every file has dozens of them, and h5py's objects cost more than the texts
     for name in names:
-        texts = read_strings(group, name)
-        read = (texts, ()) if texts is not None else read_texts(item_at(group, name))
+        read = texts_at(group, name) or read_texts(item_at(group, name))
         yield from read[0] if read else ()
 
 
@@ -499,4 +526,7 @@ def _collect_parents(spec: Any, parents: dict[str, str]) -> None:
 
 
 def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:
-    return as_text(attributes.get("namespace")) or "", as_text(attributes.get("neurodata_type"))
+    neurodata_type = attributes.get("neurodata_type")
+    if neurodata_type is None:
+        return "", None
+    return as_text(attributes.get("namespace")) or "", as_text(neurodata_type)

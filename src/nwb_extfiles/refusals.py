@@ -19,7 +19,7 @@ from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
-from .resolve import is_absolute, is_url, resolve, spellings
+from .resolve import is_absolute, is_url, resolve_all, spellings
 from .storage import is_stored, path_of, unwrapped
 from .targets import Named, name_targets
 
@@ -46,7 +46,7 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
         return
     nwb_path = Path(os.path.realpath(tree.nwb_path))
     references = [reference for entry in texts for reference in entry.references]
-    resolutions = [resolve(reference, MediaOptions(), destination=nwb_path.parent) for reference in references]
+    resolutions = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
     named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
     dandiset = _dandiset_above(nwb_path)
     places = {str(entry.target) for entry in named}

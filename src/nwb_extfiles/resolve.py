@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,16 @@ from .options import MediaOptions
 from .references import ExternalFileReference
 from .remote import RemoteFile
 
-__all__ = ["MediaFile", "Resolution", "is_absolute", "is_url", "media_file", "resolve", "spellings"]
+__all__ = [
+    "MediaFile",
+    "Resolution",
+    "is_absolute",
+    "is_url",
+    "media_file",
+    "resolve",
+    "resolve_all",
+    "spellings",
+]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
@@ -55,7 +65,8 @@ class Resolution:
 
 def is_url(text: str) -> bool:
     """Whether a text is a URL (or ``data:`` URI) that does not name a local file."""
-    return _SCHEME.match(text) is not None and not text.lower().startswith("file://")
+    # to try an expression costs more than all else, so most paths are told by their lack of a colon
+    return ":" in text and _SCHEME.match(text) is not None and not text.lower().startswith("file://")
 
 
 def is_absolute(text: str) -> bool:
@@ -64,12 +75,50 @@ def is_absolute(text: str) -> bool:
         text.lower().startswith("file://")
         or os.path.isabs(text)
         or text.startswith("/")
-        or _WINDOWS_ABSOLUTE.match(text) is not None
+        or (text[1:2] in (":", "\\") and _WINDOWS_ABSOLUTE.match(text) is not None)
     )
 
 
+def resolve_all(
+    references: Iterable[ExternalFileReference],
+    options: MediaOptions,
+    *,
+    destination: Path,
+    known: Mapping[tuple[str, str, int], MediaFile] | None = None,
+) -> list[Resolution]:
+    """Find the files that many references mean, as `resolve` does for one.
+
+    Parameters
+    ----------
+    references : iterable of ExternalFileReference
+        The references.
+    options, destination
+        As in `resolve`.
+    known : mapping, optional
+        Files that are known to be meant, whatever the text says, by `ExternalFileReference.entry`.
+
+    Returns
+    -------
+    list of Resolution
+        One for each reference, in their order.
+    """
+    files = known or {}
+    real_path = cache(os.path.realpath)  # films are many, their folders few
+    return [
+        Resolution(reference, file=files[reference.entry])
+        if reference.entry in files
+        else resolve(reference, options, destination=destination, real_path=real_path)
+        for reference in references
+    ]
+
+
 def resolve(
-    reference: ExternalFileReference, options: MediaOptions, *, destination: Path, working_folder: Path | None = None
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    *,
+    destination: Path,
+    working_folder: Path | None = None,
+    real_path: Callable[[str], str] = os.path.realpath,
 ) -> Resolution:
     """Find the file that a reference means.
 
@@ -86,6 +135,8 @@ def resolve(
         Folder of the NWB file to be written.
     working_folder : pathlib.Path, optional
         The working directory; asked of the system when it is needed, if not given.
+    real_path : callable
+        Frees the path of a folder of symbolic links.
 
     Returns
     -------
@@ -96,7 +147,7 @@ def resolve(
         return Resolution(reference, url=True)
     tried: list[str] = []
     try:
-        return _choose(reference, options, destination, working_folder, tried)
+        return _choose(reference, options, destination, working_folder, real_path, tried)
     except ExternalFilesError as problem:
         return Resolution(reference, problem=problem)
 
@@ -106,6 +157,7 @@ def _choose(
     options: MediaOptions,
     destination: Path,
     working_folder: Path | None,
+    real_path: Callable[[str], str],
     tried: list[str],
 ) -> Resolution:
     text = _local_text(reference)
@@ -115,7 +167,7 @@ def _choose(
         # A link that leads nowhere still tells what the film is called.
         tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
         for place in tier:
-            file = media_file(place)
+            file = media_file(place, real_path)
             if isinstance(file, str) and options.search and os.path.islink(place):
                 broken.append(os.readlink(place))
             if isinstance(file, MediaFile):
@@ -189,7 +241,7 @@ def _tiers(
         # What is behind that URL is for others to say; a copy on this machine is nearer.
         yield _below_search_folders(text, options), True
     elif reference.base is not None:
-        yield spellings(Path(reference.base), text), True
+        yield spellings(reference.base, text), True
         yield _below_search_folders(text, options), True
     else:
         yield spellings(destination, text), False
@@ -197,11 +249,11 @@ def _tiers(
         yield spellings(working_folder or Path.cwd(), text), False
 
 
-def spellings(folder: Path, text: str) -> list[Path]:
+def spellings(folder: str | Path, text: str) -> list[Path]:
     """The text below a folder; with its backslashes read as slashes if that is another path."""
     texts = dict.fromkeys((text, text.replace("\\", "/")))
     # \films\a.avi is on some drive of Windows, not at /films/a.avi
-    return [folder / spelling for spelling in texts if not spelling.startswith("/")]
+    return [Path(folder, spelling) for spelling in texts if not spelling.startswith("/")]
 
 
 def _mapped(text: str, options: MediaOptions) -> Path | None:
@@ -224,16 +276,22 @@ def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
     return [folder.joinpath(*tail) for folder in options.search for tail in tails]
 
 
-def media_file(place: Path) -> MediaFile | str:
-    """The regular file at a place, or why there is none."""
+def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) -> MediaFile | str:
+    """The regular file at a place, or why there is none; `real_path` frees its folder of symbolic links."""
     try:
-        status = os.stat(place)
-        real = Path(os.path.realpath(place))
+        status = os.lstat(place)
+        folder, name = os.path.split(place)
+        real_folder = real_path(folder)
+        # itself, if its folder is spelled so already: making a path takes longer than looking at the file
+        path = place if real_folder == folder else Path(real_folder, name)
+        real = path
+        if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # where names have several spellings
+            status = os.stat(place)
+            real = Path(os.path.realpath(place))
     except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
-    path = Path(os.path.realpath(place.parent), place.name)
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
 
 

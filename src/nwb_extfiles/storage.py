@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5f, h5l, h5p, h5s, h5t
 
 __all__ = [
     "ExternalFileText",
@@ -19,14 +20,20 @@ __all__ = [
     "is_stored",
     "item_at",
     "path_of",
+    "read_strings",
     "read_texts",
     "replace_texts",
     "shaped",
     "storage_settings",
+    "texts_at",
     "unwrapped",
     "write_in_place",
     "write_over_link",
+    "write_strings",
 ]
+
+_STRING = h5py.string_dtype()
+_STRING_IN_MEMORY = h5t.py_create(_STRING)
 
 
 class ExternalFileText(str):
@@ -78,7 +85,7 @@ def is_stored(value: Any) -> bool:
 def path_of(item: Any) -> str:
     """The path of the file or store that an HDF5 or Zarr object is in."""
     if isinstance(item, h5py.HLObject):
-        return str(item.file.filename)
+        return os.fsdecode(h5f.get_name(item.id))  # as h5py does, without objects of its own
     store = item.store
     return str(getattr(store, "store", store).path)  # through one that only adds the metadata at once
 
@@ -114,11 +121,64 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     return None
 
 
+def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | None:
+    """Read a dataset of texts of variable length by HDF5's own calls, which takes a quarter of the time.
+
+    Parameters
+    ----------
+    dataset : h5py.h5d.DatasetID
+        Of an open file.
+
+    Returns
+    -------
+    (list of str, tuple of int) or None
+        As `read_texts`; None if it is anything else, so that it takes a closer look.
+    """
+    kind = dataset.get_type()
+    if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
+        return None
+    if dataset.get_offset() is None:  # it may be chunked, empty, or in other files, which HDF5 is not to open
+        settings = dataset.get_create_plist()
+        if settings.get_layout() == h5d.VIRTUAL or settings.get_external_count():
+            return None
+        if dataset.get_space().get_simple_extent_type() == h5s.NULL:
+            return None
+    values = np.empty(dataset.shape, dtype=_STRING)
+    dataset.read(h5s.ALL, h5s.ALL, values, _STRING_IN_MEMORY)
+    return _as_texts(values.ravel().tolist(), values.shape)
+
+
+def texts_at(group: h5py.Group, path: str) -> tuple[list[str], tuple[int, ...]] | None:
+    """Read the texts at a path below a group by HDF5's own calls.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Of an open file.
+    path : str
+        Which links lead along that are hard ones, the last at least.
+
+    Returns
+    -------
+    (list of str, tuple of int) or None
+        As `read_texts`; None if nothing is there, or if it takes a closer look.
+    """
+    name = path.encode("utf-8", "surrogateescape")
+    try:
+        is_hard = group.id.links.get_info(name).type == h5l.TYPE_HARD
+        return read_strings(h5d.open(group.id, name)) if is_hard else None
+    except (KeyError, RuntimeError):  # nothing is there, or no dataset, or no group on the way
+        return None
+
+
 def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | None:
     dataset = getattr(dataset, "dset", dataset)  # the dataset in an hdmf StrDataset
+    read = read_strings(dataset.id)
+    if read is not None:
+        return read
     if h5py.check_string_dtype(dataset.dtype) is None:
         return None
-    if dataset.external:  # its bytes are in other files, any files: HDF5 would wait for a pipe without an end
+    if dataset.external or dataset.is_virtual:  # in other files, any files: HDF5 would wait for a pipe without an end
         return None
     if dataset.shape is None:  # a null dataspace
         return [], (0,)
@@ -218,6 +278,31 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     del parent[name]
     parent[name] = fresh
     return parent[name]
+
+
+def write_strings(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Dataset:
+    """Write a list of texts as h5py stores such by default: of variable length, in UTF-8, contiguous.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Of a file that is open for writing.
+    name : str
+        Name of the dataset; there is none of that name.
+    texts : sequence of str
+        At least one.
+
+    Returns
+    -------
+    h5py.Dataset
+    """
+    settings = h5p.create(h5p.DATASET_CREATE)
+    settings.set_obj_track_times(False)
+    space = h5s.create_simple((len(texts),))
+    kind = h5t.py_create(_STRING, logical=True)
+    dataset = h5d.create(group.id, name.encode("utf-8", "surrogateescape"), kind, space, settings)
+    dataset.write(h5s.ALL, h5s.ALL, _encoded(texts, (len(texts),)), _STRING_IN_MEMORY)
+    return h5py.Dataset(dataset)
 
 
 def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import h5py
+from h5py import h5f, h5p
 
 from .errors import ExternalFilesError, UnreadableFileError
 from .journal import edit_journalled
@@ -23,6 +24,7 @@ from .storage import replace_texts
 __all__ = ["NWB_SUFFIX", "Edits", "edit_texts", "find_nwb_files", "open_nwb", "remove_objects", "zarr_marker"]
 
 NWB_SUFFIX = ".nwb"
+_METADATA_CACHE = 128 * 1024  # bytes
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
 
@@ -115,7 +117,7 @@ def open_nwb(path: Path) -> Iterator[Any]:
     try:
         if not path.is_file():
             raise OSError("no regular file")  # HDF5 would wait for a pipe without an end
-        file = h5py.File(path, "r")
+        file = _open_hdf5(path)
     except OSError as error:
         raise UnreadableFileError(f"{path}: {_reason(path, error)}", nwb_path=str(path)) from error
     with file:
@@ -128,6 +130,21 @@ def open_nwb(path: Path) -> Iterator[Any]:
                 f"{path} is damaged, and cannot be read to its end: {error}; restore it from where it came from",
                 nwb_path=str(path),
             ) from error
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file to be gone through once.
+
+    What HDF5 keeps of an object is of no use when that is done with. In a small cache it makes room for the next one
+    soon; a large one outgrows the cache of the processor, and takes a fifth of the time to be taken down at the end.
+    HDF5 enlarges it if it misses too much. It is set on opening, for a file that is open in this process already has
+    a cache in common with others.
+    """
+    access = h5p.create(h5p.FILE_ACCESS)
+    cache = access.get_mdc_config()
+    cache.set_initial_size, cache.initial_size, cache.min_size = True, _METADATA_CACHE, _METADATA_CACHE
+    access.set_mdc_config(cache)
+    return h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access))
 
 
 def _is_of_h5py(error: BaseException) -> bool:

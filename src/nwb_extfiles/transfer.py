@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from . import filesystem
@@ -464,7 +465,7 @@ class Transfer:
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
-        for folder in dict.fromkeys(item.target.parent for item in self._items):
+        for folder in dict.fromkeys(item.target.parent for item in self._items):  # once for all files in it
             self._check_way(folder)
             filesystem.make_folders(folder, self._staging.made_folders)
         self._put_aside(sync)
@@ -489,8 +490,8 @@ class Transfer:
             filesystem.sync_folder(self._folder)
 
     def _check_way(self, folder: Path) -> None:
-        """Refuse a place behind a symbolic link that has come into being since the plan was made."""
-        for place in _up_to(self._folder, folder / "place"):
+        """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
+        for place in (folder, *_up_to(self._folder, folder)):
             if os.path.lexists(place) and not filesystem.is_folder(place):
                 raise TransferError(
                     f"{place} is no folder, or a link to one; nothing was changed, try again",
@@ -723,8 +724,9 @@ def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:
+    folder, name = os.path.split(source)
     try:
-        text = os.path.relpath(source, target.parent)
+        text = os.path.join(_way(os.path.dirname(target), folder), name)
     except ValueError:  # another drive of Windows: only an absolute link leads there
         text = str(source)
     try:
@@ -736,8 +738,16 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
                 "'hardlink', 'move' or 'reference'"
             ) from error
         raise
-    if not os.path.samefile(os.path.normpath(target.parent / text), source):
+    leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))
+    if leads_to != str(source) and not os.path.samefile(leads_to, source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
+
+
+@lru_cache(maxsize=64)  # films are many, their folders few
+def _way(start: str, folder: str) -> str:
+    """The relative path from one folder to another, both of them absolute; empty if they are one."""
+    way = os.path.relpath(folder, start)
+    return "" if way == os.curdir else way
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:

@@ -1,31 +1,62 @@
 """The typed objects of an HDF5 file, found by HDF5's own calls: h5py's objects cost more than what is read.
 
 An object costs some ten microseconds this way, a tenth of what `h5py.Group.visititems` and its attributes take.
+What costs is the number of calls, and of identifiers that h5py makes for them, so each object is opened as seldom as
+can be, and what is seen in passing (types of links, addresses) is used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
-__all__ = ["read_attribute", "read_strings", "typed_objects"]
+__all__ = ["TypedObject", "dataset_at", "read_attribute", "typed_objects"]
 
 _STRING = h5py.string_dtype()
-# Series of the core schema that hold nothing but their data: what is in such a group is no object of NWB.
+_STRING_IN_MEMORY = h5t.py_create(_STRING)
+# What HDF5 stores of a text of variable length: 4 bytes of length, 8 and 4 of where it is.
+_STORED_STRING = 16
+# Types of the core schema that hold nothing but their data: what is in such a group is no object of NWB, and what
+# else is such a dataset has nothing below it.
 _LEAVES = frozenset(
     (
         "AbstractFeatureSeries", "AnnotationSeries", "CurrentClampSeries", "CurrentClampStimulusSeries",
-        "ElectricalSeries", "IZeroClampSeries", "IndexSeries", "IntervalSeries", "OptogeneticSeries",
-        "RoiResponseSeries", "SpatialSeries", "SpikeEventSeries", "TimeSeries", "VoltageClampSeries",
-        "VoltageClampStimulusSeries",
+        "ElectricalSeries", "IZeroClampSeries", "ImageMaskSeries", "ImageSeries", "IndexSeries", "IntervalSeries",
+        "OnePhotonSeries", "OpticalSeries", "OptogeneticSeries", "RoiResponseSeries", "SpatialSeries",
+        "SpikeEventSeries", "TimeSeries", "TwoPhotonSeries", "VoltageClampSeries", "VoltageClampStimulusSeries",
+        "DynamicTableRegion", "ElementIdentifiers", "ExternalImage", "VectorData", "VectorIndex",
     )
 )  # fmt: skip
 
 
-def typed_objects(file: h5py.File) -> Iterator[tuple[str, str, bool]]:
+@dataclass(frozen=True, slots=True)
+class TypedObject:
+    """An object that has a neurodata type."""
+
+    group: h5g.GroupID
+    """The group that it is in."""
+    name: bytes
+    """Its name in that."""
+    place: bytes
+    """Its path in the file."""
+    neurodata_type: str
+
+    @property
+    def path(self) -> str:
+        """Its path in the file."""
+        return self.place.decode("utf-8", "surrogateescape")
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether it is no group."""
+        return bool(h5o.get_info(self.group, self.name).type != h5o.TYPE_GROUP)
+
+
+def typed_objects(file: h5py.File) -> Iterator[TypedObject]:
     """Find the objects that have a neurodata type.
 
     Parameters
@@ -35,96 +66,100 @@ def typed_objects(file: h5py.File) -> Iterator[tuple[str, str, bool]]:
 
     Yields
     ------
-    (str, str, bool)
-        Path, neurodata type, and whether it is a dataset; by path, each object once. Links to other objects are not
-        followed.
+    TypedObject
+        By path, each object once. Links to other objects are not followed.
     """
     root = h5g.open(file.id, b"/")
-    top = h5o.get_info(root)
-    seen = {(top.fileno, top.addr)}  # a hard link may lead back to it
-    stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", iter(_hard_links(root)))]
+    seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
+    stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", iter(_new_objects(root, seen)))]
     while stack:
         group, path, names = stack[-1]
         name = next(names, None)
         if name is None:
             stack.pop()
             continue
-        info = h5o.get_info(group, name)
-        if info.rc > 1:  # it may be met again
-            address = info.fileno, info.addr
-            if address in seen:
-                continue
-            seen.add(address)
-        is_group = info.type == h5o.TYPE_GROUP
-        # an object has its type and the namespace of that, and but for very old files an id
-        neurodata_type = read_attribute(group, name, b"neurodata_type") if info.num_attrs >= 2 else None
+        neurodata_type = read_attribute(group, name, b"neurodata_type")
         place = path + b"/" + name
         if neurodata_type is not None:
-            yield place.decode("utf-8", "surrogateescape"), neurodata_type, not is_group
-        if is_group and neurodata_type not in _LEAVES:
+            yield TypedObject(group, name, place, neurodata_type)
+        if neurodata_type not in _LEAVES and h5o.get_info(group, name).type == h5o.TYPE_GROUP:
             below = h5g.open(group, name)
-            stack.append((below, place, iter(_hard_links(below))))
+            stack.append((below, place, iter(_new_objects(below, seen))))
 
 
-def _hard_links(group: h5g.GroupID) -> list[bytes]:
-    names: list[bytes] = []
+def _new_objects(group: h5g.GroupID, seen: set[int]) -> Iterator[bytes]:
+    """Names of the objects of a group that were not seen before, by their addresses in the file."""
+    links: list[tuple[bytes, int]] = []
 
     def visit(name: bytes, info: h5l.LinkInfo) -> None:
         if info.type == h5l.TYPE_HARD:
-            names.append(name)
+            links.append((name, info.u))  # the address of the object
 
     group.links.iterate(visit, info=True)
-    return names
+    for name, address in links:
+        if address not in seen:
+            seen.add(address)
+            yield name
 
 
 def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str | None:
-    """Read an attribute of an object that is one text; None if there is none, or it is something else."""
-    if not h5a.exists(location, attribute, obj_name=name):
-        return None
-    found = h5a.open(location, attribute, obj_name=name)
-    kind = found.get_type()
-    if found.shape != () or not isinstance(kind, h5t.TypeStringID):
-        return None
-    value = np.empty((), dtype=_STRING if kind.is_variable_str() else f"S{kind.get_size()}")
-    found.read(value)
-    text = value[()]
-    return text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else str(text)
-
-
-def read_strings(file: h5py.File, path: str) -> list[str] | None:
-    """Read a dataset of texts of variable length that stands in the file itself.
+    """Read an attribute of an object that is one text.
 
     Parameters
     ----------
-    file : h5py.File
-        Open for reading.
-    path : str
-        Where it is.
+    location : h5py.h5g.GroupID
+        A group.
+    name : bytes
+        The object, below that.
+    attribute : bytes
+        Name of the attribute.
 
     Returns
     -------
-    list of str or None
-        In C order; None if it is not there, or is anything else, so that it takes a closer look.
+    str or None
+        None if there is none, or it is something else. An array of one text is a text.
     """
-    name = path.encode("utf-8", "surrogateescape")
-    links = file.id.links
-    if not links.exists(name) or links.get_info(name).type != h5l.TYPE_HARD:
+    try:  # to open it, for to ask before whether it is there takes half as long again
+        found = h5a.open(location, attribute, obj_name=name)
+    except KeyError:
+        if h5a.exists(location, attribute, obj_name=name):
+            raise  # it is damaged
         return None
     try:
-        dataset = h5d.open(file.id, name)
-    except KeyError:  # no dataset
+        if found.get_storage_size() == _STORED_STRING:
+            # Asking for type and shape takes longer than reading. HDF5 gives bytes for texts of variable length alone,
+            # and no size of elements would overflow a buffer of as many texts as there are bytes.
+            texts = np.empty(_STORED_STRING, dtype=_STRING)
+            found.read(texts, _STRING_IN_MEMORY)
+            return str(texts[0].decode("utf-8", "surrogateescape")) if isinstance(texts[0], bytes) else None
+    except (OSError, TypeError, KeyError, RuntimeError):  # no such conversion, or nothing is stored
+        pass
+    kind = found.get_type()
+    if not isinstance(kind, h5t.TypeStringID) or found.shape not in ((), (1,)):
         return None
-    kind = dataset.get_type()
-    if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
+    value = np.empty(found.shape, dtype=_STRING if kind.is_variable_str() else f"S{kind.get_size()}")
+    found.read(value)
+    return str(value.item().decode("utf-8", "surrogateescape"))
+
+
+def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
+    """Open a dataset that stands in the file itself.
+
+    Parameters
+    ----------
+    group : h5py.h5g.GroupID
+        A group.
+    name : bytes
+        Path of a link below that.
+
+    Returns
+    -------
+    h5py.h5d.DatasetID or None
+        None if the link is no hard one, or leads to no dataset.
+    """
+    if group.links.get_info(name).type != h5l.TYPE_HARD:
         return None
-    # without an address of its own it may be chunked, empty, or in other files
-    if dataset.get_offset() is None and (
-        dataset.get_space().get_simple_extent_type() == h5s.NULL or dataset.get_create_plist().get_external_count()
-    ):
+    try:
+        return h5d.open(group, name)
+    except KeyError:
         return None
-    values = np.empty(dataset.shape, dtype=_STRING)
-    dataset.read(h5s.ALL, h5s.ALL, values)
-    return [
-        value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-        for value in values.ravel().tolist()
-    ]
