@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -1519,6 +1520,70 @@ def test_whole_copies_of_many_small_files_are_taken_up(
     )
     carry_out(document, plan, sync=True)
     assert copied == []
+    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+        assert digest(target) == digest(source)
+    assert dot_names(document.parent) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_interrupt_that_leaves_locks_does_not_hang(root: Path, document: Path, pictures: list[Path]) -> None:
+    """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
+    plan = planned(document, pictures[:40], MediaMode.COPY)
+    before, at, status = tree(root), 0, 1
+    while status:
+        at += 1
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # if it hangs
+            os._exit(_interrupted_with_lock(document, plan, at))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, 1), at
+        assert tree(root) == before
+    assert at > 1
+
+
+def _interrupted_with_lock(document: Path, plan: RelocationPlan, at: int) -> int:
+    """Interrupt at the n-th lock; 1 if there was one, 0 if there are not so many, 2 if something is left."""
+    seen = 0
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal seen
+        if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+        return trace
+
+    transfer = Transfer(document)
+    write_staged(transfer)
+    interrupted = 0
+    sys.settrace(trace)
+    try:
+        transfer.stage(plan, sync=False)
+    except KeyboardInterrupt:
+        interrupted = 1
+    sys.settrace(None)
+    left = interrupted and [path for path in transfer._staging.path.iterdir() if path.name != "lock"]
+    return 2 if transfer.rollback() or left else interrupted
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_many_small_files_with_few_threads(
+    document: Path, pictures: list[Path], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system gives no more, as many as there are do; and be it the one that calls."""
+    start, begun = threading.Thread.start, list[threading.Thread]()
+
+    def seldom(self: threading.Thread) -> None:
+        if self.name.startswith("copy_"):
+            if len(begun) == threads:
+                raise RuntimeError("can't start new thread")
+            begun.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", seldom)
+    carry_out(document, planned(document, pictures, MediaMode.COPY))
+    assert len(begun) == threads
     for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
         assert digest(target) == digest(source)
     assert dot_names(document.parent) == []

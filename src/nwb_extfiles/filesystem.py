@@ -47,9 +47,9 @@ __all__ = [
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
-"""Bytes handed to the kernel at first; twice as many as long as that takes no time to speak of."""
+"""Bytes handed to the kernel at first, and at least; twice as many as long as that takes no time to speak of."""
 _LARGEST_COPY_CHUNK = 256 * 1024 * 1024
-_NO_TIME = 0.05  # seconds
+_NO_TIME, _LONG = 0.05, 0.5  # seconds
 HASH_CHUNK = 1024 * 1024
 """Bytes read at once to be hashed or compared; larger buffers were slower."""
 _AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
@@ -129,13 +129,11 @@ def copy_verified(
                 _hash(reader, digest)
             on_bytes(before.st_size)
         elif before.st_size <= HASH_CHUNK:
-            _copy_at_once(reader, writer, before.st_size, source, target, on_bytes, digest)
+            _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
         else:
-            _copy_and_compare(reader, writer, sync, source, target, on_bytes, digest)
+            _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
             to_flush = False
-        after = os.fstat(reader.fileno())
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+        _refuse_change(reader, before, source)
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
@@ -183,14 +181,14 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
 def _copy_at_once(
     reader: BinaryIO,
     writer: BinaryIO,
-    size: int,
+    before: os.stat_result,
     source: Path,
     target: Path,
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
     """Copy a small file: a thread would take longer than the bytes."""
-    content = _read_exactly(reader, size + 1)  # one more, which shows that it has grown
+    content = _read_exactly(reader, before.st_size + 1)  # one more, which shows that it has grown
     view = memoryview(content)
     while view:
         view = view[writer.write(view) :]
@@ -206,9 +204,16 @@ def _differs(source: Path, target: Path) -> str:
     return f"the copy of {source} at {target} reads back with other bytes than the source"
 
 
+def _refuse_change(reader: BinaryIO, before: os.stat_result, source: Path) -> None:
+    after = os.fstat(reader.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+
+
 def _copy_and_compare(
     reader: BinaryIO,
     writer: BinaryIO,
+    before: os.stat_result,
     sync: bool,
     source: Path,
     target: Path,
@@ -222,14 +227,17 @@ def _copy_and_compare(
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
         behind: deque[tuple[int, Future[bool]]] = deque()
-        chunk = COPY_CHUNK
+        chunk, copied, verified = COPY_CHUNK, 0, 0
 
-        def check() -> None:
-            if not behind.popleft()[1].result():
+        def check() -> int:
+            count, future = behind.popleft()
+            if not future.result():
+                _refuse_change(reader, before, source)  # rather than blame the disk
                 raise TransferError(_differs(source, target))
+            return count
 
         try:
-            while True:
+            while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
                 begun = time.monotonic()
                 try:
                     count = copy_chunk(reader, writer, chunk)
@@ -240,15 +248,20 @@ def _copy_and_compare(
                     continue
                 if count == 0:
                     break
-                if count == chunk < _LARGEST_COPY_CHUNK and time.monotonic() - begun < _NO_TIME:
+                copied += count
+                took = time.monotonic() - begun
+                if count == chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
                     chunk *= 2
-                while behind and sum(ahead for ahead, _ in behind) > _AHEAD:
-                    check()
+                elif took > _LONG:  # who looks at the progress, or cancels, waits for it
+                    chunk = max(COPY_CHUNK, chunk // 2)
+                while behind and copied - count - verified > _AHEAD:
+                    verified += check()
                 behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
                 on_bytes(count)
             if sync:
                 os.fsync(writer.fileno())
             while behind:
+                on_bytes(0)  # raises when it is cancelled
                 check()
         except BaseException:
             for _, future in behind:

@@ -24,8 +24,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -47,7 +46,6 @@ __all__ = ["Transfer", "recover"]
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 _COPIERS = 4  # threads for small files, which mostly wait for the file system; more were slower
 _MANY = 32  # small files, for which threads are worth their while
-_AHEAD = 64  # small files that are copied before their turn
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +70,28 @@ class _Item:
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
                 os.unlink(self.target)
+
+
+def _held() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+@dataclass(slots=True, eq=False)
+class _Ahead:
+    """A small file that is copied before its turn."""
+
+    source: MediaFile
+    part: Path | None = None
+    error: BaseException | None = None
+    over: threading.Lock = field(default_factory=_held)
+    """Free when there is a part, or an error."""
+
+    def wait(self) -> None:
+        """Wait until it is copied; may be broken off by an interrupt, and called again."""
+        if self.part is None and self.error is None:
+            self.over.acquire()
 
 
 @dataclass(slots=True)
@@ -231,32 +251,70 @@ class Transfer:
     @contextmanager
     def _copied_ahead(
         self, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]
-    ) -> Iterator[Callable[[Relocation], Future[Path] | None]]:
-        """Copy small files by threads, some of them before their turn comes.
+    ) -> Iterator[Callable[[Relocation], Path | None]]:
+        """Copy small files by threads, most of them before their turn comes.
 
-        Yields what gives the part of an entry, once it is copied; None if it is still to be brought.
+        Yields what waits for the part of an entry; None if it is still to be brought.
         """
-        waiting = deque(_small_copies(plan))
-        if len(waiting) < _MANY:
-            waiting.clear()
-        begun: dict[int, Future[Path]] = {}
-        with_digest = plan.manifest is not None
-        with ThreadPoolExecutor(_COPIERS, thread_name_prefix="copy") as pool:
+        ahead = {id(entry): _Ahead(source) for entry, source in _small_copies(plan)}
+        if len(ahead) < _MANY:
+            ahead.clear()
+        waiting = deque(ahead.values())
 
-            def take(entry: Relocation) -> Future[Path] | None:
-                while waiting and len(begun) < _AHEAD:
-                    small, source = waiting.popleft()
-                    begun[id(small)] = pool.submit(self._copy, source, sync, on_bytes, with_digest)
-                return begun.pop(id(entry), None)
+        def copy() -> None:
+            while True:
+                try:
+                    small = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    small.part = self._copy(small.source, sync, on_bytes, plan.manifest is not None)
+                except BaseException as error:  # noqa: BLE001  # for the thread that waits
+                    small.error = error
+                small.over.release()
 
-            try:
-                yield take
-            finally:  # what is left was not wanted any more
-                for copied in begun.values():
-                    copied.cancel()
-                for copied in begun.values():
-                    if not copied.cancelled() and copied.exception() is None:
-                        copied.result().unlink(missing_ok=True)
+        # No executor: what those share with their threads is locked in Python, and Ctrl-C in the midst of that leaves
+        # it locked for ever. A deque and plain locks have no such moment.
+        copiers: list[threading.Thread] = []
+
+        def begin() -> None:
+            for number in range(_COPIERS):
+                copiers.append(threading.Thread(target=copy, name=f"copy_{number}", daemon=True))
+                try:
+                    copiers[-1].start()
+                except RuntimeError:  # no more threads here
+                    copiers.pop()
+                    break
+            if not copiers:
+                ahead.clear()
+
+        def take(entry: Relocation) -> Path | None:
+            if ahead and not copiers:
+                begin()
+            small = ahead.get(id(entry))
+            if small is None:
+                return None
+            small.wait()
+            if small.error is not None:
+                raise small.error
+            return small.part
+
+        try:
+            yield take
+        finally:
+            not_begun = set[int]()
+            while waiting:
+                with suppress(IndexError):  # a thread was faster
+                    not_begun.add(id(waiting.popleft()))
+            for small in ahead.values():
+                if id(small) in not_begun:
+                    continue
+                small.wait()
+                if small.part is not None and small.part not in self._parts:  # not wanted any more
+                    small.part.unlink(missing_ok=True)
+            for copier in copiers:
+                if copier.is_alive():  # what was interrupted while it began cannot be joined
+                    copier.join()
 
     def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
@@ -283,7 +341,7 @@ class Transfer:
         plan: RelocationPlan,
         sync: bool,
         on_bytes: Callable[[int], None],
-        take_ahead: Callable[[Relocation], Future[Path] | None],
+        take_ahead: Callable[[Relocation], Path | None],
     ) -> None:
         source, mode = entry.source, plan.mode
         if source is None or entry.target is None:
@@ -305,8 +363,7 @@ class Transfer:
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
-                ahead = take_ahead(entry)
-                part = ahead.result() if ahead else self._copy(source, sync, on_bytes, plan.manifest is not None)
+                part = take_ahead(entry) or self._copy(source, sync, on_bytes, plan.manifest is not None)
             else:
                 digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
                 if digest is not None:
