@@ -1587,3 +1587,29 @@ def test_many_small_files_with_few_threads(
     for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
         assert digest(target) == digest(source)
     assert dot_names(document.parent) == []
+
+
+def test_second_name_before_the_file_that_follows(root: Path, sources: list[Path]) -> None:
+    """A film of the former media folder, whose other name stands earlier in the list."""
+    document = root / "dandiset" / "renamed.nwb"
+    document.write_bytes(OLD)
+    former = root / "dandiset" / "former"
+    former.mkdir()
+    film, other = former / f"{UUID}_external_file_1.avi", root / "other.avi"
+    shutil.copy(sources[0], film)
+    os.link(film, other)
+    resolutions = [
+        Resolution(reference(document, index, str(place)), media_file(place))
+        for index, place in enumerate((other, film))
+    ]
+    options = MediaOptions()
+    named, problems = name_targets(
+        resolutions, options, nwb_path=document, identifier="id0", is_former=lambda folder: folder == former
+    )
+    plan = make_plan(named, survey(named, document, MediaMode.COPY), options, MediaMode.COPY, problems=problems)
+    assert {entry.action for entry in plan.relocations} == {Action.FOLLOW, Action.DUPLICATE}
+    carry_out(document, plan)
+    for target in targets_of(document, 2):
+        assert digest(target) == digest(sources[0])
+    assert not film.exists()
+    assert other.exists()

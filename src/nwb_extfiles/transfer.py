@@ -218,7 +218,8 @@ class Transfer:
             with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
                 with self._copied_ahead(plan, sync, on_bytes) as take_ahead:
-                    for entry in plan.relocations:
+                    # a further name may stand before the file that it is one of
+                    for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
                         if entry.remote is not None:
                             self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
                         else:
