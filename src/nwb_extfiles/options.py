@@ -55,7 +55,8 @@ class MediaOptions:
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable
-        True shows a tqdm bar in bytes; a callable is called with (bytes done, bytes in all) instead.
+        True shows a tqdm bar in bytes; a callable is called with (bytes done, bytes in all) instead, maybe in another
+        thread, but never in two at once.
     sync : bool
         Whether files and folders are flushed to the disk before success is reported. False is faster, and gives up
         what is promised for a power cut.
