@@ -367,6 +367,23 @@ def test_failure_while_cloning_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         filesystem.copy_verified(make_file(tmp_path / "source"), tmp_path / "target")
 
 
+@pytest.mark.parametrize("which", ["_flush", "fsync"])
+@pytest.mark.usefixtures("small_chunks", "way")
+def test_failing_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """Also one that comes while the copying goes on: the system tells of it once."""
+    failed: list[int] = []
+
+    def fail(handle: int) -> None:
+        if not failed:
+            failed.append(handle)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(filesystem if which == "_flush" else os, which, fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        filesystem.copy_verified(make_file(tmp_path / "source"), tmp_path / "target")
+    assert failed
+
+
 def test_copy_into_another_file_system(tmp_path: Path, tmpfs: Path) -> None:
     source = make_file(tmp_path / "source")
     filesystem.copy_verified(source, tmpfs / "target")

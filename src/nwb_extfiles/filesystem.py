@@ -48,7 +48,7 @@ __all__ = [
 
 COPY_CHUNK = 16 * 1024 * 1024
 """Bytes handed to the kernel at first, and at least; twice as many as long as that takes no time to speak of."""
-_LARGEST_COPY_CHUNK = 256 * 1024 * 1024
+_LARGEST_COPY_CHUNK = 128 * 1024 * 1024
 _NO_TIME, _LONG = 0.05, 0.5  # seconds
 HASH_CHUNK = 1024 * 1024
 """Bytes read at once to be hashed or compared; larger buffers were slower."""
@@ -69,6 +69,7 @@ _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL,
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
 _MAX_PATH = 259  # of Windows, unless long paths are turned on there
+_flush = getattr(os, "fdatasync", os.fsync)  # what the file system knows of the file is flushed at the end
 _SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -225,8 +226,10 @@ def _copy_and_compare(
         open(source, "rb", buffering=0) as source_again,
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
+        ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
     ):
         behind: deque[tuple[int, Future[bool]]] = deque()
+        flushing: Future[None] | None = None
         chunk, copied, verified = COPY_CHUNK, 0, 0
 
         def check() -> int:
@@ -257,8 +260,13 @@ def _copy_and_compare(
                 while behind and copied - count - verified > _AHEAD:
                     verified += check()
                 behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
+                if sync and (flushing is None or flushing.done()):  # else the disk would be idle until all is copied
+                    if flushing is not None:
+                        flushing.result()
+                    flushing = flusher.submit(_flush, writer.fileno())
                 on_bytes(count)
-            if sync:
+            if flushing is not None:
+                flushing.result()
                 os.fsync(writer.fileno())
             while behind:
                 on_bytes(0)  # raises when it is cancelled
