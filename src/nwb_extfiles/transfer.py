@@ -22,14 +22,13 @@ import os
 import shutil
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from . import filesystem
+from .ahead import called_ahead
 from .download import fetch, part_name
 from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
 from .journal import take_back
@@ -70,28 +69,6 @@ class _Item:
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
                 os.unlink(self.target)
-
-
-def _held() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
-
-
-@dataclass(slots=True, eq=False)
-class _Ahead:
-    """A small file that is copied before its turn."""
-
-    source: MediaFile
-    part: Path | None = None
-    error: BaseException | None = None
-    over: threading.Lock = field(default_factory=_held)
-    """Free when there is a part, or an error."""
-
-    def wait(self) -> None:
-        """Wait until it is copied; may be broken off by an interrupt, and called again."""
-        if self.part is None and self.error is None:
-            self.over.acquire()
 
 
 @dataclass(slots=True)
@@ -217,13 +194,18 @@ class Transfer:
         try:
             with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
-                with self._copied_ahead(plan, sync, on_bytes) as take_ahead:
+                copy = partial(self._copy, sync=sync, on_bytes=on_bytes, with_digest=plan.manifest is not None)
+                with called_ahead(copy, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted) as ahead:
+
+                    def copied(entry: Relocation, source: MediaFile) -> Path:
+                        return ahead(id(entry)) or copy(source)
+
                     # a further name may stand before the file that it is one of
                     for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
                         if entry.remote is not None:
                             self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
                         else:
-                            self._stage_one(entry, plan, sync, on_bytes, take_ahead)
+                            self._stage_one(entry, plan, sync, on_bytes, copied)
                 self._add_digests(plan, on_bytes)
         except BaseException:
             for item in self._items[earlier:]:
@@ -248,74 +230,6 @@ class Transfer:
                 report(count)
 
         return on_bytes
-
-    @contextmanager
-    def _copied_ahead(
-        self, plan: RelocationPlan, sync: bool, on_bytes: Callable[[int], None]
-    ) -> Iterator[Callable[[Relocation], Path | None]]:
-        """Copy small files by threads, most of them before their turn comes.
-
-        Yields what waits for the part of an entry; None if it is still to be brought.
-        """
-        ahead = {id(entry): _Ahead(source) for entry, source in _small_copies(plan)}
-        if len(ahead) < _MANY:
-            ahead.clear()
-        waiting = deque(ahead.values())
-
-        def copy() -> None:
-            while True:
-                try:
-                    small = waiting.popleft()
-                except IndexError:
-                    return
-                try:
-                    small.part = self._copy(small.source, sync, on_bytes, plan.manifest is not None)
-                except BaseException as error:  # noqa: BLE001  # for the thread that waits
-                    small.error = error
-                small.over.release()
-
-        # No executor: what those share with their threads is locked in Python, and Ctrl-C in the midst of that leaves
-        # it locked for ever. A deque and plain locks have no such moment.
-        copiers: list[threading.Thread] = []
-
-        def begin() -> None:
-            for number in range(_COPIERS):
-                copiers.append(threading.Thread(target=copy, name=f"copy_{number}", daemon=True))
-                try:
-                    copiers[-1].start()
-                except RuntimeError:  # no more threads here
-                    copiers.pop()
-                    break
-            if not copiers:
-                ahead.clear()
-
-        def take(entry: Relocation) -> Path | None:
-            if ahead and not copiers:
-                begin()
-            small = ahead.get(id(entry))
-            if small is None:
-                return None
-            small.wait()
-            if small.error is not None:
-                raise small.error
-            return small.part
-
-        try:
-            yield take
-        finally:
-            not_begun = set[int]()
-            while waiting:
-                with suppress(IndexError):  # a thread was faster
-                    not_begun.add(id(waiting.popleft()))
-            for small in ahead.values():
-                if id(small) in not_begun:
-                    continue
-                small.wait()
-                if small.part is not None and small.part not in self._parts:  # not wanted any more
-                    small.part.unlink(missing_ok=True)
-            for copier in copiers:
-                if copier.is_alive():  # what was interrupted while it began cannot be joined
-                    copier.join()
 
     def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
@@ -342,7 +256,7 @@ class Transfer:
         plan: RelocationPlan,
         sync: bool,
         on_bytes: Callable[[int], None],
-        take_ahead: Callable[[Relocation], Path | None],
+        copied: Callable[[Relocation, MediaFile], Path],
     ) -> None:
         source, mode = entry.source, plan.mode
         if source is None or entry.target is None:
@@ -364,7 +278,7 @@ class Transfer:
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
             elif mode is MediaMode.COPY:
-                part = take_ahead(entry) or self._copy(source, sync, on_bytes, plan.manifest is not None)
+                part = copied(entry, source)
             else:
                 digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
                 if digest is not None:
@@ -472,6 +386,10 @@ class Transfer:
         if digest is not None:
             self.digests[source.identity] = digest
         return whole if sync and not taken else part
+
+    def _clear_unless_wanted(self, part: Path) -> None:
+        if part not in self._parts:
+            part.unlink(missing_ok=True)
 
     def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
         """Note a target as it is now, when it is known to be right."""
@@ -745,11 +663,17 @@ def _status(source: MediaFile) -> os.stat_result:
     return status
 
 
-def _small_copies(plan: RelocationPlan) -> Iterator[tuple[Relocation, MediaFile]]:
-    if plan.mode is MediaMode.COPY:
-        for entry in plan.relocations:
-            if entry.action is Action.TRANSFER and entry.source and entry.source.size <= filesystem.HASH_CHUNK:
-                yield entry, entry.source
+def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
+    """The small files to copy, by the id() of their entries; none where threads are not worth their while."""
+    small = {
+        id(entry): entry.source
+        for entry in plan.relocations
+        if plan.mode is MediaMode.COPY
+        and entry.action is Action.TRANSFER
+        and entry.source is not None
+        and entry.source.size <= filesystem.HASH_CHUNK
+    }
+    return small if len(small) >= _MANY else {}
 
 
 def _bring(
