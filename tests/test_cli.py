@@ -123,6 +123,12 @@ def test_ls(lab: Path) -> None:
         assert run("ls", *words).stdout == result.stdout
 
 
+def test_ls_of_files_without_references(lab: Path) -> None:
+    write_nwb(lab / "plain" / "a.nwb", [])
+    assert run("ls", "plain").stdout == "no NWB file here refers to external files\n"
+    assert json.loads(run("ls", "--json", "plain").stdout) == []
+
+
 def test_ls_json(lab: Path) -> None:
     records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
     assert [record["text"] for record in records] == ["../films/a.avi", "gone.avi", "https://example.org/c.mp4"]

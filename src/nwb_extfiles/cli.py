@@ -464,6 +464,9 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
             if all(other != film for other, _ in found):
                 _say(f"no NWB file here refers to {film}")
         return
+    if not found:  # it counts the files that have some
+        _say("no NWB file here refers to external files")
+        return
     missing = sum(entry.problem is not None for _, entry in found)
     urls = sum(entry.url for _, entry in found)
     kinds = ((len(found) - missing - urls, "found"), (missing, "missing"), (urls, "URL" if urls == 1 else "URLs"))
