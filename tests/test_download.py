@@ -607,6 +607,7 @@ KILLED = """
     from pathlib import Path
     from nwb_extfiles import download, parts, urls
     parts.CHECKPOINT = 500_000
+    download.HASH_CHUNK = 50_000  # where a disk is slow, all the rest may have come meanwhile, and be read at once
     remote = urls.ask(sys.argv[1])
     def on_bytes(count, seen=[0]):
         seen[0] += count
