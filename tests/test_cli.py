@@ -277,18 +277,32 @@ def test_a_reader_that_goes_early(lab: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
 def test_on_a_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
+    make_media(lab / "films" / "a.avi").write_bytes(bytes(30_000_000))
+    seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
+    assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes\n"
+    assert b"30.0M" in seen
+    assert is_clear(seen)
+    assert module("relocate", "nwb/good.nwb").stderr == ""
+    (film,) = (lab / "nwb" / "good").glob("*_0.avi")
+    film.write_bytes(bytes(29_999_999))
+    seen, told = on_terminal("check", "nwb/good.nwb", "--checksums")
+    assert told == module("check", "nwb/good.nwb", "--checksums").stdout
+    assert "film-truncated" in told
+    assert b"films read: 30.0M" in seen or b"films read: 256B" in seen
+    assert is_clear(seen)
+
+
+def on_terminal(*words: str) -> tuple[bytes, str]:
+    """What a command writes to a terminal, and what to its standard output, which is none."""
     import fcntl
     import pty
     import struct
     import termios
 
-    make_media(lab / "films" / "a.avi").write_bytes(bytes(30_000_000))
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    with subprocess.Popen(
-        [sys.executable, "-m", "nwb_extfiles", "relocate", "nwb/good.nwb", "--media-mode", "copy"],
-        stdout=subprocess.PIPE, stderr=child, text=True,
-    ) as process:  # fmt: skip
+    command = [sys.executable, "-m", "nwb_extfiles", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, text=True) as process:
         os.close(child)
         seen = b""
         try:
@@ -297,12 +311,14 @@ def test_on_a_terminal(lab: Path) -> None:
         except OSError:  # the other end is closed
             pass
         assert process.stdout is not None
-        assert process.stdout.read() == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes\n"
+        told = process.stdout.read()
     os.close(parent)
-    assert b"30.0M" in seen
-    assert seen.endswith(b"\r")  # where the bar was there is nothing any more
-    assert seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
-    assert module("relocate", "nwb/good.nwb").stderr == ""
+    return seen, told
+
+
+def is_clear(seen: bytes) -> bool:
+    """Whether there is nothing any more where a bar was."""
+    return seen.endswith(b"\r") and seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
 
 
 def test_any_spelling_from_any_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import image_series, new_nwbfile, write_nwb
+from pynwb import NWBHDF5IO
 
-from nwb_extfiles import errors
+from nwb_extfiles import NWBExtFilesHDF5IO, errors, organize, relocate
 from nwb_extfiles.errors import (
     AmbiguousMediaError,
     DestinationBusyError,
@@ -23,6 +27,7 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
     combine,
 )
+from nwb_extfiles.inplace import relocate_files
 
 KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (MissingMediaError, FileNotFoundError),
@@ -135,3 +140,36 @@ def test_combine_mixed_kinds() -> None:
 def test_a_path_is_no_message_by_itself() -> None:
     """An OSError of one argument has no errno; the message is what is shown."""
     assert str(MissingMediaError(str(Path("/a")))) == "/a"
+
+
+def _write(folder: Path, **options: Any) -> None:
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["gone.avi"]))
+    with NWBExtFilesHDF5IO(folder / "new.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, **options)
+
+
+def _export(folder: Path, **options: Any) -> None:
+    source = NWBHDF5IO(folder / "old.nwb", "r")
+    with source, NWBExtFilesHDF5IO(folder / "new.nwb", "w") as io:
+        io.export(src_io=source, relocate_media=True, **options)
+
+
+def _relocate(folder: Path, **options: Any) -> None:
+    relocate(folder / "old.nwb", **options)
+
+
+def _relocate_files(folder: Path, **options: Any) -> None:
+    relocate_files([folder / "old.nwb"], **options)
+
+
+def _organize(folder: Path, **options: Any) -> None:
+    organize([folder / "old.nwb"], folder / "dandiset", **options)
+
+
+@pytest.mark.parametrize("call", [_write, _export, _relocate, _relocate_files, _organize])
+def test_warnings_point_at_the_line_that_calls(tmp_path: Path, call: Callable[..., None]) -> None:
+    write_nwb(tmp_path / "old.nwb", ["gone.avi"])
+    with pytest.warns(ExternalFilesWarning) as told:
+        call(tmp_path, media_options={"missing": "keep"})
+    assert {warning.filename for warning in told} == {__file__}

@@ -9,7 +9,6 @@ belongs to the source, which may be exported again, and is never changed.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from . import filesystem
-from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError
+from .errors import ExternalFilesError, RelocationRefusedError, warn
 from .inventory import make_rows, other_films
 from .manifest import ManifestRow
 from .mappers import register_media_mappers
@@ -515,7 +514,7 @@ class MediaIOMixin(_Backend):
         if self._content is _Content.BROKEN:
             left.insert(0, f"{self.source} was not written, because an earlier call broke off in the middle")
         for line in left:
-            warnings.warn(line, ExternalFilesWarning, stacklevel=4)
+            warn(line)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -536,11 +535,9 @@ class MediaIOMixin(_Backend):
     def __del__(self) -> None:
         """Tell of a new file that was dropped, and so never got its name."""
         if self._transfer is not None:
-            warnings.warn(
+            warn(
                 f"{self.source} was never closed, so it was not put in place; what was written is in "
-                f"{self._transfer.staged_document} until the next attempt. Use the IO in a with statement",
-                ExternalFilesWarning,
-                stacklevel=2,
+                f"{self._transfer.staged_document} until the next attempt. Use the IO in a with statement"
             )
 
     # ------------------------------------------------- what a backend knows

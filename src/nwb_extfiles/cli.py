@@ -186,6 +186,20 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
             yield on_bytes, on_file
 
 
+@contextmanager
+def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
+    """Give what counts the bytes of films that are read, and what prints a line; a bar on a terminal, if any."""
+    if not (shown and sys.stderr.isatty()):
+        yield lambda count: None, _say
+    else:
+        from tqdm import tqdm
+
+        from .terminal import plain
+
+        with tqdm(desc="films read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
+            yield bar.update, lambda line: bar.write(plain(line), file=sys.stdout)
+
+
 # ------------------------------------------------------------------- commands
 
 
@@ -356,16 +370,17 @@ def check(
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
-    for finding in look_at(paths, checksums=checksums, media_options=options):
-        counts[finding.severity] += 1
-        if as_json:
-            findings.append(asdict(finding))
-            continue
-        if finding.nwb_path != last:
-            last = finding.nwb_path
-            _say(shown(last))
-        for line in finding_lines(finding):
-            _say(line)
+    with _reading(checksums) as (on_bytes, tell):
+        for finding in look_at(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
+            counts[finding.severity] += 1
+            if as_json:
+                findings.append(asdict(finding))
+                continue
+            if finding.nwb_path != last:
+                last = finding.nwb_path
+                tell(shown(last))
+            for line in finding_lines(finding):
+                tell(line)
     if as_json:
         click.echo(to_json(findings))
     else:

@@ -574,8 +574,12 @@ class _Tally:
 
     def remarks(self) -> Iterator[str]:
         if self._settings.update_texts and not self._local:
-            found = "only URLs and missing files, which stay as they are" if self.media_count else "no external file"
-            yield f"there are no paths of media to update: {found} in any of the NWB files"
+            found = (
+                "the NWB files have only URLs and paths of missing files, which stay as they are"
+                if self.media_count
+                else "no external file in any of the NWB files"
+            )
+            yield f"there are no paths of media to update: {found}"
         if self._settings.media_mode is MediaMode.MOVE and self._settings.files_mode == "copy" and self._left_behind:
             yield (
                 f"{self._left_behind} NWB files stay behind with references to media that move; delete them when the "

@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +36,7 @@ __all__ = [
     "UnreadableFileError",
     "UnsafeReferenceError",
     "combine",
+    "warn",
 ]
 
 
@@ -162,3 +165,21 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
         nwb_path=nwb_paths.pop() if len(nwb_paths) == 1 else None,
         problems=problems,
     )
+
+
+_BETWEEN = {__package__, "contextlib", "hdmf", "hdmf_zarr", "pynwb"}
+"""Packages whose calls may stand between this one and its user."""
+
+
+def warn(message: str) -> None:
+    """Give an `ExternalFilesWarning` that points at the line of the user's own code that this package was called from.
+
+    Parameters
+    ----------
+    message : str
+        What is worth a look, and what to do.
+    """
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ExternalFilesWarning, stacklevel=level)

@@ -7,7 +7,6 @@ through a journal; the rest of it is neither read nor written.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,10 +17,10 @@ import h5py
 
 from .errors import (
     ExternalFilesError,
-    ExternalFilesWarning,
     MissingMediaError,
     RelocationRefusedError,
     combine,
+    warn,
 )
 from .inventory import find_by_content, make_rows, other_films, verify_media
 from .manifest import ManifestRow, read_manifest, same_rows
@@ -99,7 +98,7 @@ def relocate(
     options = MediaOptions.from_value(media_options)
     (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, just_written, repair)
     for warning in plan.warnings:
-        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+        warn(warning)
     if not dry_run:
         _carry_out([plan], options)
     return plan
@@ -140,7 +139,7 @@ def relocate_files(
     options = MediaOptions.from_value(media_options)
     plans = _plan_all(paths, MediaMode(media_mode), options, dry_run, repair=repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
-        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+        warn(warning)
     if not dry_run:
         _carry_out(plans, options, on_file or (lambda plan: None))
     return plans
@@ -213,7 +212,7 @@ def _carry_out(
             error.add_note(note)
         raise
     for note in end():
-        warnings.warn(note, ExternalFilesWarning, stacklevel=3)
+        warn(note)
 
 
 def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:

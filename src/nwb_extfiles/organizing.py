@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from . import filesystem
 from .batch import Spool, each, each_in_threads, workers
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
-from .errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, TransferError
+from .errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
 from .inplace import bring_media, new_rows, remove_empty, rolled_back
 from .manifest import ManifestRow
 from .moves import MovedSource, has_stamp, remove_sources, stamp
@@ -126,10 +125,10 @@ def organize(
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
         for warning in plan.warnings:
-            warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+            warn(warning)
         if not dry_run:
             for note in _carry_out(plan, options, pool, on_file):
-                warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+                warn(note)
     return plan
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from h5py import h5o
 
-from .errors import ExternalFilesError, ExternalFilesWarning, UnsafeReferenceError
+from .errors import ExternalFilesError, UnsafeReferenceError, warn
 from .registry import MEDIA_FIELDS, MediaField, registered_fields
 from .storage import ExternalFileText, as_text, is_stored, item_at, path_of, read_strings, read_texts, texts_at
 from .walk import TypedObject, dataset_at, read_attribute, typed_objects
@@ -54,7 +53,7 @@ def _registered() -> tuple[MediaField, ...]:
     """What installed packages declare, which does not change while a process runs."""
     found, complaints = registered_fields()
     for complaint in complaints:
-        warnings.warn(complaint, ExternalFilesWarning, stacklevel=3)
+        warn(complaint)
     return tuple(found)
 
 

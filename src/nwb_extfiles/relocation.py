@@ -6,7 +6,6 @@ Everything here looks and decides; nothing is written, and neither builders nor 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,9 @@ from hdmf.build import BuildManager, GroupBuilder
 
 from .errors import (
     ExternalFilesError,
-    ExternalFilesWarning,
     RelocationRefusedError,
     UnsafeReferenceError,
+    warn,
 )
 from .manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from .options import MediaMode, MediaOptions
@@ -198,7 +197,7 @@ def plan_relocation(
         manifest=_manifest(tree),
     )
     for warning in (*plan.warnings, *_remarks(tree, plan, again)):
-        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+        warn(warning)
     return plan
 
 

@@ -6,7 +6,6 @@ After a download each film is called by a UUID; the manifest in the NWB file kno
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Container, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -15,11 +14,11 @@ from typing import Any
 from .dandiset import OrganizedFile
 from .errors import (
     ExternalFilesError,
-    ExternalFilesWarning,
     MediaExistsError,
     RelocationRefusedError,
     UnsafeReferenceError,
     combine,
+    warn,
 )
 from .filesystem import tree_size
 from .inplace import cannot_hold, file_identifier
@@ -88,7 +87,7 @@ def restore(
     source = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
     plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
     for warning in plan.warnings:
-        warnings.warn(warning, ExternalFilesWarning, stacklevel=2)
+        warn(warning)
     if not dry_run:
         status = os.stat(source)
         size = tree_size(source) if source.is_dir() else status.st_size
@@ -98,7 +97,7 @@ def restore(
                 file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
             )
         for note in done.notes:
-            warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+            warn(note)
     return plan
 
 

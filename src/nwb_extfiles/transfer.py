@@ -21,7 +21,6 @@ import itertools
 import os
 import shutil
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -30,7 +29,7 @@ from pathlib import Path
 from . import filesystem
 from .ahead import called_ahead
 from .download import fetch, part_name
-from .errors import DestinationBusyError, ExternalFilesWarning, MediaExistsError, TransferError
+from .errors import DestinationBusyError, MediaExistsError, TransferError, warn
 from .journal import take_back
 from .moves import MovedSource, is_still, remove_sources, stamp, stays
 from .options import MediaMode, ProgressCallback
@@ -559,7 +558,7 @@ class Transfer:
             if self._tell is not None:
                 self._tell(note)
             else:
-                warnings.warn(note, ExternalFilesWarning, stacklevel=2)
+                warn(note)
         return tuple(moved)
 
     def _arrived(self, notes: list[str]) -> list[MovedSource]:
