@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from helpers import digest, image_series, new_nwbfile, stored_texts, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
-from nwb_extfiles import NWBExtFilesHDF5IO, check, organize, relocate
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
 
 FILMS = ("test1_0.avi", "test1_1.avi")
@@ -267,6 +268,27 @@ def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, 
         assert digest(second.parent / text) == sha256
 
 
+def test_columns_of_others_in_zarr(tmp_path: Path, source: Path, zarr_table: Any) -> None:
+    import zarr
+
+    from nwb_extfiles import NWBExtFilesZarrIO
+
+    store = tmp_path / "one" / "b.nwb.zarr"
+    with quiet(), NWBHDF5IO(source, "r") as src, NWBExtFilesZarrIO(str(store), mode="w") as io:
+        arguments: dict[str, Any] = dict(write_args=dict(link_data=False), media_options=RECORD, relocate_media=True)
+        io.export(src_io=src, **arguments)
+    columns = zarr.open_group(str(store), mode="r+")[MANIFEST_PATH]
+    columns.create_dataset("exposure", data=[1.5, 2.5]).attrs.put(columns["width"].attrs.asdict())
+    columns.attrs["colnames"] = [*columns.attrs["colnames"], "exposure"]
+    zarr.consolidate_metadata(str(store))
+    renamed = store.rename(store.with_name("c.nwb.zarr"))
+    relocate(renamed)
+    found = zarr_table(renamed)
+    assert found["exposure"] == [1.5, 2.5]
+    assert [text.split("/")[0] for text in found["path"]] == ["c", "c"]
+    assert list(found)[-1] == "exposure"
+
+
 def replace_column(path: Path, name: str, **storage: Any) -> None:
     with h5py.File(path, "r+") as file:
         columns = file[MANIFEST_PATH]
@@ -359,6 +381,73 @@ def test_a_second_call_adds_to_the_table(tmp_path: Path, video_files: Path) -> N
         nwbfile.add_acquisition(image_series([video_files / FILMS[1]], "second"))
         io.write(nwbfile, relocate_media=True)
     assert table(target)["original_name"] == list(FILMS)
+
+
+def add_column(path: Path, name: str = "camera") -> list[str]:
+    """A column of somebody's own, as `DynamicTable.add_column` of pynwb leaves it."""
+    values = ["left", "right"]
+    with quiet(), NWBHDF5IO(path, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.lab_meta_data["external_files"].manifest.add_column(name, "Which camera it was", data=values)
+        io.write(nwbfile)
+    return values
+
+
+def by_relocate(path: Path) -> Path:
+    renamed = path.rename(path.with_name("renamed.nwb"))
+    relocate(renamed)
+    return renamed
+
+
+def by_organize(path: Path) -> Path:
+    return organize([path], path.parent / "dandiset").files[0].target
+
+
+def by_export(path: Path) -> Path:
+    target = path.parent / "again" / "c.nwb"
+    with quiet(), NWBHDF5IO(path, "r") as src, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src, relocate_media=True)
+    return target
+
+
+@pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
+def test_columns_of_others_stay(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    ours = list(table(target))
+    values = add_column(target)
+    target = way(target)
+    found = table(target)
+    assert list(found) == [*ours, "camera"]
+    assert found["camera"] == values
+    assert found["path"] == stored_texts(target)
+    assert all(text.startswith(f"{target.stem}/") for text in found["path"])
+    with quiet(), NWBHDF5IO(target, "r") as io:
+        frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
+    assert frame.camera.tolist() == values
+    with h5py.File(target) as file:
+        assert file[MANIFEST_PATH]["camera"].attrs["description"] == "Which camera it was"
+
+
+@pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
+def test_columns_of_others_for_other_rows(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
+    """Nobody knows what to write there for another film, nor which row is whose."""
+    target = tmp_path / "out" / "b.nwb"
+    export(source, target)
+    add_column(target)
+    with h5py.File(target, "r+") as file:
+        series = file["acquisition/video"]
+        third = "../video_files/test1_0.avi"
+        texts = [*series["external_file"].asstr()[()], third]
+        attributes = {"starting_frame": [0, 10, 20]}
+        del series["external_file"]
+        series.create_dataset("external_file", data=texts, dtype=h5py.string_dtype()).attrs.update(attributes)
+    before = digest(target)
+    message = r"(b|c|renamed)\.nwb: /general/external_files/manifest has further columns, 'camera'"
+    with pytest.raises(ExternalFilesError, match=message):
+        way(target)
+    assert digest(target if target.exists() else target.with_name("renamed.nwb")) == before
+    assert sum(path.suffix == ".nwb" for path in target.parent.rglob("*")) == 1
 
 
 def test_other_films_than_before_are_told_of(tmp_path: Path, source: Path) -> None:

@@ -486,7 +486,7 @@ class MediaIOMixin(_Backend):
     def _edit(self, path: Path, journal: Path | None) -> None:
         """Change texts and manifest in the closed file; in place with a journal."""
         rows = None if self._rows is None else list(self._rows.values())
-        edit_texts(path, self._edits, manifest=rows, journal=journal, sync=self._sync)
+        edit_texts(path, self._edits, manifest=rows, name=Path(self._path()), journal=journal, sync=self._sync)
 
     def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
         """Paths of objects that a call is about to bring into a file that existed before."""

@@ -18,13 +18,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import UnsafeReferenceError
+from .errors import RelocationRefusedError, UnsafeReferenceError
 from .storage import as_text, is_stored, read_texts
 
 __all__ = [
     "MANIFEST_PATH",
     "ManifestRow",
     "Node",
+    "columns_of_others",
     "manifest_nodes",
     "parse_manifest",
     "read_manifest",
@@ -160,6 +161,45 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
         ) from error
 
 
+def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) -> list[str]:
+    """What somebody has added to the table of an NWB file, and which stays there when it is written anew.
+
+    Parameters
+    ----------
+    root : h5py.File or zarr.Group
+        The NWB file, open.
+    rows : sequence of ManifestRow
+        What the table shall say.
+    nwb_path : pathlib.Path
+        The NWB file, for messages.
+
+    Returns
+    -------
+    list of str
+        The names of the columns, in their order.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If there are such, and the rows are not those of the same entries as before, in the same order.
+    UnsafeReferenceError
+        If what is there is no such table.
+    """
+    table = root.get(MANIFEST_PATH)
+    if table is None or is_stored(table):
+        return []
+    names = [name for name in map(as_text, table.attrs.get("colnames", ())) if name not in _TYPES and name in table]
+    if names and [row.place for row in read_manifest(root, nwb_path) or ()] != [row.place for row in rows]:
+        raise RelocationRefusedError(
+            f"{nwb_path}: /{MANIFEST_PATH} has further columns, {', '.join(map(repr, names))}, and not the rows any "
+            f"more that belong to what the file refers to, so those columns cannot be kept right; move them to a table "
+            f"of your own, and take them out of this one",
+            nwb_path=str(nwb_path),
+            object_path=f"/{MANIFEST_PATH}",
+        )
+    return [str(name) for name in names]
+
+
 def _check_size(name: str, column: Any) -> None:
     """Refuse what is not to be read: a file may claim any number of rows, and need no room for them."""
     if is_stored(column):
@@ -194,7 +234,11 @@ class Node:
 
 
 def manifest_nodes(
-    rows: Sequence[ManifestRow], object_ids: Mapping[str, str], specifications: str, cached: Container[str]
+    rows: Sequence[ManifestRow],
+    object_ids: Mapping[str, str],
+    specifications: str,
+    cached: Container[str],
+    further: Iterable[str],
 ) -> list[Node]:
     """Lay out the table, and its schema where HDMF looks for it, so that it can be read without this package.
 
@@ -208,6 +252,8 @@ def manifest_nodes(
         The group in which the NWB file caches schemas.
     cached : container of str
         The namespaces that it has there already.
+    further : iterable of str
+        Columns that stand in the table and stay, as `columns_of_others` gives them.
 
     Returns
     -------
@@ -231,7 +277,7 @@ def manifest_nodes(
             _NAMESPACE,
             "ExternalFileManifest",
             description="The media files that objects of this NWB file refer to",
-            colnames=list(_TYPES),
+            colnames=[*_TYPES, *further],
         ),
         node(f"{MANIFEST_PATH}/id", "hdmf-common", "ElementIdentifiers", np.arange(len(rows), dtype=np.int64)),
     ]
@@ -283,7 +329,7 @@ def _schemas_of_pynwb() -> Iterator[_Schema]:
         yield from _schemas(folder / "core" / "nwb.namespace.yaml")
 
 
-def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
+def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
     """Write the table into an NWB file in HDF5, in the place of a former one.
 
     Parameters
@@ -292,14 +338,21 @@ def write_manifest(file: h5py.File, rows: Sequence[ManifestRow]) -> None:
         Open for writing.
     rows : sequence of ManifestRow
         All rows.
+    nwb_path : pathlib.Path
+        The NWB file, for messages.
+
+    Raises
+    ------
+    RelocationRefusedError, UnsafeReferenceError
+        As `columns_of_others`.
     """
+    further = columns_of_others(file, rows, nwb_path)
     specifications = _specifications(file)
     places = (_META_DATA, MANIFEST_PATH)
     object_ids = {path: as_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
-    for group, name in ((file, _META_DATA), (specifications, _NAMESPACE)):
-        if name in group:
-            del group[name]
-    for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications)):
+    if _NAMESPACE in specifications:
+        del specifications[_NAMESPACE]
+    for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications), further):
         _write_node(file, node)
 
 
@@ -318,8 +371,12 @@ def _specifications(file: h5py.File) -> h5py.Group:
 
 
 def _write_node(file: h5py.File, node: Node) -> None:
+    former = file.get(node.path, getlink=True)
+    stays = node.data is None and isinstance(former, h5py.HardLink) and isinstance(file[node.path], h5py.Group)
+    if former is not None and not stays:
+        del file[node.path]
     if node.data is None:
-        item: Any = file.create_group(node.path)
+        item: Any = file.require_group(node.path)
     elif isinstance(node.data, str):
         item = file.create_dataset(node.path, data=node.data, dtype=h5py.string_dtype())
     elif isinstance(node.data, list):

@@ -389,7 +389,7 @@ def _stage_nwb_file(
     copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new texts
     if changes:
         times = os.stat(staged)
-        edit_texts(staged, file.plan.edits, manifest=rows, sync=sync)
+        edit_texts(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # By its time the next run knows what it was made of.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 

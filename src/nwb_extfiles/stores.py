@@ -212,6 +212,7 @@ def edit_texts(
     edits: Edits,
     *,
     manifest: Sequence[ManifestRow] | None = None,
+    name: Path | None = None,
     journal: Path | None = None,
     sync: bool = True,
 ) -> None:
@@ -225,6 +226,8 @@ def edit_texts(
         What to write, and where.
     manifest : sequence of ManifestRow, optional
         What its manifest shall say; None leaves it alone.
+    name : pathlib.Path, optional
+        What messages call the file, if not `path`: one that is staged will be called otherwise.
     journal : pathlib.Path, optional
         Where to keep what the edit changes, so that it can be taken back (`journal.take_back`). Without one a
         crash may leave a broken file: only for files that have no final name yet.
@@ -232,14 +235,14 @@ def edit_texts(
         Whether each step is flushed to the disk before the next begins.
     """
     if path.is_dir():
-        _zarr_store(path).edit_store(path, edits, manifest=manifest, journal=journal, sync=sync)
+        _zarr_store(path).edit_store(path, edits, manifest=manifest, name=name, journal=journal, sync=sync)
         return
 
     def edit(file: h5py.File) -> None:
         for (object_path, field), texts in edits.items():
             replace_texts(file, path.parent, object_path, field, texts)
         if manifest is not None:
-            write_manifest(file, manifest)
+            write_manifest(file, manifest, name or path)
 
     if journal is not None:
         edit_journalled(path, journal, edit, sync=sync)

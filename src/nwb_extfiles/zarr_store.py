@@ -19,7 +19,7 @@ from zarr.util import json_dumps, json_loads
 
 from .errors import TransferError
 from .folder_journal import edit_files
-from .manifest import MANIFEST_PATH, ManifestRow, Node, manifest_nodes
+from .manifest import MANIFEST_PATH, ManifestRow, Node, columns_of_others, manifest_nodes
 
 __all__ = ["OverlayStore", "edit_store", "open_store", "remove_objects"]
 
@@ -151,6 +151,7 @@ def edit_store(
     edits: Mapping[tuple[str, str], Sequence[str]],
     *,
     manifest: Sequence[ManifestRow] | None = None,
+    name: Path | None = None,
     journal: Path | None = None,
     sync: bool = True,
 ) -> None:
@@ -160,13 +161,14 @@ def edit_store(
     for (object_path, field), texts in edits.items():
         _replace_texts(root, path, object_path, field, texts)
     if manifest is not None:
-        _write_manifest(root, manifest)
+        _write_manifest(root, manifest, name or path)
     overlay.consolidate()
     edit_files(path, overlay.changes(), journal, sync=sync)
 
 
-def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow]) -> None:
+def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
     """Write the table of ndx-extfiles as hdmf-zarr would, in the place of a former one."""
+    further = columns_of_others(root, rows, nwb_path)
     specifications = root.attrs.get(".specloc")
     if not isinstance(specifications, str) or not isinstance(root.get(specifications), zarr.Group):
         specifications = "specifications"
@@ -174,10 +176,11 @@ def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow]) -> None:
         root.attrs[".specloc"] = specifications
     holder, _, _ = MANIFEST_PATH.rpartition("/")
     object_ids = {path: str(root[path].attrs.get("object_id", "")) for path in (holder, MANIFEST_PATH) if path in root}
-    nodes = manifest_nodes(rows, object_ids, specifications, set(root[specifications]))
+    nodes = manifest_nodes(rows, object_ids, specifications, set(root[specifications]), further)
     for node in nodes:
-        # of the schema every version goes, of the table all of it; what is below goes with it
-        if node.data is None and node.path in root:
+        # of the schema every version goes with what is below it; of the table what is written anew
+        is_table = node.path in object_ids and isinstance(root.get(node.path), zarr.Group)
+        if node.path in root and not is_table:
             del root[node.path]
     for node in nodes:
         _write_node(root, node)
