@@ -88,7 +88,7 @@ def write_staged(transfer: Transfer) -> None:
 def carry_out(document: Path, plan: RelocationPlan, *, sync: bool = False, **options: Any) -> None:
     transfer = Transfer(document, **options)
     write_staged(transfer)
-    transfer.stage(plan, sync=sync)
+    transfer.media.stage(plan, sync=sync)
     transfer.commit(sync=sync)
     transfer.conclude(sync=sync)
 
@@ -96,7 +96,7 @@ def carry_out(document: Path, plan: RelocationPlan, *, sync: bool = False, **opt
 def staged(document: Path, plan: RelocationPlan, **options: Any) -> Transfer:
     transfer = Transfer(document, **options)
     write_staged(transfer)
-    transfer.stage(plan, sync=False)
+    transfer.media.stage(plan, sync=False)
     return transfer
 
 
@@ -240,7 +240,7 @@ def test_several_plans(root: Path, document: Path, sources: list[Path]) -> None:
     plan = planned(document, sources, MediaMode.COPY)
     transfer = Transfer(document)
     for entry in plan.relocations:
-        transfer.stage(replace(plan, relocations=(entry,)), sync=False)
+        transfer.media.stage(replace(plan, relocations=(entry,)), sync=False)
     write_staged(transfer)
     transfer.commit(sync=False)
     transfer.conclude(sync=False)
@@ -323,7 +323,7 @@ def test_progress_is_told_in_bytes(document: Path, sources: list[Path]) -> None:
         told: list[tuple[int, int]] = []
         plan = planned(document, [*sources, sources[0]], mode)
         transfer = Transfer(document)
-        transfer.stage(plan, sync=False, progress=lambda done, total, told=told: told.append((done, total)))
+        transfer.media.stage(plan, sync=False, progress=lambda done, total, told=told: told.append((done, total)))
         transfer.rollback()
         assert told[-1] == (plan.media_bytes, plan.media_bytes)
         assert [done for done, _ in told] == sorted(done for done, _ in told)
@@ -438,7 +438,7 @@ def test_rollback_when_not_all_was_begun(root: Path, sources: list[Path], mode: 
     if begun == "document":
         write_staged(transfer)
     elif begun == "media":
-        transfer.stage(planned(document, sources, mode), sync=False)
+        transfer.media.stage(planned(document, sources, mode), sync=False)
     assert transfer.rollback() == []
     assert tree(root) == before
 
@@ -453,9 +453,9 @@ def test_stage_after_a_stage_that_failed(root: Path, document: Path, sources: li
     transfer = Transfer(document)
     write_staged(transfer)
     with pytest.raises(TransferError):
-        transfer.stage(failing, sync=False)
+        transfer.media.stage(failing, sync=False)
     sources[2].write_bytes(third)
-    transfer.stage(plan, sync=False)
+    transfer.media.stage(plan, sync=False)
     transfer.commit(sync=False)
     transfer.conclude(sync=False)
     assert [digest(target) for target in targets_of(document, 2)] == [content] * 2
@@ -643,7 +643,7 @@ def test_progress_callback_interrupts(root: Path, document: Path, films: list[Pa
         transfer = Transfer(document)
         write_staged(transfer)
         with pytest.raises(KeyboardInterrupt):
-            transfer.stage(planned(document, sources, mode), sync=False, progress=interrupt)
+            transfer.media.stage(planned(document, sources, mode), sync=False, progress=interrupt)
         assert transfer.rollback() == []
         assert tree(root) == before
 
@@ -669,7 +669,7 @@ def test_source_changed_since_the_plan(
     transfer = Transfer(document)
     write_staged(transfer)
     with pytest.raises(TransferError, match=r"external_file\[1\]") as caught:
-        transfer.stage(plan, sync=False)
+        transfer.media.stage(plan, sync=False)
     assert (caught.value.nwb_path, caught.value.field, caught.value.index) == (str(document), "external_file", 1)
     assert transfer.rollback() == []
     assert tree(root) == before
@@ -729,7 +729,7 @@ def test_moved_source_that_changed_while_the_next_was_copied(
     no_hard_links(monkeypatch)
     transfer = Transfer(document)
     write_staged(transfer)
-    transfer.stage(plan, sync=False, progress=grow)
+    transfer.media.stage(plan, sync=False, progress=grow)
     monkeypatch.undo()
     longer = digest(sources[0])
     transfer.commit(sync=False)
@@ -824,7 +824,7 @@ def test_reused_target_is_gone(
         warnings.simplefilter("ignore", ExternalFilesWarning)
         try:
             meddle("before stage")
-            transfer.stage(plan, sync=False)
+            transfer.media.stage(plan, sync=False)
             meddle("before commit")
             transfer.commit(sync=False)
         except ExternalFilesError:
@@ -963,7 +963,7 @@ def test_edited_document(root: Path, document: Path, sources: list[Path], mode: 
     """The document is written where it stands, when the media have their names."""
     content, inode = digest(sources[0]), document.stat().st_ino
     transfer = Transfer(document, edits_document=True)
-    transfer.stage(planned(document, sources[:1], mode), sync=False)
+    transfer.media.stage(planned(document, sources[:1], mode), sync=False)
     transfer.commit(sync=True, edit=lambda: document.write_bytes(NEW))
     transfer.conclude(sync=True)
     assert document.read_bytes() == NEW
@@ -980,7 +980,7 @@ def test_edit_that_fails(root: Path, document: Path, sources: list[Path], mode: 
     target.write_bytes(b"something else")
     before = tree(root)
     transfer = Transfer(document, edits_document=True)
-    transfer.stage(planned(document, sources[:1], mode, existing="replace"), sync=False)
+    transfer.media.stage(planned(document, sources[:1], mode, existing="replace"), sync=False)
 
     def fail() -> None:
         assert target.read_bytes() == sources[0].read_bytes()
@@ -1004,7 +1004,7 @@ def test_edit_killed_while_the_sources_of_a_move_go(
     target.parent.mkdir()
     target.write_bytes(b"something else")
     transfer = Transfer(document, edits_document=True)
-    transfer.stage(planned(document, sources[:1], MediaMode.MOVE, existing="replace"), sync=False)
+    transfer.media.stage(planned(document, sources[:1], MediaMode.MOVE, existing="replace"), sync=False)
     transfer.commit(sync=False, edit=lambda: document.write_bytes(NEW))
     unlink = os.unlink
 
@@ -1134,7 +1134,7 @@ def test_disk_full(root: Path, sources: list[Path], tmpfs: Path) -> None:
         transfer = Transfer(document)
         write_staged(transfer)
         with pytest.raises(TransferError, match=os.strerror(errno.ENOSPC)) as caught:
-            transfer.stage(plan, sync=False)
+            transfer.media.stage(plan, sync=False)
         assert caught.value.index == 1
         assert isinstance(caught.value.__cause__, OSError)
         assert transfer.rollback() == []
@@ -1165,7 +1165,7 @@ def test_no_hardlink_into_another_file_system(root: Path, document: Path, source
     plan = planned(document, sources, MediaMode.HARDLINK)
     transfer = Transfer(tmpfs / "a.nwb")
     with pytest.raises(TransferError, match="makes no hard link") as caught:
-        transfer.stage(plan, sync=False)
+        transfer.media.stage(plan, sync=False)
     assert caught.value.index == 0
     assert transfer.rollback() == []
     assert tree(tmpfs) == {}
@@ -1257,7 +1257,7 @@ def test_interrupted_anywhere(tmp_path: Path, mode: MediaMode, links: bool, excl
             with pytest.MonkeyPatch.context() as patch:
                 Stopper(patch, at, after=after, links=links)
                 try:
-                    transfer.stage(plan, sync=False)
+                    transfer.media.stage(plan, sync=False)
                     transfer.commit(sync=False)
                 except Stopped:
                     pass
@@ -1355,7 +1355,7 @@ elif point == "replaced target":
     os.replace = die
 elif point == "document":
     os.replace = die_at_document(os.replace)
-transfer.stage(plan, progress=progress)
+transfer.media.stage(plan, progress=progress)
 if point == "staged":
     os._exit(1)
 transfer.commit()
@@ -1449,7 +1449,7 @@ def test_many_small_files(document: Path, pictures: list[Path], sync: bool, monk
     done: list[tuple[int, int]] = []
     transfer = Transfer(document)
     write_staged(transfer)
-    transfer.stage(plan, sync=sync, progress=lambda *counts: done.append(counts))
+    transfer.media.stage(plan, sync=sync, progress=lambda *counts: done.append(counts))
     transfer.commit(sync=sync)
     transfer.conclude(sync=sync)
     for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
@@ -1472,10 +1472,10 @@ def test_one_of_many_small_files_fails(
         transfer = Transfer(document)
         write_staged(transfer)
         with pytest.raises(TransferError, match=rf"{number}\.png' could not be brought .*{os.strerror(errno.EIO)}"):
-            transfer.stage(plan, sync=False)
+            transfer.media.stage(plan, sync=False)
     left = [name for name in tree(document.parent) if name not in before and name.count("/") and "lock" not in name]
     assert left == [], "nothing of the plan is staged"
-    transfer.stage(plan, sync=False)  # and it can be staged again
+    transfer.media.stage(plan, sync=False)  # and it can be staged again
     transfer.commit(sync=False)
     transfer.conclude(sync=False)
     assert digest(targets_of(document, len(pictures), ".png")[-1]) == digest(pictures[-1])
@@ -1495,7 +1495,7 @@ def test_many_small_files_interrupted(
     transfer = Transfer(document)
     write_staged(transfer)
     with pytest.raises(error):
-        transfer.stage(plan, sync=False, progress=interrupt)
+        transfer.media.stage(plan, sync=False, progress=interrupt)
     assert transfer.rollback() == []
     assert tree(root) == before
 
@@ -1508,7 +1508,7 @@ def test_whole_copies_of_many_small_files_are_taken_up(
     if child == 0:  # killed when all is staged
         transfer = Transfer(document)
         write_staged(transfer)
-        transfer.stage(plan)
+        transfer.media.stage(plan)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     copied: list[Path] = []
@@ -1559,7 +1559,7 @@ def _interrupted_with_lock(document: Path, plan: RelocationPlan, at: int) -> int
     interrupted = 0
     sys.settrace(trace)
     try:
-        transfer.stage(plan, sync=False)
+        transfer.media.stage(plan, sync=False)
     except KeyboardInterrupt:
         interrupted = 1
     sys.settrace(None)

@@ -327,7 +327,7 @@ class MediaIOMixin(_Backend):
             call.begun = True
             super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
-            rows = make_rows(plan, transfer.digests, transfer.fetched)
+            rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
             transfer.notes.extend(other_films(plan, rows))
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         for entry in old:
@@ -350,7 +350,7 @@ class MediaIOMixin(_Backend):
         """
 
         def stage() -> None:
-            transfer.stage(plan, sync=self._sync, progress=options.progress, url_timeout=options.url_timeout)
+            transfer.media.stage(plan, sync=self._sync, progress=options.progress, url_timeout=options.url_timeout)
 
         if self._transfer is None or plan.copied_bytes < _WORTH_A_THREAD:
             stage()
@@ -365,7 +365,7 @@ class MediaIOMixin(_Backend):
                     filesystem.sync_tree(transfer.staged_document)
                 staged.result()  # while this waits, Ctrl-C must end the copying too
             except BaseException:
-                transfer.cancel()
+                transfer.media.cancel()
                 raise
 
     def _begin_in_place(self, nwb_path: Path) -> Transfer:

@@ -480,7 +480,7 @@ def bring_media(
     transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
 
     with rolled_back(transfer):
-        transfer.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
+        transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
         rows = new_rows(plan, transfer) if with_texts else None
 
         def edit() -> None:
@@ -494,7 +494,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
     """What the manifest shall say when media are staged; None if it gets nothing new."""
     if plan.manifest is None:
         return None
-    rows = make_rows(plan, transfer.digests, transfer.fetched)
+    rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
     transfer.notes.extend(other_films(plan, rows))
     return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 

@@ -359,7 +359,7 @@ def _bring(
         file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=tell
     )
     with rolled_back(transfer):
-        transfer.stage(file.plan, sync=sync, progress=on_media, url_timeout=url_timeout)
+        transfer.media.stage(file.plan, sync=sync, progress=on_media, url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
         _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
         transfer.commit(sync=sync)
