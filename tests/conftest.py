@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import make_film
+from helpers import make_film, mounted
 from servers import Server, serving
 
 # The fixtures that this package has for others; pytest finds them itself where it is installed.
@@ -58,3 +58,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as started:
         yield started
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MB, another one than that of `tmp_path`."""
+    with mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=1m", "none") as place:
+        yield place

@@ -5,21 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import imageio_ffmpeg
+import pytest
 
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
 __all__ = [
+    "PAST",
     "assert_resolves",
     "contents",
     "digest",
     "image_series",
+    "make_file",
     "make_film",
+    "mounted",
     "new_nwbfile",
     "play",
     "set_texts",
@@ -28,12 +34,21 @@ __all__ = [
     "write_nwb",
 ]
 
+PAST = 1_500_000_000_123_456_789  # far enough back that a change gives another time on any clock
+
 
 def make_film(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
     """A real film of 64 x 48 pixels; another one for each seed."""
     source = f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
     subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=film {seed}", str(path)], check=True)
+    return path
+
+
+def make_file(path: Path, size: int = 330_000) -> Path:
+    """A file of random bytes, long unchanged."""
+    path.write_bytes(os.urandom(size))
+    os.utime(path, ns=(PAST, PAST))
     return path
 
 
@@ -104,3 +119,18 @@ def contents(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+@contextmanager
+def mounted(place: Path, *arguments: str) -> Iterator[Path]:
+    """A file system of its own, for the time of a test; skips where none can be mounted."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("only root on Linux can mount")
+    place.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", *arguments, str(place)], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

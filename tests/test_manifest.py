@@ -507,7 +507,7 @@ def test_a_move_to_another_file_system_reads_once(
     monkeypatch.setattr("nwb_extfiles.plan.RelocationPlan.copied", property(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
     ))  # fmt: skip
-    monkeypatch.setattr("nwb_extfiles.filesystem.digest_of", lambda path, **_: read.append(path))
+    monkeypatch.setattr("nwb_extfiles.contents.digest_of", lambda path, **_: read.append(path))
     before = [digest(video_files / name) for name in FILMS]
     relocate(source, "move", media_options=RECORD)
     assert not read
@@ -515,14 +515,14 @@ def test_a_move_to_another_file_system_reads_once(
 
 
 def test_a_film_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nwb_extfiles.filesystem import digest_of
+    from nwb_extfiles.contents import digest_of
 
     def growing(path: Path, **keywords: Any) -> str:
         with open(path, "ab") as film:
             film.write(b"more")
         return digest_of(path, **keywords)
 
-    monkeypatch.setattr("nwb_extfiles.filesystem.digest_of", growing)
+    monkeypatch.setattr("nwb_extfiles.contents.digest_of", growing)
     before = stored_texts(source)
     with pytest.raises(OSError, match="changed while it was read"):
         relocate(source, media_options=RECORD)

@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import contents, digest, set_texts, stored_texts
+from helpers import contents, digest, mounted, set_texts, stored_texts
 from helpers import tree as tree_of
 from recordings import DATASET, film, new_ids, object_id, recording, state, working_in
 
@@ -918,11 +918,6 @@ def test_no_room_for_all_together(tmp_path: Path) -> None:
 
 def test_disk_full(raw: Path, tmp_path: Path) -> None:
     """Somebody else takes the room while the run goes on."""
-    sys.path.insert(0, str(Path(__file__).parent / "reliability"))
-    try:
-        from harness import mounted
-    finally:
-        sys.path.pop(0)
     for name in ("f0_0.avi", "f1_0.avi"):
         film(tmp_path / "films" / name, name, size=1_500_000)
     films = content_of(tmp_path / "films")

@@ -10,7 +10,7 @@ import pytest
 from helpers import assert_resolves, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, filesystem
+from nwb_extfiles import NWBExtFilesHDF5IO, contents
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork")
 
@@ -32,7 +32,7 @@ def killed_in_copy(number: int, source: Path, **options: object) -> None:
     child = os.fork()
     if child == 0:
         copies = iter(range(number))
-        copy = filesystem.copy_verified
+        copy = contents.copy_verified
 
         def dying(film: Path, part: Path, **kwargs: object) -> None:
             if next(copies, None) is None:
@@ -40,7 +40,7 @@ def killed_in_copy(number: int, source: Path, **options: object) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             copy(film, part, **kwargs)
 
-        filesystem.copy_verified = dying
+        contents.copy_verified = dying
         export(source, **options)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -50,13 +50,13 @@ def killed_in_copy(number: int, source: Path, **options: object) -> None:
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the films that are copied."""
     names: list[str] = []
-    copy = filesystem.copy_verified
+    copy = contents.copy_verified
 
     def telling(film: Path, part: Path, **kwargs: object) -> None:
         names.append(film.name)
         copy(film, part, **kwargs)
 
-    monkeypatch.setattr(filesystem, "copy_verified", telling)
+    monkeypatch.setattr(contents, "copy_verified", telling)
     return names
 
 

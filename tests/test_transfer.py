@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from helpers import digest, tree
 
-from nwb_extfiles import filesystem
+from nwb_extfiles import contents, filesystem
 from nwb_extfiles.errors import (
     DestinationBusyError,
     ExternalFilesError,
@@ -136,24 +136,6 @@ def document(root: Path) -> Path:
 @pytest.fixture
 def sources(root: Path) -> list[Path]:
     return [root / "films" / f"film_{number}.avi" for number in range(3)]
-
-
-@pytest.fixture
-def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, and another one than that of `root`."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root on Linux can mount")
-    place = tmp_path / "tmpfs"
-    place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 # --------------------------------------------------------------- when all is well
@@ -1333,7 +1315,7 @@ def digest_of(content: bytes) -> str:
 KILLED = """
 import os, pickle, shutil, signal, sys
 from pathlib import Path
-from nwb_extfiles import filesystem
+from nwb_extfiles import contents, filesystem
 from nwb_extfiles.transfer import Transfer
 
 document, plan, point = Path(sys.argv[1]), pickle.loads(Path(sys.argv[2]).read_bytes()), sys.argv[3]
@@ -1424,14 +1406,14 @@ def pictures(root: Path) -> list[Path]:
     folder.mkdir()
     places = [folder / f"{number}.png" for number in range(150)]
     for number, place in enumerate(places):
-        place.write_bytes(os.urandom(filesystem.HASH_CHUNK + 5 if number in (40, 120) else number))
+        place.write_bytes(os.urandom(contents.HASH_CHUNK + 5 if number in (40, 120) else number))
     places.insert(100, places[10])
     return places
 
 
 def in_disorder(monkeypatch: pytest.MonkeyPatch, fails: Path | None = None) -> None:
     """Have the copies end in another order than they were begun in, and one of them fail."""
-    copy_verified = filesystem.copy_verified
+    copy_verified = contents.copy_verified
 
     def slowly(source: Path, target: Path, **options: Any) -> str | None:
         time.sleep(0.005 * (int(source.stem) % 3))
@@ -1439,7 +1421,7 @@ def in_disorder(monkeypatch: pytest.MonkeyPatch, fails: Path | None = None) -> N
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return copy_verified(source, target, **options)
 
-    monkeypatch.setattr(filesystem, "copy_verified", slowly)
+    monkeypatch.setattr(contents, "copy_verified", slowly)
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -1512,9 +1494,9 @@ def test_whole_copies_of_many_small_files_are_taken_up(
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     copied: list[Path] = []
-    copy_verified = filesystem.copy_verified
+    copy_verified = contents.copy_verified
     monkeypatch.setattr(
-        filesystem,
+        contents,
         "copy_verified",
         lambda source, *rest, **options: copied.append(source) or copy_verified(source, *rest, **options),
     )

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from . import filesystem
+from . import contents, filesystem
 from .batch import Spool, each
 from .errors import (
     ExternalFilesError,
@@ -564,7 +564,7 @@ class _Tally:
             needed = {
                 device: size
                 for device, size in needed.items()
-                if not filesystem.can_clone(self._samples[device], self._folder)
+                if not contents.can_clone(self._samples[device], self._folder)
             }
         if sum(needed.values()) > free:
             yield RelocationRefusedError(

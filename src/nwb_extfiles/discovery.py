@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from .contents import digest_of
 from .errors import ExternalFilesError
-from .filesystem import digest_of
 from .manifest import read_manifest
 from .options import MediaOptions
 from .references import find_in_file, media_fields

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .filesystem import HASH_CHUNK, free_bytes
+from .contents import HASH_CHUNK
+from .filesystem import free_bytes
 from .parts import Part
 from .remote import RemoteFile
 from .urls import PAUSES, BrokenOffError, RefusedError, reading

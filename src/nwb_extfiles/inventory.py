@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from .contents import digest_of
 from .download import part_name
-from .filesystem import digest_of
 from .manifest import ManifestRow
 from .naming import is_conventional
 from .plan import Action, Relocation, RelocationPlan

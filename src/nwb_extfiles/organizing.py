@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from . import filesystem
+from . import contents, filesystem
 from .batch import Spool, each, each_in_threads, workers
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
@@ -385,7 +385,7 @@ def _stage_nwb_file(
     if by_name and filesystem.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    copy = filesystem.copy_tree_verified if file.source.is_dir() else filesystem.copy_verified
+    copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
     copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new texts
     if changes:
         times = os.stat(staged)

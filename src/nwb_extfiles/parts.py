@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from .filesystem import HASH_CHUNK, wrong_checksums
+from .contents import HASH_CHUNK, wrong_checksums
 from .remote import RemoteFile
 
 __all__ = ["Part"]

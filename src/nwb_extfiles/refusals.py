@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 from hdmf.build import GroupBuilder, LinkBuilder
 
+from .contents import same_content
 from .errors import RelocationRefusedError, combine
-from .filesystem import same_content
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts, target_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
-from . import filesystem
+from . import contents, filesystem
 from .ahead import called_ahead
 from .download import fetch, part_name
 from .errors import MediaExistsError, TransferError
@@ -188,7 +188,7 @@ class StagedMedia:
                 continue
             try:
                 before = os.stat(source.real)
-                digest = filesystem.digest_of(
+                digest = contents.digest_of(
                     source.real, on_bytes=on_bytes if identity in counted else lambda count: on_bytes(0)
                 )
                 if before.st_size != source.size or not is_still(source.real, before):
@@ -294,12 +294,12 @@ class StagedMedia:
         file = media_file(place)
         if isinstance(file, MediaFile):
             self.fetched[known_as] = file
-            self.digests[file.identity] = filesystem.digest_of(place)
+            self.digests[file.identity] = contents.digest_of(place)
 
     def _reuse_download(self, entry: Relocation, target: Path, part: Path) -> None:
         """Leave a target as it is that has the content already, which only now can be told."""
         self.reused[target] = os.stat(target)
-        if not target.is_file() or not filesystem.same_content(target, part):
+        if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
                 f"{entry.reference.where}: {str(target)!r} exists and is not what is behind {entry.reference.text!r}; "
                 f'move it away, or replace it with existing="replace" in media_options',
@@ -316,15 +316,15 @@ class StagedMedia:
         whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
         taken = whole in self._parts
         if not taken and not self._staging.fresh:
-            if whole.is_file() and not whole.is_symlink() and filesystem.same_content(whole, source.real):
+            if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):
                 on_bytes(source.size)
                 if with_digest:
-                    self.digests[source.identity] = filesystem.digest_of(whole)
+                    self.digests[source.identity] = contents.digest_of(whole)
                 return whole
             whole.unlink(missing_ok=True)  # anybody may have put it there
         part = self._staging.path / str(next(self._numbers))
         try:
-            digest = filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+            digest = contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
             if sync and not taken:
                 os.rename(part, whole)
         except BaseException:
@@ -342,7 +342,7 @@ class StagedMedia:
         """Note a target as it is now, when it is known to be right."""
         self.reused[target] = os.stat(target)
         # A move takes the source away, so it must still be what the target was compared with.
-        if self.reused[target].st_size != source.size or (goes and not filesystem.same_content(target, source.real)):
+        if self.reused[target].st_size != source.size or (goes and not contents.same_content(target, source.real)):
             raise TransferError(f"{target} does not hold its content any more; try again")
         self._at.setdefault(source.identity, target)
 
@@ -375,7 +375,7 @@ def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
         if plan.mode is MediaMode.COPY
         and entry.action is Action.TRANSFER
         and entry.source is not None
-        and entry.source.size <= filesystem.HASH_CHUNK
+        and entry.source.size <= contents.HASH_CHUNK
     }
     return small if len(small) >= _MANY else {}
 
@@ -400,13 +400,13 @@ def _bring(
             "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
         )
     else:
-        return filesystem.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+        return contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
     return None
 
 
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
     if not filesystem.link_exclusive(source, part):
-        filesystem.copy_verified(source, part, sync=sync)
+        contents.copy_verified(source, part, sync=sync)
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:

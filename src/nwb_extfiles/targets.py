@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from . import filesystem
+from . import contents, filesystem
 from .errors import ExternalFilesError, UnsafeReferenceError
 from .naming import is_portable_suffix, is_uuid
 from .options import MediaMode, MediaOptions
@@ -222,7 +222,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     clones = (
         mode is MediaMode.COPY
         and sum(file.size for file in files.values()) > free
-        and all(filesystem.can_clone(file.real, existing) for file in files.values())
+        and all(contents.can_clone(file.real, existing) for file in files.values())
     )
     return Destination(
         nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path()
@@ -245,7 +245,7 @@ def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
     if not place.is_file():
         return TargetState.OTHER
     try:
-        if not filesystem.same_content(place, source.real):
+        if not contents.same_content(place, source.real):
             return TargetState.OTHER
     except OSError:  # what cannot be read cannot be known to be the same
         return TargetState.OTHER
@@ -262,7 +262,7 @@ def _state_of_download(place: Path, remote: RemoteFile) -> TargetState:
     if not remote.checksums:
         return TargetState.UNKNOWN
     try:
-        wrong = filesystem.wrong_checksums(place, remote.checksums)
+        wrong = contents.wrong_checksums(place, remote.checksums)
     except OSError:  # what cannot be read cannot be known to be the same
         return TargetState.OTHER
     return TargetState.OTHER if wrong else TargetState.SAME

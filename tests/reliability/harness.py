@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import pytest
 from helpers import digest, set_texts, stored_texts, write_nwb
 from pynwb import NWBHDF5IO
 
@@ -267,21 +265,6 @@ def kill_at(job: Callable[[Callable[[bytes], None]], object], step: bytes, delay
 
 
 # ------------------------------------------------------------- file systems
-
-
-@contextmanager
-def mounted(place: Path, *arguments: str) -> Iterator[Path]:
-    """Mount something, or skip the test."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("only root on Linux can mount")
-    place.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", *arguments, str(place)], check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"cannot mount: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def another_device(beside: Path) -> Path | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import MODES, Child, Scene, Template, another_device, make_template, mounted, quiet, run_apart
-from helpers import digest, tree
+from harness import MODES, Child, Scene, Template, another_device, make_template, quiet, run_apart
+from helpers import digest, mounted, tree
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
@@ -21,6 +21,7 @@ from nwb_extfiles import (
     NWBExtFilesHDF5IO,
     RelocationRefusedError,
     TransferError,
+    contents,
     filesystem,
 )
 
@@ -165,9 +166,9 @@ def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
 
 def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
     """Export by copy, and change the first film when a part of it is copied."""
-    monkeypatch.setattr(filesystem, "COPY_CHUNK", SIZE // 5)
-    monkeypatch.setattr(filesystem, "_LARGEST_COPY_CHUNK", SIZE // 5)
-    monkeypatch.setattr(filesystem, "_clone", lambda reader, writer: False)
+    monkeypatch.setattr(contents, "COPY_CHUNK", SIZE // 5)
+    monkeypatch.setattr(contents, "_LARGEST_COPY_CHUNK", SIZE // 5)
+    monkeypatch.setattr(contents, "_clone", lambda reader, writer: False)
     changed: list[Path] = []
 
     def interfere(done: int, total: int) -> None:
