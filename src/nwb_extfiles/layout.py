@@ -59,7 +59,9 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
         found[key] = _plain_text(file, place)
     types = _types_of_groups(file)
     if _is_plain(file, found, types):
-        return found | {"nd_types": sorted(filter(None, types))}
+        # As pynwb gives it; of a text dandi would ask for more than pynwb does.
+        start = datetime.fromisoformat(found["session_start_time"])
+        return found | {"session_start_time": start, "nd_types": sorted(filter(None, types))}
     if not isinstance(file, h5py.File):
         raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
     return _as_dandi_reads(path)
@@ -75,7 +77,18 @@ def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
         read = read_texts(dataset) if is_stored(dataset) else None
     # hdmf-zarr stores a scalar as an array with one element
     one = () if isinstance(file, h5py.File) else (1,)
-    return read[0][0] if read is not None and read[1] in ((), one) else _NOT_PLAIN
+    if read is None or read[1] not in ((), one) or not _is_utf8(read[0][0]):
+        return _NOT_PLAIN
+    return read[0][0]
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text was UTF-8 where it was stored: what is not is kept as surrogates, which no asset can be called."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_plain(file: Any, found: dict[str, Any], types: set[str | None]) -> bool:
