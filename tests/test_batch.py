@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -172,6 +173,61 @@ def test_an_interrupt_ends_all_threads(where: str) -> None:
                 wait.set()
     assert len(begun) < 10
     assert sorted(begun) == sorted(ended)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_an_interrupt_that_leaves_locks_does_not_hang() -> None:
+    """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
+    at, status = 0, 1
+    while status:
+        at += 1
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # if it hangs
+            os._exit(_interrupted_with_lock(at))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, 1), at
+    assert at > 1
+
+
+def _interrupted_with_lock(at: int) -> int:
+    """Interrupt at the n-th lock; 1 if there was one, 0 if there are not so many, 2 if anything goes on."""
+    seen = 0
+    begun, ended = [], []
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal seen
+        if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+        return trace
+
+    def work(item: int, tell: Callable[[int], object]) -> None:
+        begun.append(item)
+        time.sleep(0.02)
+        ended.append(item)
+
+    results = each_in_threads(work, range(12), 4, lambda count: None)
+    interrupted = 0
+    sys.settrace(trace)
+    try:
+        with closing(results):
+            list(results)
+    except KeyboardInterrupt:
+        interrupted = 1
+    sys.settrace(None)
+    return 2 if sorted(begun) != sorted(ended) else interrupted
+
+
+def test_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, the one who asks does it all."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert in_threads([1, 2]) == [(0, 2), (1, 4)]
 
 
 def test_items_are_taken_as_they_are_needed() -> None:

@@ -257,6 +257,7 @@ class _Turns:
         remote = any(entry.remote is not None for entry in file.plan.relocations)
         takes_long = remote or file.size + file.plan.copied_bytes > _SMALL
         with self._long if takes_long else nullcontext():
+            on_bytes(0)  # which raises if it is not wanted any more
             return self._do(file, on_bytes=on_bytes)
 
 
