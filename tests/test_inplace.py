@@ -244,6 +244,25 @@ def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> Non
         assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.HardLink)
 
 
+def test_texts_that_two_series_have_in_common(tmp_path: Path) -> None:
+    """One dataset with a name in each series: it cannot say what both of them need."""
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    other = DATASET.replace("video", "video2", 1)
+    with h5py.File(path, "r+") as file:
+        file.copy("acquisition/video", "acquisition/video2")
+        file["acquisition/video2"].attrs["object_id"] = "0d5e6f5c-9b7c-4f0e-9c4e-0f8d5a3b2c1d"
+        del file[other]
+        file[other] = file[DATASET]
+    relocate(path, media_mode="copy")
+    for dataset in (DATASET, other):
+        assert stored_texts(path, dataset) == media_names(path, "a.avi", "b.avi", dataset=dataset)
+        with h5py.File(path) as file:
+            assert "starting_frame" in file[dataset].attrs
+    before = tree(tmp_path)
+    relocate(path, media_mode="copy")
+    assert tree(tmp_path) == before
+
+
 # ----------------------------------------------------------- the file and disk
 
 

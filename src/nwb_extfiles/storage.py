@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5l, h5p, h5s, h5t
+from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
 
 __all__ = [
     "ExternalFileText",
@@ -329,10 +329,16 @@ def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, t
     owner = item_at(file, object_path)
     if isinstance(owner, h5py.Dataset):
         write_in_place(owner, texts)
-    elif isinstance(owner.get(field, getlink=True), h5py.HardLink):
+    elif _is_its_own(owner, field):
         write_in_place(owner[field], texts)
     else:
         write_over_link(owner, folder, field, texts)  # what is behind a link may be another file's
+
+
+def _is_its_own(owner: h5py.Group, name: str) -> bool:
+    """Whether a dataset has no other name; by that it may be another object's, whose media are called otherwise."""
+    is_hard = isinstance(owner.get(name, getlink=True), h5py.HardLink)
+    return is_hard and h5o.get_info(owner.id, name.encode("utf-8", "surrogateescape")).rc == 1
 
 
 def write_over_link(owner: h5py.Group, folder: Path, name: str, texts: Sequence[str]) -> None:
