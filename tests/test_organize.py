@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -21,7 +22,7 @@ from helpers import contents, digest, mounted, set_texts, stored_texts
 from helpers import tree as tree_of
 from recordings import DATASET, film, new_ids, object_id, recording, state, working_in
 
-from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, organize
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, organize, organizing
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import (
     MediaExistsError,
@@ -806,6 +807,20 @@ def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
     assert plan_error is not None
     assert "2 of 2 NWB files could not be organized" in str(plan_error)
     assert len(plan_error.problems) == 2
+
+
+def test_what_a_failure_leaves_is_told(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(organizing, "_stage_nwb_file", full)
+    monkeypatch.setattr("nwb_extfiles.staging.StagingFolder.clear", broken)
+    result = run("-d", tmp_path / "ds", "--media-files-mode", "copy", raw, code=1)
+    assert "2 of 2 NWB files could not be organized" in result.stderr
+    assert result.stderr.count("could not be cleared: [Errno 5]") == 2
 
 
 class Stop(BaseException):

@@ -233,7 +233,7 @@ def _carry_out(
                 if on_file is not None:
                     on_file(file)
     if failures:
-        raise _failed(failures, plan)
+        raise _failed(failures, plan, notes)
     wanted = _still_wanted(plan, media, files)
     # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
@@ -395,17 +395,20 @@ def _stage_nwb_file(
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _failed(failures: list[BaseException], plan: OrganizePlan) -> BaseException:
+def _failed(failures: list[BaseException], plan: OrganizePlan, notes: list[str]) -> BaseException:
     ours = [failure for failure in failures if isinstance(failure, ExternalFilesError)]
     if len(ours) < len(failures):  # a defect, or the end of a worker
         return next(failure for failure in failures if failure not in ours)
     told = "\n".join(f"  {number}. {failure}" for number, failure in enumerate(ours, start=1))
     stay = "; nothing that was to move was removed" if plan.files_mode == "move" else ""
-    return TransferError(
+    error = TransferError(
         f"{len(ours)} of {len(plan)} NWB files could not be organized; the others are in {plan.dandiset_path}{stay}. "
         f"Mend what is told here, and run the same again:\n{told}",
         problems=ours,
     )
+    for note in (*notes, *(note for failure in ours for note in getattr(failure, "__notes__", ()))):
+        error.add_note(note)  # such as where it is what could not be brought back
+    return error
 
 
 def _remove_media_folders(plan: OrganizePlan) -> None:
