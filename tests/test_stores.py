@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
 from helpers import set_texts, stored_texts, write_nwb
 
-from nwb_extfiles import UnreadableFileError
+from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
 from nwb_extfiles.stores import edit_texts, find_nwb_files, open_nwb
 
 DATASET = "acquisition/video/external_file"
@@ -45,6 +48,24 @@ def test_each_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch
         "a.nwb", "b.nwb", "link.nwb", "deep/er/c.nwb",
     ]  # fmt: skip
     assert all(path.is_absolute() for path in find_nwb_files(["."]))
+
+
+def test_folders_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one whose name begins with a dot nothing is said: it would be passed over."""
+    closed = (str(folder / "deep" / "er"), str(folder / ".git"))
+    scandir, stat = os.scandir, os.stat
+
+    def look(path: Any, look: Callable[..., Any], **options: Any) -> Any:  # root may read anything
+        if str(path).startswith(closed):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "scandir", lambda path=".": look(path, scandir))
+    monkeypatch.setattr(os, "stat", lambda path, **options: look(path, stat, **options))
+    with pytest.warns(ExternalFilesWarning, match="er cannot be read, so NWB files") as warned:
+        found = names(folder, folder)
+    assert found == ["a.nwb", "b.nwb", "link.nwb"]
+    assert len(warned) == 1
 
 
 def test_nowhere(folder: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import h5py
 from h5py import h5f, h5p
 
-from .errors import ExternalFilesError, UnreadableFileError
+from .errors import ExternalFilesError, ExternalFilesWarning, UnreadableFileError
 from .journal import edit_journalled
 from .manifest import ManifestRow, write_manifest
 from .storage import replace_texts
@@ -47,6 +48,11 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
         Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are passed
         over, as DANDI does, symbolic links to folders are not followed, and nothing is looked for in Zarr stores.
 
+    Warns
+    -----
+    ExternalFilesWarning
+        Of each folder below one of these that cannot be read.
+
     Raises
     ------
     FileNotFoundError
@@ -63,18 +69,30 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_left_out):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         stores = {name for name in folders if zarr_marker(Path(place, name)) is not None}
-        folders[:] = sorted(name for name in folders if name not in stores and not name.startswith("."))
+        folders[:] = [name for name in folders if name not in stores]
         folders[:] = [name for name in folders if not name.endswith(".zarr")]  # a store, be it a broken one
         found = {name for name in names if name.endswith(NWB_SUFFIX)}
         found |= {name for name in stores if name.endswith(_ZARR_SUFFIXES) and _is_nwb_store(Path(place, name))}
         yield from (Path(place, name) for name in sorted(found) if not name.startswith("."))
 
 
+def _left_out(error: OSError) -> None:
+    """Tell of a folder that cannot be read, such as another one's, or ``lost+found`` of a disk."""
+    if not isinstance(error, FileNotFoundError):  # it went meanwhile
+        warnings.warn(
+            f"{error.filename} cannot be read, so NWB files that may be in it are left out: {error.strerror}; ask its "
+            f"owner for the permission",
+            ExternalFilesWarning,
+            stacklevel=3,
+        )
+
+
 def zarr_marker(folder: Path) -> str | None:
-    """Name of the file that makes a folder a Zarr group or array; None if there is none."""
-    return next((marker for marker in _MARKERS if (folder / marker).is_file()), None)
+    """Name of the file that makes a folder a Zarr group or array; None if there is none, or the folder is closed."""
+    return next((marker for marker in _MARKERS if os.path.isfile(folder / marker)), None)
 
 
 def _is_nwb_store(folder: Path) -> bool:
