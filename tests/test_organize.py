@@ -724,6 +724,21 @@ def test_flat_dandiset(tmp_path: Path) -> None:
     assert not (root / "sub-x" / "deep").exists()
 
 
+def test_in_place_under_several_names_warns(tmp_path: Path) -> None:
+    """As `dandi organize --files-mode hardlink` leaves the raw files, whose texts change too."""
+    recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
+    root = tmp_path / "ds"
+    (root / "sub-mouse0").mkdir(parents=True)
+    (root / "dandiset.yaml").write_text("identifier: '000001'\n")
+    os.link(tmp_path / "raw" / "a.nwb", root / "sub-mouse0" / "sub-mouse0_image.nwb")
+    options = {"files_mode": "move", "media_files_mode": "copy", "media_options": {"search": [tmp_path / "raw"]}}
+    with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
+        organize([], root, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        organize([], root, **options)
+
+
 def test_in_place_through_a_link_is_refused(raw: Path, tmp_path: Path) -> None:
     """The content of git-annex never changes."""
     root = tmp_path / "ds"

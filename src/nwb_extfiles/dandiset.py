@@ -24,7 +24,13 @@ from .errors import (
     UnsafeReferenceError,
     combine,
 )
-from .inplace import cannot_edit, cannot_hold, file_identifier, is_former_media_folder
+from .inplace import (
+    cannot_edit,
+    cannot_hold,
+    file_identifier,
+    is_former_media_folder,
+    warned_of_other_names,
+)
 from .layout import dandi_paths, external_links, layout_metadata, missing_metadata
 from .manifest import ManifestRow, read_manifest
 from .moves import stamp
@@ -429,6 +435,8 @@ def _planned(inspected: _Inspected, target: Path, settings: Settings, table: Seq
             problems.extend(cannot_edit(plan))
         if problems:
             raise combine(problems)
+    if source == target:
+        plan = warned_of_other_names(plan)
     stands = source != target and os.path.lexists(target)
     is_there = stands and _is_made_of(inspected, plan, table)
     replaces = stands and not is_there

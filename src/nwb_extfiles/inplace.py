@@ -48,6 +48,7 @@ __all__ = [
     "relocate_files",
     "remove_empty",
     "rolled_back",
+    "warned_of_other_names",
 ]
 
 
@@ -289,14 +290,7 @@ def _plan(
     problems.extend(cannot_edit(plan))
     if problems:
         raise combine(problems)
-    names = os.stat(nwb_path).st_nlink
-    if plan.edits and names > 1 and nwb_path.is_file():
-        note = (
-            f"{nwb_path} has {names} names (hard links), and its texts change under all of them: where another name "
-            f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
-        )
-        plan = replace(plan, warnings=(*plan.warnings, note))
-    return plan
+    return warned_of_other_names(plan)
 
 
 def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
@@ -312,6 +306,19 @@ def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
         reason = f"{path} may not be written to, and its texts have to change"
         return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
     return []
+
+
+def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:
+    """A plan of texts that change in a file that stays where it is, with a warning if the file has other names."""
+    path = plan.nwb_path
+    names = os.stat(path).st_nlink
+    if not plan.edits or names == 1 or not path.is_file():
+        return plan
+    note = (
+        f"{path} has {names} names (hard links), and its texts change under all of them: where another name "
+        f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
+    )
+    return replace(plan, warnings=(*plan.warnings, note))
 
 
 def _found_by_content(
