@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import h5py
 from h5py import h5f, h5p
 
-from .errors import ExternalFilesError, ExternalFilesWarning, UnreadableFileError
+from .errors import ExternalFilesError, UnreadableFileError, warn
 from .journal import edit_journalled
 from .manifest import ManifestRow, write_manifest
 from .storage import replace_texts
@@ -82,11 +81,9 @@ def _below(folder: Path) -> Iterator[Path]:
 def _left_out(error: OSError) -> None:
     """Tell of a folder that cannot be read, such as another one's, or ``lost+found`` of a disk."""
     if not isinstance(error, FileNotFoundError):  # it went meanwhile
-        warnings.warn(
+        warn(
             f"{error.filename} cannot be read, so NWB files that may be in it are left out: {error.strerror}; ask its "
-            f"owner for the permission",
-            ExternalFilesWarning,
-            stacklevel=3,
+            f"owner for the permission"
         )
 
 
