@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import digest, play, stored_texts, tree
+from helpers import assert_resolves, digest, play, stored_texts, tree, write_nwb
 from makers import quiet
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError
+from nwb_extfiles import ExternalFilesError, MissingMediaError, RelocationRefusedError
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -211,6 +213,78 @@ def test_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     assert before.items() <= tree(tmp_path / "a").items()
 
 
+class Film(RelocateMediaMixin, ExternalVideoInterface):
+    """A film that is taken along if that is asked for."""
+
+
+def append_film(film: Path | str, nwb_path: Path, **kwargs: Any) -> Film:
+    film = Film(file_paths=[film], video_name="new")
+    with quiet():
+        film.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True, **kwargs)
+    return film
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
+def test_append_from_a_folder_with_a_film_of_the_same_name(
+    tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """What an existing file names is beside it; only what is new may be in the working directory."""
+    nwb_path = write_nwb(tmp_path / "nwb" / "a.nwb", ["film.avi"])
+    working_folder = tmp_path / "today"
+    working_folder.mkdir()
+    shutil.copy(films[1], working_folder / "film.avi")
+    shutil.copy(films[2], working_folder / "new.avi")
+    monkeypatch.chdir(working_folder)
+    if there:
+        shutil.copy(films[0], tmp_path / "nwb" / "film.avi")
+        append_film("new.avi", nwb_path, media_mode="copy")
+        assert_resolves(nwb_path, films[:1])
+        assert_resolves(nwb_path, films[2:3], ACQUISITION.format("new"))
+    else:
+        with pytest.raises(MissingMediaError, match=r"film\.avi"):
+            append_film("new.avi", nwb_path, media_mode="copy")
+        assert stored_texts(nwb_path) == ["film.avi"]
+
+
+@pytest.mark.parametrize("how", ["append", "overwrite"])
+def test_after_a_killed_relocation(tmp_path: Path, films: list[Path], how: str) -> None:
+    """What the killed run noted is put back before NeuroConv writes, not into what it has written."""
+    shutil.copy(films[0], tmp_path / "film.avi")
+    nwb_path = write_nwb(tmp_path / "a.nwb", ["film.avi"])
+    code = (
+        "import os, sys\nfrom nwb_extfiles import journal, relocate\n"
+        "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, nwb_path], check=False).returncode == 9
+    if how == "append":
+        append_film(films[1], nwb_path)
+        assert_resolves(nwb_path, films[:1])
+    else:
+        film = Film(file_paths=[films[1]], video_name="new")
+        with quiet():
+            film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), overwrite=True, relocate_media=True)
+    assert_resolves(nwb_path, films[1:2], ACQUISITION.format("new"))
+    assert not list(tmp_path.glob(".nwb-extfiles-*"))
+
+
+def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, films: list[Path]) -> None:
+    write_nwb(tmp_path / "a.nwb", ["https://example.org/film.avi"])
+    (tmp_path / "link.nwb").symlink_to("a.nwb")
+    before = tree(tmp_path)
+    with pytest.raises(RelocationRefusedError, match="symbolic link"):
+        append_film(films[0], tmp_path / "link.nwb")
+    assert tree(tmp_path) == before
+
+
+def test_a_failed_run_has_relocated_nothing(tmp_path: Path, films: list[Path]) -> None:
+    nwb_path = write_nwb(tmp_path / "a.nwb", ["https://example.org/film.avi"])
+    film = append_film(films[0], nwb_path)
+    assert film.relocation is not None
+    with quiet(), pytest.raises(ValueError, match="exists"):
+        film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), relocate_media=True)
+    assert film.relocation is None
+
+
 def test_a_missing_film_is_told_and_can_be_mended(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     from nwb_extfiles import relocate
 
@@ -286,6 +360,33 @@ def test_code_that_cannot_be_changed_fails_whole(
     with pytest.raises(ExternalFilesError), relocating_backends(media_options=dict(within=[tmp_path / "elsewhere"])):
         run(Lab, tmp_path / "a.nwb", recordings)
     assert not (tmp_path / "a.nwb").exists()
+
+
+def test_contexts_that_end_in_any_order(backends: dict[str, type]) -> None:
+    """As those of several threads do."""
+    first, second, third = (relocating_backends(mode) for mode in ("copy", "symlink", "move"))
+    first.__enter__()
+    only_first = dict(BACKEND_NWB_IO)
+    second.__enter__()
+    both = dict(BACKEND_NWB_IO)
+    first.__exit__(None, None, None)
+    assert both == BACKEND_NWB_IO
+    third.__enter__()
+    third.__exit__(None, None, None)
+    assert both == BACKEND_NWB_IO
+    second.__exit__(None, None, None)
+    assert backends == BACKEND_NWB_IO
+    assert all(entries.keys() == backends.keys() for entries in (only_first, both))
+
+
+def test_what_others_put_in_meanwhile_stays(backends: dict[str, type]) -> None:
+    try:
+        with relocating_backends():
+            BACKEND_NWB_IO.update(hdf5=int, other=str)
+        assert dict(backends, hdf5=int, other=str) == BACKEND_NWB_IO
+    finally:
+        BACKEND_NWB_IO.clear()
+        BACKEND_NWB_IO.update(backends)
 
 
 # ------------------------------------------------------------------------ Zarr

@@ -19,6 +19,7 @@ from .errors import (
     ExternalFilesError,
     MissingMediaError,
     RelocationRefusedError,
+    UnreadableFileError,
     combine,
     warn,
 )
@@ -44,12 +45,15 @@ __all__ = [
     "file_identifier",
     "is_former_media_folder",
     "new_rows",
+    "references_before",
     "relocate",
     "relocate_files",
     "remove_empty",
     "rolled_back",
     "warned_of_other_names",
 ]
+
+_IsInMemory = Callable[[ExternalFileReference], bool]  # whether a text means what it did in memory
 
 
 def relocate(
@@ -59,6 +63,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     just_written: bool = False,
+    held_before: Collection[ExternalFileReference] = (),
     repair: bool = False,
 ) -> RelocationPlan:
     """Bring the media of a finished NWB file to their place beside it.
@@ -79,6 +84,9 @@ def relocate(
     just_written : bool
         Whether this very program has written the file, with texts as they were in memory: relative ones may then be
         relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
+    held_before : collection of ExternalFileReference
+        Together with `just_written`, what the file held before this program appended to it (`references_before`):
+        relative texts of these mean files beside it, and no others.
     repair : bool
         Whether films that are missing, or not those that the manifest of the NWB file tells of, are looked for by
         their content in its media folder and in the folders of `search`. A wrong film gives way only with
@@ -97,12 +105,53 @@ def relocate(
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
     options = MediaOptions.from_value(media_options)
-    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, just_written, repair)
+    in_memory = _in_memory(held_before) if just_written else None
+    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, in_memory, repair)
     for warning in plan.warnings:
         warn(warning)
     if not dry_run:
         _carry_out([plan], options)
     return plan
+
+
+def references_before(
+    path: str | os.PathLike[str], media_options: MediaOptions | Mapping[str, Any] | None = None
+) -> list[ExternalFileReference]:
+    """What an NWB file refers to that another program is about to append to, or to replace.
+
+    Parameters
+    ----------
+    path : path
+        The NWB file, if there is one. If a killed run has left it half edited it is restored first: what that run
+        noted must not be put back into what the other program writes.
+    media_options : MediaOptions or mapping, optional
+        Of which `media_fields` is used.
+
+    Returns
+    -------
+    list of ExternalFileReference
+        None of a file that is not there, or is no NWB file.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the path is a symbolic link, beside which no media could be found later.
+    DestinationBusyError, TransferError
+        If another run is editing the file, or if it cannot be restored.
+    """
+    options = MediaOptions.from_value(media_options)
+    document = _document(Path(os.path.abspath(path)), dry_run=False)
+    try:
+        with open_nwb(document) as file:
+            return list(find_in_file(file, media_fields(options.media_fields)))
+    except UnreadableFileError:
+        return []
+
+
+def _in_memory(held_before: Collection[ExternalFileReference]) -> _IsInMemory:
+    """Tells the references of a program that has just written a file from those that were in it before."""
+    before = {(entry.object_id, entry.entry, entry.text) for entry in held_before}
+    return lambda entry: (entry.object_id, entry.entry, entry.text) not in before
 
 
 def relocate_files(
@@ -151,7 +200,7 @@ def _plan_all(
     mode: MediaMode,
     options: MediaOptions,
     dry_run: bool,
-    just_written: bool = False,
+    in_memory: _IsInMemory | None = None,
     repair: bool = False,
 ) -> list[RelocationPlan]:
     documents: dict[Path, None] = {}
@@ -165,7 +214,7 @@ def _plan_all(
     others = _Others(documents, options)
     for document in documents:
         try:
-            plan = _plan(document, mode, options, others, just_written, repair)
+            plan = _plan(document, mode, options, others, in_memory, repair)
         except ExternalFilesError as error:
             problems.extend(error.problems)
         else:
@@ -266,13 +315,13 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 
 def _plan(
-    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, just_written: bool, repair: bool
+    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, in_memory: _IsInMemory | None, repair: bool
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
-        if just_written:
-            references = [replace(reference, base=None) for reference in references]
+        if in_memory is not None:
+            references = [replace(entry, base=None) if in_memory(entry) else entry for entry in references]
         rows = read_manifest(file, nwb_path)
         found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
         plan = plan_references(

@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .errors import RelocationRefusedError
-from .inplace import relocate
+from .inplace import references_before, relocate
 from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 
@@ -85,7 +87,8 @@ class RelocateMediaMixin(_Conversion):
         media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
             How media get to their place; only together with ``relocate_media=True``.
         media_options : MediaOptions or mapping, optional
-            How media are found, named and transferred.
+            How media are found, named and transferred. Relative paths of what an existing file held mean files
+            beside it, those of new objects also files below the working directory.
 
         Returns
         -------
@@ -95,7 +98,9 @@ class RelocateMediaMixin(_Conversion):
         Raises
         ------
         RelocationRefusedError
-            If the arguments contradict each other; nothing was written.
+            If the arguments contradict each other, or if the path is a symbolic link; nothing was written.
+        TransferError
+            If a killed run has left the file half edited, and it cannot be restored; nothing was written.
         ExternalFilesError
             If the media cannot be treated as asked. The NWB file is there then, as NeuroConv has written it; mend what
             is told, and call `nwb_extfiles.relocate` on it.
@@ -110,12 +115,14 @@ class RelocateMediaMixin(_Conversion):
         options = MediaOptions.from_value(self.media_options if media_options is None else media_options)
         if relocating and nwbfile_path is None:
             raise RelocationRefusedError("relocate_media=True needs nwbfile_path, the file beside which media shall be")
-        if relocating:
-            os.makedirs(os.path.dirname(os.path.abspath(str(nwbfile_path))), exist_ok=True)
-        result = super().run_conversion(nwbfile_path, *args, **kwargs)
         self.relocation = None
-        if relocating and nwbfile_path is not None:
-            self.relocation = relocate(nwbfile_path, mode, media_options=options, just_written=True)
+        if not relocating or nwbfile_path is None:
+            return super().run_conversion(nwbfile_path, *args, **kwargs)
+        path = Path(os.path.abspath(nwbfile_path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = references_before(path, options)
+        result = super().run_conversion(nwbfile_path, *args, **kwargs)
+        self.relocation = relocate(nwbfile_path, mode, media_options=options, just_written=True, held_before=before)
         return result
 
 
@@ -126,8 +133,9 @@ def relocating_backends(
     """Have NeuroConv write with the IOs of this package for a while.
 
     For code that cannot be changed at all: it replaces the entries of ``BACKEND_NWB_IO`` in
-    ``neuroconv.tools.nwb_helpers``, for the whole process, and puts the former ones back at the end. Prefer
-    `RelocateMediaMixin` where classes can be changed.
+    ``neuroconv.tools.nwb_helpers``, for the whole process, and puts the former ones back at the end. Where several are
+    open, in one thread or in several, the one that began last counts, for all of them. Prefer `RelocateMediaMixin`
+    where classes can be changed.
 
     Parameters
     ----------
@@ -154,13 +162,25 @@ def relocating_backends(
         media_mode=MediaMode(media_mode).value,
         media_options=MediaOptions.from_value(media_options),
     )
-    former = dict(BACKEND_NWB_IO)
-    BACKEND_NWB_IO.update({name: _with_defaults(name, defaults) for name in former if name in _IO_OF})
+    ours = {name: _with_defaults(name, defaults) for name in BACKEND_NWB_IO if name in _IO_OF}
+    with _changing:
+        if not _open:
+            _former.update({name: BACKEND_NWB_IO[name] for name in ours})
+        _open.append(ours)
+        BACKEND_NWB_IO.update(ours)
     try:
         yield
     finally:
-        BACKEND_NWB_IO.clear()
-        BACKEND_NWB_IO.update(former)
+        with _changing:
+            # Contexts of several threads end in any order: what they found when they began may be gone by now.
+            _open[:] = [entries for entries in _open if entries is not ours]
+            below = _open[-1] if _open else _former
+            BACKEND_NWB_IO.update({name: below[name] for name in ours if BACKEND_NWB_IO.get(name) is ours[name]})
+
+
+_changing = Lock()
+_open: list[dict[str, type]] = []  # what each context that has not ended has put in, in the order of their beginnings
+_former: dict[str, type] = {}  # what was there before the first of them
 
 
 def _with_defaults(backend: str, defaults: Mapping[str, Any]) -> type:
