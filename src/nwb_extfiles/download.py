@@ -106,7 +106,7 @@ def _receive_all(remote: RemoteFile, got: Part, timeout: float, report: _Report)
                     f"{error}; {failures} attempts have ended like that, with {got.size:,} of "
                     f"{remote.size if remote.size is not None else 'unknown'} bytes here"
                 ) from error
-            time.sleep(PAUSES[failures - 1])
+            time.sleep(max(PAUSES[failures - 1], error.wait))
             if remote.validator is None:  # it may be another file by now
                 got.restart()
 

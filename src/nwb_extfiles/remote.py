@@ -13,11 +13,12 @@ import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .naming import is_portable_suffix
 
-__all__ = ["NOWHERE", "SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "scheme_of"]
+__all__ = ["NOWHERE", "SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "retry_after", "scheme_of"]
 
 SCHEMES = ("http", "https", "s3", "gs")
 """What is read from and downloaded from; never what a text could make of this machine, such as ``file:``."""
@@ -134,6 +135,30 @@ class RemoteFile:
         return unquote(urlsplit(self.url).path).rpartition("/")[2] or self.url
 
 
+def retry_after(text: str, now: float) -> float:
+    """Seconds for which a server wants to be left alone.
+
+    Parameters
+    ----------
+    text : str
+        Its ``Retry-After`` (RFC 9110, section 10.2.3): a number of seconds, or a date.
+    now : float
+        The time, in seconds since 1970.
+
+    Returns
+    -------
+    float
+        0 if it says none, or what cannot be understood.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
 # Only what DANDI takes: a suffix that is made up must be right.
 _SUFFIXES = {
     "video/mp4": ".mp4",
@@ -155,7 +180,7 @@ _LENGTHS = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "crc32": 4}
 _DIGESTS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}  # names in HTTP and in hashlib
 
 
-def described(url: str, headers: Mapping[str, str]) -> RemoteFile:
+def described(url: str, headers: Mapping[str, str], answered_by: str = "") -> RemoteFile:
     """Understand what a server says of a whole file.
 
     Parameters
@@ -164,6 +189,8 @@ def described(url: str, headers: Mapping[str, str]) -> RemoteFile:
         The URL that was asked for.
     headers : mapping of str to str
         Of the answer to a request for all of it, names in lower case, repeated ones joined by commas.
+    answered_by : str
+        The URL that it was redirected to.
 
     Returns
     -------
@@ -179,7 +206,7 @@ def described(url: str, headers: Mapping[str, str]) -> RemoteFile:
     return RemoteFile(
         url=url,
         size=size,
-        suffix=_suffix(url, headers.get("content-disposition", ""), media_type),
+        suffix=_suffix(url, headers.get("content-disposition", ""), answered_by, media_type),
         validator=strong or headers.get("last-modified") or None,
         checksums=() if encoded else tuple(dict(_checksums(headers)).items()),
         media_type=media_type,
@@ -187,10 +214,14 @@ def described(url: str, headers: Mapping[str, str]) -> RemoteFile:
     )
 
 
-def _suffix(url: str, disposition: str, media_type: str) -> str:
-    """The suffix of the URL, of the name that the server gives the file, or of its type: the first of media."""
+def _suffix(url: str, disposition: str, answered_by: str, media_type: str) -> str:
+    """The suffix of the URL, of the name that the server tells, of where it leads, or of the type: the first of media."""
     named = re.search(r"""filename\*?=(?:UTF-8'[^']*')?"?([^";]+)""", disposition, re.IGNORECASE)
-    paths = (unquote(urlsplit(url).path), unquote(named[1]).strip() if named else "")
+    paths = (
+        unquote(urlsplit(url).path),
+        unquote(named[1]).strip() if named else "",
+        unquote(urlsplit(answered_by).path),
+    )
     found = [posixpath.splitext(path)[1].lower() for path in paths]
     found = [suffix for suffix in (*found, _SUFFIXES.get(media_type, "")) if suffix and is_portable_suffix(suffix)]
     # a path like /get.php says less than the type

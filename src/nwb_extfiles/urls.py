@@ -10,14 +10,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 from .errors import UnsafeReferenceError
-from .remote import SCHEMES, RemoteFile, described, scheme_of
+from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of
 
 __all__ = ["PAUSES", "BrokenOffError", "RefusedError", "ask", "ask_all", "filesystem_for", "opened", "reading"]
 
 _T = TypeVar("_T")
 
 PAUSES = (0.5, 2.0, 8.0)
-"""Seconds before each further attempt."""
+"""Seconds before each further attempt, if the server does not ask for more."""
+
+LONGEST_WAIT = 120.0
+"""Seconds that are waited at most if a server asks for it."""
 
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
 _PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be others the next time
@@ -27,6 +30,9 @@ _AT_ONCE = 8  # servers that are asked at the same time
 
 class BrokenOffError(OSError):
     """May go well when it is tried again."""
+
+    wait: float = 0.0
+    """Seconds for which the server wants to be left alone."""
 
 
 class RefusedError(OSError):
@@ -144,8 +150,8 @@ def _retrying(attempt: Callable[[], _T]) -> _T:
     for pause in PAUSES:
         try:
             return attempt()
-        except BrokenOffError:
-            time.sleep(pause)
+        except BrokenOffError as error:
+            time.sleep(max(pause, error.wait))
     return attempt()
 
 
@@ -153,7 +159,7 @@ def _ask(url: str, timeout: float) -> RemoteFile:
     if scheme_of(url) in ("http", "https"):
         # A GET, hung up on when it has begun: signed URLs allow no HEAD, and some servers answer it with other things.
         with _http_answer(url, timeout, {}) as answer:
-            return described(url, answer.headers)
+            return described(url, answer.headers, answer.url)
     with _sorting_errors():
         return described(url, _bucket_headers(url, timeout))
 
@@ -193,6 +199,7 @@ class _HttpAnswer:
         self._loop = system.loop
         self._answer = answer
         self.status: int = answer.status
+        self.url = str(answer.url)
         self.headers = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
 
     def read(self, count: int) -> bytes:
@@ -250,7 +257,9 @@ def _sorted(error: Exception) -> OSError:
     if status == 416:
         return BrokenOffError("the server has not as much of it as is here already")
     if status in _PASSING:
-        return BrokenOffError(f"the server answers {status} {reason}")
+        return _busy(f"the server answers {status} {reason}", getattr(error, "headers", None) or {})
+    if getattr(error, "history", ()):  # aiohttp's TooManyRedirects
+        return RefusedError("the server redirects again and again")
     if isinstance(status, int) and status >= 300:
         return RefusedError(f"the server answers {status} {reason}")
     if isinstance(error, PermissionError | ValueError):  # ValueError: URLs that are none, redirects to no HTTP
@@ -258,6 +267,16 @@ def _sorted(error: Exception) -> OSError:
     if isinstance(error, TimeoutError):
         return BrokenOffError(f"the server says nothing ({type(error).__name__})")
     return BrokenOffError(reason)
+
+
+def _busy(reason: str, headers: Mapping[str, str]) -> OSError:
+    """What comes of an answer that may be another one the next time, at which the server may want us later."""
+    wait = retry_after(headers.get("Retry-After", ""), time.time())
+    if wait > LONGEST_WAIT:
+        return RefusedError(f"{reason}, and wants to be asked again in {wait:.0f} seconds")
+    error = BrokenOffError(reason)
+    error.wait = wait
+    return error
 
 
 # ----------------------------------------------------------------------- read
