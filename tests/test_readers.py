@@ -82,7 +82,8 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
         of_series = resolve_external_files(nwbfile.acquisition["video"])
     with NWBExtFilesHDF5IO(mixed, "r", resolve_media=True) as io:
         of_resolved = resolve_external_files(io.read())
-    for entries in (of_path, of_file, of_nwbfile, of_series, of_resolved, resolve_external_files(mixed)):
+    of_url = resolve_external_files(mixed.as_uri())
+    for entries in (of_path, of_file, of_nwbfile, of_series, of_resolved, of_url, resolve_external_files(mixed)):
         assert locations(entries) == expected
         assert [entry.kind for entry in entries] == ["file", "url", "none", "file"]
         assert [entry.reference.text for entry in entries] == stored_texts(mixed)
@@ -91,6 +92,11 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
         assert isinstance(entries[2].problem, MissingMediaError)
         assert str(mixed.parent / "gone.avi") in str(entries[2].problem)
         assert "external_file[2]" in str(entries[2].problem)
+
+
+def test_a_file_on_another_machine() -> None:
+    with pytest.raises(UnreadableFileError, match="on another machine, 'lab-server'"):
+        resolve_external_files("file://lab-server/a.nwb")
 
 
 def test_every_place_is_read(tmp_path: Path) -> None:

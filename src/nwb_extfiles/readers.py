@@ -22,7 +22,7 @@ from .locate import ResolvedExternalFile, locate
 from .options import MediaOptions
 from .references import ExternalFileReference, MediaField, find_in_file, media_fields
 from .remote import is_opaque, origin
-from .resolve import is_url
+from .resolve import is_url, without_file_scheme
 from .storage import ExternalFileText, read_texts, unwrapped
 from .stores import open_nwb
 from .urls import opened
@@ -41,8 +41,9 @@ def resolve_external_files(
     ----------
     source : container, path, str, h5py.File or dandi.dandiapi.RemoteAsset
         A pynwb container that holds paths (`ImageSeries` and its subtypes, `ExternalImage`, `PoseEstimation`) or has
-        such below it (`NWBFile`, a processing module), its IO open; an NWB file in HDF5 by its path; by an http, https,
-        s3 or gs URL; by a ``dandi://`` URL or a download URL of the archive; as an open `h5py.File`; or as an asset.
+        such below it (`NWBFile`, a processing module), its IO open; an NWB file by its path (or
+        ``file://`` URL); one in HDF5 by an http, https, s3 or gs URL, by a ``dandi://`` URL or a download URL of the
+        archive, as an open `h5py.File`, or as an asset.
     media_options : MediaOptions or mapping, optional
         Of which `search`, `path_map`, `within` and `media_fields` are used.
     opened_from : str, path or dandi.dandiapi.RemoteAsset, optional
@@ -100,7 +101,15 @@ def _is_in(reference: ExternalFileReference, neighbours: Neighbours | None) -> b
 
 def _place(value: Any) -> str:
     text = os.fspath(value)
-    return text if is_url(text) else origin(text)
+    return text if is_url(text) else origin(_local(text))
+
+
+def _local(text: str) -> str:
+    """The path that a text names, which may be a ``file://`` URL."""
+    try:
+        return without_file_scheme(text)
+    except ValueError as error:
+        raise UnreadableFileError(f"{text!r} {error}", nwb_path=text) from error
 
 
 def _told_by(source: Any) -> str:
@@ -144,7 +153,7 @@ def _references(
         with _opened(source, source) as file:
             yield from _in_h5py(file, table, source)
     elif isinstance(source, str | os.PathLike):
-        path = Path(os.path.abspath(source))
+        path = Path(os.path.abspath(_local(os.fspath(source))))
         with open_nwb(path) as file:
             yield from find_in_file(file, table)
     else:

@@ -28,6 +28,7 @@ __all__ = [
     "resolve",
     "resolve_all",
     "spellings",
+    "without_file_scheme",
 ]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
@@ -200,19 +201,28 @@ def _local_text(reference: ExternalFileReference) -> str:
         raise UnsafeReferenceError(
             f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.place
         )
+    try:
+        return without_file_scheme(text)
+    except ValueError as error:
+        raise UnsafeReferenceError(f"{reference.where}: {_short(text)} {error}", **reference.place) from error
+
+
+def without_file_scheme(text: str) -> str:
+    """The path that a ``file://`` URL names; other texts as they are.
+
+    Raises
+    ------
+    ValueError
+        If it names none on this machine; the message goes on from the URL.
+    """
     if not text.lower().startswith("file://"):
         return text
     try:
         parts = urlsplit(text)
     except ValueError as error:  # brackets and the like in the place of the host
-        raise UnsafeReferenceError(
-            f"{reference.where}: {_short(text)} is no file:// URL: {error}", **reference.place
-        ) from error
+        raise ValueError(f"is no file:// URL: {error}") from error
     if parts.netloc.lower() not in ("", "localhost"):
-        raise UnsafeReferenceError(
-            f"{reference.where}: {_short(text)} names a file on another machine, {_short(parts.netloc)}; expected file:///path",
-            **reference.place,
-        )
+        raise ValueError(f"names a file on another machine, {_short(parts.netloc)}; expected file:///path")
     path = unquote(parts.path, errors="surrogateescape")
     # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
