@@ -20,7 +20,15 @@ from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import NWBExtFilesHDF5IO
 from nwb_extfiles.films import walking_dot
-from nwb_extfiles.testing import NWBWithMedia, assert_external_files_resolve, make_film, make_picture, write_nwb
+from nwb_extfiles.testing import (
+    NWBWithMedia,
+    assert_external_files_resolve,
+    image_series,
+    make_film,
+    make_picture,
+    new_nwbfile,
+    write_nwb,
+)
 
 SERIES = "/acquisition/video/external_file"
 
@@ -118,6 +126,33 @@ def test_only_what_is_broken_is_listed(nwb_with_media: NWBWithMedia) -> None:
 def test_urls_pass(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["https://example.org/a.avi"])
     assert assert_external_files_resolve(path, portable=True) == []
+
+
+def test_file_urls_are_looked_at(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "a film.avi")
+    path = write_nwb(tmp_path / "a.nwb", [film.as_uri()])
+    assert assert_external_files_resolve(path) == [film]
+    with pytest.raises(AssertionError, match="it is absolute"):
+        assert_external_files_resolve(path, portable=True)
+    for text in ((tmp_path / "gone.avi").as_uri(), "file://lab-server/film.avi"):
+        with pytest.raises(AssertionError, match=text):
+            assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", [text]))
+
+
+def test_stores_are_judged_too(tmp_path: Path) -> None:
+    from nwb_extfiles import NWBExtFilesZarrIO
+
+    film = make_film(tmp_path / "film.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([film]))
+    store = tmp_path / "out" / "a.nwb.zarr"
+    with NWBExtFilesZarrIO(store, "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    (found,) = assert_external_files_resolve(store, portable=True)
+    assert found.read_bytes() == film.read_bytes()
+    found.unlink()
+    with pytest.raises(AssertionError, match="1 of 1 external files"):
+        assert_external_files_resolve(store)
 
 
 def test_a_folder_is_no_film(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def described(url: str, headers: Mapping[str, str], answered_by: str = "") -> Re
 
 
 def _suffix(url: str, disposition: str, answered_by: str, media_type: str) -> str:
-    """The suffix of the URL, of the name that the server tells, of where it leads, or of the type: the first of media."""
+    """The suffix of the URL, of the name in the answer, of where it leads, or of the type: the first of media."""
     named = re.search(r"""filename\*?=(?:UTF-8'[^']*')?"?([^";]+)""", disposition, re.IGNORECASE)
     paths = (
         unquote(urlsplit(url).path),

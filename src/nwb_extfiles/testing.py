@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from .films import FRAMES, RATE, walking_dot, write_avi, write_png
 from .references import ExternalFileReference, find_in_file
-from .resolve import is_absolute, is_url
+from .resolve import is_absolute, is_url, without_file_scheme
+from .stores import open_nwb
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
@@ -265,12 +265,12 @@ def _pose(media: _Media) -> Any:
 def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: bool = False) -> list[Path]:
     """Assert that each external file that an NWB file names is there.
 
-    The file is read by h5py alone. URLs pass; they are not asked for.
+    The file is read by h5py alone, or by zarr. URLs pass, but for ``file://`` ones; they are not asked for.
 
     Parameters
     ----------
     path : path
-        An NWB file in HDF5.
+        An NWB file in HDF5, or the folder of a Zarr store.
     portable : bool
         Whether paths must also be such that the file can go elsewhere with its media: relative, with forward slashes,
         at or below the folder of the NWB file, and no symbolic links to other places.
@@ -284,16 +284,21 @@ def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: boo
     ------
     AssertionError
         With a line for each entry that is broken.
+    UnreadableFileError
+        If there is no such NWB file.
     """
     path = Path(os.path.abspath(path))
     found: list[Path] = []
     broken: list[str] = []
-    with h5py.File(path, "r") as file:
+    with open_nwb(path) as file:
         references = find_in_file(file)
     for reference in references:
         if is_url(reference.text):
             continue
-        place = Path(str(reference.base), reference.text)
+        try:
+            place = Path(str(reference.base), without_file_scheme(reference.text))
+        except ValueError:  # on another machine
+            place = Path(str(reference.base), reference.text)
         reasons = [] if place.is_file() else [f"there is no file {str(place)!r}"]
         if portable:
             reasons.extend(_why_not_portable(reference, place, path))
