@@ -276,6 +276,14 @@ def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, films:
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("base", [ExternalVideoInterface, NWBConverter, ConverterPipe])
+def test_the_mixin_comes_first(base: type) -> None:
+    """Behind NeuroConv's class it would do nothing, and class attributes nobody would miss."""
+    with pytest.raises(TypeError, match="name RelocateMediaMixin first"):
+        type("Wrong", (base, RelocateMediaMixin), {"relocate_media": True})
+    type("Right", (RelocateMediaMixin, base), {"run_conversion": lambda self: None})
+
+
 def test_a_failed_run_has_relocated_nothing(tmp_path: Path, films: list[Path]) -> None:
     nwb_path = write_nwb(tmp_path / "a.nwb", ["https://example.org/film.avi"])
     film = append_film(films[0], nwb_path)

@@ -67,6 +67,16 @@ class RelocateMediaMixin(_Conversion):
     media_options: MediaOptions | Mapping[str, Any] | None = None
     relocation: RelocationPlan | None = None
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse an order of bases in which `run_conversion` is another's."""
+        super().__init_subclass__(**kwargs)
+        first = next(base for base in cls.__mro__ if "run_conversion" in vars(base))
+        if not issubclass(first, RelocateMediaMixin):
+            raise TypeError(
+                f"{cls.__name__}: run_conversion is that of {first.__name__}, so no media would be relocated; name "
+                f"RelocateMediaMixin first among the bases"
+            )
+
     def run_conversion(
         self,
         nwbfile_path: str | os.PathLike[str] | None = None,
