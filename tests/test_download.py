@@ -274,7 +274,7 @@ def test_no_room_for_an_endless_one(tmp_path: Path, server: Server, monkeypatch:
 
 
 def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one film.avi", "../out.avi"])
+    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one film.avi", "../../out.avi"])
     (server.folder / "sub-a" / "a").mkdir()
     shutil.copy(films[1], server.folder / "sub-a" / "a" / "one film.avi")
     target = tmp_path / "out" / "b.nwb"
@@ -291,7 +291,7 @@ def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Serv
             export_it(lambda url: fsspec.open(url).open(), urls="download", missing="keep")
         texts = stored_texts(target)
         assert digest(target.parent / texts[0]) == digest(films[1])
-        assert texts[1] == "../out.avi"
+        assert texts[1] == "../../out.avi"
         with pytest.raises(MissingMediaError, match="one film"):  # nobody knows where that is
             export_it(remfile.File, urls="download")
 

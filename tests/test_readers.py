@@ -168,7 +168,7 @@ def test_nonsense(nonsense: object) -> None:
 @pytest.fixture
 def served(server: Server, films: list[Path]) -> Iterator[Server]:
     """``sub-a/a.nwb`` and two films on a server, one with a name that URLs cannot hold as it is."""
-    texts = ["a/film 1#100%.avi", "a\\second.avi", "../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
+    texts = ["a/film 1#100%.avi", "a\\second.avi", "../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
     write_nwb(server.folder / "sub-a" / "a.nwb", texts)
     (server.folder / "sub-a" / "a").mkdir()
     shutil.copy(films[0], server.folder / "sub-a" / "a" / "film 1#100%.avi")
@@ -184,13 +184,23 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, films: lis
     ]  # fmt: skip
     assert [fetched(entry.location) for entry in entries[:2]] == [film.read_bytes() for film in films[:2]]
     assert isinstance(entries[2].problem, UnsafeReferenceError)
-    assert "at or below the folder" in str(entries[2].problem)
+    assert "no file that could be told" in str(entries[2].problem)
     assert isinstance(entries[3].problem, MissingMediaError)
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
 
 def test_a_url(served: Server, films: list[Path]) -> None:
     check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, films)
+
+
+def test_films_in_a_folder_beside_that_of_the_file(server: Server, films: list[Path]) -> None:
+    write_nwb(server.folder / "nwbfiles" / "a.nwb", ["../video_files/film.avi"])
+    (server.folder / "video_files").mkdir()
+    shutil.copy(films[0], server.folder / "video_files" / "film.avi")
+    with reading_from_here():
+        (entry,) = resolve_external_files(server.url("nwbfiles/a.nwb"))
+    assert entry.location == server.url("video_files/film.avi")
+    assert fetched(entry.location) == films[0].read_bytes()
 
 
 def test_a_file_object_of_fsspec(served: Server, films: list[Path]) -> None:
@@ -207,7 +217,7 @@ def test_resolve_media_means_the_same(served: Server, films: list[Path]) -> None
             paths = nwbfile.acquisition["video"].external_file
             check_served(resolve_external_files(nwbfile), served, films)
     assert [fetched(path) for path in paths[:2]] == [film.read_bytes() for film in films[:2]]
-    assert paths[2:] == ["../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
+    assert paths[2:] == ["../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
 
 
 def test_a_file_object_that_does_not_tell(served: Server, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,9 +257,17 @@ def test_urls_that_cannot_be_read(server: Server) -> None:
         ("https://h/d/x.nwb", "a:b.avi", "https://h/d/a:b.avi"),
         ("s3://b/d/x.nwb", "a b.avi", "s3://b/d/a b.avi"),
         ("gs://b/x.nwb", "a.avi", "gs://b/a.avi"),
-        ("https://h/d/x.nwb", "../f.avi", None),
-        ("https://h/d/x.nwb", "a/../../f.avi", None),
-        ("https://h/d/x.nwb", "..\\f.avi", None),
+        ("https://h/d/x.nwb", "../f.avi", "https://h/f.avi"),
+        ("https://h/c/d%20e/x.nwb", "a/../../g h/f.avi", "https://h/c/g%20h/f.avi"),
+        ("https://h/c/d/x.nwb", "..\\..\\f.avi", "https://h/f.avi"),
+        ("s3://b/d/x.nwb", "../e/a b.avi", "s3://b/e/a b.avi"),
+        ("https://h/d/x.nwb", "../../f.avi", None),
+        ("https://h/d/x.nwb", "..\\..\\f.avi", None),
+        ("https://h/x.nwb", "../f.avi", None),
+        ("https://h/c/d/x.nwb", "..", None),
+        ("s3://b/d/x.nwb", "../../other/f.avi", None),
+        ("https://h", "f.avi", "https://h/f.avi"),
+        ("s3://b", "../f.avi", None),
         ("https://h/d/x.nwb", "/f.avi", None),
         ("https://h/d/x.nwb", ".", None),
         ("unknown://", "f.avi", None),

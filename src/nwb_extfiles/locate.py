@@ -118,7 +118,7 @@ def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
     if url is not None:
         return ResolvedExternalFile(reference=reference, kind=Kind.URL, location=url, urls=(url,))
     problem = UnsafeReferenceError(
-        f"{reference.where}: {reference.text!r} leads to no place at or below the folder of {reference.nwb_path}; "
+        f"{reference.where}: {reference.text!r} means no file that could be told from the URL {reference.nwb_path}; "
         f"name a folder with the file in `search` in media_options, or, for a file of a DANDI archive, give "
         f"opened_from= its dandi:// URL",
         **reference.place,

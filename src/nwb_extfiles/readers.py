@@ -66,8 +66,8 @@ def resolve_external_files(
 
     Notes
     -----
-    A relative path means a file beside the NWB file: on this machine; behind its URL, as RFC 3986 joins paths, and
-    at or below its folder; or in the same version of the same dandiset.
+    A relative path means a file beside the NWB file: on this machine; behind its URL, as RFC 3986 joins paths; or in
+    the same version of the same dandiset.
 
     Examples
     --------

@@ -80,7 +80,7 @@ def is_opaque(place: str) -> bool:
 
 
 def beside(nwb_url: str, text: str) -> str | None:
-    """The URL of a file that lies at or below the folder of an NWB file behind a URL.
+    """The URL of a file that a relative path means beside an NWB file behind a URL.
 
     Parameters
     ----------
@@ -92,21 +92,28 @@ def beside(nwb_url: str, text: str) -> str | None:
     Returns
     -------
     str or None
-        As in RFC 3986, section 5.2. None if it would leave that folder, or if the URL has none.
+        As in RFC 3986, section 5.2. None if it would leave the server or bucket, or if the URL has no folder.
     """
     path = posixpath.normpath(text.replace("\\", "/"))
-    if path.startswith(("../", "/")) or path in ("..", "."):
-        return None
     parts = urlsplit(nwb_url)
-    if parts.scheme.lower() not in SCHEMES:
-        return None
-    if _BLOB.search(parts.path):
+    if parts.scheme.lower() not in SCHEMES or _BLOB.search(parts.path):
         return None
     if parts.scheme.lower() in ("s3", "gs"):  # keys are not percent-encoded
-        return f"{nwb_url.rpartition('/')[0]}/{path}"
-    encoded = quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
-    folder = parts.path.rpartition("/")[0]
-    return urlunsplit((parts.scheme, parts.netloc, f"{folder}/{encoded}", "", ""))
+        scheme, _, rest = nwb_url.partition("://")
+        bucket, _, key = rest.partition("/")
+        place = _joined(f"/{key}", path)
+        return place and f"{scheme}://{bucket}{place}"
+    place = _joined(parts.path, quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape"))
+    return place and urlunsplit((parts.scheme, parts.netloc, place, "", ""))
+
+
+def _joined(place: str, path: str) -> str | None:
+    """A normal relative path taken from the folder of a place; None if it leads above the root, or to a folder."""
+    folders, names = place.split("/")[:-1], path.split("/")
+    up = names.count("..")  # in a normal path they come first
+    if path.startswith("/") or path == "." or up >= max(1, len(folders)) or up == len(names):
+        return None
+    return "/".join([*folders[: len(folders) - up], *names[up:]])
 
 
 # ------------------------------------------------------ what a server says
