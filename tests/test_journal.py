@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import DestinationBusyError, NWBExtFilesHDF5IO, journal
+from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO, journal
 from nwb_extfiles.cli import main
 from nwb_extfiles.journal import OverlayFile, edit_journalled, take_back
 
@@ -86,6 +86,32 @@ def test_edit_and_take_back(path: Path, tmp_path: Path) -> None:
     assert not take_back(path, tmp_path / "journal")
 
 
+def test_a_file_that_was_written_anew_stays(path: Path, tmp_path: Path, films: list[Path]) -> None:
+    """By a program that knows nothing of journals, after a kill; of another size, or of the same."""
+    before = path.read_bytes()
+    edit_journalled(path, tmp_path / "journal", change)
+    noted = (tmp_path / "journal").read_bytes()
+    other = write_nwb(tmp_path / "other.nwb", [str(film) for film in films]).read_bytes()
+    for anew in (other, before[:-1], bytes(len(before)), bytes(reversed(before))):
+        path.write_bytes(anew)
+        (tmp_path / "journal").write_bytes(noted)
+        with pytest.warns(ExternalFilesWarning, match="written anew"):
+            assert not take_back(path, tmp_path / "journal")
+        assert path.read_bytes() == anew
+        assert not (tmp_path / "journal").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 511, 512, 1000, 4095])
+def test_a_torn_page_is_put_back(path: Path, tmp_path: Path, cut: int) -> None:
+    before = path.read_bytes()
+    edit_journalled(path, tmp_path / "journal", change)
+    edited = path.read_bytes()
+    start = next(n for n in range(0, len(before), 4096) if before[n : n + 4096] != edited[n : n + 4096])
+    path.write_bytes(before[:start] + edited[start : start + cut] + before[start + cut :])
+    assert take_back(path, tmp_path / "journal")
+    assert path.read_bytes() == before
+
+
 def test_failing_edit_touches_nothing(path: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
 
@@ -98,7 +124,7 @@ def test_failing_edit_touches_nothing(path: Path, tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:40] + b"\0" + b[41:]])
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]])
 def test_incomplete_journal_is_no_journal(path: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     """The file is not written to before the journal is whole."""
     edit_journalled(path, tmp_path / "journal", change)

@@ -23,9 +23,11 @@ from zarr_makers import (
     references,
     texts_in,
     without_path,
+    write_store,
 )
 
 from nwb_extfiles import (
+    ExternalFilesWarning,
     MissingMediaError,
     NWBExtFilesZarrIO,
     TransferError,
@@ -223,6 +225,26 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
         assert take_back(source_store, journal)
         journal.parent.rmdir()
         assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["other.avi", None])
+def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path, text: str | None) -> None:
+    """By a program that knows nothing of journals, after a kill."""
+    from nwb_extfiles.journal import take_back
+
+    journal = tmp_path / "journal"
+    edit_texts(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
+    shutil.rmtree(source_store)
+    if text is not None:
+        write_store(source_store, [text])
+    else:
+        source_store.mkdir()
+        (source_store / ".zgroup").write_text('{"zarr_format": 2}')
+    before = tree(source_store)
+    with pytest.warns(ExternalFilesWarning, match="written anew"):
+        assert not take_back(source_store, journal)
+    assert tree(source_store) == before
+    assert not journal.exists()
 
 
 def test_a_journal_that_leads_out_of_the_store(tmp_path: Path, source_store: Path, source: Path) -> None:

@@ -25,10 +25,11 @@ __all__ = ["FOLDER_MAGIC", "Changes", "edit_files", "is_complete", "put_back"]
 Changes = Mapping[str, bytes | None]
 """New content of files by path relative to the folder, with forward slashes; None for a file that goes."""
 
-# magic, then (length of the path, 0 for a file that was not there and 1 for one that was, length of its content), path
-# and content for each file, then the SHA-256 of all before
-FOLDER_MAGIC = b"nwb-extfiles journal of a folder 1\n"
+# magic, then (length of the path, 0 for a file that was not there and 1 for one that was, length of its content), path,
+# content, and the SHA-256 of its new content (zeros if it goes) for each file, then the SHA-256 of all before
+FOLDER_MAGIC = b"nwb-extfiles journal of a folder 2\n"
 _ENTRY = struct.Struct("<QQQ")
+_DIGEST = hashlib.sha256().digest_size
 _PAGE = "page"  # beside the journal: what gets a name in the folder next
 
 
@@ -56,7 +57,7 @@ def edit_files(folder: Path, changes: Changes, journal: Path | None, *, sync: bo
     """
     places = {name: _place(folder, name) for name in changes}
     if journal is not None:
-        _write_journal(journal, places, sync)
+        _write_journal(journal, places, changes, sync)
     page = (folder if journal is None else journal.parent) / _PAGE
     _write(folder, [(places[name], content) for name, content in changes.items()], page, sync)
 
@@ -110,13 +111,13 @@ def _remove_empty(place: Path, folder: Path) -> Iterator[Path]:
         yield place
 
 
-def _write_journal(journal: Path, places: Mapping[str, Path], sync: bool) -> None:
+def _write_journal(journal: Path, places: Mapping[str, Path], changes: Changes, sync: bool) -> None:
     content = bytearray(FOLDER_MAGIC)
     for name, place in places.items():
         is_there = os.path.lexists(place)
         old = place.read_bytes() if is_there else b""
         encoded = os.fsencode(name)
-        content += _ENTRY.pack(len(encoded), is_there, len(old)) + encoded + old
+        content += _ENTRY.pack(len(encoded), is_there, len(old)) + encoded + old + _digest(changes[name])
     content += hashlib.sha256(content).digest()
     with journal.open("xb") as file:
         file.write(content)
@@ -127,13 +128,17 @@ def _write_journal(journal: Path, places: Mapping[str, Path], sync: bool) -> Non
         filesystem.sync_folder(journal.parent)
 
 
+def _digest(content: bytes | None) -> bytes:
+    """What a journal knows a new content by."""
+    return bytes(_DIGEST) if content is None else hashlib.sha256(content).digest()
+
+
 def is_complete(content: bytes) -> bool:
     """Whether a journal was written to its end."""
-    digest = hashlib.sha256().digest_size
-    return content.startswith(FOLDER_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
+    return content.startswith(FOLDER_MAGIC) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def put_back(folder: Path, journal: Path, *, sync: bool = True) -> None:
+def put_back(folder: Path, journal: Path, *, sync: bool = True) -> bool:
     """Give the files of a folder the content that they had before an edit.
 
     Parameters
@@ -144,6 +149,12 @@ def put_back(folder: Path, journal: Path, *, sync: bool = True) -> None:
         What `edit_files` left behind, complete; it stays.
     sync : bool
         Whether to flush to the disk.
+
+    Returns
+    -------
+    bool
+        False, with nothing changed, if a file is neither as it was nor as it was to be: then the folder was written
+        anew since.
 
     Raises
     ------
@@ -156,12 +167,19 @@ def put_back(folder: Path, journal: Path, *, sync: bool = True) -> None:
     if not is_complete(content):
         raise TransferError(f"{journal} is damaged; keep it, and restore {folder} from a backup")
     former: list[tuple[Path, bytes | None]] = []
-    position, end = len(FOLDER_MAGIC), len(content) - hashlib.sha256().digest_size
+    is_the_folder = True
+    position, end = len(FOLDER_MAGIC), len(content) - _DIGEST
     while position < end:
         length, was_there, size = _ENTRY.unpack_from(content, position)
         position += _ENTRY.size
         name = os.fsdecode(content[position : position + length])
         position += length
-        former.append((_place(folder, name), content[position : position + size] if was_there else None))
+        place, old = _place(folder, name), content[position : position + size] if was_there else None
         position += size
-    _write(folder, former, journal.parent / _PAGE, sync)
+        here = place.read_bytes() if os.path.lexists(place) else None
+        is_the_folder &= here == old or _digest(here) == content[position : position + _DIGEST]
+        position += _DIGEST
+        former.append((place, old))
+    if is_the_folder:
+        _write(folder, former, journal.parent / _PAGE, sync)
+    return is_the_folder

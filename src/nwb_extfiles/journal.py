@@ -13,21 +13,24 @@ import hashlib
 import io
 import os
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 
 from . import filesystem, folder_journal
-from .errors import DestinationBusyError, TransferError
+from .errors import DestinationBusyError, ExternalFilesWarning, TransferError
 
 __all__ = ["OverlayFile", "edit_journalled", "take_back"]
 
 _PAGE = 4096
-# magic, size of the file before, then (offset, length, bytes) for each run of pages, then the SHA-256 of all before
-_MAGIC = b"nwb-extfiles journal 1\n"
-_RUN = struct.Struct("<QQ")
-_SIZE = struct.Struct("<Q")
+_SECTOR = 512  # what a disk writes whole or not at all
+# magic, size of the file before and after, then (offset, length of what was there, length of what comes there, both
+# contents) for each page, then the SHA-256 of all before
+_MAGIC = b"nwb-extfiles journal 2\n"
+_SIZES = struct.Struct("<QQ")
+_RUN = struct.Struct("<QQQ")
 
 
 class OverlayFile(io.RawIOBase):
@@ -171,7 +174,7 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
         with h5py.File(overlay, "r+") as file:
             edit(file)
         changes = list(overlay.changes())
-        _write_journal(journal, handle, changes, sync)
+        _write_journal(journal, handle, changes, overlay.size, sync)
         for offset, new in changes:
             _write_at(handle, offset, new)
         os.ftruncate(handle, overlay.size)
@@ -181,12 +184,12 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
         os.close(handle)
 
 
-def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], sync: bool) -> None:
+def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], new_size: int, sync: bool) -> None:
     size = os.fstat(handle).st_size
-    content = bytearray(_MAGIC + _SIZE.pack(size))
+    content = bytearray(_MAGIC + _SIZES.pack(size, new_size))
     for offset, new in changes:
         old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
-        content += _RUN.pack(offset, len(old)) + old
+        content += _RUN.pack(offset, len(old), len(new)) + old + new
     content += hashlib.sha256(content).digest()
     with journal.open("xb") as file:
         file.write(content)
@@ -212,7 +215,9 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
     Returns
     -------
     bool
-        Whether anything was put back. A journal that is itself incomplete tells that the file was not touched yet.
+        Whether anything was put back. A journal that is itself incomplete tells that the file was not touched yet. One
+        that tells of other content than what is there, before or after the edit, is of a file that some program has
+        written anew since: a warning tells that it stays as it is.
 
     Raises
     ------
@@ -225,18 +230,24 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
         return False
     put_back = False
     content = journal.read_bytes() if path.exists() else b""
+    is_whole = folder_journal.is_complete(content) or _is_complete(content)
     if folder_journal.is_complete(content) and filesystem.is_folder(path):
-        folder_journal.put_back(path, journal, sync=sync)
-        put_back = True
+        put_back = folder_journal.put_back(path, journal, sync=sync)
     elif folder_journal.is_complete(content) or (_is_complete(content) and not path.is_file()):
         raise TransferError(f"{journal} is no journal of {path}; look where it comes from, and remove it")
     elif _is_complete(content):
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            _put_back(handle, journal, sync)
+            put_back = _put_back(handle, journal, sync)
         finally:
             os.close(handle)
-        put_back = True
+    if is_whole and not put_back:
+        warnings.warn(
+            f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
+            f"it stays as that has left it",
+            ExternalFilesWarning,
+            stacklevel=2,
+        )
     journal.unlink()
     if sync:
         filesystem.sync_folder(journal.parent)
@@ -248,22 +259,46 @@ def _is_complete(content: bytes) -> bool:
     return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
 
 
-def _put_back(handle: int, journal: Path, sync: bool) -> None:
+def _put_back(handle: int, journal: Path, sync: bool) -> bool:
+    """Put back what the pages of a file held, if it is the file that the journal tells of; whether it is."""
     content = journal.read_bytes()
     if not _is_complete(content):
         raise TransferError(f"{journal} is damaged; keep it, and restore the file from a backup")
-    position = len(_MAGIC)
-    (size,) = _SIZE.unpack_from(content, position)
-    position += _SIZE.size
-    end = len(content) - hashlib.sha256().digest_size
-    while position < end:
-        offset, length = _RUN.unpack_from(content, position)
+    position, end = len(_MAGIC), len(content) - hashlib.sha256().digest_size
+    sizes = _SIZES.unpack_from(content, position)
+    position += _SIZES.size
+    former: list[tuple[int, bytes]] = []
+    is_the_file = min(sizes) <= os.fstat(handle).st_size <= max(sizes)
+    while position < end and is_the_file:
+        offset, length, new_length = _RUN.unpack_from(content, position)
         position += _RUN.size
-        _write_at(handle, offset, content[position : position + length])
-        position += length
-    os.ftruncate(handle, size)
+        old, position = content[position : position + length], position + length
+        new, position = content[position : position + new_length], position + new_length
+        is_the_file = _is_between(_read_at(handle, offset, new_length), old.ljust(new_length, b"\0"), new)
+        former.append((offset, old))
+    if not is_the_file:
+        return False
+    for offset, old in former:
+        _write_at(handle, offset, old)
+    os.ftruncate(handle, sizes[0])
     if sync:
         os.fsync(handle)
+    return True
+
+
+def _is_between(here: bytes, old: bytes, new: bytes) -> bool:
+    """Whether a page holds one content, the other, or what a write of one over the other has left that broke off."""
+    for begin in range(0, len(new), _SECTOR):
+        now, one, other = (page[begin : begin + _SECTOR] for page in (here, old, new))
+        if now not in (one, other) and not (_is_torn(now, one, other) or _is_torn(now, other, one)):
+            return False
+    return True
+
+
+def _is_torn(now: bytes, begin: bytes, end: bytes) -> bool:
+    """Whether some bytes are the beginning of one content and the end of another."""
+    same = next((place for place, (one, other) in enumerate(zip(now, begin, strict=True)) if one != other), len(now))
+    return now[same:] == end[same:]
 
 
 def _write_at(handle: int, offset: int, content: bytes) -> None:
