@@ -777,3 +777,30 @@ def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str
     before = tree(renamed.parent)
     relocate(renamed)
     assert tree(renamed.parent) == before
+
+
+@pytest.mark.parametrize("suffix", [".nwb.zarr", ".zarr"])
+def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, films: list[Path], suffix: str) -> None:
+    from zarr_makers import assert_leads_to
+
+    store = source_store.rename(source_store.with_name(f"t{suffix}"))
+    relocate(store, "copy")
+    other = Path(shutil.copytree(store, store.with_name(f"u{suffix}")))
+    before = tree(store.parent)
+    with pytest.raises(RelocationRefusedError, match=rf"belongs to .*t\{suffix}"):
+        relocate(other, "move")
+    assert tree(store.parent) == before
+    relocate(other, "copy")
+    assert_leads_to(store, films[:2])
+    assert_leads_to(other, films[:2])
+
+
+def test_a_former_folder_that_two_stores_use(source_store: Path, films: list[Path]) -> None:
+    from zarr_makers import assert_leads_to
+
+    relocate(source_store, "copy")
+    one = Path(shutil.copytree(source_store, source_store.with_name("one.nwb.zarr")))
+    two = source_store.rename(source_store.with_name("two.nwb.zarr"))
+    relocate(one, "copy")
+    assert_leads_to(one, films[:2])
+    assert_leads_to(two, films[:2])

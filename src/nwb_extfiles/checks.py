@@ -20,7 +20,7 @@ from .options import MediaOptions
 from .references import ExternalFileReference
 from .resolve import MediaFile, Resolution, is_absolute
 from .staging import is_half_done
-from .stores import find_nwb_files, open_nwb, zarr_marker
+from .stores import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
 from .targets import nwb_stem
 
 __all__ = ["Finding", "Severity", "check"]
@@ -449,7 +449,7 @@ def _homeless_media(root: Path, seen: set[str]) -> Iterator[Finding]:
             folders.clear()
             continue
         media = [name for name in names if is_conventional(name)]
-        if media and not any(os.path.lexists(f"{place}{suffix}") for suffix in (".nwb", ".nwb.zarr")):
+        if media and not nwb_files_called_like(place):
             yield _of_file(
                 Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} of its files {_are(len(media))} called as "
                 f"if of {os.path.basename(place)}.nwb, and there is none; if that was renamed, `nwb-extfiles relocate` "

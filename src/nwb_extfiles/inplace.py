@@ -34,7 +34,7 @@ from .references import ExternalFileReference, find_in_file, media_fields
 from .resolve import MediaFile, resolve_all
 from .staging import has_leftovers, is_half_done
 from .storage import fits, is_stored, item_at, read_texts, texts_at
-from .stores import edit_texts, open_nwb
+from .stores import edit_texts, nwb_files_beside, nwb_files_called_like, open_nwb
 from .targets import nwb_stem
 from .transfer import Transfer, recover
 
@@ -453,16 +453,12 @@ class _Others:
         return self._beside[folder, nwb_path]
 
     def _find(self, folder: Path, nwb_path: Path) -> list[Path]:
-        owner = Path(f"{folder}.nwb")
-        if owner == nwb_path:
+        files = nwb_files_called_like(folder)
+        if nwb_path in files:
             return []
-        if owner.is_file():
-            files = [owner]
-        elif is_former_media_folder(folder, nwb_path):
-            files = sorted(nwb_path.parent.glob("*.nwb"))
-        else:
-            files = []
-        return [file for file in files if file != nwb_path and file not in self._documents]
+        if not files and is_former_media_folder(folder, nwb_path):
+            files = nwb_files_beside(nwb_path)
+        return [file for file in files if file not in self._documents]
 
     def _used_by(self, nwb_path: Path) -> tuple[set[Path], set[tuple[int, int]]]:
         """The folders of the files that an NWB file refers to, and these files; none if it cannot be read."""
@@ -577,11 +573,7 @@ def file_identifier(file: Any, nwb_path: Path) -> str:
 
 def is_former_media_folder(folder: Path, nwb_path: Path) -> bool:
     """Whether a folder beside an NWB file held its media under a former name: no other NWB file is called like it."""
-    return (
-        folder.parent == nwb_path.parent
-        and folder.name != nwb_stem(nwb_path)
-        and not any(os.path.lexists(f"{folder}{suffix}") for suffix in (".nwb", ".nwb.zarr"))
-    )
+    return folder.parent == nwb_path.parent and folder.name != nwb_stem(nwb_path) and not nwb_files_called_like(folder)
 
 
 def remove_empty(plan: RelocationPlan) -> None:

@@ -21,7 +21,17 @@ from .journal import edit_journalled
 from .manifest import ManifestRow, write_manifest
 from .storage import replace_texts
 
-__all__ = ["NWB_SUFFIX", "Edits", "edit_texts", "find_nwb_files", "open_nwb", "remove_objects", "zarr_marker"]
+__all__ = [
+    "NWB_SUFFIX",
+    "Edits",
+    "edit_texts",
+    "find_nwb_files",
+    "nwb_files_beside",
+    "nwb_files_called_like",
+    "open_nwb",
+    "remove_objects",
+    "zarr_marker",
+]
 
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
@@ -65,6 +75,18 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
             if found not in seen:
                 seen.add(found)
                 yield found
+
+
+def nwb_files_called_like(media_folder: str | os.PathLike[str]) -> list[Path]:
+    """What has the name of an NWB file whose media folder a folder is: ``x.nwb``, ``x.nwb.zarr`` and ``x.zarr``."""
+    places = (Path(f"{os.fspath(media_folder)}{suffix}") for suffix in (NWB_SUFFIX, f"{NWB_SUFFIX}.zarr", ".zarr"))
+    return [place for place in places if os.path.lexists(place)]
+
+
+def nwb_files_beside(path: Path) -> list[Path]:
+    """The NWB files in the folder of another one, in the order of their names."""
+    named = {found for suffix in _ZARR_SUFFIXES for found in path.parent.glob(f"*{suffix}")}
+    return sorted(found for found in named if found != path and (found.is_file() or _is_nwb_store(found)))
 
 
 def _below(folder: Path) -> Iterator[Path]:
