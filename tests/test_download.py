@@ -544,6 +544,12 @@ def test_redirects_without_an_end(tmp_path: Path, server: Server) -> None:
         fetched(server, tmp_path, redirects("/film.avi"))
 
 
+def test_a_redirect_to_what_is_refused(tmp_path: Path, server: Server) -> None:
+    server.routes["/private.avi"] = answers(403, "no")
+    with pytest.raises(OSError, match="the server answers 403"):
+        fetched(server, tmp_path, redirects("/private.avi"))
+
+
 def redirects(target: str) -> Callable[[Handler], None]:
     def answer(handler: Handler) -> None:
         handler.send_response(302)

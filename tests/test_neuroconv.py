@@ -279,9 +279,11 @@ def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, films:
 @pytest.mark.parametrize("base", [ExternalVideoInterface, NWBConverter, ConverterPipe])
 def test_the_mixin_comes_first(base: type) -> None:
     """Behind NeuroConv's class it would do nothing, and class attributes nobody would miss."""
-    with pytest.raises(TypeError, match="name RelocateMediaMixin first"):
+    with pytest.raises(TypeError, match="name RelocateMediaMixin before it"):
         type("Wrong", (base, RelocateMediaMixin), {"relocate_media": True})
     type("Right", (RelocateMediaMixin, base), {"run_conversion": lambda self: None})
+    logging = type("Logging", (), {"run_conversion": lambda self, *args: super(logging, self).run_conversion(*args)})
+    type("RightToo", (logging, RelocateMediaMixin, base), {})
 
 
 def test_a_failed_run_has_relocated_nothing(tmp_path: Path, films: list[Path]) -> None:

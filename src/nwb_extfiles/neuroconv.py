@@ -70,12 +70,13 @@ class RelocateMediaMixin(_Conversion):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse an order of bases in which `run_conversion` is another's."""
         super().__init_subclass__(**kwargs)
-        first = next(base for base in cls.__mro__ if "run_conversion" in vars(base))
-        if not issubclass(first, RelocateMediaMixin):
-            raise TypeError(
-                f"{cls.__name__}: run_conversion is that of {first.__name__}, so no media would be relocated; name "
-                f"RelocateMediaMixin first among the bases"
-            )
+        for base in cls.__mro__[: cls.__mro__.index(RelocateMediaMixin)]:
+            # NeuroConv's do not hand on to the next class; those of users may
+            if base.__module__.partition(".")[0] == "neuroconv" and "run_conversion" in vars(base):
+                raise TypeError(
+                    f"{cls.__name__}: run_conversion is that of {base.__name__}, so no media would be relocated; name "
+                    f"RelocateMediaMixin before it among the bases"
+                )
 
     def run_conversion(
         self,

@@ -258,7 +258,7 @@ def _sorted(error: Exception) -> OSError:
         return BrokenOffError("the server has not as much of it as is here already")
     if status in _PASSING:
         return _busy(f"the server answers {status} {reason}", getattr(error, "headers", None) or {})
-    if getattr(error, "history", ()):  # aiohttp's TooManyRedirects
+    if type(error).__name__ == "TooManyRedirects":  # aiohttp's, with a status of 0
         return RefusedError("the server redirects again and again")
     if isinstance(status, int) and status >= 300:
         return RefusedError(f"the server answers {status} {reason}")
