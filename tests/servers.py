@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -44,8 +43,19 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_bytes(path.read_bytes(), **headers)
 
-    def send_bytes(self, content: bytes, *, ranges: bool = True, stop: int | None = None, **headers: str) -> None:
-        """Send content, or the range of it that is asked for; hang up after `stop` bytes of the answer."""
+    def send_bytes(
+        self,
+        content: bytes,
+        *,
+        ranges: bool = True,
+        stop: int | None = None,
+        arrived: Callable[[int], object] = lambda size: None,
+        **headers: str,
+    ) -> None:
+        """Send content, or the range of it that is asked for; hang up after `stop` bytes of the answer.
+
+        What is on its way may be lost then, unless `arrived` waits until the client has got so many bytes in all.
+        """
         asked = self.headers.get("Range") if ranges else None
         guard = self.headers.get("If-Range")
         if guard is not None and guard not in (headers.get("ETag"), headers.get("Last_Modified")):
@@ -66,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
             body = content[begin : end + 1]
             self.wfile.write(body if stop is None else body[:stop])
             if stop is not None and stop < len(body):
-                time.sleep(0.1)  # what is on its way may be lost when it hangs up
+                arrived(begin + stop)
                 self.close_connection = True
 
     def send_text(self, status: int, text: str, kind: str = "text/plain") -> None:
