@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "play",
     "set_texts",
     "stored_texts",
+    "taking_at_most",
     "tree",
     "write_nwb",
 ]
@@ -100,6 +102,15 @@ def tree(folder: Path) -> dict[str, str]:
         else:
             entries[name] = digest(path)
     return entries
+
+
+@contextmanager
+def taking_at_most(seconds: float) -> Iterator[None]:
+    """So much time of the processor: what the machine does for others meanwhile does not count."""
+    begin = time.process_time()
+    yield
+    took = time.process_time() - begin
+    assert took < seconds, f"took {took:.1f} s"
 
 
 def contents(path: Path) -> dict[str, Any]:

@@ -10,14 +10,23 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import pytest
-from helpers import contents, digest, image_series, new_nwbfile, set_texts, stored_texts, tree, write_nwb
+from helpers import (
+    contents,
+    digest,
+    image_series,
+    new_nwbfile,
+    set_texts,
+    stored_texts,
+    taking_at_most,
+    tree,
+    write_nwb,
+)
 from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
@@ -288,9 +297,9 @@ def test_a_huge_file_is_quick(tmp_path: Path) -> None:
         plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         h5py.h5d.create(file["acquisition"].id, b"huge", h5py.h5t.NATIVE_UINT8, space, plist)
     assert path.stat().st_size > 60 * 2**30
-    used, start = path.stat().st_blocks, time.perf_counter()
-    relocate(path)
-    assert time.perf_counter() - start < 2
+    used = path.stat().st_blocks
+    with taking_at_most(2):
+        relocate(path)
     assert path.stat().st_blocks - used < 400
     assert is_right(path, "a.avi")
 
@@ -304,10 +313,9 @@ def test_two_thousand_references(tmp_path: Path) -> None:
     path.parent.mkdir()
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
-    start = time.perf_counter()
-    plan = relocate(path, media_options={"sync": False})
+    with taking_at_most(15):
+        plan = relocate(path, media_options={"sync": False})
     assert len(plan.relocations) == 2000
-    assert time.perf_counter() - start < 15
     assert len(list((tmp_path / "nwb" / "a").iterdir())) == 2000
 
 

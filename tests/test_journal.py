@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from helpers import assert_resolves, contents, digest, image_series, stored_texts, tree, write_nwb
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
@@ -50,7 +50,7 @@ def texts(path: Path) -> list[str]:
         max_size=12,
     ),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_overlay_is_a_file(tmp_path_factory: pytest.TempPathFactory, content: bytes, steps: list[tuple]) -> None:
     """Read and written like a file in memory, while the one on disk stays; its changes make it that file."""
     path = tmp_path_factory.mktemp("overlay") / "file"

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import h5py
@@ -21,6 +23,7 @@ from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
+from nwb_extfiles.transfer import Transfer
 
 FILMS = ("test1_0.avi", "test1_1.avi")
 TEXTS = [f"../video_files/{name}" for name in FILMS]
@@ -529,26 +532,36 @@ def test_a_film_that_grows_while_it_is_read(source: Path, video_files: Path, mon
     assert stored_texts(source) == before
 
 
+def codes(frame: FrameType | None) -> Iterator[CodeType]:
+    """What a thread is in the midst of."""
+    while frame is not None:
+        yield frame.f_code
+        frame = frame.f_back
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_while_media_are_copied(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
     monkeypatch.setattr("nwb_extfiles.backend._WORTH_A_THREAD", 0)
+    main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), Transfer.cancel
+    monkeypatch.setattr(Transfer, "cancel", lambda self: (cancel(self), cancelled.set()))
     with open(video_files / FILMS[0], "ab") as film:
         film.truncate(20 * 1024 * 1024)
     told: list[int] = []
 
     def interrupt(done: int, total: int) -> None:
-        if not told:
-            time.sleep(2)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         told.append(done)
-        time.sleep(0.2)
+        if len(told) == 1:
+            while Future.result.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
+                time.sleep(0.01)
+            signal.pthread_kill(main, signal.SIGINT)
+            assert cancelled.wait(100)
 
     with pytest.raises(KeyboardInterrupt):
         export(source, tmp_path / "out" / "b.nwb", options=dict(manifest=True, progress=interrupt))
-    assert len(told) < 5
+    assert len(told) == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("media")]
     assert not (tmp_path / "out").exists()
 
