@@ -252,16 +252,40 @@ def steps_of(job: Callable[[Callable[[bytes], None]], object]) -> dict[bytes, fl
     return {step: end - begin for (step, begin), end in zip(times, ends, strict=True)}
 
 
-def kill_at(job: Callable[[Callable[[bytes], None]], object], step: bytes, delay: float) -> bool:
-    """Kill a run some time after a step began; whether that came before its end."""
-    child = Child(lambda own: job(own.tell))
-    while (heard := child.hear()) and heard != step:
-        pass
-    time.sleep(delay)
-    child.kill()
-    status = child.wait()
-    assert status in (0, -signal.SIGKILL), "the run failed before it was killed"
-    return status != 0
+class Killer:
+    """Kills runs at random moments, anywhere from the begin to the end of a step.
+
+    How long a step takes is another matter each time, on a machine that has other things to do. A run that ended
+    before it could be killed shortens what is reckoned with, and one that was killed makes it longer.
+
+    Parameters
+    ----------
+    job : callable
+        A run that is not killed, to begin with.
+    rng : random.Random
+        Chooses the moments.
+    """
+
+    def __init__(self, job: Callable[[Callable[[bytes], None]], object], rng: random.Random) -> None:
+        self.durations = steps_of(job)
+        self._rng = rng
+        self.trace: list[str] = []
+        """What was done, to be told where something is wrong."""
+
+    def kill(self, job: Callable[[Callable[[bytes], None]], object], step: bytes) -> bool:
+        """Kill a run some time after a step began; whether that came before its end."""
+        delay = self._rng.uniform(0, 1.1 * self.durations[step])
+        self.trace.append(f"{step.decode()}+{delay * 1000:.2f} ms")
+        child = Child(lambda own: job(own.tell))
+        while (heard := child.hear()) and heard != step:
+            pass
+        time.sleep(delay)
+        child.kill()
+        status = child.wait()
+        assert status in (0, -signal.SIGKILL), "the run failed before it was killed"
+        if heard:
+            self.durations[step] *= 1.1 if status else 0.7
+        return status != 0
 
 
 # ------------------------------------------------------------- file systems

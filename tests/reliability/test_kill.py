@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import MODES, Scene, Template, another_device, kill_at, make_template, quiet, steps_of
+from harness import MODES, Killer, Scene, Template, another_device, make_template, quiet
 
 from nwb_extfiles import NWBExtFilesHDF5IO
 
@@ -48,7 +48,7 @@ def kills(template: Template, root: Path, destination: Path, mode: str, previous
     undisturbed = Scene(template, root, previous, destination)
     undisturbed.export(mode)  # loads what is loaded at first use
     undisturbed = Scene(template, root, previous, destination)
-    durations = steps_of(lambda mark: undisturbed.export(mode, mark))
+    killer = Killer(lambda mark: undisturbed.export(mode, mark), rng)
     undisturbed.assert_new()
     assert undisturbed.temporaries() == []
     expected = undisturbed.entries()
@@ -59,13 +59,11 @@ def kills(template: Template, root: Path, destination: Path, mode: str, previous
         runs += 1
         assert runs < 3 * count + 10, "the runs end before they can be killed"
         scene, new = Scene(template, root, previous, destination), False
-        trace = []
+        killer.trace.clear()
         try:
             while True:  # sometimes the run that follows a killed one is killed too
                 step = rng.choice((b"e", b"e", b"c"))
-                delay = rng.uniform(0, 1.1 * durations[step])
-                trace.append(f"{step.decode()}+{delay * 1000:.2f}ms")
-                in_time = kill_at(lambda mark, scene=scene: scene.export(mode, mark), step, delay)
+                in_time = killer.kill(lambda mark, scene=scene: scene.export(mode, mark), step)
                 killed += in_time
                 was_new, new = new, scene.assert_unharmed()
                 assert new or in_time
@@ -77,7 +75,7 @@ def kills(template: Template, root: Path, destination: Path, mode: str, previous
             recover(scene, mode, new, only_clear=rng.random() < 0.5)
             assert scene.entries() == expected
         except BaseException as error:
-            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {mode}, {previous}; killed at {', '.join(trace)}")
+            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {mode}, {previous}; killed at {', '.join(killer.trace)}")
             raise
     print(f"{runs} scenes; after {killed} kills: {dict(seen)}")
 

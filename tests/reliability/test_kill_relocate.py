@@ -16,7 +16,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from harness import MODES, TEMPORARY, kill_at, quiet, run_apart, steps_of
+from harness import MODES, TEMPORARY, Killer, quiet, run_apart
 from helpers import digest, image_series, new_nwbfile, stored_texts
 from pynwb import NWBHDF5IO
 
@@ -77,7 +77,7 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
 
     set_up()
     before, films = texts(path), meant(path)
-    duration = steps_of(job)[b"e"]
+    killer = Killer(job, rng)
     after = texts(path)
     assert all(text.startswith(f"{path.stem}/") for text in after)
     seen: Counter[str] = Counter()
@@ -86,9 +86,8 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
         runs += 1
         assert runs < 4 * count + 10, "the runs end before they can be killed"
         set_up()
-        delay = rng.uniform(0, duration)
         try:
-            killed += kill_at(job, b"e", delay)
+            killed += killer.kill(job, b"e")
             half = recover(path)
             assert not recover(path)
             with h5py.File(path) as file:
@@ -102,7 +101,7 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
             assert meant(path) == films
             assert list(place.rglob(f"*{TEMPORARY}*")) == []
         except BaseException as error:
-            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {what}, {mode}; killed after {delay * 1000:.2f} ms")
+            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {what}, {mode}; killed at {killer.trace[-1]}")
             raise
     print(f"{runs} runs; after {killed} kills: {dict(seen)}")
 

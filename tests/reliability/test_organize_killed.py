@@ -19,7 +19,7 @@ from unittest import mock
 
 import h5py
 import pytest
-from harness import another_device, kill_at, quiet, steps_of
+from harness import Killer, another_device, quiet
 from helpers import digest, stored_texts
 from recordings import DATASET, film, recording
 
@@ -133,7 +133,7 @@ def kills(
         return (away or folder) / "ds"
 
     root = fresh()
-    durations = steps_of(job(folder, files_mode, mode, root, inside))
+    killer = Killer(job(folder, files_mode, mode, root, inside), rng)
     expected = [contents(place) for place in (folder, root)]
     films = {digest(path) for path in template.rglob("*.avi")}
     ids = set()
@@ -145,16 +145,15 @@ def kills(
     while killed < count:
         runs += 1
         assert runs < 4 * count + 10, "the runs end before they can be killed"
-        root, trace = fresh(), []
+        root = fresh()
+        killer.trace.clear()
         side_by_side = rng.random() < 0.5
         seen["side by side"] += side_by_side
         try:
             while True:
-                step = rng.choice(list(durations))
-                delay = rng.uniform(0, 1.1 * durations[step])
-                trace.append(f"{step.decode()}+{delay * 1000:.2f} ms")
+                step = rng.choice(list(killer.durations))
                 run = job(folder, files_mode, mode, root, inside, side_by_side=side_by_side)
-                in_time = kill_at(run, step, delay)
+                in_time = killer.kill(run, step)
                 killed += in_time
                 seen["killed" if in_time else "ended"] += 1
                 assert_unharmed([folder, root], films, ids)
@@ -170,7 +169,9 @@ def kills(
             assert [but_folders(entries) for entries in found] == [but_folders(entries) for entries in expected]
             assert inside or found == expected
         except BaseException as error:
-            error.add_note(f"NWB_EXTFILES_SEED={SEED}, {files_mode}, {mode}, in place: {inside}; killed at {trace}")
+            error.add_note(
+                f"NWB_EXTFILES_SEED={SEED}, {files_mode}, {mode}, in place: {inside}; killed at {killer.trace}"
+            )
             raise
     print(f"{runs} scenes: {dict(seen)}")
 
