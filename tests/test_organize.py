@@ -22,7 +22,7 @@ from helpers import contents, digest, mounted, set_texts, stored_texts
 from helpers import tree as tree_of
 from recordings import DATASET, film, new_ids, object_id, recording, state, working_in
 
-from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, organize, organizing
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, filesystem, organize, organizing
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import (
     MediaExistsError,
@@ -922,10 +922,11 @@ def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
     assert target(tmp_path / "ds").exists()
 
 
-def test_no_room(raw: Path, tmp_path: Path) -> None:
+def test_no_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of before anything is touched; a sparse film is as big as it says."""
+    monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 1 << 39)
     with open(tmp_path / "films" / "f1_1.avi", "r+b") as file:
-        file.truncate(1 << 43)
+        file.truncate(1 << 40)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(RelocationRefusedError, match="bytes"):
         organize(raw, tmp_path / "ds", media_files_mode="copy")
@@ -934,9 +935,10 @@ def test_no_room(raw: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "films" / "f1_1.avi").exists()
 
 
-def test_no_room_for_all_together(tmp_path: Path) -> None:
+def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each film fits, all of them do not."""
-    free = shutil.disk_usage(tmp_path).free
+    free = 1 << 39
+    monkeypatch.setattr(filesystem, "free_bytes", lambda folder: free)
     for number in range(3):
         recording(tmp_path / "raw" / f"{number}.nwb", [f"{number}.avi"], subject=f"mouse{number}")
         with open(tmp_path / "raw" / f"{number}.avi", "r+b") as file:
