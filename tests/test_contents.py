@@ -254,7 +254,7 @@ def test_copy_spoiled_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     is_same = contents._is_same
 
     def wait_and_compare(*arguments: object) -> bool:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 100
         while not spoiled and time.monotonic() < deadline:
             time.sleep(0.001)
         return is_same(*arguments)  # type: ignore[arg-type]

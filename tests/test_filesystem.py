@@ -255,7 +255,7 @@ def test_lock_of_another_process(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("release\n")
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(100) == 0
         assert not path.exists()
         filesystem.FileLock(path).release()
 
@@ -265,7 +265,7 @@ def test_lock_of_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with holder(path) as process:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(100)
         assert path.exists()
         lock = filesystem.FileLock(path)
         with pytest.raises(BlockingIOError):

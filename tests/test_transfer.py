@@ -1049,7 +1049,7 @@ def test_busy_by_another_process(root: Path, document: Path) -> None:
         process.stdout.readline()
         with pytest.raises(DestinationBusyError):
             Transfer(document)
-        process.communicate("\n", timeout=10)
+        process.communicate("\n", timeout=100)
     assert process.returncode == 0
     assert tree(root) == before
 
@@ -1516,7 +1516,7 @@ def test_interrupt_that_leaves_locks_does_not_hang(root: Path, document: Path, p
         at += 1
         child = os.fork()
         if child == 0:
-            signal.alarm(30)  # if it hangs
+            signal.alarm(100)  # if it hangs
             os._exit(_interrupted_with_lock(document, plan, at))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) in (0, 1), at
