@@ -657,6 +657,22 @@ def test_source_changed_since_the_plan(
     assert tree(root) == before
 
 
+@pytest.mark.parametrize("mode", [MediaMode.SYMLINK, MediaMode.REFERENCE])
+def test_source_that_went_while_the_document_was_written(
+    root: Path, document: Path, sources: list[Path], mode: MediaMode
+) -> None:
+    """Where the film stays, nothing but a way to it is staged: a new document would be committed that leads nowhere."""
+    transfer = staged(document, planned(document, sources, mode))
+    sources[1].unlink()
+    with pytest.raises(TransferError, match=r"external_file\[1\].* is gone") as caught:
+        transfer.commit(sync=False)
+    assert (caught.value.nwb_path, caught.value.index) == (str(document), 1)
+    assert transfer.rollback() == []
+    assert document.read_bytes() == OLD
+    assert not any(target.is_symlink() for target in targets_of(document, len(sources)))
+    assert dot_names(root) == []
+
+
 def test_moved_source_that_changed_stays(root: Path, document: Path, sources: list[Path]) -> None:
     """A recorder went on writing after the copy was made; only in another file system can the copy differ."""
     target = targets_of(document, 1)[0]

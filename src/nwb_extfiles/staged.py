@@ -85,6 +85,8 @@ class StagedMedia:
         What is to get its final name, in this order.
     reused : dict
         The targets that hold what they should already, and their status, which must not change any more.
+    led_to : dict
+        The files that stay where they are, and that new links or texts lead to, with the first entry that does.
     leaving : dict
         The files that are to leave their old place, by path.
     kept : set of pathlib.Path
@@ -98,6 +100,7 @@ class StagedMedia:
     def __init__(self, folder: Path, staging: StagingFolder) -> None:
         self.files: list[StagedFile] = []
         self.reused: dict[Path, os.stat_result] = {}
+        self.led_to: dict[Path, Relocation] = {}
         self.leaving: dict[Path, LeavingSource] = {}
         self.kept: set[Path] = set()
         self.digests: dict[tuple[int, int], str] = {}
@@ -162,6 +165,10 @@ class StagedMedia:
             self._at, self.leaving, self.reused = at, moved, reused
             raise
         self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
+        for entry in plan.relocations:
+            is_led_to = entry.action is Action.POINT or (plan.mode is MediaMode.SYMLINK and entry.is_transfer)
+            if is_led_to and entry.source is not None:
+                self.led_to.setdefault(entry.source.real, entry)
 
     def cancel(self) -> None:
         """Have `stage` in another thread break off with a `TransferError`, soon."""

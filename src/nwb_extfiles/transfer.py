@@ -115,6 +115,8 @@ class Transfer:
         ------
         MediaExistsError
             If something has come to stand at a target since the plan was made.
+        TransferError
+            If a target that is reused, or a file that a link or a text leads to, is not what it was.
         OSError
             As the file system says. Call `rollback` in either case.
         """
@@ -127,6 +129,13 @@ class Transfer:
                 raise TransferError(
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
+                )
+        for source, entry in self.media.led_to.items():  # the document may have taken long to write
+            if not os.path.isfile(source):
+                raise TransferError(
+                    f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed, "
+                    f"bring it back and try again",
+                    **entry.reference.place,
                 )
         for folder in dict.fromkeys(item.target.parent for item in self.media.files):  # once for all files in it
             self._check_way(folder)
