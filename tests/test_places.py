@@ -816,6 +816,30 @@ def test_soft_link_to_texts(tmp_path: Path, way: str, source: str) -> None:
     assert_relocated(target, case.media, case.places) if way != "series_modified" else None
 
 
+@pytest.mark.parametrize("mode", [None, "copy", "symlink"])
+@pytest.mark.parametrize("way", ["as_it_is", "container", "series_modified"])
+def test_hard_link_to_texts(tmp_path: Path, way: str, mode: str | None) -> None:
+    """Two series, one dataset of texts under two names, of which hdmf writes one: both get texts of their own."""
+    case = one_series(tmp_path / "home")
+    with h5py.File(case.nwb, "r+") as file:
+        file.copy(SERIES, file["acquisition"], name="second")
+        file["acquisition/second"].attrs["object_id"] = "3e7a4ad5-2e0f-4c0b-a2cb-02b9a2cf7a4d"
+        del file["acquisition/second/external_file"]
+        file["acquisition/second/external_file"] = file[TEXTS]
+    films = [digest(case.media / name) for name in case.places[TEXTS]]
+    target = tmp_path / "out" / "a.nwb"
+    arguments = {"relocate_media": False} if mode is None else {"relocate_media": True, "media_mode": mode}
+    with quiet(), opened(case.nwb, "plain") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, **arguments, **arguments_of(way, src_io, ["video"]))
+    for series in ("video", "second"):
+        found = look(target, f"acquisition/{series}/external_file")
+        if mode is None:
+            assert found.texts == look(case.nwb, TEXTS).texts
+            continue
+        assert all(text.startswith(f"a/{found.object_id}_external_file_") for text in found.texts)
+        assert [digest(target.parent / text) for text in found.texts] == films
+
+
 def link_texts(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Case]:
     """A series whose texts are a dataset in another file."""
     other = one_series(tmp_path / "other", "raw", ("raw0.avi", "raw1.avi"))

@@ -9,6 +9,7 @@ belongs to the source, which may be exported again, and is never changed.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -169,7 +170,8 @@ class MediaIOMixin(_Backend):
         self._sync = self._defaults["media_options"].sync
         if self._defaults["relocate_media"] is not None:
             self._request()
-        self._substitutes: dict[int, tuple[StoredTexts, list[str]]] = {}  # other texts, by the builder of the old
+        # other texts, by the builder of the old: one for each place where that stands
+        self._substitutes: dict[int, list[tuple[StoredTexts, list[str]]]] = {}
         # hdmf tells builders apart by id(): those that it counts as written, and those whose texts are relocated,
         # must not make room for others.
         self._alive: list[Any] = []
@@ -380,10 +382,13 @@ class MediaIOMixin(_Backend):
     def _substitute(self, stored: list[StoredTexts], new_texts: Mapping[tuple[str, str, int], str]) -> None:
         """Prepare the right texts for each builder that would write others."""
         self._substitutes.clear()
+        places = Counter(id(entry.builder) for entry in stored if entry.references)
         for entry in stored:
             texts = _texts(entry, new_texts)
-            if texts != [reference.text for reference in entry.references] or not self._writes(entry, texts):
-                self._substitutes[id(entry.builder)] = entry, texts
+            is_changed = texts != [reference.text for reference in entry.references]
+            # hdmf writes a dataset that several objects share by hard links to one of them only
+            if is_changed or places[id(entry.builder)] > 1 or not self._writes(entry, texts):
+                self._substitutes.setdefault(id(entry.builder), []).append((entry, texts))
 
     def _writes(self, entry: StoredTexts, texts: list[str]) -> bool:
         """Whether the builder as it is writes these texts."""
@@ -408,7 +413,7 @@ class MediaIOMixin(_Backend):
 
     def write_dataset(self, parent: Any, builder: DatasetBuilder, **kwargs: Any) -> Any:
         """Write a dataset; one with other texts in its place if that was prepared."""
-        substitute = self._substitute_for(builder)
+        substitute = self._substitute_for(parent, builder)
         if substitute is None:
             return super().write_dataset(parent, builder, **kwargs)
         written = self._write_texts(parent, *substitute, **kwargs)
@@ -417,7 +422,7 @@ class MediaIOMixin(_Backend):
 
     def write_link(self, parent: Any, builder: LinkBuilder, export_source: str | None = None) -> Any:
         """Write a link; a dataset in its place if it leads to texts that change."""
-        substitute = self._substitute_for(builder)
+        substitute = self._substitute_for(parent, builder)
         if substitute is not None:
             written = self._write_texts(parent, *substitute)
             self._written_builders.set_written(builder)
@@ -427,9 +432,12 @@ class MediaIOMixin(_Backend):
             export_source = self.source
         return super().write_link(parent, builder, export_source=export_source)
 
-    def _substitute_for(self, builder: Any) -> tuple[StoredTexts, list[str]] | None:
-        substitute = self._substitutes.get(id(builder))
-        return None if substitute is None or self.get_written(builder) else substitute
+    def _substitute_for(self, parent: Any, builder: Any) -> tuple[StoredTexts, list[str]] | None:
+        """What to write in the place of a builder, where the group `parent` is about to get it."""
+        substitutes = self._substitutes.get(id(builder), [])
+        if len(substitutes) > 1:
+            return next((one for one in substitutes if one[0].references[0].object_path == parent.name), None)
+        return None if not substitutes or self.get_written(builder) else substitutes[0]
 
     def _write_texts(self, parent: Any, entry: StoredTexts, texts: list[str], **kwargs: Any) -> Any:
         """Write the texts of a field as they shall be; gives the dataset."""
