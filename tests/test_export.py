@@ -12,7 +12,7 @@ from hdmf.data_utils import DataChunkIterator
 from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
 from pynwb import NWBHDF5IO, TimeSeries
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, MissingMediaError, NWBExtFilesHDF5IO
 
 MODES = ("symlink", "hardlink", "copy", "move", "reference")
 
@@ -144,6 +144,19 @@ def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------ copied while the NWB file is written
+
+
+def test_messages_name_both_nwb_files(source: Path, target: Path, films: list[Path], video_files: Path) -> None:
+    """The file to be written is not there yet; the text that nothing is found for stands in the other one."""
+    (video_files / "test1_1.avi").unlink()
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        nwbfile = src_io.read()
+        nwbfile.add_acquisition(image_series(["nowhere.avi"], name="new"))
+        with pytest.raises(MissingMediaError) as caught:
+            io.export(src_io=src_io, nwbfile=nwbfile, relocate_media=True)
+    message = str(caught.value)
+    assert f"{target} (from {source}): ImageSeries '/acquisition/video', external_file[1]: no file" in message
+    assert f"{target}: ImageSeries '/acquisition/new', external_file[0]: no file" in message  # it stands in none
 
 
 @pytest.fixture

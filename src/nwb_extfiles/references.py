@@ -79,13 +79,16 @@ class ExternalFileReference:
     object was made in memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
+    stored_in: str | None = None
+    """The NWB file that holds the text now, where it is known and that is not `nwb_path`."""
 
     @property
     def where(self) -> str:
         """The place in words, to begin a message with."""
         # A type is a text out of a file, too, and must not look like a line of ours.
         kind = self.neurodata_type if self.neurodata_type.isidentifier() else repr(self.neurodata_type)
-        return f"{self.nwb_path}: {kind} {self.object_path!r}, {self.field}[{self.index}]"
+        file = self.nwb_path if self.stored_in is None else f"{self.nwb_path} (from {self.stored_in})"
+        return f"{file}: {kind} {self.object_path!r}, {self.field}[{self.index}]"
 
     @property
     def entry(self) -> tuple[str, str, int]:
@@ -188,6 +191,7 @@ def find_in_builders(
     table: Sequence[MediaField],
     nwb_path: str,
     value_of: Callable[[Builder, Builder, MediaField], tuple[Any, str | None]],
+    holders: Mapping[str, str] | None = None,
 ) -> list[StoredTexts]:
     """Find all texts that name media in a tree of builders.
 
@@ -204,6 +208,8 @@ def find_in_builders(
     value_of : callable
         From the builder of the object, the builder of its texts and the field to the stored value and the folder it
         is relative to.
+    holders : mapping, optional
+        The NWB file whose texts are relative to a folder, by that folder, for files other than `nwb_path`.
 
     Returns
     -------
@@ -216,6 +222,7 @@ def find_in_builders(
     def fields_of(namespace: str, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
         return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
 
+    holders = holders or {}
     found: list[StoredTexts] = []
     seen: set[int] = set()
     stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in
@@ -234,7 +241,9 @@ def find_in_builders(
                 holder = builder if field.field is None else _child_dataset(builder, field.field)
                 if holder is not None:
                     value, base = value_of(builder, holder, field)
-                    found.append(_stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path))
+                    found.append(
+                        _stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path, holders)
+                    )
         if not is_dataset:
             stack.extend((child, path) for child in reversed((*builder.groups.values(), *builder.datasets.values())))
     return found
@@ -249,12 +258,14 @@ def _stored_texts(
     neurodata_type: str,
     field: MediaField,
     nwb_path: str,
+    holders: Mapping[str, str],
 ) -> StoredTexts:
     read = read_texts(value)
     if read is None:
         return StoredTexts(holder, (), (), not_text=True)
     texts, shape = read
     object_id = as_text(owner.attributes.get("object_id"))
+    bases = [_base(text, base, nwb_path) for text in texts]
     references = tuple(
         ExternalFileReference(
             nwb_path=nwb_path,
@@ -264,8 +275,9 @@ def _stored_texts(
             field=field.label,
             index=index,
             text=text.stored if isinstance(text, ExternalFileText) else text,
-            base=_base(text, base, nwb_path),
+            base=bases[index],
             repeats=field.repeats,
+            stored_in=holders.get(bases[index] or ""),
         )
         for index, text in enumerate(texts)
     )

@@ -102,9 +102,19 @@ def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
         table=media_fields(request.options.media_fields),
         nwb_path=tree.nwb_path,
         value_of=value_of,
+        holders=_holders(tree),
     )
     datasets = {id(entry.builder) for entry in found}
     return [entry for entry in found if entry.builder is entry.dataset or id(entry.dataset) not in datasets]
+
+
+def _holders(tree: Tree) -> dict[str, str]:
+    """The NWB file that is exported from, by the folder that its texts are relative to."""
+    if tree.source is None or tree.source.source is None:
+        return {}
+    path = str(tree.source.source)
+    folder = _folder(path)
+    return {} if folder == NOWHERE or path == tree.nwb_path else {folder: path}
 
 
 def _containers(tree: Tree) -> dict[int, Any]:
