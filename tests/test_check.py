@@ -72,6 +72,7 @@ def only(path: Path, **options: Any) -> Finding:
         ("{}/films/a.avi", "absolute-path", WARNING, ERROR),
         ("file://{}/films/a.avi", "absolute-path", WARNING, ERROR),
         ("..\\films\\a.avi", "backslash", ERROR, ERROR),
+        ("cafe\u0301.avi", "unicode", ERROR, ERROR),
         ("near.avi", "name", INFO, WARNING),
         ("./near.avi", "name", INFO, WARNING),
         ("x/../near.avi", "name", INFO, WARNING),
@@ -90,6 +91,7 @@ def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Sev
     folder = path.parent
     for name in ("near.avi", "near.AVI", "near.h264", "near", ".hidden/near.avi", "x/y.avi", "real/near.avi"):
         make_media(folder / name)
+    make_media(folder / "caf\u00e9.avi")
     (folder / "linked").symlink_to("real")
     (folder / "empty.avi").touch()
     value = text.format(tmp_path).encode("utf-8", "surrogateescape")

@@ -615,6 +615,7 @@ def test_custom_naming_may_answer_with_a_text() -> None:
         "x.nwb",
         "x.nwb/a.avi",
         "./x.nwb",
+        "media/" + "x" * 252 + ".avi",  # no way out, but no file system takes it
     ],
 )
 def test_custom_naming_that_escapes(answer: str) -> None:

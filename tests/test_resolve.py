@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,24 @@ def test_names_are_taken_by_the_letter(tmp_path: Path, name: str) -> None:
     assert file(f"films/{name}", tmp_path) == path
     assert file(str(path), tmp_path) == path
     assert file(f"elsewhere/{name}", tmp_path, search=tmp_path / "films") == path
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS finds either form by itself")
+@pytest.mark.parametrize(("stored", "on_disk"), [(NFC, NFD), (NFD, NFC)])
+def test_other_form_of_unicode(tmp_path: Path, stored: str, on_disk: str) -> None:
+    """Films that were copied from macOS may be called otherwise than the text says, to no eye's notice."""
+    path = film(tmp_path / "films" / on_disk / "a.avi")
+    assert file(f"films/{stored}/a.avi", tmp_path) == path
+    assert file(str(tmp_path / "films" / stored / "a.avi"), tmp_path) == path
+    assert file(f"elsewhere/{stored}/a.avi", tmp_path, search=tmp_path / "films") == path
+    assert file(f"films/{stored}/a.avi", None, destination=tmp_path) == path
+    own = film(tmp_path / "films" / stored / "a.avi", b"another")
+    assert file(f"films/{stored}/a.avi", tmp_path) == own
+    assert file(f"films/{stored}/a.avi", None, destination=tmp_path, working_folder=tmp_path) == own
+    assert isinstance(problem(f"films/{stored}/b.avi", tmp_path), MissingMediaError)
 
 
 def test_plain_path_is_not_unquoted(tmp_path: Path) -> None:

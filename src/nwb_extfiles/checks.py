@@ -303,6 +303,12 @@ class _Place:
                 f"{relocate}",
             )  # fmt: skip
             return
+        if not text.isascii() and not os.path.exists(os.path.join(reference.base or self.nwb_path.parent, text)):
+            yield _of(
+                reference, Severity.ERROR, "unicode", f"the file is {file.path.name!a}, whose letters Unicode writes "
+                f"in another form than {text!a}, so that only macOS finds it{relocate}",
+            )  # fmt: skip
+            return
         place = Path(os.path.normpath(self.nwb_path.parent / text))
         if self.dandiset is not None and not place.is_relative_to(self.dandiset):
             yield _of(

@@ -19,7 +19,7 @@ from .options import MediaMode, MediaOptions
 from .plan import RelocationPlan
 from .references import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
-from .resolve import is_absolute, is_url, resolve_all, spellings
+from .resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from .storage import is_stored, path_of, unwrapped
 from .targets import Named, name_targets
 
@@ -76,7 +76,8 @@ def _breaks(entry: Named, folder: Path) -> bool:
     text, file = entry.resolution.reference.text, entry.resolution.file
     if file is None or is_absolute(text):
         return False
-    return not any(place.is_file() and same_content(place, file.real) for place in spellings(folder, text))
+    places = (place for form in unicode_forms(text) for place in spellings(folder, form))
+    return not any(place.is_file() and same_content(place, file.real) for place in places)
 
 
 def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ __all__ = [
     "resolve_all",
     "spellings",
     "without_file_scheme",
+    "unicode_forms",
 ]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
@@ -163,19 +165,9 @@ def _choose(
 ) -> Resolution:
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
-    broken: list[str] = []
-    for tier, final in _tiers(text, reference, options, destination, working_folder):
-        # A link that leads nowhere still tells what the film is called.
-        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
-        for place in tier:
-            file = media_file(place, real_path)
-            if isinstance(file, str) and options.search and os.path.islink(place):
-                broken.append(os.readlink(place))
-            if isinstance(file, MediaFile):
-                found.setdefault(file.identity, file)
-            else:
-                tried.append(f"{_short(str(place))} ({file})")
-        if found and final:
+    for form in unicode_forms(text):
+        found = _look(_tiers(form, reference, options, destination, working_folder), options, real_path, tried)
+        if found:
             break
     if not found:
         raise _not_found(reference, tried)
@@ -189,6 +181,28 @@ def _choose(
     (file,) = found.values()
     _check_within(file, reference, options)
     return Resolution(reference, file=file)
+
+
+def _look(
+    tiers: Iterable[tuple[list[Path], bool]], options: MediaOptions, real_path: Callable[[str], str], tried: list[str]
+) -> dict[tuple[int, int], MediaFile]:
+    """The files that are in the places of `_tiers`; those that have none are added to `tried`."""
+    found: dict[tuple[int, int], MediaFile] = {}
+    broken: list[str] = []
+    for tier, final in tiers:
+        # A link that leads nowhere still tells what the film is called.
+        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
+        for place in tier:
+            file = media_file(place, real_path)
+            if isinstance(file, str) and options.search and os.path.islink(place):
+                broken.append(os.readlink(place))
+            if isinstance(file, MediaFile):
+                found.setdefault(file.identity, file)
+            else:
+                tried.append(f"{_short(str(place))} ({file})")
+        if found and final:
+            break
+    return found
 
 
 def _local_text(reference: ExternalFileReference) -> str:
@@ -257,6 +271,13 @@ def _tiers(
         yield spellings(destination, text), False
         yield _below_search_folders(text, options), False
         yield spellings(working_folder or Path.cwd(), text), False
+
+
+def unicode_forms(text: str) -> list[str]:
+    """The text, and the other forms in which Unicode writes it: a file copied from macOS may bear one of those."""
+    if text.isascii():
+        return [text]
+    return list(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
 
 
 def spellings(folder: str | Path, text: str) -> list[Path]:

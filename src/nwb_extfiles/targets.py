@@ -24,6 +24,7 @@ __all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_target
 
 STAGING_PREFIX = ".nwb-extfiles-"
 """How the names of what is staged begin; DANDI passes over names with a dot."""
+_LONGEST_NAME = 255  # bytes
 # Ids for objects of old files that have none: the same object gets the same name in every run.
 _NO_OBJECT_ID = uuid.UUID("6f0b3c63-6d5a-4a35-8d07-5f6f5b1f4c1e")
 
@@ -171,6 +172,8 @@ def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
         return "that is the NWB file itself; give the NWB file a name with .nwb"
     if not text.isprintable() or text.encode("utf-8", "replace") != os.fsencode(text):
         return "an NWB file can hold no such text; give the NWB file a name in UTF-8 that can be printed"
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
+        return f"file systems take no name of more than {_LONGEST_NAME} bytes; mend the naming"
     return None
 
 
