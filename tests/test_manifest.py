@@ -23,7 +23,7 @@ from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
-from nwb_extfiles.transfer import Transfer
+from nwb_extfiles.staged import StagedMedia
 
 FILMS = ("test1_0.avi", "test1_1.avi")
 TEXTS = [f"../video_files/{name}" for name in FILMS]
@@ -545,8 +545,8 @@ def test_ctrl_c_while_media_are_copied(
 ) -> None:
     """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
     monkeypatch.setattr("nwb_extfiles.backend._WORTH_A_THREAD", 0)
-    main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), Transfer.cancel
-    monkeypatch.setattr(Transfer, "cancel", lambda self: (cancel(self), cancelled.set()))
+    main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
+    monkeypatch.setattr(StagedMedia, "cancel", lambda self: (cancel(self), cancelled.set()))
     with open(video_files / FILMS[0], "ab") as film:
         film.truncate(20 * 1024 * 1024)
     told: list[int] = []

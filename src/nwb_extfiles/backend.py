@@ -486,15 +486,16 @@ class MediaIOMixin(_Backend):
         if not self._edits and self._rows is None:
             transfer.commit(sync=self._sync)
         elif created:
-            self._edit(transfer.staged_document, None)
+            self._edit(transfer.staged_document, transfer.document, None)
             transfer.commit(sync=self._sync)
         else:
-            transfer.commit(sync=self._sync, edit=lambda: self._edit(transfer.document, transfer.journal))
+            document = transfer.document
+            transfer.commit(sync=self._sync, edit=lambda: self._edit(document, document, transfer.journal))
 
-    def _edit(self, path: Path, journal: Path | None) -> None:
+    def _edit(self, path: Path, name: Path, journal: Path | None) -> None:
         """Change texts and manifest in the closed file; in place with a journal."""
         rows = None if self._rows is None else list(self._rows.values())
-        edit_texts(path, self._edits, manifest=rows, name=Path(self._path()), journal=journal, sync=self._sync)
+        edit_texts(path, self._edits, manifest=rows, name=name, journal=journal, sync=self._sync)
 
     def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
         """Paths of objects that a call is about to bring into a file that existed before."""

@@ -29,8 +29,8 @@ __all__ = [
     "resolve",
     "resolve_all",
     "spellings",
-    "without_file_scheme",
     "unicode_forms",
+    "without_file_scheme",
 ]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
