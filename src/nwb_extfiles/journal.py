@@ -13,14 +13,13 @@ import hashlib
 import io
 import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 
 from . import filesystem, folder_journal
-from .errors import DestinationBusyError, ExternalFilesWarning, TransferError
+from .errors import DestinationBusyError, TransferError, warn
 
 __all__ = ["OverlayFile", "edit_journalled", "take_back"]
 
@@ -242,11 +241,9 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
         finally:
             os.close(handle)
     if is_whole and not put_back:
-        warnings.warn(
+        warn(
             f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
-            f"it stays as that has left it",
-            ExternalFilesWarning,
-            stacklevel=2,
+            f"it stays as that has left it"
         )
     journal.unlink()
     if sync:
