@@ -18,8 +18,8 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A module imports only from floors below its own; docs/architecture.md draws this.
 FLOORS = (
-    {"ahead", "batch", "errors", "films", "filesystem", "modalities", "naming", "probe", "registry", "storage", "walk"},
-    {"archive", "contents", "layout", "manifest", "options", "references", "remote"},
+    {"batch", "errors", "films", "filesystem", "modalities", "naming", "probe", "registry", "storage", "walk"},
+    {"archive", "contents", "layout", "manifest", "options", "references", "remote", "threads"},
     {"folder_journal", "moves", "ndx", "parts", "progress", "resolve", "urls"},
     {"download", "journal", "locate", "targets", "zarr_store"},
     {"mappers", "plan", "staging", "stores"},

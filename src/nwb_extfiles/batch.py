@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import pickle
 import tempfile
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-__all__ = ["Spool", "each", "each_in_threads", "workers"]
+__all__ = ["Spool", "each", "workers"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -136,132 +132,6 @@ def each(
     finally:
         for future in running:  # an interrupt, or a caller that wants no more
             future.cancel()
-
-
-class _StoppedError(BaseException):
-    """Ends what others need not be told of; no `Exception`, so that nothing takes it for a failure."""
-
-
-@dataclass(slots=True, eq=False)
-class _Task(Generic[T, R]):
-    """One call in a thread, and what came of it."""
-
-    item: T
-    result: R | None = None
-    error: BaseException | None = None
-    is_over: bool = False
-
-
-def each_in_threads(
-    function: Callable[[T, Callable[[int], object]], R],
-    items: Iterable[T],
-    threads: int,
-    on_bytes: Callable[[int], object],
-) -> Generator[tuple[int, R | BaseException]]:
-    """Call a function with each item, a few at once, so that one waits for the disk while another computes.
-
-    Parameters
-    ----------
-    function : callable
-        Also gets what to call with each number of bytes done; that raises when the others have been interrupted.
-    items : iterable
-        Taken in this thread as they are needed, never many at once.
-    threads : int
-        How many at once.
-    on_bytes : callable
-        Called with each number of bytes done, in this thread.
-
-    Yields
-    ------
-    (int, result or exception)
-        As `each` without an executor: in the order of the items. After an interrupt nothing is begun any more, and
-        what was begun has ended before that is raised.
-
-    Notes
-    -----
-    No executor, nor any lock of `threading` that is written in Python: Ctrl-C in the midst of taking one leaves it
-    locked for ever, and the thread that needs it would be waited for. The queues have no such moment.
-    """
-    waiting, reports = SimpleQueue[_Task[T, R] | None](), SimpleQueue[int]()
-    running = deque[_Task[T, R]]()
-    stopped = False
-
-    def tell(count: int) -> None:
-        if stopped:
-            raise _StoppedError
-        reports.put(count)
-
-    def work() -> None:
-        while (task := waiting.get()) is not None:
-            try:
-                tell(0)  # whether it is still wanted
-                task.result = function(task.item, tell)
-            except BaseException as error:  # noqa: BLE001  # for the thread that waits
-                task.error = error
-            task.is_over = True
-            reports.put(0)  # wakes whoever waits for reports
-
-    def first() -> R | BaseException:
-        while not (running[0].is_over and reports.empty()):
-            count = reports.get()
-            if count:
-                on_bytes(count)
-        error = running[0].error
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        task = running.popleft()
-        return cast("R", task.result) if error is None else error
-
-    workers: list[Thread] = []
-    try:
-        _begin(work, threads, workers)
-        if not workers:
-            yield from each(lambda item: function(item, on_bytes), items, None)
-        number = 0
-        for item in items if workers else ():
-            task = _Task[T, R](item)
-            waiting.put(task)  # first, for what is waited for must be somebody's to do
-            running.append(task)
-            if len(running) > 2 * threads:  # some in store, so that none is idle while this thread is busy
-                yield number, first()
-                number += 1
-        while running:
-            yield number, first()
-            number += 1
-    finally:
-        stopped = True
-        not_begun = _emptied(waiting)
-        for _ in workers:
-            waiting.put(None)
-        for task in running:
-            while not (task.is_over or task in not_begun):
-                reports.get()
-        for worker in workers:
-            if worker.is_alive():  # what was interrupted while it began cannot be joined
-                worker.join()
-
-
-def _begin(work: Callable[[], object], threads: int, begun: list[Thread]) -> None:
-    """Begin as many threads as the system gives, each noted before it begins, for an interrupt may come between."""
-    for number in range(threads):
-        begun.append(Thread(target=work, name=f"organize_{number}", daemon=True))
-        try:
-            begun[-1].start()
-        except RuntimeError:  # no more threads here
-            begun.pop()
-            return
-
-
-def _emptied(queue: SimpleQueue[T | None]) -> set[T]:
-    """Take what is left in a queue."""
-    left = set[T]()
-    while True:
-        try:
-            item = queue.get_nowait()
-        except Empty:
-            return left
-        if item is not None:
-            left.add(item)
 
 
 def _call(function: Callable[[T], R], item: T, once: str) -> R:  # noqa: ARG001

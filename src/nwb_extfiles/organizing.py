@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from . import contents, filesystem
-from .batch import Spool, each, each_in_threads, workers
+from .batch import Spool, each, workers
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
 from .inplace import bring_media, new_rows, remove_empty, rolled_back
@@ -24,6 +24,7 @@ from .progress import reporting
 from .staging import has_leftovers, is_half_done
 from .stores import edit_texts, find_nwb_files
 from .targets import nwb_stem
+from .threads import each_in_threads
 from .transfer import Transfer, recover
 
 __all__ = ["organize"]

@@ -15,7 +15,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from . import contents, filesystem
-from .ahead import called_ahead
 from .download import fetch, part_name
 from .errors import MediaExistsError, TransferError
 from .moves import is_still, stamp
@@ -25,6 +24,7 @@ from .progress import reporting
 from .remote import RemoteFile
 from .resolve import MediaFile, media_file
 from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
+from .threads import called_ahead
 
 __all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
 

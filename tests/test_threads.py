@@ -1,0 +1,142 @@
+"""A few threads, and interrupts at any moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from nwb_extfiles.threads import each_in_threads
+
+
+def in_threads(items: Iterable[int], **options: Any) -> list[tuple[int, Any]]:
+    """Pairs of a number and what came of it; even ones take longer, so that they end out of order."""
+
+    def work(item: int, tell: Callable[[int], object]) -> int:
+        time.sleep(0.002 * (item % 2 == 0))
+        tell(item)
+        if item == 3:
+            raise ValueError(item)
+        return 2 * item
+
+    return list(each_in_threads(work, items, **{"threads": 4, "on_bytes": lambda count: None, **options}))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_each_in_threads(threads: int) -> None:
+    told: list[int] = []
+    here: set[int] = set()
+
+    def on_bytes(count: int) -> None:
+        told.append(count)
+        here.add(threading.get_ident())
+
+    found = in_threads(range(100), threads=threads, on_bytes=on_bytes)
+    assert [number for number, _ in found] == list(range(100))
+    assert isinstance(found.pop(3)[1], ValueError)
+    assert found == [(number, 2 * number) for number in range(100) if number != 3]
+    assert sorted(told) == list(range(1, 100)), "nothing is told of no bytes"
+    assert here == {threading.get_ident()}
+    assert in_threads([]) == []
+
+
+def test_threads_take_items_as_they_are_needed() -> None:
+    taken = []
+    results = each_in_threads(lambda item, tell: taken.append(item), range(1000), 2, lambda count: None)
+    next(results)
+    assert len(taken) < 20
+    results.close()
+
+
+@pytest.mark.parametrize("where", ["worker", "progress", "caller"])
+def test_an_interrupt_ends_all_threads(where: str) -> None:
+    """Nothing is begun after it, and what was begun has ended before it is raised."""
+    begun, ended = [], []
+    wait = threading.Event()
+
+    def work(item: int, tell: Callable[[int], object]) -> None:
+        begun.append(item)
+        try:
+            if where == "worker" and item == 3:
+                raise KeyboardInterrupt
+            while not wait.wait(0.001):  # until it is told to stop
+                tell(1)
+                if item < 2:
+                    return
+        finally:
+            ended.append(item)
+
+    def on_bytes(count: int) -> None:
+        if where == "progress":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), closing(each_in_threads(work, range(1000), 2, on_bytes)) as results:
+        for number, _ in results:
+            if where == "caller" and number == 1:
+                raise KeyboardInterrupt
+            if where == "worker":
+                wait.set()
+    assert len(begun) < 10
+    assert sorted(begun) == sorted(ended)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="forks")
+def test_an_interrupt_that_leaves_locks_does_not_hang() -> None:
+    """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
+    at, status = 0, 1
+    while status:
+        at += 1
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # if it hangs
+            os._exit(_interrupted_with_lock(at))
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, 1), at
+    assert at > 1
+
+
+def _interrupted_with_lock(at: int) -> int:
+    """Interrupt at the n-th lock; 1 if there was one, 0 if there are not so many, 2 if anything goes on."""
+    seen = 0
+    begun, ended = [], []
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal seen
+        if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+        return trace
+
+    def work(item: int, tell: Callable[[int], object]) -> None:
+        begun.append(item)
+        time.sleep(0.02)
+        ended.append(item)
+
+    results = each_in_threads(work, range(12), 4, lambda count: None)
+    interrupted = 0
+    sys.settrace(trace)
+    try:
+        with closing(results):
+            list(results)
+    except KeyboardInterrupt:
+        interrupted = 1
+    sys.settrace(None)
+    return 2 if sorted(begun) != sorted(ended) else interrupted
+
+
+def test_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives none, the one who asks does it all."""
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert in_threads([1, 2]) == [(0, 2), (1, 4)]
