@@ -166,7 +166,8 @@ def _choose(
     text = _local_text(reference)
     found: dict[tuple[int, int], MediaFile] = {}
     for form in unicode_forms(text):
-        found = _look(_tiers(form, reference, options, destination, working_folder), options, real_path, tried)
+        tiers = _tiers(form, reference, options, destination, working_folder)
+        found = _look(tiers, options, real_path, tried if form == text else [])  # the others look alike in a message
         if found:
             break
     if not found:
