@@ -23,9 +23,10 @@ import pytest
 from helpers import digest, stored_texts
 from recordings import film, object_id, recording
 
-from nwb_extfiles import ExternalFilesWarning, TransferError, organize, organizing
+from nwb_extfiles import ExternalFilesWarning, TransferError, organize
 from nwb_extfiles.batch import Spool, each, workers
-from nwb_extfiles.organizing import carry_out
+from nwb_extfiles.tasks import organizing
+from nwb_extfiles.tasks.organizing import carry_out
 
 # --------------------------------------------------------------------- spools
 

@@ -19,7 +19,7 @@ from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 
 from nwb_extfiles import Severity, check, relocate
-from nwb_extfiles.checks import Finding
+from nwb_extfiles.tasks.checks import Finding
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -222,7 +222,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_half_edited(tmp_path: Path) -> None:
     path = scene(tmp_path, "../films/a.avi")
     code = (
-        "import os, sys; from nwb_extfiles import journal, relocate\n"
+        "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9

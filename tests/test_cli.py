@@ -16,7 +16,7 @@ from makers import make_media
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
-from nwb_extfiles.films import walking_dot, write_avi
+from nwb_extfiles.media.films import walking_dot, write_avi
 
 DATASET = "acquisition/behavior_video/external_file"
 
@@ -245,7 +245,7 @@ def test_recover(lab: Path) -> None:
     assert run("recover", "nwb").stdout == "nwb/good.nwb: nothing to restore\nnwb/lost.nwb: nothing to restore\n"
     before = tree(lab)
     code = (
-        "import os, sys; from nwb_extfiles import journal, relocate\n"
+        "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "plain = journal._write_at\n"
         "def die(*rest):\n    plain(*rest)\n    os._exit(9)\n"
         "journal._write_at = die\nrelocate(sys.argv[1])"

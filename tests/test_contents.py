@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from helpers import PAST, digest, make_file, mounted, tree
 
-from nwb_extfiles import contents, filesystem
+from nwb_extfiles.disk import contents, filesystem
 from nwb_extfiles.errors import TransferError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX only")

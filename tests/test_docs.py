@@ -13,7 +13,7 @@ import click
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
-from nwb_extfiles.inventory import FilmState
+from nwb_extfiles.media.inventory import FilmState
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -51,7 +51,7 @@ def test_every_error_and_finding_is_explained() -> None:
     page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
     errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
-    source = (ROOT / "src" / "nwb_extfiles" / "checks.py").read_text(encoding="utf-8")
+    source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
     codes = {f"film-{state}" for state in FilmState if state.is_bad}
     codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
     assert len(codes) > 15

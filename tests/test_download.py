@@ -38,11 +38,10 @@ from nwb_extfiles import (
     RelocationRefusedError,
     TransferError,
     UnsafeReferenceError,
-    download,
-    urls,
 )
-from nwb_extfiles.plan import Action
-from nwb_extfiles.remote import RemoteFile, described, retry_after
+from nwb_extfiles.plans.plan import Action
+from nwb_extfiles.web import download, urls
+from nwb_extfiles.web.remote import RemoteFile, described, retry_after
 
 posix = pytest.mark.skipif(os.name == "nt", reason="kills, and links, as POSIX has them")
 BIG = os.urandom(3_000_000)
@@ -681,7 +680,7 @@ def test_a_bucket_of_google(tmp_path: Path, server: Server, monkeypatch: pytest.
 KILLED = """
     import os, sys
     from pathlib import Path
-    from nwb_extfiles import download, parts, urls
+    from nwb_extfiles.web import download, parts, urls
     parts.CHECKPOINT = 500_000
     download.HASH_CHUNK = 50_000  # where a disk is slow, all the rest may have come meanwhile, and be read at once
     remote = urls.ask(sys.argv[1])
@@ -781,7 +780,8 @@ def test_another_content_has_another_part() -> None:
 KILLED_EXPORT = """
     import os, sys
     from pynwb import NWBHDF5IO
-    from nwb_extfiles import NWBExtFilesHDF5IO, download, parts
+    from nwb_extfiles import NWBExtFilesHDF5IO
+    from nwb_extfiles.web import download, parts
     parts.CHECKPOINT = 500_000
     download.HASH_CHUNK = 50_000  # as above
     def progress(done, total):
@@ -833,7 +833,7 @@ def test_options(value: dict[str, Any], error: type[Exception]) -> None:
 def test_a_package_that_is_not_installed() -> None:
     code = """
         import re, sys
-        from nwb_extfiles import urls
+        from nwb_extfiles.web import urls
         for package, url in (("aiohttp", "https://h/a.avi"), ("s3fs", "s3://b/a.avi"), ("gcsfs", "gs://b/a.avi")):
             sys.modules[package] = None
             try:

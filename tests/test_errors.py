@@ -27,7 +27,7 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
     combine,
 )
-from nwb_extfiles.inplace import relocate_files
+from nwb_extfiles.tasks.inplace import relocate_files
 
 KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (MissingMediaError, FileNotFoundError),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import digest, make_file, tree
 
-from nwb_extfiles import filesystem
+from nwb_extfiles.disk import filesystem
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX only")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -189,7 +189,7 @@ PIPES: dict[str, Any] = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text
 HOLDER = """
 import sys
 from pathlib import Path
-from nwb_extfiles.filesystem import FileLock
+from nwb_extfiles.disk.filesystem import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print("held", flush=True)
 if sys.stdin.readline() == "release\\n":

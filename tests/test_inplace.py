@@ -42,7 +42,7 @@ from nwb_extfiles import (
     UnsafeReferenceError,
     relocate,
 )
-from nwb_extfiles.inplace import relocate_files
+from nwb_extfiles.tasks.inplace import relocate_files
 
 DATASET = "acquisition/video/external_file"
 MODES = ("symlink", "hardlink", "copy", "move")
@@ -361,10 +361,10 @@ def test_an_nwb_file_with_two_names_is_warned_of(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import json, os, sys
-from nwb_extfiles.references import media_fields
+from nwb_extfiles.nwb.references import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
-from nwb_extfiles import checks, inplace  # while they may be read
+from nwb_extfiles.tasks import checks, inplace  # while they may be read
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -464,7 +464,9 @@ def test_open_in_another_process(tmp_path: Path, mode: str) -> None:
 
 KILLED = """
 import os, signal, sys
-from nwb_extfiles import inplace, journal, relocate
+from nwb_extfiles.tasks import inplace
+from nwb_extfiles.disk import journal
+from nwb_extfiles import relocate
 if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):

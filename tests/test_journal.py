@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO, journal
+from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO
 from nwb_extfiles.cli import main
-from nwb_extfiles.journal import OverlayFile, edit_journalled, take_back
+from nwb_extfiles.disk import journal
+from nwb_extfiles.disk.journal import OverlayFile, edit_journalled, take_back
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from recordings import new_ids, recording, set_text
 
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.layout import dandi_paths, external_links, layout_metadata, missing_metadata
-from nwb_extfiles.modalities import KNOWN_VERSIONS, TYPES
+from nwb_extfiles.tasks.layout import dandi_paths, external_links, layout_metadata, missing_metadata
+from nwb_extfiles.tasks.modalities import KNOWN_VERSIONS, TYPES
 
 
 def ours(path: Path) -> dict[str, Any] | None:
@@ -356,7 +356,7 @@ def test_without_pynwb(tmp_path: Path) -> None:
     """What can be read without pynwb is."""
     path = recording(tmp_path / "a.nwb", ["film.avi"])
     code = (
-        "import sys, h5py; from pathlib import Path; from nwb_extfiles.layout import layout_metadata;"
+        "import sys, h5py; from pathlib import Path; from nwb_extfiles.tasks.layout import layout_metadata;"
         "path = Path(sys.argv[1]); print(layout_metadata(h5py.File(path), path)['subject_id']);"
         "print(sorted({'pynwb', 'hdmf', 'dandi'} & set(sys.modules)))"
     )
@@ -367,7 +367,7 @@ def test_without_pynwb(tmp_path: Path) -> None:
 def test_named_without_pynwb(tmp_path: Path) -> None:
     """Names that differ by what dandi.organize knows itself take no pynwb, be types of extensions among them."""
     code = (
-        "import sys; from nwb_extfiles.layout import dandi_paths;"
+        "import sys; from nwb_extfiles.tasks.layout import dandi_paths;"
         "rows = [dict(path='a.nwb', subject_id='m', session_id=i, nd_types=['LFP', 'FilmedSeries']) for i in 'ab'];"
         "print(dandi_paths(rows)); print(sorted({'pynwb', 'hdmf'} & set(sys.modules)))"
     )

@@ -22,8 +22,8 @@ from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
-from nwb_extfiles.manifest import MANIFEST_PATH, spec_folder
-from nwb_extfiles.staged import StagedMedia
+from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
+from nwb_extfiles.transfers.staged import StagedMedia
 
 FILMS = ("test1_0.avi", "test1_1.avi")
 TEXTS = [f"../video_files/{name}" for name in FILMS]
@@ -180,7 +180,7 @@ from pathlib import Path
 import h5py
 from helpers import new_nwbfile
 from pynwb import NWBHDF5IO
-from nwb_extfiles.manifest import read_manifest
+from nwb_extfiles.nwb.manifest import read_manifest
 from nwb_extfiles.ndx import ExternalFileManifest, ExternalFilesMetaData
 manifest = ExternalFileManifest(name="manifest", description="films")
 manifest.add_row(referring_object_id="a", referring_object_path="/b", field="external_file", index=0, path="c/d.avi",
@@ -505,12 +505,12 @@ def test_progress_of_a_film_that_is_known(tmp_path: Path, video_files: Path) -> 
 def test_a_move_to_another_file_system_reads_once(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nwb_extfiles.filesystem.link_exclusive", lambda *_: False)
+    monkeypatch.setattr("nwb_extfiles.disk.filesystem.link_exclusive", lambda *_: False)
     read = []
-    monkeypatch.setattr("nwb_extfiles.plan.RelocationPlan.copied", property(
+    monkeypatch.setattr("nwb_extfiles.plans.plan.RelocationPlan.copied", property(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
     ))  # fmt: skip
-    monkeypatch.setattr("nwb_extfiles.contents.digest_of", lambda path, **_: read.append(path))
+    monkeypatch.setattr("nwb_extfiles.disk.contents.digest_of", lambda path, **_: read.append(path))
     before = [digest(video_files / name) for name in FILMS]
     relocate(source, "move", media_options=RECORD)
     assert not read
@@ -518,14 +518,14 @@ def test_a_move_to_another_file_system_reads_once(
 
 
 def test_a_film_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nwb_extfiles.contents import digest_of
+    from nwb_extfiles.disk.contents import digest_of
 
     def growing(path: Path, **keywords: Any) -> str:
         with open(path, "ab") as film:
             film.write(b"more")
         return digest_of(path, **keywords)
 
-    monkeypatch.setattr("nwb_extfiles.contents.digest_of", growing)
+    monkeypatch.setattr("nwb_extfiles.disk.contents.digest_of", growing)
     before = stored_texts(source)
     with pytest.raises(OSError, match="changed while it was read"):
         relocate(source, media_options=RECORD)
@@ -544,7 +544,7 @@ def test_ctrl_c_while_media_are_copied(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
-    monkeypatch.setattr("nwb_extfiles.backend._WORTH_A_THREAD", 0)
+    monkeypatch.setattr("nwb_extfiles.io.backend._WORTH_A_THREAD", 0)
     main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
     monkeypatch.setattr(StagedMedia, "cancel", lambda self: (cancel(self), cancelled.set()))
     with open(video_files / FILMS[0], "ab") as film:

@@ -14,7 +14,7 @@ from pynwb.base import ExternalImage, Images
 from pynwb.image import ImageSeries
 
 from nwb_extfiles import NWBExtFilesHDF5IO, register_media_mappers
-from nwb_extfiles.mappers import ResolvedMediaPath
+from nwb_extfiles.io.mappers import ResolvedMediaPath
 
 
 @pytest.fixture

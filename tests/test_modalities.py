@@ -7,8 +7,8 @@ from importlib.metadata import version
 import pytest
 from dandi.pynwb_utils import get_neurodata_types_to_modalities_map
 
-from nwb_extfiles import modalities
-from nwb_extfiles.modalities import KNOWN_VERSIONS, TYPES, are_known, modalities_of
+from nwb_extfiles.tasks import modalities
+from nwb_extfiles.tasks.modalities import KNOWN_VERSIONS, TYPES, are_known, modalities_of
 
 
 def test_the_table_is_that_of_dandi() -> None:

@@ -252,7 +252,7 @@ def test_after_a_killed_relocation(tmp_path: Path, films: list[Path], how: str) 
     shutil.copy(films[0], tmp_path / "film.avi")
     nwb_path = write_nwb(tmp_path / "a.nwb", ["film.avi"])
     code = (
-        "import os, sys\nfrom nwb_extfiles import journal, relocate\n"
+        "import os, sys\nfrom nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, nwb_path], check=False).returncode == 9

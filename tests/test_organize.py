@@ -22,8 +22,9 @@ from helpers import contents, digest, mounted, set_texts, stored_texts
 from helpers import tree as tree_of
 from recordings import DATASET, film, new_ids, object_id, recording, state, working_in
 
-from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, filesystem, organize, organizing
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, organize
 from nwb_extfiles.cli import main
+from nwb_extfiles.disk import filesystem
 from nwb_extfiles.errors import (
     MediaExistsError,
     MissingMediaError,
@@ -33,6 +34,7 @@ from nwb_extfiles.errors import (
     UnreadableFileError,
     UnsafeReferenceError,
 )
+from nwb_extfiles.tasks import organizing
 
 MODES = ("copy", "move", "symlink", "hardlink", "reference")
 
@@ -832,7 +834,7 @@ def test_what_a_failure_leaves_is_told(raw: Path, tmp_path: Path, monkeypatch: p
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(organizing, "_stage_nwb_file", full)
-    monkeypatch.setattr("nwb_extfiles.staging.StagingFolder.clear", broken)
+    monkeypatch.setattr("nwb_extfiles.transfers.staging.StagingFolder.clear", broken)
     result = run("-d", tmp_path / "ds", "--media-files-mode", "copy", raw, code=1)
     assert "2 of 2 NWB files could not be organized" in result.stderr
     assert result.stderr.count("could not be cleared: [Errno 5]") == 2

@@ -27,10 +27,10 @@ from nwb_extfiles import (
     UnsafeReferenceError,
 )
 from nwb_extfiles.errors import ExternalFilesError
-from nwb_extfiles.plan import Action, make_plan
-from nwb_extfiles.references import ExternalFileReference
-from nwb_extfiles.resolve import MediaFile, Resolution
-from nwb_extfiles.targets import Destination, TargetState, name_targets, nwb_stem, survey
+from nwb_extfiles.nwb.references import ExternalFileReference
+from nwb_extfiles.plans.plan import Action, make_plan
+from nwb_extfiles.plans.resolve import MediaFile, Resolution
+from nwb_extfiles.plans.targets import Destination, TargetState, name_targets, nwb_stem, survey
 
 A, B, C = (f"933f8cf6-9e4b-405f-8cad-cc031d1fafc{digit}" for digit in "abc")
 OUT = Path("/out/x.nwb")

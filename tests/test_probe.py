@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from nwb_extfiles.probe import MediaFacts, probe
+from nwb_extfiles.media.probe import MediaFacts, probe
 
 UNKNOWN = (0, 0, 0, True)
 

@@ -21,6 +21,7 @@ from pynwb import NWBHDF5IO
 from servers import DANDISET, Server, reading_from_here, serve_archive
 
 from nwb_extfiles import (
+    LocationKind,
     MissingMediaError,
     NWBExtFilesHDF5IO,
     ResolvedExternalFile,
@@ -28,8 +29,7 @@ from nwb_extfiles import (
     resolve_external_files,
 )
 from nwb_extfiles.errors import UnreadableFileError
-from nwb_extfiles.locate import Kind
-from nwb_extfiles.remote import beside, origin
+from nwb_extfiles.web.remote import beside, origin
 
 
 def fetched(url: str | None) -> bytes:
@@ -62,7 +62,7 @@ def test_frame_0_of_a_relocated_film(tmp_path: Path, films: list[Path]) -> None:
     (tmp_path / "film.avi").unlink()
     with NWBHDF5IO(target, "r") as io:
         (entry,) = resolve_external_files(io.read().acquisition["video"])
-    assert entry.kind is Kind.FILE
+    assert entry.kind is LocationKind.FILE
     frame = imageio.imread(str(entry.location), index=0)
     assert frame.shape == (48, 64, 3)
     assert np.array_equal(frame, imageio.imread(films[3], index=0))

@@ -15,7 +15,7 @@ from helpers import set_texts, write_nwb
 from makers import Media, look, run_maker, write_everywhere
 
 from nwb_extfiles.errors import ExternalFilesError, UnsafeReferenceError
-from nwb_extfiles.references import (
+from nwb_extfiles.nwb.references import (
     MEDIA_FIELDS,
     ExternalFileReference,
     MediaField,
@@ -24,7 +24,7 @@ from nwb_extfiles.references import (
     media_fields,
     parents_in_file,
 )
-from nwb_extfiles.walk import read_attribute
+from nwb_extfiles.nwb.walk import read_attribute
 
 TEXTS = "acquisition/video/external_file"
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import stored_texts
 from makers import Media, run_maker
 
-from nwb_extfiles.registry import MediaField, registered_fields
+from nwb_extfiles.nwb.registry import MediaField, registered_fields
 
 
 def install(site: Path, name: str, module: str, entry_points: str) -> None:
@@ -36,15 +36,15 @@ def run(site: Path, code: str, *arguments: object) -> tuple[str, str]:
 
 TABLE = """
     import sys
-    from nwb_extfiles.references import media_fields
-    from nwb_extfiles.registry import MEDIA_FIELDS
+    from nwb_extfiles.nwb.references import media_fields
+    from nwb_extfiles.nwb.registry import MEDIA_FIELDS
     print([(f.neurodata_type, f.field, f.repeats) for f in media_fields()[len(MEDIA_FIELDS):]])
 """
 
 
 def test_pairs_and_fields(tmp_path: Path) -> None:
     module = """
-        from nwb_extfiles.references import MediaField
+        from nwb_extfiles.nwb.references import MediaField
         PAIRS = [("FilmArchive", "film_paths"), ["Scan", None], ("ImageSeries", "external_file")]
         FIELDS = (field for field in (MediaField("Pose", "videos", repeats=True), MediaField("Scan", None)))
     """
@@ -70,7 +70,7 @@ def test_what_is_found_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
 def test_loaded_once_and_when_it_is_needed(tmp_path: Path) -> None:
     install(tmp_path, "loud", "print('loaded')\nFIELDS = [('A', 'b')]", "x = loud_module:FIELDS")
     code = """
-        import nwb_extfiles.cli, nwb_extfiles.references as references
+        import nwb_extfiles.cli, nwb_extfiles.nwb.references as references
         nwb_extfiles.NWBExtFilesHDF5IO
         print("before")
         references.media_fields()
@@ -99,7 +99,7 @@ def test_a_broken_one_is_named_and_passed_over(tmp_path: Path, module: str, reas
     code = f"""
         import re, warnings
         from nwb_extfiles import ExternalFilesWarning
-        from nwb_extfiles.references import media_fields
+        from nwb_extfiles.nwb.references import media_fields
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             assert media_fields()[-1].neurodata_type == "Good"

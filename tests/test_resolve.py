@@ -13,8 +13,8 @@ import pytest
 
 from nwb_extfiles import AmbiguousMediaError, MediaOptions, MissingMediaError, UnsafeReferenceError
 from nwb_extfiles.errors import ExternalFilesError
-from nwb_extfiles.references import ExternalFileReference
-from nwb_extfiles.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
+from nwb_extfiles.nwb.references import ExternalFileReference
+from nwb_extfiles.plans.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 posix = pytest.mark.skipif(os.name == "nt", reason="spellings that Windows reads otherwise")

@@ -12,8 +12,8 @@ from helpers import digest, image_series, new_nwbfile, stored_texts, tree
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import NWBExtFilesHDF5IO, organize
-from nwb_extfiles.manifest import MANIFEST_PATH
-from nwb_extfiles.restoring import restore
+from nwb_extfiles.nwb.manifest import MANIFEST_PATH
+from nwb_extfiles.tasks.restoring import restore
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_a_film_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: P
 
 def test_films_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are downloaded are called as their URLs tell."""
-    from nwb_extfiles.remote import RemoteFile
+    from nwb_extfiles.web.remote import RemoteFile
 
     monkeypatch.setattr(
-        "nwb_extfiles.planning.ask_all", lambda urls, **_: {url: RemoteFile(url=url, size=1) for url in urls}
+        "nwb_extfiles.plans.planning.ask_all", lambda urls, **_: {url: RemoteFile(url=url, size=1) for url in urls}
     )
     nwbfile = new_nwbfile()
     urls = [f"https://example.org/{name}" for name in ("one/a%20film.avi", "two/a%20film.avi", "b.avi", "?id=3")]

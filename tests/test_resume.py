@@ -10,7 +10,8 @@ import pytest
 from helpers import assert_resolves, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, contents
+from nwb_extfiles import NWBExtFilesHDF5IO
+from nwb_extfiles.disk import contents
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork")
 

@@ -16,7 +16,7 @@ from hdmf.backends.hdf5 import H5DataIO
 from hdmf.utils import StrDataset
 from makers import run_python
 
-from nwb_extfiles.storage import (
+from nwb_extfiles.nwb.storage import (
     ExternalFileText,
     as_text,
     fits,
@@ -279,7 +279,7 @@ def test_in_place_of_a_null_dataspace(tmp_path: Path) -> None:
     """In a process of its own: HDF5 takes the whole one down if it is told to write there."""
     code = """
 import sys, h5py
-from nwb_extfiles.storage import read_texts, write_in_place
+from nwb_extfiles.nwb.storage import read_texts, write_in_place
 with h5py.File(sys.argv[1], "w") as file:
     dataset = file.create_dataset("texts", data=h5py.Empty(h5py.string_dtype()))
     print(read_texts(write_in_place(dataset, [])))

@@ -13,7 +13,7 @@ import pytest
 from helpers import set_texts, stored_texts, write_nwb
 
 from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
-from nwb_extfiles.stores import edit_texts, find_nwb_files, open_nwb
+from nwb_extfiles.nwb.stores import edit_texts, find_nwb_files, open_nwb
 
 DATASET = "acquisition/video/external_file"
 

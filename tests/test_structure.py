@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,69 +17,65 @@ import nwb_extfiles
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "nwb_extfiles"
 
-# A module imports only from floors below its own; docs/architecture.md draws this.
-FLOORS = (
-    {"batch", "errors", "films", "filesystem", "modalities", "naming", "probe", "registry", "storage", "walk"},
-    {"archive", "contents", "layout", "manifest", "options", "references", "remote", "threads"},
-    {"folder_journal", "moves", "ndx", "parts", "progress", "resolve", "urls"},
-    {"download", "journal", "locate", "targets", "zarr_store"},
-    {"mappers", "plan", "staging", "stores"},
-    {"inventory", "planning", "readers", "staged", "testing"},
-    {"pytest_plugin", "relocation", "transfer"},
-    {"inplace"},
-    {"dandiset", "discovery", "neuroconv", "refusals"},
-    {"backend", "checks", "organizing"},
-    {"hdf5", "restoring", "terminal", "zarrio"},
-    {"demo"},
-    {"cli"},
-    {"__main__"},
-)
-FACES = {"__init__"}  # re-exports; cli asks it for the version
-KNOW_PYNWB = {"discovery", "ndx", "relocation", "refusals", "mappers", "backend", "hdf5", "zarrio", "demo", "testing"}
+# A package imports only from those above it in this list; docs/architecture.md tells what lives in each. The modules
+# that lie in no package are words that all use, and faces that use all.
+WORDS = {"batch", "errors", "naming", "options", "progress", "threads"}
+PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
+FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
+FLOORS = ("words", *PACKAGES, "faces")
+KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/relocation", "io/zarrio"}
+KNOW_PYNWB |= {"ndx", "tasks/discovery", "testing"}
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
 
-def imports(module: Path) -> tuple[set[str], set[str]]:
-    """Modules of the package and top-level packages from elsewhere that a module imports, wherever in it."""
+def floor(module: str) -> int:
+    package, _, inside = module.rpartition("/")
+    if package or module in PACKAGES:
+        return FLOORS.index(package or inside)
+    assert module in WORDS | FACES, f"{module} has no floor"
+    return FLOORS.index("words" if module in WORDS else "faces")
+
+
+def imports(module: str) -> tuple[set[str], set[str]]:
+    """Modules of the package that a module names, wherever in it, and packages from elsewhere that it may load."""
     own, other = set(), set()
-    for node in ast.walk(ast.parse(module.read_text())):
+    tree = ast.parse(MODULES[module].read_text())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_types = {node for block in blocks for node in ast.walk(block)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            own |= {node.module} if node.module else {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+            places = module.split("/")[: -node.level] + (node.module.split(".") if node.module else [])
+            names = ["/".join([*places, alias.name]) for alias in node.names]
+            own |= {name if name in MODULES else "/".join(places) or "__init__" for name in names}
+        elif isinstance(node, ast.ImportFrom) and node not in for_types:
             other.add((node.module or "").partition(".")[0])
         elif isinstance(node, ast.Import):
             other |= {alias.name.partition(".")[0] for alias in node.names}
+    assert "nwb_extfiles" not in other, f"{module} imports by the absolute name"
     return own, other
 
 
-def test_every_module_has_its_floor() -> None:
-    modules = {path.stem for path in PACKAGE.glob("*.py")} - FACES
-    assert modules == set().union(*FLOORS)
-    assert sum(map(len, FLOORS)) == len(modules)
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_down(module: str) -> None:
+    own, _ = imports(module)
+    assert own <= {*MODULES}
+    assert all(floor(name) <= floor(module) for name in own - {"__init__"})
 
 
-@pytest.mark.parametrize("level", range(len(FLOORS)))
-def test_imports_go_down(level: int) -> None:
-    below = set().union(*FLOORS[:level])
-    for module in FLOORS[level]:
-        own, _ = imports(PACKAGE / f"{module}.py")
-        assert own - {"__version__"} <= below, module
+def test_no_imports_in_circles() -> None:
+    graph = {module: imports(module)[0] for module in MODULES if module != "__init__"}
+    assert len([*TopologicalSorter(graph).static_order()]) == len(MODULES)
+
+
+def test_packages_are_more_than_folders() -> None:
+    """Each says in its first line what lives there, and does nothing when it is imported."""
+    for package in PACKAGES:
+        (line,) = ast.parse((PACKAGE / package / "__init__.py").read_text()).body
+        assert isinstance(line, ast.Expr)
 
 
 def test_few_know_pynwb() -> None:
-    know = set()
-    for path in PACKAGE.glob("*.py"):
-        source = path.read_text().replace(
-            "if TYPE_CHECKING:\n    from hdmf.build", "if TYPE_CHECKING:\n    from typing"
-        )
-        tree = ast.parse(source)
-        names = {
-            (node.module or "").partition(".")[0]
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and not node.level
-        }
-        if names & {"pynwb", "hdmf"}:
-            know.add(path.stem)
-    assert know == KNOW_PYNWB
+    assert {module for module in MODULES if imports(module)[1] & {"pynwb", "hdmf", "hdmf_zarr"}} == KNOW_PYNWB
 
 
 def test_import_is_light() -> None:
@@ -112,7 +109,7 @@ def test_one_version() -> None:
 
 def test_modules_do_not_hide_what_the_package_exports() -> None:
     """Importing a submodule binds its name in the package, over a function of that name."""
-    modules = {path.stem for path in PACKAGE.glob("*.py")}
+    modules = {path.stem for path in PACKAGE.iterdir()}
     assert not modules & set(nwb_extfiles.__all__)
     code = "from nwb_extfiles import Finding, check, relocate; assert callable(check) and callable(relocate)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,8 @@ import pytest
 from helpers import set_texts, write_nwb
 from makers import make_media
 
-from nwb_extfiles import ExternalFilesWarning, check, find_external_files, registry, relocate
+from nwb_extfiles import ExternalFilesWarning, check, find_external_files, relocate
+from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
     finding_lines,

@@ -19,7 +19,7 @@ from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import NWBExtFilesHDF5IO
-from nwb_extfiles.films import walking_dot
+from nwb_extfiles.media.films import walking_dot
 from nwb_extfiles.testing import (
     NWBWithMedia,
     assert_external_files_resolve,

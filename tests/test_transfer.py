@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from helpers import digest, tree
 
-from nwb_extfiles import contents, filesystem
+from nwb_extfiles.disk import contents, filesystem
 from nwb_extfiles.errors import (
     DestinationBusyError,
     ExternalFilesError,
@@ -30,12 +30,12 @@ from nwb_extfiles.errors import (
     MediaExistsError,
     TransferError,
 )
+from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.options import MediaMode, MediaOptions
-from nwb_extfiles.plan import Action, RelocationPlan, make_plan
-from nwb_extfiles.references import ExternalFileReference
-from nwb_extfiles.resolve import MediaFile, Resolution
-from nwb_extfiles.targets import name_targets, survey
-from nwb_extfiles.transfer import Transfer
+from nwb_extfiles.plans.plan import Action, RelocationPlan, make_plan
+from nwb_extfiles.plans.resolve import MediaFile, Resolution
+from nwb_extfiles.plans.targets import name_targets, survey
+from nwb_extfiles.transfers.transfer import Transfer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
 
@@ -1054,7 +1054,7 @@ def test_two_documents_in_one_folder_at_once(root: Path, document: Path, sources
 
 def test_busy_by_another_process(root: Path, document: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from nwb_extfiles.transfer import Transfer; "
+        "import sys; from pathlib import Path; from nwb_extfiles.transfers.transfer import Transfer; "
         "transfer = Transfer(Path(sys.argv[1])); print(flush=True); input(); transfer.rollback()"
     )
     before = tree(root)
@@ -1331,8 +1331,8 @@ def digest_of(content: bytes) -> str:
 KILLED = """
 import os, pickle, shutil, signal, sys
 from pathlib import Path
-from nwb_extfiles import contents, filesystem
-from nwb_extfiles.transfer import Transfer
+from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.transfers.transfer import Transfer
 
 document, plan, point = Path(sys.argv[1]), pickle.loads(Path(sys.argv[2]).read_bytes()), sys.argv[3]
 

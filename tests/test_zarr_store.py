@@ -32,7 +32,7 @@ from nwb_extfiles import (
     NWBExtFilesZarrIO,
     TransferError,
 )
-from nwb_extfiles.stores import edit_texts, find_nwb_files
+from nwb_extfiles.nwb.stores import edit_texts, find_nwb_files
 
 pytestmark = [
     pytest.mark.usefixtures("trusted_stores"),
@@ -220,7 +220,7 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
         assert len(io.read().acquisition["video"].external_file) == 2
     assert journal.exists() == journalled
     if journalled:
-        from nwb_extfiles.journal import take_back
+        from nwb_extfiles.disk.journal import take_back
 
         assert take_back(source_store, journal)
         journal.parent.rmdir()
@@ -230,7 +230,7 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
 @pytest.mark.parametrize("text", ["other.avi", None])
 def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path, text: str | None) -> None:
     """By a program that knows nothing of journals, after a kill."""
-    from nwb_extfiles.journal import take_back
+    from nwb_extfiles.disk.journal import take_back
 
     journal = tmp_path / "journal"
     edit_texts(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
@@ -248,8 +248,8 @@ def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path,
 
 
 def test_a_journal_that_leads_out_of_the_store(tmp_path: Path, source_store: Path, source: Path) -> None:
-    from nwb_extfiles.folder_journal import edit_files
-    from nwb_extfiles.journal import take_back
+    from nwb_extfiles.disk.folder_journal import edit_files
+    from nwb_extfiles.disk.journal import take_back
 
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -298,7 +298,7 @@ def forge(journal: bytes, old: bytes, new: bytes) -> bytes:
 def test_zarr_is_loaded_only_when_a_store_is_met(source: Path, source_store: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from nwb_extfiles.stores import *; from nwb_extfiles.references import *\n"
+        "from nwb_extfiles.nwb.stores import *; from nwb_extfiles.nwb.references import *\n"
         "def look(path):\n"
         "    with open_nwb(Path(path)) as file: n = len(find_in_file(file))\n"
         "    print(n, sorted({'zarr', 'hdmf_zarr', 'pynwb', 'hdmf'} & set(sys.modules)))\n"
@@ -312,7 +312,7 @@ def test_without_hdmf_zarr(source_store: Path) -> None:
         "import sys\n"
         "for name in ('zarr', 'hdmf_zarr', 'numcodecs'): sys.modules[name] = None\n"
         "from pathlib import Path; import nwb_extfiles\n"
-        "from nwb_extfiles import *; from nwb_extfiles.stores import *\n"
+        "from nwb_extfiles import *; from nwb_extfiles.nwb.stores import *\n"
         "NWBExtFilesHDF5IO\n"
         "try: nwb_extfiles.NWBExtFilesZarrIO\n"
         "except ImportError as error: print(error)\n"

@@ -7,9 +7,6 @@ pictures that the NWB file names to their place beside it, and lets the stored p
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checks import Finding, Severity, check
-    from .dandiset import OrganizedFile, OrganizePlan
-    from .discovery import find_external_files, find_referring_files
     from .errors import (
         AmbiguousMediaError,
         DestinationBusyError,
@@ -23,31 +20,42 @@ if TYPE_CHECKING:
         UnreadableFileError,
         UnsafeReferenceError,
     )
-    from .hdf5 import NWBExtFilesHDF5IO
-    from .inplace import relocate
-    from .locate import ResolvedExternalFile
-    from .mappers import register_media_mappers
+    from .io.hdf5 import NWBExtFilesHDF5IO
+    from .io.mappers import register_media_mappers
+    from .io.zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
     from .naming import NamingConvention, dandi_name
+    from .nwb.manifest import ManifestRow
+    from .nwb.references import ExternalFileReference
+    from .nwb.registry import MediaField
     from .options import MediaMode, MediaOptions
-    from .organizing import organize
-    from .plan import Relocation, RelocationPlan
-    from .readers import resolve_external_files
-    from .references import ExternalFileReference
-    from .resolve import Resolution
-    from .restoring import restore
-    from .zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
+    from .plans.locate import LocationKind, ResolvedExternalFile
+    from .plans.plan import Action, Relocation, RelocationPlan
+    from .plans.resolve import MediaFile, Resolution
+    from .tasks.checks import Finding, Severity, check
+    from .tasks.dandiset import OrganizedFile, OrganizePlan
+    from .tasks.discovery import find_external_files, find_referring_files
+    from .tasks.inplace import relocate
+    from .tasks.organizing import organize
+    from .tasks.readers import resolve_external_files
+    from .tasks.restoring import restore
+    from .web.remote import RemoteFile
 
 __version__ = "0.1.0"
 
 # NWBExtFilesZarrIO is left out: `import *` shall go without hdmf-zarr.
 __all__ = [
+    "Action",
     "AmbiguousMediaError",
     "DestinationBusyError",
     "ExternalFileReference",
     "ExternalFilesError",
     "ExternalFilesWarning",
     "Finding",
+    "LocationKind",
+    "ManifestRow",
     "MediaExistsError",
+    "MediaField",
+    "MediaFile",
     "MediaMode",
     "MediaOptions",
     "MissingMediaError",
@@ -59,6 +67,7 @@ __all__ = [
     "Relocation",
     "RelocationPlan",
     "RelocationRefusedError",
+    "RemoteFile",
     "Resolution",
     "ResolvedExternalFile",
     "Severity",
@@ -79,29 +88,35 @@ __all__ = [
 # Nothing is imported before it is used: pynwb takes most of a second, which the command line does without where it
 # can, and pytest loads this package in every run on a machine.
 _MODULE_OF = {
-    "ExternalFileReference": "references",
-    "Finding": "checks",
+    "Action": "plans.plan",
+    "ExternalFileReference": "nwb.references",
+    "Finding": "tasks.checks",
+    "LocationKind": "plans.locate",
+    "ManifestRow": "nwb.manifest",
+    "MediaField": "nwb.registry",
+    "MediaFile": "plans.resolve",
     "MediaMode": "options",
     "MediaOptions": "options",
-    "NWBExtFilesHDF5IO": "hdf5",
-    "NWBExtFilesZarrIO": "zarrio",
+    "NWBExtFilesHDF5IO": "io.hdf5",
+    "NWBExtFilesZarrIO": "io.zarrio",
     "NamingConvention": "naming",
-    "OrganizePlan": "dandiset",
-    "OrganizedFile": "dandiset",
-    "Relocation": "plan",
-    "RelocationPlan": "plan",
-    "Resolution": "resolve",
-    "ResolvedExternalFile": "locate",
-    "Severity": "checks",
-    "check": "checks",
+    "OrganizePlan": "tasks.dandiset",
+    "OrganizedFile": "tasks.dandiset",
+    "Relocation": "plans.plan",
+    "RelocationPlan": "plans.plan",
+    "RemoteFile": "web.remote",
+    "Resolution": "plans.resolve",
+    "ResolvedExternalFile": "plans.locate",
+    "Severity": "tasks.checks",
+    "check": "tasks.checks",
     "dandi_name": "naming",
-    "find_external_files": "discovery",
-    "find_referring_files": "discovery",
-    "organize": "organizing",
-    "register_media_mappers": "mappers",
-    "relocate": "inplace",
-    "resolve_external_files": "readers",
-    "restore": "restoring",
+    "find_external_files": "tasks.discovery",
+    "find_referring_files": "tasks.discovery",
+    "organize": "tasks.organizing",
+    "register_media_mappers": "io.mappers",
+    "relocate": "tasks.inplace",
+    "resolve_external_files": "tasks.readers",
+    "restore": "tasks.restoring",
 }
 
 
@@ -115,7 +130,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{module}", __name__), name)
     except ModuleNotFoundError as error:
-        if module != "zarrio" or error.name not in ("hdmf_zarr", "zarr", "numcodecs"):
+        if module != "io.zarrio" or error.name not in ("hdmf_zarr", "zarr", "numcodecs"):
             raise
         raise ImportError(f"{name} needs hdmf-zarr: pip install 'nwb-extfiles[zarr]'") from error
     globals()[name] = value

@@ -22,8 +22,8 @@ from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
 if TYPE_CHECKING:
-    from .dandiset import OrganizedFile
-    from .resolve import Resolution
+    from .plans.resolve import Resolution
+    from .tasks.dandiset import OrganizedFile
 
 __all__ = ["main"]
 
@@ -254,7 +254,7 @@ def organize(
         )
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
-    from .organizing import organize as carry_out
+    from .tasks.organizing import organize as carry_out
     from .terminal import as_json, organize_lines, organize_record
 
     with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
@@ -308,7 +308,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
     only the paths in them change, in place. After an NWB file was renamed, its films follow to the folder of its new
     name. Everything is checked before anything is touched.
     """
-    from .inplace import relocate_files
+    from .tasks.inplace import relocate_files
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
 
     with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
@@ -361,9 +361,9 @@ def check(
     """  # noqa: D301
     from dataclasses import asdict
 
-    from .checks import Severity
-    from .checks import check as look_at
-    from .stores import find_nwb_files
+    from .nwb.stores import find_nwb_files
+    from .tasks.checks import Severity
+    from .tasks.checks import check as look_at
     from .terminal import as_json as to_json
     from .terminal import finding_lines, shown
 
@@ -422,7 +422,7 @@ def ls(
     nwb-extfiles ls session.nwb
     nwb-extfiles ls --media film.avi dandiset
     """  # noqa: D301
-    from .stores import NWB_SUFFIX
+    from .nwb.stores import NWB_SUFFIX
     from .terminal import as_json as to_json
     from .terminal import reference_record
 
@@ -450,8 +450,8 @@ def _references(
     films: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
 ) -> Iterator[tuple[Path | None, Resolution]]:
     """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
-    from .discovery import find_external_files, find_referring_files
-    from .stores import find_nwb_files
+    from .nwb.stores import find_nwb_files
+    from .tasks.discovery import find_external_files, find_referring_files
 
     options = {"media_fields": media_fields}
     for path in find_nwb_files(places):
@@ -507,7 +507,7 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
     For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its films under the names
     that they had before; FILE and its films stay as they are.
     """
-    from .restoring import restore as carry_out
+    from .tasks.restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
 
     with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
@@ -547,9 +547,9 @@ def recover(paths: tuple[Path, ...]) -> None:
     PATHS are NWB files, and folders in which to look for such. The next run of this package on such a file does the
     same before it begins.
     """
-    from .stores import find_nwb_files
+    from .nwb.stores import find_nwb_files
     from .terminal import shown
-    from .transfer import recover as restore
+    from .transfers.transfer import recover as restore
 
     for path in paths:
         # a Zarr store may have no name before it is restored

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import RelocationRefusedError
-from .films import FRAMES, RATE, walking_dot, write_avi
+from .media.films import FRAMES, RATE, walking_dot, write_avi
 from .options import MediaMode
 
 __all__ = ["draw_tree", "make_example", "run_demo"]
@@ -59,7 +59,7 @@ def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> Non
     """
     from pynwb import NWBHDF5IO
 
-    from .hdf5 import NWBExtFilesHDF5IO
+    from .io.hdf5 import NWBExtFilesHDF5IO
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RelocationRefusedError(f"{folder} is not empty; name a new folder for the example")
@@ -123,7 +123,7 @@ def make_example(folder: Path) -> None:
 def _say_references(nwb_path: Path, say: Callable[[str], object]) -> None:
     import h5py
 
-    from .references import find_in_file
+    from .nwb.references import find_in_file
 
     say(f"\n{nwb_path.name}")
     with h5py.File(nwb_path, "r") as file:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pynwb import get_class, load_namespaces
 
-from .manifest import spec_folder
+from .nwb.manifest import spec_folder
 
 __all__ = ["ExternalFileManifest", "ExternalFilesMetaData"]
 

@@ -16,9 +16,9 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .errors import RelocationRefusedError
-from .inplace import references_before, relocate
 from .options import MediaMode, MediaOptions
-from .plan import RelocationPlan
+from .plans.plan import RelocationPlan
+from .tasks.inplace import references_before, relocate
 
 if TYPE_CHECKING:
 

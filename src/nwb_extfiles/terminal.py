@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .plan import Action, Relocation, RelocationPlan
-from .resolve import Resolution, is_url
+from .plans.plan import Action, Relocation, RelocationPlan
+from .plans.resolve import Resolution, is_url
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from .checks import Finding
-    from .dandiset import OrganizedFile, OrganizePlan
+    from .tasks.checks import Finding
+    from .tasks.dandiset import OrganizedFile, OrganizePlan
 
 __all__ = [
     "as_json",

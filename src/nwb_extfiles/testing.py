@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .films import FRAMES, RATE, walking_dot, write_avi, write_png
-from .references import ExternalFileReference, find_in_file
-from .resolve import is_absolute, is_url, without_file_scheme
-from .stores import open_nwb
+from .media.films import FRAMES, RATE, walking_dot, write_avi, write_png
+from .nwb.references import ExternalFileReference, find_in_file
+from .nwb.stores import open_nwb
+from .plans.resolve import is_absolute, is_url, without_file_scheme
 
 if TYPE_CHECKING:
     from pynwb import NWBFile

@@ -238,7 +238,7 @@ def copy_by_cp(source: Path, target: Path) -> None:
 
 
 def copy_of_a_film(settings: Settings) -> Iterator[Result]:
-    from nwb_extfiles.contents import copy_verified
+    from nwb_extfiles.disk.contents import copy_verified
 
     with settings.place() as place:
         film = bytes_file(place / "film.avi", settings.size(512 * MB))
@@ -257,7 +257,7 @@ def copy_of_a_film(settings: Settings) -> Iterator[Result]:
 
 
 def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
-    from nwb_extfiles.contents import can_clone
+    from nwb_extfiles.disk.contents import can_clone
 
     with settings.place() as place:
         times = {}

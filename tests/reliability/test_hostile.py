@@ -35,9 +35,9 @@ from nwb_extfiles import (
     PlanError,
     TransferError,
     UnsafeReferenceError,
-    transfer,
 )
-from nwb_extfiles.staging import WHOLE_PREFIX
+from nwb_extfiles.transfers import transfer
+from nwb_extfiles.transfers.staging import WHOLE_PREFIX
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, sockets and signals of POSIX")
 

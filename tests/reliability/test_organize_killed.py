@@ -23,7 +23,8 @@ from harness import Killer, another_device, quiet
 from helpers import digest, stored_texts
 from recordings import DATASET, film, recording
 
-from nwb_extfiles import organize, organizing
+from nwb_extfiles import organize
+from nwb_extfiles.tasks import organizing
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 

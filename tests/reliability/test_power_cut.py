@@ -39,7 +39,7 @@ from helpers import digest, image_series, new_nwbfile, set_texts, stored_texts
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
-from nwb_extfiles.transfer import Transfer, recover
+from nwb_extfiles.transfers.transfer import Transfer, recover
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders are not synced there")
 

@@ -21,9 +21,8 @@ from nwb_extfiles import (
     NWBExtFilesHDF5IO,
     RelocationRefusedError,
     TransferError,
-    contents,
-    filesystem,
 )
+from nwb_extfiles.disk import contents, filesystem
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 

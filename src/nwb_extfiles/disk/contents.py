@@ -1,0 +1,426 @@
+"""What files hold: copied and verified, compared, hashed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from io import FileIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from blake3 import blake3
+
+from ..errors import TransferError
+from .filesystem import sync_tree
+
+__all__ = [
+    "can_clone",
+    "copy_tree_verified",
+    "copy_verified",
+    "digest_of",
+    "same_content",
+    "wrong_checksums",
+]
+
+COPY_CHUNK = 16 * 1024 * 1024
+"""Bytes handed to the kernel at first, and at least; twice as many as long as that takes no time to speak of."""
+_LARGEST_COPY_CHUNK = 128 * 1024 * 1024
+_NO_TIME, _LONG = 0.05, 0.5  # seconds
+HASH_CHUNK = 1024 * 1024
+"""Bytes read at once to be hashed or compared; larger buffers were slower."""
+_AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
+
+_FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
+_CANNOT_CLONE = {
+    errno.EOPNOTSUPP,
+    errno.ENOTTY,
+    errno.EINVAL,
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ETXTBSY,
+    errno.ENOSYS,
+}
+_CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
+_flush = getattr(os, "fdatasync", os.fsync)  # what the file system knows of the file is flushed at the end
+
+
+class _Hash(Protocol):
+    """What blake3 and hashlib have in common."""
+
+    def update(self, data: bytes | memoryview, /) -> object: ...
+
+
+def copy_verified(
+    source: Path,
+    target: Path,
+    *,
+    on_bytes: Callable[[int], object] = lambda count: None,
+    sync: bool = True,
+    with_digest: bool = False,
+) -> str | None:
+    """Copy a file, and know that the copy is one.
+
+    A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied, and
+    flushed, while a second thread reads source and target behind that, and compares them.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A regular file; symbolic links are followed.
+    target : pathlib.Path
+        Must not exist. Gets the times of the source and the permissions that the umask leaves.
+    on_bytes : callable
+        Called with the number of bytes copied since the last call.
+    sync : bool
+        Whether to flush the copy to the disk.
+    with_digest : bool
+        Whether the SHA-256 of the content is wanted.
+
+    Returns
+    -------
+    str or None
+        The SHA-256 in hexadecimal digits, if it is wanted.
+
+    Raises
+    ------
+    FileExistsError
+        If `target` exists; it is left as it is.
+    TransferError
+        If the source changed while it was copied, or the bytes read back differ. What was written stays at
+        `target`, for the caller to remove.
+    OSError
+        As the file system says.
+    """
+    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+        before = os.fstat(reader.fileno())
+        digest = sha256() if with_digest else None
+        to_flush = sync
+        if _clone(reader, writer):
+            if digest is not None:
+                _hash(reader, digest)
+            on_bytes(before.st_size)
+        elif before.st_size <= HASH_CHUNK:
+            _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
+        else:
+            _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
+            to_flush = False
+        _refuse_change(reader, before, source)
+        size = os.fstat(writer.fileno()).st_size
+        if size != before.st_size:
+            raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
+        if to_flush:
+            os.fsync(writer.fileno())
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return None if digest is None else digest.hexdigest()
+
+
+def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> str:
+    """The SHA-256 of a file in hexadecimal digits; symbolic links are followed.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    on_bytes : callable
+        Called with the number of bytes read since the last call.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    digest = sha256()
+    with open(path, "rb", buffering=0) as stream:
+        _hash(stream, digest, on_bytes)
+    return digest.hexdigest()
+
+
+def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+    except OSError as error:
+        if error.errno in _CANNOT_CLONE:
+            return False
+        raise
+    return True
+
+
+def _copy_at_once(
+    reader: BinaryIO,
+    writer: BinaryIO,
+    before: os.stat_result,
+    source: Path,
+    target: Path,
+    on_bytes: Callable[[int], object],
+    digest: _Hash | None,
+) -> None:
+    """Copy a small file: a thread would take longer than the bytes."""
+    content = _read_exactly(reader, before.st_size + 1)  # one more, which shows that it has grown
+    view = memoryview(content)
+    while view:
+        view = view[writer.write(view) :]
+    with open(target, "rb", buffering=0) as target_again:
+        if _read_exactly(target_again, len(content) + 1) != content:
+            raise TransferError(_differs(source, target))
+    if digest is not None:
+        digest.update(content)
+    on_bytes(len(content))
+
+
+def _differs(source: Path, target: Path) -> str:
+    return f"the copy of {source} at {target} reads back with other bytes than the source"
+
+
+def _refuse_change(reader: BinaryIO, before: os.stat_result, source: Path) -> None:
+    after = os.fstat(reader.fileno())
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+
+
+def _copy_and_compare(
+    reader: BinaryIO,
+    writer: BinaryIO,
+    before: os.stat_result,
+    sync: bool,
+    source: Path,
+    target: Path,
+    on_bytes: Callable[[int], object],
+    digest: _Hash | None,
+) -> None:
+    copy_chunk = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+    with (
+        open(source, "rb", buffering=0) as source_again,
+        open(target, "rb", buffering=0) as target_again,
+        ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
+        ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
+    ):
+        behind: deque[tuple[int, Future[bool]]] = deque()
+        flushing: Future[None] | None = None
+        chunk, copied, verified = COPY_CHUNK, 0, 0
+
+        def check() -> int:
+            count, future = behind.popleft()
+            if not future.result():
+                _refuse_change(reader, before, source)  # rather than blame the disk
+                raise TransferError(_differs(source, target))
+            return count
+
+        try:
+            while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
+                begun = time.monotonic()
+                try:
+                    count = copy_chunk(reader, writer, chunk)
+                except OSError as error:
+                    if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                        raise
+                    copy_chunk = _copy_buffer
+                    continue
+                if count == 0:
+                    break
+                copied += count
+                took = time.monotonic() - begun
+                if count == chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
+                    chunk *= 2
+                elif took > _LONG:  # who looks at the progress, or cancels, waits for it
+                    chunk = max(COPY_CHUNK, chunk // 2)
+                while behind and copied - count - verified > _AHEAD:
+                    verified += check()
+                behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
+                if sync and (flushing is None or flushing.done()):  # else the disk would be idle until all is copied
+                    if flushing is not None:
+                        flushing.result()
+                    flushing = flusher.submit(_flush, writer.fileno())
+                on_bytes(count)
+            if flushing is not None:
+                flushing.result()
+                os.fsync(writer.fileno())
+            while behind:
+                on_bytes(0)  # raises when it is cancelled
+                check()
+        except BaseException:
+            for _, future in behind:
+                future.cancel()
+            raise
+
+
+def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
+    return os.copy_file_range(reader.fileno(), writer.fileno(), size)
+
+
+def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
+    done = 0
+    while done < size:
+        block = reader.read(HASH_CHUNK)
+        if not block:
+            break
+        view = memoryview(block)
+        while view:  # an unbuffered write may take less than it is given
+            view = view[writer.write(view) :]
+        done += len(block)
+    return done
+
+
+def _is_same(source: BinaryIO, target: BinaryIO, count: int, digest: _Hash | None = None) -> bool:
+    """Whether both go on with the same bytes, so many of them; the digest gets those of the source."""
+    ours, theirs = bytearray(min(count, HASH_CHUNK)), bytearray(min(count, HASH_CHUNK))
+    while count:
+        view = memoryview(ours)[:count]
+        if _fill(source, view) < len(view):
+            return False  # it has become shorter
+        if digest is not None:
+            digest.update(view)
+        again = memoryview(theirs)[:count]
+        if _fill(target, again) < len(again) or not ours.startswith(again):  # views themselves compare slowly
+            return False
+        count -= len(view)
+    return True
+
+
+def _fill(stream: BinaryIO, view: memoryview) -> int:
+    """Read until a buffer is full or the file ends; gives the number of bytes."""
+    filled = 0
+    while filled < len(view):
+        count = cast("FileIO", stream).readinto(view[filled:])
+        if not count:
+            break
+        filled += count
+    return filled
+
+
+def _hash(stream: BinaryIO, digest: _Hash, on_bytes: Callable[[int], object] = lambda count: None) -> None:
+    while block := stream.read(HASH_CHUNK):
+        digest.update(block)
+        on_bytes(len(block))
+
+
+def can_clone(source: Path, folder: Path) -> bool:
+    """Whether a copy of `source` in `folder` would share its blocks, and so need no room.
+
+    Tried with a file without a name, or one that is gone at once: nothing stays on disk.
+    """
+    import tempfile
+
+    try:
+        with open(source, "rb", buffering=0) as reader, tempfile.TemporaryFile(dir=folder, buffering=0) as writer:
+            return _clone(reader, cast("BinaryIO", writer))  # on Windows a wrapper of one
+    except OSError:
+        return False
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Whether two files hold the same bytes; symbolic links are followed.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read.
+    """
+    with open(first, "rb", buffering=0) as one, open(second, "rb", buffering=0) as other:
+        one_stat, other_stat = os.fstat(one.fileno()), os.fstat(other.fileno())
+        if os.path.samestat(one_stat, other_stat):
+            return True
+        if one_stat.st_size != other_stat.st_size:
+            return False
+        return _is_same(one, other, one_stat.st_size) and not one.read(1) and not other.read(1)
+
+
+def wrong_checksums(path: Path, checksums: Iterable[tuple[str, str]]) -> list[str]:
+    """Which checksums a file has not.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A regular file; it is read to its end.
+    checksums : iterable of (str, str)
+        Name, as in hashlib, or ``blake3`` or ``crc32``, and the value expected, in hexadecimal digits.
+
+    Returns
+    -------
+    list of str
+        For each that differs a line with name, expected and found value.
+    """
+    expected = list(checksums)
+    hashes = [blake3() if name == "blake3" else _new_hash(name) for name, _ in expected]
+    with open(path, "rb", buffering=0) as stream:
+        while block := stream.read(HASH_CHUNK):
+            for digest in hashes:
+                digest.update(block)
+    return [
+        f"{name} is {digest.hexdigest()}, expected {value}"
+        for digest, (name, value) in zip(hashes, expected, strict=True)
+        if digest.hexdigest() != value
+    ]
+
+
+class _Crc32:
+    """A CRC-32 with the methods of hashlib's hashes."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, block: bytes) -> None:
+        self._value = zlib.crc32(block, self._value)
+
+    def hexdigest(self) -> str:
+        return f"{self._value:08x}"
+
+
+def _new_hash(name: str) -> Any:
+    return _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
+
+
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
+    blocks = []
+    while count:
+        block = stream.read(count)
+        if not block:
+            break
+        blocks.append(block)
+        count -= len(block)
+    return b"".join(blocks)
+
+
+def copy_tree_verified(
+    source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
+) -> None:
+    """Copy a folder and all files in it, each as `copy_verified` does.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A folder; symbolic links to files in it are followed, those to folders are not.
+    target : pathlib.Path
+        Must not exist. Its times are those of the source.
+    on_bytes, sync
+        As in `copy_verified`.
+
+    Raises
+    ------
+    FileExistsError, TransferError, OSError
+        As `copy_verified`. What was written stays, for the caller to remove.
+    """
+    folders = []
+    for place, _, names in os.walk(source):
+        folder = target / Path(place).relative_to(source)
+        folder.mkdir()
+        folders.append((Path(place), folder))
+        for name in names:
+            copy_verified(Path(place, name), folder / name, on_bytes=on_bytes, sync=False)
+    for original, folder in reversed(folders):
+        times = os.stat(original)
+        os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
+    if sync:
+        sync_tree(target)

@@ -1,0 +1,305 @@
+"""Changes inside an existing HDF5 file that a crash cannot leave half done.
+
+HDF5 edits a file through an overlay that keeps what is written in memory, so that the exact set of changed pages is
+known before the file is touched. What these pages held before is written to a journal beside the file and flushed;
+then the pages are written. Until the caller removes the journal, `take_back` undoes the edit. The cost is that of the
+pages, whatever the size of the file. Documents that are folders have their own kind of journal, `folder_journal`;
+`take_back` knows both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+
+from ..errors import DestinationBusyError, TransferError, warn
+from . import filesystem, folder_journal
+
+__all__ = ["OverlayFile", "edit_journalled", "take_back"]
+
+_PAGE = 4096
+_SECTOR = 512  # what a disk writes whole or not at all
+# magic, size of the file before and after, then (offset, length of what was there, length of what comes there, both
+# contents) for each page, then the SHA-256 of all before
+_MAGIC = b"nwb-extfiles journal 2\n"
+_SIZES = struct.Struct("<QQ")
+_RUN = struct.Struct("<QQQ")
+
+
+class OverlayFile(io.RawIOBase):
+    """A file that is read from disk and written to memory.
+
+    Parameters
+    ----------
+    handle : int
+        Descriptor of the file; it is only read from.
+    """
+
+    def __init__(self, handle: int) -> None:
+        super().__init__()
+        self._handle = handle
+        self._size = self._size_on_disk = os.fstat(handle).st_size
+        self._position = 0
+        self._pages: dict[int, bytearray] = {}
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def writable(self) -> bool:
+        """Always."""
+        return True
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def tell(self) -> int:
+        """The position, in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a position."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the size."""
+        self._size = self._position if size is None else size
+        return self._size
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed: any writable buffer
+        """Read from the pages that were written, else from the file."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._size - self._position))
+        done = 0
+        while done < count:
+            number, start = divmod(self._position + done, _PAGE)
+            length = min(_PAGE - start, count - done)
+            page = self._pages.get(number)
+            if page is None:
+                # a run of untouched pages at once
+                while done + length < count and (self._position + done + length) // _PAGE not in self._pages:
+                    length = min(length + _PAGE, count - done)
+                view[done : done + length] = _read_at(self._handle, self._position + done, length)
+            else:
+                view[done : done + length] = page[start : start + length]
+            done += length
+        self._position += count
+        return count
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]  # typeshed: any buffer
+        """Write to memory."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            number, start = divmod(self._position + done, _PAGE)
+            length = min(_PAGE - start, len(view) - done)
+            page = self._pages.get(number)
+            if page is None:
+                page = self._pages[number] = bytearray(_read_at(self._handle, number * _PAGE, _PAGE))
+            page[start : start + length] = view[done : done + length]
+            done += length
+        self._position += done
+        self._size = max(self._size, self._position)
+        return done
+
+    def changes(self) -> Iterator[tuple[int, bytes]]:
+        """Offset and new content of each page that differs from the file, in order."""
+        for number in sorted(self._pages):
+            offset = number * _PAGE
+            new = bytes(self._pages[number][: max(0, min(_PAGE, self._size - offset))])
+            if new != _read_at(self._handle, offset, len(new)) or offset + len(new) > self._size_on_disk:
+                yield offset, new
+
+    @property
+    def size(self) -> int:
+        """The size that the file shall have, in bytes."""
+        return self._size
+
+
+def _read_at(handle: int, offset: int, length: int) -> bytes:
+    """Bytes of a file, with zeros where it has ended."""
+    os.lseek(handle, offset, os.SEEK_SET)
+    blocks, left = [], length
+    while left:
+        block = os.read(handle, left)
+        if not block:
+            break
+        blocks.append(block)
+        left -= len(block)
+    return b"".join(blocks) + bytes(left)
+
+
+def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], object], *, sync: bool = True) -> None:
+    """Edit an HDF5 file so that a crash leaves it as it was or as it shall be.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; nobody else may have it open.
+    journal : pathlib.Path
+        Where to write the journal; its folder exists. It stays for the caller to remove when the edit is to last.
+    edit : callable
+        Changes the open file. Only the pages that it changes are written.
+    sync : bool
+        Whether each step is flushed to the disk before the next begins.
+
+    Raises
+    ------
+    DestinationBusyError
+        If another program has the file open for writing; nothing is changed.
+    Exception
+        As `edit` raises; nothing is changed. After an OSError while pages are written `take_back` is to be called.
+    """
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        try:
+            filesystem.lock_handle(handle)
+        except BlockingIOError as error:
+            raise DestinationBusyError(
+                f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
+            ) from error
+        except NotImplementedError:
+            pass  # HDF5 does without too
+        overlay = OverlayFile(handle)
+        with h5py.File(overlay, "r+") as file:
+            edit(file)
+        changes = list(overlay.changes())
+        _write_journal(journal, handle, changes, overlay.size, sync)
+        for offset, new in changes:
+            _write_at(handle, offset, new)
+        os.ftruncate(handle, overlay.size)
+        if sync:
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], new_size: int, sync: bool) -> None:
+    size = os.fstat(handle).st_size
+    content = bytearray(_MAGIC + _SIZES.pack(size, new_size))
+    for offset, new in changes:
+        old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
+        content += _RUN.pack(offset, len(old), len(new)) + old + new
+    content += hashlib.sha256(content).digest()
+    with journal.open("xb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+    if sync:
+        filesystem.sync_folder(journal.parent)
+
+
+def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
+    """Undo an edit that was broken off.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that was edited, or the folder.
+    journal : pathlib.Path
+        What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
+    sync : bool
+        Whether to flush to the disk before the journal is removed.
+
+    Returns
+    -------
+    bool
+        Whether anything was put back. A journal that is itself incomplete tells that the file was not touched yet. One
+        that tells of other content than what is there, before or after the edit, is of a file that some program has
+        written anew since: a warning tells that it stays as it is.
+
+    Raises
+    ------
+    TransferError
+        If the journal is one of something else; it stays, and nothing is changed.
+    OSError
+        If the file cannot be written to; the journal stays.
+    """
+    if not journal.is_file() or journal.is_symlink():
+        return False
+    put_back = False
+    content = journal.read_bytes() if path.exists() else b""
+    is_whole = folder_journal.is_complete(content) or _is_complete(content)
+    if folder_journal.is_complete(content) and filesystem.is_folder(path):
+        put_back = folder_journal.put_back(path, journal, sync=sync)
+    elif folder_journal.is_complete(content) or (_is_complete(content) and not path.is_file()):
+        raise TransferError(f"{journal} is no journal of {path}; look where it comes from, and remove it")
+    elif _is_complete(content):
+        handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            put_back = _put_back(handle, journal, sync)
+        finally:
+            os.close(handle)
+    if is_whole and not put_back:
+        warn(
+            f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
+            f"it stays as that has left it"
+        )
+    journal.unlink()
+    if sync:
+        filesystem.sync_folder(journal.parent)
+    return put_back
+
+
+def _is_complete(content: bytes) -> bool:
+    digest = hashlib.sha256().digest_size
+    return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
+
+
+def _put_back(handle: int, journal: Path, sync: bool) -> bool:
+    """Put back what the pages of a file held, if it is the file that the journal tells of; whether it is."""
+    content = journal.read_bytes()
+    if not _is_complete(content):
+        raise TransferError(f"{journal} is damaged; keep it, and restore the file from a backup")
+    position, end = len(_MAGIC), len(content) - hashlib.sha256().digest_size
+    sizes = _SIZES.unpack_from(content, position)
+    position += _SIZES.size
+    former: list[tuple[int, bytes]] = []
+    is_the_file = min(sizes) <= os.fstat(handle).st_size <= max(sizes)
+    while position < end and is_the_file:
+        offset, length, new_length = _RUN.unpack_from(content, position)
+        position += _RUN.size
+        old, position = content[position : position + length], position + length
+        new, position = content[position : position + new_length], position + new_length
+        is_the_file = _is_between(_read_at(handle, offset, new_length), old.ljust(new_length, b"\0"), new)
+        former.append((offset, old))
+    if not is_the_file:
+        return False
+    for offset, old in former:
+        _write_at(handle, offset, old)
+    os.ftruncate(handle, sizes[0])
+    if sync:
+        os.fsync(handle)
+    return True
+
+
+def _is_between(here: bytes, old: bytes, new: bytes) -> bool:
+    """Whether a page holds one content, the other, or what a write of one over the other has left that broke off."""
+    for begin in range(0, len(new), _SECTOR):
+        now, one, other = (page[begin : begin + _SECTOR] for page in (here, old, new))
+        if now not in (one, other) and not (_is_torn(now, one, other) or _is_torn(now, other, one)):
+            return False
+    return True
+
+
+def _is_torn(now: bytes, begin: bytes, end: bytes) -> bool:
+    """Whether some bytes are the beginning of one content and the end of another."""
+    same = next((place for place, (one, other) in enumerate(zip(now, begin, strict=True)) if one != other), len(now))
+    return now[same:] == end[same:]
+
+
+def _write_at(handle: int, offset: int, content: bytes) -> None:
+    os.lseek(handle, offset, os.SEEK_SET)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]

@@ -1,0 +1,1 @@
+"""Reading, writing and exporting with pynwb and hdmf-zarr."""

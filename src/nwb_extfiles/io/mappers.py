@@ -1,0 +1,182 @@
+"""Object mappers that know about media.
+
+While a container is built, its paths become texts that remember which folder they are relative to; while one is read
+with ``resolve_media=True``, its stored texts become paths that `open` can open. The mappers live in the type map they
+are registered in and nowhere else.
+
+Every mapper is made from the one that the type map has for the class already, so what that one does stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from hdmf.build import BuildManager, ObjectMapper, TypeMap
+
+from ..nwb.references import ExternalFileReference, MediaField, media_fields
+from ..nwb.storage import ExternalFileText, is_stored, read_texts
+from ..options import MediaOptions
+from ..plans.locate import locate
+from ..plans.resolve import is_absolute, is_url
+from ..web.remote import is_opaque, origin
+
+__all__ = ["ResolvedMediaPath", "register_media_mappers"]
+
+_UNTOUCHED = getattr(ObjectMapper, "NO_OVERRIDE", None)  # None means the same before hdmf 6.2
+
+
+class ResolvedMediaPath(ExternalFileText):
+    """A path that `open` can open, of media that an NWB file names otherwise.
+
+    Parameters
+    ----------
+    path : str
+        The absolute path, or a URL as it is stored.
+    nwb_path : str
+        The NWB file that was read.
+    stored : str
+        The text in that file; it is what gets written again.
+    """
+
+    _stored: str
+
+    def __new__(cls, path: str, nwb_path: str | None, stored: str = "") -> ResolvedMediaPath:
+        """Make the path."""
+        self = super().__new__(cls, path, nwb_path)
+        assert isinstance(self, cls)
+        self._stored = stored
+        return self
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.nwb_path, self._stored
+
+    @property
+    def stored(self) -> str:
+        """The text as the file holds it."""
+        return self._stored
+
+
+def register_media_mappers(
+    type_map: TypeMap, *, resolve_media: bool = False, media_options: MediaOptions | None = None
+) -> None:
+    """Give a type map mappers that know about media.
+
+    Parameters
+    ----------
+    type_map : hdmf.build.TypeMap
+        Changed in place. `pynwb.get_type_map()` gives a copy of one's own.
+    resolve_media : bool
+        Whether paths of media are made absolute when containers are read.
+    media_options : MediaOptions, optional
+        Of which `media_fields`, `search`, `path_map` and `within` are used.
+    """
+    options = media_options or MediaOptions()
+    registered = type_map._TypeMap__mapper_cls  # hdmf has no public way to ask for it
+    holders = _holders(type_map, media_fields(options.media_fields))
+    # Generated classes and others without a mapper of their own inherit that of their parent class.
+    classes = {*holders, *(cls for cls in registered if issubclass(cls, tuple(holders)))}
+    mappers = {}
+    for cls in classes:
+        fields = [field for holder, of_holder in holders.items() if issubclass(cls, holder) for field in of_holder]
+        parent = next((registered[base] for base in cls.__mro__ if base in registered), ObjectMapper)
+        parent = getattr(parent, "media_parent", parent)
+        mappers[cls] = _mapper(parent, fields, options if resolve_media else None)
+    for cls, mapper in mappers.items():
+        type_map.register_map(cls, mapper)
+    type_map._TypeMap__mappers.clear()  # mappers made before would be used on
+
+
+def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[MediaField]]:
+    """The container classes of the types in the table that the type map knows, with their fields."""
+    catalog = type_map.namespace_catalog
+    holders: dict[type, list[MediaField]] = {}
+    for namespace in catalog.namespaces:
+        known = set(catalog.get_namespace(namespace).get_registered_types())
+        for field in table:
+            if field.neurodata_type in known:
+                cls = type_map.get_dt_container_cls(field.neurodata_type, namespace)
+                of_class = holders.setdefault(cls, [])
+                if field not in of_class:
+                    of_class.append(field)
+    return holders
+
+
+def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | None) -> type:
+    body: dict[str, Any] = {"media_parent": parent, "__doc__": f"`{parent.__name__}` that knows about media."}
+    for field in fields:
+        attribute = field.field or "data"
+        if field.field is None:
+            body["convert_dtype"] = _converts(parent)
+        body[f"build_{attribute}"] = ObjectMapper.object_attr(attribute)(_builds(attribute))
+        if resolving is not None:
+            body[f"read_{attribute}"] = ObjectMapper.constructor_arg(attribute)(_reads(field, resolving))
+    return type(f"Media{parent.__name__}", (parent,), body)
+
+
+def _converts(parent: Any) -> Any:
+    """Unwrap the data of a dataset type: hdmf asks no mapper for it, and h5py takes no subclass of str."""
+
+    def convert_dtype(cls: Any, spec: Any, value: Any) -> Any:
+        value = value.stored if isinstance(value, ExternalFileText) else value
+        return parent.convert_dtype.__func__(cls, spec, value)
+
+    return classmethod(convert_dtype)
+
+
+def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
+    def build(self: Any, container: Any, manager: BuildManager) -> Any:  # noqa: ARG001
+        value = getattr(container, attribute, None)
+        if value is None or is_stored(value) or hasattr(value, "io_settings"):
+            return _UNTOUCHED  # its file, or its storage settings, are kept by handing on the very object
+        read = read_texts(value)
+        if read is None or len(read[1]) > 1:
+            return _UNTOUCHED
+        texts = [_remembering(text, container) for text in read[0]]
+        return texts if read[1] else texts[0]
+
+    return build
+
+
+def _remembering(text: str, container: Any) -> ExternalFileText:
+    if isinstance(text, ExternalFileText):
+        return ExternalFileText(text.stored, text.nwb_path)
+    return ExternalFileText(text, container.container_source)
+
+
+def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
+    def read(self: Any, builder: Any, manager: BuildManager) -> Any:  # noqa: ARG001
+        holder = builder if field.field is None else builder.get(field.field)
+        if holder is None:
+            return _UNTOUCHED
+        dataset = getattr(holder, "builder", holder)  # through a link
+        stored = read_texts(dataset.data)
+        if stored is None:
+            return _UNTOUCHED
+        nwb_path = origin(dataset.source)
+        paths = [_openable(text, nwb_path, builder, field, index, options) for index, text in enumerate(stored[0])]
+        return paths if stored[1] else paths[0]
+
+    return read
+
+
+def _openable(
+    text: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
+) -> ResolvedMediaPath:
+    reference = ExternalFileReference(
+        nwb_path=nwb_path,
+        object_path=str(builder.path).removeprefix("root"),
+        neurodata_type=str(builder.attributes.get("neurodata_type")),
+        object_id=None,
+        field=field.label,
+        index=index,
+        text=text,
+        base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
+    )
+    found = locate(reference, options).location
+    if found is None:
+        # Not there: the path where it should be, so that whoever opens it is told which file is missing.
+        beside = reference.base is not None and not is_absolute(text) and not is_url(reference.base)
+        found = os.path.join(str(reference.base), text) if beside else text
+    return ResolvedMediaPath(found, nwb_path, text)

@@ -1,0 +1,172 @@
+"""What is refused before a byte is written, because it would break links that work.
+
+Like `relocation`, this looks and decides, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+from hdmf.build import GroupBuilder, LinkBuilder
+
+from ..disk.contents import same_content
+from ..errors import RelocationRefusedError, combine
+from ..nwb.references import StoredTexts, target_of
+from ..nwb.storage import is_stored, path_of, unwrapped
+from ..options import MediaMode, MediaOptions
+from ..plans.plan import RelocationPlan
+from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
+from ..plans.targets import Named, name_targets
+from .relocation import Request, Tree, identifier
+
+__all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_robbing"]
+
+
+def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
+    """Refuse to write texts verbatim where that breaks a link that works, or leaves a dandiset in disorder.
+
+    Parameters
+    ----------
+    tree, stored, request
+        As for `plan_relocation`.
+    write_args : dict
+        What the backend is told about links to data.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such references at once.
+    """
+    texts = [entry for entry in stored if not _stays_a_link(entry, write_args)]
+    if all(is_url(reference.text) for entry in texts for reference in entry.references):
+        return
+    nwb_path = Path(os.path.realpath(tree.nwb_path))
+    references = [reference for entry in texts for reference in entry.references]
+    resolutions = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
+    named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
+    dandiset = _dandiset_above(nwb_path)
+    places = {str(entry.target) for entry in named}
+    problems = []
+    for entry in named:
+        reason = None
+        if dandiset is not None and not entry.resolution.url and entry.resolution.reference.text not in places:
+            reason = f"is not where media belong in the dandiset {dandiset}"
+        elif _breaks(entry, nwb_path.parent):
+            assert entry.resolution.file is not None
+            reason = f"is {str(entry.resolution.file.path)!r}, and would not be found from {str(nwb_path.parent)!r}"
+        if reason is not None:
+            reference = entry.resolution.reference
+            problems.append(
+                RelocationRefusedError(
+                    f"{reference.where}: {reference.text!r} {reason}. Give relocate_media=True (and a media_mode) to "
+                    f"take the media along, or relocate_media=False to write the paths as they are",
+                    **reference.place,
+                )
+            )
+    if problems:
+        raise combine(problems)
+
+
+def _breaks(entry: Named, folder: Path) -> bool:
+    """Whether a text that names a file now would not name it, or a copy of it, in a new folder."""
+    text, file = entry.resolution.reference.text, entry.resolution.file
+    if file is None or is_absolute(text):
+        return False
+    places = (place for form in unicode_forms(text) for place in spellings(folder, form))
+    return not any(place.is_file() and same_content(place, file.real) for place in places)
+
+
+def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
+    """Whether the backend makes a link to the texts, so that they stay in the file that holds them now."""
+    if isinstance(entry.builder, LinkBuilder):
+        return True
+    data = entry.dataset.data
+    linked = data.link_data if hasattr(data, "io_settings") else write_args.get("link_data", True)
+    data = unwrapped(data)
+    if not linked or not is_stored(data):
+        return False
+    source = write_args.get("export_source")
+    return source is None or os.path.abspath(path_of(data)) != os.path.abspath(source)
+
+
+def _dandiset_above(nwb_path: Path) -> Path | None:
+    from dandi.consts import dandiset_metadata_file
+    from dandi.utils import find_parent_directory_containing
+
+    return find_parent_directory_containing(dandiset_metadata_file, nwb_path.parent)  # type: ignore[no-any-return]
+
+
+def refuse_links_to_destination(tree: Tree) -> None:
+    """Refuse to replace a file by one that has data in it.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the tree links to the file that it shall replace, or comes from it.
+    """
+    if not os.path.exists(tree.nwb_path):
+        return
+    destination = os.path.realpath(tree.nwb_path)
+    elsewhere: set[str | None] = {None}  # files that were looked at
+    for builder in _all_builders(tree.root):
+        source = _file_of(target_of(builder))
+        if source in elsewhere:
+            continue
+        elsewhere.add(source)
+        if os.path.realpath(str(source)) == destination:
+            raise RelocationRefusedError(
+                f"{tree.nwb_path} cannot be replaced by a file that is made from it or links into it, as "
+                f"{builder.path!r} does; write to another name",
+                nwb_path=tree.nwb_path,
+            )
+
+
+def _file_of(builder: Any) -> str | None:
+    """The file that a builder was read from; None if it was built."""
+    data = unwrapped(getattr(builder, "data", None))
+    if isinstance(data, h5py.Dataset) and data:
+        return path_of(data)
+    return builder.source if builder.location is not None else None
+
+
+def _all_builders(root: GroupBuilder) -> Iterator[Any]:
+    stack: list[Any] = [root]
+    while stack:
+        builder = stack.pop()
+        yield builder
+        if isinstance(builder, GroupBuilder):
+            stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))
+
+
+def refuse_robbing(plan: RelocationPlan, lent: Mapping[tuple[int, int], str]) -> None:
+    """Refuse a move that takes away what an earlier call for the same NWB file links or points to.
+
+    Parameters
+    ----------
+    plan : RelocationPlan
+        What is about to be done.
+    lent : mapping
+        The files that earlier calls left where they are, with the place that needs each.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such files at once.
+    """
+    if plan.mode is not MediaMode.MOVE:
+        return
+    problems = [
+        RelocationRefusedError(
+            f"{entry.reference.where}: {str(entry.source.path)!r} cannot be moved, because an earlier call left it "
+            f"there for {lent[entry.source.identity]}; use media_mode 'copy', or move both in one call",
+            **entry.reference.place,
+        )
+        for entry in plan.relocations
+        if entry.source is not None and entry.source.identity in lent
+    ]
+    if problems:
+        raise combine(problems)

@@ -1,0 +1,277 @@
+"""From a tree of builders to a plan: what one call to write or export means for the media.
+
+Everything here looks and decides; nothing is written, and neither builders nor containers are changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hdmf.build import BuildManager, GroupBuilder
+
+from ..errors import (
+    ExternalFilesError,
+    RelocationRefusedError,
+    UnsafeReferenceError,
+    warn,
+)
+from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
+from ..nwb.references import (
+    MediaField,
+    StoredTexts,
+    TypeTree,
+    find_in_builders,
+    media_fields,
+    parents_in_file,
+    target_of,
+)
+from ..nwb.storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
+from ..options import MediaMode, MediaOptions
+from ..plans.plan import RelocationPlan
+from ..plans.planning import plan_references
+from ..plans.resolve import is_url
+from ..plans.targets import nwb_stem
+from ..web.remote import NOWHERE, is_opaque, origin
+
+__all__ = [
+    "Request",
+    "Tree",
+    "find_texts",
+    "identifier",
+    "plan_relocation",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asks for."""
+
+    relocate: bool | None = None
+    mode: MediaMode = MediaMode.SYMLINK
+    options: MediaOptions = field(default_factory=MediaOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The builders of an NWB file that is about to be written, and where they come from."""
+
+    root: GroupBuilder
+    manager: BuildManager
+    """The manager that made the builders: on export it is that of the source."""
+    nwb_path: str
+    """The NWB file to be written."""
+    container: Any = None
+    """The root container, where the tree was built from one."""
+    source: Any = None
+    """The IO that is exported from; None for a write."""
+    is_new: bool = True
+    """Whether the NWB file is being created; else it is open for appending."""
+    file: Any = None
+    """The open file behind the builders that were read: an `h5py.File` or the root group of a Zarr store."""
+
+
+# ----------------------------------------------------------------------- find
+
+
+def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
+    """Find all texts in the tree that name media.
+
+    A link to a dataset of texts is left out where that dataset is in the tree itself: it goes where that one goes.
+    """
+    containers: dict[int, Any] | None = None
+
+    def container_of(owner: Any) -> Any:
+        nonlocal containers
+        if containers is None:
+            containers = _containers(tree)
+        return containers.get(id(owner))
+
+    def value_of(owner: Any, holder: Any, media_field: MediaField) -> tuple[Any, str | None]:
+        return _value_and_base(owner, target_of(holder), media_field, container_of, tree.nwb_path)
+
+    found = find_in_builders(
+        tree.root,
+        types=TypeTree(
+            tree.manager.namespace_catalog.get_hierarchy,
+            lambda: {} if tree.file is None else parents_in_file(tree.file),
+        ),
+        table=media_fields(request.options.media_fields),
+        nwb_path=tree.nwb_path,
+        value_of=value_of,
+        holders=_holders(tree),
+    )
+    datasets = {id(entry.builder) for entry in found}
+    return [entry for entry in found if entry.builder is entry.dataset or id(entry.dataset) not in datasets]
+
+
+def _holders(tree: Tree) -> dict[str, str]:
+    """The NWB file that is exported from, by the folder that its texts are relative to."""
+    if tree.source is None or tree.source.source is None:
+        return {}
+    path = str(tree.source.source)
+    folder = _folder(path)
+    return {} if folder == NOWHERE or path == tree.nwb_path else {folder: path}
+
+
+def _containers(tree: Tree) -> dict[int, Any]:
+    """The container of each builder; hdmf keeps that map to itself."""
+    containers: dict[int, Any] = {}
+    stack = [tree.container] if tree.container is not None else []
+    while stack:
+        container = stack.pop()
+        builder = tree.manager.get_builder(container)
+        if builder is not None and id(builder) not in containers:
+            containers[id(builder)] = container
+        stack.extend(container.children)
+    return containers
+
+
+def _value_and_base(
+    owner: Any, dataset: Any, media_field: MediaField, container_of: Callable[[Any], Any], nwb_path: str
+) -> tuple[Any, str | None]:
+    """The stored value, and the folder of the NWB file that holds it; None if no file does yet."""
+    data = unwrapped(dataset.data)
+    if is_stored(data):
+        return data, _folder(path_of(data))
+    if dataset.location is not None:  # read from a file, and handed on as it was read
+        return data, _folder(dataset.source)
+    if isinstance(data, list | tuple) and data and all(isinstance(text, ExternalFileText) for text in data):
+        return data, None  # each knows its own
+    # Built from a container whose mapper is hdmf's. What it made of stored bytes is not what was stored, so the
+    # container is asked.
+    container = container_of(owner)
+    if container is None:
+        return data, None
+    value = unwrapped(getattr(container, media_field.field or "data", data))
+    if is_stored(value):
+        return value, _folder(path_of(value))
+    source = container.container_source
+    # hdmf gives a new container the file being written for its source
+    return value, None if source in (None, nwb_path) else _folder(source)
+
+
+def _folder(path: str) -> str:
+    """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
+    place = origin(path)
+    return NOWHERE if is_opaque(place) else os.path.dirname(place)
+
+
+# ----------------------------------------------------------------------- plan
+
+
+def plan_relocation(
+    tree: Tree,
+    stored: list[StoredTexts],
+    request: Request,
+    problems: list[ExternalFilesError],
+    *,
+    again: bool = False,
+) -> RelocationPlan:
+    """Plan what happens to all media, and warn of what deserves a look.
+
+    Parameters
+    ----------
+    tree : Tree
+        What is about to be written.
+    stored : list of StoredTexts
+        The texts in it.
+    request : Request
+        What is asked for.
+    problems : list of ExternalFilesError
+        What is known already to speak against it.
+    again : bool
+        Whether an earlier call has relocated media of the same file, so that there may be nothing left to do.
+
+    Returns
+    -------
+    RelocationPlan
+
+    Raises
+    ------
+    ExternalFilesError
+        With all problems at once. Nothing was changed.
+    """
+    nwb_path = _destination(tree)
+    references = [reference for entry in stored for reference in entry.references]
+    plan = plan_references(
+        references,
+        nwb_path=nwb_path,
+        identifier=identifier(tree),
+        mode=request.mode,
+        options=request.options,
+        problems=[*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)],
+        manifest=_manifest(tree),
+    )
+    for warning in (*plan.warnings, *_remarks(tree, plan, again)):
+        warn(warning)
+    return plan
+
+
+def _destination(tree: Tree) -> Path:
+    """The NWB file to be written, its folder free of symbolic links."""
+    path, real = tree.nwb_path, os.path.realpath(tree.nwb_path)
+    if not tree.is_new and not os.path.isfile(path) and not os.path.isdir(path):
+        raise RelocationRefusedError(
+            f"{path} is no file on this machine, so there is no place beside it for media; open the NWB file by its "
+            f"path here, without file= or driver=, and not by a URL",
+            nwb_path=path,
+        )
+    if os.path.islink(path):
+        raise RelocationRefusedError(
+            f"{path} is a symbolic link to {real}, and readers look for media beside the name that they open; write "
+            f"to {real} itself, or remove the link",
+            nwb_path=path,
+        )
+    return Path(real)
+
+
+def identifier(tree: Tree) -> str:
+    """The identifier of the NWB file; its name where it has none."""
+    builder = tree.root.datasets.get("identifier")
+    read = read_texts(builder.data) if builder is not None else None
+    return read[0][0] if read and read[0] else nwb_stem(Path(tree.nwb_path))
+
+
+def _manifest(tree: Tree) -> list[ManifestRow] | None:
+    """What the manifest in the tree says; None if there is none."""
+    table: Any = tree.root
+    for name in MANIFEST_PATH.split("/"):
+        table = table.groups.get(name)
+        if table is None:
+            return None
+    columns = {name: unwrapped(dataset.data) for name, dataset in table.datasets.items()}
+    return parse_manifest(columns, Path(tree.nwb_path))
+
+
+def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
+    path = "/" + entry.builder.path.partition("/")[2]
+    return UnsafeReferenceError(
+        f"{tree.nwb_path}: {path!r} holds no text, where paths of media are expected; mend it in "
+        f"{tree.source.source if tree.source is not None else 'the container'} first",
+        nwb_path=tree.nwb_path,
+        object_path=path,
+    )
+
+
+def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
+    if all(is_url(entry.reference.text) and entry.remote is None for entry in plan.relocations) and not again:
+        found = "only URLs, which stay as they are" if plan.relocations else "no external file"
+        yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
+    if plan.mode is not MediaMode.MOVE or tree.source is None:
+        return
+    left: dict[str, set[Path]] = {}
+    for entry in plan.relocations:
+        if entry.source is not None:
+            base = entry.reference.base
+            linked = base is not None and base != _folder(str(tree.source.source))
+            holder = f"an NWB file in {base}" if linked else str(tree.source.source)
+            left.setdefault(holder, set()).add(entry.source.real)
+    for holder, sources in left.items():
+        yield (
+            f"{holder} stays behind with references to media that move ({len(sources)} in all) to "
+            f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
+        )

@@ -1,0 +1,394 @@
+"""The record inside an NWB file of the media that belong to it: the table of ndx-extfiles, read and written.
+
+The table is written as pynwb would write it, but without pynwb, so that it can be put into files of any size in the
+same step that changes their texts. Its schema is in ``spec/``; `nwb_extfiles.ndx` has the containers for pynwb.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ..errors import RelocationRefusedError, UnsafeReferenceError
+from .storage import as_text, is_stored, read_texts
+
+__all__ = [
+    "MANIFEST_PATH",
+    "ManifestRow",
+    "Node",
+    "columns_of_others",
+    "manifest_nodes",
+    "parse_manifest",
+    "read_manifest",
+    "same_rows",
+    "spec_folder",
+    "write_manifest",
+]
+
+_NAMESPACE = "ndx-extfiles"
+_META_DATA = "general/external_files"
+MANIFEST_PATH = f"{_META_DATA}/manifest"
+"""Where the table is in an NWB file."""
+_MOST_ROWS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """What is recorded of one reference; the columns of ``ExternalFileManifest``."""
+
+    referring_object_id: str
+    referring_object_path: str
+    field: str
+    index: int
+    """Entry of the field, counted from 0."""
+    path: str
+    """The reference as it is stored."""
+    original_name: str
+    """Name of the file before it was renamed, without folders."""
+    size_in_bytes: int
+    sha256: str
+    """In hexadecimal digits, lower case."""
+    media_type: str
+    """By RFC 6838; empty if not known."""
+    width: int = 0
+    """In pixels; 0 if not known."""
+    height: int = 0
+    """In pixels; 0 if not known."""
+    frame_count: int = 0
+    """0 if not known."""
+    frame_rate: float = math.nan
+    """In frames per second; NaN if not known."""
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Object path, field and index: what it speaks of."""
+        return self.referring_object_path, self.field, self.index
+
+
+_TYPES = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(ManifestRow)}
+_STORED_AS = {
+    "index": np.int32,
+    "size_in_bytes": np.int64,
+    "width": np.int32,
+    "height": np.int32,
+    "frame_count": np.int64,
+    "frame_rate": np.float64,
+}  # the others are texts
+
+
+def spec_folder() -> Path:
+    """The folder with the schema: in the installed package, or in the checkout that it runs from."""
+    installed = Path(__file__).parents[1] / "spec"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "spec"
+
+
+# ----------------------------------------------------------------------- read
+
+
+def read_manifest(root: Any, nwb_path: Path) -> list[ManifestRow] | None:
+    """Read the table of an NWB file.
+
+    Parameters
+    ----------
+    root : h5py.File or zarr.Group
+        The NWB file, open.
+    nwb_path : pathlib.Path
+        Where it is, for messages.
+
+    Returns
+    -------
+    list of ManifestRow or None
+        None if there is no table.
+
+    Raises
+    ------
+    UnsafeReferenceError
+        If what is there is no such table.
+    """
+    if MANIFEST_PATH not in root:
+        return None
+    table = root[MANIFEST_PATH]
+    columns = {} if is_stored(table) else {name: table[name] for name in _TYPES if name in table}
+    return parse_manifest(columns, nwb_path)
+
+
+def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestRow]:
+    """Make rows of the columns of a table.
+
+    Parameters
+    ----------
+    columns : mapping
+        The stored data of each column by its name: an array, a dataset, a list.
+    nwb_path : pathlib.Path
+        The NWB file, for messages.
+
+    Returns
+    -------
+    list of ManifestRow
+
+    Raises
+    ------
+    UnsafeReferenceError
+        If columns are missing, hold something else, or differ in length.
+    """
+    try:
+        for name, column in columns.items():
+            _check_size(name, column)
+        values = {name: _values(columns[name], kind) for name, kind in _TYPES.items() if name in columns}
+        if missing := [
+            field.name for field in fields(ManifestRow) if field.default is MISSING and field.name not in values
+        ]:
+            raise ValueError(f"it has no column {', '.join(map(repr, missing))}")
+        if len({len(column) for column in values.values()}) != 1:
+            raise ValueError("its columns differ in length, or there are none")
+        rows = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        return [ManifestRow(**row) for row in rows]
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, OverflowError) as error:
+        raise UnsafeReferenceError(
+            f"{nwb_path}: /{MANIFEST_PATH} is no ExternalFileManifest as {_NAMESPACE} defines it: {error}; remove it, "
+            f"or mend it",
+            nwb_path=str(nwb_path),
+            object_path=f"/{MANIFEST_PATH}",
+        ) from error
+
+
+def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) -> list[str]:
+    """What somebody has added to the table of an NWB file, and which stays there when it is written anew.
+
+    Parameters
+    ----------
+    root : h5py.File or zarr.Group
+        The NWB file, open.
+    rows : sequence of ManifestRow
+        What the table shall say.
+    nwb_path : pathlib.Path
+        The NWB file, for messages.
+
+    Returns
+    -------
+    list of str
+        The names of the columns, in their order.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If there are such, and the rows are not those of the same entries as before, in the same order.
+    UnsafeReferenceError
+        If what is there is no such table.
+    """
+    table = root.get(MANIFEST_PATH)
+    if table is None or is_stored(table):
+        return []
+    names = [name for name in map(as_text, table.attrs.get("colnames", ())) if name not in _TYPES and name in table]
+    if names and [row.place for row in read_manifest(root, nwb_path) or ()] != [row.place for row in rows]:
+        raise RelocationRefusedError(
+            f"{nwb_path}: /{MANIFEST_PATH} has further columns, {', '.join(map(repr, names))}, and not the rows any "
+            f"more that belong to what the file refers to, so those columns cannot be kept right; move them to a table "
+            f"of your own, and take them out of this one",
+            nwb_path=str(nwb_path),
+            object_path=f"/{MANIFEST_PATH}",
+        )
+    return [str(name) for name in names]
+
+
+def _check_size(name: str, column: Any) -> None:
+    """Refuse what is not to be read: a file may claim any number of rows, and need no room for them."""
+    if is_stored(column):
+        shape = column.shape
+        if shape is None or math.prod(shape) > _MOST_ROWS:
+            raise ValueError(f"{name} is empty, or has more than {_MOST_ROWS:,} rows")
+        if getattr(column, "external", None):  # its bytes are in other files, any files
+            raise ValueError(f"{name} is stored in other files")
+
+
+def _values(column: Any, kind: type) -> list[Any]:
+    if kind is not str:
+        return [kind(value) for value in np.asarray(column[()] if hasattr(column, "shape") else column).ravel()]
+    read = read_texts(column)
+    if read is None:
+        raise TypeError(f"{column!r} is no text")
+    return [str(text) for text in read[0]]
+
+
+# ---------------------------------------------------------------------- write
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A group or dataset to be written, in whatever kind of storage."""
+
+    path: str
+    """In the NWB file, without a slash before it."""
+    attributes: Mapping[str, Any]
+    data: Any = None
+    """None for a group; an array of numbers, a list of texts, or one text."""
+
+
+def manifest_nodes(
+    rows: Sequence[ManifestRow],
+    object_ids: Mapping[str, str],
+    specifications: str,
+    cached: Container[str],
+    further: Iterable[str],
+) -> list[Node]:
+    """Lay out the table, and its schema where HDMF looks for it, so that it can be read without this package.
+
+    Parameters
+    ----------
+    rows : sequence of ManifestRow
+        All rows.
+    object_ids : mapping
+        The object_id of what stands in the file already, by path; it is kept.
+    specifications : str
+        The group in which the NWB file caches schemas.
+    cached : container of str
+        The namespaces that it has there already.
+    further : iterable of str
+        Columns that stand in the table and stay, as `columns_of_others` gives them.
+
+    Returns
+    -------
+    list of Node
+        Groups before what is in them.
+    """
+
+    def node(path: str, namespace: str, neurodata_type: str, data: Any = None, **attributes: Any) -> Node:
+        object_id = object_ids.get(path) or str(uuid.uuid4())
+        return Node(
+            path, dict(namespace=namespace, neurodata_type=neurodata_type, object_id=object_id, **attributes), data
+        )
+
+    (schema,) = _schemas(spec_folder() / f"{_NAMESPACE}.namespace.yaml")
+    extensions = schema.files[f"{_NAMESPACE}.extensions"]
+    docs = {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
+    nodes = [
+        node(_META_DATA, _NAMESPACE, "ExternalFilesMetaData"),
+        node(
+            MANIFEST_PATH,
+            _NAMESPACE,
+            "ExternalFileManifest",
+            description="The media files that objects of this NWB file refer to",
+            colnames=[*_TYPES, *further],
+        ),
+        node(f"{MANIFEST_PATH}/id", "hdmf-common", "ElementIdentifiers", np.arange(len(rows), dtype=np.int64)),
+    ]
+    for name in _TYPES:
+        values: Any = [getattr(row, name) for row in rows]
+        if name in _STORED_AS:
+            values = np.array(values, dtype=_STORED_AS[name])
+        nodes.append(node(f"{MANIFEST_PATH}/{name}", "hdmf-common", "VectorData", values, description=docs[name]))
+    # A reader who finds schemas in a file looks for all of them there.
+    others = [] if "core" in cached else [other for other in _schemas_of_pynwb() if other.name not in cached]
+    for each in (*others, schema):
+        group = f"{specifications.strip('/')}/{each.name}"
+        nodes += [Node(group, {}), Node(f"{group}/{each.version}", {})]
+        for name, spec in each.files.items():
+            nodes.append(Node(f"{group}/{each.version}/{name}", {}, json.dumps(spec, separators=(",", ":"))))
+    return nodes
+
+
+@dataclass(frozen=True, slots=True)
+class _Schema:
+    """A namespace as HDMF caches it."""
+
+    name: str
+    version: str
+    files: Mapping[str, dict[str, Any]]
+
+
+def _schemas(path: Path) -> Iterator[_Schema]:
+    """The namespaces that a file of YAML defines."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe")
+    for namespace in yaml.load(path)["namespaces"]:
+        files = {}
+        for source in namespace["schema"]:
+            if "source" in source:
+                name = source["source"].removesuffix(".yaml")
+                source["source"], files[name] = name, yaml.load(path.with_name(f"{name}.yaml"))
+        files["namespace"] = {"namespaces": [namespace]}
+        yield _Schema(namespace["name"], str(namespace["version"]), files)
+
+
+def _schemas_of_pynwb() -> Iterator[_Schema]:
+    """The namespaces that every NWB file needs, of the version that pynwb here would read it with."""
+    package = find_spec("pynwb")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent / "nwb-schema"
+        yield from _schemas(folder / "hdmf-common-schema" / "common" / "namespace.yaml")
+        yield from _schemas(folder / "core" / "nwb.namespace.yaml")
+
+
+def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
+    """Write the table into an NWB file in HDF5, in the place of a former one.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open for writing.
+    rows : sequence of ManifestRow
+        All rows.
+    nwb_path : pathlib.Path
+        The NWB file, for messages.
+
+    Raises
+    ------
+    RelocationRefusedError, UnsafeReferenceError
+        As `columns_of_others`.
+    """
+    further = columns_of_others(file, rows, nwb_path)
+    specifications = _specifications(file)
+    places = (_META_DATA, MANIFEST_PATH)
+    object_ids = {path: as_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
+    if _NAMESPACE in specifications:
+        del specifications[_NAMESPACE]
+    for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications), further):
+        _write_node(file, node)
+
+
+def _specifications(file: h5py.File) -> h5py.Group:
+    """The group of cached schemas; made where what tells of it leads nowhere."""
+    location = file.attrs.get(".specloc")
+    if isinstance(location, h5py.Reference):
+        # one to what was removed may still be followed, into room that is another's by now
+        location = h5py.h5r.get_name(location, file.id) if location else None
+    found = file.get(location) if isinstance(location, str | bytes) else None
+    if isinstance(found, h5py.Group):
+        return found
+    group = file.require_group("specifications")
+    file.attrs[".specloc"] = group.ref
+    return group
+
+
+def _write_node(file: h5py.File, node: Node) -> None:
+    former = file.get(node.path, getlink=True)
+    stays = node.data is None and isinstance(former, h5py.HardLink) and isinstance(file[node.path], h5py.Group)
+    if former is not None and not stays:
+        del file[node.path]
+    if node.data is None:
+        item: Any = file.require_group(node.path)
+    elif isinstance(node.data, str):
+        item = file.create_dataset(node.path, data=node.data, dtype=h5py.string_dtype())
+    elif isinstance(node.data, list):
+        encoded = np.empty(len(node.data), dtype=object)
+        encoded[:] = [text.encode("utf-8", "surrogateescape") for text in node.data]
+        item = file.create_dataset(node.path, data=encoded, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
+    else:
+        item = file.create_dataset(node.path, data=node.data, maxshape=(None,), chunks=True)
+    for name, value in node.attributes.items():
+        item.attrs[name] = np.array(value, dtype=h5py.string_dtype()) if isinstance(value, list) else value
+
+
+def same_rows(rows: Iterable[ManifestRow], others: Iterable[ManifestRow]) -> bool:
+    """Whether two tables say the same; what is not known is like itself."""
+    return [repr(row) for row in rows] == [repr(row) for row in others]

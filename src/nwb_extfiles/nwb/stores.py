@@ -1,0 +1,307 @@
+"""NWB files on disk, without pynwb: which paths are NWB files, how one is opened, and how its texts are edited.
+
+An NWB file is an HDF5 file or the folder of a Zarr store. What knows Zarr is loaded only when such a folder is met.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+from h5py import h5f, h5p
+
+from ..disk.journal import edit_journalled
+from ..errors import ExternalFilesError, UnreadableFileError, warn
+from .manifest import ManifestRow, write_manifest
+from .storage import replace_texts
+
+__all__ = [
+    "NWB_SUFFIX",
+    "Edits",
+    "edit_texts",
+    "find_nwb_files",
+    "nwb_files_beside",
+    "nwb_files_called_like",
+    "open_nwb",
+    "remove_objects",
+    "zarr_marker",
+]
+
+NWB_SUFFIX = ".nwb"
+_METADATA_CACHE = 128 * 1024  # bytes
+_ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
+_MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
+
+Edits = Mapping[tuple[str, str], Sequence[str]]
+"""New texts by object path and field (as `ExternalFileReference` names it), as many as are stored, in C order."""
+
+
+def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
+    """Find the NWB files among files and below folders.
+
+    Parameters
+    ----------
+    paths : iterable of paths
+        Files and Zarr stores are taken whatever they are called; other folders are searched for files that end in
+        ``.nwb``, and for Zarr stores that end in ``.zarr`` or ``.nwb`` and say that they are NWB files.
+
+    Yields
+    ------
+    pathlib.Path
+        Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are passed
+        over, as DANDI does, symbolic links to folders are not followed, and nothing is looked for in Zarr stores.
+
+    Warns
+    -----
+    ExternalFilesWarning
+        Of each folder below one of these that cannot be read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path leads nowhere.
+    """
+    seen: set[Path] = set()
+    for path in map(Path, map(os.path.abspath, paths)):
+        for found in _below(path) if path.is_dir() and zarr_marker(path) is None else [path]:
+            if not os.path.lexists(found):
+                raise FileNotFoundError(f"{found} does not exist; name NWB files, or folders with such")
+            if found not in seen:
+                seen.add(found)
+                yield found
+
+
+def nwb_files_called_like(media_folder: str | os.PathLike[str]) -> list[Path]:
+    """What has the name of an NWB file whose media folder a folder is: ``x.nwb``, ``x.nwb.zarr`` and ``x.zarr``."""
+    places = (Path(f"{os.fspath(media_folder)}{suffix}") for suffix in (NWB_SUFFIX, f"{NWB_SUFFIX}.zarr", ".zarr"))
+    return [place for place in places if os.path.lexists(place)]
+
+
+def nwb_files_beside(path: Path) -> list[Path]:
+    """The NWB files in the folder of another one, in the order of their names."""
+    named = {found for suffix in _ZARR_SUFFIXES for found in path.parent.glob(f"*{suffix}")}
+    return sorted(found for found in named if found != path and (found.is_file() or _is_nwb_store(found)))
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder, onerror=_left_out):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        stores = {name for name in folders if zarr_marker(Path(place, name)) is not None}
+        folders[:] = [name for name in folders if name not in stores]
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]  # a store, be it a broken one
+        found = {name for name in names if name.endswith(NWB_SUFFIX)}
+        found |= {name for name in stores if name.endswith(_ZARR_SUFFIXES) and _is_nwb_store(Path(place, name))}
+        yield from (Path(place, name) for name in sorted(found) if not name.startswith("."))
+
+
+def _left_out(error: OSError) -> None:
+    """Tell of a folder that cannot be read, such as another one's, or ``lost+found`` of a disk."""
+    if not isinstance(error, FileNotFoundError):  # it went meanwhile
+        warn(
+            f"{error.filename} cannot be read, so NWB files that may be in it are left out: {error.strerror}; ask its "
+            f"owner for the permission"
+        )
+
+
+def zarr_marker(folder: Path) -> str | None:
+    """Name of the file that makes a folder a Zarr group or array; None if there is none, or the folder is closed."""
+    return next((marker for marker in _MARKERS if os.path.isfile(folder / marker)), None)
+
+
+def _is_nwb_store(folder: Path) -> bool:
+    """Whether a Zarr store, that is no link to one, says that it is an NWB file."""
+    if folder.is_symlink():
+        return False
+    try:
+        if zarr_marker(folder) == "zarr.json":
+            attributes = json.loads((folder / "zarr.json").read_bytes()).get("attributes")
+        else:
+            attributes = json.loads((folder / ".zattrs").read_bytes())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(attributes, dict) and attributes.get("neurodata_type") == "NWBFile"
+
+
+@contextmanager
+def open_nwb(path: Path) -> Iterator[Any]:
+    """Open an NWB file for reading.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, or the folder of a Zarr store.
+
+    Yields
+    ------
+    h5py.File or zarr.Group
+        The root group.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it cannot be opened, or turns out to be damaged while it is read.
+    """
+    if path.is_dir() and zarr_marker(path) is not None:
+        with _open_zarr(path) as group:
+            yield group
+        return
+    try:
+        if not path.is_file():
+            raise OSError("no regular file")  # HDF5 would wait for a pipe without an end
+        file = _open_hdf5(path)
+    except OSError as error:
+        raise UnreadableFileError(f"{path}: {_reason(path, error)}", nwb_path=str(path)) from error
+    with file:
+        try:
+            yield file
+        except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # as h5py says of damaged files
+            if not (isinstance(error, UnicodeDecodeError) or _is_of_h5py(error)):
+                raise
+            raise UnreadableFileError(
+                f"{path} is damaged, and cannot be read to its end: {error}; restore it from where it came from",
+                nwb_path=str(path),
+            ) from error
+
+
+def _open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file to be gone through once.
+
+    What HDF5 keeps of an object is of no use when that is done with. In a small cache it makes room for the next one
+    soon; a large one outgrows the cache of the processor, and takes a fifth of the time to be taken down at the end.
+    HDF5 enlarges it if it misses too much. It is set on opening, for a file that is open in this process already has
+    a cache in common with others.
+    """
+    access = h5p.create(h5p.FILE_ACCESS)
+    cache = access.get_mdc_config()
+    cache.set_initial_size, cache.initial_size, cache.min_size = True, _METADATA_CACHE, _METADATA_CACHE
+    access.set_mdc_config(cache)
+    return h5py.File(h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access))
+
+
+def _is_of_h5py(error: BaseException) -> bool:
+    """Whether h5py has raised an error."""
+    if isinstance(error, ExternalFilesError):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("h5py")
+
+
+@contextmanager
+def _open_zarr(path: Path) -> Iterator[Any]:
+    if zarr_marker(path) == "zarr.json":
+        raise UnreadableFileError(
+            f"{path} is a Zarr store of format 3, which hdmf-zarr does not write and this package does not read; "
+            f"export it with hdmf-zarr",
+            nwb_path=str(path),
+        )
+    zarr_store = _zarr_store(path)
+    try:
+        yield zarr_store.open_store(path)
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        OSError,
+    ) as error:  # zarr raises any of these
+        if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
+            raise
+        raise UnreadableFileError(
+            f"{path} is damaged, and cannot be read to its end: {error!r}; restore it from where it came from",
+            nwb_path=str(path),
+        ) from error
+
+
+def _zarr_store(path: Path) -> ModuleType:
+    try:
+        from . import zarr_store
+    except ImportError as error:
+        raise UnreadableFileError(
+            f"{path} is a Zarr store, for which hdmf-zarr is needed: {error}; pip install 'nwb-extfiles[zarr]'",
+            nwb_path=str(path),
+        ) from error
+    return zarr_store
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if not path.exists():
+        return "there is no such file"
+    if not path.is_file():
+        return "it is a folder, and no Zarr store" if path.is_dir() else "it is no file; expected an NWB file"
+    if isinstance(error, PermissionError):
+        return "it may not be read; ask its owner for the permission"
+    if isinstance(error, BlockingIOError):
+        return "another process is writing to it; try again when that is done"
+    return f"it cannot be opened as HDF5, which NWB files are: {error}; look whether it was copied whole"
+
+
+def edit_texts(
+    path: Path,
+    edits: Edits,
+    *,
+    manifest: Sequence[ManifestRow] | None = None,
+    name: Path | None = None,
+    journal: Path | None = None,
+    sync: bool = True,
+) -> None:
+    """Change texts in an NWB file that nobody has open; nothing else in it changes but for its manifest.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, or the folder of a Zarr store.
+    edits : mapping
+        What to write, and where.
+    manifest : sequence of ManifestRow, optional
+        What its manifest shall say; None leaves it alone.
+    name : pathlib.Path, optional
+        What messages call the file, if not `path`: one that is staged will be called otherwise.
+    journal : pathlib.Path, optional
+        Where to keep what the edit changes, so that it can be taken back (`journal.take_back`). Without one a
+        crash may leave a broken file: only for files that have no final name yet.
+    sync : bool
+        Whether each step is flushed to the disk before the next begins.
+    """
+    if path.is_dir():
+        _zarr_store(path).edit_store(path, edits, manifest=manifest, name=name, journal=journal, sync=sync)
+        return
+
+    def edit(file: h5py.File) -> None:
+        for (object_path, field), texts in edits.items():
+            replace_texts(file, path.parent, object_path, field, texts)
+        if manifest is not None:
+            write_manifest(file, manifest, name or path)
+
+    if journal is not None:
+        edit_journalled(path, journal, edit, sync=sync)
+    else:
+        with h5py.File(path, "r+") as file:
+            edit(file)
+
+
+def remove_objects(path: Path, object_paths: Iterable[str]) -> None:
+    """Remove objects from an NWB file that nobody has open.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, or the folder of a Zarr store.
+    object_paths : iterable of str
+        Those that are not there are passed over.
+    """
+    if path.is_dir():
+        _zarr_store(path).remove_objects(path, object_paths)
+        return
+    with h5py.File(path, "r+") as file:
+        for object_path in object_paths:
+            if object_path in file:
+                del file[object_path]

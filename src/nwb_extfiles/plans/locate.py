@@ -1,0 +1,126 @@
+"""Where the media of one reference can be opened: a path on this machine, or a URL.
+
+`resolve` finds files on this machine. Here the NWB file itself may be elsewhere, behind a URL or in the DANDI archive,
+and its relative texts lead beside it there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from ..nwb.references import ExternalFileReference
+from ..options import MediaOptions
+from ..web.archive import Neighbours
+from ..web.remote import NOWHERE, beside, is_opaque
+from .resolve import is_absolute, is_url, resolve
+
+__all__ = ["LocationKind", "ResolvedExternalFile", "locate"]
+
+
+class LocationKind(StrEnum):
+    """What a reference leads to."""
+
+    FILE = "file"
+    """A regular file on this machine, which is there."""
+    URL = "url"
+    """A URL: the text itself, or what it means beside an NWB file that is behind one. It was not asked for."""
+    ASSET = "asset"
+    """An asset of the dandiset that the NWB file is in, which is there."""
+    NONE = "none"
+    """Nothing that could be opened; `problem` says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedExternalFile:
+    """Where the media that one stored text names can be opened."""
+
+    reference: ExternalFileReference
+    """The stored text, and where it stands."""
+    kind: LocationKind
+    location: str | None = None
+    """An absolute path or a URL that opens; None if there is none."""
+    urls: tuple[str, ...] = ()
+    """All URLs that lead there: for an asset its download URL, then that of its content (S3)."""
+    problem: ExternalFilesError | None = None
+    """Why there is no location."""
+
+
+def locate(
+    reference: ExternalFileReference, options: MediaOptions, *, neighbours: Neighbours | None = None
+) -> ResolvedExternalFile:
+    """Find out where the media of a reference can be opened.
+
+    Parameters
+    ----------
+    reference : ExternalFileReference
+        Its `base` is a folder, or the URL of one, or None for a container made in memory; a relative text of that is
+        looked for in `search` and the working directory.
+    options : MediaOptions
+        Of which `path_map`, `search` and `within` are used. For an NWB file behind a URL what these find on this
+        machine is taken first.
+    neighbours : Neighbours, optional
+        Of an NWB file in the DANDI archive.
+
+    Returns
+    -------
+    ResolvedExternalFile
+        Never raises for what a text says. Nothing but the archive is asked over the network.
+    """
+    text, base = reference.text, reference.base
+    if is_url(text):
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=text, urls=(text,))
+    afar = base is not None and is_url(base)
+    folder = Path.cwd() if base is None or afar else Path(base)
+    sought = replace(reference, base=NOWHERE) if is_opaque(reference.nwb_path) else reference
+    found = resolve(sought, options, destination=folder, working_folder=folder)
+    if found.file is not None:
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.FILE, location=str(found.file.path))
+    problem = found.problem
+    if is_absolute(text) or not isinstance(problem, MissingMediaError):
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+    if neighbours is not None:
+        return _asset(reference, neighbours)
+    if afar:
+        return _beside(reference)
+    if is_opaque(reference.nwb_path):
+        problem = MissingMediaError(
+            f"{reference.where}: {text!r} is relative to an NWB file that is read from {reference.nwb_path}, which "
+            f"does not tell where it lies; give its URL as opened_from= to resolve_external_files",
+            **reference.place,
+        )
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+
+
+def _asset(reference: ExternalFileReference, neighbours: Neighbours) -> ResolvedExternalFile:
+    path = neighbours.path_of(reference.text)
+    problem: ExternalFilesError
+    if path is None:
+        problem = UnsafeReferenceError(
+            f"{reference.where}: {reference.text!r} leads out of {neighbours.dandiset}; expected a path in it",
+            **reference.place,
+        )
+    elif urls := neighbours.find(path):
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
+    else:
+        problem = MissingMediaError(
+            f"{reference.where}: {reference.text!r} would be the asset {path!r}, and {neighbours.dandiset} has none of "
+            f"that path; ask its owner to upload it, or name a folder with the file in `search` in media_options",
+            **reference.place,
+        )
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+
+
+def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
+    url = beside(reference.nwb_path, reference.text)
+    if url is not None:
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
+    problem = UnsafeReferenceError(
+        f"{reference.where}: {reference.text!r} means no file that could be told from the URL {reference.nwb_path}; "
+        f"name a folder with the file in `search` in media_options, or, for a file of a DANDI archive, give "
+        f"opened_from= its dandi:// URL",
+        **reference.place,
+    )
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)

@@ -1,0 +1,371 @@
+"""Which file a stored text means.
+
+Reads the file system, changes nothing. Every place tried is kept, for the error that names them all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PureWindowsPath
+from urllib.parse import unquote, urlsplit
+
+from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from ..nwb.references import ExternalFileReference
+from ..options import MediaOptions
+from ..web.remote import RemoteFile
+
+__all__ = [
+    "MediaFile",
+    "Resolution",
+    "is_absolute",
+    "is_url",
+    "media_file",
+    "resolve",
+    "resolve_all",
+    "spellings",
+    "unicode_forms",
+    "without_file_scheme",
+]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
+_WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
+_LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
+_MOST_LISTED = 20  # places that one message names
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A regular file on this machine that a reference means."""
+
+    path: Path
+    """Absolute; its folder free of symbolic links, its name as it was found (it may itself be a link)."""
+    real: Path
+    """The file itself, every symbolic link followed."""
+    size: int
+    """In bytes."""
+    identity: tuple[int, int]
+    """Device and inode: equal for all names of one file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What one reference means: a URL, a file, or a problem."""
+
+    reference: ExternalFileReference
+    file: MediaFile | None = None
+    url: bool = False
+    problem: ExternalFilesError | None = None
+    """Why there is no file; a `MissingMediaError` if that alone is the matter."""
+    remote: RemoteFile | None = None
+    """What is behind the URL, where it is to be fetched."""
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL (or ``data:`` URI) that does not name a local file."""
+    # to try an expression costs more than all else, so most paths are told by their lack of a colon
+    return ":" in text and _SCHEME.match(text) is not None and not text.lower().startswith("file://")
+
+
+def is_absolute(text: str) -> bool:
+    """Whether a text that is no URL is the same wherever its NWB file lies, on this or another platform."""
+    return (
+        text.lower().startswith("file://")
+        or os.path.isabs(text)
+        or text.startswith("/")
+        or (text[1:2] in (":", "\\") and _WINDOWS_ABSOLUTE.match(text) is not None)
+    )
+
+
+def resolve_all(
+    references: Iterable[ExternalFileReference],
+    options: MediaOptions,
+    *,
+    destination: Path,
+    known: Mapping[tuple[str, str, int], MediaFile] | None = None,
+) -> list[Resolution]:
+    """Find the files that many references mean, as `resolve` does for one.
+
+    Parameters
+    ----------
+    references : iterable of ExternalFileReference
+        The references.
+    options, destination
+        As in `resolve`.
+    known : mapping, optional
+        Files that are known to be meant, whatever the text says, by `ExternalFileReference.entry`.
+
+    Returns
+    -------
+    list of Resolution
+        One for each reference, in their order.
+    """
+    files = known or {}
+    real_path = cache(os.path.realpath)  # films are many, their folders few
+    return [
+        Resolution(reference, file=files[reference.entry])
+        if reference.entry in files
+        else resolve(reference, options, destination=destination, real_path=real_path)
+        for reference in references
+    ]
+
+
+def resolve(
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    *,
+    destination: Path,
+    working_folder: Path | None = None,
+    real_path: Callable[[str], str] = os.path.realpath,
+) -> Resolution:
+    """Find the file that a reference means.
+
+    A relative text is relative to the folder of the NWB file that holds it. For a container made in memory it is
+    relative to the destination, else to a search folder, else to the working directory.
+
+    Parameters
+    ----------
+    reference : ExternalFileReference
+        The reference; its `base` is None for a container made in memory.
+    options : MediaOptions
+        Of which `path_map`, `search` and `within` are used.
+    destination : pathlib.Path
+        Folder of the NWB file to be written.
+    working_folder : pathlib.Path, optional
+        The working directory; asked of the system when it is needed, if not given.
+    real_path : callable
+        Frees the path of a folder of symbolic links.
+
+    Returns
+    -------
+    Resolution
+        Never raises for what a text says: the problem is in the answer, so that all can be reported at once.
+    """
+    if is_url(reference.text):
+        return Resolution(reference, url=True)
+    tried: list[str] = []
+    try:
+        return _choose(reference, options, destination, working_folder, real_path, tried)
+    except ExternalFilesError as problem:
+        return Resolution(reference, problem=problem)
+
+
+def _choose(
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    destination: Path,
+    working_folder: Path | None,
+    real_path: Callable[[str], str],
+    tried: list[str],
+) -> Resolution:
+    text = _local_text(reference)
+    found: dict[tuple[int, int], MediaFile] = {}
+    for form in unicode_forms(text):
+        tiers = _tiers(form, reference, options, destination, working_folder)
+        found = _look(tiers, options, real_path, tried if form == text else [])  # the others look alike in a message
+        if found:
+            break
+    if not found:
+        raise _not_found(reference, tried)
+    if len(found) > 1:
+        places = ", ".join(repr(str(file.path)) for file in found.values())
+        raise AmbiguousMediaError(
+            f"{reference.where}: {reference.text!r} fits {len(found)} different files: {places}. Give an absolute "
+            f"path, or leave only one of them within reach of `search` and the working directory",
+            **reference.place,
+        )
+    (file,) = found.values()
+    _check_within(file, reference, options)
+    return Resolution(reference, file=file)
+
+
+def _look(
+    tiers: Iterable[tuple[list[Path], bool]], options: MediaOptions, real_path: Callable[[str], str], tried: list[str]
+) -> dict[tuple[int, int], MediaFile]:
+    """The files that are in the places of `_tiers`; those that have none are added to `tried`."""
+    found: dict[tuple[int, int], MediaFile] = {}
+    broken: list[str] = []
+    for tier, final in tiers:
+        # A link that leads nowhere still tells what the film is called.
+        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
+        for place in tier:
+            file = media_file(place, real_path)
+            if isinstance(file, str) and options.search and os.path.islink(place):
+                broken.append(os.readlink(place))
+            if isinstance(file, MediaFile):
+                found.setdefault(file.identity, file)
+            else:
+                tried.append(f"{_short(str(place))} ({file})")
+        if found and final:
+            break
+    return found
+
+
+def _local_text(reference: ExternalFileReference) -> str:
+    text = reference.text
+    if not text.strip():
+        raise UnsafeReferenceError(
+            f"{reference.where}: the text is empty; expected the path of a media file", **reference.place
+        )
+    if "\0" in text:
+        raise UnsafeReferenceError(
+            f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.place
+        )
+    try:
+        return without_file_scheme(text)
+    except ValueError as error:
+        raise UnsafeReferenceError(f"{reference.where}: {_short(text)} {error}", **reference.place) from error
+
+
+def without_file_scheme(text: str) -> str:
+    """The path that a ``file://`` URL names; other texts as they are.
+
+    Raises
+    ------
+    ValueError
+        If it names none on this machine; the message goes on from the URL.
+    """
+    if not text.lower().startswith("file://"):
+        return text
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:  # brackets and the like in the place of the host
+        raise ValueError(f"is no file:// URL: {error}") from error
+    if parts.netloc.lower() not in ("", "localhost"):
+        raise ValueError(f"names a file on another machine, {_short(parts.netloc)}; expected file:///path")
+    path = unquote(parts.path, errors="surrogateescape")
+    # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
+    return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
+
+
+def _tiers(
+    text: str,
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    destination: Path,
+    working_folder: Path | None,
+) -> Iterator[tuple[list[Path], bool]]:
+    """Places to look in, in the order in which they count, and whether a file found there ends the search.
+
+    A text held by an NWB file has one meaning, so the first tier that has a file is right. What a relative text made
+    in memory means is not written anywhere, so it is looked for everywhere: a second file that fits is noticed.
+    """
+    mapped = _mapped(text, options)
+    if mapped is not None:
+        yield [mapped], True
+    if is_absolute(text):
+        if os.path.isabs(text):
+            yield [Path(text)], True
+        yield _below_search_folders(text, options), True
+    elif reference.base is not None and is_url(reference.base):
+        # What is behind that URL is for others to say; a copy on this machine is nearer.
+        yield _below_search_folders(text, options), True
+    elif reference.base is not None:
+        yield spellings(reference.base, text), True
+        yield _below_search_folders(text, options), True
+    else:
+        yield spellings(destination, text), False
+        yield _below_search_folders(text, options), False
+        yield spellings(working_folder or Path.cwd(), text), False
+
+
+def unicode_forms(text: str) -> list[str]:
+    """The text, and the other forms in which Unicode writes it: a file copied from macOS may bear one of those."""
+    if text.isascii():
+        return [text]
+    return list(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
+
+
+def spellings(folder: str | Path, text: str) -> list[Path]:
+    """The text below a folder; with its backslashes read as slashes if that is another path."""
+    texts = dict.fromkeys((text, text.replace("\\", "/")))
+    # \films\a.avi is on some drive of Windows, not at /films/a.avi
+    return [Path(folder, spelling) for spelling in texts if not spelling.startswith("/")]
+
+
+def _mapped(text: str, options: MediaOptions) -> Path | None:
+    plain = text.replace("\\", "/")
+    for old, new in sorted(options.path_map.items(), key=lambda item: -len(item[0])):
+        prefix = old.replace("\\", "/")
+        windows = re.match(r"[A-Za-z]:(/|$)|//", prefix, re.ASCII) is not None
+        head, tail = plain[: len(prefix)], plain[len(prefix) :]
+        same = head.lower() == prefix.lower() if windows else head == prefix
+        if same and (not tail or prefix.endswith("/") or tail.startswith("/")):
+            return Path(os.path.abspath(new), *(part for part in tail.split("/") if part))
+    return None
+
+
+def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
+    # PureWindowsPath reads both slashes, and knows drives and shares
+    path = PureWindowsPath(text)
+    parts = [part for part in path.parts if part not in ("..", path.anchor)][-_LONGEST_TAIL:]
+    tails = [parts[start:] for start in range(len(parts))]
+    return [folder.joinpath(*tail) for folder in options.search for tail in tails]
+
+
+def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) -> MediaFile | str:
+    """The regular file at a place, or why there is none; `real_path` frees its folder of symbolic links."""
+    try:
+        status = os.lstat(place)
+        folder, name = os.path.split(place)
+        real_folder = real_path(folder)
+        # itself, if its folder is spelled so already: making a path takes longer than looking at the file
+        path = place if real_folder == folder else Path(real_folder, name)
+        real = path
+        if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # where names have several spellings
+            status = os.stat(place)
+            real = Path(os.path.realpath(place))
+    except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
+        return getattr(error, "strerror", None) or str(error)
+    if not stat.S_ISREG(status.st_mode):
+        return f"{_kind(status.st_mode)}; only regular files are media"
+    return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
+
+
+def _kind(mode: int) -> str:
+    for test, name in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a pipe"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if test(mode):
+            return name
+    return "no regular file"
+
+
+def _check_within(file: MediaFile, reference: ExternalFileReference, options: MediaOptions) -> None:
+    roots = [Path(os.path.realpath(root)) for root in options.within]
+    if roots and not any(file.real.is_relative_to(root) for root in roots):
+        raise UnsafeReferenceError(
+            f"{reference.where}: {reference.text!r} is {str(file.real)!r}, which lies outside of "
+            f"{', '.join(repr(str(root)) for root in roots)}; add its folder to `within` if you trust this file",
+            **reference.place,
+        )
+
+
+def _not_found(reference: ExternalFileReference, tried: list[str]) -> ExternalFilesError:
+    listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
+    places = "; ".join(listed) or "nothing, for no place on this machine can have it"
+    beginning = f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}. "
+    if any("only regular files are media" in place for place in tried):
+        return UnsafeReferenceError(beginning + "Name a file, or remove what is there", **reference.place)
+    foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
+    cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.text):
+        cure = f'{cure}, fetch what is beside the NWB file with urls="download"'
+    return MissingMediaError(
+        f"{beginning}Put the file there, name where it is with {cure} in media_options, or keep the text as it is "
+        f'with missing="keep"',
+        **reference.place,
+    )
+
+
+def _short(text: str) -> str:
+    return repr(text) if len(text) <= 300 else f"{text[:200]!r}… ({len(text)} characters)"

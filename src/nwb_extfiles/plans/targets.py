@@ -1,0 +1,271 @@
+"""Where media shall be: what each target is called, and what stands there now.
+
+`name_targets` is pure; `survey` looks at the destination, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ..disk import contents, filesystem
+from ..errors import ExternalFilesError, UnsafeReferenceError
+from ..naming import is_portable_suffix, is_uuid
+from ..nwb.references import ExternalFileReference
+from ..options import MediaMode, MediaOptions
+from ..web.remote import RemoteFile
+from .resolve import MediaFile, Resolution
+
+__all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_targets", "naming_id", "nwb_stem", "survey"]
+
+STAGING_PREFIX = ".nwb-extfiles-"
+"""How the names of what is staged begin; DANDI passes over names with a dot."""
+_LONGEST_NAME = 255  # bytes
+# Ids for objects of old files that have none: the same object gets the same name in every run.
+_NO_OBJECT_ID = uuid.UUID("6f0b3c63-6d5a-4a35-8d07-5f6f5b1f4c1e")
+
+
+class TargetState(StrEnum):
+    """What stands at the place of a target before the transfer."""
+
+    ABSENT = "absent"
+    SAME = "same"
+    """The same content; reused."""
+    LINK = "link"
+    """A symbolic link to the same content, where the mode makes a file of its own; gives way to it."""
+    OTHER = "other"
+    """Other content, or no regular file."""
+    UNKNOWN = "unknown"
+    """A file; whether it has the content that is behind a URL is known when that is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What was found out about the place where a plan shall be carried out."""
+
+    nwb_path: Path
+    """The NWB file, its folder free of symbolic links."""
+    targets: Mapping[PurePosixPath, TargetState]
+    outside: frozenset[PurePosixPath] = frozenset()
+    """Targets whose folder is, or lies behind, a symbolic link or a file."""
+    device: int | None = None
+    """Device of the file system, to know whether hard links can be made."""
+    free: int | None = None
+    """Room in bytes; None if it need not be known."""
+    longest_path: int | None = None
+    """Characters that a path may have; None if the system sets no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A resolution, and the target that its reference would have on its own."""
+
+    resolution: Resolution
+    target: PurePosixPath | None
+    follows: bool = False
+    """Whether the file stands, under its right name, in the media folder of a former name of the NWB file."""
+
+
+def name_targets(
+    resolutions: Sequence[Resolution],
+    options: MediaOptions,
+    *,
+    nwb_path: Path,
+    identifier: str,
+    mode: MediaMode = MediaMode.SYMLINK,
+    is_former: Callable[[Path], bool] = lambda folder: False,
+) -> tuple[list[Named], list[ExternalFilesError]]:
+    """Name the target of each reference that means a file.
+
+    Parameters
+    ----------
+    resolutions : sequence of Resolution
+        What the references mean.
+    options : MediaOptions
+        Of which `naming` is used.
+    nwb_path : pathlib.Path
+        The NWB file to be written.
+    identifier : str
+        The identifier of the NWB file, from which objects without an object_id are named.
+    mode : MediaMode
+        How media get there; none has a target where they stay.
+    is_former : callable
+        Whether a folder held the media of this NWB file before it was renamed.
+
+    Returns
+    -------
+    list of Named, list of ExternalFilesError
+        One for each resolution in order, and what speaks against a name.
+    """
+    named: list[Named] = []
+    problems: list[ExternalFilesError] = []
+    for resolution in resolutions:
+        target = None
+        file, remote = resolution.file, resolution.remote
+        if (file is not None or remote is not None) and mode is not MediaMode.REFERENCE:
+            suffix = file.path.suffix.lower() if file is not None else remote.suffix if remote is not None else ""
+            try:
+                target = _target(resolution.reference, suffix, options, nwb_path, identifier)
+            except ExternalFilesError as problem:
+                problems.append(problem)
+        named.append(Named(resolution, target, target is not None and _follows(resolution.file, target, is_former)))
+    return named, problems
+
+
+def _follows(file: MediaFile | None, target: PurePosixPath, is_former: Callable[[Path], bool]) -> bool:
+    return file is not None and file.path.name == target.name and is_former(file.path.parent)
+
+
+def _target(
+    reference: ExternalFileReference, suffix: str, options: MediaOptions, nwb_path: Path, identifier: str
+) -> PurePosixPath:
+    target = PurePosixPath(
+        options.naming(
+            nwb_stem=nwb_stem(nwb_path),
+            object_id=naming_id(reference, identifier),
+            field=reference.field,
+            index=reference.index,
+            suffix=suffix if is_portable_suffix(suffix) else "",
+        )
+    )
+    reason = _why_no_place(target, nwb_path)
+    if reason is not None:
+        raise UnsafeReferenceError(
+            f"{reference.where}: its media would be {str(target)!r} below {str(nwb_path.parent)!r}, but {reason}",
+            **reference.place,
+        )
+    return target
+
+
+def naming_id(reference: ExternalFileReference, identifier: str) -> str:
+    """The id to name media by; made from what does not change where an old file has none."""
+    if reference.object_id is None:
+        return str(uuid.uuid5(_NO_OBJECT_ID, f"{identifier}\0{reference.object_path}"))
+    if is_uuid(reference.object_id):
+        return reference.object_id
+    raise UnsafeReferenceError(
+        f"{reference.where}: its object_id {reference.object_id[:80]!r} is no UUID, so no file can be named by it; "
+        f"give the object a new id with generate_new_id() and export it with nwbfile=",
+        **reference.place,
+    )
+
+
+def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
+    """What speaks against a target; None if nothing does."""
+    text = str(target)
+    if (
+        not target.parts
+        or target.is_absolute()
+        or ".." in target.parts
+        or "\\" in text
+        or "\0" in text
+        or PureWindowsPath(text).drive
+    ):
+        return "that is no path below that folder; mend the naming"
+    if target.parts[0].startswith(STAGING_PREFIX):
+        return "names that begin like that are used while files are staged; mend the naming"
+    if target.parts[0].casefold() == nwb_path.name.casefold():
+        return "that is the NWB file itself; give the NWB file a name with .nwb"
+    if not text.isprintable() or text.encode("utf-8", "replace") != os.fsencode(text):
+        return "an NWB file can hold no such text; give the NWB file a name in UTF-8 that can be printed"
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
+        return f"file systems take no name of more than {_LONGEST_NAME} bytes; mend the naming"
+    return None
+
+
+def nwb_stem(nwb_path: Path) -> str:
+    """Name of an NWB file or Zarr store without its suffixes: ``x`` for ``x.nwb`` and ``x.nwb.zarr``."""
+    name = nwb_path.name.removesuffix(".zarr")
+    if name.endswith(".nwb"):
+        return name.removesuffix(".nwb")
+    return PurePosixPath(name).stem if name == nwb_path.name else name
+
+
+def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
+    """Look at what stands where the targets shall be.
+
+    Parameters
+    ----------
+    named : sequence of Named
+        Sources and targets.
+    nwb_path : pathlib.Path
+        The NWB file to be written, its folder free of symbolic links.
+    mode : MediaMode
+        How the media will get there.
+
+    Returns
+    -------
+    Destination
+        Nothing on disk is changed. Files of equal size are compared byte by byte.
+    """
+    if mode is MediaMode.REFERENCE:
+        return Destination(nwb_path, {})
+    folder = nwb_path.parent
+    targets: dict[PurePosixPath, TargetState] = {}
+    outside: set[PurePosixPath] = set()
+    for entry in named:
+        file, remote = entry.resolution.file, entry.resolution.remote
+        if entry.target is None or entry.target in targets:
+            continue
+        if file is not None:
+            targets[entry.target] = _state(folder / entry.target, file, mode)
+        elif remote is not None:
+            targets[entry.target] = _state_of_download(folder / entry.target, remote)
+        else:
+            continue
+        if _leaves(folder, entry.target):
+            outside.add(entry.target)
+    existing = filesystem.nearest_folder(folder)
+    device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
+    files = {entry.resolution.file.identity: entry.resolution.file for entry in named if entry.resolution.file}
+    clones = (
+        mode is MediaMode.COPY
+        and sum(file.size for file in files.values()) > free
+        and all(contents.can_clone(file.real, existing) for file in files.values())
+    )
+    return Destination(
+        nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path()
+    )
+
+
+def _leaves(folder: Path, target: PurePosixPath) -> bool:
+    """Whether a folder on the way to the target is something else than a folder."""
+    place = folder
+    for part in target.parts[:-1]:
+        place = place / part
+        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+            return True
+    return False
+
+
+def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
+    if not os.path.lexists(place):
+        return TargetState.ABSENT
+    if not place.is_file():
+        return TargetState.OTHER
+    try:
+        if not contents.same_content(place, source.real):
+            return TargetState.OTHER
+    except OSError:  # what cannot be read cannot be known to be the same
+        return TargetState.OTHER
+    return TargetState.LINK if place.is_symlink() and mode is not MediaMode.SYMLINK else TargetState.SAME
+
+
+def _state_of_download(place: Path, remote: RemoteFile) -> TargetState:
+    if not os.path.lexists(place):
+        return TargetState.ABSENT
+    if not place.is_file() or place.is_symlink():
+        return TargetState.OTHER
+    if remote.size is not None and place.stat().st_size != remote.size:
+        return TargetState.OTHER
+    if not remote.checksums:
+        return TargetState.UNKNOWN
+    try:
+        wrong = contents.wrong_checksums(place, remote.checksums)
+    except OSError:  # what cannot be read cannot be known to be the same
+        return TargetState.OTHER
+    return TargetState.OTHER if wrong else TargetState.SAME

@@ -1,0 +1,1 @@
+"""What is done with finished NWB files: list, check, relocate, organize, restore."""

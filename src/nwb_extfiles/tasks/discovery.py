@@ -1,0 +1,146 @@
+"""Which media NWB files refer to, and which NWB files refer to a film."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from ..disk.contents import digest_of
+from ..errors import ExternalFilesError
+from ..nwb.manifest import read_manifest
+from ..nwb.references import find_in_file, media_fields
+from ..nwb.stores import find_nwb_files, open_nwb
+from ..options import MediaOptions
+from ..plans.resolve import Resolution, media_file, resolve_all
+
+if TYPE_CHECKING:
+    from pynwb import NWBFile
+
+__all__ = ["find_external_files", "find_referring_files"]
+
+
+def find_external_files(
+    path_or_nwbfile: str | os.PathLike[str] | NWBFile,
+    *,
+    media_options: MediaOptions | dict[str, Any] | None = None,
+    problems: list[ExternalFilesError] | None = None,
+) -> list[Resolution]:
+    """List the media that an NWB file refers to.
+
+    Parameters
+    ----------
+    path_or_nwbfile : path or pynwb.NWBFile
+        A file on disk, which is read without pynwb, or a container, read from a file or made in memory.
+    media_options : MediaOptions or mapping, optional
+        Of which `media_fields`, `search`, `path_map` and `within` are used.
+    problems : list of ExternalFilesError, optional
+        Gets one for each place that should hold paths and does not.
+
+    Returns
+    -------
+    list of Resolution
+        One for each stored text: its ``reference`` tells the object, field, entry and text; its ``file`` the path and
+        size of what it means; ``url`` and ``problem`` why there is no file.
+
+    Raises
+    ------
+    UnreadableFileError
+        If the file cannot be opened.
+    TypeError
+        If it is neither a path nor a container.
+    """
+    options = MediaOptions.from_value(media_options)
+    if isinstance(path_or_nwbfile, str | os.PathLike):
+        path = Path(os.path.abspath(path_or_nwbfile))
+        with open_nwb(path) as file:
+            references = find_in_file(file, media_fields(options.media_fields), problems)
+        return resolve_all(references, options, destination=path.parent)
+    if not hasattr(path_or_nwbfile, "read_io"):
+        raise TypeError(f"find_external_files takes a path or a pynwb.NWBFile, not {path_or_nwbfile!r}")
+    return _in_container(path_or_nwbfile, options)
+
+
+def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
+    from pynwb import get_manager
+
+    from ..io.mappers import register_media_mappers
+    from ..io.relocation import Request, Tree, find_texts
+
+    manager = nwbfile.read_io.manager if nwbfile.read_io is not None else get_manager()
+    if nwbfile.read_io is None:
+        register_media_mappers(manager.type_map, media_options=options)
+    source = nwbfile.container_source
+    nwb_path = os.path.abspath(source) if source is not None else ""
+    tree = Tree(manager.build(nwbfile, root=True), manager, nwb_path, container=nwbfile, source=nwbfile.read_io)
+    folder = Path(nwb_path).parent if nwb_path else Path.cwd()
+    found = find_texts(tree, Request(options=options))
+    return resolve_all((reference for entry in found for reference in entry.references), options, destination=folder)
+
+
+def find_referring_files(
+    media: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    by_checksum: bool = False,
+    media_options: MediaOptions | dict[str, Any] | None = None,
+) -> Iterator[tuple[Path, Resolution]]:
+    """Find the NWB files, and the objects in them, that refer to films.
+
+    Parameters
+    ----------
+    media : iterable of paths
+        Films, by any of their names: symbolic and hard links to a film are that film. Of a film that is not there,
+        or whose name is all that is known, the references that lead nowhere and end in its name are found.
+    paths : iterable of paths
+        NWB files, and folders in which to look for such.
+    by_checksum : bool
+        Whether films are known by their content, as the manifests of the NWB files tell it: also copies of a film that
+        have other names are found, and no film but those that are given is read.
+    media_options : MediaOptions or mapping, optional
+        As in `find_external_files`.
+
+    Yields
+    ------
+    (pathlib.Path, Resolution)
+        The film as it was given, and what refers to it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path is not there.
+    UnreadableFileError
+        If an NWB file cannot be opened.
+    """
+    if by_checksum:
+        yield from _referring_by_checksum(media, paths, MediaOptions.from_value(media_options))
+        return
+    wanted: dict[tuple[int, int] | str, Path] = {}
+    for film in map(Path, media):
+        file = media_file(film)
+        wanted.setdefault(film.name or str(film) if isinstance(file, str) else file.identity, film)
+    for path in find_nwb_files(paths):
+        for found in find_external_files(path, media_options=media_options):
+            key = _name(found) if found.file is None else found.file.identity
+            if key in wanted:
+                yield wanted[key], found
+
+
+def _referring_by_checksum(
+    media: Iterable[str | os.PathLike[str]], paths: Iterable[str | os.PathLike[str]], options: MediaOptions
+) -> Iterator[tuple[Path, Resolution]]:
+    wanted = {digest_of(Path(film)): Path(film) for film in media}
+    for path in find_nwb_files(paths):
+        with open_nwb(path) as file:
+            rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
+            rows = {place: sha256 for place, sha256 in rows.items() if sha256 in wanted}
+            references = find_in_file(file, media_fields(options.media_fields)) if rows else []
+        references = [reference for reference in references if reference.entry in rows]
+        for found in resolve_all(references, options, destination=path.parent):
+            yield wanted[rows[found.reference.entry]], found
+
+
+def _name(found: Resolution) -> str | None:
+    """What a file that is missing is called, in whatever spelling; nothing for a URL."""
+    return None if found.url else PureWindowsPath(found.reference.text).name

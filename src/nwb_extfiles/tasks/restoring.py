@@ -1,0 +1,206 @@
+"""The way back from the names of the archive: films under the names that they had before.
+
+After a download each film is called by a UUID; the manifest in the NWB file knows what it was called.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..disk.filesystem import tree_size
+from ..disk.moves import stamp
+from ..errors import (
+    ExternalFilesError,
+    MediaExistsError,
+    RelocationRefusedError,
+    UnsafeReferenceError,
+    combine,
+    warn,
+)
+from ..media.inventory import rows_by_entry
+from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.references import ExternalFileReference, find_in_file, media_fields
+from ..nwb.stores import open_nwb
+from ..options import MediaMode, MediaOptions
+from ..plans.plan import RelocationPlan
+from ..plans.planning import plan_references
+from ..plans.resolve import resolve
+from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
+from ..progress import reporting
+from ..web.remote import RemoteFile
+from .dandiset import OrganizedFile
+from .inplace import cannot_hold, file_identifier
+from .organizing import carry_out
+
+__all__ = ["restore"]
+
+_NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming convention is told
+
+
+def restore(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    media_mode: MediaMode | str = MediaMode.COPY,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+) -> RelocationPlan:
+    """Give films back the names that they had before they were relocated.
+
+    Parameters
+    ----------
+    path : path
+        An NWB file with a manifest, such as one that was downloaded from the archive. It stays as it is.
+    folder : path
+        Gets a copy of the NWB file, its media beside it, and the paths in that copy to match; made if it is missing.
+        Where two films had one name, each gets a folder of its own.
+    media_mode : MediaMode or str
+        How media get there; verified copies by default. Not by moving, for the NWB file keeps its media.
+    media_options : MediaOptions or mapping, optional
+        How media are found and transferred; `naming` is not used.
+    dry_run : bool
+        Whether to plan only; nothing on disk is changed then.
+
+    Returns
+    -------
+    RelocationPlan
+        What was done, or would be; its `nwb_path` is the new NWB file.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If the NWB file has no manifest, or media are to move.
+    ExternalFilesError
+        If anything else speaks against it, with all reasons at once; nothing was changed.
+    """
+    options = MediaOptions.from_value(media_options)
+    if MediaMode(media_mode) is MediaMode.MOVE:
+        raise RelocationRefusedError(
+            f"{path} keeps its media, so they cannot be restored by media_mode 'move'; use 'hardlink', which needs no "
+            f"room, or 'copy'",
+            nwb_path=str(path),
+        )
+    source = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+    plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
+    for warning in plan.warnings:
+        warn(warning)
+    if not dry_run:
+        status = os.stat(source)
+        size = tree_size(source) if source.is_dir() else status.st_size
+        file = OrganizedFile(source, plan, size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
+        with reporting(options.progress, file.work_bytes) as on_bytes:
+            done = carry_out(
+                file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
+            )
+        for note in done.notes:
+            warn(note)
+    return plan
+
+
+def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+    if target.parent == source.parent / nwb_stem(source):
+        raise RelocationRefusedError(
+            f"{target.parent} is the media folder of {source}; name another folder", nwb_path=str(source)
+        )
+    problems: list[ExternalFilesError] = []
+    with open_nwb(source) as file:
+        rows = read_manifest(file, source)
+        if rows is None:
+            raise RelocationRefusedError(
+                f"{source} has no manifest, so the original names of its media are not known; one is written by "
+                f"--manifest (MediaOptions(manifest=True)) when media are relocated",
+                nwb_path=str(source),
+            )
+        references = find_in_file(file, media_fields(options.media_fields), problems)
+        identifier = file_identifier(file, source)
+        names = _names(references, rows, identifier, target.name, options, problems)
+
+        def naming(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:  # noqa: ARG001
+            # what has no name is among the problems, or behind a URL that tells none
+            return names.get((object_id, field, index)) or PurePosixPath(f"{object_id}_{field}_{index}{suffix}")
+
+        if os.path.lexists(target) and (options.existing != "replace" or not target.is_file() or target == source):
+            problems.append(
+                MediaExistsError(f"{target} exists; name another folder, or move it away", nwb_path=str(source))
+            )
+        plan = plan_references(
+            references,
+            nwb_path=target,
+            identifier=identifier,
+            mode=mode,
+            options=replace(options, naming=naming),
+            problems=problems,
+            manifest=rows,
+        )
+        problems = cannot_hold(file, plan)
+    if problems:
+        raise combine(problems)
+    return plan
+
+
+def _names(
+    references: list[ExternalFileReference],
+    rows: list[ManifestRow],
+    identifier: str,
+    nwb_name: str,
+    options: MediaOptions,
+    problems: list[ExternalFilesError],
+) -> dict[_NamingKey, PurePosixPath]:
+    """The place of each film below the folder."""
+    of_entry = rows_by_entry(rows)
+    names: dict[_NamingKey, PurePosixPath] = {}
+    wanted: dict[str, set[object]] = {}  # the films that would have each name
+    found: list[tuple[_NamingKey, ExternalFileReference, str]] = []
+    for reference in references:
+        resolution = resolve(reference, options, destination=Path(reference.base or ""))
+        file = resolution.file
+        downloaded = resolution.url and options.urls == "download"
+        if file is None and not downloaded:
+            continue  # the plan tells of it, or it stays a URL
+        row = of_entry(reference)
+        if row is not None and row.path == reference.text:
+            name = row.original_name
+        else:
+            name = file.path.name if file is not None else RemoteFile(url=reference.text, size=None).name
+        try:
+            if file is None and not _is_name(name):
+                continue  # such a URL tells no name
+            _check_name(name, reference)
+            key = naming_id(reference, identifier), reference.field, reference.index
+        except ExternalFilesError as problem:
+            problems.append(problem)
+            continue
+        wanted.setdefault(name.casefold(), set()).add(reference.text if file is None else file.identity)
+        found.append((key, reference, name))
+    for key, reference, name in found:
+        folded = name.casefold()
+        alone = len(wanted[folded]) == 1 and folded != nwb_name.casefold() and not name.startswith(STAGING_PREFIX)
+        names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
+    return names
+
+
+def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
+    """A folder that no other entry has, and that is called like no film."""
+    folder = reference.object_path.strip("/").replace("/", "_")
+    while folder.casefold() in taken:
+        folder += "_"
+    return PurePosixPath(folder, f"{reference.field}_{reference.index}")
+
+
+def _is_name(name: str) -> bool:
+    separators = set("/\\:" if os.name == "nt" else "/\\")
+    return name not in ("", ".", "..") and not set(name) & separators and name.isprintable()
+
+
+def _check_name(name: str, reference: ExternalFileReference) -> None:
+    """Refuse what is no bare name: the manifest may come from anybody."""
+    if not _is_name(name):
+        raise UnsafeReferenceError(
+            f"{reference.where}: the manifest says that its film was called {name[:80]!r}, which is no name of a file; "
+            f"mend the manifest",
+            **reference.place,
+        )

@@ -1,0 +1,443 @@
+"""Media made ready in the staging folder of a transfer, each verified; nothing here gets a final name.
+
+Copies, links and downloads are staged; what is at its place already is noted as it is now; what shall leave its old
+place is noted as it was before it was read. `transfer` puts all of it in place, or takes it back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+
+from ..disk import contents, filesystem
+from ..disk.moves import is_still, stamp
+from ..errors import MediaExistsError, TransferError
+from ..options import MediaMode, ProgressCallback
+from ..plans.plan import Action, Relocation, RelocationPlan
+from ..plans.resolve import MediaFile, media_file
+from ..progress import reporting
+from ..threads import called_ahead
+from ..web.download import fetch, part_name
+from ..web.remote import RemoteFile
+from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
+
+__all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
+
+_LONGEST_CHAIN = 40  # symbolic links, as in Linux
+_COPIERS = 4  # threads for small files, which mostly wait for the file system; more were slower
+_MANY = 32  # small files, for which threads are worth their while
+
+
+@dataclass(slots=True, eq=False)
+class StagedFile:
+    """One media file on its way."""
+
+    part: Path
+    target: Path
+    replaces: bool
+    identity: tuple[int, int]
+    former: Path | None = None
+    """Where the former content of the target is, once it is put aside."""
+    begun: bool = False
+    """Whether the part was, or was about to be, given its final name, where nothing had that."""
+
+    def take_back(self) -> None:
+        """Undo what was done for this file, however far that had got."""
+        # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
+        if self.former is not None and os.path.lexists(self.former):
+            os.replace(self.former, self.target)
+        elif self.begun and os.path.lexists(self.target):
+            status = os.lstat(self.target)
+            if (status.st_dev, status.st_ino) == self.identity:
+                os.unlink(self.target)
+
+
+@dataclass(slots=True)
+class LeavingSource:
+    """A file that is removed at the end."""
+
+    status: os.stat_result
+    """As it was before it was copied."""
+    targets: set[Path] = field(default_factory=set)
+    """Where it must be found before it is removed."""
+    links: set[Path] = field(default_factory=set)
+    """Symbolic links that led to it, and go with it."""
+
+
+class StagedMedia:
+    """The media of one transfer.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder of the document that the media belong to, free of symbolic links.
+    staging : StagingFolder
+        Where they are made ready.
+
+    Attributes
+    ----------
+    files : list of StagedFile
+        What is to get its final name, in this order.
+    reused : dict
+        The targets that hold what they should already, and their status, which must not change any more.
+    led_to : dict
+        The files that stay where they are, and that new links or texts lead to, with the first entry that does.
+    leaving : dict
+        The files that are to leave their old place, by path.
+    kept : set of pathlib.Path
+        Places that belong to the document: no move takes anything from them.
+    digests : dict
+        The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
+    fetched : dict
+        The files that were fetched for such a plan, by `download.part_name`.
+    """
+
+    def __init__(self, folder: Path, staging: StagingFolder) -> None:
+        self.files: list[StagedFile] = []
+        self.reused: dict[Path, os.stat_result] = {}
+        self.led_to: dict[Path, Relocation] = {}
+        self.leaving: dict[Path, LeavingSource] = {}
+        self.kept: set[Path] = set()
+        self.digests: dict[tuple[int, int], str] = {}
+        self.fetched: dict[str, MediaFile] = {}
+        self._folder = folder
+        self._staging = staging
+        self._parts: set[Path] = set()  # of the files
+        self._numbers = itertools.count()
+        # where a file of a plan, or a download, can be had from, for further names of it
+        self._at: dict[tuple[int, int] | str, Path] = {}
+        self._cancelled = threading.Event()
+
+    def stage(
+        self,
+        plan: RelocationPlan,
+        *,
+        sync: bool = True,
+        progress: bool | ProgressCallback = False,
+        url_timeout: float = 60.0,
+    ) -> None:
+        """Make every file of a plan ready in the staging folder, verified.
+
+        Parameters
+        ----------
+        plan : RelocationPlan
+            Of the same document. Several plans may be staged one after the other.
+        sync : bool
+            Whether copies are flushed to the disk.
+        progress : bool or callable
+            As in `MediaOptions.progress`.
+        url_timeout : float
+            As in `MediaOptions.url_timeout`.
+
+        Raises
+        ------
+        TransferError
+            If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
+            then, and nothing stands under a final name.
+        """
+        earlier, at, moved, reused = len(self.files), dict(self._at), dict(self.leaving), dict(self.reused)
+        try:
+            with reporting(progress, plan.work_bytes) as report:
+                on_bytes = self._unless_cancelled(report)
+                copy = partial(self._copy, sync=sync, on_bytes=on_bytes, with_digest=plan.manifest is not None)
+                with called_ahead(copy, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted) as ahead:
+
+                    def copied(entry: Relocation, source: MediaFile) -> Path:
+                        return ahead(id(entry)) or copy(source)
+
+                    # a further name may stand before the file that it is one of
+                    for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
+                        if entry.remote is not None:
+                            self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
+                        else:
+                            self._stage_one(entry, plan, sync, on_bytes, copied)
+                self._add_digests(plan, on_bytes)
+        except BaseException:
+            for item in self.files[earlier:]:
+                item.part.unlink(missing_ok=True)
+            del self.files[earlier:]
+            self._parts = {item.part for item in self.files}
+            self._at, self.leaving, self.reused = at, moved, reused
+            raise
+        self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
+        for entry in plan.relocations:
+            is_led_to = entry.action is Action.POINT or (plan.mode is MediaMode.SYMLINK and entry.is_transfer)
+            if is_led_to and entry.source is not None:
+                self.led_to.setdefault(entry.source.real, entry)
+
+    def cancel(self) -> None:
+        """Have `stage` in another thread break off with a `TransferError`, soon."""
+        self._cancelled.set()
+
+    def _unless_cancelled(self, report: Callable[[int], None]) -> Callable[[int], None]:
+        one_at_a_time = threading.Lock()
+
+        def on_bytes(count: int) -> None:
+            if self._cancelled.is_set():
+                raise TransferError("cancelled, because the document was not written")
+            with one_at_a_time:
+                report(count)
+
+        return on_bytes
+
+    def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
+        """Read files whose digest is wanted, and which no copy has read."""
+        counted = plan.unread
+        wanted = [entry.source for entry in plan.relocations if entry.source is not None]
+        for identity, source in {source.identity: source for source in wanted if plan.manifest is not None}.items():
+            if identity in self.digests:
+                on_bytes(source.size if identity in counted else 0)  # an earlier plan has read it
+                continue
+            try:
+                before = os.stat(source.real)
+                digest = contents.digest_of(
+                    source.real, on_bytes=on_bytes if identity in counted else lambda count: on_bytes(0)
+                )
+                if before.st_size != source.size or not is_still(source.real, before):
+                    raise TransferError("it changed while it was read; try again when nothing writes to it")
+            except OSError as error:  # TransferError is one
+                raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
+            self.digests[identity] = digest
+
+    def _stage_one(
+        self,
+        entry: Relocation,
+        plan: RelocationPlan,
+        sync: bool,
+        on_bytes: Callable[[int], None],
+        copied: Callable[[Relocation, MediaFile], Path],
+    ) -> None:
+        source, mode = entry.source, plan.mode
+        if source is None or entry.target is None:
+            return
+        target = self._folder / entry.target
+        part = self._staging.path / str(next(self._numbers))
+        try:
+            status = _status(source)
+            if mode is MediaMode.MOVE:
+                self._note_move(source, status, target)
+            if entry.action is Action.REUSE:
+                self._reuse(source, target, entry.leaves or mode is MediaMode.MOVE)
+            if entry.action is Action.FOLLOW or (entry.leaves and mode is not MediaMode.MOVE):
+                self.leaving.setdefault(source.path, LeavingSource(os.stat(source.path))).targets.add(target)
+            if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
+                return
+            if entry.action is Action.FOLLOW and source.path == source.real:
+                _link_or_copy(source.path, part, sync)
+            elif entry.action is Action.DUPLICATE:
+                _link_or_copy(self._at[source.identity], part, sync)
+            elif mode is MediaMode.COPY:
+                part = copied(entry, source)
+            else:
+                digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
+                if digest is not None:
+                    self.digests[source.identity] = digest
+            made = os.lstat(part)
+        except OSError as error:  # TransferError is one
+            part.unlink(missing_ok=True)
+            raise TransferError(
+                f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}: "
+                f"{error}",
+                **entry.reference.place,
+            ) from error
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        self._at.setdefault(source.identity, part)
+        self._parts.add(part)
+        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _stage_download(
+        self,
+        entry: Relocation,
+        remote: RemoteFile,
+        plan: RelocationPlan,
+        sync: bool,
+        on_bytes: Callable[[int], None],
+        url_timeout: float,
+    ) -> None:
+        if entry.target is None or entry.action is Action.SHARE:
+            return
+        target, known_as = self._folder / entry.target, part_name(remote)
+        part = self._staging.path / str(next(self._numbers))
+        try:
+            if entry.action is Action.REUSE:
+                self.reused[target] = os.stat(target)
+                self._at.setdefault(known_as, target)
+                self._note_fetched(known_as, target, plan)
+                return
+            if known_as in self._at:
+                _link_or_copy(self._at[known_as], part, sync)
+            else:
+                # The name tells what it is, so that the next transfer finds it if this one is killed.
+                part = self._staging.path / f"{FETCH_PREFIX}{known_as}"
+                fetch(remote, part, timeout=url_timeout, on_bytes=on_bytes, sync=sync)
+                self._at[known_as] = part
+                self._note_fetched(known_as, part, plan)
+            made = os.lstat(part)
+            if os.path.lexists(target) and not entry.replaces:
+                self._reuse_download(entry, target, part)
+                return
+        except MediaExistsError:
+            raise
+        except OSError as error:
+            raise TransferError(
+                f"{entry.reference.where}: {remote.url!r} could not be brought to {str(target)!r}: {error}. Look "
+                f'whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
+                **entry.reference.place,
+            ) from error
+        self._parts.add(part)
+        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+
+    def _note_fetched(self, known_as: str, place: Path, plan: RelocationPlan) -> None:
+        """Read what was fetched, if its digest is wanted."""
+        if plan.manifest is None:
+            return
+        file = media_file(place)
+        if isinstance(file, MediaFile):
+            self.fetched[known_as] = file
+            self.digests[file.identity] = contents.digest_of(place)
+
+    def _reuse_download(self, entry: Relocation, target: Path, part: Path) -> None:
+        """Leave a target as it is that has the content already, which only now can be told."""
+        self.reused[target] = os.stat(target)
+        if not target.is_file() or not contents.same_content(target, part):
+            raise MediaExistsError(
+                f"{entry.reference.where}: {str(target)!r} exists and is not what is behind {entry.reference.text!r}; "
+                f'move it away, or replace it with existing="replace" in media_options',
+                **entry.reference.place,
+            )
+
+    def _copy(self, source: MediaFile, sync: bool, on_bytes: Callable[[int], None], with_digest: bool) -> Path:
+        """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path.
+
+        Called in several threads at once.
+        """
+        # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
+        name = "-".join(f"{number:x}" for number in stamp(_status(source)))
+        whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
+        taken = whole in self._parts
+        if not taken and not self._staging.fresh:
+            if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):
+                on_bytes(source.size)
+                if with_digest:
+                    self.digests[source.identity] = contents.digest_of(whole)
+                return whole
+            whole.unlink(missing_ok=True)  # anybody may have put it there
+        part = self._staging.path / str(next(self._numbers))
+        try:
+            digest = contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+            if sync and not taken:
+                os.rename(part, whole)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        if digest is not None:
+            self.digests[source.identity] = digest
+        return whole if sync and not taken else part
+
+    def _clear_unless_wanted(self, part: Path) -> None:
+        if part not in self._parts:
+            part.unlink(missing_ok=True)
+
+    def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
+        """Note a target as it is now, when it is known to be right."""
+        self.reused[target] = os.stat(target)
+        # A move takes the source away, so it must still be what the target was compared with.
+        if self.reused[target].st_size != source.size or (goes and not contents.same_content(target, source.real)):
+            raise TransferError(f"{target} does not hold its content any more; try again")
+        self._at.setdefault(source.identity, target)
+
+    def _note_move(self, source: MediaFile, status: os.stat_result, target: Path) -> None:
+        """Remember what is to be removed at the end: the file, and the links that led to it."""
+        # The first look counts: it was before the copy.
+        moved = self.leaving.setdefault(source.real, LeavingSource(status))
+        moved.targets.add(target)
+        link = source.path
+        for _ in range(_LONGEST_CHAIN):
+            if not link.is_symlink():
+                break
+            moved.links.add(link)
+            link = Path(os.path.realpath(link.parent), os.readlink(link))
+
+
+def _status(source: MediaFile) -> os.stat_result:
+    """A source's status, which must be that of the file that was planned with."""
+    status = os.stat(source.real)
+    if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
+        raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
+    return status
+
+
+def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
+    """The small files to copy, by the id() of their entries; none where threads are not worth their while."""
+    small = {
+        id(entry): entry.source
+        for entry in plan.relocations
+        if plan.mode is MediaMode.COPY
+        and entry.action is Action.TRANSFER
+        and entry.source is not None
+        and entry.source.size <= contents.HASH_CHUNK
+    }
+    return small if len(small) >= _MANY else {}
+
+
+def _bring(
+    source: MediaFile,
+    part: Path,
+    target: Path,
+    mode: MediaMode,
+    sync: bool,
+    on_bytes: Callable[[int], None],
+    with_digest: bool,
+) -> str | None:
+    """Make a part from a source, in the way of a mode; gives the SHA-256, if it is wanted and the bytes were copied."""
+    if mode is MediaMode.SYMLINK:
+        _symlink(source.real, part, target)
+        on_bytes(source.size)
+    elif filesystem.link_exclusive(source.real, part):
+        on_bytes(source.size)
+    elif mode is MediaMode.HARDLINK:
+        raise TransferError(
+            "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
+        )
+    else:
+        return contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
+    return None
+
+
+def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
+    if not filesystem.link_exclusive(source, part):
+        contents.copy_verified(source, part, sync=sync)
+
+
+def _symlink(source: Path, part: Path, target: Path) -> None:
+    folder, name = os.path.split(source)
+    try:
+        text = os.path.join(_way(os.path.dirname(target), folder), name)
+    except ValueError:  # another drive of Windows: only an absolute link leads there
+        text = str(source)
+    try:
+        os.symlink(text, part)
+    except OSError as error:
+        if getattr(error, "winerror", None) == 1314:
+            raise TransferError(
+                "Windows lets this user make no symbolic links; turn on developer mode, or use media_mode 'copy', "
+                "'hardlink', 'move' or 'reference'"
+            ) from error
+        raise
+    leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))
+    if leads_to != str(source) and not os.path.samefile(leads_to, source):
+        raise TransferError(f"a symbolic link at {target} would not lead to {source}")
+
+
+@lru_cache(maxsize=64)  # films are many, their folders few
+def _way(start: str, folder: str) -> str:
+    """The relative path from one folder to another, both of them absolute; empty if they are one."""
+    way = os.path.relpath(folder, start)
+    return "" if way == os.curdir else way

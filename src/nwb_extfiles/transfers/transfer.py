@@ -1,0 +1,365 @@
+"""Carries out a plan, all or nothing.
+
+This module knows files and folders only: a document that is being written (here an NWB file, or the folder of a Zarr
+store) and the media that belong beside it. The order is: stage all media beside the document; put them under their
+final names; put the document under its own; remove the sources of a move. What is on disk after a crash at any moment:
+
+- before the document is replaced: the document as it was, its media as they were or, where some were to be
+  replaced, with their former content kept in the staging folder, from which the next transfer puts it back;
+- after: the new document with all its media; sources of a move may still stand at their old place too.
+
+A document that is a file is replaced by one rename, and that is the step which divides before from after. One that is
+a folder takes two: the former one into the staging folder, the new one to its name. The second divides. Between them
+no document has the name, the former one is whole in the staging folder, the new one whole beside it, and the next
+transfer, or `recover`, gives the former one its name back, as after a crash at any moment before (`staging`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from ..disk import filesystem
+from ..disk.journal import take_back
+from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
+from ..errors import DestinationBusyError, MediaExistsError, TransferError, warn
+from .staged import StagedFile, StagedMedia
+from .staging import StagingFolder, is_half_done
+
+__all__ = ["Transfer", "recover"]
+
+
+class Transfer:
+    """Media on their way to the folder of a document.
+
+    A transfer is begun by making one, which takes the lock on the document and clears what a killed one left; it
+    ends with `conclude` or `rollback`.
+
+    Parameters
+    ----------
+    document : pathlib.Path
+        The file that the media belong to, its folder free of symbolic links. The folder is made if it is missing.
+    edits_document : bool
+        Whether the document is edited in place. Else a new one is written at `staged_document`.
+    as_folder : bool
+        Whether the new document is a folder.
+    exclusive : bool
+        Whether a document that has come into being meanwhile must not be replaced.
+    keep_sources : bool
+        Whether the sources of a move stay for now, because others want them too; `conclude` tells which they are.
+    tell : callable, optional
+        Called with each thing that went wrong when the document was in place; a warning if not given. For where
+        several threads are at work: what Python does with warnings is one thing for all of them.
+
+    Attributes
+    ----------
+    staged_document : pathlib.Path
+        Where the new document is to be written; beside its final place, so that relative links in it are right.
+    journal : pathlib.Path
+        Where an edit of the document in place is to keep what it changes, as `edit_journalled` does.
+    media : StagedMedia
+        The media, to be staged before `commit`.
+    notes : list of str
+        What is to be told when the document is in place; may be added to.
+
+    Raises
+    ------
+    DestinationBusyError
+        If another transfer to the same document is going on; nothing is changed.
+    OSError
+        If the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        document: Path,
+        *,
+        edits_document: bool = False,
+        as_folder: bool = False,
+        exclusive: bool = False,
+        keep_sources: bool = False,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
+        self.document = document
+        self._folder = document.parent
+        self._staging = StagingFolder(document, edits_document=edits_document, as_folder=as_folder)
+        self.media = StagedMedia(self._folder, self._staging)
+        self.staged_document = self._staging.document_part
+        self.journal = self._staging.journal
+        self._edits_document = edits_document
+        self._as_folder = as_folder
+        self._exclusive = exclusive
+        self._keep_sources = keep_sources
+        self._tell = tell
+        self.notes: list[str] = []
+        self._committing = False
+        self._synced = False
+
+    # ---------------------------------------------------------------- commit
+
+    def commit(self, *, sync: bool = True, edit: Callable[[], object] | None = None) -> None:
+        """Put the media, then the document, in their places.
+
+        Parameters
+        ----------
+        sync : bool
+            Whether each step is flushed to the disk before the next begins.
+        edit : callable, optional
+            Edits the document, where that is edited in place, and keeps a `journal`; called when all media are under
+            their final names.
+
+        Raises
+        ------
+        MediaExistsError
+            If something has come to stand at a target since the plan was made.
+        TransferError
+            If a target that is reused, or a file that a link or a text leads to, is not what it was.
+        OSError
+            As the file system says. Call `rollback` in either case.
+        """
+        if not self._edits_document:
+            os.stat(self.staged_document)  # whose absence means later that it is in its place
+            if sync:
+                filesystem.sync_tree(self.staged_document)
+        for target, status in self.media.reused.items():
+            if not is_still(target, status):
+                raise TransferError(
+                    f"{target} has changed since the plan was made; nothing was changed, try again",
+                    nwb_path=str(self.document),
+                )
+        for source, entry in self.media.led_to.items():  # the document may have taken long to write
+            if not os.path.isfile(source):
+                raise TransferError(
+                    f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed, "
+                    f"bring it back and try again",
+                    **entry.reference.place,
+                )
+        for folder in dict.fromkeys(item.target.parent for item in self.media.files):  # once for all files in it
+            self._check_way(folder)
+            filesystem.make_folders(folder, self._staging.made_folders)
+        self._put_aside(sync)
+        for item in self.media.files:
+            self._place(item)
+        if sync:
+            # what was there already may be another one's, or a killed transfer's, and not on the disk yet
+            for target in self.media.reused:
+                filesystem.sync_file(target)
+            folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
+            if self._edits_document or not self._staging.fresh:
+                folders.add(self._staging.path)  # which says that the document is unfinished; else nothing tells by it
+            folders.update(item.target.parent for item in self.media.files)
+            for target in self.media.reused:
+                folders.update(_up_to(self._folder, target))
+            if self.media.reused or not self._staging.fresh:
+                folders.update(_above(self._folder))
+            filesystem.sync_folders(folders)
+        if edit is not None:
+            edit()
+        if not self._commit_document(sync) and sync:
+            filesystem.sync_folder(self._folder)
+
+    def _check_way(self, folder: Path) -> None:
+        """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
+        for place in (folder, *_up_to(self._folder, folder)):
+            if os.path.lexists(place) and not filesystem.is_folder(place):
+                raise TransferError(
+                    f"{place} is no folder, or a link to one; nothing was changed, try again",
+                    nwb_path=str(self.document),
+                )
+
+    def _commit_document(self, sync: bool) -> bool:
+        """Take the step after which the transfer counts as done; tell whether it is flushed to the disk."""
+        self._committing = True
+        if self._edits_document:
+            if sync:
+                filesystem.sync_tree(self.document)
+            self._staging.mark.unlink()
+            if sync:
+                filesystem.sync_folder(self._staging.path)
+        elif self._exclusive:
+            return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
+        elif self._as_folder:
+            self._staging.replace_folder(sync=sync)
+        else:
+            if self.document.exists():
+                shutil.copymode(self.document, self.staged_document)
+            os.replace(self.staged_document, self.document)
+        return False
+
+    def _put_aside(self, sync: bool) -> None:
+        """Keep what is to be replaced, so that a transfer after a crash finds it, and knows that it is wanted."""
+        self._synced = sync
+        replaced = [item for item in self.media.files if item.replaces and os.path.lexists(item.target)]
+        places = {item: self._staging.former / item.target.relative_to(self._folder) for item in replaced}
+        for former in places.values():
+            former.parent.mkdir(parents=True, exist_ok=True)
+        if sync and places:
+            # also the name of what says that the transfer is unfinished
+            filesystem.sync_folders({above for former in places.values() for above in _up_to(self._folder, former)})
+        for item, former in places.items():
+            item.former = former
+            # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
+            if not filesystem.link_exclusive(item.target, former):
+                os.rename(item.target, former)
+        if sync:
+            filesystem.sync_folders({former.parent for former in places.values()})
+
+    def _place(self, item: StagedFile) -> None:
+        if item.former is None:
+            item.begun = True
+            try:
+                filesystem.rename_exclusive(item.part, item.target)
+            except FileExistsError as error:
+                item.begun = False
+                raise MediaExistsError(
+                    f"{item.target} has come into being since the plan was made; nothing was changed, try again",
+                    nwb_path=str(self.document),
+                ) from error
+            return
+        os.replace(item.part, item.target)
+
+    # ------------------------------------------------------------------- end
+
+    def conclude(self, *, sync: bool = True) -> tuple[MovedSource, ...]:
+        """Remove the sources of a move and all that was staged, and let go of the document.
+
+        To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
+        with a warning.
+
+        Parameters
+        ----------
+        sync : bool
+            Whether the removals are flushed to the disk.
+
+        Returns
+        -------
+        tuple of MovedSource
+            What is left for `remove_sources`.
+        """
+        notes, left = self.notes, list[str]()
+        moved = self._arrived(notes)
+        if not self._keep_sources:
+            notes.extend(remove_sources(moved, sync=sync))
+            moved = []
+        try:
+            self._staging.clear()
+        except OSError as error:
+            left.append(f"{self._staging.path} could not be cleared: {error}")
+        self._staging.made_folders.clear()
+        left.extend(self._staging.let_go())
+        notes.extend([*left, *self._staging.remains(left)] if left else [])
+        for note in notes:  # last, because a caller may have made warnings errors
+            if self._tell is not None:
+                self._tell(note)
+            else:
+                warn(note)
+        return tuple(moved)
+
+    def _arrived(self, notes: list[str]) -> list[MovedSource]:
+        """The moved sources that have got where they should; those that have not are told of."""
+        arrived = []
+        for path, moved in self.media.leaving.items():
+            places = ({path} | moved.links) - self.media.kept
+            try:
+                if not all(is_still(target, self.media.reused.get(target)) for target in moved.targets):
+                    raise OSError(errno.ESTALE, "the new one is not there any more")
+                targets = tuple((target, stamp(os.stat(target))) for target in sorted(moved.targets))
+                arrived.append(MovedSource(path, stamp(moved.status), tuple(sorted(places)), targets))
+            except OSError as error:
+                notes.append(stays(path, self._folder, error))
+        return arrived
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the document is in place, so that nothing will be brought back any more."""
+        return self._committing and not self._staging.is_unfinished()
+
+    def rollback(self) -> list[str]:
+        """Bring everything back to what it was.
+
+        Returns
+        -------
+        list of str
+            What could not be brought back, and where it is left; empty if all went well.
+        """
+        if self.is_done:
+            self.conclude(sync=False)  # interrupted when all was in place
+            return []
+        left: list[str] = []
+        try:
+            take_back(self.document, self.journal)
+        except OSError as error:
+            left.append(f"{self.document} could not be restored: {error}; {self.journal} holds what it held before")
+        for item in reversed(self.media.files):
+            try:
+                item.take_back()
+                if self._synced and item.former is not None:
+                    filesystem.sync_folder(item.target.parent)  # before it is forgotten that there was anything
+            except OSError as error:
+                left.append(
+                    f"{item.target} could not be restored: {error}"
+                    + (f"; its former content is at {item.former}" if item.former is not None else "")
+                )
+        try:
+            self._staging.restore_folder()
+        except OSError as error:
+            left.append(f"{self.document} could not be restored: {error}; it is at {self._staging.replaced}")
+        if not left:
+            try:
+                self._staging.clear()
+            except OSError as error:
+                left.append(f"{self._staging.path} could not be cleared: {error}")
+        left.extend(self._staging.let_go())
+        return [*left, *self._staging.remains(left)] if left else []
+
+
+def recover(document: Path) -> bool:
+    """Restore a document that a killed transfer was editing in place.
+
+    Parameters
+    ----------
+    document : pathlib.Path
+        The file, its folder free of symbolic links.
+
+    Returns
+    -------
+    bool
+        Whether there was anything to do.
+
+    Raises
+    ------
+    DestinationBusyError
+        If the transfer is still going on.
+    TransferError
+        If the document cannot be restored; what is needed for it stays.
+    """
+    if not is_half_done(document):
+        return False
+    try:
+        Transfer(document).rollback()  # a new one begins by bringing back what the killed one has left
+    except DestinationBusyError:
+        raise
+    except OSError as error:
+        raise TransferError(
+            f"{document} was left half edited by a run that was killed, and cannot be restored here: {error}. Call "
+            f"`nwb-extfiles recover` on it where it can be written to",
+            nwb_path=str(document),
+        ) from error
+    return True
+
+
+def _up_to(folder: Path, path: Path) -> list[Path]:
+    """The folders that a path is in, up to and with one."""
+    return [above for above in path.parents if above.is_relative_to(folder)]
+
+
+def _above(folder: Path) -> Iterator[Path]:
+    """The folders above one in its file system, as far as they may be read."""
+    device = folder.stat().st_dev
+    for above in folder.parents:
+        if above.stat().st_dev != device or not os.access(above, os.R_OK):
+            return
+        yield above

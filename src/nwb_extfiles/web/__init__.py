@@ -1,0 +1,1 @@
+"""What is behind URLs: asked for, fetched, and the assets of DANDI."""

@@ -1,0 +1,270 @@
+"""Files behind URLs, as far as one can know of them without asking.
+
+Pure: which URL a file was opened from, what a relative path means beside a URL, and what the answer of a server says
+of a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from ..naming import is_portable_suffix
+
+__all__ = ["NOWHERE", "SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "retry_after", "scheme_of"]
+
+SCHEMES = ("http", "https", "s3", "gs")
+"""What is read from and downloaded from; never what a text could make of this machine, such as ``file:``."""
+
+NOWHERE = "unknown://"
+"""The folder of an NWB file that is read from who knows where: what lies in the working directory is not beside it."""
+
+# How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
+_FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
+_OPAQUE = re.compile(r"<[^/<>]* (object|at 0x)[^<>]*>$")
+_FLATTENED = re.compile(r"(?:^|/)(?P<scheme>https?|s3|gs):/+(?P<rest>[^/].*)$", re.DOTALL)
+_BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their paths without a protocol
+# Blobs of the DANDI archive have names of their own, so nothing is beside them.
+_BLOB = re.compile(r"/blobs/[0-9a-f]{3}/[0-9a-f]{3}/[0-9a-f-]{36}$")
+
+
+def scheme_of(text: str) -> str:
+    """The scheme of a URL in lower case; empty if there is none."""
+    scheme, colon, _ = text.partition(":")
+    return scheme.lower() if colon else ""
+
+
+def origin(filename: str) -> str:
+    """Where a file that h5py or HDMF has open comes from.
+
+    Parameters
+    ----------
+    filename : str
+        What they call it: a path, a URL, or what a Python file object shows of itself; the latter two perhaps made a
+        path of by `os.path.abspath`.
+
+    Returns
+    -------
+    str
+        An absolute path, or a URL. For file objects that do not tell, what they show of themselves (`is_opaque`).
+    """
+    shown = _FSSPEC_FILE.search(filename)
+    if shown is not None:
+        url = _FLATTENED.search(shown["path"])
+        if url is not None:
+            return f"{url['scheme']}://{url['rest']}"
+        if shown["system"] in _BUCKETS:
+            return f"{_BUCKETS[shown['system']]}://{shown['path'].lstrip('/')}"
+        if shown["system"] == "LocalFileSystem":
+            return os.path.abspath("/" + shown["path"].lstrip("/") if os.name != "nt" else shown["path"])
+        return shown[0]
+    opaque = _OPAQUE.search(filename)
+    if opaque is not None:
+        return opaque[0]
+    url = _FLATTENED.search(filename)
+    if url is not None and not os.path.lexists(filename):
+        return f"{url['scheme']}://{url['rest']}"
+    return os.path.abspath(filename)
+
+
+def is_opaque(place: str) -> bool:
+    """Whether an `origin` is a file object that does not tell where it comes from."""
+    return place.startswith("<")
+
+
+def beside(nwb_url: str, text: str) -> str | None:
+    """The URL of a file that a relative path means beside an NWB file behind a URL.
+
+    Parameters
+    ----------
+    nwb_url : str
+        The URL of the NWB file. Its query (often a signature of that file alone) and fragment are not handed on.
+    text : str
+        A relative path, with slashes or backslashes; a path and no URL, so that ``#`` and ``%`` stand for themselves.
+
+    Returns
+    -------
+    str or None
+        As in RFC 3986, section 5.2. None if it would leave the server or bucket, or if the URL has no folder.
+    """
+    path = posixpath.normpath(text.replace("\\", "/"))
+    parts = urlsplit(nwb_url)
+    if parts.scheme.lower() not in SCHEMES or _BLOB.search(parts.path):
+        return None
+    if parts.scheme.lower() in ("s3", "gs"):  # keys are not percent-encoded
+        scheme, _, rest = nwb_url.partition("://")
+        bucket, _, key = rest.partition("/")
+        place = _joined(f"/{key}", path)
+        return place and f"{scheme}://{bucket}{place}"
+    place = _joined(parts.path, quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape"))
+    return place and urlunsplit((parts.scheme, parts.netloc, place, "", ""))
+
+
+def _joined(place: str, path: str) -> str | None:
+    """A normal relative path taken from the folder of a place; None if it leads above the root, or to a folder."""
+    folders, names = place.split("/")[:-1], path.split("/")
+    up = names.count("..")  # in a normal path they come first
+    if path.startswith("/") or path == "." or up >= max(1, len(folders)) or up == len(names):
+        return None
+    return "/".join([*folders[: len(folders) - up], *names[up:]])
+
+
+# ------------------------------------------------------ what a server says
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """A file behind a URL, as its server describes it."""
+
+    url: str
+    size: int | None
+    """In bytes; None if the server does not tell."""
+    suffix: str = ""
+    """In lower case, with its dot; empty if neither URL nor server tell."""
+    validator: str | None = None
+    """What the server calls this very content: a strong ETag, else the time of its last change."""
+    checksums: tuple[tuple[str, str], ...] = ()
+    """Name (as in hashlib, or ``crc32``) and value in hexadecimal digits of each checksum that the server tells."""
+    media_type: str = ""
+    ends: bool = True
+    """Whether the end of the content can be told from a broken connection."""
+
+    @property
+    def name(self) -> str:
+        """What the file is called in messages: the last part of its path."""
+        return unquote(urlsplit(self.url).path).rpartition("/")[2] or self.url
+
+
+def retry_after(text: str, now: float) -> float:
+    """Seconds for which a server wants to be left alone.
+
+    Parameters
+    ----------
+    text : str
+        Its ``Retry-After`` (RFC 9110, section 10.2.3): a number of seconds, or a date.
+    now : float
+        The time, in seconds since 1970.
+
+    Returns
+    -------
+    float
+        0 if it says none, or what cannot be understood.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+# Only what DANDI takes: a suffix that is made up must be right.
+_SUFFIXES = {
+    "video/mp4": ".mp4",
+    "video/x-msvideo": ".avi",
+    "video/avi": ".avi",
+    "video/msvideo": ".avi",
+    "video/vnd.avi": ".avi",
+    "video/quicktime": ".mov",
+    "video/x-matroska": ".mkv",
+    "video/matroska": ".mkv",
+    "video/x-flv": ".flv",
+    "video/x-ms-wmv": ".wmv",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/gif": ".gif",
+}
+_OF_MEDIA = {*_SUFFIXES.values(), ".jpeg"}
+_LENGTHS = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "crc32": 4}
+_DIGESTS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}  # names in HTTP and in hashlib
+
+
+def described(url: str, headers: Mapping[str, str], answered_by: str = "") -> RemoteFile:
+    """Understand what a server says of a whole file.
+
+    Parameters
+    ----------
+    url : str
+        The URL that was asked for.
+    headers : mapping of str to str
+        Of the answer to a request for all of it, names in lower case, repeated ones joined by commas.
+    answered_by : str
+        The URL that it was redirected to.
+
+    Returns
+    -------
+    RemoteFile
+    """
+    encoded = headers.get("content-encoding", "identity").lower() not in ("", "identity")
+    length = headers.get("content-length", "")
+    # of the encoded content, which nobody sees
+    size = int(length) if length.isascii() and length.isdigit() and not encoded else None
+    etag = headers.get("etag", "")
+    strong = etag if etag.startswith('"') and not encoded else ""
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return RemoteFile(
+        url=url,
+        size=size,
+        suffix=_suffix(url, headers.get("content-disposition", ""), answered_by, media_type),
+        validator=strong or headers.get("last-modified") or None,
+        checksums=() if encoded else tuple(dict(_checksums(headers)).items()),
+        media_type=media_type,
+        ends=bool(length) or "chunked" in headers.get("transfer-encoding", "").lower(),
+    )
+
+
+def _suffix(url: str, disposition: str, answered_by: str, media_type: str) -> str:
+    """The suffix of the URL, of the name in the answer, of where it leads, or of the type: the first of media."""
+    named = re.search(r"""filename\*?=(?:UTF-8'[^']*')?"?([^";]+)""", disposition, re.IGNORECASE)
+    paths = (
+        unquote(urlsplit(url).path),
+        unquote(named[1]).strip() if named else "",
+        unquote(urlsplit(answered_by).path),
+    )
+    found = [posixpath.splitext(path)[1].lower() for path in paths]
+    found = [suffix for suffix in (*found, _SUFFIXES.get(media_type, "")) if suffix and is_portable_suffix(suffix)]
+    # a path like /get.php says less than the type
+    return next((suffix for suffix in found if suffix in _OF_MEDIA), found[0] if found else "")
+
+
+def _checksums(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Checksums of the whole content; those that are of something else, or cannot be computed here, are left out."""
+    found = [("md5", headers.get("content-md5", ""))]
+    # with a number behind a dash it is a checksum of the checksums of parts, and no base64
+    found.extend((name, headers.get(f"x-amz-checksum-{name}", "")) for name in ("sha256", "sha1", "crc32"))
+    # Google's are of what is stored, which it may unpack on its way
+    if headers.get("x-goog-stored-content-encoding", "identity") == "identity":
+        found.extend(_pairs(headers.get("x-goog-hash", "")))
+    found.extend(_pairs(headers.get("repr-digest", "")))  # RFC 9530: sha-256=:…:
+    found.extend(_pairs(headers.get("digest", "")))  # RFC 3230: SHA-256=…
+    for name, text in found:
+        try:
+            value = base64.b64decode(text.strip().strip(":"), validate=True)
+        except (ValueError, binascii.Error):
+            continue
+        if len(value) == _LENGTHS.get(name):
+            yield name, value.hex()
+    etag = headers.get("etag", "")
+    # Anybody may make an ETag of 32 digits from anything. Amazon's is the MD5 of what came in one part, unless a
+    # key of the owner's encrypts it.
+    if (
+        re.fullmatch(r'"[0-9a-f]{32}"', etag)
+        and "x-amz-request-id" in headers
+        and headers.get("x-amz-server-side-encryption", "AES256") == "AES256"
+        and "x-amz-server-side-encryption-customer-algorithm" not in headers
+    ):
+        yield "md5", etag.strip('"')
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split(","):
+        name, _, value = part.strip().partition("=")
+        yield _DIGESTS.get(name.lower(), ""), value
