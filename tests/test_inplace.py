@@ -361,7 +361,7 @@ def test_an_nwb_file_with_two_names_is_warned_of(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import json, os, sys
-from nwb_extfiles.nwb.references import media_fields
+from nwb_extfiles.nwb.registry import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
 from nwb_extfiles.tasks import checks, inplace  # while they may be read
@@ -464,9 +464,9 @@ def test_open_in_another_process(tmp_path: Path, mode: str) -> None:
 
 KILLED = """
 import os, signal, sys
-from nwb_extfiles.tasks import inplace
-from nwb_extfiles.disk import journal
 from nwb_extfiles import relocate
+from nwb_extfiles.disk import journal
+from nwb_extfiles.transfers.transfer import Transfer
 if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):
@@ -474,7 +474,7 @@ if sys.argv[2] == "in the middle of the pages":
         os.kill(os.getpid(), signal.SIGKILL)
     journal._write_at = die
 elif sys.argv[2] == "before the sources go":
-    inplace.Transfer.conclude = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    Transfer.conclude = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
 relocate(sys.argv[1], "move")
 """
 

@@ -12,7 +12,7 @@ import pytest
 from helpers import stored_texts
 from makers import Media, run_maker
 
-from nwb_extfiles.nwb.registry import MediaField, registered_fields
+from nwb_extfiles.nwb.registry import MEDIA_FIELDS, MediaField, media_fields, registered_fields
 
 
 def install(site: Path, name: str, module: str, entry_points: str) -> None:
@@ -36,15 +36,14 @@ def run(site: Path, code: str, *arguments: object) -> tuple[str, str]:
 
 TABLE = """
     import sys
-    from nwb_extfiles.nwb.references import media_fields
-    from nwb_extfiles.nwb.registry import MEDIA_FIELDS
+    from nwb_extfiles.nwb.registry import MEDIA_FIELDS, media_fields
     print([(f.neurodata_type, f.field, f.repeats) for f in media_fields()[len(MEDIA_FIELDS):]])
 """
 
 
 def test_pairs_and_fields(tmp_path: Path) -> None:
     module = """
-        from nwb_extfiles.nwb.references import MediaField
+        from nwb_extfiles.nwb.registry import MediaField
         PAIRS = [("FilmArchive", "film_paths"), ["Scan", None], ("ImageSeries", "external_file")]
         FIELDS = (field for field in (MediaField("Pose", "videos", repeats=True), MediaField("Scan", None)))
     """
@@ -70,11 +69,11 @@ def test_what_is_found_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
 def test_loaded_once_and_when_it_is_needed(tmp_path: Path) -> None:
     install(tmp_path, "loud", "print('loaded')\nFIELDS = [('A', 'b')]", "x = loud_module:FIELDS")
     code = """
-        import nwb_extfiles.cli, nwb_extfiles.nwb.references as references
+        import nwb_extfiles.cli, nwb_extfiles.nwb.registry as registry
         nwb_extfiles.NWBExtFilesHDF5IO
         print("before")
-        references.media_fields()
-        print(len(references.media_fields([("C", "d")])))
+        registry.media_fields()
+        print(len(registry.media_fields([("C", "d")])))
     """
     assert run(tmp_path, code)[0].split() == ["before", "loaded", "6"]
 
@@ -99,7 +98,7 @@ def test_a_broken_one_is_named_and_passed_over(tmp_path: Path, module: str, reas
     code = f"""
         import re, warnings
         from nwb_extfiles import ExternalFilesWarning
-        from nwb_extfiles.nwb.references import media_fields
+        from nwb_extfiles.nwb.registry import media_fields
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             assert media_fields()[-1].neurodata_type == "Good"
@@ -132,4 +131,17 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
     media = Media(tmp_path / "media").folder
     assert [(target.parent / text).read_bytes() for text in texts] == [
         (media / name).read_bytes() for name in ("r0.avi", "r1.avi")
+    ]
+
+
+def test_table() -> None:
+    assert media_fields() == MEDIA_FIELDS
+    further = media_fields([("FilmArchive", "film_paths")])
+    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "film_paths"))
+    assert [field.label for field in further] == [
+        "external_file",
+        "external_file",
+        "original_videos",
+        "labeled_videos",
+        "film_paths",
     ]

@@ -298,7 +298,8 @@ def forge(journal: bytes, old: bytes, new: bytes) -> bytes:
 def test_zarr_is_loaded_only_when_a_store_is_met(source: Path, source_store: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from nwb_extfiles.nwb.stores import *; from nwb_extfiles.nwb.references import *\n"
+        "from nwb_extfiles.nwb.stores import *; from nwb_extfiles.nwb.finding import *\n"
+        "from nwb_extfiles.nwb.registry import *\n"
         "def look(path):\n"
         "    with open_nwb(Path(path)) as file: n = len(find_in_file(file))\n"
         "    print(n, sorted({'zarr', 'hdmf_zarr', 'pynwb', 'hdmf'} & set(sys.modules)))\n"

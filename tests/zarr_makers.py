@@ -14,7 +14,8 @@ from helpers import digest, image_series, new_nwbfile
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO
-from nwb_extfiles.nwb.references import ExternalFileReference, find_in_file
+from nwb_extfiles.nwb.finding import find_in_file
+from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.nwb.stores import open_nwb
 
 DATASET = "acquisition/video/external_file"

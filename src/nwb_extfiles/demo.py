@@ -123,7 +123,7 @@ def make_example(folder: Path) -> None:
 def _say_references(nwb_path: Path, say: Callable[[str], object]) -> None:
     import h5py
 
-    from .nwb.references import find_in_file
+    from .nwb.finding import find_in_file
 
     say(f"\n{nwb_path.name}")
     with h5py.File(nwb_path, "r") as file:

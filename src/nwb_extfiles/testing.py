@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .media.films import FRAMES, RATE, walking_dot, write_avi, write_png
-from .nwb.references import ExternalFileReference, find_in_file
+from .nwb.finding import find_in_file
+from .nwb.references import ExternalFileReference
 from .nwb.stores import open_nwb
 from .plans.resolve import is_absolute, is_url, without_file_scheme
 

@@ -25,12 +25,12 @@ from ..disk import filesystem
 from ..errors import ExternalFilesError, RelocationRefusedError, warn
 from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow
-from ..nwb.references import StoredTexts
 from ..nwb.storage import is_stored, read_texts, unwrapped
 from ..nwb.stores import edit_texts, remove_objects
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
+from .builders import StoredTexts
 from .mappers import register_media_mappers
 from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
 from .relocation import Request, Tree, find_texts, plan_relocation

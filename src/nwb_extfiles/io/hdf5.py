@@ -14,9 +14,9 @@ from hdmf.utils import docval, get_docval
 from pynwb import NWBHDF5IO
 
 from ..errors import ExternalFilesError, RelocationRefusedError
-from ..nwb.references import StoredTexts
 from ..nwb.storage import fits, shaped, storage_settings, unwrapped, write_strings
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
+from .builders import StoredTexts
 
 __all__ = ["NWBExtFilesHDF5IO"]
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
-from ..nwb.references import ExternalFileReference, MediaField, media_fields
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import MediaField, media_fields
 from ..nwb.storage import ExternalFileText, is_stored, read_texts
 from ..options import MediaOptions
 from ..plans.locate import locate

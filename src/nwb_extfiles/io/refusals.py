@@ -15,12 +15,12 @@ from hdmf.build import GroupBuilder, LinkBuilder
 
 from ..disk.contents import same_content
 from ..errors import RelocationRefusedError, combine
-from ..nwb.references import StoredTexts, target_of
 from ..nwb.storage import is_stored, path_of, unwrapped
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from ..plans.targets import Named, name_targets
+from .builders import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
 
 __all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_robbing"]

@@ -20,22 +20,16 @@ from ..errors import (
     warn,
 )
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
-from ..nwb.references import (
-    MediaField,
-    StoredTexts,
-    TypeTree,
-    find_in_builders,
-    media_fields,
-    parents_in_file,
-    target_of,
-)
+from ..nwb.registry import MediaField, media_fields
 from ..nwb.storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
+from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from ..web.remote import NOWHERE, is_opaque, origin
+from .builders import StoredTexts, find_in_builders, target_of
 
 __all__ = [
     "Request",

@@ -14,10 +14,10 @@ from hdmf_zarr import NWBZarrIO, ZarrDataIO
 from zarr.storage import TempStore
 
 from ..errors import ExternalFilesError, RelocationRefusedError
-from ..nwb.references import StoredTexts
 from ..nwb.storage import path_of, shaped, unwrapped
 from ..nwb.stores import zarr_marker
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
+from .builders import StoredTexts
 
 __all__ = ["NWBExtFilesZarrIO"]
 

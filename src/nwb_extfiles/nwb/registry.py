@@ -8,11 +8,14 @@ A package that brings such a type says so in its metadata, so that whoever has i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-__all__ = ["ENTRY_POINTS", "MEDIA_FIELDS", "MediaField", "registered_fields"]
+from ..errors import warn
+
+__all__ = ["ENTRY_POINTS", "MEDIA_FIELDS", "MediaField", "media_fields", "registered_fields"]
 
 ENTRY_POINTS = "nwb_extfiles.references"
 """Group of entry points; each leads to an iterable of `MediaField`, or of (neurodata type, field)."""
@@ -44,6 +47,26 @@ MEDIA_FIELDS = (
     MediaField("PoseEstimation", "original_videos", repeats=True),
     MediaField("PoseEstimation", "labeled_videos", repeats=True),
 )
+
+
+def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
+    """The table of places, with those that installed packages declare and those of a caller behind it.
+
+    Parameters
+    ----------
+    further : iterable of (str, str)
+        Neurodata type and name of its text dataset, as in `MediaOptions.media_fields`.
+    """
+    return (*MEDIA_FIELDS, *_registered(), *(MediaField(neurodata_type, field) for neurodata_type, field in further))
+
+
+@cache
+def _registered() -> tuple[MediaField, ...]:
+    """What installed packages declare, which does not change while a process runs."""
+    found, complaints = registered_fields()
+    for complaint in complaints:
+        warn(complaint)
+    return tuple(found)
 
 
 def registered_fields() -> tuple[list[MediaField], list[str]]:

@@ -13,8 +13,10 @@ from pathlib import Path, PureWindowsPath
 
 from ..errors import ExternalFilesError, MissingMediaError, TransferError
 from ..naming import is_archived, is_portable_suffix
+from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow
-from ..nwb.references import ExternalFileReference, find_in_file, media_fields
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import media_fields
 from ..nwb.stores import open_nwb
 from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from ..batch import Spool, each
 from ..disk import contents, filesystem
-from ..disk.moves import stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -25,30 +24,28 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..nwb.manifest import ManifestRow, read_manifest
-from ..nwb.references import ExternalFileReference, MediaField, find_in_file, media_fields
-from ..nwb.storage import as_text
+from ..nwb.finding import find_in_file
+from ..nwb.manifest import read_manifest
+from ..nwb.registry import MediaField, media_fields
 from ..nwb.stores import NWB_SUFFIX, open_nwb, zarr_marker
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
-from ..transfers.staging import is_half_done
-from .inplace import (
+from .finished import (
     cannot_edit,
     cannot_hold,
-    file_identifier,
     is_former_media_folder,
     warned_of_other_names,
 )
-from .layout import dandi_paths, external_links, layout_metadata, missing_metadata
+from .inspection import SUFFIX, Inspected, has_ids, inspect_all
+from .layout import dandi_paths
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files"]
 
 FilesMode = Literal["copy", "move"]
 
-_SUFFIX = "nwb-extfiles suffix"  # key in the metadata: what the name gets behind what dandi makes of it
 _BRINGING = frozenset((Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD))
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 # Nanoseconds in which file systems count: NTFS, some servers, exFAT, old ones, FAT.
@@ -149,21 +146,6 @@ class Settings:
     options: MediaOptions = MediaOptions()  # noqa: RUF009  # frozen
 
 
-@dataclass(frozen=True, slots=True)
-class _Inspected:
-    """What was read from one NWB file."""
-
-    path: Path
-    size: int
-    stamp: tuple[int, ...]
-    identifier: str
-    object_id: str | None
-    metadata: dict[str, Any]
-    references: tuple[ExternalFileReference, ...]
-    manifest: tuple[ManifestRow, ...] | None
-    problems: tuple[ExternalFilesError, ...]
-
-
 def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor | None = None) -> OrganizePlan:
     """Plan what happens to all files.
 
@@ -187,17 +169,21 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
     """
     warnings: list[str] = []
     problems: list[ExternalFilesError] = []
-    inspected = _inspect_all(sources, settings, executor, problems, warnings)
+    table = media_fields(settings.options.media_fields)
+    inspected, unreadable = inspect_all(sources, table, executor, problems)
+    if settings.invalid == "fail":
+        problems.extend(unreadable)
+    else:
+        warnings.extend(f"left out: {error}" for error in unreadable)
     if not settings.update_texts:
         problems.extend(filter(None, map(_stays_dangling, inspected)))
-    unnamed = any(isinstance(problem, UnreadableFileError) for problem in problems)
+    unnamed = bool(unreadable) and settings.invalid == "fail"
     try:
         targets = _targets(inspected, settings)
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
     files = Spool[OrganizedFile]()
     numbers: list[int] = []
-    table = media_fields(settings.options.media_fields)
     items = ((inspected[number], target) for number, target in targets)
     for number, result in each(partial(_plan_one, settings=settings, table=table), items, executor):
         if isinstance(result, ExternalFilesError):
@@ -230,105 +216,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
     )
 
 
-# -------------------------------------------------------------------- inspect
-
-
-def _inspect_all(
-    sources: Sequence[Path],
-    settings: Settings,
-    executor: Executor | None,
-    problems: list[ExternalFilesError],
-    warnings: list[str],
-) -> Spool[_Inspected]:
-    """Read all files once; those that cannot be named are problems, or left out with a warning."""
-    spool = Spool[_Inspected]()
-    numbers: list[int] = []
-    inspect = partial(_inspect, table=media_fields(settings.options.media_fields))
-    for number, result in each(inspect, sources, executor):
-        if isinstance(result, UnreadableFileError):
-            if settings.invalid == "fail":
-                problems.append(result)
-            else:
-                warnings.append(f"left out: {result}")
-        elif isinstance(result, BaseException):
-            raise result
-        else:
-            problems.extend(result.problems)
-            numbers.append(number)
-            spool.append(result)
-    spool.sort(numbers)
-    return spool
-
-
-def _inspect(path: Path, *, table: Sequence[MediaField]) -> _Inspected:
-    """Read what a file is named from, and the media that it refers to."""
-    try:
-        return _read(path, table)
-    except ExternalFilesError:
-        raise
-    except Exception as error:  # a strange file must not keep the others from being looked at
-        raise UnreadableFileError(
-            f"{path} cannot be read: {type(error).__name__}: {error}", nwb_path=str(path)
-        ) from error
-
-
-def _read(path: Path, table: Sequence[MediaField]) -> _Inspected:
-    problems: list[ExternalFilesError] = []
-    is_store = path.is_dir()
-    if not is_store and path.suffix != NWB_SUFFIX:
-        raise UnreadableFileError(
-            f"{path} does not end in {NWB_SUFFIX}, and DANDI takes only NWB files that do; rename it",
-            nwb_path=str(path),
-        )
-    with open_nwb(path) as file:
-        status = os.stat(path)
-        links = external_links(file)
-        if links:
-            raise UnreadableFileError(
-                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; export it with "
-                f'write_args={{"link_data": False}} first',
-                nwb_path=str(path),
-            )
-        try:
-            metadata = layout_metadata(file, path)
-        except Exception as error:  # dandi's reader raises what it meets
-            raise UnreadableFileError(
-                f"{path}: dandi cannot read what it is to be named from: {error}", nwb_path=str(path)
-            ) from error
-        reason = missing_metadata(metadata)
-        if reason is not None:
-            raise UnreadableFileError(
-                f"{path} cannot be named: {reason}; add it, or leave such files out with --invalid warn "
-                f'(invalid="warn")',
-                nwb_path=str(path),
-            )
-        if is_store:  # dandi knows no name for a store; it is called like a file, with .zarr behind
-            metadata |= {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", _SUFFIX: ".zarr"}
-        references = find_in_file(file, table, problems)
-        manifest = read_manifest(file, path)
-        object_id = as_text(file.attrs.get("object_id"))
-        identifier = file_identifier(file, path)
-    if is_half_done(Path(os.path.realpath(path))):
-        problems.append(
-            RelocationRefusedError(
-                f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
-                nwb_path=str(path),
-            )
-        )
-    return _Inspected(
-        path,
-        filesystem.tree_size(path) if is_store else status.st_size,
-        stamp(status),
-        identifier,
-        object_id,
-        metadata,
-        tuple(references),
-        None if manifest is None else tuple(manifest),
-        tuple(problems),
-    )
-
-
-def _stays_dangling(item: _Inspected) -> ExternalFilesError | None:
+def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
     local = [reference for reference in item.references if not is_url(reference.text)]
     if not local:
         return None
@@ -339,10 +227,7 @@ def _stays_dangling(item: _Inspected) -> ExternalFilesError | None:
     )
 
 
-# ----------------------------------------------------------------------- plan
-
-
-def _targets(inspected: Spool[_Inspected], settings: Settings) -> list[tuple[int, Path]]:
+def _targets(inspected: Spool[Inspected], settings: Settings) -> list[tuple[int, Path]]:
     """Where each file goes, by its number; those that an earlier run has made of others here have no place."""
     metadata: list[dict[str, Any]] = []
     places: list[Path] = []
@@ -371,11 +256,11 @@ def _named(metadata: list[dict[str, Any]], settings: Settings) -> list[Path]:
     names = dandi_paths(metadata, settings.required_fields) if metadata else []
     places = [settings.dandiset_path.joinpath(*name.split("/")) for name in names]
     return [
-        place.with_name(f"{place.name}{item.get(_SUFFIX, '')}") for place, item in zip(places, metadata, strict=True)
+        place.with_name(f"{place.name}{item.get(SUFFIX, '')}") for place, item in zip(places, metadata, strict=True)
     ]
 
 
-def _moved_before(found: list[tuple[int, Path]], inspected: Spool[_Inspected]) -> list[tuple[int, Path]]:
+def _moved_before(found: list[tuple[int, Path]], inspected: Spool[Inspected]) -> list[tuple[int, Path]]:
     """Find files that a run brought to their places and was stopped before it could remove all old ones.
 
     Of a session whose other files are gone, what is left would be named by itself, and get a shorter name.
@@ -390,13 +275,13 @@ def _moved_before(found: list[tuple[int, Path]], inspected: Spool[_Inspected]) -
                 if path.is_file() and not path.is_symlink():
                     there[folder].setdefault(os.stat(path).st_mtime_ns, []).append(path)
         item = inspected[number] if there[folder] and not os.path.lexists(target) else None
-        made = [path for path in there[folder].get(item.stamp[-1], ()) if _has_ids(path, item)] if item else []
+        made = [path for path in there[folder].get(item.stamp[-1], ()) if has_ids(path, item)] if item else []
         own = item is not None and Path(os.path.realpath(item.path)) in made
         settled.append((number, made[0] if len(made) == 1 and not own else target))
     return settled
 
 
-def _plan_one(item: tuple[_Inspected, Path], *, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
+def _plan_one(item: tuple[Inspected, Path], *, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
     """Plan what happens to one file; nothing is changed."""
     inspected, target = item
     try:
@@ -409,7 +294,7 @@ def _plan_one(item: tuple[_Inspected, Path], *, settings: Settings, table: Seque
         ) from error
 
 
-def _planned(inspected: _Inspected, target: Path, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
+def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
     _check_place(inspected, target, settings)
     is_store = inspected.path.is_dir()
     if is_store and settings.files_mode == "move" and inspected.path != target:
@@ -450,7 +335,7 @@ def _planned(inspected: _Inspected, target: Path, settings: Settings, table: Seq
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, replaces)
 
 
-def _check_place(inspected: _Inspected, target: Path, settings: Settings) -> None:
+def _check_place(inspected: Inspected, target: Path, settings: Settings) -> None:
     """Refuse a place that the file cannot have, or where DANDI would not find it."""
     reason = None
     if len(os.fsencode(target.name)) > _LONGEST_NAME:
@@ -478,12 +363,12 @@ def _former(source: Path, target: Path, files_mode: FilesMode) -> Callable[[Path
     return lambda folder: files_mode == "move" and folder == own
 
 
-def _is_made_of(inspected: _Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> bool:
+def _is_made_of(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> bool:
     """Whether the file at the target is what an earlier run has made of the source: it got the time of that."""
     target = plan.nwb_path
     if target.is_symlink() or target.is_dir() is not inspected.path.is_dir():
         return False
-    if not _is_same_time(os.stat(target).st_mtime_ns, inspected.stamp[-1]) or not _has_ids(target, inspected):
+    if not _is_same_time(os.stat(target).st_mtime_ns, inspected.stamp[-1]) or not has_ids(target, inspected):
         return False
     try:
         with open_nwb(target) as file:
@@ -498,16 +383,6 @@ def _is_made_of(inspected: _Inspected, plan: RelocationPlan, table: Sequence[Med
 def _is_same_time(kept: int, given: int) -> bool:
     """Whether a file system that was given a time, in nanoseconds, kept it, or as much of it as it can."""
     return kept == given or any(kept % grain == 0 and abs(kept - given) < grain for grain in _GRAINS)
-
-
-def _has_ids(path: Path, inspected: _Inspected) -> bool:
-    """Whether an NWB file has the ids of another."""
-    try:
-        with open_nwb(path) as file:
-            ids = as_text(file.attrs.get("object_id")), file_identifier(file, path)
-    except UnreadableFileError:
-        return False
-    return ids == (inspected.object_id, inspected.identifier)
 
 
 def _swallowed(files: Spool[OrganizedFile]) -> Iterator[ExternalFilesError]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..disk.contents import digest_of
 from ..errors import ExternalFilesError
+from ..nwb.finding import find_in_file
 from ..nwb.manifest import read_manifest
-from ..nwb.references import find_in_file, media_fields
+from ..nwb.registry import media_fields
 from ..nwb.stores import find_nwb_files, open_nwb
 from ..options import MediaOptions
 from ..plans.resolve import Resolution, media_file, resolve_all

@@ -7,13 +7,10 @@ through a journal; the rest of it is neither read nor written.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-import h5py
 
 from ..disk.moves import MovedSource, remove_sources
 from ..errors import (
@@ -24,11 +21,12 @@ from ..errors import (
     combine,
     warn,
 )
-from ..media.inventory import find_by_content, make_rows, other_films, verify_media
-from ..nwb.manifest import ManifestRow, read_manifest, same_rows
-from ..nwb.references import ExternalFileReference, find_in_file, media_fields
-from ..nwb.storage import fits, is_stored, item_at, read_texts, texts_at
-from ..nwb.stores import edit_texts, nwb_files_beside, nwb_files_called_like, open_nwb
+from ..media.inventory import find_by_content, verify_media
+from ..nwb.finding import find_in_file
+from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import media_fields
+from ..nwb.stores import open_nwb
 from ..options import MediaMode, MediaOptions, ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.planning import plan_references
@@ -36,22 +34,19 @@ from ..plans.resolve import MediaFile, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import reporting
 from ..transfers.staging import has_leftovers, is_half_done
-from ..transfers.transfer import Transfer, recover
+from ..transfers.transfer import recover
+from .finished import (
+    bring_media,
+    cannot_edit,
+    cannot_hold,
+    file_identifier,
+    is_former_media_folder,
+    remove_empty,
+    warned_of_other_names,
+)
+from .others import Others
 
-__all__ = [
-    "bring_media",
-    "cannot_edit",
-    "cannot_hold",
-    "file_identifier",
-    "is_former_media_folder",
-    "new_rows",
-    "references_before",
-    "relocate",
-    "relocate_files",
-    "remove_empty",
-    "rolled_back",
-    "warned_of_other_names",
-]
+__all__ = ["references_before", "relocate", "relocate_files"]
 
 _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a text means what it did in memory
 
@@ -211,7 +206,7 @@ def _plan_all(
             documents[_document(path, dry_run)] = None
         except ExternalFilesError as error:
             problems.append(error)
-    others = _Others(documents, options)
+    others = Others(documents, options)
     for document in documents:
         try:
             plan = _plan(document, mode, options, others, in_memory, repair)
@@ -315,7 +310,7 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 
 def _plan(
-    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: _Others, in_memory: _IsInMemory | None, repair: bool
+    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: Others, in_memory: _IsInMemory | None, repair: bool
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
@@ -340,34 +335,6 @@ def _plan(
     if problems:
         raise combine(problems)
     return warned_of_other_names(plan)
-
-
-def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
-    """Problems of texts that are to change in a file that stays where it is."""
-    path = plan.nwb_path
-    if not plan.edits and plan.manifest_is_current:
-        return []
-    if path.is_symlink():
-        # git-annex, for one, keeps under a link what must never change
-        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
-        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
-    if not os.access(path, os.W_OK):
-        reason = f"{path} may not be written to, and its texts have to change"
-        return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
-    return []
-
-
-def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:
-    """A plan of texts that change in a file that stays where it is, with a warning if the file has other names."""
-    path = plan.nwb_path
-    names = os.stat(path).st_nlink
-    if not plan.edits or names == 1 or not path.is_file():
-        return plan
-    note = (
-        f"{path} has {names} names (hard links), and its texts change under all of them: where another name "
-        f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
-    )
-    return replace(plan, warnings=(*plan.warnings, note))
 
 
 def _found_by_content(
@@ -405,185 +372,3 @@ def _found_by_content(
                 )
             )
     return found
-
-
-class _Others:
-    """NWB files that are not relocated, but refer to films in the media folders of those that are.
-
-    Parameters
-    ----------
-    documents : collection of pathlib.Path
-        The files that are relocated.
-    options : MediaOptions
-        Of which `media_fields` is used.
-    """
-
-    def __init__(self, documents: Collection[Path], options: MediaOptions) -> None:
-        self._documents = documents
-        self._options = options
-        self._beside: dict[tuple[Path, Path], list[Path]] = {}
-        self._used: dict[Path, tuple[set[Path], set[tuple[int, int]]]] = {}
-
-    def use(self, folder: Path, nwb_path: Path) -> bool:
-        """Whether another file refers to media in a folder."""
-        return any(folder in self._used_by(other)[0] for other in self._of(folder, nwb_path))
-
-    def robbed_by(self, plan: RelocationPlan) -> Iterator[ExternalFilesError]:
-        """Films that a move would take away from another file."""
-        for entry in plan.relocations:
-            source = entry.source
-            if plan.mode is not MediaMode.MOVE or source is None or entry.target is None:
-                continue
-            for folder in {source.path.parent, source.real.parent}:
-                users = (
-                    other for other in self._of(folder, plan.nwb_path) if source.identity in self._used_by(other)[1]
-                )
-                if (other := next(users, None)) is not None:
-                    yield RelocationRefusedError(
-                        f"{entry.reference.where}: {str(source.real)!r} belongs to {str(other)!r} too, which would "
-                        f"lose it; relocate both files in one call, or use media_mode 'copy' or 'hardlink'",
-                        **entry.reference.place,
-                    )
-                    break
-
-    def _of(self, folder: Path, nwb_path: Path) -> list[Path]:
-        """The file whose media folder a folder is; where that was renamed, any file beside it may be it."""
-        if (folder, nwb_path) not in self._beside:
-            self._beside[folder, nwb_path] = self._find(folder, nwb_path)
-        return self._beside[folder, nwb_path]
-
-    def _find(self, folder: Path, nwb_path: Path) -> list[Path]:
-        files = nwb_files_called_like(folder)
-        if nwb_path in files:
-            return []
-        if not files and is_former_media_folder(folder, nwb_path):
-            files = nwb_files_beside(nwb_path)
-        return [file for file in files if file not in self._documents]
-
-    def _used_by(self, nwb_path: Path) -> tuple[set[Path], set[tuple[int, int]]]:
-        """The folders of the files that an NWB file refers to, and these files; none if it cannot be read."""
-        if nwb_path not in self._used:
-            try:
-                with open_nwb(nwb_path) as file:
-                    references = find_in_file(file, media_fields(self._options.media_fields))
-            except ExternalFilesError:
-                references = []
-            found = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
-            files = [entry.file for entry in found if entry.file is not None]
-            self._used[nwb_path] = {file.path.parent for file in files}, {file.identity for file in files}
-        return self._used[nwb_path]
-
-
-def cannot_hold(file: Any, plan: RelocationPlan) -> list[ExternalFilesError]:
-    """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
-
-    A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
-    """
-    problems: list[ExternalFilesError] = []
-    for (object_path, field), texts in plan.edits.items() if isinstance(file, h5py.File) else ():
-        owner = item_at(file, object_path)
-        if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
-            problems.append(
-                RelocationRefusedError(
-                    f"{plan.nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one "
-                    f"would break object references to it; export the file with NWBExtFilesHDF5IO instead",
-                    nwb_path=str(plan.nwb_path),
-                    object_path=object_path,
-                    field=field,
-                )
-            )
-    return problems
-
-
-def bring_media(
-    plan: RelocationPlan,
-    *,
-    sync: bool = True,
-    progress: bool | ProgressCallback = False,
-    url_timeout: float = 60.0,
-    with_texts: bool = True,
-    keep_sources: bool = False,
-    tell: Callable[[str], object] | None = None,
-) -> tuple[MovedSource, ...]:
-    """Carry out a plan for an NWB file that has its place.
-
-    Parameters
-    ----------
-    plan : RelocationPlan
-        Of that file.
-    sync : bool
-        As `MediaOptions.sync`.
-    progress : bool or callable
-        As `MediaOptions.progress`.
-    url_timeout : float
-        As `MediaOptions.url_timeout`, in seconds.
-    with_texts : bool
-        Whether the texts are still to be changed.
-    keep_sources : bool
-        Whether what was moved stays at its old place too for now.
-    tell : callable, optional
-        As `Transfer` has it.
-
-    Returns
-    -------
-    tuple of MovedSource
-        What stays for now.
-    """
-    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
-
-    with rolled_back(transfer):
-        transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
-        rows = new_rows(plan, transfer) if with_texts else None
-
-        def edit() -> None:
-            edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
-
-        transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
-    return transfer.conclude(sync=sync)
-
-
-def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
-    """What the manifest shall say when media are staged; None if it gets nothing new."""
-    if plan.manifest is None:
-        return None
-    rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
-    transfer.notes.extend(other_films(plan, rows))
-    return None if plan.manifest and same_rows(rows, plan.manifest) else rows
-
-
-@contextmanager
-def rolled_back(transfer: Transfer) -> Iterator[None]:
-    """Have a transfer take back what it did if it fails; the error tells what could not be."""
-    try:
-        yield
-    except BaseException as error:
-        for line in transfer.rollback():
-            error.add_note(line)
-        raise
-
-
-def file_identifier(file: Any, nwb_path: Path) -> str:
-    """The identifier of an open NWB file; its name where it has none."""
-    read = texts_at(file, "identifier") if isinstance(file, h5py.File) else None
-    if read is None:
-        dataset = file.get("identifier")
-        read = read_texts(dataset) if is_stored(dataset) else None
-    return read[0][0] if read and read[0] else nwb_stem(nwb_path)
-
-
-def is_former_media_folder(folder: Path, nwb_path: Path) -> bool:
-    """Whether a folder beside an NWB file held its media under a former name: no other NWB file is called like it."""
-    return folder.parent == nwb_path.parent and folder.name != nwb_stem(nwb_path) and not nwb_files_called_like(folder)
-
-
-def remove_empty(plan: RelocationPlan) -> None:
-    """Remove the media folders of former names that a plan has emptied."""
-    for entry in plan.relocations:
-        if entry.source is None or entry.target is None or entry.source.path.name != entry.target.name:
-            continue
-        folder = entry.source.path.parent
-        if entry.action is Action.FOLLOW or is_former_media_folder(folder, plan.nwb_path):
-            try:
-                folder.rmdir()
-            except OSError:
-                continue  # something else is in it, or it is gone already

@@ -25,7 +25,7 @@ from ..threads import each_in_threads
 from ..transfers.staging import has_leftovers, is_half_done
 from ..transfers.transfer import Transfer, recover
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
-from .inplace import bring_media, new_rows, remove_empty, rolled_back
+from .finished import bring_media, new_rows, remove_empty, rolled_back
 
 __all__ = ["organize"]
 

@@ -17,7 +17,9 @@ from typing import Any
 import h5py
 
 from ..errors import ExternalFilesError, UnreadableFileError
-from ..nwb.references import ExternalFileReference, MediaField, find_in_file, media_fields
+from ..nwb.finding import find_in_file
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import MediaField, media_fields
 from ..nwb.storage import ExternalFileText, read_texts, unwrapped
 from ..nwb.stores import open_nwb
 from ..options import MediaOptions

@@ -22,8 +22,10 @@ from ..errors import (
     warn,
 )
 from ..media.inventory import rows_by_entry
+from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
-from ..nwb.references import ExternalFileReference, find_in_file, media_fields
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import media_fields
 from ..nwb.stores import open_nwb
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
@@ -33,7 +35,7 @@ from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
 from .dandiset import OrganizedFile
-from .inplace import cannot_hold, file_identifier
+from .finished import cannot_hold, file_identifier
 from .organizing import carry_out
 
 __all__ = ["restore"]

@@ -1,4 +1,4 @@
-"""What is found in a file on disk, and how types are known."""
+"""What is found in a file on disk, also of types that nobody knows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ from helpers import set_texts, write_nwb
 from makers import Media, look, run_maker, write_everywhere
 
 from nwb_extfiles.errors import ExternalFilesError, UnsafeReferenceError
-from nwb_extfiles.nwb.references import (
-    MEDIA_FIELDS,
-    ExternalFileReference,
-    MediaField,
-    TypeTree,
-    find_in_file,
-    media_fields,
-    parents_in_file,
-)
+from nwb_extfiles.nwb.finding import find_in_file
+from nwb_extfiles.nwb.references import ExternalFileReference
+from nwb_extfiles.nwb.registry import media_fields
+from nwb_extfiles.nwb.type_tree import parents_in_file
 from nwb_extfiles.nwb.walk import read_attribute
 
 TEXTS = "acquisition/video/external_file"
@@ -478,77 +473,6 @@ def test_types_that_are_each_others_parents(tmp_path: Path) -> None:
             file.copy("acquisition/video", file["acquisition"], name=name)
             file["acquisition"][name].attrs.update({"neurodata_type": name, "namespace": "loops"})
     assert {reference.object_path for reference in found_in(path)} <= {"/acquisition/video", "/acquisition/E"}
-
-
-# -------------------------------------------------------------------- TypeTree
-
-
-def hierarchy(namespace: str, neurodata_type: str) -> Sequence[str]:
-    known = {("core", "OpticalSeries"): ("OpticalSeries", "ImageSeries", "TimeSeries"), ("core", "Text"): ("Text",)}
-    if namespace == "broken":
-        raise ValueError(namespace)
-    return known[namespace, neurodata_type]
-
-
-def test_type_tree() -> None:
-    asked = []
-
-    def cached() -> dict[str, str]:
-        asked.append(1)
-        return {"FilmedSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
-
-    types = TypeTree(hierarchy, cached)
-    assert types.ancestors("core", "OpticalSeries") == {"OpticalSeries", "ImageSeries", "TimeSeries"}
-    assert asked == []
-    for namespace in ("ndx", "broken"):
-        assert types.ancestors(namespace, "FilmedSeries") >= {"FilmedSeries", "OpticalSeries", "ImageSeries"}
-    assert types.ancestors("ndx", "Nothing") is None
-    assert types.ancestors("ndx", "Nothing") is None
-    assert asked == [1]
-    assert TypeTree(hierarchy).ancestors("ndx", "Nothing") is None
-
-
-def test_line_that_breaks_off() -> None:
-    """It is known as far as it goes, and no further."""
-    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Film": "ExternalImage", "Root": ""})
-    for name, count in (("FilmedSeries", 3), ("Root", 0)):
-        assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
-    assert [f.field for f in types.fields_of("ndx", "Film", MEDIA_FIELDS, is_dataset=True)] == [None]
-
-
-def test_fields_of() -> None:
-    types = TypeTree(hierarchy, lambda: {"Picture": "ExternalImage", "ExternalImage": "BaseImage", "BaseImage": ""})
-
-    def fields(namespace: str, neurodata_type: str, *, is_dataset: bool = False) -> list[str | None]:
-        found = types.fields_of(namespace, neurodata_type, MEDIA_FIELDS, is_dataset=is_dataset)
-        return [field.field for field in found]
-
-    assert fields("core", "OpticalSeries") == ["external_file"]
-    assert fields("core", "OpticalSeries", is_dataset=True) == []
-    assert fields("core", "Text") == []
-    assert fields("ndx", "Picture", is_dataset=True) == [None]
-    assert fields("ndx", "Picture") == []
-    assert fields("ndx", "Nothing") == ["external_file", "original_videos", "labeled_videos"]
-    assert fields("ndx", "Nothing", is_dataset=True) == []
-
-
-def test_type_of_the_table_is_known_by_its_own_name() -> None:
-    """Where nothing else is known, a type that the table names is that type."""
-    types = TypeTree(hierarchy)
-    assert [f.field for f in types.fields_of("core", "ExternalImage", MEDIA_FIELDS, is_dataset=True)] == [None]
-
-
-def test_table() -> None:
-    assert media_fields() == MEDIA_FIELDS
-    further = media_fields([("FilmArchive", "film_paths")])
-    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "film_paths"))
-    assert [field.label for field in further] == [
-        "external_file",
-        "external_file",
-        "original_videos",
-        "labeled_videos",
-        "film_paths",
-    ]
 
 
 def test_place_in_words(tmp_path: Path) -> None:

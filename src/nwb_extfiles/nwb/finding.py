@@ -1,0 +1,183 @@
+"""The stored texts that name media, found in an NWB file on disk."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import h5py
+
+from ..errors import ExternalFilesError, UnsafeReferenceError
+from .references import ExternalFileReference
+from .registry import MediaField, media_fields
+from .storage import as_text, is_stored, item_at, path_of, read_strings, read_texts
+from .type_tree import TypeTree, parents_in_file
+from .walk import TypedObject, dataset_at, read_attribute, typed_objects
+
+__all__ = ["find_in_file"]
+
+
+def find_in_file(
+    file: Any,
+    table: Sequence[MediaField] | None = None,
+    problems: list[ExternalFilesError] | None = None,
+) -> list[ExternalFileReference]:
+    """Find all texts that name media in an NWB file on disk.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
+    table : sequence of MediaField, optional
+        The places to look at; those of `media_fields` if not given.
+    problems : list of ExternalFilesError, optional
+        Gets one for each place that holds something else than texts, or a link that leads nowhere.
+
+    Returns
+    -------
+    list of ExternalFileReference
+        By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
+        Zarr store.
+    """
+    table = media_fields() if table is None else table
+    types = TypeTree(_unknown, lambda: parents_in_file(file))
+    nwb_path = os.path.abspath(path_of(file))
+    folder = os.path.dirname(nwb_path)
+
+    @cache
+    def fields_of(neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
+        return tuple(types.fields_of("", neurodata_type, table, is_dataset=is_dataset))
+
+    found: list[ExternalFileReference] = []
+    for item in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
+        neurodata_type = item.neurodata_type
+        if not fields_of(neurodata_type, False) and not fields_of(neurodata_type, True):
+            continue
+        for field in fields_of(neurodata_type, item.is_dataset):
+            stored = _stored_at(file, item, field)
+            if stored is None:
+                continue
+            if stored.texts is None:
+                if problems is not None:
+                    problems.append(_no_text(nwb_path, item.path, neurodata_type, field))
+                continue
+            for index, text in enumerate(stored.texts):
+                found.append(
+                    ExternalFileReference(
+                        nwb_path=nwb_path,
+                        object_path=item.path,
+                        neurodata_type=neurodata_type,
+                        object_id=stored.object_id,
+                        field=field.label,
+                        index=index,
+                        text=text,
+                        base=stored.base or folder,
+                        repeats=field.repeats,
+                    )
+                )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What stands in a field of an object on disk."""
+
+    texts: list[str] | None
+    """None if it is no text."""
+    object_id: str | None
+    base: str | None = None
+    """The folder of the file that holds the texts, if that is another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TypedInZarr:
+    """An object of a Zarr store that has a neurodata type, like the `TypedObject` of an HDF5 file."""
+
+    path: str
+    neurodata_type: str
+    is_dataset: bool
+
+
+def _visited(root: Any) -> Iterator[_TypedInZarr]:
+    objects: list[_TypedInZarr] = []
+
+    def visit(name: str, item: Any) -> None:
+        neurodata_type = as_text(item.attrs.get("neurodata_type"))
+        if neurodata_type is not None:
+            objects.append(_TypedInZarr(f"/{name}", neurodata_type, is_stored(item)))
+
+    root.visititems(visit)
+    yield from objects
+
+
+def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) -> _Stored | None:
+    """What stands in a field of an object; None if it has no such field."""
+    if isinstance(found, TypedObject):
+        name = found.name if field.field is None else found.name + b"/" + field.field.encode()
+        if not found.group.links.exists(name):
+            return None
+        there = dataset_at(found.group, name)
+        strings = read_strings(there) if there is not None else None
+        if strings is not None:
+            return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
+    item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
+    dataset = item if field.field is None else _texts_of(item, field.field)
+    if dataset is None and not _has(item, field.field or ""):
+        return None
+    read = read_texts(dataset) if is_stored(dataset) else None
+    base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
+    return _Stored(None if read is None else read[0], as_text(item.attrs.get("object_id")), base)
+
+
+def _has(group: Any, name: str) -> bool:
+    if not isinstance(group, h5py.Group):
+        links = group.attrs.get("zarr_link")
+        return name in group or any(isinstance(link, dict) and link.get("name") == name for link in links or ())
+    return group.get(name, getlink=True) is not None
+
+
+def _no_text(nwb_path: str, object_path: str, neurodata_type: str, field: MediaField) -> ExternalFilesError:
+    return UnsafeReferenceError(
+        f"{nwb_path}: {neurodata_type} {object_path!r}, {field.label}: what stands there, or where a link leads, is no "
+        f"text, and paths of media are expected; mend it first",
+        nwb_path=nwb_path,
+        object_path=object_path,
+        field=field.label,
+    )
+
+
+def _texts_of(group: Any, name: str) -> Any:
+    """The dataset of texts in a group; None if there is none, or if it is nowhere."""
+    if not isinstance(group, h5py.Group):
+        found = group.get(name)
+        return found if found is not None else _behind_zarr_link(group, name)
+    try:
+        link = group.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink) and not os.path.isfile(
+            os.path.join(os.path.dirname(os.path.abspath(group.file.filename)), link.filename)
+        ):
+            return None  # HDF5 would wait for a pipe without an end
+        return group.get(name)
+    except (OSError, RuntimeError):  # a ring of links
+        return None
+
+
+def _behind_zarr_link(group: Any, name: str) -> Any:
+    """What a link of a Zarr group leads to in the same store; None if there is no such."""
+    # hdmf-zarr keeps links in an attribute: {"name": …, "source": of the store, relative to this one, "path": in it}
+    links = group.attrs.get("zarr_link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("name") == name:
+            source, path = link.get("source"), link.get("path")
+            store = os.path.abspath(path_of(group))
+            if isinstance(source, str) and isinstance(path, str) and os.path.normpath(f"{store}/{source}") == store:
+                return group.get(posixpath.join("/", path))
+    return None
+
+
+def _unknown(_: str, neurodata_type: str) -> Sequence[str]:
+    raise KeyError(neurodata_type)

@@ -1,0 +1,178 @@
+"""What relocating, organizing and restoring have in common: steps for NWB files that are finished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..disk.moves import MovedSource
+from ..errors import ExternalFilesError, RelocationRefusedError
+from ..media.inventory import make_rows, other_films
+from ..nwb.manifest import ManifestRow, same_rows
+from ..nwb.storage import fits, is_stored, item_at, read_texts, texts_at
+from ..nwb.stores import edit_texts, nwb_files_called_like
+from ..options import ProgressCallback
+from ..plans.plan import Action, RelocationPlan
+from ..plans.targets import nwb_stem
+from ..transfers.transfer import Transfer
+
+__all__ = [
+    "bring_media",
+    "cannot_edit",
+    "cannot_hold",
+    "file_identifier",
+    "is_former_media_folder",
+    "new_rows",
+    "remove_empty",
+    "rolled_back",
+    "warned_of_other_names",
+]
+
+
+def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
+    """Problems of texts that are to change in a file that stays where it is."""
+    path = plan.nwb_path
+    if not plan.edits and plan.manifest_is_current:
+        return []
+    if path.is_symlink():
+        # git-annex, for one, keeps under a link what must never change
+        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
+        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
+    if not os.access(path, os.W_OK):
+        reason = f"{path} may not be written to, and its texts have to change"
+        return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
+    return []
+
+
+def cannot_hold(file: Any, plan: RelocationPlan) -> list[ExternalFilesError]:
+    """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
+
+    A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
+    """
+    problems: list[ExternalFilesError] = []
+    for (object_path, field), texts in plan.edits.items() if isinstance(file, h5py.File) else ():
+        owner = item_at(file, object_path)
+        if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
+            problems.append(
+                RelocationRefusedError(
+                    f"{plan.nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one "
+                    f"would break object references to it; export the file with NWBExtFilesHDF5IO instead",
+                    nwb_path=str(plan.nwb_path),
+                    object_path=object_path,
+                    field=field,
+                )
+            )
+    return problems
+
+
+def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:
+    """A plan of texts that change in a file that stays where it is, with a warning if the file has other names."""
+    path = plan.nwb_path
+    names = os.stat(path).st_nlink
+    if not plan.edits or names == 1 or not path.is_file():
+        return plan
+    note = (
+        f"{path} has {names} names (hard links), and its texts change under all of them: where another name "
+        f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
+    )
+    return replace(plan, warnings=(*plan.warnings, note))
+
+
+def bring_media(
+    plan: RelocationPlan,
+    *,
+    sync: bool = True,
+    progress: bool | ProgressCallback = False,
+    url_timeout: float = 60.0,
+    with_texts: bool = True,
+    keep_sources: bool = False,
+    tell: Callable[[str], object] | None = None,
+) -> tuple[MovedSource, ...]:
+    """Carry out a plan for an NWB file that has its place.
+
+    Parameters
+    ----------
+    plan : RelocationPlan
+        Of that file.
+    sync : bool
+        As `MediaOptions.sync`.
+    progress : bool or callable
+        As `MediaOptions.progress`.
+    url_timeout : float
+        As `MediaOptions.url_timeout`, in seconds.
+    with_texts : bool
+        Whether the texts are still to be changed.
+    keep_sources : bool
+        Whether what was moved stays at its old place too for now.
+    tell : callable, optional
+        As `Transfer` has it.
+
+    Returns
+    -------
+    tuple of MovedSource
+        What stays for now.
+    """
+    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
+
+    with rolled_back(transfer):
+        transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
+        rows = new_rows(plan, transfer) if with_texts else None
+
+        def edit() -> None:
+            edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
+
+        transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
+    return transfer.conclude(sync=sync)
+
+
+def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
+    """What the manifest shall say when media are staged; None if it gets nothing new."""
+    if plan.manifest is None:
+        return None
+    rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
+    transfer.notes.extend(other_films(plan, rows))
+    return None if plan.manifest and same_rows(rows, plan.manifest) else rows
+
+
+@contextmanager
+def rolled_back(transfer: Transfer) -> Iterator[None]:
+    """Have a transfer take back what it did if it fails; the error tells what could not be."""
+    try:
+        yield
+    except BaseException as error:
+        for line in transfer.rollback():
+            error.add_note(line)
+        raise
+
+
+def file_identifier(file: Any, nwb_path: Path) -> str:
+    """The identifier of an open NWB file; its name where it has none."""
+    read = texts_at(file, "identifier") if isinstance(file, h5py.File) else None
+    if read is None:
+        dataset = file.get("identifier")
+        read = read_texts(dataset) if is_stored(dataset) else None
+    return read[0][0] if read and read[0] else nwb_stem(nwb_path)
+
+
+def is_former_media_folder(folder: Path, nwb_path: Path) -> bool:
+    """Whether a folder beside an NWB file held its media under a former name: no other NWB file is called like it."""
+    return folder.parent == nwb_path.parent and folder.name != nwb_stem(nwb_path) and not nwb_files_called_like(folder)
+
+
+def remove_empty(plan: RelocationPlan) -> None:
+    """Remove the media folders of former names that a plan has emptied."""
+    for entry in plan.relocations:
+        if entry.source is None or entry.target is None or entry.source.path.name != entry.target.name:
+            continue
+        folder = entry.source.path.parent
+        if entry.action is Action.FOLLOW or is_former_media_folder(folder, plan.nwb_path):
+            try:
+                folder.rmdir()
+            except OSError:
+                continue  # something else is in it, or it is gone already

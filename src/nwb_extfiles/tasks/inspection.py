@@ -1,0 +1,164 @@
+"""NWB files that are to be organized, each read once for what planning has to know of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..batch import Spool, each
+from ..disk import filesystem
+from ..disk.moves import stamp
+from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
+from ..nwb.finding import find_in_file
+from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import MediaField
+from ..nwb.storage import as_text
+from ..nwb.stores import NWB_SUFFIX, open_nwb
+from ..plans.targets import nwb_stem
+from ..transfers.staging import is_half_done
+from .finished import file_identifier
+from .layout import external_links, layout_metadata, missing_metadata
+
+__all__ = ["SUFFIX", "Inspected", "has_ids", "inspect_all"]
+
+SUFFIX = "nwb-extfiles suffix"
+"""Key in the metadata of a file: what its name gets behind what dandi makes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What was read from one NWB file."""
+
+    path: Path
+    size: int
+    stamp: tuple[int, ...]
+    identifier: str
+    object_id: str | None
+    metadata: dict[str, Any]
+    references: tuple[ExternalFileReference, ...]
+    manifest: tuple[ManifestRow, ...] | None
+    problems: tuple[ExternalFilesError, ...]
+
+
+def inspect_all(
+    sources: Sequence[Path],
+    table: Sequence[MediaField],
+    executor: Executor | None,
+    problems: list[ExternalFilesError],
+) -> tuple[Spool[Inspected], list[UnreadableFileError]]:
+    """Read all files once.
+
+    Parameters
+    ----------
+    sources : sequence of pathlib.Path
+        NWB files, each once.
+    table : sequence of MediaField
+        The places to look at for references.
+    executor : concurrent.futures.Executor, optional
+        Who reads the files.
+    problems : list of ExternalFilesError
+        Gets what is wrong in files that can be read and named.
+
+    Returns
+    -------
+    Spool of Inspected, list of UnreadableFileError
+        Those that can be named, in the order of the sources, and why the others cannot.
+    """
+    spool = Spool[Inspected]()
+    numbers: list[int] = []
+    unreadable: list[UnreadableFileError] = []
+    for number, result in each(partial(_inspect, table=table), sources, executor):
+        if isinstance(result, UnreadableFileError):
+            unreadable.append(result)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            problems.extend(result.problems)
+            numbers.append(number)
+            spool.append(result)
+    spool.sort(numbers)
+    return spool, unreadable
+
+
+def _inspect(path: Path, *, table: Sequence[MediaField]) -> Inspected:
+    """Read what a file is named from, and the media that it refers to."""
+    try:
+        return _read(path, table)
+    except ExternalFilesError:
+        raise
+    except Exception as error:  # a strange file must not keep the others from being looked at
+        raise UnreadableFileError(
+            f"{path} cannot be read: {type(error).__name__}: {error}", nwb_path=str(path)
+        ) from error
+
+
+def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
+    problems: list[ExternalFilesError] = []
+    is_store = path.is_dir()
+    if not is_store and path.suffix != NWB_SUFFIX:
+        raise UnreadableFileError(
+            f"{path} does not end in {NWB_SUFFIX}, and DANDI takes only NWB files that do; rename it",
+            nwb_path=str(path),
+        )
+    with open_nwb(path) as file:
+        status = os.stat(path)
+        links = external_links(file)
+        if links:
+            raise UnreadableFileError(
+                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; export it with "
+                f'write_args={{"link_data": False}} first',
+                nwb_path=str(path),
+            )
+        try:
+            metadata = layout_metadata(file, path)
+        except Exception as error:  # dandi's reader raises what it meets
+            raise UnreadableFileError(
+                f"{path}: dandi cannot read what it is to be named from: {error}", nwb_path=str(path)
+            ) from error
+        reason = missing_metadata(metadata)
+        if reason is not None:
+            raise UnreadableFileError(
+                f"{path} cannot be named: {reason}; add it, or leave such files out with --invalid warn "
+                f'(invalid="warn")',
+                nwb_path=str(path),
+            )
+        if is_store:  # dandi knows no name for a store; it is called like a file, with .zarr behind
+            metadata |= {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", SUFFIX: ".zarr"}
+        references = find_in_file(file, table, problems)
+        manifest = read_manifest(file, path)
+        object_id = as_text(file.attrs.get("object_id"))
+        identifier = file_identifier(file, path)
+    if is_half_done(Path(os.path.realpath(path))):
+        problems.append(
+            RelocationRefusedError(
+                f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
+                nwb_path=str(path),
+            )
+        )
+    return Inspected(
+        path,
+        filesystem.tree_size(path) if is_store else status.st_size,
+        stamp(status),
+        identifier,
+        object_id,
+        metadata,
+        tuple(references),
+        None if manifest is None else tuple(manifest),
+        tuple(problems),
+    )
+
+
+def has_ids(path: Path, inspected: Inspected) -> bool:
+    """Whether an NWB file has the ids of another."""
+    try:
+        with open_nwb(path) as file:
+            ids = as_text(file.attrs.get("object_id")), file_identifier(file, path)
+    except UnreadableFileError:
+        return False
+    return ids == (inspected.object_id, inspected.identifier)
