@@ -114,6 +114,14 @@ def paired(
     return ours / theirs, f"{ours * 1e3:,.1f} ms : {theirs * 1e3:,.1f} ms, {rounds} rounds"
 
 
+def new_folders(place: Path) -> Iterator[Path]:
+    """A folder for each run: ext4 is slow to make files when as many were removed in the last minutes."""
+    for number in itertools.count():
+        folder = place / f"out{number}"
+        folder.mkdir()
+        yield folder
+
+
 def remove(*paths: Path) -> None:
     for path in paths:
         if path.is_dir() and not path.is_symlink():
@@ -299,13 +307,10 @@ def _bytes_read() -> int:
 def export_of_many_objects(settings: Settings) -> Iterator[Result]:
     with settings.place() as place:
         source = nwb_with_references(place / "a.nwb", settings.size(2000), settings.size(800))
-        numbers = itertools.count()
+        folders = new_folders(place)
 
         def run(mode: str | None) -> None:
-            # A folder for each: ext4 is slow to make files when as many were removed in the last seconds.
-            out = place / f"out{next(numbers)}"
-            out.mkdir()
-            export(source, out / "b.nwb", mode)
+            export(source, next(folders) / "b.nwb", mode)
 
         value, detail = paired(lambda: run("symlink"), lambda: run(None), settings.rounds, measure=cpu)
         yield Result(
@@ -421,10 +426,10 @@ def organize_many_series(settings: Settings) -> Iterator[Result]:
 
 def _organize(settings: Settings, place: Path, source: Path, what: str, bound: float) -> Iterator[Result]:
     environment = {**os.environ, "DANDI_CACHE": "ignore", "DANDI_NO_ET": "1"}
-    dandiset = place / "dandiset"
+    folders = new_folders(place)
 
     def run(code: str, mode: str) -> None:
-        dandiset.mkdir()
+        dandiset = next(folders)
         arguments = ["organize", "-f", "copy", "-d", dandiset, "--media-files-mode", mode]
         subprocess.run(
             [sys.executable, "-c", code, *arguments, "--update-external-file-paths", source],
@@ -436,7 +441,6 @@ def _organize(settings: Settings, place: Path, source: Path, what: str, bound: f
             lambda mode=mode: run(_OURS, mode),
             lambda mode=mode: run(_DANDI, mode),
             max(1, settings.rounds // 2),
-            clean=lambda: remove(dandiset),
         )
         yield Result(f"{what}, {mode}", "dandi organize", "wall, cold start", value, bound, detail=detail)
 
@@ -484,24 +488,26 @@ def many_small_films(settings: Settings) -> Iterator[Result]:
 
     with settings.place() as place:
         source = nwb_in_a_folder(place / "a.nwb", settings.size(1000), 200_000)
-        kept = shutil.copy(source, place / "kept.nwb")
-        films, copied = place / "films", place / "copied"
+        films = place / "films"
+        folders = new_folders(place)
+
+        def ours(*, sync: bool) -> None:
+            folder = next(folders)
+            (folder / "films").symlink_to(films)
+            relocate(shutil.copy(source, folder), "copy", media_options=dict(sync=sync))
 
         def theirs(*, sync: bool) -> None:
+            copied = next(folders) / "films"
             subprocess.run(["cp", "-r", films, copied], check=True)
             if sync:
                 subprocess.run(["sync", *sorted(copied.iterdir())], check=True)
 
-        def clean() -> None:
-            remove(copied, source.with_suffix(""))
-            shutil.copy(kept, source)
-
         for sync in (False, True):
             value, detail = paired(
-                lambda sync=sync: relocate(source, "copy", media_options=dict(sync=sync)),
+                lambda sync=sync: ours(sync=sync),
                 lambda sync=sync: theirs(sync=sync),
                 settings.rounds,
-                clean=clean,
+                clean=os.sync,
             )
             what, against = (", synced", "cp -r + fsync of each") if sync else ("", "cp -r")
             yield Result(
