@@ -23,10 +23,12 @@ def draw_ratios(results: list[dict[str, Any]], path: Path) -> None:
         color = GOOD if entry["value"] <= entry["bound"] else BAD
         axes.barh(row, entry["value"], color=color, height=0.6)
         axes.plot([entry["bound"]] * 2, [row - 0.42, row + 0.42], color=BOUND, linewidth=2)
-        axes.annotate(f" {entry['value']:.3g}", (max(entry["value"], entry["bound"]), row), va="center")
+        beyond = (max(entry["value"], entry["bound"]), row)
+        axes.annotate(f"{entry['value']:.3g}", beyond, xytext=(5, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(shown)), [f"{entry['what']}\nagainst {entry['against']}" for entry in reversed(shown)])
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(right=4)
     axes.axvline(1, color="#888888", linewidth=0.8, linestyle=":")
     axes.set_xlabel("time as a multiple of the other's; the line is what was aimed at")

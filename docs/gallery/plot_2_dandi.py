@@ -52,20 +52,20 @@ def shell(command: str) -> None:
     assert run.returncode == 0
 
 
-os.environ["DANDI_NO_ET"] = "1"  # dandi asks for no news of itself
+os.environ["DANDI_NO_ET"] = "1"  # dandi does not ask the network for a newer dandi
 
 # %%
 # 1. The dandiset
 # ---------------
 #
-# In earnest: make a dandiset on the site of the archive, and get its description with
+# For a real upload, make a dandiset on the site of the archive, and get its description with
 #
 # .. code-block:: sh
 #
 #    dandi download --download dandiset.yaml DANDI:000000
 #
-# where 000000 is the number of your dandiset. This makes a folder called so, with ``dandiset.yaml`` in it. Here a line of
-# text stands for it.
+# where 000000 is the number of your dandiset. This makes the folder ``000000`` with ``dandiset.yaml`` in it. Here a line
+# of text stands for that file.
 
 os.mkdir(lab / "000000")
 (lab / "000000/dandiset.yaml").write_text('identifier: "DANDI:000000"\n')
@@ -75,7 +75,7 @@ os.mkdir(lab / "000000")
 # ------------------------
 #
 # Nothing is changed by ``--dry-run``. Everything that speaks against the plan is told here, all at once. ``copy`` is one
-# of the :doc:`media modes </howto/media_mode>`; links, the default, do for an upload too.
+# of the :doc:`media modes </howto/media_mode>`; symbolic links, the default, are enough for an upload.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 

@@ -64,7 +64,8 @@ for finding in check(lab / "arena.nwb"):
     print(f"{finding.severity}: {finding.text}: {finding.message}")
 
 # %%
-# Without more, the file is refused. The error tells each place where a film was looked for, and it is as it was.
+# Without more, the file is refused, and stays as it is. No place on this machine can have a path with a drive letter, so
+# none was tried.
 
 try:
     relocate(lab / "arena.nwb", "symlink")

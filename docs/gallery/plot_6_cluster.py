@@ -64,7 +64,7 @@ for number in range(8):
 # The cluster
 # -----------
 #
-# Here two workers on this machine. In earnest it is the cluster of your institute, such as ``SLURMCluster`` of
+# Here two workers on this machine. In your work it is the cluster of your institute, such as ``SLURMCluster`` of
 # dask-jobqueue, with ``Client(cluster)`` around it; all else stays. Give each worker one thread.
 #
 # ``organize`` reads all files and decides first, and touches nothing before the plan holds for all of them. Each worker
@@ -85,9 +85,8 @@ with (
         executor=client.get_executor(),
         on_file=done.append,
     )
-print(
-    f"{len(done)} of {len(plan)} NWB files, {plan.media_count} films, {plan.total_bytes:,} bytes"
-)
+print(f"{len(done)} of {len(plan)} NWB files")
+print(f"{plan.media_count} films, {plan.total_bytes:,} bytes in all")
 print(*draw_tree(lab / "dandiset"), sep="\n")
 
 # %%

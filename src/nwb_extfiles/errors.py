@@ -2,18 +2,18 @@
 
 ::
 
-    ExternalFilesError                    anything this package refuses or fails at
-    ├── MissingMediaError                 (FileNotFoundError) a reference names no file
-    ├── MediaExistsError                  (FileExistsError) a target holds something else
-    ├── AmbiguousMediaError               (ValueError) several different files fit one reference
-    ├── UnsafeReferenceError              (ValueError) a text or id out of the file is not to be followed
-    ├── RelocationRefusedError            (ValueError) the call would break a link, or asks for the impossible
-    ├── PlanError                         (ValueError) problems of several of these kinds at once
-    ├── UnreadableFileError               (OSError) an NWB file cannot be opened, or is damaged
-    ├── DestinationBusyError              (OSError) another export to the same NWB file is running
-    └── TransferError                     (OSError) staging, verifying or committing failed
+    ExternalFilesError          anything this package refuses or fails at
+    ├── MissingMediaError       (FileNotFoundError) a reference names no file
+    ├── MediaExistsError        (FileExistsError) a target holds something else
+    ├── AmbiguousMediaError     (ValueError) several different files fit one reference
+    ├── UnsafeReferenceError    (ValueError) a text or id out of the file is not to be followed
+    ├── RelocationRefusedError  (ValueError) the call would break a link, or asks for the impossible
+    ├── PlanError               (ValueError) problems of several of these kinds at once
+    ├── UnreadableFileError     (OSError) an NWB file cannot be opened, or is damaged
+    ├── DestinationBusyError    (OSError) another export to the same NWB file is running
+    └── TransferError           (OSError) staging, verifying or committing failed
 
-    ExternalFilesWarning                  (UserWarning) done, but worth a look
+    ExternalFilesWarning        (UserWarning) done, but worth a look
 """
 
 from __future__ import annotations

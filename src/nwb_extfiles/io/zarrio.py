@@ -65,7 +65,12 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
     >>> from pynwb import NWBHDF5IO
     >>> from nwb_extfiles import NWBExtFilesZarrIO
     >>> with NWBHDF5IO("raw.nwb") as source, NWBExtFilesZarrIO("out/a.nwb.zarr", "w") as io:
-    ...     io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
+    ...     io.export(
+    ...         src_io=source,
+    ...         write_args={"link_data": False},
+    ...         relocate_media=True,
+    ...         media_mode="copy",
+    ...     )
     """
 
     _writes_folders = True

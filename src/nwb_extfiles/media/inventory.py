@@ -187,7 +187,7 @@ def make_rows(
     digests : mapping
         The SHA-256 of each file, by device and inode of the source.
     fetched : mapping
-        What was fetched from servers, by `download.part_name`.
+        What was fetched from servers, by `web.download.part_name`.
 
     Returns
     -------

@@ -20,7 +20,7 @@ class ExternalFileReference:
     object_id: str | None
     """As stored; None where there is none. It may be any text: check before use."""
     field: str
-    """``external_file``, or the name of another field of `MEDIA_FIELDS`."""
+    """``external_file``, or the name of another field that holds paths (`MediaField`)."""
     index: int
     """Entry of the field, counted from 0."""
     text: str

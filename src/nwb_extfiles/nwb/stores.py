@@ -266,7 +266,7 @@ def edit_texts(
     name : pathlib.Path, optional
         What messages call the file, if not `path`: one that is staged will be called otherwise.
     journal : pathlib.Path, optional
-        Where to keep what the edit changes, so that it can be taken back (`journal.take_back`). Without one a
+        Where to keep what the edit changes, so that it can be taken back (`disk.journal.take_back`). Without one a
         crash may leave a broken file: only for files that have no final name yet.
     sync : bool
         Whether each step is flushed to the disk before the next begins.

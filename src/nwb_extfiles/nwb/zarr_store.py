@@ -1,6 +1,6 @@
 """NWB files in Zarr stores, without hdmf-zarr: opened, and their texts edited.
 
-The only module but `zarrio` that loads zarr, and itself loaded only when a Zarr store is met.
+The only module but `io.zarrio` that loads zarr, and itself loaded only when a Zarr store is met.
 """
 
 from __future__ import annotations

@@ -80,8 +80,9 @@ def relocate(
         Whether this very program has written the file, with texts as they were in memory: relative ones may then be
         relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
     held_before : collection of ExternalFileReference
-        Together with `just_written`, what the file held before this program appended to it (`references_before`):
-        relative texts of these mean files beside it, and no others.
+        Together with `just_written`, what the file held before this program appended to it, as
+        `nwb_extfiles.tasks.inplace.references_before` gave it: relative texts of these mean files beside it, and no
+        others.
     repair : bool
         Whether films that are missing, or not those that the manifest of the NWB file tells of, are looked for by
         their content in its media folder and in the folders of `search`. A wrong film gives way only with

@@ -94,7 +94,7 @@ class StagedMedia:
     digests : dict
         The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
     fetched : dict
-        The files that were fetched for such a plan, by `download.part_name`.
+        The files that were fetched for such a plan, by `web.download.part_name`.
     """
 
     def __init__(self, folder: Path, staging: StagingFolder) -> None:
