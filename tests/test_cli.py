@@ -279,7 +279,7 @@ def test_on_a_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
     make_media(lab / "films" / "a.avi").write_bytes(bytes(30_000_000))
     seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
-    assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes\n"
+    assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes; a new manifest\n"
     assert b"30.0M" in seen
     assert is_clear(seen)
     assert module("relocate", "nwb/good.nwb").stderr == ""

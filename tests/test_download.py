@@ -24,6 +24,7 @@ import fsspec
 import h5py
 import pytest
 import remfile
+from click.testing import CliRunner
 from helpers import digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
 from pynwb import NWBHDF5IO
 from servers import Handler, Server, reading_from_here
@@ -38,7 +39,10 @@ from nwb_extfiles import (
     RelocationRefusedError,
     TransferError,
     UnsafeReferenceError,
+    organize,
 )
+from nwb_extfiles.cli import main
+from nwb_extfiles.disk import filesystem
 from nwb_extfiles.plans.plan import Action
 from nwb_extfiles.web import download, urls
 from nwb_extfiles.web.remote import RemoteFile, described, retry_after
@@ -121,6 +125,47 @@ def test_films_come_along(tmp_path: Path, server: Server, films: list[Path], vid
     assert seen[-1] == (total, total) == (plan.media_bytes,) * 2
     assert digest(source) == before
     assert sorted(tree(target.parent)) == ["sub-a", "sub-a.nwb", *sorted(new)]
+
+
+def test_downloads_are_in_what_is_told(tmp_path: Path, server: Server, films: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+    size = films[0].stat().st_size
+    source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
+    run = CliRunner().invoke
+    planned = run(main, ["relocate", "--urls", "download", "--dry-run", str(source)]).output.splitlines()
+    assert planned[1].split()[:3] == ["download", f"{size:,}", "bytes"]
+    assert planned[1].endswith("_external_file_0.avi")
+    assert planned[2] == f"total: 1 by download, {size:,} bytes"
+    record = json.loads(run(main, ["relocate", "--urls", "download", "--dry-run", "--json", str(source)]).output)
+    assert record[0]["media"][0]["bytes"] == record[0]["total_bytes"] == size
+    arguments = ["organize", "--urls", "download", "-d", str(tmp_path / "set"), str(source)]
+    planned = run(main, [*arguments, "--dry-run"]).output
+    assert f"1 media to bring, {size + source.stat().st_size:,} bytes" in planned
+    done = run(main, arguments)
+    assert done.exit_code == 0
+    assert "no paths of media" not in planned + done.output
+    (made,) = (tmp_path / "set").glob("sub-*/*.nwb")
+    assert digest(made.parent / stored_texts(made)[0]) == digest(films[0])
+    told = run(main, ["relocate", "--urls", "download", "--manifest", str(source)]).output
+    assert f"1 by download, {size:,} bytes; a new manifest" in told
+
+
+def test_no_room_for_the_downloads_of_many_files(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them fits, and not all together."""
+    texts = [[server.url(f"{number}.avi")] for number in range(3)]
+    for number, text in enumerate(texts):
+        (server.folder / f"{number}.avi").write_bytes(b"film" * 250_000)
+        nwbfile = new_nwbfile(identifier=str(number), subject=f"m{number}")
+        nwbfile.add_acquisition(image_series(text, "video"))
+        with NWBHDF5IO(tmp_path / f"{number}.nwb", "w") as io:
+            io.write(nwbfile)
+    monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 2_500_000)
+    options = {"urls": "download"}
+    with pytest.raises(RelocationRefusedError, match=r"need 3,\d+,\d+ bytes there, and 2,500,000 are free"):
+        organize(tmp_path, tmp_path / "set", media_options=options)
+    assert not (tmp_path / "set").exists()
 
 
 def test_nothing_is_fetched_by_default_or_by_reference(tmp_path: Path, server: Server, films: list[Path]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,20 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
     relocate(recorded, mode, media_options=dict(options, existing="replace"), repair=True)
     assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
     assert list(check(recorded, checksums=True)) == []
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video_files: Path, what: str) -> None:
+    DAMAGES[what](recorded)
+    backup = [] if what == "swapped" else [shutil.copytree(video_files, tmp_path / "back up")]
+    found = check(recorded, checksums=True, media_options=dict(search=backup))
+    told = next(finding.message for finding in found if finding.code.startswith("film-"))
+    assert ("--search" in told) == bool(backup)
+    command = re.search("`nwb-extfiles (.+)`", told)
+    assert command
+    result = CliRunner().invoke(main, shlex.split(command[1]))
+    assert result.exit_code == 0, result.output
+    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
 
 
 def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:

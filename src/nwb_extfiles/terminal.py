@@ -113,14 +113,21 @@ def _files_mode(file: OrganizedFile, plan: OrganizePlan) -> str:
 
 def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
     for entry in plan.relocations:
-        size = _size(entry.source.size) if entry.source is not None else " " * 19
-        line = f"  {_mode(entry, plan):9} {size}  "
+        size = _bytes(entry)
+        line = f"  {_mode(entry, plan):9} {' ' * 19 if size is None else _size(size)}  "
         if entry.source is None:
-            yield f"{line}{_quoted(entry.reference.text)}"
+            target = "" if entry.target is None else f" -> {folder}{entry.text}"
+            yield f"{line}{_quoted(entry.reference.text)}{target}"
         elif _in_place(entry, plan):
             yield f"{line}{folder}{entry.text}"
         else:
             yield f"{line}{shown(entry.source.path)} -> {folder}{entry.text}"
+
+
+def _bytes(entry: Relocation) -> int | None:
+    """Size in bytes of what a reference means, as far as it is known."""
+    media = entry.source or entry.remote
+    return None if media is None else media.size
 
 
 def _mode(entry: Relocation, plan: RelocationPlan) -> str:
@@ -150,7 +157,7 @@ def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
     return f"total: {heads}{media} media to bring, {size:,} bytes"
 
 
-_BRINGS = (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW)
+_BRINGS = (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
 
 
 def media_summary(plan: RelocationPlan) -> str:
@@ -160,8 +167,10 @@ def media_summary(plan: RelocationPlan) -> str:
         url = entry.action is Action.KEEP and entry.reference.text and is_url(entry.reference.text)
         counts["url" if url else "in place" if _in_place(entry, plan) else str(entry.action)] += 1
     brought = counts[Action.TRANSFER] + counts[Action.DUPLICATE]
+    size = plan.media_bytes - plan.download_bytes
     parts = [
-        (brought, f"{brought} media by {plan.mode}, {plan.media_bytes:,} bytes"),
+        (brought, f"{brought} media by {plan.mode}, {size:,} bytes"),
+        (counts[Action.DOWNLOAD], f"{counts[Action.DOWNLOAD]} by download, {plan.download_bytes:,} bytes"),
         (counts[Action.FOLLOW], f"{counts[Action.FOLLOW]} media follow the new name of the NWB file"),
         (counts[Action.POINT], f"{counts[Action.POINT]} media stay, and are pointed at"),
         (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
@@ -169,6 +178,7 @@ def media_summary(plan: RelocationPlan) -> str:
         (counts["in place"], f"{counts['in place']} in place already"),
         (counts[Action.KEEP], f"{counts[Action.KEEP]} not found"),
         (counts["url"], f"{counts['url']} {'URL' if counts['url'] == 1 else 'URLs'}"),
+        (not plan.manifest_is_current, "a new manifest"),
     ]
     return "; ".join(words for count, words in parts if count) or "no media"
 
@@ -186,7 +196,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
                 "source": None if entry.source is None else str(entry.source.path),
                 "target": None if entry.target is None else str(plan.nwb_path.parent / entry.target),
                 "new_text": entry.text,
-                "bytes": None if entry.source is None else entry.source.size,
+                "bytes": _bytes(entry),
             }
             for entry in plan.relocations
         ],

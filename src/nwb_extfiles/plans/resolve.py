@@ -174,9 +174,10 @@ def _choose(
         raise _not_found(reference, tried)
     if len(found) > 1:
         places = ", ".join(repr(str(file.path)) for file in found.values())
+        further = " and the working directory" if reference.base is None else ""
         raise AmbiguousMediaError(
             f"{reference.where}: {reference.text!r} fits {len(found)} different files: {places}. Give an absolute "
-            f"path, or leave only one of them within reach of `search` and the working directory",
+            f"path, or leave only one of them within reach of `search`{further}",
             **reference.place,
         )
     (file,) = found.values()

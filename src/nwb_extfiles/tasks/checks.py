@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -197,12 +198,16 @@ def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[F
     place = os.path.join(os.path.dirname(reference.nwb_path), reference.text)
     in_its_place = state is not FilmState.MISSING or os.path.islink(place)  # be it a link that leads nowhere
     replacing = " --existing replace" if in_its_place else ""
-    cure = (
-        f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing} --search "
-        f"{str(film.path.parent)!r}` puts it back"
-        if film is not None
-        else "name folders to look for it in with --search"
-    )
+    if film is None:
+        cure = "name folders to look for it in with --search"
+    else:
+        nwb_path = Path(reference.nwb_path)
+        is_beside = film.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # where it is looked for anyway
+        search = "" if is_beside else f" --search {shlex.quote(str(film.path.parent))}"
+        cure = (
+            f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
+            f"{shlex.quote(reference.nwb_path)}` puts it back"
+        )
     was = f"the film {row.original_name!r} of {row.size_in_bytes:,} bytes"
     what = {
         FilmState.CHANGED: f"its content is not that of {was}",

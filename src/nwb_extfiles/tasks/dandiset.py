@@ -415,7 +415,8 @@ class _Tally:
         self.warnings: list[str] = []
         self.total_bytes = self.work_bytes = 0
         self.media_count = 0
-        self._local = 0
+        self._taken_along = 0
+        self._fetched = 0  # bytes, as far as servers tell
         self._left_behind = 0
         self._folder = filesystem.nearest_folder(settings.dandiset_path)
         self._device = os.stat(self._folder).st_dev
@@ -428,12 +429,13 @@ class _Tally:
         self.work_bytes += file.work_bytes
         self.media_count += len(file.plan.relocations)
         local = [entry for entry in file.plan.relocations if entry.source is not None]
-        self._local += len(local)
+        self._taken_along += len(local) + sum(entry.remote is not None for entry in file.plan.relocations)
         self._left_behind += any(entry.action is not Action.REUSE for entry in local)
         device = file.stamp[0]
         by_name = self._settings.files_mode == "move" and not file.plan.edits and device == self._device
         if not (file.in_place or file.is_there or by_name):
             self._need(device, file.size, file.source)
+        self._fetched += file.plan.download_bytes
         for entry in file.plan.copied:
             self._need(entry.identity[0], entry.size, entry.real)
 
@@ -443,20 +445,21 @@ class _Tally:
 
     def no_room(self) -> Iterator[ExternalFilesError]:
         free, needed = filesystem.free_bytes(self._folder), self._needed
-        if sum(needed.values()) > free:  # clones share their blocks
+        if sum(needed.values()) + self._fetched > free:  # clones share their blocks
             needed = {
                 device: size
                 for device, size in needed.items()
                 if not contents.can_clone(self._samples[device], self._folder)
             }
-        if sum(needed.values()) > free:
+        total = sum(needed.values()) + self._fetched
+        if total > free:
             yield RelocationRefusedError(
-                f"{self._settings.dandiset_path}: the NWB files and their media need {sum(needed.values()):,} bytes "
-                f"there, and {free:,} are free; make room, or use another --media-files-mode"
+                f"{self._settings.dandiset_path}: the NWB files and their media need {total:,} bytes there, "
+                f"and {free:,} are free; make room, or use another --media-files-mode"
             )
 
     def remarks(self) -> Iterator[str]:
-        if self._settings.update_texts and not self._local:
+        if self._settings.update_texts and not self._taken_along:
             found = (
                 "the NWB files have only URLs and paths of missing files, which stay as they are"
                 if self.media_count
