@@ -119,6 +119,21 @@ def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video
     assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
 
 
+@pytest.mark.parametrize("mode", ["move", "reference", "symlink"])
+def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files: Path, mode: str) -> None:
+    """The film gets its suffix back; what has the name that it would have with it beside the film is another's."""
+    lose(recorded)
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    shutil.copy(video_files / "test1_0.avi", backup / "film.bak")
+    (backup / "film.avi").symlink_to(video_files / "test2_0.avi")
+    relocate(recorded, mode, media_options=dict(search=backup), repair=True)
+    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
+    assert films(recorded)[0].suffix == (".bak" if mode == "reference" else ".avi")
+    assert digest(backup / "film.avi") == digest(video_files / "test2_0.avi")
+    assert (backup / "film.bak").exists() == (mode != "move")
+
+
 def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
     lose(recorded)
     before = tree(recorded.parent)

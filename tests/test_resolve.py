@@ -294,8 +294,8 @@ def test_many_are_found_as_one_is(tmp_path: Path) -> None:
     assert [str(entry.problem) for entry in found] == [str(entry.problem) for entry in alone]
     assert [entry.reference for entry in found] == references
     assert found[len(names)].file == found[0].file
-    known = {references[1].entry: found[0].file}
-    assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1].file == found[0].file
+    known = {references[1].entry: found[0]}
+    assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1] == found[0]
 
 
 def test_folder_reached_by_a_link(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def plan_references(
     problems: Sequence[ExternalFilesError] = (),
     is_former: Callable[[Path], bool] = lambda folder: False,
     manifest: Sequence[ManifestRow] | None = None,
-    found: Mapping[tuple[str, str, int], MediaFile] | None = None,
+    found: Mapping[tuple[str, str, int], Resolution] | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file.
 
@@ -63,7 +63,7 @@ def plan_references(
     manifest : sequence of ManifestRow, optional
         What the manifest of the NWB file says now. It is kept right where there is one.
     found : mapping, optional
-        Files that are known to be meant, whatever the text says, by object path, field and index.
+        What is known to be meant, whatever the text says, by object path, field and index.
 
     Returns
     -------

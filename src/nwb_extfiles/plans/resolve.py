@@ -64,6 +64,8 @@ class Resolution:
     """Why there is no file; a `MissingMediaError` if that alone is the matter."""
     remote: RemoteFile | None = None
     """What is behind the URL, where it is to be fetched."""
+    suffix: str | None = None
+    """The suffix that the media get, where that is not the one of the file."""
 
 
 def is_url(text: str) -> bool:
@@ -87,7 +89,7 @@ def resolve_all(
     options: MediaOptions,
     *,
     destination: Path,
-    known: Mapping[tuple[str, str, int], MediaFile] | None = None,
+    known: Mapping[tuple[str, str, int], Resolution] | None = None,
 ) -> list[Resolution]:
     """Find the files that many references mean, as `resolve` does for one.
 
@@ -98,19 +100,17 @@ def resolve_all(
     options, destination
         As in `resolve`.
     known : mapping, optional
-        Files that are known to be meant, whatever the text says, by `ExternalFileReference.entry`.
+        What is known to be meant, whatever the text says, by `ExternalFileReference.entry`.
 
     Returns
     -------
     list of Resolution
         One for each reference, in their order.
     """
-    files = known or {}
+    known = known or {}
     real_path = cache(os.path.realpath)  # films are many, their folders few
     return [
-        Resolution(reference, file=files[reference.entry])
-        if reference.entry in files
-        else resolve(reference, options, destination=destination, real_path=real_path)
+        known.get(reference.entry) or resolve(reference, options, destination=destination, real_path=real_path)
         for reference in references
     ]
 

@@ -104,16 +104,23 @@ def name_targets(
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
     for resolution in resolutions:
-        target = None
-        file, remote = resolution.file, resolution.remote
-        if (file is not None or remote is not None) and mode is not MediaMode.REFERENCE:
-            suffix = file.path.suffix.lower() if file is not None else remote.suffix if remote is not None else ""
+        target, suffix = None, _suffix(resolution)
+        if suffix is not None and mode is not MediaMode.REFERENCE:
             try:
                 target = _target(resolution.reference, suffix, options, nwb_path, identifier)
             except ExternalFilesError as problem:
                 problems.append(problem)
         named.append(Named(resolution, target, target is not None and _follows(resolution.file, target, is_former)))
     return named, problems
+
+
+def _suffix(resolution: Resolution) -> str | None:
+    """The suffix that media get; None where there are none that would get to a target."""
+    if resolution.suffix is not None:
+        return resolution.suffix.lower()
+    if resolution.file is not None:
+        return resolution.file.path.suffix.lower()
+    return resolution.remote.suffix if resolution.remote is not None else None
 
 
 def _follows(file: MediaFile | None, target: PurePosixPath, is_former: Callable[[Path], bool]) -> bool:

@@ -30,7 +30,7 @@ from ..nwb.stores import open_nwb
 from ..options import MediaMode, MediaOptions, ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.planning import plan_references
-from ..plans.resolve import MediaFile, resolve_all
+from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import reporting
 from ..transfers.staging import has_leftovers, is_half_done
@@ -344,7 +344,7 @@ def _found_by_content(
     rows: Sequence[ManifestRow] | None,
     options: MediaOptions,
     problems: list[ExternalFilesError],
-) -> dict[tuple[str, str, int], MediaFile]:
+) -> dict[tuple[str, str, int], Resolution]:
     """The right films of entries whose films are missing or wrong, by what the manifest says of them."""
     if rows is None:
         raise RelocationRefusedError(
@@ -356,13 +356,13 @@ def _found_by_content(
     bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
     wanted = [verdict.row for verdict in bad if verdict.row is not None]
     elsewhere = find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search]) if wanted else {}
-    found: dict[tuple[str, str, int], MediaFile] = {}
+    found: dict[tuple[str, str, int], Resolution] = {}
     for verdict in bad:
         reference, row = verdict.resolution.reference, verdict.row
         if row is not None and row.sha256 in elsewhere:
-            film = elsewhere[row.sha256]
             # it gets the suffix that it had, whatever it is called there
-            found[reference.entry] = replace(film, path=film.path.with_suffix(PurePosixPath(row.path).suffix))
+            suffix = PurePosixPath(row.path).suffix
+            found[reference.entry] = Resolution(reference, file=elsewhere[row.sha256], suffix=suffix)
         elif row is not None and options.missing == "error":
             problems.append(
                 MissingMediaError(
