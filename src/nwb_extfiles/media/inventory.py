@@ -31,6 +31,8 @@ class FilmState(StrEnum):
     """It is shorter than it was."""
     SWAPPED = "swapped"
     """It is the film of another entry."""
+    UNREADABLE = "unreadable"
+    """It cannot be read, so nobody can tell what it is."""
     MISSING = "missing"
     STALE = "stale"
     """The text was changed since the manifest was written, so that this speaks of another film."""
@@ -40,7 +42,7 @@ class FilmState(StrEnum):
     @property
     def is_bad(self) -> bool:
         """Whether the film is not there as it was."""
-        return self in (FilmState.CHANGED, FilmState.TRUNCATED, FilmState.SWAPPED, FilmState.MISSING)
+        return self not in (FilmState.SAME, FilmState.STALE, FilmState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def verify_media(
     of_entry = rows_by_entry(rows)
     by_digest = {row.sha256: row for row in rows}
     sizes = {row.size_in_bytes for row in rows}
-    digests: dict[tuple[int, int], str] = {}
+    digests: dict[tuple[int, int], str | None] = {}
     for resolution in found:
         if resolution.url:
             continue
@@ -117,9 +119,11 @@ def verify_media(
             yield Verdict(resolution, FilmState.MISSING, row)
         else:
             if file.size in sizes and file.identity not in digests:
-                digests[file.identity] = digest_of(file.real, on_bytes=on_bytes)
-            digest = digests.get(file.identity)
-            if digest == row.sha256:
+                digests[file.identity] = _digest_if_readable(file, on_bytes)
+            digest = digests.get(file.identity, "")
+            if digest is None:
+                yield Verdict(resolution, FilmState.UNREADABLE, row)
+            elif digest == row.sha256:
                 yield Verdict(resolution, FilmState.SAME, row)
             elif digest in by_digest:
                 yield Verdict(resolution, FilmState.SWAPPED, row, by_digest[digest])
@@ -141,7 +145,7 @@ def find_by_content(
     rows : iterable of ManifestRow
         The films that are wanted.
     folders : iterable of pathlib.Path
-        Where to look, at any depth. Symbolic links to folders are not followed.
+        Where to look, at any depth. Symbolic links to folders are not followed; what cannot be read is passed over.
     on_bytes : callable
         Called with each number of bytes read. Only files of the right size are read.
 
@@ -157,10 +161,18 @@ def find_by_content(
     for file in sorted(_files_of_size(folders, sizes), key=lambda file: file.path.name not in names):
         open_sizes = {row.size_in_bytes for row in wanted.values() if row.sha256 not in found}
         if file.size in open_sizes:
-            digest = digest_of(file.real, on_bytes=on_bytes)
-            if digest in wanted:
+            digest = _digest_if_readable(file, on_bytes)
+            if digest is not None and digest in wanted:
                 found.setdefault(digest, file)
     return found
+
+
+def _digest_if_readable(file: MediaFile, on_bytes: Callable[[int], object]) -> str | None:
+    """The SHA-256 of a film; None if it cannot be read, which must not keep others from being looked at."""
+    try:
+        return digest_of(file.real, on_bytes=on_bytes)
+    except OSError:
+        return None
 
 
 def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFile]:

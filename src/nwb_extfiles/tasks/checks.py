@@ -213,6 +213,7 @@ def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[F
         FilmState.CHANGED: f"its content is not that of {was}",
         FilmState.TRUNCATED: f"it is shorter than {was}",
         FilmState.SWAPPED: f"it is the film of {_entry_of(verdict.film_of)}, not {was}",
+        FilmState.UNREADABLE: f"it cannot be read, so nobody can tell whether it is {was}",
         FilmState.MISSING: f"{was} is missing",
     }[state]
     yield _of(reference, Severity.ERROR, f"film-{state}", f"{what}; {cure}")
