@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import (
+    assert_resolves,
     contents,
     digest,
     image_series,
@@ -36,6 +37,7 @@ from nwb_extfiles import (
     ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
+    NWBExtFilesHDF5IO,
     PlanError,
     RelocationRefusedError,
     UnreadableFileError,
@@ -235,7 +237,28 @@ def test_a_picture_of_fixed_length_is_refused_before_its_references_dangle(tmp_p
     before = tree(tmp_path)
     with pytest.raises(RelocationRefusedError, match=r"picture0.*fixed length"):
         relocate(path)
+    with NWBExtFilesHDF5IO(path, "r+") as io, pytest.raises(RelocationRefusedError, match=r"picture0.*fixed length"):
+        io.write(io.read(), relocate_media=True)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("text", ["https://example.org/picture.png", None])
+def test_a_picture_of_fixed_length_may_keep_its_text(tmp_path: Path, text: str | None) -> None:
+    """A URL stays as it is, and so does the path of a picture that is in its place; other media are relocated."""
+    path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
+    relocate(path)
+    with h5py.File(path, "r+") as file:
+        pictures = file["acquisition/pictures"]
+        attributes, kept = dict(pictures["picture0"].attrs), pictures["picture0"][()] if text is None else text.encode()
+        del pictures["picture0"]
+        pictures.create_dataset("picture0", data=np.array(kept, dtype=f"S{len(kept)}")).attrs.update(attributes)
+    with NWBExtFilesHDF5IO(path, "r+") as io:
+        nwbfile = io.read()
+        nwbfile.add_acquisition(image_series([str(make_media(tmp_path / "new.avi"))], "new"))
+        io.write(nwbfile, relocate_media=True, media_mode="copy")
+    with h5py.File(path) as file:
+        assert file["acquisition/pictures/picture0"][()] == kept
+    assert_resolves(path, [tmp_path / "new.avi"], "acquisition/new/external_file")
 
 
 def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> None:

@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from ..disk import filesystem
-from ..errors import ExternalFilesError, RelocationRefusedError, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, combine, warn
 from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow
 from ..nwb.storage import is_stored, read_texts, unwrapped
-from ..nwb.stores import edit_texts, remove_objects
+from ..nwb.stores import cannot_hold, edit_texts, remove_objects
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
@@ -318,11 +318,14 @@ class MediaIOMixin(_Backend):
             call.begun = True
             super().write_builder(builder=builder, **kwargs)
             return
-        problems = self._fixed_in_place(old) if self._transfer is None else []
-        plan = plan_relocation(tree, stored, request, problems, again=bool(self._settled))
+        self._refuse_without_place()
+        plan = plan_relocation(tree, stored, request, again=bool(self._settled))
         refuse_robbing(plan, self._lent)
-        texts = plan.texts
-        self._substitute(new, texts)
+        written = {(entry.references[0].object_path, entry.references[0].field) for entry in old}
+        edits = {place: texts for place, texts in plan.edits.items() if place in written}
+        if self._transfer is None and (problems := cannot_hold(self._file, edits, plan.nwb_path)):
+            raise combine(problems)
+        self._substitute(new, plan.texts)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
         with self._staging(transfer, plan, request.options):
             self._new_objects.update(self._not_in_file(new))
@@ -332,10 +335,7 @@ class MediaIOMixin(_Backend):
             rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
             transfer.notes.extend(other_films(plan, rows))
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
-        for entry in old:
-            changed = _texts(entry, texts)
-            if changed != [reference.text for reference in entry.references]:
-                self._edits[entry.references[0].object_path, entry.references[0].field] = changed
+        self._edits.update(edits)
         self._done = plan.joined_to(self._done)
         if request.mode in (MediaMode.SYMLINK, MediaMode.REFERENCE):
             self._lent.update(
@@ -551,6 +551,9 @@ class MediaIOMixin(_Backend):
 
     # ------------------------------------------------- what a backend knows
 
+    def _refuse_without_place(self) -> None:
+        """Refuse to relocate media of a file beside which there is no place for them."""
+
     def _path(self) -> str:
         """The path of the file."""
         raise NotImplementedError  # pragma: no cover
@@ -577,10 +580,6 @@ class MediaIOMixin(_Backend):
 
     def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
         """The texts as data of a builder, to be stored as the old data are."""
-        raise NotImplementedError  # pragma: no cover
-
-    def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:
-        """Problems of texts in this file that cannot be changed where they are."""
         raise NotImplementedError  # pragma: no cover
 
 

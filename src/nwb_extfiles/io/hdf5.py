@@ -13,8 +13,7 @@ from hdmf.build import Builder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from pynwb import NWBHDF5IO
 
-from ..errors import ExternalFilesError, RelocationRefusedError
-from ..nwb.storage import fits, shaped, storage_settings, unwrapped, write_strings
+from ..nwb.storage import shaped, storage_settings, unwrapped, write_strings
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 from .builders import StoredTexts
 
@@ -141,22 +140,6 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         written = write_strings(parent, entry.builder.name, texts)
         self.set_attributes(written, entry.dataset.attributes)
         return written
-
-    def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:
-        problems: list[ExternalFilesError] = []
-        for entry in stored:
-            reference = entry.references[0]
-            place = self._file[reference.object_path]
-            # A dataset with a type of its own may be the target of object references, which do not outlive it.
-            if isinstance(place, h5py.Dataset) and not fits(place, ["x" * 4096]):
-                problems.append(
-                    RelocationRefusedError(
-                        f"{reference.where}: its text has a fixed length, and cannot be made longer in place without "
-                        f"breaking object references to it; export to a new file instead",
-                        **reference.place,
-                    )
-                )
-        return problems
 
 
 def _stands(item: h5py.HLObject, name: str, value: Any) -> bool:

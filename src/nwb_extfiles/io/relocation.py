@@ -161,7 +161,6 @@ def plan_relocation(
     tree: Tree,
     stored: list[StoredTexts],
     request: Request,
-    problems: list[ExternalFilesError],
     *,
     again: bool = False,
 ) -> RelocationPlan:
@@ -175,8 +174,6 @@ def plan_relocation(
         The texts in it.
     request : Request
         What is asked for.
-    problems : list of ExternalFilesError
-        What is known already to speak against it.
     again : bool
         Whether an earlier call has relocated media of the same file, so that there may be nothing left to do.
 
@@ -197,7 +194,7 @@ def plan_relocation(
         identifier=identifier(tree),
         mode=request.mode,
         options=request.options,
-        problems=[*problems, *(_no_text(entry, tree) for entry in stored if entry.not_text)],
+        problems=[_no_text(entry, tree) for entry in stored if entry.not_text],
         manifest=_manifest(tree),
     )
     for warning in (*plan.warnings, *_remarks(tree, plan, again)):

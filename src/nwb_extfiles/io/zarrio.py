@@ -13,11 +13,10 @@ from hdmf.utils import docval, get_docval
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
 from zarr.storage import TempStore
 
-from ..errors import ExternalFilesError, RelocationRefusedError
+from ..errors import RelocationRefusedError
 from ..nwb.storage import path_of, shaped, unwrapped
 from ..nwb.stores import zarr_marker
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
-from .builders import StoredTexts
 
 __all__ = ["NWBExtFilesZarrIO"]
 
@@ -198,17 +197,13 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
             settings = dict(ZarrDataIO.from_h5py_dataset(h5dataset=inner).io_settings)
         return ZarrDataIO(data, **settings) if settings else data
 
-    def _fixed_in_place(self, stored: list[StoredTexts]) -> list[ExternalFilesError]:  # noqa: ARG002
-        # Object references go by paths here, so any text can be made longer.
-        if not isinstance(self.path, TempStore):
-            return []
-        return [
-            RelocationRefusedError(
+    def _refuse_without_place(self) -> None:
+        if isinstance(self.path, TempStore):
+            raise RelocationRefusedError(
                 f"{self.source} is a store that is removed at the end, so there is no place beside it for media; write "
                 f"to a path",
                 nwb_path=self._path(),
             )
-        ]
 
 
 def _is_local(path: Any) -> bool:

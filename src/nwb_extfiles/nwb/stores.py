@@ -17,13 +17,14 @@ import h5py
 from h5py import h5f, h5p
 
 from ..disk.journal import edit_journalled
-from ..errors import ExternalFilesError, UnreadableFileError, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError, warn
 from .manifest import ManifestRow, write_manifest
-from .storage import replace_texts
+from .storage import fits, item_at, replace_texts
 
 __all__ = [
     "NWB_SUFFIX",
     "Edits",
+    "cannot_hold",
     "edit_texts",
     "find_nwb_files",
     "nwb_files_beside",
@@ -286,6 +287,36 @@ def edit_texts(
     else:
         with h5py.File(path, "r+") as file:
             edit(file)
+
+
+def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesError]:
+    """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
+
+    A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The NWB file that holds the old ones, open.
+    edits : mapping
+        What would be written, and where.
+    nwb_path : pathlib.Path
+        What messages call the file.
+    """
+    problems: list[ExternalFilesError] = []
+    for (object_path, field), texts in edits.items() if isinstance(file, h5py.File) else ():
+        owner = item_at(file, object_path)
+        if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
+            problems.append(
+                RelocationRefusedError(
+                    f"{nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one would break "
+                    f"object references to it; export to a new file with NWBExtFilesHDF5IO instead",
+                    nwb_path=str(nwb_path),
+                    object_path=object_path,
+                    field=field,
+                )
+            )
+    return problems
 
 
 def remove_objects(path: Path, object_paths: Iterable[str]) -> None:

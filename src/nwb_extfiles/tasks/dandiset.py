@@ -27,7 +27,7 @@ from ..errors import (
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import read_manifest
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.stores import NWB_SUFFIX, open_nwb, zarr_marker
+from ..nwb.stores import NWB_SUFFIX, cannot_hold, open_nwb, zarr_marker
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.planning import plan_references
@@ -35,7 +35,6 @@ from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from .finished import (
     cannot_edit,
-    cannot_hold,
     is_former_media_folder,
     warned_of_other_names,
 )
@@ -315,7 +314,7 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
     )
     if plan.edits:
         with open_nwb(inspected.path) as file:
-            problems = cannot_hold(file, plan)
+            problems = cannot_hold(file, plan.edits, plan.nwb_path)
         if source == target:
             problems.extend(cannot_edit(plan))
         if problems:

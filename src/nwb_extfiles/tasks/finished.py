@@ -15,7 +15,7 @@ from ..disk.moves import MovedSource
 from ..errors import ExternalFilesError, RelocationRefusedError
 from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow, same_rows
-from ..nwb.storage import fits, is_stored, item_at, read_texts, texts_at
+from ..nwb.storage import is_stored, read_texts, texts_at
 from ..nwb.stores import edit_texts, nwb_files_called_like
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
@@ -25,7 +25,6 @@ from ..transfers.transfer import Transfer
 __all__ = [
     "bring_media",
     "cannot_edit",
-    "cannot_hold",
     "file_identifier",
     "is_former_media_folder",
     "new_rows",
@@ -48,27 +47,6 @@ def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
         reason = f"{path} may not be written to, and its texts have to change"
         return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
     return []
-
-
-def cannot_hold(file: Any, plan: RelocationPlan) -> list[ExternalFilesError]:
-    """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
-
-    A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
-    """
-    problems: list[ExternalFilesError] = []
-    for (object_path, field), texts in plan.edits.items() if isinstance(file, h5py.File) else ():
-        owner = item_at(file, object_path)
-        if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
-            problems.append(
-                RelocationRefusedError(
-                    f"{plan.nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one "
-                    f"would break object references to it; export the file with NWBExtFilesHDF5IO instead",
-                    nwb_path=str(plan.nwb_path),
-                    object_path=object_path,
-                    field=field,
-                )
-            )
-    return problems
 
 
 def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:

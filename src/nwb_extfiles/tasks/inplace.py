@@ -26,7 +26,7 @@ from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import open_nwb
+from ..nwb.stores import cannot_hold, open_nwb
 from ..options import MediaMode, MediaOptions, ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.planning import plan_references
@@ -38,7 +38,6 @@ from ..transfers.transfer import recover
 from .finished import (
     bring_media,
     cannot_edit,
-    cannot_hold,
     file_identifier,
     is_former_media_folder,
     remove_empty,
@@ -331,7 +330,7 @@ def _plan(
             manifest=rows,
             found=found,
         )
-        problems = cannot_hold(file, plan)
+        problems = cannot_hold(file, plan.edits, plan.nwb_path)
     problems.extend(cannot_edit(plan))
     if problems:
         raise combine(problems)

@@ -26,7 +26,7 @@ from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import open_nwb
+from ..nwb.stores import cannot_hold, open_nwb
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
@@ -35,7 +35,7 @@ from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
 from .dandiset import OrganizedFile
-from .finished import cannot_hold, file_identifier
+from .finished import file_identifier
 from .organizing import carry_out
 
 __all__ = ["restore"]
@@ -138,7 +138,7 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             problems=problems,
             manifest=rows,
         )
-        problems = cannot_hold(file, plan)
+        problems = cannot_hold(file, plan.edits, plan.nwb_path)
     if problems:
         raise combine(problems)
     return plan
