@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from helpers import set_texts, write_nwb
 from makers import make_media
+from servers import Server
 
-from nwb_extfiles import ExternalFilesWarning, check, find_external_files, relocate
+from nwb_extfiles import ExternalFilesWarning, check, find_external_files, organize, relocate
 from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
     finding_lines,
     in_options,
     media_summary,
+    organize_lines,
     plain,
     reference_lines,
     reference_record,
@@ -143,3 +145,26 @@ def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)
     assert media_summary(plan).startswith("1 media follow the new name")
+
+
+def test_a_plan_tells_what_is_downloaded(tmp_path: Path, server: Server) -> None:
+    size = (make_media(server.folder / "a.avi")).stat().st_size
+    film = make_media(tmp_path / "films" / "b.avi")
+    url = server.url("a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", [url, url, "../films/b.avi"])
+    options = {"urls": "download"}
+    plan = relocate(path, "copy", dry_run=True, media_options=options)
+    assert media_summary(plan) == (f"1 media by copy, {film.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
+    organized = organize(path, tmp_path / "dandiset", dry_run=True, media_options=options)
+    assert f"total: 1 NWB file and 3 media to bring, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", [url])
+    assert media_summary(relocate(path, media_options=options)) == f"1 by download, {size:,} bytes"
+
+
+def test_organizing_what_is_downloaded_is_an_update(tmp_path: Path, server: Server) -> None:
+    make_media(server.folder / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", [server.url("a.avi")])
+    plan = organize(path, tmp_path / "dandiset", media_options={"urls": "download"})
+    assert plan.warnings == ()
+    with pytest.warns(ExternalFilesWarning, match="no paths of media to update"):
+        organize(path, tmp_path / "another")

@@ -152,25 +152,25 @@ def _size(size: int) -> str:
 
 def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
     # what follows a renamed file, or gets a second name, is brought too, and no byte of it is copied
-    media = sum(entry.action in _BRINGS for plan in plans for entry in plan.relocations)
+    media = sum(entry.brings for plan in plans for entry in plan.relocations)
     heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
     return f"total: {heads}{media} media to bring, {size:,} bytes"
-
-
-_BRINGS = (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
 
 
 def media_summary(plan: RelocationPlan) -> str:
     """What a plan does to the media of one NWB file, in a few words."""
     counts: Counter[str] = Counter()
     for entry in plan.relocations:
-        url = entry.action is Action.KEEP and entry.reference.text and is_url(entry.reference.text)
-        counts["url" if url else "in place" if _in_place(entry, plan) else str(entry.action)] += 1
-    brought = counts[Action.TRANSFER] + counts[Action.DUPLICATE]
-    size = plan.media_bytes - plan.download_bytes
+        if entry.action is Action.KEEP and is_url(entry.reference.text):
+            counts["url"] += 1
+        elif entry.remote is not None and entry.brings:
+            counts[Action.DOWNLOAD] += 1  # a further name of it too
+        else:
+            counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
+    brought, fetched = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
     parts = [
-        (brought, f"{brought} media by {plan.mode}, {size:,} bytes"),
-        (counts[Action.DOWNLOAD], f"{counts[Action.DOWNLOAD]} by download, {plan.download_bytes:,} bytes"),
+        (brought, f"{brought} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
+        (fetched, f"{fetched} by download, {plan.download_bytes:,} bytes"),
         (counts[Action.FOLLOW], f"{counts[Action.FOLLOW]} media follow the new name of the NWB file"),
         (counts[Action.POINT], f"{counts[Action.POINT]} media stay, and are pointed at"),
         (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),

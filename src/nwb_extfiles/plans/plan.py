@@ -73,6 +73,11 @@ class Relocation:
     """What is behind the URL that the reference is, where that gets to the target."""
 
     @property
+    def brings(self) -> bool:
+        """Whether something gets to the target that is not there yet, in whatever way."""
+        return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
+
+    @property
     def is_transfer(self) -> bool:
         """Whether the file gets to the target in the mode of the plan; a link that follows is made anew in that."""
         if self.action is Action.FOLLOW and self.source is not None:

@@ -45,7 +45,6 @@ __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files
 
 FilesMode = Literal["copy", "move"]
 
-_BRINGING = frozenset((Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD))
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 # Nanoseconds in which file systems count: NTFS, some servers, exFAT, old ones, FAT.
 _GRAINS = (100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
@@ -88,7 +87,7 @@ class OrganizedFile:
         return self.is_there or (self.in_place and not self.plan.edits and self.plan.manifest_is_current)
 
     def _is_to_do(self, entry: Relocation) -> bool:
-        if entry.action in _BRINGING or entry.leaves:
+        if entry.brings or entry.leaves:
             return True
         if self.plan.mode is not MediaMode.MOVE or entry.source is None or entry.target is None:
             return False

@@ -28,7 +28,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.stores import cannot_hold, open_nwb
 from ..options import MediaMode, MediaOptions, ProgressCallback
-from ..plans.plan import Action, RelocationPlan
+from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
@@ -277,7 +277,7 @@ def _has_work(plan: RelocationPlan) -> bool:
     if plan.edits or not plan.manifest_is_current or has_leftovers(plan.nwb_path):
         return True
     return any(
-        entry.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
+        entry.brings
         or (
             # the film has got there before, and still has to go from its old place
             plan.mode is MediaMode.MOVE
