@@ -33,7 +33,7 @@ from makers import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, UnsafeReferenceError
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, RelocationRefusedError, UnsafeReferenceError
 
 SOURCES = ("plain", "ours", "resolving")
 SERIES = "acquisition/video"
@@ -357,6 +357,23 @@ def test_name_that_is_not_utf8_by_reference(odd_name: tuple[Path, str], tmp_path
     target = relocate(odd_name[0], tmp_path / "out" / "deep" / "a.nwb", media_mode="reference")
     with h5py.File(target) as file:
         assert file[TEXTS][()].tolist() == [b"../../media/\xff\xfe.avi"]
+
+
+def test_text_that_would_become_none_is_refused(tmp_path: Path) -> None:
+    """A text that every reader decodes is not replaced by one that none can."""
+    folder = tmp_path / os.fsdecode(b"fil\xffms")
+    try:
+        folder.mkdir()
+    except OSError:  # pragma: no cover
+        pytest.skip("the file system has no such names")
+    make_media(folder / "a.avi")
+    nwb = write_nwb(tmp_path / "nwb" / "source.nwb", ["a.avi"])
+    before = tree(tmp_path)
+    with pytest.raises(RelocationRefusedError, match="not in UTF-8"):
+        relocate(nwb, tmp_path / "out" / "a.nwb", media_mode="reference", media_options={"search": folder})
+    assert tree(tmp_path) == before
+    target = relocate(nwb, tmp_path / "out" / "a.nwb", media_mode="symlink", media_options={"search": folder})
+    assert_relocated(target, folder, {TEXTS: ["a.avi"]})
 
 
 # ------------------------------------------------------------------- extensions

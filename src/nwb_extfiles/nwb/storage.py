@@ -18,6 +18,7 @@ __all__ = [
     "as_text",
     "fits",
     "is_stored",
+    "is_utf8",
     "item_at",
     "path_of",
     "read_strings",
@@ -224,6 +225,15 @@ def as_text(value: Any) -> str | None:
     return str(value) if isinstance(value, str) else None  # numpy's
 
 
+def is_utf8(text: str) -> bool:
+    """Whether a text was UTF-8 where it was stored, or can be stored so: what is not is kept as surrogate escapes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
     """What makes a new dataset of texts be stored like an old one.
 
@@ -380,9 +390,7 @@ def _encoded(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
 
 def shaped(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
     """Texts as HDMF takes them, in the shape they are stored in: one, a list, or an array of objects."""
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
+    if not all(map(is_utf8, texts)):
         return _encoded(texts, shape) if shape else texts[0].encode("utf-8", "surrogateescape")
     if shape == ():
         return texts[0]

@@ -22,6 +22,7 @@ from ..errors import (
 )
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
+from ..nwb.storage import is_utf8
 from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
@@ -341,6 +342,12 @@ class _Planner:
                 f"'reference'",
                 **reference.place,
             ) from error
+        if is_utf8(reference.text) and not is_utf8(text):
+            raise RelocationRefusedError(
+                f"{reference.where}: the path to {str(file.path)!r} is not in UTF-8, so readers could not decode it; "
+                f"rename what is on the way, or use another media_mode than 'reference'",
+                **reference.place,
+            )
         return f"./{text}" if is_url(text) else text
 
     def _taken(self, reference: ExternalFileReference, file: MediaFile | RemoteFile, target: PurePosixPath) -> bool:

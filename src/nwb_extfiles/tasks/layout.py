@@ -17,7 +17,7 @@ import h5py
 from h5py import h5a, h5o, h5t
 
 from ..errors import RelocationRefusedError
-from ..nwb.storage import as_text, is_stored, path_of, read_texts, texts_at
+from ..nwb.storage import as_text, is_stored, is_utf8, path_of, read_texts, texts_at
 from ..nwb.walk import read_attribute
 from . import modalities
 
@@ -77,18 +77,9 @@ def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
         read = read_texts(dataset) if is_stored(dataset) else None
     # hdmf-zarr stores a scalar as an array with one element
     one = () if isinstance(file, h5py.File) else (1,)
-    if read is None or read[1] not in ((), one) or not _is_utf8(read[0][0]):
+    if read is None or read[1] not in ((), one) or not is_utf8(read[0][0]):  # no asset can be called so
         return _NOT_PLAIN
     return read[0][0]
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text was UTF-8 where it was stored: what is not is kept as surrogates, which no asset can be called."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _is_plain(file: Any, found: dict[str, Any], types: set[str | None]) -> bool:
