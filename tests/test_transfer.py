@@ -753,6 +753,22 @@ def test_warnings_as_errors_leave_nothing_behind(root: Path, document: Path, sou
     Transfer(document).rollback()
 
 
+def test_a_plan_that_fails_leaves_an_earlier_move_as_it_was(root: Path, document: Path, sources: list[Path]) -> None:
+    """What was to get a second name by it goes when it has got its first."""
+    first = planned(document, sources[:1], MediaMode.MOVE)
+    second = planned(document, [sources[1], sources[0], sources[2]], MediaMode.MOVE)
+    second = replace(second, relocations=second.relocations[1:])
+    film = sources[0].read_bytes()
+    transfer = staged(document, first)
+    sources[2].write_bytes(b"shorter")
+    with pytest.raises(TransferError, match="not the file any more"):
+        transfer.media.stage(second, sync=False)
+    transfer.commit(sync=False)
+    transfer.conclude(sync=False)
+    assert targets_of(document, 1)[0].read_bytes() == film
+    assert [source.exists() for source in sources] == [False, True, True]
+
+
 def test_moved_source_that_is_gone_already(root: Path, document: Path, sources: list[Path]) -> None:
     transfer = staged(document, planned(document, sources[:1], MediaMode.MOVE))
     transfer.commit(sync=False)

@@ -10,7 +10,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -140,7 +140,11 @@ class StagedMedia:
             If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
             then, and nothing stands under a final name.
         """
-        earlier, at, moved, reused = len(self.files), dict(self._at), dict(self.leaving), dict(self.reused)
+        earlier, at, reused = len(self.files), dict(self._at), dict(self.reused)
+        leaving = {
+            path: replace(source, targets={*source.targets}, links={*source.links})
+            for path, source in self.leaving.items()
+        }
         try:
             with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
@@ -162,7 +166,7 @@ class StagedMedia:
                 item.part.unlink(missing_ok=True)
             del self.files[earlier:]
             self._parts = {item.part for item in self.files}
-            self._at, self.leaving, self.reused = at, moved, reused
+            self._at, self.leaving, self.reused = at, leaving, reused
             raise
         self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
         for entry in plan.relocations:
