@@ -132,6 +132,21 @@ def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
     )
 
 
+def test_relocation_is_told_where_a_remark_is_an_error(source: Path, target: Path, video_files: Path) -> None:
+    """What is remarked at the end comes when all is in place, so that nothing is taken back for it."""
+    with NWBHDF5IO(source, "r") as src_io:
+        io = NWBExtFilesHDF5IO(target, "w")
+        with pytest.warns(ExternalFilesWarning, match="stays behind"):
+            io.export(src_io=src_io, relocate_media=True, media_mode="move")
+        film, changed = video_files / "test1_0.avi", b"another film"
+        film.write_bytes(changed)
+        with pytest.raises(ExternalFilesWarning, match="changed since it was read"):
+            io.close()
+    assert film.read_bytes() == changed
+    assert io.relocation is not None
+    assert [entry.text for entry in io.relocation.relocations] == stored_texts(target)
+
+
 def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
     """The source's builders are not changed by a relocating export."""
     with NWBHDF5IO(source, "r") as src_io:

@@ -478,8 +478,8 @@ class MediaIOMixin(_Backend):
         if not keep:
             self._discard(transfer)
             return
-        transfer.conclude(sync=self._sync)
         self.relocation = self._done
+        transfer.conclude(sync=self._sync)
 
     def _commit(self, transfer: Transfer, created: bool) -> None:
         """Put all in place, the file being closed."""
