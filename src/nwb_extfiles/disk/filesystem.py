@@ -27,6 +27,7 @@ __all__ = [
     "sync_folders",
     "sync_tree",
     "tree_size",
+    "write_new",
 ]
 
 CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
@@ -136,6 +137,15 @@ def sync_folders(folders: Iterable[Path]) -> None:
     """Flush the names in several folders, those above before those below."""
     for folder in sorted(folders):
         sync_folder(folder)
+
+
+def write_new(path: Path, content: bytes | bytearray, *, sync: bool = True) -> None:
+    """Write a file that is not there yet, and flush its bytes to the disk if that is wanted."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
 
 
 def tree_size(path: Path) -> int:

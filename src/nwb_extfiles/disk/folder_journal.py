@@ -20,14 +20,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import TransferError
 from . import filesystem
 
-__all__ = ["FOLDER_MAGIC", "Changes", "edit_files", "is_complete", "put_back"]
+__all__ = ["Changes", "edit_files", "is_complete", "put_back"]
 
 Changes = Mapping[str, bytes | None]
 """New content of files by path relative to the folder, with forward slashes; None for a file that goes."""
 
 # magic, then (length of the path, 0 for a file that was not there and 1 for one that was, length of its content), path,
 # content, and the SHA-256 of its new content (zeros if it goes) for each file, then the SHA-256 of all before
-FOLDER_MAGIC = b"nwb-extfiles journal of a folder 2\n"
+_MAGIC = b"nwb-extfiles journal of a folder 2\n"
 _ENTRY = struct.Struct("<QQQ")
 _DIGEST = hashlib.sha256().digest_size
 _PAGE = "page"  # beside the journal: what gets a name in the folder next
@@ -88,11 +88,7 @@ def _write(folder: Path, contents: Iterable[tuple[Path, bytes | None]], page: Pa
             filesystem.make_folders(place.parent, made)
             touched.update(new.parent for new in made)
             page.unlink(missing_ok=True)  # whoever put it there: it may be a link
-            with page.open("xb") as file:
-                file.write(content)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
+            filesystem.write_new(page, content, sync=sync)
             if place.is_file() and not place.is_symlink():
                 shutil.copymode(place, page)
             os.replace(page, place)
@@ -112,18 +108,14 @@ def _remove_empty(place: Path, folder: Path) -> Iterator[Path]:
 
 
 def _write_journal(journal: Path, places: Mapping[str, Path], changes: Changes, sync: bool) -> None:
-    content = bytearray(FOLDER_MAGIC)
+    content = bytearray(_MAGIC)
     for name, place in places.items():
         is_there = os.path.lexists(place)
         old = place.read_bytes() if is_there else b""
         encoded = os.fsencode(name)
         content += _ENTRY.pack(len(encoded), is_there, len(old)) + encoded + old + _digest(changes[name])
     content += hashlib.sha256(content).digest()
-    with journal.open("xb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
+    filesystem.write_new(journal, content, sync=sync)
     if sync:
         filesystem.sync_folder(journal.parent)
 
@@ -135,10 +127,10 @@ def _digest(content: bytes | None) -> bytes:
 
 def is_complete(content: bytes) -> bool:
     """Whether a journal was written to its end."""
-    return content.startswith(FOLDER_MAGIC) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+    return content.startswith(_MAGIC) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def put_back(folder: Path, journal: Path, *, sync: bool = True) -> bool:
+def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) -> bool:
     """Give the files of a folder the content that they had before an edit.
 
     Parameters
@@ -146,7 +138,9 @@ def put_back(folder: Path, journal: Path, *, sync: bool = True) -> bool:
     folder : pathlib.Path
         The folder that was edited.
     journal : pathlib.Path
-        What `edit_files` left behind, complete; it stays.
+        What `edit_files` left behind; it stays.
+    content : bytes
+        What is in it, complete.
     sync : bool
         Whether to flush to the disk.
 
@@ -159,16 +153,13 @@ def put_back(folder: Path, journal: Path, *, sync: bool = True) -> bool:
     Raises
     ------
     TransferError
-        If the journal is damaged, or names what is not in the folder; nothing is changed.
+        If the journal names what is not in the folder; nothing is changed.
     OSError
         As the file system says; to be called again then.
     """
-    content = journal.read_bytes()
-    if not is_complete(content):
-        raise TransferError(f"{journal} is damaged; keep it, and restore {folder} from a backup")
     former: list[tuple[Path, bytes | None]] = []
     is_the_folder = True
-    position, end = len(FOLDER_MAGIC), len(content) - _DIGEST
+    position, end = len(_MAGIC), len(content) - _DIGEST
     while position < end:
         length, was_there, size = _ENTRY.unpack_from(content, position)
         position += _ENTRY.size

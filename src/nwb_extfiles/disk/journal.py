@@ -190,11 +190,7 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
         old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
         content += _RUN.pack(offset, len(old), len(new)) + old + new
     content += hashlib.sha256(content).digest()
-    with journal.open("xb") as file:
-        file.write(content)
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
+    filesystem.write_new(journal, content, sync=sync)
     if sync:
         filesystem.sync_folder(journal.parent)
 
@@ -229,18 +225,18 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
         return False
     put_back = False
     content = journal.read_bytes() if path.exists() else b""
-    is_whole = folder_journal.is_complete(content) or _is_complete(content)
-    if folder_journal.is_complete(content) and filesystem.is_folder(path):
-        put_back = folder_journal.put_back(path, journal, sync=sync)
-    elif folder_journal.is_complete(content) or (_is_complete(content) and not path.is_file()):
+    is_of_folder, is_of_file = folder_journal.is_complete(content), _is_complete(content)
+    if (is_of_folder and not filesystem.is_folder(path)) or (is_of_file and not path.is_file()):
         raise TransferError(f"{journal} is no journal of {path}; look where it comes from, and remove it")
-    elif _is_complete(content):
+    if is_of_folder:
+        put_back = folder_journal.put_back(path, journal, content, sync=sync)
+    elif is_of_file:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            put_back = _put_back(handle, journal, sync)
+            put_back = _put_back(handle, content, sync)
         finally:
             os.close(handle)
-    if is_whole and not put_back:
+    if (is_of_folder or is_of_file) and not put_back:
         warn(
             f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
             f"it stays as that has left it"
@@ -256,11 +252,8 @@ def _is_complete(content: bytes) -> bool:
     return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
 
 
-def _put_back(handle: int, journal: Path, sync: bool) -> bool:
+def _put_back(handle: int, content: bytes, sync: bool) -> bool:
     """Put back what the pages of a file held, if it is the file that the journal tells of; whether it is."""
-    content = journal.read_bytes()
-    if not _is_complete(content):
-        raise TransferError(f"{journal} is damaged; keep it, and restore the file from a backup")
     position, end = len(_MAGIC), len(content) - hashlib.sha256().digest_size
     sizes = _SIZES.unpack_from(content, position)
     position += _SIZES.size
