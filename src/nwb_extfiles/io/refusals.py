@@ -19,7 +19,7 @@ from ..nwb.storage import is_stored, path_of, unwrapped
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
-from ..plans.targets import Named, name_targets
+from ..plans.targets import Named, dandiset_above, name_targets
 from .builders import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
 
@@ -48,7 +48,7 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
     references = [reference for entry in texts for reference in entry.references]
     resolutions = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
     named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
-    dandiset = _dandiset_above(nwb_path)
+    dandiset = dandiset_above(nwb_path)
     places = {str(entry.target) for entry in named}
     problems = []
     for entry in named:
@@ -91,13 +91,6 @@ def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
         return False
     source = write_args.get("export_source")
     return source is None or os.path.abspath(path_of(data)) != os.path.abspath(source)
-
-
-def _dandiset_above(nwb_path: Path) -> Path | None:
-    from dandi.consts import dandiset_metadata_file
-    from dandi.utils import find_parent_directory_containing
-
-    return find_parent_directory_containing(dandiset_metadata_file, nwb_path.parent)  # type: ignore[no-any-return]
 
 
 def refuse_links_to_destination(tree: Tree) -> None:

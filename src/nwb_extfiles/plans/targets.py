@@ -20,7 +20,17 @@ from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution
 
-__all__ = ["STAGING_PREFIX", "Destination", "Named", "TargetState", "name_targets", "naming_id", "nwb_stem", "survey"]
+__all__ = [
+    "STAGING_PREFIX",
+    "Destination",
+    "Named",
+    "TargetState",
+    "dandiset_above",
+    "name_targets",
+    "naming_id",
+    "nwb_stem",
+    "survey",
+]
 
 STAGING_PREFIX = ".nwb-extfiles-"
 """How the names of what is staged begin; DANDI passes over names with a dot."""
@@ -190,6 +200,11 @@ def nwb_stem(nwb_path: Path) -> str:
     if name.endswith(".nwb"):
         return name.removesuffix(".nwb")
     return PurePosixPath(name).stem if name == nwb_path.name else name
+
+
+def dandiset_above(nwb_path: Path) -> Path | None:
+    """The root of the dandiset that an NWB file is in: the nearest folder above it that has ``dandiset.yaml``."""
+    return next((folder for folder in nwb_path.parents if (folder / "dandiset.yaml").is_file()), None)
 
 
 def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:

@@ -20,7 +20,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.stores import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
 from ..options import MediaOptions
 from ..plans.resolve import MediaFile, Resolution, is_absolute
-from ..plans.targets import nwb_stem
+from ..plans.targets import dandiset_above, nwb_stem
 from ..transfers.staging import is_half_done
 from .discovery import find_external_files
 
@@ -136,7 +136,7 @@ def _check_file(
             object_path=problem.object_path,
             field=problem.field,
         )
-    place = _Place(path, _dandiset_of(path), options)
+    place = _Place(path, dandiset_above(path), options)
     contents = [] if on_bytes is None else list(_contents(path, found, options, on_bytes))
     told = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "film-missing"}
     for resolution in found:
@@ -239,10 +239,6 @@ def _of(reference: ExternalFileReference, severity: Severity, code: str, message
         index=reference.index,
         text=reference.text,
     )
-
-
-def _dandiset_of(path: Path) -> Path | None:
-    return next((folder for folder in path.parents if (folder / "dandiset.yaml").is_file()), None)
 
 
 @dataclass(frozen=True, slots=True)
