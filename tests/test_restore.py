@@ -56,6 +56,20 @@ def test_there_and_back(tmp_path: Path, downloaded: Path) -> None:
     assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}
 
 
+def test_a_store_may_be_named_with_a_slash_at_its_end(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
+    pytest.importorskip("hdmf_zarr")
+    from nwb_extfiles import NWBExtFilesZarrIO
+
+    store = tmp_path / "stores" / "a.nwb.zarr"
+    with NWBHDF5IO(downloaded) as source, NWBExtFilesZarrIO(store, "w") as io:
+        io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
+    before = tree(store.parent)
+    plan = restore(f"{store}/", tmp_path / "mine")
+    assert plan.nwb_path == tmp_path / "mine" / "a.nwb.zarr"
+    assert digest(tmp_path / "mine" / "test1_1.avi") == digest(video_files / "test1_1.avi")
+    assert tree(store.parent) == before
+
+
 def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
     before = tree(tmp_path)
     plan = restore(downloaded, tmp_path / "mine", dry_run=True)

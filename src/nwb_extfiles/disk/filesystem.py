@@ -27,6 +27,7 @@ __all__ = [
     "sync_folders",
     "sync_tree",
     "tree_size",
+    "with_real_folder",
     "write_new",
 ]
 
@@ -194,6 +195,11 @@ def make_folders(folder: Path, made: list[Path]) -> None:
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder itself, and no link to one."""
     return path.is_dir() and not path.is_symlink()
+
+
+def with_real_folder(path: Path) -> Path:
+    """A path whose folder is free of symbolic links; what it names may itself be one."""
+    return Path(os.path.realpath(path.parent), path.name)
 
 
 def nearest_folder(path: Path) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..disk.filesystem import tree_size
+from ..disk.filesystem import tree_size, with_real_folder
 from ..disk.moves import stamp
 from ..errors import (
     ExternalFilesError,
@@ -86,7 +86,7 @@ def restore(
             f"room, or 'copy'",
             nwb_path=str(path),
         )
-    source = Path(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+    source = with_real_folder(Path(os.path.abspath(path)))
     plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
     for warning in plan.warnings:
         warn(warning)
