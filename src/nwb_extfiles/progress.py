@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from .options import ProgressCallback
 
-__all__ = ["reporting"]
+__all__ = ["increments", "reporting"]
 
 
 @contextmanager
@@ -43,3 +43,15 @@ def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callabl
         yield add
     else:
         yield lambda count: None
+
+
+def increments(on_bytes: Callable[[int], object]) -> ProgressCallback:
+    """Turn the bytes done so far, of one of several things, into further bytes of all."""
+    before = 0
+
+    def report(done: int, total: int) -> None:  # noqa: ARG001
+        nonlocal before
+        on_bytes(done - before)
+        before = done
+
+    return report

@@ -22,6 +22,7 @@ from ..errors import TransferError
 from .filesystem import sync_tree
 
 __all__ = [
+    "HASH_CHUNK",
     "can_clone",
     "copy_tree_verified",
     "copy_verified",

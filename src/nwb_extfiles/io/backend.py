@@ -585,10 +585,7 @@ class MediaIOMixin(_Backend):
 
 def _texts(entry: StoredTexts, new_texts: Mapping[tuple[str, str, int], str]) -> list[str]:
     """The texts of one field as the file shall hold them."""
-    return [
-        new_texts.get((reference.object_path, reference.field, reference.index), reference.text)
-        for reference in entry.references
-    ]
+    return [new_texts.get(reference.entry, reference.text) for reference in entry.references]
 
 
 def _note(error: BaseException, left: list[str]) -> None:

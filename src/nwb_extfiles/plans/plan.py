@@ -104,10 +104,7 @@ class RelocationPlan:
     @property
     def texts(self) -> dict[tuple[str, str, int], str]:
         """New text by object path, field and index."""
-        return {
-            (entry.reference.object_path, entry.reference.field, entry.reference.index): entry.text
-            for entry in self.relocations
-        }
+        return {entry.reference.entry: entry.text for entry in self.relocations}
 
     @property
     def edits(self) -> dict[tuple[str, str], list[str]]:

@@ -148,9 +148,8 @@ def resolve(
     """
     if is_url(reference.text):
         return Resolution(reference, url=True)
-    tried: list[str] = []
     try:
-        return _choose(reference, options, destination, working_folder, real_path, tried)
+        return _choose(reference, options, destination, working_folder, real_path)
     except ExternalFilesError as problem:
         return Resolution(reference, problem=problem)
 
@@ -161,9 +160,9 @@ def _choose(
     destination: Path,
     working_folder: Path | None,
     real_path: Callable[[str], str],
-    tried: list[str],
 ) -> Resolution:
     text = _local_text(reference)
+    tried: list[str] = []
     found: dict[tuple[int, int], MediaFile] = {}
     for form in unicode_forms(text):
         tiers = _tiers(form, reference, options, destination, working_folder)

@@ -232,7 +232,7 @@ def _targets(inspected: Spool[Inspected], settings: Settings) -> list[tuple[int,
     alike: dict[tuple[Any, ...], list[int]] = {}  # files that may be copies of one another
     for number, item in enumerate(inspected):
         metadata.append(item.metadata)
-        places.append(Path(os.path.realpath(item.path.parent), item.path.name))
+        places.append(filesystem.with_real_folder(item.path))
         if item.object_id is not None:
             alike.setdefault((item.object_id, item.identifier, item.stamp[-1]), []).append(number)
     pairs = [pair for pair in alike.values() if len(pair) == 2]
@@ -301,7 +301,7 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
             f"when the new one is good",
             nwb_path=str(inspected.path),
         )
-    source = Path(os.path.realpath(inspected.path.parent), inspected.path.name)
+    source = filesystem.with_real_folder(inspected.path)
     plan = plan_references(
         inspected.references if settings.update_texts else (),
         nwb_path=target,
@@ -370,7 +370,7 @@ def _is_made_of(inspected: Inspected, plan: RelocationPlan, table: Sequence[Medi
         return False
     try:
         with open_nwb(target) as file:
-            found = {(entry.object_path, entry.field, entry.index): entry.text for entry in find_in_file(file, table)}
+            found = {entry.entry: entry.text for entry in find_in_file(file, table)}
             if plan.manifest is not None and read_manifest(file, target) is None:
                 return False
     except UnreadableFileError:

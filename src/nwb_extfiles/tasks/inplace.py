@@ -27,12 +27,12 @@ from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.stores import cannot_hold, open_nwb
-from ..options import MediaMode, MediaOptions, ProgressCallback
+from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
-from ..progress import reporting
+from ..progress import increments, reporting
 from ..transfers.staging import has_leftovers, is_half_done
 from ..transfers.transfer import recover
 from .finished import (
@@ -245,7 +245,7 @@ def _carry_out(
                         bring_media(
                             plan,
                             sync=options.sync,
-                            progress=_increments(on_bytes),
+                            progress=increments(on_bytes),
                             url_timeout=options.url_timeout,
                             keep_sources=several,
                         )
@@ -258,18 +258,6 @@ def _carry_out(
         raise
     for note in end():
         warn(note)
-
-
-def _increments(on_bytes: Callable[[int], None]) -> ProgressCallback:
-    """Turn the bytes done so far of one file into further bytes of all."""
-    before = 0
-
-    def report(done: int, total: int) -> None:  # noqa: ARG001
-        nonlocal before
-        on_bytes(done - before)
-        before = done
-
-    return report
 
 
 def _has_work(plan: RelocationPlan) -> bool:

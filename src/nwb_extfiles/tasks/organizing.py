@@ -20,14 +20,14 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.stores import edit_texts, find_nwb_files
 from ..options import MediaMode, MediaOptions
 from ..plans.targets import nwb_stem
-from ..progress import reporting
+from ..progress import increments, reporting
 from ..threads import each_in_threads
-from ..transfers.staging import has_leftovers, is_half_done
+from ..transfers.staging import has_leftovers
 from ..transfers.transfer import Transfer, recover
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .finished import bring_media, new_rows, remove_empty, rolled_back
 
-__all__ = ["organize"]
+__all__ = ["carry_out", "organize"]
 
 _THREADS = 4  # of which most wait for the disk to confirm what was written
 _MANY = 2 * _THREADS  # files; with fewer there is little to gain
@@ -164,9 +164,9 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
     # What lies in the dandiset is no source, unless a path leads into it.
     into = [path for path in paths if Path(os.path.realpath(path)).is_relative_to(root)]
     around = [path for path in paths if path not in into]
-    found = {_real_folder(path): path for path in find_nwb_files(into)}
+    found = {filesystem.with_real_folder(path): path for path in find_nwb_files(into)}
     for path in find_nwb_files(around):
-        if not (real := _real_folder(path)).is_relative_to(root):
+        if not (real := filesystem.with_real_folder(path)).is_relative_to(root):
             found.setdefault(real, path)
     sources = list(found.values())
     if not sources:
@@ -176,17 +176,10 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
     return sources
 
 
-def _real_folder(path: Path) -> Path:
-    """A path whose folder has one spelling; the file itself may be a link."""
-    return Path(os.path.realpath(path.parent), path.name)
-
-
 def _mend(sources: list[Path]) -> None:
     """Restore files whose texts a killed run was changing."""
     for path in sources:
-        real = Path(os.path.realpath(path))
-        if is_half_done(real):
-            recover(real)
+        recover(Path(os.path.realpath(path)))
 
 
 # ------------------------------------------------------------------ carry out
@@ -310,6 +303,16 @@ def carry_out(
         As `MediaOptions.url_timeout`, in seconds.
     on_bytes : callable
         Called with each number of bytes done.
+
+    Returns
+    -------
+    _Outcome
+        What moved, and is still at its old place too, and what there is to tell.
+
+    Raises
+    ------
+    ExternalFilesError
+        If it fails; all is as it was then, or the notes of the error say what is left where.
     """
     notes: list[str] = []
     try:
@@ -338,20 +341,13 @@ def _bring(
     on_bytes: Callable[[int], object],
     tell: Callable[[str], object],
 ) -> tuple[MovedSource, ...]:
-    told = 0
-
-    def on_media(done: int, total: int) -> None:  # noqa: ARG001
-        nonlocal told
-        on_bytes(done - told)
-        told = done
-
     if file.is_done and not has_leftovers(file.target):
         return ()
     if file.is_there or file.in_place:
         return bring_media(
             file.plan,
             sync=sync,
-            progress=on_media,
+            progress=increments(on_bytes),
             url_timeout=url_timeout,
             with_texts=not file.is_there,
             keep_sources=True,
@@ -361,7 +357,7 @@ def _bring(
         file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=tell
     )
     with rolled_back(transfer):
-        transfer.media.stage(file.plan, sync=sync, progress=on_media, url_timeout=url_timeout)
+        transfer.media.stage(file.plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
         _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
         transfer.commit(sync=sync)
