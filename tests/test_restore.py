@@ -11,7 +11,7 @@ import pytest
 from helpers import digest, image_series, new_nwbfile, stored_texts, tree
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, organize
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, organize
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH
 from nwb_extfiles.tasks.restoring import restore
 
@@ -54,6 +54,19 @@ def test_there_and_back(tmp_path: Path, downloaded: Path) -> None:
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")
     names = {path.name: digest(path) for path in again.with_suffix("").iterdir()}
     assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}
+
+
+def test_names_that_the_archive_would_not_take(tmp_path: Path, video_files: Path) -> None:
+    """Nothing is to be uploaded under them, so nothing is remarked."""
+    for name in ("a.AVI", "b.h264"):
+        shutil.copy(video_files / "test1_0.avi", tmp_path / name)
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(tmp_path / "a.AVI"), str(tmp_path / "b.h264")]))
+    with NWBExtFilesHDF5IO(tmp_path / "other" / "a.nwb", "w") as io, pytest.warns(ExternalFilesWarning, match="h264"):
+        io.write(nwbfile, relocate_media=True, media_options=dict(manifest=True))
+    plan = restore(tmp_path / "other" / "a.nwb", tmp_path / "mine")
+    assert plan.warnings == ()
+    assert stored_texts(tmp_path / "mine" / "a.nwb") == ["a.AVI", "b.h264"]
 
 
 def test_a_store_may_be_named_with_a_slash_at_its_end(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
@@ -133,8 +146,7 @@ def test_films_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytes
     with NWBExtFilesHDF5IO(tmp_path / "out" / "a.nwb", "w") as io:
         io.write(nwbfile, relocate_media=True, media_options=dict(manifest=True))
         object_id = nwbfile.acquisition["top"].object_id
-    with pytest.warns(UserWarning, match="without a suffix"):
-        plan = restore(tmp_path / "out" / "a.nwb", tmp_path / "mine", media_options=dict(urls="download"), dry_run=True)
+    plan = restore(tmp_path / "out" / "a.nwb", tmp_path / "mine", media_options=dict(urls="download"), dry_run=True)
     assert [entry.text for entry in plan.relocations] == [
         "test1_0.avi",
         "acquisition_top/external_file_1/a film.avi",

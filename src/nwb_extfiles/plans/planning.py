@@ -41,6 +41,7 @@ def plan_references(
     is_former: Callable[[Path], bool] = lambda folder: False,
     manifest: Sequence[ManifestRow] | None = None,
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
+    for_archive: bool = True,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file.
 
@@ -64,6 +65,8 @@ def plan_references(
         What the manifest of the NWB file says now. It is kept right where there is one.
     found : mapping, optional
         What is known to be meant, whatever the text says, by object path, field and index.
+    for_archive : bool
+        Whether the media get names of the archive, so that it matters which suffixes that takes.
 
     Returns
     -------
@@ -98,7 +101,7 @@ def plan_references(
         options,
         mode,
         problems=[*problems, *unnamed],
-        is_archived=is_archived,
+        is_archived=is_archived if for_archive else lambda suffix: True,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
     return replace(plan, warnings=(*plan.warnings, *remarks), manifest=rows)

@@ -137,6 +137,7 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             options=replace(options, naming=naming),
             problems=problems,
             manifest=rows,
+            for_archive=False,
         )
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
     if problems:
