@@ -681,6 +681,11 @@ def staged_name_is_a_dangling_link(home: Home, area: Path) -> None:
     area.with_name(f"{area.name}.nwb").symlink_to(home.victim / "new.nwb")
 
 
+def staged_name_is_a_dangling_link_beside_a_folder(home: Home, area: Path) -> None:
+    area.mkdir()
+    area.with_name(f"{area.name}.nwb").symlink_to(home.victim / "new.nwb")
+
+
 def staged_name_is_a_folder(home: Home, area: Path) -> None:
     area.with_name(f"{area.name}.nwb").mkdir()
 

@@ -172,7 +172,7 @@ class StagingFolder:
         if self._is_put_aside() or is_folder(self._folder_part):
             return True
         # an exclusive rename has a moment in which the new document has both names
-        return os.path.lexists(self._file_part) and not (
+        return os.path.exists(self._file_part) and not (
             self.document.exists() and os.path.samefile(self._file_part, self.document)
         )
 
