@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,14 @@ def test_messages_of_hdf5_that_are_no_text(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     with pytest.raises(UnreadableFileError, match="is damaged"), open_nwb(path):
         b"\xff".decode()
+
+
+def test_file_that_a_writer_has_not_closed(tmp_path: Path) -> None:
+    """Newer formats of HDF5 mark a file that is open for writing, and the mark stays after a kill."""
+    path = tmp_path / "a.nwb"
+    code = "import h5py, os, sys; file = h5py.File(sys.argv[1], 'w', libver='latest'); file.flush(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", code, path], check=True)
+    before = path.read_bytes()
+    with pytest.raises(UnreadableFileError, match=r"was killed while it did.*h5clear"), open_nwb(path):
+        pass
+    assert path.read_bytes() == before

@@ -242,6 +242,11 @@ def _reason(path: Path, error: OSError) -> str:
         return "it may not be read; ask its owner for the permission"
     if isinstance(error, BlockingIOError):
         return "another process is writing to it; try again when that is done"
+    if "already open for" in str(error):  # a mark in files of the newer formats, which a kill leaves there
+        return (
+            "another process is writing to it, or was killed while it did; try again when that is done, or call "
+            "`h5clear --status` on it if there is none"
+        )
     return f"it cannot be opened as HDF5, which NWB files are: {error}; look whether it was copied whole"
 
 
