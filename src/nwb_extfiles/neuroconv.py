@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from .errors import RelocationRefusedError
-from .options import MediaMode, MediaOptions
+from .options import MediaMode, MediaOptions, refuse_mode_alone
 from .plans.plan import RelocationPlan
 from .tasks.inplace import references_before, relocate
 
@@ -117,11 +117,7 @@ class RelocateMediaMixin(_Conversion):
             is told, and call `nwb_extfiles.relocate` on it.
         """
         relocating = self.relocate_media if relocate_media is None else relocate_media
-        if media_mode is not None and not relocating:
-            raise RelocationRefusedError(
-                f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocating}: give "
-                f"relocate_media=True to take the media along, or leave media_mode out"
-            )
+        refuse_mode_alone(media_mode, relocating)
         mode = MediaMode(media_mode or self.media_mode or MediaMode.SYMLINK)
         options = MediaOptions.from_value(self.media_options if media_options is None else media_options)
         if relocating and nwbfile_path is None:

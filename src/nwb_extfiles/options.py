@@ -9,9 +9,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from .errors import RelocationRefusedError
 from .naming import NamingConvention, dandi_name
 
-__all__ = ["MediaMode", "MediaOptions", "ProgressCallback"]
+__all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "refuse_mode_alone"]
 
 ProgressCallback = Callable[[int, int], object]
 """Called with the bytes of media done so far and the bytes in all."""
@@ -140,6 +141,15 @@ class MediaOptions:
         if unknown:
             raise TypeError(f"media_options has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
         return cls(**value)
+
+
+def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool | None) -> None:
+    """Refuse a mode where media are not relocated: who gives one expects that they are."""
+    if media_mode is not None and not relocate_media:
+        raise RelocationRefusedError(
+            f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}: give "
+            f"relocate_media=True to take the media along, or leave media_mode out"
+        )
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

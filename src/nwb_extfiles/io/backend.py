@@ -27,7 +27,7 @@ from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow
 from ..nwb.storage import is_stored, read_texts, unwrapped
 from ..nwb.stores import cannot_hold, edit_texts, remove_objects
-from ..options import MediaMode, MediaOptions
+from ..options import MediaMode, MediaOptions, refuse_mode_alone
 from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
 from .builders import StoredTexts
@@ -192,11 +192,7 @@ class MediaIOMixin(_Backend):
             relocate, mode = self._defaults["relocate_media"], mode or self._defaults["media_mode"]
         elif relocate:
             mode = mode or self._defaults["media_mode"]
-        if mode is not None and not relocate:
-            raise RelocationRefusedError(
-                f"media_mode={str(mode)!r} was given, but relocate_media is {relocate}: give relocate_media=True to "
-                f"take the media along, or leave media_mode out"
-            )
+        refuse_mode_alone(mode, relocate)
         options = self._defaults["media_options"] if options is None else MediaOptions.from_value(options)
         return Request(None if relocate is None else bool(relocate), MediaMode(mode or MediaMode.SYMLINK), options)
 

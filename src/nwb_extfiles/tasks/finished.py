@@ -26,6 +26,7 @@ __all__ = [
     "bring_media",
     "cannot_edit",
     "file_identifier",
+    "half_edited",
     "is_former_media_folder",
     "new_rows",
     "remove_empty",
@@ -47,6 +48,14 @@ def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
         reason = f"{path} may not be written to, and its texts have to change"
         return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
     return []
+
+
+def half_edited(path: Path) -> RelocationRefusedError:
+    """What speaks against planning with a file that a killed run has left half edited."""
+    return RelocationRefusedError(
+        f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
+        nwb_path=str(path),
+    )
 
 
 def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:

@@ -39,6 +39,7 @@ from .finished import (
     bring_media,
     cannot_edit,
     file_identifier,
+    half_edited,
     is_former_media_folder,
     remove_empty,
     warned_of_other_names,
@@ -289,10 +290,7 @@ def _document(path: Path, dry_run: bool) -> Path:
     if not is_half_done(document):
         return document
     if dry_run:
-        raise RelocationRefusedError(
-            f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
-            nwb_path=str(path),
-        )
+        raise half_edited(path)
     recover(document)
     return document
 

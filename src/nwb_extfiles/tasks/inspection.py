@@ -13,7 +13,7 @@ from typing import Any
 from ..batch import Spool, each
 from ..disk import filesystem
 from ..disk.moves import stamp
-from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
+from ..errors import ExternalFilesError, UnreadableFileError
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -22,7 +22,7 @@ from ..nwb.storage import as_text
 from ..nwb.stores import NWB_SUFFIX, open_nwb
 from ..plans.targets import nwb_stem
 from ..transfers.staging import is_half_done
-from .finished import file_identifier
+from .finished import file_identifier, half_edited
 from .layout import external_links, layout_metadata, missing_metadata
 
 __all__ = ["SUFFIX", "Inspected", "has_ids", "inspect_all"]
@@ -135,12 +135,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         object_id = as_text(file.attrs.get("object_id"))
         identifier = file_identifier(file, path)
     if is_half_done(Path(os.path.realpath(path))):
-        problems.append(
-            RelocationRefusedError(
-                f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
-                nwb_path=str(path),
-            )
-        )
+        problems.append(half_edited(path))
     return Inspected(
         path,
         filesystem.tree_size(path) if is_store else status.st_size,
