@@ -361,6 +361,14 @@ def test_same_object_id_same_film_and_a_target_in_the_way() -> None:
     assert {type(problem) for problem in error.problems} == {MediaExistsError}
 
 
+def test_a_folder_never_gives_way() -> None:
+    """Told without a look at the disk: nothing of this is there."""
+    found = [Resolution(ref(0, A), media())]
+    error = refusal(found, states={name(0): TargetState.FOLDER}, existing="replace")
+    assert isinstance(error, MediaExistsError)
+    assert "replace it" not in str(error)
+
+
 def test_names_that_differ_in_case_alone() -> None:
     """Two files on Linux, one on Windows and macOS."""
     found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(0, A.upper()), media("b.avi"))]
@@ -729,7 +737,7 @@ def test_survey_in_the_way(tmp_path: Path, place: Path, mode: MediaMode, kind: s
         place.symlink_to(
             {"other": tmp_path / "other", "dangling": "gone", "loop": place, "link to folder": tmp_path}[kind]
         )
-    assert state(tmp_path, mode) is TargetState.OTHER
+    assert state(tmp_path, mode) is (TargetState.FOLDER if "folder" in kind else TargetState.OTHER)
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "file", "loop"])

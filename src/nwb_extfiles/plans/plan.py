@@ -378,14 +378,13 @@ class _Planner:
                 f"shorter path",
                 **reference.place,
             )
-        if self.destination.targets[target] is TargetState.OTHER:
-            replaceable = not place.is_dir()
-            if not replaceable or self.options.existing != "replace":
-                cure = ', or replace it with existing="replace" in media_options' if replaceable else ""
-                raise MediaExistsError(
-                    f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{cure}",
-                    **reference.place,
-                )
+        state = self.destination.targets[target]
+        if state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace"):
+            cure = "" if state is TargetState.FOLDER else ', or replace it with existing="replace" in media_options'
+            raise MediaExistsError(
+                f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{cure}",
+                **reference.place,
+            )
 
 
 def _case_folded(target: PurePosixPath) -> str:

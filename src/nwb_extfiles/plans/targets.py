@@ -49,6 +49,8 @@ class TargetState(StrEnum):
     """A symbolic link to the same content, where the mode makes a file of its own; gives way to it."""
     OTHER = "other"
     """Other content, or no regular file."""
+    FOLDER = "folder"
+    """A folder, which never gives way."""
     UNKNOWN = "unknown"
     """A file; whether it has the content that is behind a URL is known when that is here."""
 
@@ -267,6 +269,8 @@ def _leaves(folder: Path, target: PurePosixPath) -> bool:
 def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
     if not os.path.lexists(place):
         return TargetState.ABSENT
+    if place.is_dir():
+        return TargetState.FOLDER
     if not place.is_file():
         return TargetState.OTHER
     try:
@@ -280,6 +284,8 @@ def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
 def _state_of_download(place: Path, remote: RemoteFile) -> TargetState:
     if not os.path.lexists(place):
         return TargetState.ABSENT
+    if place.is_dir():
+        return TargetState.FOLDER
     if not place.is_file() or place.is_symlink():
         return TargetState.OTHER
     if remote.size is not None and place.stat().st_size != remote.size:
