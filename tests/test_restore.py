@@ -69,6 +69,27 @@ def test_names_that_the_archive_would_not_take(tmp_path: Path, video_files: Path
     assert stored_texts(tmp_path / "mine" / "a.nwb") == ["a.AVI", "b.h264"]
 
 
+ODD_NAMES = {
+    "a film\u202fof the screen\xa0.avi": "a film\u202fof the screen\xa0.avi",  # as macOS calls them
+    "two\nlines.avi": "two\ufffdlines.avi",
+    "C:\\films\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows takes no such names")
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names(tmp_path: Path, video_files: Path, name: str) -> None:
+    """What the manifest calls a film is a name that it can get back."""
+    film = Path(shutil.copy(video_files / "test1_0.avi", tmp_path / name))
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([str(film)]))
+    with NWBExtFilesHDF5IO(tmp_path / "a\xa0name" / "a\xa0b.nwb", "w") as io:
+        io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=dict(manifest=True))
+    restore(tmp_path / "a\xa0name" / "a\xa0b.nwb", tmp_path / "mine")
+    assert stored_texts(tmp_path / "mine" / "a\xa0b.nwb") == [ODD_NAMES[name]]
+    assert digest(tmp_path / "mine" / ODD_NAMES[name]) == digest(film)
+
+
 def test_a_store_may_be_named_with_a_slash_at_its_end(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     from nwb_extfiles import NWBExtFilesZarrIO

@@ -6,6 +6,7 @@ Pure: from what is known of a reference to a path relative to the folder of the 
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -16,6 +17,7 @@ __all__ = [
     "is_archived",
     "is_conventional",
     "is_portable_suffix",
+    "is_showable",
     "is_uuid",
 ]
 
@@ -91,3 +93,9 @@ def is_uuid(text: str) -> bool:
 def is_portable_suffix(suffix: str) -> bool:
     """Whether a suffix (with its dot, or empty) means the same on every file system."""
     return _SUFFIX.fullmatch(suffix) is not None
+
+
+def is_showable(text: str) -> bool:
+    """Whether no character of a text controls a terminal, ends a line, or is no Unicode; no space does, of any kind."""
+    # macOS puts a narrow no-break space into the names of films of the screen
+    return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in text)

@@ -7,10 +7,10 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk.contents import digest_of
-from ..naming import is_conventional
+from ..naming import is_conventional, is_showable
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..plans.plan import Action, Relocation, RelocationPlan
@@ -263,11 +263,18 @@ def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) ->
 
 def _name_of_url(entry: Relocation) -> str:
     name = entry.remote.name.rpartition("/")[2] if entry.remote is not None else ""
-    return name or PurePosixPath(entry.text).name
+    return _restorable(name) or PurePosixPath(entry.text).name
 
 
 def _original_name(file: MediaFile) -> str:
     """What a film was called; a link with a name of the archive tells it by what it leads to."""
     name = (file.real if is_conventional(file.path.name) else file.path).name
     # pynwb reads a table of valid texts only
-    return os.fsencode(name).decode("utf-8", "replace")
+    return _restorable(os.fsencode(name).decode("utf-8", "replace"))
+
+
+def _restorable(name: str) -> str:
+    """A name without what no file gets back by `restore`: what cannot be shown, or leads elsewhere on some system."""
+    drive = PureWindowsPath(name).drive
+    odd = {"\\", *(character for character in name if not is_showable(character)), *(":" if drive else "")}
+    return "".join("\N{REPLACEMENT CHARACTER}" if character in odd else character for character in name)

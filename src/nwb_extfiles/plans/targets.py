@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk import contents, filesystem
 from ..errors import ExternalFilesError, UnsafeReferenceError
-from ..naming import is_portable_suffix, is_uuid
+from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
@@ -189,7 +189,7 @@ def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
         return "names that begin like that are used while files are staged; mend the naming"
     if target.parts[0].casefold() == nwb_path.name.casefold():
         return "that is the NWB file itself; give the NWB file a name with .nwb"
-    if not text.isprintable() or text.encode("utf-8", "replace") != os.fsencode(text):
+    if not is_showable(text) or text.encode("utf-8", "replace") != os.fsencode(text):
         return "an NWB file can hold no such text; give the NWB file a name in UTF-8 that can be printed"
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
         return f"file systems take no name of more than {_LONGEST_NAME} bytes; mend the naming"

@@ -22,6 +22,7 @@ from ..errors import (
     warn,
 )
 from ..media.inventory import rows_by_entry
+from ..naming import is_showable
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -196,7 +197,7 @@ def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> Pure
 
 def _is_name(name: str) -> bool:
     separators = set("/\\:" if os.name == "nt" else "/\\")
-    return name not in ("", ".", "..") and not set(name) & separators and name.isprintable()
+    return name not in ("", ".", "..") and not set(name) & separators and is_showable(name)
 
 
 def _check_name(name: str, reference: ExternalFileReference) -> None:
