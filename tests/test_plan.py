@@ -369,6 +369,16 @@ def test_a_folder_never_gives_way() -> None:
     assert "replace it" not in str(error)
 
 
+def test_a_naming_that_calls_two_films_alike() -> None:
+    """It is not the ids that are at fault, be they those of two objects or of one."""
+    for key in (A, B):
+        found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(1, key), media("b.avi"))]
+        error = refusal(found, naming=lambda **_: PurePosixPath("film.avi"), states={"film.avi": TargetState.ABSENT})
+        assert isinstance(error, UnsafeReferenceError)
+        assert "mend the naming" in str(error)
+        assert "object_id" not in str(error)
+
+
 def test_names_that_differ_in_case_alone() -> None:
     """Two files on Linux, one on Windows and macOS."""
     found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(0, A.upper()), media("b.avi"))]

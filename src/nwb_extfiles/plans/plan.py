@@ -394,10 +394,13 @@ def _case_folded(target: PurePosixPath) -> str:
 def _same_name(
     reference: ExternalFileReference, owner: ExternalFileReference, target: PurePosixPath
 ) -> ExternalFilesError:
+    ids = [(entry.object_id or entry.object_path).casefold() for entry in (reference, owner)]
+    cure = "mend the naming"
+    if ids[0] == ids[1] and reference.object_path != owner.object_path:
+        cure = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
     return UnsafeReferenceError(
         f"{reference.where}: its media and those of {owner.neurodata_type} {owner.object_path!r}, "
-        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; two objects have one "
-        f"object_id: give one a new id with generate_new_id() and export with nwbfile=",
+        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; {cure}",
         **reference.place,
     )
 
