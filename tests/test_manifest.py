@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -22,6 +21,7 @@ from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
+from nwb_extfiles.io import backend
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
 from nwb_extfiles.transfers.staged import StagedMedia
 
@@ -541,10 +541,16 @@ def codes(frame: FrameType | None) -> Iterator[CodeType]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_while_media_are_copied(
-    tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    source: Path,
+    video_files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
-    monkeypatch.setattr("nwb_extfiles.io.backend._WORTH_A_THREAD", 0)
+    monkeypatch.setattr(backend, "_WORTH_A_THREAD", 0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
     monkeypatch.setattr(StagedMedia, "cancel", lambda self: (cancel(self), cancelled.set()))
     with open(video_files / FILMS[0], "ab") as film:
@@ -554,7 +560,7 @@ def test_ctrl_c_while_media_are_copied(
     def interrupt(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 1:
-            while Future.result.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
+            while backend._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
                 time.sleep(0.01)
             signal.pthread_kill(main, signal.SIGINT)
             assert cancelled.wait(100)

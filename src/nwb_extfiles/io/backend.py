@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
@@ -71,6 +71,7 @@ RESOLVE_ARG: dict[str, Any] = {
 
 _WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
 _HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of films begins first
+_LOOKS_UP = 0.2  # seconds after which a wait for films begins anew
 _MODES_THAT_CREATE = ("w", "w-", "x")
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class MediaIOMixin(_Backend):
                 yield
                 if self._sync and not staged.done():  # what is there of it is flushed while this waits anyway
                     filesystem.sync_tree(transfer.staged_document)
-                staged.result()  # while this waits, Ctrl-C must end the copying too
+                _wait_for(staged)  # Ctrl-C meanwhile must end the copying too
             except BaseException:
                 transfer.media.cancel()
                 raise
@@ -577,6 +578,16 @@ class MediaIOMixin(_Backend):
     def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
         """The texts as data of a builder, to be stored as the old data are."""
         raise NotImplementedError  # pragma: no cover
+
+
+def _wait_for(staged: Future[None]) -> None:
+    """Wait until media are staged, and look up now and then.
+
+    A wait without an end would overlook a Ctrl-C that comes in the moment before it begins, and on Windows any.
+    """
+    while not staged.done():
+        wait([staged], _LOOKS_UP)
+    staged.result()
 
 
 def _texts(entry: StoredTexts, new_texts: Mapping[tuple[str, str, int], str]) -> list[str]:
