@@ -140,13 +140,14 @@ def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files:
 
 AS_NOBODY = """
 import os, sys
-from nwb_extfiles.nwb.registry import media_fields
-media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, relocate
+folder, path, backup, other = sys.argv[1:]
+# what is loaded when it is used may be out of reach later
+list(check(other, checksums=True))
+relocate(other, "copy", media_options=dict(search=backup, existing="replace"), repair=True)
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-folder, path, backup = sys.argv[1:]
 print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("film-")))
 relocate(path, "copy", media_options=dict(search=backup, existing="replace"), repair=True)
 print(*(finding.code for finding in check(path, checksums=True)))
@@ -159,16 +160,17 @@ def test_films_that_may_not_be_read(video_files: Path) -> None:
     with tempfile.TemporaryDirectory() as name:  # where any user can get to
         folder = Path(name)
         shutil.copytree(video_files, folder / "films")
-        for nwb, film in (("a.nwb", "test1_0.avi"), ("b.nwb", "test1_1.avi")):
+        for nwb, film in (("a.nwb", "test1_0.avi"), ("b.nwb", "test1_1.avi"), ("c.nwb", "test2_0.avi")):
             relocate(write_nwb(folder / nwb, [f"films/{film}"]), "copy", media_options=dict(manifest=True))
         closed = folder / "films" / "another.avi"  # of the size that is looked for
         shutil.copy(folder / "films" / "test1_0.avi", closed)
         lose(folder / "b.nwb")
+        lose(folder / "c.nwb")
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o777)
         closed.chmod(0)
         films(folder / "a.nwb")[0].chmod(0)
-        arguments = map(str, (folder, folder / "a.nwb", folder / "films"))
+        arguments = map(str, (folder, folder / "a.nwb", folder / "films", folder / "c.nwb"))
         run = subprocess.run([sys.executable, "-c", AS_NOBODY, *arguments], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
     assert run.stdout == "film-unreadable film-missing\n\n"
