@@ -545,8 +545,8 @@ def test_renamed(tmp_path: Path, first: str, then: str) -> None:
     assert links == [first == then == "symlink"] * 2
     if first != "symlink":
         assert {entry.name: entry.stat().st_ino for entry in (path.parent / "b").iterdir()} == inodes
-    moved = first == "move" or (first, then) == ("symlink", "move")
-    assert len(list((tmp_path / "films").iterdir())) == (0 if moved else 2)
+    # a move of a link takes the link, and leaves what it leads to
+    assert len(list((tmp_path / "films").iterdir())) == (0 if first == "move" else 2)
 
 
 def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
@@ -586,16 +586,25 @@ def test_a_copy_may_not_move_the_media_of_the_first(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
     other = Path(shutil.copy(path, path.with_name("b.nwb")))
-    for link in (False, True):
-        if link:
-            relocate(other)
-        before = tree(tmp_path)
-        with pytest.raises(RelocationRefusedError, match=r"belongs to .*a\.nwb"):
-            relocate(other, "move")
-        assert tree(tmp_path) == before
+    before = tree(tmp_path)
+    with pytest.raises(RelocationRefusedError, match=r"would go, but .*a\.nwb"):
+        relocate(other, "move")
+    assert tree(tmp_path) == before
     relocate_files([path, other], "hardlink")
     assert is_right(path, "a.avi")
     assert is_right(other, "a.avi")
+
+
+def test_a_link_to_the_media_of_another_file_is_moved(tmp_path: Path) -> None:
+    """The link becomes a file of its own; what it led to stays with its owner."""
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, "copy")
+    other = Path(shutil.copy(path, path.with_name("b.nwb")))
+    relocate(other)
+    relocate(other, "move")
+    assert is_right(path, "a.avi")
+    assert is_right(other, "a.avi")
+    assert not any(place.is_symlink() for place in (other.parent / "b").iterdir())
 
 
 def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
@@ -604,7 +613,7 @@ def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
     relocate(path, "copy")
     one = Path(shutil.copy(path, path.with_name("one.nwb")))
     two = path.rename(path.with_name("two.nwb"))
-    with pytest.raises(RelocationRefusedError, match=r"belongs to .*two\.nwb"):
+    with pytest.raises(RelocationRefusedError, match=r"would go, but .*two\.nwb"):
         relocate(one, "move")
     relocate(one)
     assert (two.parent / stored_texts(two)[0]).is_file()
@@ -633,7 +642,8 @@ def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
     assert tree(tmp_path) == before
-    relocate(path, media_options={"existing": "replace"})
+    with pytest.warns(ExternalFilesWarning, match=r"\(12 bytes\) is replaced, and its content is discarded"):
+        relocate(path, media_options={"existing": "replace"})
     assert is_right(path, "a.avi")
     shutil.rmtree(path.parent / "b")
     (path.parent / "b").write_text("a file")
@@ -820,7 +830,7 @@ def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, fi
     relocate(store, "copy")
     other = Path(shutil.copytree(store, store.with_name(f"u{suffix}")))
     before = tree(store.parent)
-    with pytest.raises(RelocationRefusedError, match=rf"belongs to .*t\{suffix}"):
+    with pytest.raises(RelocationRefusedError, match=rf"would go, but .*t\{suffix}"):
         relocate(other, "move")
     assert tree(store.parent) == before
     relocate(other, "copy")

@@ -242,7 +242,8 @@ def test_other_content_at_the_target(source: Path, tmp_path: Path, films: list[P
     with pytest.raises(FileExistsError, match="is not a copy of"):
         export(source, target, relocate_media=True, media_mode="copy")
     assert tree(tmp_path) == before
-    export(source, target, relocate_media=True, media_mode="copy", media_options={"existing": "replace"})
+    with pytest.warns(ExternalFilesWarning, match="its content is discarded"):
+        export(source, target, relocate_media=True, media_mode="copy", media_options={"existing": "replace"})
     assert_resolves(target, films[:2])
     assert not [name for name in tree(tmp_path) if "/." in name]
 

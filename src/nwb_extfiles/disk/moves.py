@@ -1,33 +1,56 @@
-"""The end of a move: old names go when the new ones are known to be good."""
+"""The one place where a name of a user's file is removed: only on proof that its content is safe elsewhere.
+
+A path proves nothing. A bind mount, a FUSE mount or another spelling on a file system without letter case makes one
+name look like two, and numbers of devices and inodes do not always tell. So a name is first renamed aside, in its own
+folder. Whatever was only another view of it has vanished by then, and whatever is still there is another name. A name
+that is not proven superfluous gets back to where it was.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from . import filesystem
 
-__all__ = ["MovedSource", "has_stamp", "is_still", "remove_sources", "stamp", "stays"]
+__all__ = [
+    "ASIDE_PREFIX",
+    "MovedSource",
+    "has_stamp",
+    "is_same_name",
+    "is_still",
+    "remove_sources",
+    "stamp",
+    "stays",
+]
+
+ASIDE_PREFIX = ".nwb-extfiles-aside-"
+"""How a name begins that a file has while it is proven that it may go."""
+_AT_ONCE = 256  # names that are aside at a time: each folder of their targets is listed once for all of them
 
 
 @dataclass(frozen=True, slots=True)
 class MovedSource:
-    """A file that has got to its new place, and whose old one is to be removed."""
+    """A file that is in its new place, and names of it that are to go."""
 
     path: Path
+    """The file itself."""
     stamp: tuple[int, ...]
     """What tells whether it is still the file that it was."""
     places: tuple[Path, ...]
-    """Its names that go: its own, and symbolic links that led to it."""
+    """The names that go: its own, or a symbolic link that leads to it. A file behind a link stays."""
     targets: tuple[tuple[Path, tuple[int, ...]], ...]
     """Where it must be found, and what tells whether that is still so."""
 
 
 def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[str]:
-    """Remove files that have got to their new places.
+    """Remove the old names of files that are in their new places.
 
     Parameters
     ----------
@@ -39,30 +62,26 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
     Returns
     -------
     list of str
-        What was left, and why: a file that has changed since it was read, or whose new one is not there.
+        What was left, and why: a file that has changed since it was read, whose new one is not there, or whose new
+        one turned out to be the very same name seen through another path.
     """
     notes: list[str] = []
-    going: dict[Path, set[Path]] = {}  # names that go, by file
+    going: dict[Path, _Name] = {}
     staying: set[Path] = set()
     for source in moved:
         try:
-            if not all(has_stamp(target, expected) for target, expected in source.targets):
-                raise OSError(errno.ESTALE, "the new one is not there any more")
-            kept = source.path not in source.places  # itself the new one of something
-            if not kept and os.path.lexists(source.path) and not has_stamp(source.path, source.stamp):
-                raise OSError(errno.ESTALE, "it has changed since it was read")
-            going.setdefault(source.path, set()).update(source.places)
+            _check(source)
         except OSError as error:
             staying.add(source.path)
             notes.append(stays(source.path, source.targets[0][0].parent, error))
-    folders = set()
-    for path, places in going.items():
-        try:
-            for place in places if path not in staying else ():
-                place.unlink(missing_ok=True)
-                folders.add(place.parent)
-        except OSError as error:
-            notes.append(f"{path} was moved, but the old file is still there: {error}")
+            continue
+        for place in source.places:
+            name = going.setdefault(place, _Name(place, source.path, source.stamp, {}))
+            name.targets.update(source.targets)
+    folders: set[Path] = set()
+    names = (name for name in going.values() if name.file not in staying)
+    while batch := list(islice(names, _AT_ONCE)):
+        folders.update(_remove(batch, notes))
     # All is in place and stays so, whatever happens now.
     for folder in folders if sync else ():
         try:
@@ -72,8 +91,138 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
     return notes
 
 
+@dataclass(slots=True)
+class _Name:
+    """A name that is to go."""
+
+    place: Path
+    file: Path
+    """What it leads to; itself if it is no link."""
+    stamp: tuple[int, ...]
+    targets: dict[Path, tuple[int, ...]]
+
+    @property
+    def aside(self) -> Path:
+        """Its name while it is aside; always the same, so that a later run finds what a killed one has left."""
+        token = hashlib.blake2s(os.fsencode(self.place.name), digest_size=8).hexdigest()
+        return self.place.with_name(f"{ASIDE_PREFIX}{token}")
+
+
+def _check(source: MovedSource) -> None:
+    """Raise OSError if a file is not what it was, or not where it should be."""
+    if not all(has_stamp(target, expected) for target, expected in source.targets):
+        raise OSError(errno.ESTALE, "the new one is not there any more")
+    kept = source.path not in source.places  # itself the new one of something, or behind a link that goes
+    if not kept and os.path.lexists(source.path) and not has_stamp(source.path, source.stamp):
+        raise OSError(errno.ESTALE, "it has changed since it was read")
+
+
+def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
+    """Put names aside, remove those that are proven superfluous, and give the others back; yields their folders."""
+    aside: list[_Name] = []
+    try:
+        for name in batch:
+            try:
+                if _put_aside(name):
+                    aside.append(name)
+            except OSError as error:
+                notes.append(_still_there(name, error))
+        listed: dict[Path, set[str]] = {}
+        while aside:
+            name = aside[-1]
+            try:
+                _prove(name, listed)
+                os.unlink(name.aside)
+            except OSError as error:
+                _put_back(name)
+                notes.append(_still_there(name, error))
+            aside.pop()
+            yield name.place.parent
+    finally:
+        for name in aside:  # an interrupt
+            _put_back(name)
+
+
+def _put_aside(name: _Name) -> bool:
+    """Rename a name aside; False if there is none. Raises OSError if it is a target, or is not what it was."""
+    if os.path.lexists(name.aside) and not os.path.lexists(name.place):
+        os.rename(name.aside, name.place)  # a run was killed before it knew
+    try:
+        status = os.lstat(name.place)
+    except FileNotFoundError:
+        return False
+    for target in name.targets:
+        if is_same_name(name.place, target):
+            raise OSError(errno.EEXIST, f"it is the same file as {target}, seen through another path")
+    if name.place == name.file:
+        if stamp(status) != name.stamp:
+            raise OSError(errno.ESTALE, "it has changed since it was read")
+    elif not has_stamp(name.place, name.stamp):  # a link that leads elsewhere by now
+        raise OSError(errno.ESTALE, "it has changed since it was read")
+    if os.path.lexists(name.aside):
+        raise OSError(errno.EEXIST, f"{name.aside} is in the way; look what it is, and move it away")
+    os.rename(name.place, name.aside)
+    return True
+
+
+def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
+    """Raise OSError unless every target is there while the name is not."""
+    for target, expected in name.targets.items():
+        folder = target.parent
+        if folder not in listed:  # what the system remembers of a path may be older than the folder
+            listed[folder] = {_folded(entry) for entry in os.listdir(folder)}
+        if _folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
+            raise OSError(errno.ENOENT, f"{target} is gone with it, so both are one file seen through two paths")
+
+
+def _opens(path: Path) -> bool:
+    """Whether a file can be opened; a folder, such as a Zarr store, is not tried."""
+    if path.is_dir():
+        return True
+    try:
+        os.close(os.open(path, os.O_RDONLY))
+    except PermissionError:
+        return True  # it is there
+    except OSError:
+        return False
+    return True
+
+
+def _put_back(name: _Name) -> None:
+    if os.path.lexists(name.aside) and not os.path.lexists(name.place):
+        os.rename(name.aside, name.place)
+
+
+def _still_there(name: _Name, error: OSError) -> str:
+    called = f" as {name.aside}" if os.path.lexists(name.aside) else ""
+    return f"{name.place} was moved, but the old file is still there{called}: {error}"
+
+
+def is_same_name(first: Path, second: Path) -> bool:
+    """Whether two paths are one entry of one folder, as far as the numbers of devices and inodes tell.
+
+    Parameters
+    ----------
+    first, second : pathlib.Path
+        The last part of each is not followed if it is a symbolic link.
+    """
+    if _folded(first.name) != _folded(second.name):
+        return False
+    try:
+        if not os.path.samestat(os.lstat(first), os.lstat(second)):
+            return False
+        return os.path.samefile(first.parent, second.parent)
+    except OSError:
+        return False
+
+
+def _folded(name: str) -> str:
+    """A name as file systems compare it that do not know letter case, or know Unicode."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def stays(path: Path, folder: Path, error: OSError) -> str:
-    """What to tell of a file that was to go, and did not."""
+    """What to say of a file that was to go, and did not."""
     return f"{path} was moved to {folder}, but the old file is still there: {error}"
 
 

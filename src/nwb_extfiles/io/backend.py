@@ -32,7 +32,7 @@ from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
 from .builders import StoredTexts
 from .mappers import register_media_mappers
-from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_robbing
+from .refusals import refuse_broken_links, refuse_links_to_destination
 from .relocation import Request, Tree, find_texts, plan_relocation
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
@@ -177,7 +177,6 @@ class MediaIOMixin(_Backend):
         # must not make room for others.
         self._alive: list[Any] = []
         self._settled: set[int] = set()
-        self._lent: dict[tuple[int, int], str] = {}  # files that stay where they are, and who needs each
         # what `close` is to do with texts that stand in the file, and what to remove if that fails
         self._edits: dict[tuple[str, str], list[str]] = {}
         self._rows: dict[tuple[str, str, int], ManifestRow] | None = None  # of the manifest
@@ -316,8 +315,7 @@ class MediaIOMixin(_Backend):
             super().write_builder(builder=builder, **kwargs)
             return
         self._refuse_without_place()
-        plan = plan_relocation(tree, stored, request, again=bool(self._settled))
-        refuse_robbing(plan, self._lent)
+        plan = plan_relocation(tree, stored, request, done=self._done)
         written = {(entry.references[0].object_path, entry.references[0].field) for entry in old}
         edits = {place: texts for place, texts in plan.edits.items() if place in written}
         if self._transfer is None and (problems := cannot_hold(self._file, edits, plan.nwb_path)):
@@ -334,10 +332,6 @@ class MediaIOMixin(_Backend):
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         self._edits.update(edits)
         self._done = plan.joined_to(self._done)
-        if request.mode in (MediaMode.SYMLINK, MediaMode.REFERENCE):
-            self._lent.update(
-                (entry.source.identity, entry.reference.where) for entry in plan.relocations if entry.source
-            )
         self._settled.update(id(entry.builder) for entry in stored)
         self._alive.extend(entry.builder for entry in stored)
 

@@ -6,7 +6,7 @@ Like `relocation`, this looks and decides, and changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,13 @@ from hdmf.build import GroupBuilder, LinkBuilder
 from ..disk.contents import same_content
 from ..errors import RelocationRefusedError, combine
 from ..nwb.storage import is_stored, path_of, unwrapped
-from ..options import MediaMode, MediaOptions
-from ..plans.plan import RelocationPlan
+from ..options import MediaOptions
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
 from .builders import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
 
-__all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_robbing"]
+__all__ = ["refuse_broken_links", "refuse_links_to_destination"]
 
 
 def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
@@ -133,33 +132,3 @@ def _all_builders(root: GroupBuilder) -> Iterator[Any]:
         yield builder
         if isinstance(builder, GroupBuilder):
             stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))
-
-
-def refuse_robbing(plan: RelocationPlan, lent: Mapping[tuple[int, int], str]) -> None:
-    """Refuse a move that takes away what an earlier call for the same NWB file links or points to.
-
-    Parameters
-    ----------
-    plan : RelocationPlan
-        What is about to be done.
-    lent : mapping
-        The files that earlier calls left where they are, with the place that needs each.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such files at once.
-    """
-    if plan.mode is not MediaMode.MOVE:
-        return
-    problems = [
-        RelocationRefusedError(
-            f"{entry.reference.where}: {str(entry.source.path)!r} cannot be moved, because an earlier call left it "
-            f"there for {lent[entry.source.identity]}; use media_mode 'copy', or move both in one call",
-            **entry.reference.place,
-        )
-        for entry in plan.relocations
-        if entry.source is not None and entry.source.identity in lent
-    ]
-    if problems:
-        raise combine(problems)

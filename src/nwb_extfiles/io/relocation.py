@@ -17,6 +17,7 @@ from ..errors import (
     ExternalFilesError,
     RelocationRefusedError,
     UnsafeReferenceError,
+    combine,
     warn,
 )
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
@@ -24,6 +25,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..nwb.storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
 from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode, MediaOptions
+from ..plans.needs import MediaUsers, settle
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import is_url
@@ -162,7 +164,7 @@ def plan_relocation(
     stored: list[StoredTexts],
     request: Request,
     *,
-    again: bool = False,
+    done: RelocationPlan | None = None,
 ) -> RelocationPlan:
     """Plan what happens to all media, and warn of what deserves a look.
 
@@ -174,8 +176,8 @@ def plan_relocation(
         The texts in it.
     request : Request
         What is asked for.
-    again : bool
-        Whether an earlier call has relocated media of the same file, so that there may be nothing left to do.
+    done : RelocationPlan, optional
+        What earlier calls have done for the same file, so that there may be nothing left to do.
 
     Returns
     -------
@@ -197,7 +199,13 @@ def plan_relocation(
         problems=[_no_text(entry, tree) for entry in stored if entry.not_text],
         manifest=_manifest(tree),
     )
-    for warning in (*plan.warnings, *_remarks(tree, plan, again)):
+    # The source may stay behind without its media, which is warned of.
+    served = {nwb_path, *(Path(os.path.realpath(path)) for path in _holders(tree).values())}
+    changed, lost = settle([plan], MediaUsers(served, request.options), held=done)
+    if lost:
+        raise combine(lost)
+    plan = changed.get(nwb_path, plan)
+    for warning in (*plan.warnings, *_remarks(tree, plan, done is not None)):
         warn(warning)
     return plan
 

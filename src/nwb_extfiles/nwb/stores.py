@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -27,16 +27,19 @@ __all__ = [
     "cannot_hold",
     "edit_texts",
     "find_nwb_files",
-    "nwb_files_beside",
+    "is_nwb_name",
     "nwb_files_called_like",
     "open_nwb",
     "remove_objects",
+    "walk_nwb_files",
     "zarr_marker",
 ]
 
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
+_OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
+_OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HDF5")
 _MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
 
 Edits = Mapping[tuple[str, str], Sequence[str]]
@@ -79,15 +82,54 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def nwb_files_called_like(media_folder: str | os.PathLike[str]) -> list[Path]:
-    """What has the name of an NWB file whose media folder a folder is: ``x.nwb``, ``x.nwb.zarr`` and ``x.zarr``."""
-    places = (Path(f"{os.fspath(media_folder)}{suffix}") for suffix in (NWB_SUFFIX, f"{NWB_SUFFIX}.zarr", ".zarr"))
+    """What has the name of an NWB file whose media folder a folder is: ``x.nwb``, ``x.nwb.zarr``, ``x.h5`` and so on.
+
+    Parameters
+    ----------
+    media_folder : path
+        The folder; whether it exists does not matter.
+    """
+    places = (Path(f"{os.fspath(media_folder)}{end}") for end in _OWNER_ENDS)
     return [place for place in places if os.path.lexists(place)]
 
 
-def nwb_files_beside(path: Path) -> list[Path]:
-    """The NWB files in the folder of another one, in the order of their names."""
-    named = {found for suffix in _ZARR_SUFFIXES for found in path.parent.glob(f"*{suffix}")}
-    return sorted(found for found in named if found != path and (found.is_file() or _is_nwb_store(found)))
+def is_nwb_name(path: Path) -> bool:
+    """Whether what is at a path may be an NWB file by its name: one of DANDI's, or of other programs."""
+    if path.name.startswith(".") or not path.name.lower().endswith(_OWNER_SUFFIXES):
+        return False
+    return path.is_file() or _is_nwb_store(path)
+
+
+def walk_nwb_files(folder: Path, most: int | None = None) -> Generator[Path, None, bool]:
+    """Find what may be an NWB file by its name below a folder; hidden folders are passed over.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where to look. Symbolic links to folders are not followed.
+    most : int, optional
+        How many entries of folders are looked at; no bound if not given.
+
+    Yields
+    ------
+    pathlib.Path
+        Files, and Zarr stores that say that they are NWB files.
+
+    Returns
+    -------
+    bool
+        Whether something was left out, because there was more than that.
+    """
+    seen = 0
+    for place, folders, names in os.walk(folder):
+        seen += len(folders) + len(names)
+        if most is not None and seen > most:
+            return True
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        stores = [name for name in folders if name.lower().endswith(_OWNER_SUFFIXES) or zarr_marker(Path(place, name))]
+        folders[:] = [name for name in folders if name not in stores]
+        yield from (path for name in sorted([*names, *stores]) if is_nwb_name(path := Path(place, name)))
+    return False
 
 
 def _below(folder: Path) -> Iterator[Path]:

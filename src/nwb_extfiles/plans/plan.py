@@ -72,6 +72,9 @@ class Relocation:
     was stopped before it could remove it."""
     remote: RemoteFile | None = None
     """What is behind the URL that the reference is, where that gets to the target."""
+    own_mode: MediaMode | None = None
+    """How the file gets to the target, where that is not the mode of the plan: by a copy where a move or a hard link
+    would take from a store that others rely on; by a move where a link would lead to what is replaced."""
 
     @property
     def brings(self) -> bool:
@@ -82,7 +85,7 @@ class Relocation:
     def is_transfer(self) -> bool:
         """Whether the file gets to the target in the mode of the plan; a link that follows is made anew in that."""
         if self.action is Action.FOLLOW and self.source is not None:
-            return self.source.path != self.source.real
+            return self.source.is_link
         return self.action is Action.TRANSFER
 
 
@@ -100,6 +103,12 @@ class RelocationPlan:
     """Device of the file system in which the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
     """What the manifest of the NWB file says before; empty if it is to get its first, None if it gets none."""
+    kept_names: frozenset[Path] = frozenset()
+    """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
+
+    def mode_of(self, entry: Relocation) -> MediaMode:
+        """How the file of an entry gets to its target."""
+        return entry.own_mode or self.mode
 
     @property
     def texts(self) -> dict[tuple[str, str, int], str]:
@@ -155,10 +164,11 @@ class RelocationPlan:
     @property
     def copied(self) -> Iterator[MediaFile]:
         """Files whose bytes are copied; a move inside one file system copies none."""
-        for entry in self.relocations if self.mode in (MediaMode.COPY, MediaMode.MOVE) else ():
-            if entry.source is None or not entry.is_transfer:
+        for entry in self.relocations:
+            mode = self.mode_of(entry)
+            if entry.source is None or not entry.is_transfer or mode not in (MediaMode.COPY, MediaMode.MOVE):
                 continue
-            if self.mode is MediaMode.COPY or entry.source.identity[0] != self.device:
+            if mode is MediaMode.COPY or entry.source.identity[0] != self.device:
                 yield entry.source
 
     @property
@@ -188,6 +198,7 @@ class RelocationPlan:
             (*earlier.warnings, *self.warnings),
             self.device,
             self.manifest,
+            self.kept_names | earlier.kept_names,
         )
 
 
@@ -239,7 +250,6 @@ def make_plan(
     planned = tuple(entry for entry in relocations if entry is not None)
     plan = RelocationPlan(destination.nwb_path, mode, planned, device=destination.device)
     faults.extend(_no_room(plan, destination))
-    faults.extend(_swallowed_sources(planned, destination, mode))
     faults.extend(_inside_one_another(planned))
     if faults:
         raise combine(faults)
@@ -289,7 +299,7 @@ class _Planner:
             action = Action.REUSE
         elif entry.follows and self.mode is not MediaMode.MOVE:
             action = Action.FOLLOW
-            if file.path == file.real:
+            if not file.is_link:
                 self._leaving.add(file.identity)
         elif first is not None and (self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving):
             action = Action.DUPLICATE
@@ -297,7 +307,21 @@ class _Planner:
             action = Action.TRANSFER
         replaces = state in (TargetState.LINK, TargetState.OTHER)
         leaves = entry.follows and action is Action.REUSE
-        return Relocation(reference, action, str(entry.target), file, entry.target, replaces, leaves)
+        return Relocation(
+            reference, action, str(entry.target), file, entry.target, replaces, leaves, own_mode=self._own_mode(file)
+        )
+
+    def _own_mode(self, file: MediaFile) -> MediaMode | None:
+        """How a file gets to its target that must not get there by the mode of the plan."""
+        if self.mode is MediaMode.MOVE and file.is_link:
+            return MediaMode.COPY  # as with mv, the link goes and what it leads to stays: it may be in a store
+        if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
+            self.warnings.append(
+                f"{file.path} is kept by git-annex, where a second hard link would hinder `git annex unlock`; it is "
+                f"copied"
+            )
+            return MediaMode.COPY
+        return None
 
     def _download(self, entry: Named, remote: RemoteFile) -> Relocation | None:
         """What happens to a reference that is a URL; as for one that is a file."""
@@ -354,6 +378,7 @@ class _Planner:
     def _check_target(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
         self._check_place(reference, str(file.path), target)
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
+        linked = linked and file.identity not in self.destination.annexed
         if linked and file.identity[0] != self.destination.device:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
@@ -426,23 +451,6 @@ def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[Externa
             f"{str(destination.nwb_path.parent)!r}; make room, or use media_mode 'symlink', 'hardlink' or 'reference'",
             nwb_path=str(destination.nwb_path),
         )
-
-
-def _swallowed_sources(
-    planned: Sequence[Relocation], destination: Destination, mode: MediaMode
-) -> Iterator[ExternalFilesError]:
-    """Links to files that are themselves to be replaced would lead to what comes in their place."""
-    if mode is not MediaMode.SYMLINK:
-        return  # what is staged then has the bytes
-    folder = destination.nwb_path.parent
-    replaced = {folder / entry.target for entry in planned if entry.replaces and entry.target is not None}
-    for entry in planned:
-        if entry.source is not None and entry.action is Action.TRANSFER and {entry.source.real} & replaced:
-            yield RelocationRefusedError(
-                f"{entry.reference.where}: {str(entry.source.real)!r} is to be replaced by other media, and a link to "
-                f"it would lose its content; use media_mode 'copy', or move the file away first",
-                **entry.reference.place,
-            )
 
 
 def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFilesError]:

@@ -52,6 +52,11 @@ class MediaFile:
     identity: tuple[int, int]
     """Device and inode: equal for all names of one file."""
 
+    @property
+    def is_link(self) -> bool:
+        """Whether the name is a symbolic link, and the file somewhere else."""
+        return os.path.normcase(self.path) != os.path.normcase(self.real)
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:

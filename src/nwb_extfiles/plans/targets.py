@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk import contents, filesystem
+from ..disk.annex import is_annex_object
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
@@ -70,6 +71,8 @@ class Destination:
     """Room in bytes; None if it need not be known."""
     longest_path: int | None = None
     """Characters that a path may have; None if the system sets no bound."""
+    annexed: frozenset[tuple[int, int]] = frozenset()
+    """Files in the object store of a git-annex repository, where hard links are to be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +254,10 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
         and sum(file.size for file in files.values()) > free
         and all(contents.can_clone(file.real, existing) for file in files.values())
     )
+    hard_linked = files.values() if mode is MediaMode.HARDLINK else ()
+    annexed = frozenset(file.identity for file in hard_linked if is_annex_object(file.real))
     return Destination(
-        nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path()
+        nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path(), annexed
     )
 
 

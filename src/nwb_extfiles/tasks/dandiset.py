@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from ..nwb.manifest import read_manifest
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.stores import NWB_SUFFIX, cannot_hold, open_nwb, zarr_marker
 from ..options import MediaMode, MediaOptions
+from ..plans.needs import MediaUsers, settle
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import is_url
@@ -194,12 +195,12 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
             files.append(result)
     if not problems:
         files.sort(numbers)
+        files, lost = _settled(files, inspected, settings)
+        problems.extend(lost)
         tally = _Tally(settings)
         for file in files:
             tally.add(file)
         problems.extend(tally.no_room())
-        if settings.options.existing == "replace":
-            problems.extend(_swallowed(files))
     if problems:
         raise combine(problems)
     return OrganizePlan(
@@ -212,6 +213,30 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         tally.total_bytes,
         tally.work_bytes,
     )
+
+
+def _settled(
+    files: Spool[OrganizedFile], inspected: Spool[Inspected], settings: Settings
+) -> tuple[Spool[OrganizedFile], list[ExternalFilesError]]:
+    """Decide for all files together which names go, and whether what is replaced may be."""
+    served = {filesystem.with_real_folder(item.path) for item in inspected} | {file.target for file in files}
+    plans = _Plans(files)
+    changed, problems = settle(plans, MediaUsers(served, settings.options))
+    problems.extend(_replaced_sources(files))
+    if changed:
+        now = (replace(file, plan=changed.get(file.target, file.plan)) for file in files)
+        files = Spool[OrganizedFile](now)
+    return files, problems
+
+
+class _Plans:
+    """The plans of files, gone through as often as needed."""
+
+    def __init__(self, files: Spool[OrganizedFile]) -> None:
+        self._files = files
+
+    def __iter__(self) -> Iterator[RelocationPlan]:
+        return (file.plan for file in self._files)
 
 
 def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
@@ -383,24 +408,27 @@ def _is_same_time(kept: int, given: int) -> bool:
     return kept == given or any(kept % grain == 0 and abs(kept - given) < grain for grain in _GRAINS)
 
 
-def _swallowed(files: Spool[OrganizedFile]) -> Iterator[ExternalFilesError]:
+def _replaced_sources(files: Spool[OrganizedFile]) -> Iterator[ExternalFilesError]:
     """What is to be replaced by one file must not be what another one is made of."""
-    replaced = {file.target for file in files if file.replaces}
+    replaced: dict[tuple[int, int], Path] = {}
     for file in files:
-        replaced.update(
+        places = [file.target] if file.replaces else []
+        places += [
             file.target.parent / entry.target
             for entry in file.plan.relocations
             if entry.replaces and entry.target is not None
-        )
+        ]
+        replaced.update({(status.st_dev, status.st_ino): place for place in places for status in [os.lstat(place)]})
     for file in files if replaced else ():
-        used = {file.source, Path(os.path.realpath(file.source))}
-        used.update(entry.source.real for entry in file.plan.relocations if entry.source is not None)
-        for path in sorted(used & replaced):
-            own = [file.target.parent / entry.target for entry in file.plan.relocations if entry.target is not None]
-            if path not in own:
+        status = os.stat(file.source)
+        used = {(status.st_dev, status.st_ino)}
+        used.update(entry.source.identity for entry in file.plan.relocations if entry.source is not None)
+        own = {file.target.parent / entry.target for entry in file.plan.relocations if entry.target is not None}
+        for identity in sorted(used.intersection(replaced)):
+            if replaced[identity] not in own:
                 yield RelocationRefusedError(
-                    f"{file.source}: {path} is to be replaced by something else, and is needed to make {file.target}; "
-                    f"move it away first, or organize the files one after the other",
+                    f"{file.source}: {replaced[identity]} is to be replaced by something else, and is needed to make "
+                    f"{file.target}; move it away first, or organize the files one after the other",
                     nwb_path=str(file.source),
                 )
 

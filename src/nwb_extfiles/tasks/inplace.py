@@ -28,6 +28,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.stores import cannot_hold, open_nwb
 from ..options import MediaMode, MediaOptions
+from ..plans.needs import MediaUsers, settle
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import Resolution, resolve_all
@@ -44,7 +45,6 @@ from .finished import (
     remove_empty,
     warned_of_other_names,
 )
-from .others import Others
 
 __all__ = ["references_before", "relocate", "relocate_files"]
 
@@ -207,18 +207,17 @@ def _plan_all(
             documents[_document(path, dry_run)] = None
         except ExternalFilesError as error:
             problems.append(error)
-    others = Others(documents, options)
+    users = MediaUsers(documents, options)
     for document in documents:
         try:
-            plan = _plan(document, mode, options, others, in_memory, repair)
+            plans.append(_plan(document, mode, options, users, in_memory, repair))
         except ExternalFilesError as error:
             problems.extend(error.problems)
-        else:
-            plans.append(plan)
-            problems.extend(others.robbed_by(plan))
+    changed, lost = settle(plans, users)
+    problems.extend(lost)
     if problems:
         raise combine(problems)
-    return plans
+    return [changed.get(plan.nwb_path, plan) for plan in plans]
 
 
 def _carry_out(
@@ -296,7 +295,12 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 
 def _plan(
-    nwb_path: Path, mode: MediaMode, options: MediaOptions, others: Others, in_memory: _IsInMemory | None, repair: bool
+    nwb_path: Path,
+    mode: MediaMode,
+    options: MediaOptions,
+    users: MediaUsers,
+    in_memory: _IsInMemory | None,
+    repair: bool,
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
         problems: list[ExternalFilesError] = []
@@ -312,7 +316,9 @@ def _plan(
             mode=mode,
             options=options,
             problems=problems,
-            is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not others.use(folder, nwb_path),
+            is_former=lambda folder: (
+                is_former_media_folder(folder, nwb_path) and not users.use_folder(folder, nwb_path)
+            ),
             manifest=rows,
             found=found,
         )

@@ -228,10 +228,11 @@ def _carry_out(
                     on_file(file)
     if failures:
         raise _failed(failures, plan, notes)
-    wanted = _still_wanted(plan, media, files)
+    # What is moved may be where another file has its place by now.
+    targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
     # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
-        going = (_without(wanted, source, notes) for of_file in moved for source in of_file)
+        going = (source for of_file in moved for source in of_file if not targets.intersection(source.places))
         notes.extend(remove_sources(going, sync=options.sync))
         remove_folders(plan)
     return notes
@@ -253,32 +254,6 @@ class _Turns:
         with self._long if takes_long else nullcontext():
             on_bytes(0)  # which raises if it is not wanted any more
             return self._do(file, on_bytes=on_bytes)
-
-
-def _still_wanted(plan: OrganizePlan, *moved: Spool[tuple[MovedSource, ...]]) -> set[Path]:
-    """Of what one file is done with, what another one needs where it is: its own place, or where a link leads."""
-    sources = (source for spool in moved for of_file in spool for source in of_file)
-    going = {place for source in sources for place in (source.path, *source.places)}
-    wanted = set[Path]()
-    for file in plan if going else ():
-        places = [file.target]
-        for entry in file.plan.relocations:
-            if entry.target is not None:
-                places.append(file.target.parent / entry.target)
-            elif entry.source is not None:
-                places.extend((entry.source.path, entry.source.real))
-            if entry.source is not None and entry.target is not None and plan.media_mode is MediaMode.SYMLINK:
-                places.append(Path(os.path.realpath(file.target.parent / entry.target)))
-        wanted.update(going.intersection(places))
-    return wanted
-
-
-def _without(wanted: set[Path], source: MovedSource, notes: list[str]) -> MovedSource:
-    notes.extend(
-        f"{place} stays, because other NWB files that were organized need it there"
-        for place in sorted(wanted.intersection(source.places))
-    )
-    return replace(source, places=tuple(place for place in source.places if place not in wanted))
 
 
 def carry_out(

@@ -29,6 +29,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.stores import cannot_hold, open_nwb
 from ..options import MediaMode, MediaOptions
+from ..plans.needs import MediaUsers, settle
 from ..plans.plan import RelocationPlan
 from ..plans.planning import plan_references
 from ..plans.resolve import resolve
@@ -141,9 +142,11 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             for_archive=False,
         )
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
+    changed, lost = settle([plan], MediaUsers([target], options))
+    problems.extend(lost)
     if problems:
         raise combine(problems)
-    return plan
+    return changed.get(target, plan)
 
 
 def _names(

@@ -28,7 +28,6 @@ from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
 
 __all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
 
-_LONGEST_CHAIN = 40  # symbolic links, as in Linux
 _COPIERS = 4  # threads for small files, which mostly wait for the file system; more were slower
 _MANY = 32  # small files, for which threads are worth their while
 
@@ -59,14 +58,14 @@ class StagedFile:
 
 @dataclass(slots=True)
 class LeavingSource:
-    """A file that is removed at the end."""
+    """A name that is removed at the end."""
 
+    file: Path
+    """What it leads to, which stays if that is something else than the name itself."""
     status: os.stat_result
-    """As it was before it was copied."""
+    """Of the file, as it was before it was copied."""
     targets: set[Path] = field(default_factory=set)
-    """Where it must be found before it is removed."""
-    links: set[Path] = field(default_factory=set)
-    """Symbolic links that led to it, and go with it."""
+    """Where the file must be found before the name is removed."""
 
 
 class StagedMedia:
@@ -88,7 +87,7 @@ class StagedMedia:
     led_to : dict
         The files that stay where they are, and that new links or texts lead to, with the first entry that does.
     leaving : dict
-        The files that are to leave their old place, by path.
+        The names that are to go when all is in place, by path.
     kept : set of pathlib.Path
         Places that belong to the document: no move takes anything from them.
     digests : dict
@@ -141,10 +140,7 @@ class StagedMedia:
             then, and nothing stands under a final name.
         """
         earlier, at, reused = len(self.files), dict(self._at), dict(self.reused)
-        leaving = {
-            path: replace(source, targets={*source.targets}, links={*source.links})
-            for path, source in self.leaving.items()
-        }
+        leaving = {name: replace(source, targets={*source.targets}) for name, source in self.leaving.items()}
         try:
             with reporting(progress, plan.work_bytes) as report:
                 on_bytes = self._unless_cancelled(report)
@@ -170,7 +166,8 @@ class StagedMedia:
             raise
         self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
         for entry in plan.relocations:
-            is_led_to = entry.action is Action.POINT or (plan.mode is MediaMode.SYMLINK and entry.is_transfer)
+            is_link = plan.mode_of(entry) is MediaMode.SYMLINK and entry.is_transfer
+            is_led_to = entry.action is Action.POINT or is_link
             if is_led_to and entry.source is not None:
                 self.led_to.setdefault(entry.source.real, entry)
 
@@ -216,22 +213,22 @@ class StagedMedia:
         on_bytes: Callable[[int], None],
         copied: Callable[[Relocation, MediaFile], Path],
     ) -> None:
-        source, mode = entry.source, plan.mode
+        source, mode = entry.source, plan.mode_of(entry)
         if source is None or entry.target is None:
             return
         target = self._folder / entry.target
         part = self._staging.path / str(next(self._numbers))
         try:
             status = _status(source)
-            if mode is MediaMode.MOVE:
-                self._note_move(source, status, target)
+            goes = plan.mode is MediaMode.MOVE or entry.action is Action.FOLLOW or entry.leaves
+            if goes and source.path not in plan.kept_names:
+                # the first look counts: it was before the copy
+                self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
-                self._reuse(source, target, entry.leaves or mode is MediaMode.MOVE)
-            if entry.action is Action.FOLLOW or (entry.leaves and mode is not MediaMode.MOVE):
-                self.leaving.setdefault(source.path, LeavingSource(os.stat(source.path))).targets.add(target)
+                self._reuse(source, target, goes)
             if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
                 return
-            if entry.action is Action.FOLLOW and source.path == source.real:
+            if entry.action is Action.FOLLOW and not source.is_link:
                 _link_or_copy(source.path, part, sync)
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
@@ -357,18 +354,6 @@ class StagedMedia:
             raise TransferError(f"{target} does not hold its content any more; try again")
         self._at.setdefault(source.identity, target)
 
-    def _note_move(self, source: MediaFile, status: os.stat_result, target: Path) -> None:
-        """Remember what is to be removed at the end: the file, and the links that led to it."""
-        # The first look counts: it was before the copy.
-        moved = self.leaving.setdefault(source.real, LeavingSource(status))
-        moved.targets.add(target)
-        link = source.path
-        for _ in range(_LONGEST_CHAIN):
-            if not link.is_symlink():
-                break
-            moved.links.add(link)
-            link = Path(os.path.realpath(link.parent), os.readlink(link))
-
 
 def _status(source: MediaFile) -> os.stat_result:
     """A source's status, which must be that of the file that was planned with."""
@@ -383,7 +368,7 @@ def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
     small = {
         id(entry): entry.source
         for entry in plan.relocations
-        if plan.mode is MediaMode.COPY
+        if plan.mode_of(entry) is MediaMode.COPY
         and entry.action is Action.TRANSFER
         and entry.source is not None
         and entry.source.size <= contents.HASH_CHUNK

@@ -261,15 +261,15 @@ class Transfer:
     def _arrived(self, notes: list[str]) -> list[MovedSource]:
         """The moved sources that have got where they should; those that have not are told of."""
         arrived = []
-        for path, moved in self.media.leaving.items():
-            places = ({path} | moved.links) - self.media.kept
+        for name, moved in self.media.leaving.items():
+            places = () if name in self.media.kept else (name,)
             try:
                 if not all(is_still(target, self.media.reused.get(target)) for target in moved.targets):
                     raise OSError(errno.ESTALE, "the new one is not there any more")
                 targets = tuple((target, stamp(os.stat(target))) for target in sorted(moved.targets))
-                arrived.append(MovedSource(path, stamp(moved.status), tuple(sorted(places)), targets))
+                arrived.append(MovedSource(moved.file, stamp(moved.status), places, targets))
             except OSError as error:
-                notes.append(stays(path, self._folder, error))
+                notes.append(stays(name, self._folder, error))
         return arrived
 
     @property
