@@ -23,6 +23,7 @@ import pytest
 from helpers import digest, tree
 
 from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.disk.moves import ASIDE_PREFIX
 from nwb_extfiles.errors import (
     DestinationBusyError,
     ExternalFilesError,

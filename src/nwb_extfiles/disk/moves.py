@@ -147,17 +147,12 @@ def _put_aside(name: _Name) -> bool:
     """Rename a name aside; False if there is none. Raises OSError if it is a target, or is not what it was."""
     if os.path.lexists(name.aside) and not os.path.lexists(name.place):
         os.rename(name.aside, name.place)  # a run was killed before it knew
-    try:
-        status = os.lstat(name.place)
-    except FileNotFoundError:
+    if not os.path.lexists(name.place):
         return False
     for target in name.targets:
         if is_same_name(name.place, target):
             raise OSError(errno.EEXIST, f"it is the same file as {target}, seen through another path")
-    if name.place == name.file:
-        if stamp(status) != name.stamp:
-            raise OSError(errno.ESTALE, "it has changed since it was read")
-    elif not has_stamp(name.place, name.stamp):  # a link that leads elsewhere by now
+    if not has_stamp(name.place, name.stamp):  # or it is a link, and leads elsewhere by now
         raise OSError(errno.ESTALE, "it has changed since it was read")
     if os.path.lexists(name.aside):
         raise OSError(errno.EEXIST, f"{name.aside} is in the way; look what it is, and move it away")

@@ -201,7 +201,7 @@ def plan_relocation(
     )
     # The source may stay behind without its media, which is warned of.
     served = {nwb_path, *(Path(os.path.realpath(path)) for path in _holders(tree).values())}
-    changed, lost = settle([plan], MediaUsers(served, request.options), held=done)
+    changed, lost = settle([plan], MediaUsers(served, request.options), held=done, keep_needed=True)
     if lost:
         raise combine(lost)
     plan = changed.get(nwb_path, plan)

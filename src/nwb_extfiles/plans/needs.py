@@ -61,6 +61,7 @@ def settle(
     users: MediaUsers,
     *,
     held: RelocationPlan | None = None,
+    keep_needed: bool = False,
 ) -> tuple[dict[Path, RelocationPlan], list[ExternalFilesError]]:
     """Decide for all NWB files of a call together which names go, and whether what is replaced may be.
 
@@ -72,6 +73,9 @@ def settle(
         Who knows the other NWB files.
     held : RelocationPlan, optional
         What an earlier call of the same IO has done, whose media are to stay as they are.
+    keep_needed : bool
+        Whether a name that another NWB file needs stays, with a warning, where else the call is refused: for calls
+        that cannot treat that file too.
 
     Returns
     -------
@@ -96,7 +100,8 @@ def settle(
         if new is not plan:
             changed[plan.nwb_path] = new
     held_names = set() if held is None else set(_needed_after(held))
-    discarded: dict[Path, list[str]] = defaultdict(list)
+    remarks_of: dict[Path, list[str]] = defaultdict(list)
+    needed_here = frozenset(kept)
     for departure in departures:
         if departure.name in kept and not departure.is_replaced:
             continue
@@ -104,19 +109,24 @@ def settle(
             problems.append(_is_held(departure))
             continue
         need = users.need_of(departure.name, departure.file, departure.plan)
-        if need is not None:
+        if need is not None and keep_needed and not departure.is_replaced:
+            kept.add(departure.name)
+            remarks_of[departure.plan.nwb_path].append(
+                f"{departure.entry.reference.where}: {str(departure.name)!r} stays, because {need.where} needs it there"
+            )
+        elif need is not None:
             problems.append(_is_needed(departure, need))
         elif departure.is_replaced:
             problem, remark = _of_replaced(departure, plans, users)
             problems.extend([problem] if problem else [])
-            discarded[departure.plan.nwb_path].extend([remark] if remark else [])
+            remarks_of[departure.plan.nwb_path].extend([remark] if remark else [])
     for plan in plans:
         names = frozenset(kept.intersection(departure.name for departure in _departures(plan)))
         stay = (
             f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
-            for name in sorted(names - targets)
+            for name in sorted(needed_here.intersection(names) - targets)
         )
-        remarks = (*discarded.get(plan.nwb_path, ()), *users.take_remarks(), *stay)
+        remarks = (*remarks_of.get(plan.nwb_path, ()), *users.take_remarks(), *stay)
         if remarks or names:
             now = changed.get(plan.nwb_path, plan)
             changed[plan.nwb_path] = replace(now, warnings=(*now.warnings, *remarks), kept_names=names)
