@@ -31,6 +31,9 @@ from .targets import Destination, Named, TargetState
 __all__ = ["Action", "Relocation", "RelocationPlan", "make_plan"]
 
 
+_MODES_OF_ADVICE = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
+
+
 class Action(StrEnum):
     """What happens to the media of one reference."""
 
@@ -96,8 +99,8 @@ class RelocationPlan:
     relocations: tuple[Relocation, ...]
     """One for each reference, in the order of the file."""
     warnings: tuple[str, ...] = ()
-    device: int | None = None
-    """Device of the file system in which the NWB file is."""
+    devices: frozenset[int] = frozenset()
+    """Devices whose files can have hard links where the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
     """What the manifest of the NWB file says before; empty if it is to get its first, None if it gets none."""
 
@@ -158,7 +161,7 @@ class RelocationPlan:
         for entry in self.relocations if self.mode in (MediaMode.COPY, MediaMode.MOVE) else ():
             if entry.source is None or not entry.is_transfer:
                 continue
-            if self.mode is MediaMode.COPY or entry.source.identity[0] != self.device:
+            if self.mode is MediaMode.COPY or entry.source.identity[0] not in self.devices:
                 yield entry.source
 
     @property
@@ -186,7 +189,7 @@ class RelocationPlan:
             self.mode,
             (*earlier.relocations, *self.relocations),
             (*earlier.warnings, *self.warnings),
-            self.device,
+            self.devices,
             self.manifest,
         )
 
@@ -237,7 +240,8 @@ def make_plan(
         except ExternalFilesError as fault:
             faults.append(fault)
     planned = tuple(entry for entry in relocations if entry is not None)
-    plan = RelocationPlan(destination.nwb_path, mode, planned, device=destination.device)
+    plan = RelocationPlan(destination.nwb_path, mode, planned, devices=destination.devices)
+    faults.extend(_no_links(planned, destination, mode))
     faults.extend(_no_room(plan, destination))
     faults.extend(_swallowed_sources(planned, destination, mode))
     faults.extend(_inside_one_another(planned))
@@ -354,7 +358,7 @@ class _Planner:
     def _check_target(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
         self._check_place(reference, str(file.path), target)
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
-        if linked and file.identity[0] != self.destination.device:
+        if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
                 f"{reference.where}: {str(file.path)!r} lies in another file system than {str(folder)!r}, and "
@@ -416,6 +420,19 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
                 f"{entry.reference.where}: DANDI takes no {kind}: on upload it will drop {str(entry.target)!r}; "
                 f"convert {source.name!r} to a format that it takes"
             )
+
+
+def _no_links(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
+    """Refuse once what would fail for each file."""
+    if mode in destination.cannot and any(entry.is_transfer for entry in planned):
+        kinds = {MediaMode.SYMLINK: "symbolic links", MediaMode.HARDLINK: "hard links"}
+        missing = " and ".join(kind for other, kind in kinds.items() if other in destination.cannot)
+        modes = ", ".join(repr(str(other)) for other in _MODES_OF_ADVICE if other not in destination.cannot)
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has no {missing}, as "
+            f"exFAT and FAT have none; use another media_mode: {modes}",
+            nwb_path=str(destination.nwb_path),
+        )
 
 
 def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
