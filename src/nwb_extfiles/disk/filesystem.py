@@ -132,15 +132,18 @@ def has_symlinks(folder: Path) -> bool:
 
 
 def _tried(make: Callable[[Path], object], folder: Path) -> OSError | None:
-    """Make something under a name that is removed at once; give what was answered."""
+    """Make something under a name that is removed at once; give what was answered. The folder keeps its times."""
     probe = folder / f"{_PROBE}{uuid4().hex[:12]}"
+    before = os.stat(folder)
     try:
         make(probe)
     except OSError as error:
         return error
     finally:
-        with suppress(FileNotFoundError, PermissionError):
-            probe.unlink()
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+            if os.stat(folder).st_mtime_ns != before.st_mtime_ns:
+                os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None
 
 
@@ -207,8 +210,9 @@ def limit_access(target: Path, source: Path) -> None:
 
 def make_writable(path: Path) -> None:
     """Let the owner write to a file that is being made of one that is read-only."""
-    if not os.access(path, os.W_OK):
-        _tolerated(lambda: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | stat.S_IWUSR))
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if not mode & stat.S_IWUSR:
+        _tolerated(lambda: os.chmod(path, mode | stat.S_IWUSR))
 
 
 def _tolerated(change: Callable[[], object]) -> bool:

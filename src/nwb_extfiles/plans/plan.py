@@ -425,12 +425,13 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
 def _no_links(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
     """Refuse once what would fail for each file."""
     if mode in destination.cannot and any(entry.is_transfer for entry in planned):
-        kinds = {MediaMode.SYMLINK: "symbolic links", MediaMode.HARDLINK: "hard links"}
-        missing = " and ".join(kind for other, kind in kinds.items() if other in destination.cannot)
-        modes = ", ".join(repr(str(other)) for other in _MODES_OF_ADVICE if other not in destination.cannot)
+        missing = "neither symbolic nor hard links"
+        if len(destination.cannot) == 1:
+            missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
+        modes = [repr(str(other)) for other in _MODES_OF_ADVICE if other not in destination.cannot]
         yield RelocationRefusedError(
-            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has no {missing}, as "
-            f"exFAT and FAT have none; use another media_mode: {modes}",
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, as exFAT "
+            f"and FAT have none; use media_mode {', '.join(modes[:-1])} or {modes[-1]}",
             nwb_path=str(destination.nwb_path),
         )
 
