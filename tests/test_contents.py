@@ -102,17 +102,18 @@ def test_copy_of_a_sparse_file(tmp_path: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
-def test_copy_has_the_permissions_of_a_new_file(tmp_path: Path, umask: int, mode: int) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o444, 0o640, 0o664])
+def test_copy_has_the_mode_of_its_source(tmp_path: Path, umask: int, mode: int) -> None:
     source = make_file(tmp_path / "source")
-    source.chmod(0o400)
+    source.chmod(mode)
     previous = os.umask(umask)
     try:
         contents.copy_verified(source, tmp_path / "target")
     finally:
         os.umask(previous)
     assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == mode
-    assert stat.S_IMODE(source.stat().st_mode) == 0o400
+    assert stat.S_IMODE(source.stat().st_mode) == mode
 
 
 def test_copy_follows_a_symlink(tmp_path: Path) -> None:

@@ -375,11 +375,53 @@ def test_a_symbolic_link_to_an_nwb_file_is_refused(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_an_nwb_file_with_two_names_is_warned_of(tmp_path: Path) -> None:
+def test_an_nwb_file_with_two_names_gets_content_of_its_own(tmp_path: Path) -> None:
+    """As in a backup of hard links, `cp -al` or rsnapshot, which keeps what it has."""
+    path = nwb_with(tmp_path / "now", "a.avi")
+    path.chmod(0o640)
+    shutil.copytree(tmp_path / "now", tmp_path / "backup", copy_function=os.link)
+    before, was = tree(tmp_path / "backup"), digest(tmp_path / "now" / "films" / "a.avi")
+    with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
+        relocate(path, "move", dry_run=True)
+    assert path.samefile(tmp_path / "backup" / "nwb" / path.name)
+    with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
+        relocate(path, "move")
+    assert tree(tmp_path / "backup") == before
+    assert digest(path.parent / stored_texts(path, DATASET)[0]) == was
+    assert (path.stat().st_mode & 0o777, path.stat().st_nlink) == (0o640, 1)
+    assert not list(path.parent.glob(".nwb-extfiles-*"))
+    relocate(path, "move")  # which warns of nothing any more
+
+
+def test_an_nwb_file_with_two_names_that_is_open_stays(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     os.link(path, tmp_path / "backup.nwb")
-    with pytest.warns(ExternalFilesWarning, match="2 names"):
+    before = tree(tmp_path)
+    with (
+        h5py.File(path, "r+"),
+        pytest.warns(ExternalFilesWarning),
+        pytest.raises(DestinationBusyError, match="close it"),
+    ):
         relocate(path)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("mode", ["r+", "a"])
+def test_an_open_file_with_two_names_is_refused_and_the_cure_works(tmp_path: Path, mode: str) -> None:
+    path = nwb_with(tmp_path / "now it's", "a.avi")
+    os.link(path, tmp_path / "backup.nwb")
+    before = tree(tmp_path)
+    with (
+        NWBExtFilesHDF5IO(path, mode) as io,
+        pytest.raises(RelocationRefusedError, match="2 names") as caught,
+    ):
+        io.write(io.read(), relocate_media=True, media_mode="copy")
+    assert tree(tmp_path) == before
+    subprocess.run(str(caught.value).split("open it again: ")[1], shell=True, check=True)  # its cure
+    with NWBExtFilesHDF5IO(path, mode) as io:
+        io.write(io.read(), relocate_media=True, media_mode="copy")
+    assert digest(path.parent / stored_texts(path, DATASET)[0]) == before["now it's/films/a.avi"]
+    assert digest(tmp_path / "backup.nwb") == before["backup.nwb"]
 
 
 AS_NOBODY = """

@@ -726,16 +726,20 @@ def test_flat_dandiset(tmp_path: Path) -> None:
     assert not (root / "sub-x" / "deep").exists()
 
 
-def test_in_place_under_several_names_warns(tmp_path: Path) -> None:
-    """As `dandi organize --files-mode hardlink` leaves the raw files, whose texts change too."""
+def test_in_place_under_several_names(tmp_path: Path) -> None:
+    """As `dandi organize --files-mode hardlink` leaves the raw files, which keep what they have."""
     recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     root = tmp_path / "ds"
     (root / "sub-mouse0").mkdir(parents=True)
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     os.link(tmp_path / "raw" / "a.nwb", root / "sub-mouse0" / "sub-mouse0_image.nwb")
     options = {"files_mode": "move", "media_files_mode": "copy", "media_options": {"search": [tmp_path / "raw"]}}
+    was = digest(tmp_path / "raw" / "a.nwb")
     with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
         organize([], root, **options)
+    assert digest(tmp_path / "raw" / "a.nwb") == was
+    path = root / "sub-mouse0" / "sub-mouse0_image.nwb"
+    assert digest(path.parent / stored_texts(path, DATASET)[0]) == digest(tmp_path / "raw" / "a.avi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         organize([], root, **options)

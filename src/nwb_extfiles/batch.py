@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -84,12 +86,30 @@ def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
     from multiprocessing import get_context
 
     # A forked process would take the locks of other threads along.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # what has not begun need not
             raise
+
+
+def _end_with_parent() -> None:
+    """Have this process end when the one that began it is gone, however that has ended.
+
+    A worker of the pool waits for work on a pipe that other workers hold open too, and so would wait for ever. What it
+    is doing at that moment is as safe as if it had been killed.
+    """
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    assert parent is not None
+
+    def wait_for_end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=wait_for_end, name="end-with-parent", daemon=True).start()
 
 
 def each(

@@ -72,7 +72,6 @@ class Failing:
 
         for name in ("flock", "ioctl"):
             patch.setattr(fcntl, name, self._failing(name, getattr(fcntl, name), self._from_package))
-        patch.setattr(shutil, "copymode", self._failing("copymode", shutil.copymode, self._in_folders))
         patch.setattr(h5py.File, "__init__", self._failing("H5Fopen", h5py.File.__init__, self._names_ours))
         patch.setattr(h5py.File, "flush", self._failing("H5Fflush", h5py.File.flush, self._is_ours))
         patch.setattr(h5py.File, "close", self._failing_after("H5Fclose", h5py.File.close, self._is_ours))

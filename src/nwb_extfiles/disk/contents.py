@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Protocol, cast
 from blake3 import blake3
 
 from ..errors import TransferError
-from .filesystem import sync_tree
+from .filesystem import copy_access, open_private, sync_tree
 
 __all__ = [
     "HASH_CHUNK",
@@ -78,7 +78,8 @@ def copy_verified(
     source : pathlib.Path
         A regular file; symbolic links are followed.
     target : pathlib.Path
-        Must not exist. Gets the times of the source and the permissions that the umask leaves.
+        Must not exist. Gets the times of the source, and is for the same people to read and write
+        (`filesystem.copy_access`); until it is whole, for its owner alone.
     on_bytes : callable
         Called with the number of bytes copied since the last call.
     sync : bool
@@ -101,7 +102,10 @@ def copy_verified(
     OSError
         As the file system says.
     """
-    with open(source, "rb", buffering=0) as reader, open(target, "xb", buffering=0) as writer:
+    with (
+        open(source, "rb", buffering=0) as reader,
+        open(target, "xb", buffering=0, opener=open_private) as writer,  # for others to read when they may, not before
+    ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
         to_flush = sync
@@ -118,6 +122,7 @@ def copy_verified(
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
+        copy_access(reader.fileno(), writer.fileno())
         if to_flush:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -404,7 +409,8 @@ def copy_tree_verified(
     source : pathlib.Path
         A folder; symbolic links to files in it are followed, those to folders are not.
     target : pathlib.Path
-        Must not exist. Its times are those of the source.
+        Must not exist. Its times are those of the source, and so is who may read it; the owner may write to the
+        folders in any case.
     on_bytes, sync
         As in `copy_verified`.
 
@@ -416,12 +422,13 @@ def copy_tree_verified(
     folders = []
     for place, _, names in os.walk(source):
         folder = target / Path(place).relative_to(source)
-        folder.mkdir()
+        folder.mkdir(0o700)
         folders.append((Path(place), folder))
         for name in names:
             copy_verified(Path(place, name), folder / name, on_bytes=on_bytes, sync=False)
     for original, folder in reversed(folders):
         times = os.stat(original)
+        copy_access(original, folder)
         os.utime(folder, ns=(times.st_atime_ns, times.st_mtime_ns))
     if sync:
         sync_tree(target)

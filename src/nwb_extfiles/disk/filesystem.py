@@ -6,20 +6,33 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 __all__ = [
+    "PRIVATE",
     "FileLock",
+    "can_link",
+    "copy_access",
     "free_bytes",
+    "has_hard_links",
+    "has_other_names",
+    "has_symlinks",
+    "held_alone",
     "is_folder",
+    "limit_access",
     "link_exclusive",
     "lock_handle",
     "longest_path",
     "make_folders",
+    "make_writable",
     "nearest_folder",
+    "open_private",
     "remove",
     "rename_exclusive",
     "sync_file",
@@ -31,8 +44,21 @@ __all__ = [
     "write_new",
 ]
 
-CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+PRIVATE = 0o600
+"""The mode of a new file until it gets the one that it shall have."""
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
+"""What file systems without links answer: FAT and exFAT by FUSE ENOSYS or EPERM, in Linux EPERM, shares EOPNOTSUPP."""
+if os.name == "nt":
+    _NO_LINKS.add(errno.EINVAL)  # ERROR_INVALID_FUNCTION of exFAT and FAT
+CANNOT_LINK = {*_NO_LINKS, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
+_NO_ACCESS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ERANGE}
+"""What file systems without modes, owners or extended attributes, or users without the right, are answered."""
+_PROBE = ".nwb-extfiles-probe-"
+_ACL = "system.posix_acl_access"
+# of an ACL in its extended attribute: a version, then (tag, permissions, id) for each entry
+_ACL_VERSION, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
+_ACL_GROUP, _ACL_MASK = 0x04, 0x10
 _MAX_PATH = 259  # of Windows, unless long paths are turned on there
 _SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -72,6 +98,164 @@ def link_exclusive(source: Path, target: Path) -> bool:
             return False
         raise
     return True
+
+
+def can_link(source: Path, folder: Path) -> bool:
+    """Whether a file can have a hard link in an existing folder.
+
+    It is tried, and the link removed at once. Device numbers do not tell: on an overlay, as in containers, a file may
+    have another one than its folder, and be linked there all the same.
+    """
+    return _tried(lambda probe: os.link(source, probe), folder) is None
+
+
+def has_hard_links(folder: Path) -> bool:
+    """Whether the file system of an existing folder has hard links; True where that cannot be tried."""
+
+    def link(probe: Path) -> None:
+        first = probe.with_name(f"{probe.name}-1")
+        os.close(open_private(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        try:
+            os.link(first, probe)
+        finally:
+            first.unlink()
+
+    error = _tried(link, folder)
+    return error is None or error.errno not in _NO_LINKS
+
+
+def has_symlinks(folder: Path) -> bool:
+    """Whether the file system of an existing folder has symbolic links; True where that cannot be tried."""
+    error = _tried(lambda probe: os.symlink(_PROBE, probe), folder)
+    # That Windows lets a user make none (1314) is no matter of the file system.
+    return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+
+
+def _tried(make: Callable[[Path], object], folder: Path) -> OSError | None:
+    """Make something under a name that is removed at once; give what was answered. The folder keeps its times."""
+    probe = folder / f"{_PROBE}{uuid4().hex[:12]}"
+    before = os.stat(folder)
+    try:
+        make(probe)
+    except OSError as error:
+        return error
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+            if os.stat(folder).st_mtime_ns != before.st_mtime_ns:
+                os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return None
+
+
+def open_private(path: str | os.PathLike[str], flags: int) -> int:
+    """Open as `os.open` does; what is made is for its owner alone. To be the `opener` of `open`."""
+    return os.open(path, flags | getattr(os, "O_BINARY", 0), PRIVATE)
+
+
+def copy_access(source: int | Path, target: int | Path, *, attributes: bool = True) -> None:
+    """Let the same people read and write a copy, and no others.
+
+    The copy gets the mode of its source, its POSIX ACL, its owner and group as far as the user may give them, and its
+    extended attributes. Where the ACL or the group cannot be had, the group may do no more than it may with the
+    source. What a file system does not have is no error. Nothing on Windows, where the folder decides.
+
+    Parameters
+    ----------
+    source : int or pathlib.Path
+        A file, a descriptor of one, or a folder; a symbolic link is followed.
+    target : int or pathlib.Path
+        Likewise; `PRIVATE` so far, or a folder of mode 0700, so that at no moment anybody else may read it.
+    attributes : bool
+        Whether the extended attributes of users are copied too.
+    """
+    if os.name == "nt":
+        return
+    wanted, there = os.stat(source), os.stat(target)
+    mode = stat.S_IMODE(wanted.st_mode) & 0o777
+    if wanted.st_uid != there.st_uid and os.geteuid() == 0:
+        _tolerated(lambda: os.chown(target, wanted.st_uid, -1))
+    has_group = wanted.st_gid == there.st_gid or _tolerated(lambda: os.chown(target, -1, wanted.st_gid))
+    if attributes:
+        _copy_attributes(source, target)
+    acl = _acl(source)
+    if acl is None and _acl(target) is not None:  # the folder gives one to what is made in it
+        _tolerated(lambda: os.removexattr(target, _ACL))
+    if acl is None or not has_group or not _tolerated(lambda: os.setxattr(target, _ACL, acl)):
+        if acl is not None:  # the bits of the group are those of the mask, which is as wide as the widest entry
+            mode = (mode & ~0o070) | (_of_group(acl) << 3 & mode)
+        if not has_group:
+            mode = (mode & ~0o070) | ((mode & 0o007) << 3 & mode)
+    if stat.S_ISDIR(there.st_mode):
+        mode |= stat.S_IRWXU  # else nothing in it could be edited, put in place or removed
+    if stat.S_IMODE(os.stat(target).st_mode) != mode:
+        _tolerated(lambda: os.chmod(target, mode))
+
+
+def limit_access(target: Path, source: Path) -> None:
+    """Take from a new file or folder what people may not do with the one that it is made from."""
+    if os.name == "nt":
+        return
+    made, allowed = os.stat(target).st_mode, os.stat(source).st_mode
+    acl = _acl(source)
+    if acl is not None:
+        allowed = (allowed & ~0o070) | (_of_group(acl) << 3 & allowed)
+    if stat.S_ISDIR(made):
+        allowed |= (allowed & 0o444) >> 2  # who may read a file may enter a folder
+    mode = stat.S_IMODE(made) & (allowed | stat.S_IRWXU)
+    if mode != stat.S_IMODE(made):
+        if _acl(target) is not None:
+            _tolerated(lambda: os.removexattr(target, _ACL))
+        _tolerated(lambda: os.chmod(target, mode))
+
+
+def make_writable(path: Path) -> None:
+    """Let the owner write to a file that is being made of one that is read-only."""
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if not mode & stat.S_IWUSR:
+        _tolerated(lambda: os.chmod(path, mode | stat.S_IWUSR))
+
+
+def _tolerated(change: Callable[[], object]) -> bool:
+    """Change what the file system may not have; tell whether that could be."""
+    try:
+        change()
+    except OSError as error:
+        if error.errno not in _NO_ACCESS:
+            raise
+        return False
+    return True
+
+
+def _acl(path: int | Path) -> bytes | None:
+    """The POSIX ACL of a file that has one beyond its mode."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.getxattr(path, _ACL)
+    except OSError:  # none, or the file system has no such thing
+        return None
+
+
+def _of_group(acl: bytes) -> int:
+    """What an ACL lets the group of the file do, which its mode does not tell."""
+    entries: dict[int, int] = {tag: allowed for tag, allowed, _ in _ACL_ENTRY.iter_unpack(acl[_ACL_VERSION.size :])}
+    return entries.get(_ACL_GROUP, 0) & entries.get(_ACL_MASK, 0o7)
+
+
+def _copy_attributes(source: int | Path, target: int | Path) -> None:
+    if sys.platform != "linux":
+        return
+    try:
+        names = os.listxattr(source)
+    except OSError:  # the file system has none
+        return
+    for name in names:
+        if name.startswith("user."):  # others are of the system, or of what the file system does inside
+            try:
+                os.setxattr(target, name, os.getxattr(source, name))
+            except OSError as error:
+                if error.errno not in {*_NO_ACCESS, errno.ENODATA, errno.ENOSPC, errno.E2BIG, errno.EACCES}:
+                    raise
 
 
 def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> bool:
@@ -140,10 +324,29 @@ def sync_folders(folders: Iterable[Path]) -> None:
         sync_folder(folder)
 
 
-def write_new(path: Path, content: bytes | bytearray, *, sync: bool = True) -> None:
-    """Write a file that is not there yet, and flush its bytes to the disk if that is wanted."""
-    with path.open("xb") as file:
+def write_new(
+    path: Path, content: bytes | bytearray, *, sync: bool = True, like: Path | None = None, mode: int = PRIVATE
+) -> None:
+    """Write a file that is not there yet.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    content : bytes
+        What is in it.
+    sync : bool
+        Whether its bytes are flushed to the disk.
+    like : pathlib.Path, optional
+        A file whose readers and writers it gets.
+    mode : int
+        What the umask takes from, if there is none.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags, mode if like is None else PRIVATE), "wb") as file:
         file.write(content)
+        if like is not None:
+            copy_access(like, file.fileno())
         file.flush()
         if sync:
             os.fsync(file.fileno())
@@ -195,6 +398,11 @@ def make_folders(folder: Path, made: list[Path]) -> None:
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder itself, and no link to one."""
     return path.is_dir() and not path.is_symlink()
+
+
+def has_other_names(path: Path) -> bool:
+    """Whether a file has further names (hard links), as in a backup made by ``cp -al`` or rsnapshot."""
+    return path.is_file() and os.stat(path).st_nlink > 1
 
 
 def with_real_folder(path: Path) -> Path:
@@ -290,6 +498,25 @@ class FileLock:
     def __del__(self) -> None:
         # An owner that was dropped is no longer at work; the file stays, as after a crash.
         self._close()
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[None]:
+    """Hold the lock that HDF5 takes on a file, so that no program opens it meanwhile; raises as `FileLock`.
+
+    On Windows it is only looked whether another program has it: nobody could read the file there.
+    """
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        with suppress(NotImplementedError):  # HDF5 does without too
+            lock_handle(handle)
+        if os.name == "nt":
+            os.close(handle)
+            handle = -1
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def lock_handle(handle: int) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -88,9 +87,9 @@ def _write(folder: Path, contents: Iterable[tuple[Path, bytes | None]], page: Pa
             filesystem.make_folders(place.parent, made)
             touched.update(new.parent for new in made)
             page.unlink(missing_ok=True)  # whoever put it there: it may be a link
-            filesystem.write_new(page, content, sync=sync)
-            if place.is_file() and not place.is_symlink():
-                shutil.copymode(place, page)
+            replaced = place if place.is_file() and not place.is_symlink() else None
+            mode = 0o666 & os.stat(place.parent).st_mode
+            filesystem.write_new(page, content, sync=sync, like=replaced, mode=mode)
             os.replace(page, place)
         touched.add(place.parent)
     for above in touched.copy():

@@ -32,7 +32,7 @@ from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
 from .builders import StoredTexts
 from .mappers import register_media_mappers
-from .refusals import refuse_broken_links, refuse_links_to_destination
+from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_other_names
 from .relocation import Request, Tree, find_texts, plan_relocation
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
@@ -230,6 +230,8 @@ class MediaIOMixin(_Backend):
         finally:
             self._opening = None
         self._transfer, self._content = transfer, _Content.NOTHING
+        if os.path.exists(self.source):
+            filesystem.limit_access(transfer.staged_document, Path(self.source))
 
     # ----------------------------------------------------------------- write
 
@@ -246,6 +248,8 @@ class MediaIOMixin(_Backend):
         kwargs["write_args"] = dict(kwargs["write_args"] or {})  # hdmf writes to it
         if container is None and not kwargs["write_args"].get("link_data", True):
             container = source.read()  # hdmf will build from this very container
+        if self._transfer is not None and isinstance(source.source, str | Path) and os.path.exists(source.source):
+            filesystem.limit_access(self._transfer.staged_document, Path(source.source))  # nothing is in it yet
         with self._calling(Call(request, source.manager, container, source)):
             super().export(**kwargs)
 
@@ -315,6 +319,8 @@ class MediaIOMixin(_Backend):
             super().write_builder(builder=builder, **kwargs)
             return
         self._refuse_without_place()
+        if self._transfer is None:
+            refuse_other_names(Path(self._path()))
         plan = plan_relocation(tree, stored, request, done=self._done)
         written = {(entry.references[0].object_path, entry.references[0].field) for entry in old}
         edits = {place: texts for place, texts in plan.edits.items() if place in written}

@@ -6,6 +6,7 @@ Like `relocation`, this looks and decides, and changes nothing.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import h5py
 from hdmf.build import GroupBuilder, LinkBuilder
 
 from ..disk.contents import same_content
+from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
 from ..nwb.storage import is_stored, path_of, unwrapped
 from ..options import MediaOptions
@@ -22,7 +24,7 @@ from ..plans.targets import Named, dandiset_above, name_targets
 from .builders import StoredTexts, target_of
 from .relocation import Request, Tree, identifier
 
-__all__ = ["refuse_broken_links", "refuse_links_to_destination"]
+__all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_other_names"]
 
 
 def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
@@ -132,3 +134,19 @@ def _all_builders(root: GroupBuilder) -> Iterator[Any]:
         yield builder
         if isinstance(builder, GroupBuilder):
             stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))
+
+
+def refuse_other_names(path: Path) -> None:
+    """Refuse to change paths in a file that is open and has other names: they would change under all of these."""
+    if not has_other_names(path):
+        return
+    own = f"{path}.own"
+    if os.name == "nt":
+        cure = f'copy "{path}" "{own}" && move /Y "{own}" "{path}"'
+    else:
+        cure = f"cp -p {shlex.quote(str(path))} {shlex.quote(own)} && mv {shlex.quote(own)} {shlex.quote(str(path))}"
+    raise RelocationRefusedError(
+        f"{path} has {os.stat(path).st_nlink} names (hard links), as in a backup, and its paths would change under all "
+        f"of them. Close it, give this name content of its own, and open it again: {cure}",
+        nwb_path=str(path),
+    )

@@ -31,6 +31,9 @@ from .targets import Destination, Named, TargetState
 __all__ = ["Action", "Relocation", "RelocationPlan", "make_plan"]
 
 
+_MODES_OF_ADVICE = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
+
+
 class Action(StrEnum):
     """What happens to the media of one reference."""
 
@@ -99,8 +102,8 @@ class RelocationPlan:
     relocations: tuple[Relocation, ...]
     """One for each reference, in the order of the file."""
     warnings: tuple[str, ...] = ()
-    device: int | None = None
-    """Device of the file system in which the NWB file is."""
+    devices: frozenset[int] = frozenset()
+    """Devices whose files can have hard links where the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
     """What the manifest of the NWB file says before; empty if it is to get its first, None if it gets none."""
     kept_names: frozenset[Path] = frozenset()
@@ -168,7 +171,7 @@ class RelocationPlan:
             mode = self.mode_of(entry)
             if entry.source is None or not entry.is_transfer or mode not in (MediaMode.COPY, MediaMode.MOVE):
                 continue
-            if mode is MediaMode.COPY or entry.source.identity[0] != self.device:
+            if mode is MediaMode.COPY or entry.source.identity[0] not in self.devices:
                 yield entry.source
 
     @property
@@ -196,7 +199,7 @@ class RelocationPlan:
             self.mode,
             (*earlier.relocations, *self.relocations),
             (*earlier.warnings, *self.warnings),
-            self.device,
+            self.devices,
             self.manifest,
             self.kept_names | earlier.kept_names,
         )
@@ -248,7 +251,8 @@ def make_plan(
         except ExternalFilesError as fault:
             faults.append(fault)
     planned = tuple(entry for entry in relocations if entry is not None)
-    plan = RelocationPlan(destination.nwb_path, mode, planned, device=destination.device)
+    plan = RelocationPlan(destination.nwb_path, mode, planned, devices=destination.devices)
+    faults.extend(_no_links(planned, destination, mode))
     faults.extend(_no_room(plan, destination))
     faults.extend(_inside_one_another(planned))
     if faults:
@@ -379,7 +383,7 @@ class _Planner:
         self._check_place(reference, str(file.path), target)
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
         linked = linked and file.identity not in self.destination.annexed
-        if linked and file.identity[0] != self.destination.device:
+        if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
                 f"{reference.where}: {str(file.path)!r} lies in another file system than {str(folder)!r}, and "
@@ -441,6 +445,20 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
                 f"{entry.reference.where}: DANDI takes no {kind}: on upload it will drop {str(entry.target)!r}; "
                 f"convert {source.name!r} to a format that it takes"
             )
+
+
+def _no_links(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
+    """Refuse once what would fail for each file."""
+    if mode in destination.cannot and any(entry.is_transfer for entry in planned):
+        missing = "neither symbolic nor hard links"
+        if len(destination.cannot) == 1:
+            missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
+        modes = [repr(str(other)) for other in _MODES_OF_ADVICE if other not in destination.cannot]
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, as exFAT "
+            f"and FAT have none; use media_mode {', '.join(modes[:-1])} or {modes[-1]}",
+            nwb_path=str(destination.nwb_path),
+        )
 
 
 def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:

@@ -1,6 +1,6 @@
 """Where media shall be: what each target is called, and what stands there now.
 
-`name_targets` is pure; `survey` looks at the destination, and changes nothing.
+`name_targets` is pure; `survey` looks at the destination, and leaves it as it is.
 """
 
 from __future__ import annotations
@@ -73,6 +73,15 @@ class Destination:
     """Characters that a path may have; None if the system sets no bound."""
     annexed: frozenset[tuple[int, int]] = frozenset()
     """Files in the object store of a git-annex repository, where hard links are to be made."""
+    linkable: frozenset[int] = frozenset()
+    """Other devices whose files can have hard links here all the same, as on an overlay."""
+    cannot: frozenset[MediaMode] = frozenset()
+    """Modes that need links which the file system has not."""
+
+    @property
+    def devices(self) -> frozenset[int]:
+        """Devices whose files can have hard links here."""
+        return self.linkable if self.device is None else self.linkable | {self.device}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +236,8 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     Returns
     -------
     Destination
-        Nothing on disk is changed. Files of equal size are compared byte by byte.
+        Nothing on disk is changed. Files of equal size are compared byte by byte. Whether links can be made is tried
+        under a name that is gone at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
@@ -255,10 +265,33 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
         and all(contents.can_clone(file.real, existing) for file in files.values())
     )
     hard_linked = files.values() if mode is MediaMode.HARDLINK else ()
-    annexed = frozenset(file.identity for file in hard_linked if is_annex_object(file.real))
+    there = {target for target, state in targets.items() if state is TargetState.SAME}
+    wanted = [entry.resolution.file for entry in named if entry.target not in there and entry.resolution.file]
     return Destination(
-        nwb_path, targets, frozenset(outside), device, None if clones else free, filesystem.longest_path(), annexed
+        nwb_path,
+        targets,
+        frozenset(outside),
+        device,
+        None if clones else free,
+        filesystem.longest_path(),
+        frozenset(file.identity for file in hard_linked if is_annex_object(file.real)),
+        _linkable(wanted, device, existing) if mode in (MediaMode.HARDLINK, MediaMode.MOVE) else frozenset(),
+        _cannot(mode, existing) if wanted else frozenset(),
     )
+
+
+def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> frozenset[int]:
+    """Other devices from which a hard link can be made; tried with one file of each."""
+    one_of_each = {file.identity[0]: file.real for file in wanted if file.identity[0] != device}
+    return frozenset(other for other, real in one_of_each.items() if filesystem.can_link(real, folder))
+
+
+def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
+    """The modes that cannot be in a folder, where that of the plan is one of them."""
+    tests = {MediaMode.SYMLINK: filesystem.has_symlinks, MediaMode.HARDLINK: filesystem.has_hard_links}
+    if mode not in tests or tests[mode](folder):
+        return frozenset()
+    return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})
 
 
 def _leaves(folder: Path, target: PurePosixPath) -> bool:

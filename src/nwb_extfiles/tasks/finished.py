@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from ..disk import contents, filesystem
 from ..disk.moves import MovedSource
-from ..errors import ExternalFilesError, RelocationRefusedError
+from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
 from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow, same_rows
 from ..nwb.storage import is_stored, read_texts, texts_at
@@ -47,7 +48,15 @@ def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
     if not os.access(path, os.W_OK):
         reason = f"{path} may not be written to, and its texts have to change"
         return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
-    return []
+    return _no_room_apart(path) if filesystem.has_other_names(path) else []
+
+
+def _no_room_apart(path: Path) -> list[ExternalFilesError]:
+    size, free = os.stat(path).st_size, filesystem.free_bytes(path.parent)
+    if size <= free or contents.can_clone(path, path.parent):
+        return []
+    reason = f"{path} has other names (hard links), so its paths change in a copy, which needs {size:,} bytes"
+    return [RelocationRefusedError(f"{reason}, and {free:,} are free; make room", nwb_path=str(path))]
 
 
 def half_edited(path: Path) -> RelocationRefusedError:
@@ -59,16 +68,19 @@ def half_edited(path: Path) -> RelocationRefusedError:
 
 
 def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:
-    """A plan of texts that change in a file that stays where it is, with a warning if the file has other names."""
+    """A plan for a file that stays where it is, with a warning if it has other names and is not edited through them."""
     path = plan.nwb_path
-    names = os.stat(path).st_nlink
-    if not plan.edits or names == 1 or not path.is_file():
+    if not _gets_own_content(plan):
         return plan
     note = (
-        f"{path} has {names} names (hard links), and its texts change under all of them: where another name "
-        f"lies in another folder, or has media of its own, its paths are wrong now; give it a copy"
+        f"{path} has {os.stat(path).st_nlink} names (hard links): this one gets content of its own with the new paths, "
+        f"and the others keep the content, and the paths, that they have"
     )
     return replace(plan, warnings=(*plan.warnings, note))
+
+
+def _gets_own_content(plan: RelocationPlan) -> bool:
+    return bool(plan.edits or not plan.manifest_is_current) and filesystem.has_other_names(plan.nwb_path)
 
 
 def bring_media(
@@ -105,17 +117,38 @@ def bring_media(
     tuple of MovedSource
         What stays for now.
     """
-    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
+    own_content = with_texts and _gets_own_content(plan)
+    transfer = Transfer(plan.nwb_path, edits_document=not own_content, keep_sources=keep_sources, tell=tell)
 
-    with rolled_back(transfer):
+    with rolled_back(transfer), _apart(plan, transfer.staged_document, sync) if own_content else nullcontext():
         transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
         rows = new_rows(plan, transfer) if with_texts else None
+        path, journal = (transfer.staged_document, None) if own_content else (plan.nwb_path, transfer.journal)
 
         def edit() -> None:
-            edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
+            edit_texts(path, plan.edits, manifest=rows, name=plan.nwb_path, journal=journal, sync=sync)
 
-        transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
+        if own_content:
+            edit()
+        changes = not own_content and with_texts and (plan.edits or rows is not None)
+        transfer.commit(sync=sync, edit=edit if changes else None)
     return transfer.conclude(sync=sync)
+
+
+@contextmanager
+def _apart(plan: RelocationPlan, staged: Path, sync: bool) -> Iterator[None]:
+    """Stage a copy of an NWB file, for its own name alone to get; nobody may open the file until that is in place."""
+    path = plan.nwb_path
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(filesystem.held_alone(path))
+        except BlockingIOError as error:
+            raise DestinationBusyError(
+                f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
+            ) from error
+        contents.copy_verified(path, staged, sync=sync)
+        filesystem.make_writable(staged)
+        yield
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:

@@ -362,6 +362,8 @@ def _stage_nwb_file(
     copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new texts
     if changes:
         times = os.stat(staged)
+        if staged.is_file():
+            filesystem.make_writable(staged)
         edit_texts(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # By its time the next run knows what it was made of.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -31,7 +31,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from ..disk.filesystem import FileLock, is_folder, make_folders, remove, sync_folders
+from ..disk.filesystem import FileLock, copy_access, is_folder, make_folders, remove, sync_folders
 from ..disk.journal import take_back
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX
@@ -129,7 +129,7 @@ class StagingFolder:
             fresh = True
             try:
                 make_folders(self.folder, self.made_folders)
-                self.path.mkdir()
+                self.path.mkdir(0o711)  # others may find out that a transfer is unfinished, and read nothing
             except FileNotFoundError:  # another transfer made the same folder, failed, and took it away again
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -188,7 +188,7 @@ class StagingFolder:
                     f"it away",
                     nwb_path=str(self.document),
                 )
-            shutil.copymode(self.document, self.document_part)
+            copy_access(self.document, self.document_part, attributes=False)
             os.rename(self.document, self.replaced)
             if sync:  # else a power cut might leave both in the staging folder, and the first one without a name
                 sync_folders({self.folder, self.path})

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -185,7 +184,7 @@ class Transfer:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
-                shutil.copymode(self.document, self.staged_document)
+                filesystem.copy_access(self.document, self.staged_document, attributes=False)
             os.replace(self.staged_document, self.document)
         return False
 

@@ -1,0 +1,165 @@
+"""File systems that are mounted for the test: what links they have, and what is told where they have none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers import assert_resolves, digest, make_file, tree
+from mounts import loop, overlay
+from recordings import recording
+
+from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError, organize, relocate
+from nwb_extfiles.disk import filesystem
+
+POOR = ("exfat", "vfat")
+pytestmark = pytest.mark.filterwarnings("ignore::nwb_extfiles.ExternalFilesWarning")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for name in "ab":
+        recording(tmp_path / "raw" / f"{name}.nwb", [f"{name}0.avi", f"{name}1.avi"], subject=name)
+    return tmp_path / "raw"
+
+
+@pytest.mark.parametrize("kind", POOR)
+@pytest.mark.parametrize("mode", ["symlink", "hardlink"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_no_links_are_told_of_once_and_before_anything_is_staged(
+    raw: Path, tmp_path: Path, kind: str, mode: str, dry_run: bool
+) -> None:
+    before = tree(raw)
+    with loop(kind) as stick:
+        with pytest.raises(RelocationRefusedError) as caught:
+            organize([raw / "a.nwb"], stick / "ds", media_files_mode=mode, dry_run=dry_run)
+        assert not any(stick.iterdir())
+        assert str(caught.value).count("neither symbolic nor hard links") == 1
+        assert "use media_mode 'copy', 'move' or 'reference'" in str(caught.value)
+    assert tree(raw) == before
+
+
+@pytest.mark.parametrize("kind", POOR)
+@pytest.mark.parametrize("mode", ["copy", "move"])
+@pytest.mark.parametrize("files_mode", ["copy", "move"])
+def test_the_modes_that_are_named_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
+    films = {path.name: digest(path) for path in raw.glob("*.avi")}
+    with loop(kind) as stick:
+        organize([raw], stick / "ds", media_files_mode=mode, files_mode=files_mode)
+        made = sorted((stick / "ds").rglob("*.nwb"))
+        assert len(made) == 2
+        assert {digest(path) for path in (stick / "ds").rglob("*.avi")} == set(films.values())
+        assert not list(stick.rglob(".nwb-extfiles-*"))
+    assert bool(list(raw.glob("*.avi"))) == (mode == "copy")
+
+
+def test_reference_on_a_stick() -> None:
+    with loop("exfat") as stick:
+        recording(stick / "raw" / "a.nwb", ["a.avi"])
+        organize([stick / "raw"], stick / "ds", media_files_mode="reference")
+        (made,) = (stick / "ds").rglob("*.nwb")
+        assert_resolves(made, [stick / "raw" / "a.avi"])
+
+
+@pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
+def test_in_place_and_export_on_a_stick(mode: str) -> None:
+    from pynwb import NWBHDF5IO
+
+    with loop("exfat") as stick:
+        path = recording(stick / "raw" / "a.nwb", ["a.avi"])
+        was = digest(stick / "raw" / "a.avi")
+        target = stick / "out" / "b.nwb"
+        if mode == "symlink":
+            with pytest.raises(RelocationRefusedError, match="neither symbolic nor hard links"):
+                relocate(path)
+            with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
+                with pytest.raises(RelocationRefusedError, match="neither symbolic nor hard links"):
+                    io.export(src_io=source, relocate_media=True)
+            assert not target.exists()
+            return
+        relocate(path, mode)
+        (film,) = (stick / "raw" / "a").iterdir()
+        assert digest(film) == was
+        with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
+            io.export(src_io=source, relocate_media=True, media_mode="copy")
+        assert_resolves(target, [film])
+
+
+@pytest.mark.parametrize("kind", ["ntfs", "btrfs", "xfs", "ext4"])
+@pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy", "move"])
+def test_file_systems_with_links(kind: str, mode: str) -> None:
+    with loop(kind) as disk:
+        recording(disk / "raw" / "a.nwb", ["a.avi"])
+        was = digest(disk / "raw" / "a.avi")
+        organize([disk / "raw"], disk / "ds", media_files_mode=mode)
+        (film,) = (disk / "ds").rglob("*.avi")
+        assert digest(film) == was
+        assert film.is_symlink() == (mode == "symlink")
+        assert (film.stat().st_nlink > 1) == (mode == "hardlink")
+
+
+@pytest.fixture
+def lower() -> Iterator[Path]:
+    """A folder on another file system than the temporary one, so that an overlay shows its files with two devices."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or os.stat(memory).st_dev == os.stat(tempfile.gettempdir()).st_dev:
+        pytest.skip("NOT TESTED HERE: /dev/shm is no file system of its own")
+    folder = Path(tempfile.mkdtemp(dir=memory))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("mode", ["hardlink", "move"])
+def test_hard_links_on_an_overlay(lower: Path, mode: str) -> None:
+    """As in a container: a file of the image has another device than its folder, and can be linked there."""
+    recording(lower / "raw" / "a.nwb", ["a.avi"])
+    was = digest(lower / "raw" / "a.avi")
+    with overlay(lower) as merged:
+        film = merged / "raw" / "a.avi"
+        if os.stat(film).st_dev == os.stat(merged).st_dev:
+            pytest.skip("NOT TESTED HERE: this overlay gives its files the device of their folders")
+        plan = organize([merged / "raw"], merged / "ds", media_files_mode=mode)
+        assert sum(file.plan.copied_bytes for file in plan) == 0
+        (made,) = (merged / "ds").rglob("*.avi")
+        assert digest(made) == was
+        assert film.exists() == (mode == "hardlink")
+        if mode == "hardlink":
+            assert made.samefile(film)
+
+
+def test_hard_links_to_another_file_system_are_refused(raw: Path) -> None:
+    with loop("ext4") as disk:
+        with pytest.raises(RelocationRefusedError, match="another file system"):
+            organize([raw], disk / "ds", media_files_mode="hardlink")
+        assert [path.name for path in disk.iterdir()] == ["lost+found"]
+
+
+@pytest.mark.parametrize("kind", [*POOR, "ext4"])
+def test_what_is_tried_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    source = make_file(tmp_path / "source")
+    with loop(kind) as place:
+        inside = make_file(place / "inside")
+        if kind == "ext4":  # others have rough times
+            os.utime(place, ns=(10**18, 10**18))
+        before = os.stat(place).st_mtime_ns
+        assert filesystem.has_symlinks(place) == (kind == "ext4")
+        assert filesystem.has_hard_links(place) == (kind == "ext4")
+        assert filesystem.can_link(inside, place) == (kind == "ext4")
+        assert not filesystem.can_link(source, place)
+        assert {path.name for path in place.iterdir()} - {"lost+found"} == {"inside"}
+        if kind == "ext4":
+            assert os.stat(place).st_mtime_ns == before
+
+
+def test_where_nothing_may_be_made_nothing_is_known(tmp_path: Path) -> None:
+    """A folder that may not be written to says nothing of links; that it may not is told by what is done there."""
+    with loop("ext4", options="ro") as place, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert filesystem.has_symlinks(place)
+        assert filesystem.has_hard_links(place)
+        assert not filesystem.can_link(make_file(tmp_path / "source"), place)
