@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -477,3 +478,44 @@ def test_10_000_files(tmp_path: Path) -> None:
     print(f"\n10,000 files: planned in {took:.0f} s, with {memory >> 20} MiB more than 20 files take")
     assert memory < 200 << 20
     assert not (tmp_path / "ds").exists()
+
+
+FOR_LONG = """
+import os, sys, time
+from nwb_extfiles.batch import each, workers
+
+def stay(seconds):
+    print(os.getpid(), flush=True)
+    time.sleep(seconds)
+
+if __name__ == "__main__":
+    with workers(2, None) as pool:
+        for _ in each(stay, [60, 60], pool):
+            pass
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent")
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM] if os.name != "nt" else [])
+def test_workers_end_with_their_parent(tmp_path: Path, by: int) -> None:
+    """SIGTERM is what Slurm, systemd and `timeout` send; neither leaves the parent time to stop its workers."""
+    script = tmp_path / "for_long.py"
+    script.write_text(FOR_LONG)
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.send_signal(by)
+        parent.wait()
+        end = time.monotonic() + 10
+        while any(map(_is_running, pids)):
+            assert time.monotonic() < end, "workers go on without their parent"
+            time.sleep(0.05)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{pid}/stat")
+    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")  # nobody may reap it

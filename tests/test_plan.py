@@ -6,6 +6,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -77,6 +78,8 @@ def plan(
     longest: int | None = None,
     archived: Any = lambda suffix: True,
     problems: Sequence[ExternalFilesError] = (),
+    linkable: frozenset[int] = frozenset(),
+    cannot: frozenset[MediaMode] = frozenset(),
     **options: Any,
 ) -> RelocationPlan:
     """Plan without a file system: every target is absent, but those that `states` names."""
@@ -85,6 +88,7 @@ def plan(
     targets = {entry.target: TargetState.ABSENT for entry in named if entry.target is not None}
     targets |= {PurePosixPath(target): state for target, state in (states or {}).items()}
     destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), device, free, longest)
+    destination = replace(destination, linkable=linkable, cannot=cannot)
     return make_plan(named, destination, chosen, mode, problems=[*problems, *unnamed], is_archived=archived)
 
 
@@ -429,6 +433,28 @@ def test_hardlink_over_file_systems() -> None:
     assert "another file system" in str(error)
     for mode in (MediaMode.COPY, MediaMode.MOVE, MediaMode.SYMLINK, MediaMode.REFERENCE):
         plan(found, mode, device=1)
+
+
+def test_hardlinks_that_can_be_though_devices_differ() -> None:
+    """As on an overlay, which was tried."""
+    found = [Resolution(ref(), media(device=2, size=10))]
+    plan(found, MediaMode.HARDLINK, device=1, linkable=frozenset({2}))
+    assert plan(found, MediaMode.MOVE, device=1, linkable=frozenset({2})).copied_bytes == 0
+    assert plan(found, MediaMode.MOVE, device=1, linkable=frozenset({3})).copied_bytes == 10
+
+
+@pytest.mark.parametrize("mode", [MediaMode.SYMLINK, MediaMode.HARDLINK])
+def test_file_systems_without_links(mode: MediaMode) -> None:
+    """One problem for all files, which names what works."""
+    found = [Resolution(ref(n), media(f"{n}.avi", inode=n + 1)) for n in range(3)]
+    error = refusal(found, mode, device=1, cannot=frozenset({MediaMode.SYMLINK, MediaMode.HARDLINK}))
+    assert len(error.problems) == 1
+    assert "neither symbolic nor hard links" in str(error)
+    assert "use media_mode 'copy', 'move' or 'reference'" in str(error)
+    error = refusal(found, mode, device=1, cannot=frozenset({mode}))
+    assert f"no {'symbolic' if mode is MediaMode.SYMLINK else 'hard'} links" in str(error)
+    there = {name(n): TargetState.SAME for n in range(3)}
+    plan(found, mode, device=1, cannot=frozenset({mode}), states=there)
 
 
 def test_hardlink_over_file_systems_of_what_is_there_already() -> None:

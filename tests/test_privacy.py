@@ -253,7 +253,7 @@ def test_group_that_cannot_be_given(elsewhere: Path) -> None:
     for folder in (elsewhere, elsewhere.parent):
         folder.chmod(0o777)
     code = """
-import os, sys
+import fcntl, os, sys  # while they may be read
 from pathlib import Path
 from nwb_extfiles.disk import contents
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
