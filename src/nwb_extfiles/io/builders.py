@@ -35,6 +35,11 @@ class StoredTexts:
     """The builder of the object that the field belongs to."""
 
     @property
+    def is_whole_object(self) -> bool:
+        """Whether the object is itself the dataset of paths."""
+        return self.owner is self.builder
+
+    @property
     def dataset(self) -> DatasetBuilder:
         """The builder of the dataset, through a link if there is one."""
         return target_of(self.builder)

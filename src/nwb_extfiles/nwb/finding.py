@@ -127,12 +127,13 @@ def _visited(root: Any, links: list[ExternalLink] | None) -> Iterator[_TypedInZa
 
 
 def _zarr_links(group: Any) -> Iterator[tuple[str, str, str]]:
-    """Name, store (relative to this one) and path of each link in a Zarr group; hdmf-zarr keeps them in an attribute."""
+    """Name, store (relative to this one) and path of each link in a Zarr group, from hdmf-zarr's attribute for them."""
     links = group.attrs.get("zarr_link")
     for link in links if isinstance(links, list) else ():
-        texts = [link.get(key) for key in ("name", "source", "path")] if isinstance(link, dict) else [None]
-        if all(isinstance(text, str) for text in texts):
-            yield texts[0], texts[1], texts[2]
+        if isinstance(link, dict):
+            name, source, path = (link.get(key) for key in ("name", "source", "path"))
+            if isinstance(name, str) and isinstance(source, str) and isinstance(path, str):
+                yield name, source, path
 
 
 def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) -> _Stored | None:

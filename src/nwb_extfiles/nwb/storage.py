@@ -98,8 +98,8 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     Parameters
     ----------
     value
-        A str, bytes or path; a sequence, array or pandas column of them; an HDF5 dataset of variable length or fixed length strings, of
-        any shape, chunked, compressed or empty; a Zarr array; any of these in an HDMF ``DataIO``.
+        A str, bytes or path; a sequence, array or pandas column of them; an HDF5 dataset of variable length or fixed
+        length strings, of any shape, chunked, compressed or empty; a Zarr array; any of these in an HDMF ``DataIO``.
 
     Returns
     -------

@@ -111,13 +111,14 @@ def _new_objects(
     def visit(name: bytes, info: h5l.LinkInfo) -> None:
         if info.type == h5l.TYPE_HARD:
             links.append((name, info.u))  # the address of the object
-        elif info.type == h5l.TYPE_EXTERNAL:
+        elif info.type == h5l.TYPE_EXTERNAL and external is not None:
             elsewhere.append(name)
 
     group.links.iterate(visit, info=True)
-    for name in () if external is None else elsewhere:
+    for name in elsewhere:
         target, object_path = group.links.get_val(name)
         texts = (text.decode("utf-8", "surrogateescape") for text in (path + b"/" + name, target, object_path))
+        assert external is not None
         external.append(ExternalLink(*texts))
     for name, address in links:
         if address not in seen:

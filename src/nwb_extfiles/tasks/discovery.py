@@ -83,8 +83,8 @@ def find_own_and_linked(
 
 def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
     return UnreadableFileError(
-        f"{path}: {behind.link.path!r} is a link to {behind.link.object_path!r} of another NWB file, and leads nowhere: "
-        f"{behind.problem}; bring that file back to where the link looks for it",
+        f"{path}: {behind.link.path!r} is a link to {behind.link.object_path!r} of another NWB file, and leads "
+        f"nowhere: {behind.problem}; bring that file back to where the link looks for it",
         nwb_path=str(path),
         object_path=behind.link.path,
     )
