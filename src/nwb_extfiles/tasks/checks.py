@@ -173,7 +173,8 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
         yield _of_file(
             path, Severity.INFO, "linked-media", f"it is a link to {link.object_path!r} of {behind.nwb_path}, and "
             f"its media belong to that file ({len(references)}, such as {such.text[:_LONGEST]!r}); they do not come "
-            f"along with this one, so keep that file where the link looks for it; `nwb-extfiles check {holders}` checks its media", link.path,
+            f"along with this one, so keep that file where the link looks for it; `nwb-extfiles check {holders}` "
+            f"checks its media", link.path,
         )  # fmt: skip
 
 
