@@ -656,3 +656,29 @@ def test_validators(source: Path, target: Path) -> None:
     with NWBZarrIO(str(target), "r") as io:
         told = {message.check_function_name for message in inspect_nwbfile_object(io.read())}
         assert [name for name in told if "external_file" in name]
+
+
+# --------------------------------------------------------------- labels of dimensions
+
+
+@pytest.mark.parametrize("relocating", [{"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"}])
+@pytest.mark.parametrize("how", ["write", "export"])
+def test_dimensions_keep_their_labels(
+    how: str, relocating: dict[str, Any], source: Path, tmp_path: Path, films: list[Path]
+) -> None:
+    """As hdmf-zarr's own class has them; xarray looks for them."""
+    attributes = []
+    for io_class, further in ((NWBZarrIO, {}), (NWBExtFilesZarrIO, relocating)):
+        path = tmp_path / io_class.__name__ / "z.nwb.zarr"
+        path.parent.mkdir()
+        if how == "export":
+            with NWBHDF5IO(source, "r") as src_io, io_class(str(path), "w") as io:
+                io.export(src_io=src_io, write_args={"link_data": False}, **further)
+        else:
+            nwbfile = new_nwbfile()
+            nwbfile.add_acquisition(image_series([str(films[0])]))
+            with io_class(str(path), "w") as io:
+                io.write(nwbfile, **further)
+        attributes.append(dict(zarr.open(str(path), "r")[DATASET].attrs))
+    assert attributes[0] == attributes[1]
+    assert "_ARRAY_DIMENSIONS" in attributes[0]

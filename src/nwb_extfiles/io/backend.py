@@ -32,7 +32,14 @@ from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
 from .builders import StoredTexts
 from .mappers import register_media_mappers
-from .refusals import refuse_broken_links, refuse_links_to_destination, refuse_other_names
+from .refusals import (
+    refuse_annexed,
+    refuse_broken_links,
+    refuse_links_to_destination,
+    refuse_other_names,
+    refuse_unmarked_changes,
+    refuse_unreadable_links,
+)
 from .relocation import Request, Tree, find_texts, plan_relocation
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
@@ -155,6 +162,8 @@ class MediaIOMixin(_Backend):
             )
         self._exclusive = kwargs["mode"] in ("w-", "x")
         self._staged = on_disk and kwargs["mode"] in _MODES_THAT_CREATE
+        if on_disk and kwargs["mode"] != "r":
+            refuse_annexed(str(kwargs["path"]))
         if on_disk and not self._staged:
             recover(Path(os.path.realpath(kwargs["path"])))
 
@@ -308,7 +317,9 @@ class MediaIOMixin(_Backend):
         )
         if self._transfer is not None:
             refuse_links_to_destination(tree)
+        refuse_unreadable_links(tree, self.get_written)
         stored = [entry for entry in find_texts(tree, request) if id(entry.builder) not in self._settled]
+        refuse_unmarked_changes(tree, stored, self.get_written)
         new = [entry for entry in stored if not self._is_written(entry)]
         old = [entry for entry in stored if self._is_written(entry) and entry.references]
         if not request.relocate:
@@ -404,6 +415,7 @@ class MediaIOMixin(_Backend):
             data=self._stored_like(entry.dataset.data, texts, entry.shape),
             dtype="utf8",
             attributes=dict(entry.dataset.attributes),
+            dimension_labels=entry.dataset.dimension_labels,  # which hdmf-zarr writes as _ARRAY_DIMENSIONS
             parent=entry.builder.parent,
             source=entry.builder.source,
         )

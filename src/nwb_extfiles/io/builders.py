@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField
-from ..nwb.storage import ExternalFileText, as_text, read_texts
+from ..nwb.storage import ExternalFileText, attribute_text, read_texts
 from ..nwb.type_tree import TypeTree
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ class StoredTexts:
     """Shape of the dataset; () for a scalar."""
     not_text: bool = False
     """Whether something else than text is stored."""
+    owner: Builder | None = None
+    """The builder of the object that the field belongs to."""
+
+    @property
+    def is_whole_object(self) -> bool:
+        """Whether the object is itself the dataset of paths."""
+        return self.owner is self.builder
 
     @property
     def dataset(self) -> DatasetBuilder:
@@ -116,9 +123,9 @@ def _stored_texts(
 ) -> StoredTexts:
     read = read_texts(value)
     if read is None:
-        return StoredTexts(holder, (), (), not_text=True)
+        return StoredTexts(holder, (), (), not_text=True, owner=owner)
     texts, shape = read
-    object_id = as_text(owner.attributes.get("object_id"))
+    object_id = attribute_text(owner.attributes.get("object_id"))
     bases = [_base(text, base, nwb_path) for text in texts]
     references = tuple(
         ExternalFileReference(
@@ -135,7 +142,7 @@ def _stored_texts(
         )
         for index, text in enumerate(texts)
     )
-    return StoredTexts(holder, references, shape)
+    return StoredTexts(holder, references, shape, owner=owner)
 
 
 def _base(text: str, base: str | None, destination: str) -> str | None:
@@ -163,4 +170,4 @@ def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:
     neurodata_type = attributes.get("neurodata_type")
     if neurodata_type is None:
         return "", None
-    return as_text(attributes.get("namespace")) or "", as_text(neurodata_type)
+    return attribute_text(attributes.get("namespace")) or "", attribute_text(neurodata_type)

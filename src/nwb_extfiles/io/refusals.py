@@ -7,24 +7,32 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
-from hdmf.build import GroupBuilder, LinkBuilder
+from hdmf.build import Builder, GroupBuilder, LinkBuilder, ReferenceBuilder
 
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
-from ..nwb.storage import is_stored, path_of, unwrapped
+from ..nwb.storage import ExternalFileText, attribute_text, is_stored, path_of, read_texts, unwrapped
 from ..options import MediaOptions
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
 from .builders import StoredTexts, target_of
-from .relocation import Request, Tree, identifier
+from .relocation import Request, Tree, all_builders, containers_of, identifier
 
-__all__ = ["refuse_broken_links", "refuse_links_to_destination", "refuse_other_names"]
+__all__ = [
+    "refuse_annexed",
+    "refuse_broken_links",
+    "refuse_links_to_destination",
+    "refuse_other_names",
+    "refuse_unmarked_changes",
+    "refuse_unreadable_links",
+]
 
 
 def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
@@ -106,7 +114,7 @@ def refuse_links_to_destination(tree: Tree) -> None:
         return
     destination = os.path.realpath(tree.nwb_path)
     elsewhere: set[str | None] = {None}  # files that were looked at
-    for builder in _all_builders(tree.root):
+    for builder in all_builders(tree.root):
         source = _file_of(target_of(builder))
         if source in elsewhere:
             continue
@@ -127,13 +135,164 @@ def _file_of(builder: Any) -> str | None:
     return builder.source if builder.location is not None else None
 
 
-def _all_builders(root: GroupBuilder) -> Iterator[Any]:
-    stack: list[Any] = [root]
-    while stack:
-        builder = stack.pop()
-        yield builder
-        if isinstance(builder, GroupBuilder):
-            stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))
+def refuse_unreadable_links(tree: Tree, is_written: Callable[[Any], bool]) -> None:
+    """Refuse to write links and references to objects that will not be in the file.
+
+    hdmf writes a link to the root for an object that still has its parent in another NWB file, and no reader can open
+    such a file.
+
+    Parameters
+    ----------
+    tree : Tree
+        What is about to be written.
+    is_written : callable
+        Whether a builder stands already in the file that is open.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such objects at once.
+    """
+    builders = list(all_builders(tree.root))
+    inside = set(map(id, builders))
+    # what hdmf makes links within the file of
+    own = {None, tree.nwb_path, os.path.abspath(tree.nwb_path)}
+    if tree.source is not None and tree.source.source is not None:
+        own |= {str(tree.source.source), os.path.abspath(str(tree.source.source))}
+
+    def is_there(target: Any, is_link: bool) -> bool:
+        if id(target) in inside or is_written(target):
+            return True
+        if is_link and target.source not in own:  # a link to another file, in which it has a place
+            return target.location is not None or target.parent is not None
+        # read from the file that is exported, and built anew
+        return target.location is not None and target.source in own and _stands_in(tree.root, target)
+
+    problems = []
+    for builder in builders:
+        if is_written(builder):
+            continue
+        if isinstance(builder, LinkBuilder):
+            targets = [builder.builder]
+        else:
+            targets = [target_of(value) for value in _references_in(builder)]
+        lost = {id(target): target for target in targets if not is_there(target, isinstance(builder, LinkBuilder))}
+        for target in lost.values():
+            kind = attribute_text(target.attributes.get("neurodata_type")) or "object"
+            path = "/" + str(builder.path).partition("/")[2]
+            problems.append(
+                RelocationRefusedError(
+                    f"{tree.nwb_path}: {path!r} would lead to the {kind} {target.name!r}, which belongs to another NWB "
+                    f"file (or an earlier NWBFile) and will not be in this one, so no reader could open it; call "
+                    f"reset_parent() on that {kind} before you add it to this NWBFile, and add it where it belongs",
+                    nwb_path=tree.nwb_path,
+                    object_path=path,
+                )
+            )
+    if problems:
+        raise combine(problems)
+
+
+def _stands_in(root: GroupBuilder, target: Any) -> bool:
+    """Whether a tree has something where a builder was read from."""
+    found: Any = root
+    for name in f"{target.location}/{target.name}".strip("/").split("/"):
+        found = target_of(found)
+        if not isinstance(found, GroupBuilder):
+            return False
+        found = found.groups.get(name) or found.datasets.get(name) or found.links.get(name)
+    return found is not None
+
+
+def _references_in(builder: Any) -> Iterator[Any]:
+    """The builders that attributes and data of a builder refer to."""
+    values = list(builder.attributes.values())
+    data = unwrapped(getattr(builder, "data", None))
+    if isinstance(data, list | tuple) and data:
+        if isinstance(data[0], Builder | ReferenceBuilder):
+            values.extend(data)
+        elif isinstance(data[0], list | tuple):  # rows of a compound type
+            values.extend(value for row in data for value in row if isinstance(value, Builder | ReferenceBuilder))
+    else:
+        values.append(data)
+    for value in values:
+        if isinstance(value, Builder | ReferenceBuilder):
+            yield target_of(value.builder if isinstance(value, ReferenceBuilder) else value)
+
+
+def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: Callable[[Any], bool]) -> None:
+    """Refuse to write the paths that a file has where the containers have got others.
+
+    hdmf hands on what was read, unless the container says that it was modified; what stands in a file that is open
+    for appending it never changes.
+
+    Parameters
+    ----------
+    tree, stored
+        As for `plan_relocation`.
+    is_written : callable
+        Whether a builder stands already in the file that is open.
+
+    Raises
+    ------
+    RelocationRefusedError
+        With all such fields at once.
+    """
+    read = [entry for entry in stored if not entry.not_text and entry.dataset.location is not None]
+    containers = containers_of(tree) if read and tree.container is not None else {}
+    problems = []
+    for entry in read:
+        container, owner = containers.get(id(entry.owner)), entry.owner
+        if container is None or owner is None:
+            continue
+        field = "data" if entry.is_whole_object else entry.dataset.name
+        value = getattr(container, field, None)
+        if value is entry.dataset.data:
+            continue
+        now = read_texts(value)
+        new = [text.stored if isinstance(text, ExternalFileText) else text for text in now[0]] if now else []
+        old = [reference.text for reference in entry.references]
+        if new == old:
+            continue
+        path = "/" + str(owner.path).partition("/")[2]
+        if is_written(entry.builder):
+            reason = (
+                "what stands in a file is not changed by write(); call set_modified() on it, and export to a new file"
+            )
+        else:
+            reason = "it is not marked as modified, so the old ones would be written; call set_modified() on it first"
+        problems.append(
+            RelocationRefusedError(
+                f"{tree.nwb_path}: {container.neurodata_type} {path!r}, {field}: the container has other paths "
+                f"({_shown(new)}) than were read ({_shown(old)}), and {reason}",
+                nwb_path=tree.nwb_path,
+                object_path=path,
+                field=field,
+            )
+        )
+    if problems:
+        raise combine(problems)
+
+
+def _shown(texts: list[str]) -> str:
+    return repr(texts[0]) + (f" and {len(texts) - 1} more" if len(texts) > 1 else "") if texts else "none"
+
+
+def refuse_annexed(path: str) -> None:
+    """Refuse to write through a link into what git-annex keeps.
+
+    Raises
+    ------
+    RelocationRefusedError
+        If a path leads to an object of git-annex, be its content there or not.
+    """
+    real = Path(os.path.realpath(path))
+    if ("annex", "objects") in pairwise(real.parts) and ".git" in real.parts:
+        raise RelocationRefusedError(
+            f"{path} is kept by git-annex, in {real}, and what is there must not change; call `git annex unlock` (or "
+            f"`datalad unlock`) on it first, or remove the link",
+            nwb_path=path,
+        )
 
 
 def refuse_other_names(path: Path) -> None:

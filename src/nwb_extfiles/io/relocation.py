@@ -6,12 +6,13 @@ Everything here looks and decides; nothing is written, and neither builders nor 
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hdmf.build import BuildManager, GroupBuilder
+from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
 from ..errors import (
     ExternalFilesError,
@@ -22,7 +23,7 @@ from ..errors import (
 )
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.storage import ExternalFileText, is_stored, path_of, read_texts, unwrapped
+from ..nwb.storage import ExternalFileText, attribute_text, is_stored, path_of, read_texts, unwrapped
 from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
@@ -36,6 +37,8 @@ from .builders import StoredTexts, find_in_builders, target_of
 __all__ = [
     "Request",
     "Tree",
+    "all_builders",
+    "containers_of",
     "find_texts",
     "identifier",
     "plan_relocation",
@@ -83,7 +86,7 @@ def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
     def container_of(owner: Any) -> Any:
         nonlocal containers
         if containers is None:
-            containers = _containers(tree)
+            containers = containers_of(tree)
         return containers.get(id(owner))
 
     def value_of(owner: Any, holder: Any, media_field: MediaField) -> tuple[Any, str | None]:
@@ -113,7 +116,7 @@ def _holders(tree: Tree) -> dict[str, str]:
     return {} if folder == NOWHERE or path == tree.nwb_path else {folder: path}
 
 
-def _containers(tree: Tree) -> dict[int, Any]:
+def containers_of(tree: Tree) -> dict[int, Any]:
     """The container of each builder; hdmf keeps that map to itself."""
     containers: dict[int, Any] = {}
     stack = [tree.container] if tree.container is not None else []
@@ -154,6 +157,16 @@ def _folder(path: str) -> str:
     """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
     place = origin(path)
     return NOWHERE if is_opaque(place) else os.path.dirname(place)
+
+
+def all_builders(root: GroupBuilder) -> Iterator[Any]:
+    """All builders of a tree; what links lead to is not followed."""
+    stack: list[Any] = [root]
+    while stack:
+        builder = stack.pop()
+        yield builder
+        if isinstance(builder, GroupBuilder):
+            stack.extend((*builder.groups.values(), *builder.datasets.values(), *builder.links.values()))
 
 
 # ----------------------------------------------------------------------- plan
@@ -205,7 +218,7 @@ def plan_relocation(
     if lost:
         raise combine(lost)
     plan = changed.get(nwb_path, plan)
-    for warning in (*plan.warnings, *_remarks(tree, plan, done is not None)):
+    for warning in (*plan.warnings, *_remarks(tree, plan, done is not None), *_linked_media(tree, request)):
         warn(warning)
     return plan
 
@@ -254,6 +267,50 @@ def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
         nwb_path=tree.nwb_path,
         object_path=path,
     )
+
+
+def _linked_media(tree: Tree, request: Request) -> Iterator[str]:
+    """Name the media that stay behind, because the file has only links to the objects of another one."""
+    own = {tree.nwb_path, str(tree.source.source) if tree.source is not None else tree.nwb_path}
+    for link in all_builders(tree.root):
+        if not isinstance(link, LinkBuilder) or link.builder.source in own or link.builder.location is None:
+            continue
+        other = str(link.builder.source)
+        there = replace(tree, root=link.builder, nwb_path=other, container=None, source=None)
+        texts = [reference.text for entry in find_texts(there, request) for reference in entry.references]
+        if texts:
+            copy = "" if tree.source is None or not _can_be_copied(link, tree) else (
+                ", or export with write_args={'link_data': False}, which makes it a copy and takes its media along"
+            )  # fmt: skip
+            yield (
+                f"{tree.nwb_path}: {_path_of(link)!r} stays a link to {_path_of(link.builder)!r} of {other}, and its "
+                f"media stay with that file ({len(texts)}, such as {texts[0]!r}); keep that file where it is{copy}"
+            )
+
+
+def _path_of(builder: Any) -> str:
+    """Where a builder stands in its file."""
+    if builder.location is not None:
+        return posixpath.join("/", builder.location, builder.name)
+    return "/" + str(builder.path).partition("/")[2]
+
+
+def _can_be_copied(link: LinkBuilder, tree: Tree) -> bool:
+    """Whether hdmf makes a copy of what a link leads to: not where a specification wants a link."""
+    return not any(isinstance(builder, LinkBuilder) for builder in all_builders(link.builder)) and not _is_typed(
+        link, tree
+    )
+
+
+def _is_typed(link: LinkBuilder, tree: Tree) -> bool:
+    """Whether a link is one by its specification."""
+    attributes = link.parent.attributes if link.parent is not None else {}
+    try:
+        namespace, neurodata_type = (attribute_text(attributes[key]) for key in ("namespace", "neurodata_type"))
+        spec = tree.manager.namespace_catalog.get_spec(namespace, neurodata_type)
+    except (KeyError, ValueError):
+        return False
+    return any(of_spec.name == link.name for of_spec in getattr(spec, "links", ()))
 
 
 def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:

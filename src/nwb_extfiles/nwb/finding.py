@@ -14,9 +14,9 @@ import h5py
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from .references import ExternalFileReference
 from .registry import MediaField, media_fields
-from .storage import as_text, is_stored, item_at, path_of, read_strings, read_texts
+from .storage import attribute_text, is_stored, item_at, path_of, read_strings, read_texts
 from .type_tree import TypeTree, parents_in_file
-from .walk import TypedObject, dataset_at, read_attribute, typed_objects
+from .walk import LEAVES, ExternalLink, TypedObject, dataset_at, read_attribute, typed_objects
 
 __all__ = ["find_in_file"]
 
@@ -25,6 +25,7 @@ def find_in_file(
     file: Any,
     table: Sequence[MediaField] | None = None,
     problems: list[ExternalFilesError] | None = None,
+    links: list[ExternalLink] | None = None,
 ) -> list[ExternalFileReference]:
     """Find all texts that name media in an NWB file on disk.
 
@@ -36,6 +37,8 @@ def find_in_file(
         The places to look at; those of `media_fields` if not given.
     problems : list of ExternalFilesError, optional
         Gets one for each place that holds something else than texts, or a link that leads nowhere.
+    links : list of ExternalLink, optional
+        Gets the links to objects of other NWB files; `find_behind_links` follows them.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def find_in_file(
         return tuple(types.fields_of("", neurodata_type, table, is_dataset=is_dataset))
 
     found: list[ExternalFileReference] = []
-    for item in typed_objects(file) if isinstance(file, h5py.File) else _visited(file):
+    for item in typed_objects(file, links) if isinstance(file, h5py.File) else _visited(file, links):
         neurodata_type = item.neurodata_type
         if not fields_of(neurodata_type, False) and not fields_of(neurodata_type, True):
             continue
@@ -102,16 +105,35 @@ class _TypedInZarr:
     is_dataset: bool
 
 
-def _visited(root: Any) -> Iterator[_TypedInZarr]:
+def _visited(root: Any, links: list[ExternalLink] | None) -> Iterator[_TypedInZarr]:
     objects: list[_TypedInZarr] = []
+    store = os.path.abspath(path_of(root))
 
     def visit(name: str, item: Any) -> None:
-        neurodata_type = as_text(item.attrs.get("neurodata_type"))
-        if neurodata_type is not None:
-            objects.append(_TypedInZarr(f"/{name}", neurodata_type, is_stored(item)))
+        path = posixpath.join("/", name)
+        neurodata_type = attribute_text(item.attrs.get("neurodata_type"))
+        if neurodata_type is not None and item is not root:
+            objects.append(_TypedInZarr(path, neurodata_type, is_stored(item)))
+        if links is not None and neurodata_type not in LEAVES and not is_stored(item):
+            links.extend(
+                ExternalLink(posixpath.join(path, link), os.path.normpath(f"{store}/{source}"), target)
+                for link, source, target in _zarr_links(item)
+                if os.path.normpath(f"{store}/{source}") != store
+            )
 
+    visit("", root)
     root.visititems(visit)
     yield from objects
+
+
+def _zarr_links(group: Any) -> Iterator[tuple[str, str, str]]:
+    """Name, store (relative to this one) and path of each link in a Zarr group, from hdmf-zarr's attribute for them."""
+    links = group.attrs.get("zarr_link")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict):
+            name, source, path = (link.get(key) for key in ("name", "source", "path"))
+            if isinstance(name, str) and isinstance(source, str) and isinstance(path, str):
+                yield name, source, path
 
 
 def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) -> _Stored | None:
@@ -130,13 +152,12 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         return None
     read = read_texts(dataset) if is_stored(dataset) else None
     base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
-    return _Stored(None if read is None else read[0], as_text(item.attrs.get("object_id")), base)
+    return _Stored(None if read is None else read[0], attribute_text(item.attrs.get("object_id")), base)
 
 
 def _has(group: Any, name: str) -> bool:
     if not isinstance(group, h5py.Group):
-        links = group.attrs.get("zarr_link")
-        return name in group or any(isinstance(link, dict) and link.get("name") == name for link in links or ())
+        return name in group or any(link == name for link, _, _ in _zarr_links(group))
     return group.get(name, getlink=True) is not None
 
 
@@ -168,14 +189,10 @@ def _texts_of(group: Any, name: str) -> Any:
 
 def _behind_zarr_link(group: Any, name: str) -> Any:
     """What a link of a Zarr group leads to in the same store; None if there is no such."""
-    # hdmf-zarr keeps links in an attribute: {"name": …, "source": of the store, relative to this one, "path": in it}
-    links = group.attrs.get("zarr_link")
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("name") == name:
-            source, path = link.get("source"), link.get("path")
-            store = os.path.abspath(path_of(group))
-            if isinstance(source, str) and isinstance(path, str) and os.path.normpath(f"{store}/{source}") == store:
-                return group.get(posixpath.join("/", path))
+    store = os.path.abspath(path_of(group))
+    for link, source, path in _zarr_links(group):
+        if link == name and os.path.normpath(f"{store}/{source}") == store:
+            return group.get(posixpath.join("/", path))
     return None
 
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from ..errors import RelocationRefusedError, UnsafeReferenceError
-from .storage import as_text, is_stored, read_texts
+from .storage import as_text, attribute_text, is_stored, read_texts
 
 __all__ = [
     "MANIFEST_PATH",
@@ -349,7 +349,7 @@ def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path)
     further = columns_of_others(file, rows, nwb_path)
     specifications = _specifications(file)
     places = (_META_DATA, MANIFEST_PATH)
-    object_ids = {path: as_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
+    object_ids = {path: attribute_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
     if _NAMESPACE in specifications:
         del specifications[_NAMESPACE]
     for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications), further):

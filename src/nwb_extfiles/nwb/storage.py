@@ -16,6 +16,7 @@ from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
 __all__ = [
     "ExternalFileText",
     "as_text",
+    "attribute_text",
     "fits",
     "is_stored",
     "is_utf8",
@@ -97,8 +98,8 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     Parameters
     ----------
     value
-        A str, bytes or path; a list or array of them; an HDF5 dataset of variable length or fixed length strings, of
-        any shape, chunked, compressed or empty; a Zarr array; any of these in an HDMF ``DataIO``.
+        A str, bytes or path; a sequence, array or pandas column of them; an HDF5 dataset of variable length or fixed
+        length strings, of any shape, chunked, compressed or empty; a Zarr array; any of these in an HDMF ``DataIO``.
 
     Returns
     -------
@@ -114,11 +115,11 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     if isinstance(value, str | bytes | os.PathLike):
         text = as_text(value)
         return None if text is None else ([text], ())
-    if isinstance(value, list | tuple):
-        return _as_texts(value, (len(value),))
-    if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy
-        array = np.asarray(value[()])
+    if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy, pandas and the like
+        array = np.asarray(value)  # which knows nothing of the index of a column
         return _as_texts(array.ravel().tolist(), array.shape)
+    if isinstance(value, Sequence):
+        return _as_texts(value, (len(value),))
     return None
 
 
@@ -223,6 +224,13 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, ExternalFileText) or type(value) is str:
         return value
     return str(value) if isinstance(value, str) else None  # numpy's
+
+
+def attribute_text(value: Any) -> str | None:
+    """The text of an attribute; MatNWB and MIES store one text as an array of one element."""
+    if isinstance(value, np.ndarray | list | tuple) and np.shape(value) == (1,):
+        value = value[0]
+    return as_text(value)
 
 
 def is_utf8(text: str) -> bool:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
-__all__ = ["TypedObject", "dataset_at", "read_attribute", "typed_objects"]
+__all__ = ["LEAVES", "ExternalLink", "TypedObject", "dataset_at", "read_attribute", "typed_objects"]
 
 _STRING = h5py.string_dtype()
 _STRING_IN_MEMORY = h5t.py_create(_STRING)
@@ -22,7 +22,7 @@ _STRING_IN_MEMORY = h5t.py_create(_STRING)
 _STORED_STRING = 16
 # Types of the core schema that hold nothing but their data: what is in such a group is no object of NWB, and what
 # else is such a dataset has nothing below it.
-_LEAVES = frozenset(
+LEAVES = frozenset(
     (
         "AbstractFeatureSeries", "AnnotationSeries", "CurrentClampSeries", "CurrentClampStimulusSeries",
         "ElectricalSeries", "IZeroClampSeries", "ImageMaskSeries", "ImageSeries", "IndexSeries", "IntervalSeries",
@@ -56,13 +56,27 @@ class TypedObject:
         return bool(h5o.get_info(self.group, self.name).type != h5o.TYPE_GROUP)
 
 
-def typed_objects(file: h5py.File) -> Iterator[TypedObject]:
+@dataclass(frozen=True, slots=True)
+class ExternalLink:
+    """A link that leads to an object of another file."""
+
+    path: str
+    """Where it stands."""
+    target: str
+    """The other file, as the link names it."""
+    object_path: str
+    """The object in that."""
+
+
+def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> Iterator[TypedObject]:
     """Find the objects that have a neurodata type.
 
     Parameters
     ----------
     file : h5py.File
         Open for reading.
+    links : list of ExternalLink, optional
+        Gets the links to other files that stand where objects may stand.
 
     Yields
     ------
@@ -71,7 +85,7 @@ def typed_objects(file: h5py.File) -> Iterator[TypedObject]:
     """
     root = h5g.open(file.id, b"/")
     seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
-    stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", iter(_new_objects(root, seen)))]
+    stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", _new_objects(root, b"", seen, links))]
     while stack:
         group, path, names = stack[-1]
         name = next(names, None)
@@ -82,20 +96,30 @@ def typed_objects(file: h5py.File) -> Iterator[TypedObject]:
         place = path + b"/" + name
         if neurodata_type is not None:
             yield TypedObject(group, name, place, neurodata_type)
-        if neurodata_type not in _LEAVES and h5o.get_info(group, name).type == h5o.TYPE_GROUP:
+        if neurodata_type not in LEAVES and h5o.get_info(group, name).type == h5o.TYPE_GROUP:
             below = h5g.open(group, name)
-            stack.append((below, place, iter(_new_objects(below, seen))))
+            stack.append((below, place, _new_objects(below, place, seen, links)))
 
 
-def _new_objects(group: h5g.GroupID, seen: set[int]) -> Iterator[bytes]:
+def _new_objects(
+    group: h5g.GroupID, path: bytes, seen: set[int], external: list[ExternalLink] | None
+) -> Iterator[bytes]:
     """Names of the objects of a group that were not seen before, by their addresses in the file."""
     links: list[tuple[bytes, int]] = []
+    elsewhere: list[bytes] = []
 
     def visit(name: bytes, info: h5l.LinkInfo) -> None:
         if info.type == h5l.TYPE_HARD:
             links.append((name, info.u))  # the address of the object
+        elif info.type == h5l.TYPE_EXTERNAL and external is not None:
+            elsewhere.append(name)
 
     group.links.iterate(visit, info=True)
+    for name in elsewhere:
+        target, object_path = group.links.get_val(name)
+        texts = (text.decode("utf-8", "surrogateescape") for text in (path + b"/" + name, target, object_path))
+        assert external is not None
+        external.append(ExternalLink(*texts))
     for name, address in links:
         if address not in seen:
             seen.add(address)

@@ -15,14 +15,15 @@ from typing import Any
 from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError
 from ..media.inventory import FilmState, Verdict, find_by_content, verify_media
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
+from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.stores import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
 from ..options import MediaOptions
-from ..plans.resolve import MediaFile, Resolution, is_absolute
+from ..plans.resolve import MediaFile, Resolution, is_absolute, resolve_all
 from ..plans.targets import dandiset_above, nwb_stem
 from ..transfers.staging import is_half_done
-from .discovery import find_external_files
+from .discovery import find_own_and_linked
 
 __all__ = ["Finding", "Severity", "check"]
 
@@ -123,7 +124,7 @@ def _check_file(
     problems: list[ExternalFilesError] = []
     only_fields = MediaOptions(media_fields=options.media_fields)
     try:
-        found = find_external_files(path, media_options=only_fields, problems=problems)
+        found, linked = find_own_and_linked(path, only_fields, problems)
     except UnreadableFileError as error:
         yield _of_file(path, Severity.ERROR, "unreadable", str(error).removeprefix(f"{path}: "))
         return
@@ -142,9 +143,39 @@ def _check_file(
     for resolution in found:
         if resolution.reference.entry not in told:
             yield from place.look_at(resolution)
+    for behind in linked:
+        yield from _linked(path, behind)
     yield from _same_films(found)
     yield from _orphans(path, found)
     yield from contents
+
+
+def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
+    """What there is to say of a link to an object of another NWB file."""
+    link, references = behind.link, behind.references
+    if behind.problem is not None:
+        yield _of_file(
+            path, Severity.ERROR, "dangling-link", f"it is a link to {link.object_path!r} of another NWB file, and "
+            f"leads nowhere: {behind.problem}; bring that file back to where the link looks for it", link.path,
+        )  # fmt: skip
+    if not references:
+        return
+    missing = [entry for entry in resolve_all(references, MediaOptions(), destination=path.parent) if entry.problem]
+    such = missing[0].reference if missing else references[0]
+    holders = " ".join(shlex.quote(holder) for holder in dict.fromkeys(entry.nwb_path for entry in references))
+    if missing:
+        yield _of_file(
+            path, Severity.ERROR, "linked-media-missing", f"it is a link to {link.object_path!r} of "
+            f"{behind.nwb_path}, whose media are missing ({len(missing)} of {len(references)}, such as "
+            f"{such.text[:_LONGEST]!r}); `nwb-extfiles check {holders}` says more", link.path,
+        )  # fmt: skip
+    else:
+        yield _of_file(
+            path, Severity.INFO, "linked-media", f"it is a link to {link.object_path!r} of {behind.nwb_path}, and "
+            f"its media belong to that file ({len(references)}, such as {such.text[:_LONGEST]!r}); they do not come "
+            f"along with this one, so keep that file where the link looks for it; `nwb-extfiles check {holders}` "
+            f"checks its media", link.path,
+        )  # fmt: skip
 
 
 def _contents(
@@ -223,8 +254,8 @@ def _entry_of(row: ManifestRow | None) -> str:
     return "another entry" if row is None else f"{row.referring_object_path!r}, {row.field}[{row.index}]"
 
 
-def _of_file(path: Path, severity: Severity, code: str, message: str) -> Finding:
-    return Finding(severity=severity, code=code, message=message, nwb_path=str(path))
+def _of_file(path: Path, severity: Severity, code: str, message: str, object_path: str | None = None) -> Finding:
+    return Finding(severity=severity, code=code, message=message, nwb_path=str(path), object_path=object_path)
 
 
 def _of(reference: ExternalFileReference, severity: Severity, code: str, message: str) -> Finding:

@@ -8,18 +8,20 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from ..disk.contents import digest_of
-from ..errors import ExternalFilesError
+from ..errors import ExternalFilesError, UnreadableFileError
 from ..nwb.finding import find_in_file
+from ..nwb.linked import LinkedMedia, find_behind_links
 from ..nwb.manifest import read_manifest
 from ..nwb.registry import media_fields
 from ..nwb.stores import find_nwb_files, open_nwb
+from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.resolve import Resolution, media_file, resolve_all
 
 if TYPE_CHECKING:
     from pynwb import NWBFile
 
-__all__ = ["find_external_files", "find_referring_files"]
+__all__ = ["find_external_files", "find_own_and_linked", "find_referring_files"]
 
 
 def find_external_files(
@@ -37,13 +39,16 @@ def find_external_files(
     media_options : MediaOptions or mapping, optional
         Of which `media_fields`, `search`, `path_map` and `within` are used.
     problems : list of ExternalFilesError, optional
-        Gets one for each place that should hold paths and does not.
+        Gets one for each place that should hold paths and does not, and for each link to an object of another NWB
+        file that is not there.
 
     Returns
     -------
     list of Resolution
-        One for each stored text: its ``reference`` tells the object, field, entry and text; its ``file`` the path and
-        size of what it means; ``url`` and ``problem`` why there is no file.
+        One for each stored path: its ``reference`` tells the object, field, entry and path; its ``file`` the path and
+        size of what it means; ``url`` and ``problem`` why there is no file. Behind those of a file on disk come those
+        of objects that it has only as links to other NWB files: their ``reference.nwb_path`` is the file that holds
+        them, and they are named as there.
 
     Raises
     ------
@@ -55,12 +60,34 @@ def find_external_files(
     options = MediaOptions.from_value(media_options)
     if isinstance(path_or_nwbfile, str | os.PathLike):
         path = Path(os.path.abspath(path_or_nwbfile))
-        with open_nwb(path) as file:
-            references = find_in_file(file, media_fields(options.media_fields), problems)
-        return resolve_all(references, options, destination=path.parent)
+        own, linked = find_own_and_linked(path, options, problems)
+        if problems is not None:
+            problems.extend(_dangling(path, behind) for behind in linked if behind.problem is not None)
+        references = {(entry.nwb_path, entry.entry): entry for behind in linked for entry in behind.references}
+        return own + resolve_all(references.values(), options, destination=path.parent) if references else own
     if not hasattr(path_or_nwbfile, "read_io"):
         raise TypeError(f"find_external_files takes a path or a pynwb.NWBFile, not {path_or_nwbfile!r}")
     return _in_container(path_or_nwbfile, options)
+
+
+def find_own_and_linked(
+    path: Path, options: MediaOptions, problems: list[ExternalFilesError] | None = None
+) -> tuple[list[Resolution], list[LinkedMedia]]:
+    """The media that an NWB file on disk refers to itself, and what is behind its links to other NWB files."""
+    table, links = media_fields(options.media_fields), list[ExternalLink]()
+    with open_nwb(path) as file:
+        references = find_in_file(file, table, problems, links)
+    own = resolve_all(references, options, destination=path.parent)
+    return own, find_behind_links(path, links, table) if links else []
+
+
+def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path}: {behind.link.path!r} is a link to {behind.link.object_path!r} of another NWB file, and leads "
+        f"nowhere: {behind.problem}; bring that file back to where the link looks for it",
+        nwb_path=str(path),
+        object_path=behind.link.path,
+    )
 
 
 def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
@@ -121,8 +148,9 @@ def find_referring_files(
     for film in map(Path, media):
         file = media_file(film)
         wanted.setdefault(film.name or str(film) if isinstance(file, str) else file.identity, film)
+    options = MediaOptions.from_value(media_options)
     for path in find_nwb_files(paths):
-        for found in find_external_files(path, media_options=media_options):
+        for found in find_own_and_linked(path, options)[0]:
             key = _name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], found

@@ -11,6 +11,7 @@ import binascii
 import os
 import posixpath
 import re
+from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,8 @@ NOWHERE = "unknown://"
 
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
+# What open(path, "rb") and its kin show
+_PYTHON_FILE = re.compile(r"<_io\.\w+ name=(?P<name>'.+'|\".+\")>$", re.DOTALL)
 _OPAQUE = re.compile(r"<[^/<>]* (object|at 0x)[^<>]*>$")
 _FLATTENED = re.compile(r"(?:^|/)(?P<scheme>https?|s3|gs):/+(?P<rest>[^/].*)$", re.DOTALL)
 _BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their paths without a protocol
@@ -65,6 +68,10 @@ def origin(filename: str) -> str:
         if shown["system"] == "LocalFileSystem":
             return os.path.abspath("/" + shown["path"].lstrip("/") if os.name != "nt" else shown["path"])
         return shown[0]
+    opened = _PYTHON_FILE.search(filename)
+    if opened is not None:
+        path = literal_eval(opened["name"])
+        return os.path.abspath(path) if os.path.isfile(path) else opened[0]
     opaque = _OPAQUE.search(filename)
     if opaque is not None:
         return opaque[0]

@@ -1,0 +1,198 @@
+"""Paths that were set in containers, in whatever kind of sequence: written, or refused, never silently passed over."""
+
+from __future__ import annotations
+
+import shutil
+from collections import UserList, deque
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import assert_resolves, digest, image_series, make_file, new_nwbfile, stored_texts, tree, write_nwb
+from pynwb import NWBHDF5IO
+from pynwb.image import ImageSeries
+
+from nwb_extfiles import (
+    NWBExtFilesHDF5IO,
+    RelocationRefusedError,
+    find_external_files,
+    relocate,
+    resolve_external_files,
+)
+
+RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    for name in ("old", "new"):
+        make_file(tmp_path / f"{name}.avi", 5000)
+    return write_nwb(tmp_path / "a.nwb", ["old.avi"])
+
+
+# ------------------------------------------------- changed, but not marked as modified
+
+
+@pytest.mark.parametrize("relocating", RELOCATING)
+@pytest.mark.parametrize("resolving", [False, True])
+def test_export_does_not_bring_the_old_video(source: Path, resolving: bool, relocating: dict[str, Any]) -> None:
+    target, before = source.parent / "b.nwb", tree(source.parent)
+    with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io:
+        nwbfile = src_io.read()
+        series = nwbfile.acquisition["video"]
+        series.fields["external_file"] = ["new.avi"]
+        with (
+            pytest.raises(RelocationRefusedError, match=r"'new.avi'.*'old.avi'.*set_modified\(\)"),
+            NWBExtFilesHDF5IO(target, "w") as io,
+        ):
+            io.export(src_io=src_io, nwbfile=nwbfile, **relocating)
+        assert tree(source.parent) == before
+        series.set_modified()
+        with NWBExtFilesHDF5IO(target, "w") as io:
+            io.export(src_io=src_io, nwbfile=nwbfile, **relocating)
+    assert_resolves(target, [source.parent / "new.avi"])
+
+
+@pytest.mark.parametrize("resolving", [False, True])
+def test_what_was_not_changed_goes_through(source: Path, resolving: bool) -> None:
+    target = source.parent / "b.nwb"
+    with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        nwbfile = src_io.read()
+        nwbfile.add_acquisition(image_series(["new.avi"], name="another"))
+        io.export(src_io=src_io, nwbfile=nwbfile)
+    assert_resolves(target, [source.parent / "old.avi"])
+
+
+@pytest.mark.parametrize("relocating", RELOCATING)
+@pytest.mark.parametrize("modified", [False, True])
+def test_in_place_the_advice_is_to_export(source: Path, modified: bool, relocating: dict[str, Any]) -> None:
+    target, before = source.parent / "b.nwb", digest(source)
+    with NWBExtFilesHDF5IO(source, "r+") as io:
+        nwbfile = io.read()
+        series = nwbfile.acquisition["video"]
+        series.fields["external_file"] = ["new.avi"]
+        if modified:
+            series.set_modified()
+        with pytest.raises(RelocationRefusedError, match=r"set_modified\(\).*export to a new file"):
+            io.write(nwbfile, **relocating)
+        series.set_modified()
+        with NWBExtFilesHDF5IO(target, "w") as new:
+            new.export(src_io=io, nwbfile=nwbfile, **relocating)
+    assert digest(source) == before
+    assert not source.with_suffix("").exists()
+    assert_resolves(target, [source.parent / "new.avi"])
+
+
+# ------------------------------------------------------------------- kinds of sequences
+
+SEQUENCES = {
+    "tuple": tuple,
+    "deque": deque,
+    "UserList": UserList,
+    "numpy": np.array,
+    "numpy of objects": lambda texts: np.array(texts, dtype=object),
+    "pandas column": pd.Series,
+    "pandas column with an index of words": lambda texts: pd.Series(texts, index=["x", "y"]),
+    "pandas column with an index that is turned": lambda texts: pd.Series(texts[::-1], index=[1, 0])[::-1],
+    "pandas column of strings": lambda texts: pd.Series(texts, dtype="string"),
+    "pandas index": pd.Index,
+    "pandas array": lambda texts: pd.array(texts, dtype="string"),
+}
+
+
+def write_with(io_class: Any, path: Path, external_file: Any, **relocating: Any) -> None:
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(
+        ImageSeries(
+            name="video", description="d", external_file=external_file, format="external", rate=25.0, num_samples=50,
+            starting_frame=[0, 25],
+        )
+    )  # fmt: skip
+    with io_class(path, "w") as io:
+        io.write(nwbfile, **relocating)
+
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
+    folder, texts = source.parent, ["old.avi", "new.avi"]
+    make = SEQUENCES[kind]
+    try:
+        write_with(NWBHDF5IO, folder / "plain.nwb", make(texts))
+    except (TypeError, ValueError) as refused:  # by pynwb
+        with pytest.raises(type(refused)):
+            write_with(NWBExtFilesHDF5IO, folder / "b.nwb", make(texts))
+        return
+    assert stored_texts(folder / "plain.nwb") == texts
+    for number, relocating in enumerate(RELOCATING):
+        target = folder / f"b{number}.nwb"
+        write_with(NWBExtFilesHDF5IO, target, make(texts), **relocating)
+        assert_resolves(target, [folder / text for text in texts])
+
+
+# ----------------------------------------------------- attributes as MatNWB and MIES store them
+
+
+@pytest.fixture
+def of_matnwb(source: Path) -> Path:
+    path = Path(shutil.copy(source, source.parent / "matlab.nwb"))
+
+    def as_array(_: str, item: Any) -> None:
+        for name in ("neurodata_type", "namespace", "object_id"):
+            if name in item.attrs:
+                value = item.attrs[name]
+                del item.attrs[name]
+                item.attrs.create(name, [value], dtype=h5py.string_dtype())
+
+    with h5py.File(path, "r+") as file:
+        file.visititems(as_array)
+        as_array("/", file)
+    return path
+
+
+@pytest.mark.parametrize("src_class", [NWBHDF5IO, NWBExtFilesHDF5IO])
+def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any, source: Path, of_matnwb: Path) -> None:
+    target = source.parent / "out" / "b.nwb"
+    with src_class(of_matnwb, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+    assert_resolves(target, [source.parent / "old.avi"])
+    with h5py.File(source, "r") as file:
+        object_id = file["acquisition/video"].attrs["object_id"]
+    assert stored_texts(target) == [f"b/{object_id}_external_file_0.avi"]
+    (found,) = find_external_files(target)
+    assert found.reference.object_id == object_id
+    (resolved,) = resolve_external_files(target)
+    assert resolved.reference.object_id == object_id
+
+
+def test_without_relocation_a_link_that_would_break_is_refused_there_too(source: Path, of_matnwb: Path) -> None:
+    with NWBHDF5IO(of_matnwb, "r") as src_io, pytest.raises(RelocationRefusedError, match="would not be found"):
+        with NWBExtFilesHDF5IO(source.parent / "far" / "away" / "b.nwb", "w") as io:
+            io.export(src_io=src_io)
+
+
+def test_attributes_of_one_element_in_place(source: Path, of_matnwb: Path) -> None:
+    relocate(of_matnwb, "copy", media_options={"manifest": True})
+    assert_resolves(of_matnwb, [source.parent / "old.avi"])
+    (found,) = find_external_files(of_matnwb)
+    assert found.reference.text == f"matlab/{found.reference.object_id}_external_file_0.avi"
+
+
+# ----------------------------------------------------------------------- files in Python
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_an_h5py_file_on_an_open_python_file(source: Path, absolute: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(source.parent)
+    target = source.parent / "out" / "b.nwb"
+    with (
+        open(source if absolute else source.name, "rb") as stream,
+        h5py.File(stream, "r") as file,
+        NWBHDF5IO(file=file, mode="r") as src_io,
+        NWBExtFilesHDF5IO(target, "w") as io,
+    ):
+        assert [entry.location for entry in resolve_external_files(file)] == [str(source.parent / "old.avi")]
+        io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+    assert_resolves(target, [source.parent / "old.avi"])

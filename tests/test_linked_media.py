@@ -1,0 +1,198 @@
+"""Media of objects that an NWB file has only as links to another one: named, never passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+from click.testing import CliRunner
+from hdmf_zarr import NWBZarrIO
+from helpers import digest, image_series, make_file, new_nwbfile, tree
+from makers import quiet
+from pynwb import NWBHDF5IO
+
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, find_external_files
+from nwb_extfiles.cli import main
+from nwb_extfiles.errors import ExternalFilesError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*:UserWarning:(hdmf|pynwb|hdmf_zarr|zarr)"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def write_raw(folder: Path, io_class: Any = NWBHDF5IO, name: str = "raw.nwb", *, device: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    make_file(folder / "video.avi", 5000)
+    nwbfile = new_nwbfile()
+    camera = nwbfile.create_device(name="camera") if device else None
+    nwbfile.add_acquisition(image_series(["video.avi"], device=camera))
+    with io_class(str(folder / name), "w") as io:
+        io.write(nwbfile)
+    return folder / name
+
+
+def link_to(raw: Path, target: Path, io_class: Any = NWBHDF5IO) -> Path:
+    """An NWB file whose series is a link to the one of another."""
+    target.parent.mkdir(exist_ok=True)
+    with io_class(str(raw), "r") as source:
+        nwbfile = new_nwbfile()
+        nwbfile.add_acquisition(source.read().acquisition["video"])
+        with io_class(str(target), "w", manager=source.manager) as io:
+            io.write(nwbfile)
+    return target
+
+
+@pytest.fixture(params=["hdf5", "zarr"])
+def linking(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """The raw NWB file, and the processed one that links to it."""
+    if request.param == "hdf5":
+        raw = write_raw(tmp_path / "raw")
+        return raw, link_to(raw, tmp_path / "processed" / "p.nwb")
+    raw = write_raw(tmp_path / "raw", NWBZarrIO, "raw.nwb.zarr")
+    return raw, link_to(raw, tmp_path / "processed" / "p.nwb.zarr", NWBZarrIO)
+
+
+def findings(path: Path) -> dict[str, Any]:
+    return {finding.code: finding for finding in check(path)}
+
+
+def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) -> None:
+    raw, processed = linking
+    (found,) = find_external_files(processed)
+    assert found.reference.nwb_path == str(raw)
+    assert (found.reference.object_path, found.reference.text) == ("/acquisition/video", "video.avi")
+    assert found.file is not None
+    assert found.file.path == raw.parent / "video.avi"
+    listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(processed)]).output)
+    assert [entry["nwb_path"] for entry in listed] == [str(raw)]
+
+
+def test_check_names_them(linking: tuple[Path, Path]) -> None:
+    raw, processed = linking
+    found = findings(processed)
+    assert set(found) == {"linked-media"}
+    assert found["linked-media"].severity == "info"
+    assert found["linked-media"].object_path == "/acquisition/video"
+    assert str(raw) in found["linked-media"].message
+    (raw.parent / "video.avi").unlink()
+    found = findings(processed)
+    assert set(found) == {"linked-media-missing"}
+    assert found["linked-media-missing"].severity == "error"
+    assert "'video.avi'" in found["linked-media-missing"].message
+    assert set(findings(raw)) == {"missing"}  # as the message says
+
+
+def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> None:
+    raw, processed = linking
+    raw.rename(raw.parent / "renamed")
+    found = findings(processed)
+    assert set(found) == {"dangling-link"}
+    assert found["dangling-link"].severity == "error"
+    assert str(raw) in found["dangling-link"].message
+    problems: list[ExternalFilesError] = []
+    assert find_external_files(processed, problems=problems) == []
+    assert [problem.object_path for problem in problems] == ["/acquisition/video"]
+    result = CliRunner().invoke(main, ["ls", str(processed)])
+    assert result.exit_code == 1
+    (raw.parent / "renamed").rename(raw)  # the advice
+    assert set(findings(processed)) == {"linked-media"}
+
+
+def test_a_link_to_an_object_that_is_gone_is_named(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    processed = link_to(raw, tmp_path / "p.nwb")
+    with h5py.File(raw, "r+") as file:
+        file.move("acquisition/video", "acquisition/other")
+    assert "'/acquisition/video'" in findings(processed)["dangling-link"].message
+
+
+def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    processed = link_to(raw, tmp_path / "p.nwb")
+    with h5py.File(raw, "r+") as file:
+        file["acquisition/back"] = h5py.ExternalLink("../p.nwb", "/acquisition")
+    with h5py.File(processed, "r+") as file:
+        file["analysis/all"] = h5py.ExternalLink("raw/raw.nwb", "/")
+        file["analysis/self"] = h5py.ExternalLink("p.nwb", "/analysis/self")
+    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    codes = [finding.code for finding in check(processed)]
+    assert set(codes) <= {"linked-media", "dangling-link"}
+
+
+def test_a_link_to_a_link_leads_to_the_file_that_has_the_media(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    first = link_to(raw, tmp_path / "first.nwb")
+    second = shutil.copy(first, tmp_path / "second.nwb")
+    with h5py.File(second, "r+") as file:
+        del file["acquisition/video"]
+        file["acquisition/video"] = h5py.ExternalLink("first.nwb", "/acquisition/video")
+    assert [found.reference.nwb_path for found in find_external_files(second)] == [str(raw)]
+    assert set(findings(second)) == {"linked-media"}
+
+
+def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    processed = link_to(raw, tmp_path / "raw" / "p.nwb")
+    with h5py.File(processed, "r+") as file:
+        del file["acquisition/video"]
+        file["acquisition/video"] = h5py.ExternalLink("/gone/raw.nwb", "/acquisition/video")
+    with h5py.File(processed, "r") as file:
+        assert "external_file" in file["acquisition/video"]
+    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+
+
+def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
+    processed = write_raw(tmp_path / "raw")
+    os.mkfifo(tmp_path / "raw" / "pipe.nwb")
+    with h5py.File(processed, "r+") as file:
+        file["acquisition/other"] = h5py.ExternalLink("pipe.nwb", "/acquisition/video")
+    assert "no file" in findings(processed)["dangling-link"].message
+
+
+def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
+    raw, processed = linking
+    hdf5 = processed.suffix == ".nwb"
+    io_class = NWBExtFilesHDF5IO if hdf5 else NWBExtFilesZarrIO
+    target = tmp_path / "out" / processed.name
+    before = tree(raw.parent)
+    with io_class(str(processed), "r") as source, io_class(target, "w") as io, pytest.warns() as caught:
+        io.export(src_io=source, relocate_media=True, media_mode="move")
+    (told,) = (
+        str(one.message)
+        for one in caught
+        if issubclass(one.category, ExternalFilesWarning) and "stays a link" in str(one.message)
+    )
+    assert str(raw) in told
+    assert "'/acquisition/video'" in told
+    assert "'video.avi'" in told
+    assert tree(raw.parent) == before
+    assert "write_args={'link_data': False}" in told
+
+    copied = tmp_path / "copied" / processed.name  # as the message says
+    with quiet(), io_class(str(processed), "r") as source, io_class(copied, "w") as io:
+        io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
+    (found,) = find_external_files(copied)
+    assert found.reference.nwb_path == str(copied)
+    assert found.file is not None
+    assert digest(found.file.path) == digest(raw.parent / "video.avi")
+
+
+def test_no_advice_where_hdmf_cannot_copy(tmp_path: Path) -> None:
+    """The series has a link to its device, which hdmf refuses to copy from another file."""
+    raw = write_raw(tmp_path / "raw", device=True)
+    processed = link_to(raw, tmp_path / "p.nwb")
+    with (
+        pytest.warns(ExternalFilesWarning) as caught,
+        NWBHDF5IO(processed, "r") as source,
+        NWBExtFilesHDF5IO(tmp_path / "out.nwb", "w") as io,
+    ):
+        io.export(src_io=source, relocate_media=True, media_mode="copy")
+    assert any("stays a link" in str(one.message) for one in caught)
+    assert not any("link_data" in str(one.message) for one in caught)
