@@ -170,8 +170,37 @@ def test_file_url_host_ignores_case(tmp_path: Path) -> None:
 def test_file_url_of_another_machine(tmp_path: Path) -> None:
     film(tmp_path / "a.avi")
     error = problem(f"file://lab-server{tmp_path}/a.avi", tmp_path)
-    assert isinstance(error, UnsafeReferenceError)
+    assert isinstance(error, MissingMediaError)
     assert "lab-server" in str(error)
+    assert "path_map" in str(error.hint)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_file_url_of_a_share(tmp_path: Path, in_memory: bool) -> None:
+    r"""As pathlib writes ``\\server\share\films\a b.avi``."""
+    path = film(tmp_path / "films" / "a b.avi")
+    base = None if in_memory else tmp_path / "nwb"
+    for text in ("file://server/share/films/a%20b.avi", "FILE://Server/share/films/a%20b.avi"):
+        assert file(text, base, path_map={r"\\server\share": tmp_path}) == path
+        assert file(text, base, path_map={"//server/share/films": tmp_path / "films"}) == path
+        assert file(text, base, search=tmp_path / "films") == path
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        (r"\\?\D:\films\a.avi", "D:\\"),
+        (r"\\?\D:\films\a.avi", r"d:\FILMS"),
+        (r"D:\films\a.avi", r"\\?\D:\films"),
+        (r"\\?\UNC\server\share\films\a.avi", r"\\server\share\films"),
+        (r"\\?\unc\server\share\films\a.avi", r"\\server\share"),
+    ],
+)
+def test_long_path_prefix_of_windows(tmp_path: Path, text: str, prefix: str) -> None:
+    path = film(tmp_path / "films" / "a.avi")
+    new = path.parent if "films" in prefix.lower() else tmp_path
+    assert file(text, tmp_path / "nwb", path_map={prefix: new}) == path
+    assert file(text, tmp_path / "nwb", search=path.parent) == path
 
 
 def test_file_url_of_windows(tmp_path: Path) -> None:

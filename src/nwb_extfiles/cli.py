@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 import warnings
@@ -37,6 +38,7 @@ class _Commands(click.Group):
         # Python's last act is to look for garbage in all that was imported, dandi above all: a tenth of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
+        _spell_what_cannot_be_spelled()
         return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -52,6 +54,13 @@ class _Commands(click.Group):
                 for note in getattr(error, "__notes__", ()):
                     _complain(note)
                 ctx.exit(1)
+
+
+def _spell_what_cannot_be_spelled() -> None:
+    """Let output that has no letter for a character spell it out: Python writes cp1252 to the pipes of Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().replace("-", "").startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str) -> None:
@@ -109,8 +118,17 @@ def _media_options(function: F) -> F:
                 help="A folder in which to look for films that are not where the NWB file says. May be repeated.",
             ),
             click.option(
+                "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
+                help="The same for one object, as `nwb-extfiles ls` names it, or for those that fit a pattern with "
+                "'*'. May be repeated.",
+            ),
+            click.option(
                 "--path-map", metavar="OLD=NEW", multiple=True,
                 help=r"Read NEW in place of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
+            ),
+            click.option(
+                "--path-map-for", type=(str, str, str), metavar="OBJECT OLD NEW", multiple=True,
+                help="The same for one object, or for those that fit a pattern with '*'. May be repeated.",
             ),
             click.option(
                 "--within", type=folder, multiple=True,
@@ -155,7 +173,14 @@ def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     kept = {
         name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
     }
-    return MediaOptions(path_map=mapped, progress=progress, **kept)
+    folders: dict[str, list[Path]] = {}
+    for pattern, folder in chosen["search_for"]:
+        folders.setdefault(pattern, []).append(folder)
+    prefixes: dict[str, dict[str, str]] = {}
+    for pattern, old, new in chosen["path_map_for"]:
+        prefixes.setdefault(pattern, {})[old] = new
+    of_objects: dict[str, Any] = {"search_for": folders, "path_map_for": prefixes}
+    return MediaOptions(path_map=mapped, progress=progress, **of_objects, **kept)
 
 
 @contextmanager

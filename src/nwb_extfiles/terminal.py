@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .plans.plan import Action, Relocation, RelocationPlan
@@ -57,7 +59,9 @@ def _quoted(text: str) -> str:
     return f"'{text}'" if len(text) <= _LONGEST else f"'{text[: _LONGEST - 100]}'… ({len(text):,} characters)"
 
 
-_OPTIONS = (
+_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"(search_for|path_map_for)=(\{.*?\}) in media_options", lambda found: _for_objects(found[1], found[2])),
+    (r"of search_for or path_map_for", "of --search-for or --path-map-for"),
     (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
     (r"--search \(`search` in media_options\)", "--search FOLDER"),
     (r"`path_map` \(a path of another machine\) in media_options", "--path-map OLD=NEW"),
@@ -69,6 +73,16 @@ _OPTIONS = (
     (r"within reach of `search`", "within reach of --search"),
     (r"media_mode ('[a-z]+')", r"--media-mode \1"),
 )
+
+
+def _for_objects(name: str, value: str) -> str:
+    """The options for single objects, as a shell takes them."""
+    option = f"--{name.replace('_', '-')}"
+    words: list[str] = []
+    for pattern, one in ast.literal_eval(value).items():
+        for pair in one.items() if isinstance(one, dict) else [(one,)]:
+            words += [option, *map(shlex.quote, (pattern, *pair))]
+    return " ".join(words)
 
 
 def in_options(message: str) -> str:

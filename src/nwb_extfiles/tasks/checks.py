@@ -166,7 +166,7 @@ def _contents(
         return
     verdicts = list(verify_media(rows, found, on_bytes=on_bytes))
     wanted = [verdict.row for verdict in verdicts if verdict.row is not None and verdict.state.is_bad]
-    places = [path.parent / nwb_stem(path), *options.search]
+    places = [path.parent / nwb_stem(path), *options.search_folders]
     elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
     for verdict in verdicts:
         yield from _verdict(verdict, elsewhere)
