@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from . import __version__
+from .disk.annex import how_to_get, is_annex_pointer
 from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
@@ -100,6 +101,23 @@ def main() -> None:
 
 
 # -------------------------------------------------------------------- options
+
+
+class _ExistingPath(click.Path):
+    """A path that leads to something; of a file of git-annex whose content is not here, the message says so."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.path.exists(value) and is_annex_pointer(Path(value)):
+            self.fail(
+                f"{click.format_filename(value)} is a file of git-annex, whose content is not on this machine; "
+                f"{how_to_get(Path(value))}",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
 
 
 _media_field = click.option(
@@ -229,7 +247,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 
 
 @main.command()
-@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=_ExistingPath())
 @click.option(
     "-d", "--dandiset-path", type=click.Path(file_okay=False, path_type=Path),
     help="Root of the dandiset; made if it is missing.  [default: the one around the working directory]",
@@ -315,7 +333,7 @@ def organize(
 
 @main.command()
 @click.argument(
-    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=_ExistingPath()
 )  # fmt: skip
 @click.option(
     "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
@@ -356,7 +374,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
 
 
 @main.command()
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=_ExistingPath())
 @click.option("--checksums", is_flag=True, help="Read the films too, and compare them with the manifest.")
 @click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
@@ -457,8 +475,7 @@ def ls(
     if media and not films:
         raise click.UsageError("--media needs a film: nwb-extfiles ls --media FILM... [PATHS]...")
     for path in places:
-        if not path.exists():
-            raise click.UsageError(f"{click.format_filename(path)} does not exist; name NWB files, or folders")
+        _ExistingPath().convert(path, None, ctx)
     problems: list[ExternalFilesError] = []
     found = list(_references(films, places, by_checksum, media_fields, problems))
     if as_json:
@@ -519,7 +536,7 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
 
 
 @main.command()
-@click.argument("nwb_path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("nwb_path", metavar="FILE", type=_ExistingPath())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--media-mode", type=click.Choice([mode.value for mode in MediaMode if mode is not MediaMode.MOVE]),

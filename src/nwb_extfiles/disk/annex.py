@@ -58,4 +58,4 @@ def is_annex_pointer(path: Path) -> bool:
 def how_to_get(path: Path) -> str:
     """What to do, so that the content of a file of git-annex comes to this machine."""
     name = shlex.quote(path.name)
-    return f"run `git annex get {name}`, or `datalad get {name}`, in {str(path.parent)!r}"
+    return f"run `git annex get {name}`, or `datalad get {name}`, in {os.path.realpath(path.parent)!r}"

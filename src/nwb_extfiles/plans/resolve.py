@@ -241,7 +241,7 @@ def _local_text(reference: ExternalFileReference) -> str:
     text = reference.text
     if not text.strip():
         raise UnsafeReferenceError(
-            f"{reference.where}: the text is empty; expected the path of a media file", **reference.place
+            f"{reference.where}: the path is empty; expected the path of a media file", **reference.place
         )
     if "\0" in text:
         raise UnsafeReferenceError(
