@@ -38,6 +38,7 @@ from nwb_extfiles import (
     RelocationRefusedError,
     check,
     relocate,
+    restore,
 )
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import ExternalFilesError
@@ -619,6 +620,94 @@ def test_a_manifest_that_cannot_be_read() -> None:
     assert [finding.code for finding in check(path, checksums=True)] == []
 
 
+def test_two_objects_with_one_id() -> None:
+    path, wanted = two_bare_names()
+    for name in wanted:
+        set_texts(path, f"acquisition/{name}/external_file", [f"../recording/{name}/0.avi"], dtype=UTF8)
+    with h5py.File(path, "r+") as file:
+        series = file["acquisition"]
+        series["Miniscope"].attrs["object_id"] = series["Behav Cam"].attrs["object_id"]
+    message = cli("relocate", path, code=1)
+    assert "give one a new id with generate_new_id() and export with nwbfile=" in message
+    with quiet(), NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO("out/a.nwb", "w") as io:
+        nwbfile = source.read()
+        nwbfile.acquisition["Miniscope"].generate_new_id()
+        io.export(src_io=source, nwbfile=nwbfile, relocate_media=True, media_mode="copy")
+    assert leads(Path("out/a.nwb"), wanted) == wanted
+
+
+def test_an_nwb_file_without_suffix() -> None:
+    path = recording(Path("nwb/a"), ["../raw/a.avi"])
+    assert "give the NWB file a name with .nwb" in cli("relocate", path, code=1)
+    path = path.rename("nwb/a.nwb")
+    cli("relocate", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@pytest.mark.parametrize("cure", ["remove it", "write the NWB file under another name"])
+def test_a_file_where_the_media_folder_shall_be(cure: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("nwb/a").write_text("a file")
+    assert cure in cli("relocate", path, code=1)
+    if cure == "remove it":
+        Path("nwb/a").unlink()
+        cli("relocate", path)
+    else:
+        export("nwb/b.nwb", path, relocate_media=True)
+        path = Path("nwb/b.nwb")
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+def test_restored_to_another_folder() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--manifest", "--media-mode", "copy", path)
+    cli("restore", path, "back")
+    assert "name another folder" in cli("restore", path, "nwb/a", code=1)
+    assert "name another folder, or move it away" in cli("restore", path, "back", code=1)
+    cli("restore", path, "another")
+    Path("back/a.nwb").rename("kept.nwb")
+    cli("restore", path, "back")
+    for folder in ("another", "back"):
+        assert digest(Path(folder, "a.avi")) == digest(Path("raw/a.avi"))
+    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no room, or 'copy'"):
+        restore(path, "third", "move")
+    for mode in ("hardlink", "copy"):
+        restore(path, mode, mode)
+        assert digest(Path(mode, "a.avi")) == digest(Path("raw/a.avi"))
+
+
+def test_organize_says_how() -> None:
+    path = recording(Path("in/a.nwb"), ["../raw/a.avi"])
+    message = cli("organize", "-d", "set", "--keep-external-file-paths", path, code=1)
+    cli("organize", "-d", "set", *re.findall(r"--update-external-file-paths", message), path)
+    (made,) = Path("set").rglob("*.nwb")
+    assert media_of(made) == [digest(Path("raw/a.avi"))]
+    shutil.copy(recording(Path("in/b.nwb"), ["../raw/b.avi"]), made)
+    message = cli("organize", "-d", "set", path, code=1)
+    made.rename("kept.nwb")  # that is one of the two; the other needs a word of its own
+    assert "move that away" in message
+    cli("organize", "-d", "set", path)
+    assert media_of(made) == [digest(Path("raw/a.avi"))]
+    odd = recording(Path("in/c.h5"), ["../raw/c.avi"], subject="c")
+    assert "rename it" in cli("organize", "-d", "set", odd, code=1)
+    cli("organize", "-d", "set", odd.rename("in/c.nwb"))
+    assert None not in [content for found in Path("set").rglob("*.nwb") for content in media_of(found)]
+
+
+def test_repair_says_how() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    message = cli("relocate", "--repair", path, code=1)
+    assert "--search FOLDER, without --repair" in message
+    cli("relocate", "--search", "raw", "--manifest", "--media-mode", "move", path)
+    content = media_of(path)
+    (place,) = Path("nwb/a").iterdir()
+    Path("kept/deep").mkdir(parents=True)
+    place.rename("kept/deep/z.avi")
+    assert "name one that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
+    cli("relocate", "--repair", "--search", "kept", path)
+    assert media_of(path) == content
+
+
 # ------------------------------------------------------------ what `check` finds
 
 RELOCATED = {
@@ -777,6 +866,36 @@ def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: b
     assert stored_texts(path, pose) == [stored_texts(path)[0]]
     assert media_of(path, pose) == [content]
     assert len(list(Path("nwb/a").iterdir())) == 2
+
+
+def test_an_appended_pose_list_that_meant_another_video() -> None:
+    raw = film(Path("raw/a.avi")).resolve()
+    path = recording(Path("nwb/a.nwb"), [str(raw)])
+    cli("relocate", "--media-mode", "move", "--manifest", path)
+    append_pose(path, "/gone/a.avi", "later")
+    before = media_of(path)
+    said = cli("relocate", "--media-mode", "copy", path)
+    assert "store the path of that in this entry, and relocate again" in said
+    pose = "processing/behavior/PoseEstimation/original_videos"
+    film(Path("raw/other.avi"))
+    set_texts(path, pose, ["../raw/other.avi"], dtype=UTF8)
+    cli("relocate", "--media-mode", "copy", path)
+    assert media_of(path, pose) == [digest(Path("raw/other.avi"))]
+    assert media_of(path) == before
+
+
+def test_media_that_an_earlier_move_has_taken() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "move", path)
+    moved = media_of(path)
+    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    for _ in range(2):
+        message = cli("relocate", "--media-mode", "move", path, code=1)
+        assert "put the file there" in message
+    cli("relocate", "--media-mode", "move", "--search-for", "video", "nwb/a", path, code=1)
+    (place,) = Path("nwb/a").iterdir()
+    cli("relocate", "--path-map-for", "video", "../raw/a.avi", place, path)
+    assert media_of(path) == moved
 
 
 def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:

@@ -160,7 +160,8 @@ def _or_moved_before(
             found[number] = Resolution(reference, file=file)
     remarks = [
         f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
-        f"an earlier move has put the media of this entry; if it means others, bring them back"
+        f"an earlier move has put the media of this entry; if it means another file, store the path of that in this "
+        f"entry, and relocate again"
         for entry in found.values()
         if entry.file is not None
     ]
@@ -205,8 +206,8 @@ def _repeated(
                 entry = Resolution(reference, file=known)  # noqa: PLW2901
                 remarks.append(
                     f"{reference.where}: {reference.text[:300]!r} is gone, and taken to be {str(known.path)!r}, the "
-                    f"only one that was called {name!r} by the manifest; if it means another, put that back and run "
-                    f"the same again"
+                    f"only one that was called {name!r} by the manifest; if it means another file, store the path of "
+                    f"that in this entry, and relocate again"
                 )
         shared.append(entry)
     return shared, remarks
