@@ -34,6 +34,7 @@ from servers import serving
 from nwb_extfiles import (
     DestinationBusyError,
     ExternalFilesWarning,
+    MediaExistsError,
     NWBExtFilesHDF5IO,
     RelocationRefusedError,
     check,
@@ -886,16 +887,25 @@ def test_an_appended_pose_list_that_meant_another_video() -> None:
 
 def test_media_that_an_earlier_move_has_taken() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
-    cli("relocate", "--media-mode", "move", path)
-    moved = media_of(path)
-    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    content, out = digest(Path("raw/a.avi")), Path("out/a.nwb")
+    said = []
     for _ in range(2):
-        message = cli("relocate", "--media-mode", "move", path, code=1)
-        assert "put the file there" in message
-    cli("relocate", "--media-mode", "move", "--search-for", "video", "nwb/a", path, code=1)
-    (place,) = Path("nwb/a").iterdir()
-    cli("relocate", "--path-map-for", "video", "../raw/a.avi", place, path)
-    assert media_of(path) == moved
+        with warnings.catch_warnings(record=True) as caught, NWBHDF5IO(path, "r") as source:
+            warnings.simplefilter("always")
+            with NWBExtFilesHDF5IO(out, "w") as io:
+                io.export(src_io=source, relocate_media=True, media_mode="move")
+        said.append(" ".join(str(one.message) for one in caught if one.category is ExternalFilesWarning))
+    assert "if it means another file, store the path of that in this entry, and relocate again" in said[1]
+    assert media_of(out) == [content]
+    film(Path("raw/other.avi"))
+    set_texts(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    with pytest.raises(MediaExistsError, match="move it away") as info:  # the video of before is not just replaced
+        export(str(out), path, relocate_media=True, media_mode="copy")
+    (place,) = [Path(found) for found in re.findall(r"'([^']+)' exists and is not a copy", str(info.value))]
+    place.rename("kept.avi")
+    export(str(out), path, relocate_media=True, media_mode="copy")
+    assert media_of(out) == [digest(Path("raw/other.avi"))]
+    assert digest(Path("kept.avi")) == content
 
 
 def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:

@@ -59,8 +59,20 @@ def _quoted(text: str) -> str:
     return f"'{text}'" if len(text) <= _LONGEST else f"'{text[: _LONGEST - 100]}'… ({len(text):,} characters)"
 
 
+def _for_objects(found: re.Match[str]) -> str:
+    """The options for single objects, as a shell takes them; a path out of a file may only look like such."""
+    option, words = f"--{found[1].replace('_', '-')}", list[str]()
+    try:
+        for pattern, one in ast.literal_eval(found[2]).items():
+            for pair in one.items() if isinstance(one, dict) else [(one,)]:
+                words += [option, *map(shlex.quote, (pattern, *pair))]
+    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
+        return found[0]
+    return " ".join(words) or found[0]
+
+
 _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r"(search_for|path_map_for)=(\{.*?\}) in media_options", lambda found: _for_objects(found[1], found[2])),
+    (r"(search_for|path_map_for)=(\{.*?\}) in media_options", _for_objects),
     (r"of search_for or path_map_for", "of --search-for or --path-map-for"),
     (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
     (r"--search \(`search` in media_options\)", "--search FOLDER"),
@@ -73,16 +85,6 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"within reach of `search`", "within reach of --search"),
     (r"media_mode ('[a-z]+')", r"--media-mode \1"),
 )
-
-
-def _for_objects(name: str, value: str) -> str:
-    """The options for single objects, as a shell takes them."""
-    option = f"--{name.replace('_', '-')}"
-    words: list[str] = []
-    for pattern, one in ast.literal_eval(value).items():
-        for pair in one.items() if isinstance(one, dict) else [(one,)]:
-            words += [option, *map(shlex.quote, (pattern, *pair))]
-    return " ".join(words)
 
 
 def in_options(message: str) -> str:
