@@ -82,7 +82,6 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r'urls="keep" in media_options', "--urls keep"),
     (r"give media_fields in media_options", "name them with --media-field TYPE FIELD"),
     (r"to `within`", "to --within"),
-    (r"within reach of `search`", "within reach of --search"),
     (r"media_mode ('[a-z]+')", r"--media-mode \1"),
 )
 
