@@ -62,7 +62,7 @@ def only(path: Path, **options: Any) -> Finding:
         ("/nowhere/at/all.avi", "dead-absolute-path", ERROR, ERROR),
         ("C:\\lab\\a.avi", "dead-absolute-path", ERROR, ERROR),
         ("file:///nowhere/a.avi", "dead-absolute-path", ERROR, ERROR),
-        ("file://another.host/a.avi", "no-media", ERROR, ERROR),
+        ("file://another.host/share/a.avi", "dead-absolute-path", ERROR, ERROR),
         ("", "no-media", ERROR, ERROR),
         ("../sub-a", "no-media", ERROR, ERROR),
         ("/", "no-media", ERROR, ERROR),

@@ -173,3 +173,12 @@ def test_warnings_point_at_the_line_that_calls(tmp_path: Path, call: Callable[..
     with pytest.warns(ExternalFilesWarning) as told:
         call(tmp_path, media_options={"missing": "keep"})
     assert {warning.filename for warning in told} == {__file__}
+
+
+def test_hint() -> None:
+    error = MissingMediaError("no file for 'a.avi'", hint="put it there", **PLACE)
+    assert str(error) == error.message == "no file for 'a.avi'; put it there"
+    for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert (str(again), again.hint, again.index) == (str(error), error.hint, 3)
+    assert MissingMediaError("no file").hint is None
+    assert [problem.hint for problem in combine([error, UnsafeReferenceError("two")]).problems] == [error.hint, None]

@@ -216,3 +216,44 @@ class TestFromValue:
     def test_wrong_type(self, value: Any) -> None:
         with pytest.raises(TypeError, match="media_options must be"):
             MediaOptions.from_value(value)
+
+
+# --------------------------------------------------------------- for single objects
+
+
+def test_for_objects(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    options = MediaOptions(
+        search_for={"/acquisition/a": tmp_path / "one", "/acquisition/*": [tmp_path, str(tmp_path / "one")]},
+        path_map_for={"cam*": {"D:\\": tmp_path}},
+    )
+    assert options.searched_for("/acquisition/a") == (tmp_path / "one", tmp_path, tmp_path / "one")
+    assert options.searched_for("/acquisition/b/c") == (tmp_path, tmp_path / "one")
+    assert options.searched_for("/stimulus/a") == ()
+    assert options.path_map_of("/processing/behavior/cam0") == {"D:\\": str(tmp_path)}
+    assert options.path_map_of("/processing/cam") == {"D:\\": str(tmp_path)}
+    assert options.path_map_of("/processing/webcam") == {}
+    assert set(options.search_folders) == {tmp_path, tmp_path / "one"}
+    assert options.unused_patterns(["/acquisition/b"]) == ["/acquisition/a", "cam*"]
+
+
+def test_an_object_is_named_by_its_path_whatever_is_in_that(tmp_path: Path) -> None:
+    options = MediaOptions(search_for={"/acquisition/a[1]": tmp_path})
+    assert options.searched_for("/acquisition/a[1]") == (tmp_path,)
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        (dict(search_for=["here"]), TypeError),
+        (dict(search_for={"": "."}), ValueError),
+        (dict(search_for={3: "."}), ValueError),
+        (dict(search_for={"a": "gone"}), ValueError),
+        (dict(search_for={"a": 3}), TypeError),
+        (dict(path_map_for={"D:\\": "/mnt"}), TypeError),
+        (dict(path_map_for={"a": {"": "/mnt"}}), ValueError),
+    ],
+)
+def test_for_objects_refused(values: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"MediaOptions\.(search|path_map)_for"):
+        MediaOptions.from_value(values)

@@ -170,8 +170,37 @@ def test_file_url_host_ignores_case(tmp_path: Path) -> None:
 def test_file_url_of_another_machine(tmp_path: Path) -> None:
     film(tmp_path / "a.avi")
     error = problem(f"file://lab-server{tmp_path}/a.avi", tmp_path)
-    assert isinstance(error, UnsafeReferenceError)
+    assert isinstance(error, MissingMediaError)
     assert "lab-server" in str(error)
+    assert "path_map" in str(error.hint)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_file_url_of_a_share(tmp_path: Path, in_memory: bool) -> None:
+    r"""As pathlib writes ``\\server\share\films\a b.avi``."""
+    path = film(tmp_path / "films" / "a b.avi")
+    base = None if in_memory else tmp_path / "nwb"
+    for text in ("file://server/share/films/a%20b.avi", "FILE://Server/share/films/a%20b.avi"):
+        assert file(text, base, path_map={r"\\server\share": tmp_path}) == path
+        assert file(text, base, path_map={"//server/share/films": tmp_path / "films"}) == path
+        assert file(text, base, search=tmp_path / "films") == path
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        (r"\\?\D:\films\a.avi", "D:\\"),
+        (r"\\?\D:\films\a.avi", r"d:\FILMS"),
+        (r"D:\films\a.avi", r"\\?\D:\films"),
+        (r"\\?\UNC\server\share\films\a.avi", r"\\server\share\films"),
+        (r"\\?\unc\server\share\films\a.avi", r"\\server\share"),
+    ],
+)
+def test_long_path_prefix_of_windows(tmp_path: Path, text: str, prefix: str) -> None:
+    path = film(tmp_path / "films" / "a.avi")
+    new = path.parent if "films" in prefix.lower() else tmp_path
+    assert file(text, tmp_path / "nwb", path_map={prefix: new}) == path
+    assert file(text, tmp_path / "nwb", search=path.parent) == path
 
 
 def test_file_url_of_windows(tmp_path: Path) -> None:
@@ -837,3 +866,29 @@ def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
         assert "Permission denied" in str(error)
     finally:
         path.parent.chmod(0o700)
+
+
+# ------------------------------------------------------------ for single objects
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("pattern", ["/acquisition/video", "/acquisition/*", "vid*", "*"])
+def test_search_for(tmp_path: Path, in_memory: bool, pattern: str) -> None:
+    own, other = film(tmp_path / "own" / "0.avi", b"own"), film(tmp_path / "other" / "0.avi", b"other")
+    base = None if in_memory else tmp_path
+    assert file("0.avi", base, search_for={pattern: own.parent}, search=other.parent) == own
+    assert file("0.avi", base, search_for={"/stimulus/*": own.parent}, search=other.parent) == other
+    assert file("x/0.avi", base, path_map_for={pattern: {"x": own.parent}}, path_map={"x/0.avi": other}) == own
+    assert file("x/0.avi", base, path_map_for={"/stimulus/*": {"x": own.parent}}, path_map={"x": other.parent}) == other
+
+
+def test_search_for_comes_after_what_the_file_says(tmp_path: Path) -> None:
+    film(tmp_path / "own" / "0.avi", b"own")
+    assert file("0.avi", film(tmp_path / "0.avi").parent, search_for={"*": tmp_path / "own"}) == tmp_path / "0.avi"
+
+
+def test_search_for_is_the_last_word_where_the_file_says_nothing(tmp_path: Path) -> None:
+    """A container in memory: the destination and the working directory have such a file too."""
+    own = film(tmp_path / "own" / "0.avi", b"own")
+    here, there = film(tmp_path / "here" / "0.avi", b"here").parent, film(tmp_path / "there" / "0.avi", b"there").parent
+    assert file("0.avi", destination=here, working_folder=there, search_for={"video": own.parent}) == own

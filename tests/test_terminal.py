@@ -168,3 +168,17 @@ def test_organizing_what_is_downloaded_is_an_update(tmp_path: Path, server: Serv
     assert plan.warnings == ()
     with pytest.warns(ExternalFilesWarning, match="no paths of media to update"):
         organize(path, tmp_path / "another")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("search_for={'/a': '/b'} in media_options", "--search-for /a /b"),
+        ("search_for={'/a b': \"it's\"} in media_options or", "--search-for '/a b' 'it'\"'\"'s' or"),
+        ("path_map_for={'/a': {'0=1.avi': '/b'}} in media_options", "--path-map-for /a 0=1.avi /b"),
+        *((f"search_for={{{odd}}} in media_options",) * 2 for odd in ("", "(", "1", "'a'", "1: 2", "'a': 1", "f(): 2")),
+    ],
+)
+def test_options_for_objects(message: str, expected: str) -> None:
+    """What looks like an option, and comes out of a file, stays as it is."""
+    assert in_options(message) == expected

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 import warnings
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from . import __version__
+from .disk.annex import how_to_get, is_annex_pointer
 from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
@@ -37,6 +39,7 @@ class _Commands(click.Group):
         # Python's last act is to look for garbage in all that was imported, dandi above all: a tenth of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
+        _spell_what_cannot_be_spelled()
         return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -52,6 +55,13 @@ class _Commands(click.Group):
                 for note in getattr(error, "__notes__", ()):
                     _complain(note)
                 ctx.exit(1)
+
+
+def _spell_what_cannot_be_spelled() -> None:
+    """Let output that has no letter for a character spell it out: Python writes cp1252 to the pipes of Windows."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().replace("-", "").startswith("utf"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str) -> None:
@@ -93,6 +103,23 @@ def main() -> None:
 # -------------------------------------------------------------------- options
 
 
+class _ExistingPath(click.Path):
+    """A path that leads to something; of a file of git-annex whose content is not here, the message says so."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.path.exists(value) and is_annex_pointer(Path(value)):
+            self.fail(
+                f"{click.format_filename(value)} is a file of git-annex, whose content is not on this machine; "
+                f"{how_to_get(Path(value))}",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
 _media_field = click.option(
     "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
     help="A further neurodata type and its field that hold paths. May be repeated.",
@@ -109,8 +136,17 @@ def _media_options(function: F) -> F:
                 help="A folder in which to look for films that are not where the NWB file says. May be repeated.",
             ),
             click.option(
+                "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
+                help="The same for one object, as `nwb-extfiles ls` names it, or for those that fit a pattern with "
+                "'*'. May be repeated.",
+            ),
+            click.option(
                 "--path-map", metavar="OLD=NEW", multiple=True,
                 help=r"Read NEW in place of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
+            ),
+            click.option(
+                "--path-map-for", type=(str, str, str), metavar="OBJECT OLD NEW", multiple=True,
+                help="The same for one object, or for those that fit a pattern with '*'. May be repeated.",
             ),
             click.option(
                 "--within", type=folder, multiple=True,
@@ -155,7 +191,14 @@ def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     kept = {
         name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
     }
-    return MediaOptions(path_map=mapped, progress=progress, **kept)
+    folders: dict[str, list[Path]] = {}
+    for pattern, folder in chosen["search_for"]:
+        folders.setdefault(pattern, []).append(folder)
+    prefixes: dict[str, dict[str, str]] = {}
+    for pattern, old, new in chosen["path_map_for"]:
+        prefixes.setdefault(pattern, {})[old] = new
+    of_objects: dict[str, Any] = {"search_for": folders, "path_map_for": prefixes}
+    return MediaOptions(path_map=mapped, progress=progress, **of_objects, **kept)
 
 
 @contextmanager
@@ -204,7 +247,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 
 
 @main.command()
-@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=_ExistingPath())
 @click.option(
     "-d", "--dandiset-path", type=click.Path(file_okay=False, path_type=Path),
     help="Root of the dandiset; made if it is missing.  [default: the one around the working directory]",
@@ -290,7 +333,7 @@ def organize(
 
 @main.command()
 @click.argument(
-    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
+    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=_ExistingPath()
 )  # fmt: skip
 @click.option(
     "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
@@ -331,7 +374,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
 
 
 @main.command()
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=_ExistingPath())
 @click.option("--checksums", is_flag=True, help="Read the films too, and compare them with the manifest.")
 @click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
@@ -432,8 +475,7 @@ def ls(
     if media and not films:
         raise click.UsageError("--media needs a film: nwb-extfiles ls --media FILM... [PATHS]...")
     for path in places:
-        if not path.exists():
-            raise click.UsageError(f"{click.format_filename(path)} does not exist; name NWB files, or folders")
+        _ExistingPath().convert(path, None, ctx)
     problems: list[ExternalFilesError] = []
     found = list(_references(films, places, by_checksum, media_fields, problems))
     if as_json:
@@ -494,7 +536,7 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
 
 
 @main.command()
-@click.argument("nwb_path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("nwb_path", metavar="FILE", type=_ExistingPath())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--media-mode", type=click.Choice([mode.value for mode in MediaMode if mode is not MediaMode.MOVE]),

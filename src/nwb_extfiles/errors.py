@@ -46,7 +46,9 @@ class ExternalFilesError(Exception):
     Parameters
     ----------
     message : str
-        What is wrong, where, what was expected and found, and what to do.
+        What is wrong, where, what was expected and found.
+    hint : str, optional
+        What to do. It is appended to the message.
     nwb_path, object_path, field : str, optional
         The NWB file, the object inside it and the field of the object.
     index : int, optional
@@ -56,6 +58,9 @@ class ExternalFilesError(Exception):
 
     Attributes
     ----------
+    message : str
+        All of it, what to do included.
+    hint : str or None
     nwb_path, object_path, field : str or None
     index : int or None
     problems : tuple of ExternalFilesError
@@ -66,14 +71,18 @@ class ExternalFilesError(Exception):
         self,
         message: str,
         *,
+        hint: str | None = None,
         nwb_path: str | None = None,
         object_path: str | None = None,
         field: str | None = None,
         index: int | None = None,
         problems: Sequence[ExternalFilesError] = (),
     ) -> None:
+        if hint and not message.endswith(hint):  # what was pickled or copied has it already
+            message = f"{message}; {hint}"
         super().__init__(message)
         self.message = message
+        self.hint = hint
         self.nwb_path = nwb_path
         self.object_path = object_path
         self.field = field
@@ -86,6 +95,7 @@ class ExternalFilesError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         problems = () if self.problems == (self,) else self.problems
         fields = dict(
+            hint=self.hint,
             nwb_path=self.nwb_path,
             object_path=self.object_path,
             field=self.field,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import RelocationRefusedError
 from .naming import NamingConvention, dandi_name
 
-__all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "refuse_mode_alone"]
+__all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "fits_object", "refuse_mode_alone"]
 
 ProgressCallback = Callable[[int, int], object]
 """Called with the bytes of media done so far and the bytes in all."""
@@ -43,10 +44,17 @@ class MediaOptions:
         Folders in which to look for a file that is not where its text says: by every tail of the text's path,
         down to its bare name. Where a symbolic link that leads nowhere stands at its place, the path in that link
         is looked for too. Two different files that fit are an error.
+    search_for : mapping of str to path or iterable of paths
+        The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
+        the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
+        ``*`` stands for any characters, slashes too; one that does not begin with a slash fits the end of the path.
     path_map : mapping of str to str
         Prefixes of stored paths and what to read in their place, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
         ignores case. The longest prefix that fits is used.
+    path_map_for : mapping of str to mapping of str to str
+        The same for single objects, before ``path_map``, by patterns as in ``search_for``:
+        ``{"/acquisition/cam*": {"0.avi": "/mnt/lab/cam/0.avi"}}``.
     within : path or iterable of paths
         Folders that media must lie under, symbolic links resolved. Empty: anywhere.
     missing : {"error", "keep"}
@@ -80,7 +88,9 @@ class MediaOptions:
     """
 
     search: tuple[Path, ...] = ()
+    search_for: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     path_map: Mapping[str, str] = field(default_factory=dict)
+    path_map_for: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     within: tuple[Path, ...] = ()
     missing: Literal["error", "keep"] = "error"
     existing: Literal["error", "replace"] = "error"
@@ -95,7 +105,17 @@ class MediaOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "search", _folders("search", self.search))
         object.__setattr__(self, "within", _folders("within", self.within))
-        object.__setattr__(self, "path_map", _path_map(self.path_map))
+        search_for = {
+            pattern: _folders(f"search_for[{pattern!r}]", folders)
+            for pattern, folders in _patterns("search_for", self.search_for).items()
+        }
+        object.__setattr__(self, "search_for", search_for)
+        object.__setattr__(self, "path_map", _path_map("path_map", self.path_map))
+        path_map_for = {
+            pattern: _path_map(f"path_map_for[{pattern!r}]", prefixes)
+            for pattern, prefixes in _patterns("path_map_for", self.path_map_for).items()
+        }
+        object.__setattr__(self, "path_map_for", path_map_for)
         object.__setattr__(self, "media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace"))
@@ -111,6 +131,26 @@ class MediaOptions:
         for name in ("sync", "manifest"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"MediaOptions.{name} must be True or False, not {getattr(self, name)!r}")
+
+    def searched_for(self, object_path: str) -> tuple[Path, ...]:
+        """The folders of ``search_for`` for an object; none if no pattern fits."""
+        fitting = (folders for pattern, folders in self.search_for.items() if fits_object(pattern, object_path))
+        return tuple(folder for folders in fitting for folder in folders)
+
+    def path_map_of(self, object_path: str) -> Mapping[str, str]:
+        """The prefixes of ``path_map_for`` for an object; none if no pattern fits."""
+        fitting = (pairs for pattern, pairs in self.path_map_for.items() if fits_object(pattern, object_path))
+        return {old: new for pairs in fitting for old, new in pairs.items()}
+
+    def unused_patterns(self, object_paths: Collection[str]) -> list[str]:
+        """The patterns of ``search_for`` and ``path_map_for`` that fit none of some objects, each once."""
+        patterns = dict.fromkeys((*self.search_for, *self.path_map_for))
+        return [pattern for pattern in patterns if not any(fits_object(pattern, path) for path in object_paths)]
+
+    @property
+    def search_folders(self) -> tuple[Path, ...]:
+        """All folders in which something is searched for, whatever it is."""
+        return tuple(dict.fromkeys((*self.search, *(one for some in self.search_for.values() for one in some))))
 
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:
@@ -143,12 +183,19 @@ class MediaOptions:
         return cls(**value)
 
 
+def fits_object(pattern: str, object_path: str) -> bool:
+    """Whether an object is among those that a pattern of ``search_for`` or ``path_map_for`` names."""
+    whole = pattern if pattern.startswith("/") else f"*/{pattern}"
+    # the first: a name may hold brackets
+    return object_path == pattern or fnmatchcase(object_path, whole)
+
+
 def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool | None) -> None:
     """Refuse a mode where media are not relocated: who gives one expects that they are."""
     if media_mode is not None and not relocate_media:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}: give "
-            f"relocate_media=True to take the media along, or leave media_mode out"
+            f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}",
+            hint="give relocate_media=True to take the media along, or leave media_mode out",
         )
 
 
@@ -170,14 +217,24 @@ def _folders(name: str, value: object) -> tuple[Path, ...]:
     return folders
 
 
-def _path_map(value: object) -> dict[str, str]:
+def _patterns(name: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise TypeError(f"MediaOptions.path_map must be a mapping of prefix to prefix, not {value!r}")
+        raise TypeError(f"MediaOptions.{name} must be a mapping by patterns of object paths, not {value!r}")
+    if not all(isinstance(pattern, str) and pattern for pattern in value):
+        raise ValueError(
+            f"MediaOptions.{name}: each key must be a pattern of object paths, as in {value!r} not all are"
+        )
+    return value
+
+
+def _path_map(name: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"MediaOptions.{name} must be a mapping of prefix to prefix, not {value!r}")
     mapped = {os.fspath(old): os.fspath(new) for old, new in value.items()}
     if not all(isinstance(text, str) for pair in mapped.items() for text in pair):
-        raise TypeError(f"MediaOptions.path_map must map texts or paths, not bytes: {value!r}")
+        raise TypeError(f"MediaOptions.{name} must map texts or paths, not bytes: {value!r}")
     if not all(mapped):
-        raise ValueError("MediaOptions.path_map has an empty prefix; it would fit every path")
+        raise ValueError(f"MediaOptions.{name} has an empty prefix; it would fit every path")
     return mapped
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .plans.plan import Action, Relocation, RelocationPlan
@@ -57,7 +59,21 @@ def _quoted(text: str) -> str:
     return f"'{text}'" if len(text) <= _LONGEST else f"'{text[: _LONGEST - 100]}'… ({len(text):,} characters)"
 
 
-_OPTIONS = (
+def _for_objects(found: re.Match[str]) -> str:
+    """The options for single objects, as a shell takes them; a path out of a file may only look like such."""
+    option, words = f"--{found[1].replace('_', '-')}", list[str]()
+    try:
+        for pattern, one in ast.literal_eval(found[2]).items():
+            for pair in one.items() if isinstance(one, dict) else [(one,)]:
+                words += [option, *map(shlex.quote, (pattern, *pair))]
+    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
+        return found[0]
+    return " ".join(words) or found[0]
+
+
+_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (r"(search_for|path_map_for)=(\{.*?\}) in media_options", _for_objects),
+    (r"of search_for or path_map_for", "of --search-for or --path-map-for"),
     (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
     (r"--search \(`search` in media_options\)", "--search FOLDER"),
     (r"`path_map` \(a path of another machine\) in media_options", "--path-map OLD=NEW"),
@@ -66,7 +82,6 @@ _OPTIONS = (
     (r'urls="keep" in media_options', "--urls keep"),
     (r"give media_fields in media_options", "name them with --media-field TYPE FIELD"),
     (r"to `within`", "to --within"),
-    (r"within reach of `search`", "within reach of --search"),
     (r"media_mode ('[a-z]+')", r"--media-mode \1"),
 )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from pathlib import Path
 
-__all__ = ["annex_link", "is_annex_object", "is_annex_pointer"]
+__all__ = ["LONGEST_POINTER", "how_to_get", "is_annex_object", "is_annex_pointer"]
 
-_LONGEST_POINTER = 32 * 1024  # bytes; git-annex itself reads no more
+LONGEST_POINTER = 32 * 1024  # bytes; git-annex itself reads no more
 _OBJECTS = re.compile(r"(^|[\\/])(\.git[\\/])?annex[\\/]objects[\\/]")
 
 
@@ -33,15 +34,6 @@ def _is_git_folder(folder: Path) -> bool:
     return folder.name == ".git" or (folder / "HEAD").is_file()
 
 
-def annex_link(path: Path) -> bool:
-    """Whether a path is a symbolic link as git-annex makes it; what it leads to may not be here."""
-    try:
-        target = os.readlink(path)
-    except (OSError, ValueError):
-        return False
-    return _OBJECTS.search(target) is not None
-
-
 def is_annex_pointer(path: Path) -> bool:
     """Whether a file stands for one of git-annex whose content is not here.
 
@@ -52,12 +44,18 @@ def is_annex_pointer(path: Path) -> bool:
         begins with ``/annex/objects/``.
     """
     try:
-        if annex_link(path):
-            return not os.path.exists(path)
+        if os.path.islink(path) and not os.path.exists(path):
+            return _OBJECTS.search(os.path.realpath(path)) is not None
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= _LONGEST_POINTER:
+        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LONGEST_POINTER:
             return False
         with open(path, "rb") as stream:
             return stream.read(15) == b"/annex/objects/"
     except (OSError, ValueError):
         return False
+
+
+def how_to_get(path: Path) -> str:
+    """What to do, so that the content of a file of git-annex comes to this machine."""
+    name = shlex.quote(path.name)
+    return f"run `git annex get {name}`, or `datalad get {name}`, in {os.path.realpath(path.parent)!r}"

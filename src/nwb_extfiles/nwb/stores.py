@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 from h5py import h5f, h5p
 
+from ..disk.annex import how_to_get, is_annex_pointer
 from ..disk.journal import edit_journalled
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError, warn
 from .manifest import ManifestRow, write_manifest
@@ -276,6 +277,8 @@ def _zarr_store(path: Path) -> ModuleType:
 
 
 def _reason(path: Path, error: OSError) -> str:
+    if is_annex_pointer(path):
+        return f"its content is not on this machine, because it is a file of git-annex; {how_to_get(path)}"
     if not path.exists():
         return "there is no such file"
     if not path.is_file():

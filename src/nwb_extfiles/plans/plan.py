@@ -435,16 +435,24 @@ def _same_name(
 
 
 def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[str]:
+    """One warning for each series and suffix: a series of image files may have thousands."""
+    dropped: dict[tuple[str, str, str], list[Relocation]] = {}
     for entry in planned:
-        source = entry.source.path if entry.source is not None else entry.remote
-        if entry.target is None or source is None or entry.action is Action.SHARE:
+        known = entry.source is not None or entry.remote is not None
+        if not known or entry.target is None or entry.action is Action.SHARE or is_archived(entry.target.suffix):
             continue
-        if not is_archived(entry.target.suffix):
-            kind = f"files that end in {entry.target.suffix}" if entry.target.suffix else "files without a suffix"
-            yield (
-                f"{entry.reference.where}: DANDI takes no {kind}: on upload it will drop {str(entry.target)!r}; "
-                f"convert {source.name!r} to a format that it takes"
-            )
+        place = entry.reference.object_path, entry.reference.field, entry.target.suffix
+        dropped.setdefault(place, []).append(entry)
+    for (_, _, suffix), entries in dropped.items():
+        first = entries[0]
+        source = first.source.path if first.source is not None else first.remote
+        kind = f"files that end in {suffix}" if suffix else "files without a suffix"
+        further = "" if len(entries) == 1 else f" and {len(entries) - 1} more of this series"
+        name = "" if source is None else repr(source.name)
+        yield (
+            f"{first.reference.where}: DANDI takes no {kind}: on upload it will drop {str(first.target)!r}{further}; "
+            f"convert {name}{further} to a format that it takes"
+        )
 
 
 def _no_links(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:

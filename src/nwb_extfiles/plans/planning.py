@@ -7,10 +7,11 @@ changed on disk.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
+from ..disk import contents
 from ..errors import ExternalFilesError, MissingMediaError, TransferError
 from ..naming import is_archived, is_portable_suffix
 from ..nwb.finding import find_in_file
@@ -23,11 +24,12 @@ from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
 from .plan import RelocationPlan, make_plan
 from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
-from .targets import name_targets, survey
+from .targets import name_targets, nwb_stem, survey
 
 __all__ = ["plan_references"]
 
 _LONGEST_TEXT = 4096  # characters
+_MOST_OBJECTS = 5  # that one message names
 
 
 def plan_references(
@@ -88,7 +90,18 @@ def plan_references(
             return False  # no path is that long, and each part of it would be looked up
         return is_former(Path(os.path.realpath(Path(reference.base, reference.text).parent)))
 
-    resolutions, remarks = _or_moved_before(resolutions, may_be_gone, options, nwb_path, identifier)
+    remarks = list(_same_by_bare_name(resolutions))
+    unused = options.unused_patterns({reference.object_path for reference in references})
+    if unused:
+        remarks.append(
+            f"{nwb_path}: no object with media fits {', '.join(map(repr, unused))} of search_for or path_map_for; "
+            f"`nwb-extfiles ls` lists the paths of its objects"
+        )
+    resolutions, moved = _or_moved_before(resolutions, may_be_gone, options, nwb_path, identifier)
+    if mode is not MediaMode.REFERENCE:
+        resolutions, repeated = _repeated(resolutions, manifest or (), nwb_path)
+        remarks += repeated
+    remarks += moved
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
         resolutions, unasked = _ask_servers(resolutions, options)
         remarks = [*remarks, *unasked]
@@ -147,11 +160,85 @@ def _or_moved_before(
             found[number] = Resolution(reference, file=file)
     remarks = [
         f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
-        f"an earlier move has put the media of this entry; if it means others, bring them back"
+        f"an earlier move has put the media of this entry; if it means another file, store the path of that in this "
+        f"entry, and relocate again"
         for entry in found.values()
         if entry.file is not None
     ]
     return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
+
+
+def _repeated(
+    resolutions: list[Resolution], manifest: Sequence[ManifestRow], nwb_path: Path
+) -> tuple[list[Resolution], list[str]]:
+    """Let fields that repeat the media of series share theirs, where they name them by a former path.
+
+    A series was relocated before, and what was appended later names its video by the path that it had then. If a file
+    is there, its content tells that it is the same. If none is, the manifest knows what the video was called.
+    """
+    own = [entry for entry in resolutions if entry.file is not None and not entry.reference.repeats]
+    by_size: dict[int, dict[tuple[int, int], MediaFile]] = {}
+    for owned in (entry.file for entry in own if entry.file is not None):
+        by_size.setdefault(owned.size, {})[owned.identity] = owned
+    row_of = {row.place: row for row in manifest}
+    shared: list[Resolution] = []
+    remarks: list[str] = []
+    for entry in resolutions:
+        reference, file = entry.reference, entry.file
+        if not reference.repeats or entry.url:
+            pass
+        elif file is not None:
+            alike = by_size.get(file.size, {})
+            if file.identity not in alike and file.path.parent != nwb_path.parent / nwb_stem(nwb_path):
+                same = next((other for other in alike.values() if _same_content(file, other)), file)
+                entry = replace(entry, file=same)  # noqa: PLW2901
+        elif isinstance(entry.problem, MissingMediaError):
+            name = PureWindowsPath(reference.text).name
+            called = {
+                other.file.identity: other.file
+                for other in own
+                if other.file is not None
+                and (row := row_of.get(other.reference.entry)) is not None
+                and (row.original_name, row.path, row.size_in_bytes) == (name, other.reference.text, other.file.size)
+            }
+            if len(called) == 1:
+                (known,) = called.values()
+                entry = Resolution(reference, file=known)  # noqa: PLW2901
+                remarks.append(
+                    f"{reference.where}: {reference.text[:300]!r} is gone, and taken to be {str(known.path)!r}, the "
+                    f"only one that was called {name!r} by the manifest; if it means another file, store the path of "
+                    f"that in this entry, and relocate again"
+                )
+        shared.append(entry)
+    return shared, remarks
+
+
+def _same_content(one: MediaFile, other: MediaFile) -> bool:
+    try:
+        return contents.same_content(one.real, other.real)
+    except OSError:  # what cannot be read cannot be known to be the same
+        return False
+
+
+def _same_by_bare_name(resolutions: Sequence[Resolution]) -> Iterator[str]:
+    """Warn where a file that was searched for by a part of its path serves several series, which may mean several."""
+    users: dict[tuple[int, int], list[Resolution]] = {}
+    for entry in resolutions:
+        if entry.file is not None and entry.searched and not entry.reference.repeats:
+            users.setdefault(entry.file.identity, []).append(entry)
+    for entries in users.values():
+        by_object = {entry.reference.object_path: entry for entry in entries}
+        paths = {entry.reference.text.replace("\\", "/").removeprefix("./") for entry in entries}
+        file, reference = entries[0].file, entries[0].reference
+        if len(by_object) < 2 or file is None or (len(paths) == 1 and "/" in paths.pop()):
+            continue  # one object, or one and the same path with its folders
+        others = [object_path for object_path in by_object if object_path != reference.object_path]
+        shown = ", ".join(map(repr, others[:_MOST_OBJECTS])) + (", …" if len(others) > _MOST_OBJECTS else "")
+        example = f"search_for={ {others[0]: 'FOLDER'}!r} in media_options"
+        yield (
+            f"{reference.where}: {reference.text[:300]!r} and the paths in {shown} were all found as "
+            f"{str(file.path)!r}; if they mean different files, name the folder of each with {example}"
+        )
 
 
 def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
@@ -189,8 +276,8 @@ def _url(resolution: Resolution) -> str:
 def _unanswered(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
     kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
     problem = kind(
-        f"{reference.where}: {url!r} cannot be downloaded: {error}. Look whether it opens in a browser, or "
-        f'leave URLs as they are with urls="keep" in media_options',
+        f"{reference.where}: {url!r} cannot be downloaded: {error}",
+        hint='look whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
         **reference.place,
     )
     problem.__cause__ = error

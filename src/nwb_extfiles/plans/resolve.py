@@ -9,12 +9,13 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
+from ..disk.annex import LONGEST_POINTER, how_to_get, is_annex_pointer
 from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
@@ -23,11 +24,13 @@ from ..web.remote import RemoteFile
 __all__ = [
     "MediaFile",
     "Resolution",
+    "below_folders",
     "is_absolute",
     "is_url",
     "media_file",
     "resolve",
     "resolve_all",
+    "says_which",
     "spellings",
     "unicode_forms",
     "without_file_scheme",
@@ -37,6 +40,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
 _LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
 _MOST_LISTED = 20  # places that one message names
+_MOST_CURES = 4
+_NOT_GOT = "a file of git-annex, whose content is not on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Resolution:
     """What is behind the URL, where it is to be fetched."""
     suffix: str | None = None
     """The suffix that the media get, where that is not the one of the file."""
+    searched: bool = False
+    """Whether the file was found in a folder of `search`, by a part of its path alone."""
 
 
 def is_url(text: str) -> bool:
@@ -138,7 +145,7 @@ def resolve(
     reference : ExternalFileReference
         The reference; its `base` is None for a container made in memory.
     options : MediaOptions
-        Of which `path_map`, `search` and `within` are used.
+        Of which `path_map`, `search`, those two for single objects, and `within` are used.
     destination : pathlib.Path
         Folder of the NWB file to be written.
     working_folder : pathlib.Path, optional
@@ -167,55 +174,79 @@ def _choose(
     real_path: Callable[[str], str],
 ) -> Resolution:
     text = _local_text(reference)
-    tried: list[str] = []
-    found: dict[tuple[int, int], MediaFile] = {}
+    tried: list[tuple[Path, str]] = []
+    found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     for form in unicode_forms(text):
         tiers = _tiers(form, reference, options, destination, working_folder)
-        found = _look(tiers, options, real_path, tried if form == text else [])  # the others look alike in a message
+        found = _look(tiers, real_path, tried if form == text else [])  # the others look alike in a message
         if found:
             break
     if not found:
-        raise _not_found(reference, tried)
+        raise _not_found(reference, text, tried)
     if len(found) > 1:
-        places = ", ".join(repr(str(file.path)) for file in found.values())
-        further = " and the working directory" if reference.base is None else ""
-        raise AmbiguousMediaError(
-            f"{reference.where}: {reference.text!r} fits {len(found)} different files: {places}. Give an absolute "
-            f"path, or leave only one of them within reach of `search`{further}",
-            **reference.place,
-        )
-    (file,) = found.values()
+        raise _ambiguous(reference, text, [file for file, _ in found.values()])
+    ((file, searched),) = found.values()
     _check_within(file, reference, options)
-    return Resolution(reference, file=file)
+    return Resolution(reference, file=file, searched=searched)
+
+
+@dataclass(slots=True)
+class _Tier:
+    """Places of the same rank to look in."""
+
+    places: list[Path]
+    final: bool
+    """Whether a file found here ends the search."""
+    searched: Sequence[Path] = ()
+    """The folders of `search` that the places are in."""
 
 
 def _look(
-    tiers: Iterable[tuple[list[Path], bool]], options: MediaOptions, real_path: Callable[[str], str], tried: list[str]
-) -> dict[tuple[int, int], MediaFile]:
-    """The files that are in the places of `_tiers`; those that have none are added to `tried`."""
-    found: dict[tuple[int, int], MediaFile] = {}
+    tiers: Iterable[_Tier], real_path: Callable[[str], str], tried: list[tuple[Path, str]]
+) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
+    """The files that are in the places of `_tiers`; those that have none are added to `tried`, with the reason."""
+    found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     broken: list[str] = []
-    for tier, final in tiers:
+    for tier in tiers:
         # A link that leads nowhere still tells what the film is called.
-        tier.extend(place for link in broken for place in _below_search_folders(link, options) if place not in tier)
-        for place in tier:
+        further = (place for link in broken for place in below_folders(link, tier.searched))
+        for place in dict.fromkeys((*tier.places, *further)):
             file = media_file(place, real_path)
-            if isinstance(file, str) and options.search and os.path.islink(place):
-                broken.append(os.readlink(place))
             if isinstance(file, MediaFile):
-                found.setdefault(file.identity, file)
-            else:
-                tried.append(f"{_short(str(place))} ({file})")
-        if found and final:
+                found.setdefault(file.identity, (file, bool(tier.searched)))
+                continue
+            tried.append((place, file))
+            if os.path.islink(place):
+                broken.append(os.readlink(place))
+        if found and tier.final:
             break
     return found
+
+
+def _ambiguous(reference: ExternalFileReference, text: str, files: Sequence[MediaFile]) -> AmbiguousMediaError:
+    cures = " or ".join(says_which(reference, text, file.path) for file in files[:_MOST_CURES])
+    places = ", ".join(repr(str(file.path)) for file in files)
+    return AmbiguousMediaError(
+        f"{reference.where}: {reference.text!r} fits {len(files)} different files: {places}",
+        hint=f"say which one is meant with {cures}",
+        **reference.place,
+    )
+
+
+def says_which(reference: ExternalFileReference, text: str, path: Path) -> str:
+    """The option that makes a reference mean one file, as it is written in Python."""
+    pattern = reference.object_path
+    found = {place for place in below_folders(text, [path.parent]) if os.path.lexists(place)}
+    if found == {path}:
+        return f"search_for={ {pattern: str(path.parent)}!r} in media_options"
+    return f"path_map_for={ {pattern: {text: str(path)}}!r} in media_options"
 
 
 def _local_text(reference: ExternalFileReference) -> str:
     text = reference.text
     if not text.strip():
         raise UnsafeReferenceError(
-            f"{reference.where}: the text is empty; expected the path of a media file", **reference.place
+            f"{reference.where}: the path is empty; expected the path of a media file", **reference.place
         )
     if "\0" in text:
         raise UnsafeReferenceError(
@@ -233,7 +264,7 @@ def without_file_scheme(text: str) -> str:
     Raises
     ------
     ValueError
-        If it names none on this machine; the message goes on from the URL.
+        If it is none; the message goes on from the URL.
     """
     if not text.lower().startswith("file://"):
         return text
@@ -241,9 +272,12 @@ def without_file_scheme(text: str) -> str:
         parts = urlsplit(text)
     except ValueError as error:  # brackets and the like in the place of the host
         raise ValueError(f"is no file:// URL: {error}") from error
-    if parts.netloc.lower() not in ("", "localhost"):
-        raise ValueError(f"names a file on another machine, {_short(parts.netloc)}; expected file:///path")
     path = unquote(parts.path, errors="surrogateescape")
+    if re.fullmatch(r"[A-Za-z]:", parts.netloc):  # file://C:/x.avi, with a slash too few
+        return f"{parts.netloc}{path}"
+    if parts.netloc.lower() not in ("", "localhost"):
+        # a share of Windows, as pathlib writes it; with backslashes it is no path of another system
+        return f"//{parts.netloc}{path}".replace("/", "\\")
     # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
 
@@ -254,29 +288,31 @@ def _tiers(
     options: MediaOptions,
     destination: Path,
     working_folder: Path | None,
-) -> Iterator[tuple[list[Path], bool]]:
-    """Places to look in, in the order in which they count, and whether a file found there ends the search.
+) -> Iterator[_Tier]:
+    """Places to look in, in the order in which they count.
 
     A text held by an NWB file has one meaning, so the first tier that has a file is right. What a relative text made
     in memory means is not written anywhere, so it is looked for everywhere: a second file that fits is noticed.
     """
-    mapped = _mapped(text, options)
-    if mapped is not None:
-        yield [mapped], True
-    if is_absolute(text):
-        if os.path.isabs(text):
-            yield [Path(text)], True
-        yield _below_search_folders(text, options), True
-    elif reference.base is not None and is_url(reference.base):
-        # What is behind that URL is for others to say; a copy on this machine is nearer.
-        yield _below_search_folders(text, options), True
-    elif reference.base is not None:
-        yield spellings(reference.base, text), True
-        yield _below_search_folders(text, options), True
-    else:
-        yield spellings(destination, text), False
-        yield _below_search_folders(text, options), False
-        yield spellings(working_folder or Path.cwd(), text), False
+    for path_map in (options.path_map_of(reference.object_path), options.path_map):
+        mapped = _mapped(text, path_map)
+        if mapped is not None:
+            yield _Tier([mapped], True)
+    own = options.searched_for(reference.object_path)
+    of_object = _Tier(below_folders(text, own), True, own)
+    if reference.base is None and not is_absolute(text):
+        yield of_object  # first, for that is what the caller says of this very object
+        yield _Tier(spellings(destination, text), False)
+        yield _Tier(below_folders(text, options.search), False, options.search)
+        yield _Tier(spellings(working_folder or Path.cwd(), text), False)
+        return
+    if os.path.isabs(text):
+        yield _Tier([Path(text)], True)
+    elif reference.base is not None and not is_url(reference.base) and not is_absolute(text):
+        yield _Tier(spellings(reference.base, text), True)
+    # What is behind a URL is for others to say; a copy on this machine is nearer.
+    yield of_object
+    yield _Tier(below_folders(text, options.search), True, options.search)
 
 
 def unicode_forms(text: str) -> list[str]:
@@ -293,10 +329,10 @@ def spellings(folder: str | Path, text: str) -> list[Path]:
     return [Path(folder, spelling) for spelling in texts if not spelling.startswith("/")]
 
 
-def _mapped(text: str, options: MediaOptions) -> Path | None:
-    plain = text.replace("\\", "/")
-    for old, new in sorted(options.path_map.items(), key=lambda item: -len(item[0])):
-        prefix = old.replace("\\", "/")
+def _mapped(text: str, path_map: Mapping[str, str]) -> Path | None:
+    plain = _with_slashes(text)
+    for old, new in sorted(path_map.items(), key=lambda item: -len(item[0])):
+        prefix = _with_slashes(old)
         windows = re.match(r"[A-Za-z]:(/|$)|//", prefix, re.ASCII) is not None
         head, tail = plain[: len(prefix)], plain[len(prefix) :]
         same = head.lower() == prefix.lower() if windows else head == prefix
@@ -305,12 +341,21 @@ def _mapped(text: str, options: MediaOptions) -> Path | None:
     return None
 
 
-def _below_search_folders(text: str, options: MediaOptions) -> list[Path]:
+def _with_slashes(text: str) -> str:
+    r"""A path with slashes, and without the ``\\?\`` that Windows puts before long ones."""
+    plain = text.replace("\\", "/")
+    return re.sub(r"^//\?/(UNC(?=/))?", lambda prefix: "/" if prefix[1] else "", plain, flags=re.IGNORECASE)
+
+
+def below_folders(text: str, folders: Sequence[Path]) -> list[Path]:
+    """Every tail of a path below each of some folders, down to its bare name."""
+    if not folders:
+        return []
     # PureWindowsPath reads both slashes, and knows drives and shares
     path = PureWindowsPath(text)
     parts = [part for part in path.parts if part not in ("..", path.anchor)][-_LONGEST_TAIL:]
     tails = [parts[start:] for start in range(len(parts))]
-    return [folder.joinpath(*tail) for folder in options.search for tail in tails]
+    return [folder.joinpath(*tail) for folder in folders for tail in tails]
 
 
 def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) -> MediaFile | str:
@@ -326,9 +371,13 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
             status = os.stat(place)
             real = Path(os.path.realpath(place))
     except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
+        if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
+            return _NOT_GOT
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
+    if status.st_size <= LONGEST_POINTER and is_annex_pointer(place):
+        return _NOT_GOT
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
 
 
@@ -350,24 +399,32 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
     if roots and not any(file.real.is_relative_to(root) for root in roots):
         raise UnsafeReferenceError(
             f"{reference.where}: {reference.text!r} is {str(file.real)!r}, which lies outside of "
-            f"{', '.join(repr(str(root)) for root in roots)}; add its folder to `within` if you trust this file",
+            f"{', '.join(repr(str(root)) for root in roots)}",
+            hint="add its folder to `within` if you trust this file",
             **reference.place,
         )
 
 
-def _not_found(reference: ExternalFileReference, tried: list[str]) -> ExternalFilesError:
+def _not_found(reference: ExternalFileReference, text: str, without_file: list[tuple[Path, str]]) -> ExternalFilesError:
+    tried = [f"{_short(str(place))} ({reason})" for place, reason in without_file]
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
-    places = "; ".join(listed) or "nothing, for no place on this machine can have it"
-    beginning = f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}. "
-    if any("only regular files are media" in place for place in tried):
-        return UnsafeReferenceError(beginning + "Name a file, or remove what is there", **reference.place)
-    foreign = _WINDOWS_ABSOLUTE.match(reference.text) is not None and os.name != "nt"
+    places = "; ".join(listed) or "nothing, because it is a path of another machine"
+    beginning = f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}"
+    for place, reason in without_file:
+        if reason is _NOT_GOT:
+            return MissingMediaError(beginning, hint=how_to_get(place), **reference.place)
+    if any("only regular files are media" in reason for _, reason in without_file):
+        return UnsafeReferenceError(
+            beginning, hint="put the media file there, in the place of what is there now", **reference.place
+        )
+    foreign = _WINDOWS_ABSOLUTE.match(text) is not None and os.name != "nt"
     cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
     if reference.base is not None and is_url(reference.base) and not is_absolute(reference.text):
         cure = f'{cure}, fetch what is beside the NWB file with urls="download"'
     return MissingMediaError(
-        f"{beginning}Put the file there, name where it is with {cure} in media_options, or keep the text as it is "
-        f'with missing="keep"',
+        beginning,
+        hint=f"put the file there, name where it is with {cure} in media_options, or keep the path as it is with "
+        f'missing="keep"',
         **reference.place,
     )
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError
 from ..media.inventory import FilmState, Verdict, find_by_content, verify_media
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
@@ -197,7 +198,7 @@ def _contents(
         return
     verdicts = list(verify_media(rows, found, on_bytes=on_bytes))
     wanted = [verdict.row for verdict in verdicts if verdict.row is not None and verdict.state.is_bad]
-    places = [path.parent / nwb_stem(path), *options.search]
+    places = [path.parent / nwb_stem(path), *options.search_folders]
     elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
     for verdict in verdicts:
         yield from _verdict(verdict, elsewhere)
@@ -315,6 +316,11 @@ class _Place:
                 "machine; tell `nwb-extfiles relocate` where the file is, with --path-map or --search",
             )  # fmt: skip
         place = os.path.normpath(os.path.join(reference.base or self.nwb_path.parent, reference.text))
+        if is_annex_pointer(Path(place)):
+            return _of(
+                reference, Severity.ERROR, "missing", f"its content is not on this machine, because it is a file of "
+                f"git-annex; {how_to_get(Path(place))}",
+            )  # fmt: skip
         kind = "a link that leads nowhere is at" if os.path.islink(place) else "there is no file"
         return _of(
             reference, Severity.ERROR, "missing", f"{kind} {place[:_LONGEST]!r}; put it there, or tell `nwb-extfiles "

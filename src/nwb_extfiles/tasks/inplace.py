@@ -346,7 +346,9 @@ def _found_by_content(
     resolutions = resolve_all(references, options, destination=nwb_path.parent)
     bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
     wanted = [verdict.row for verdict in bad if verdict.row is not None]
-    elsewhere = find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search]) if wanted else {}
+    elsewhere = (
+        find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search_folders]) if wanted else {}
+    )
     found: dict[tuple[str, str, int], Resolution] = {}
     for verdict in bad:
         reference, row = verdict.resolution.reference, verdict.row

@@ -1,0 +1,972 @@
+"""Advice is a promise: what a message or the page of errors says to do is done, word for word, and ends well.
+
+Each test makes a message appear, takes the advice out of it, and carries it out on the command line or in Python. What
+came of it is judged by h5py and by content. The last test fails if the page has a row that none of these covers.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_texts, stored_texts
+from makers import quiet
+from pynwb import NWBHDF5IO
+from pynwb.base import ExternalImage, Images
+from pynwb.file import NWBFile
+from recordings import film, recording
+from servers import serving
+
+from nwb_extfiles import (
+    DestinationBusyError,
+    ExternalFilesWarning,
+    MediaExistsError,
+    NWBExtFilesHDF5IO,
+    RelocationRefusedError,
+    check,
+    relocate,
+    restore,
+)
+from nwb_extfiles.cli import main
+from nwb_extfiles.errors import ExternalFilesError
+
+PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
+DATASET = "acquisition/video/external_file"
+UTF8 = h5py.string_dtype()
+F = TypeVar("F", bound=Callable[..., Any])
+COVERED: set[str] = set()
+
+
+def cures(*rows: str) -> Callable[[F], F]:
+    """Say which rows of the page a test carries out: the name of an error, a part of a quoted message, a code."""
+    COVERED.update(rows)
+    return lambda function: function
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def cli(*words: object, code: int = 0) -> str:
+    """What the command line says, with its errors."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def option(message: str, name: str) -> list[str]:
+    """An option that a message names, with its value."""
+    (found,) = set(re.findall(rf"{name} [^\s;,]+", message))
+    return shlex.split(found)
+
+
+def command(message: str) -> list[str]:
+    """The command in backquotes that a message gives, without the name of the program."""
+    (found,) = set(re.findall(r"`nwb-extfiles ([^`]+)`", message))
+    return shlex.split(found)
+
+
+def media_of(path: Path, dataset: str = DATASET) -> list[str | None]:
+    """The content of each medium that an NWB file leads to."""
+    places = [path.parent / stored for stored in stored_texts(path, dataset)]
+    return [digest(place) if place.is_file() else None for place in places]
+
+
+def message_of(path: Path, code: str, **more: Any) -> str:
+    """What `check` says of a finding."""
+    messages = [finding.message for finding in check(path, **more) if finding.code == code]
+    assert messages, [finding.code for finding in check(path, **more)]
+    return messages[0]
+
+
+# ------------------------------------------------------------------ the errors
+
+
+def lost() -> tuple[Path, str]:
+    """An NWB file whose video is in another folder."""
+    content = digest(film(Path("elsewhere/a.avi")))
+    return recording(Path("nwb/a.nwb"), ["a.avi"], films=False), content
+
+
+@cures("MissingMediaError", "missing", "`missing`")
+def test_missing_search() -> None:
+    path, content = lost()
+    message = cli("relocate", path, code=1)
+    assert "name where it is with --search FOLDER" in message
+    cli("relocate", "--search", "elsewhere", path)
+    assert media_of(path) == [content]
+
+
+def test_missing_put_it_there() -> None:
+    path, content = lost()
+    assert "put the file there" in cli("relocate", path, code=1)
+    shutil.copy("elsewhere/a.avi", "nwb/a.avi")
+    cli("relocate", path)
+    assert media_of(path) == [content]
+
+
+@cures("ExternalFilesWarning")
+def test_missing_keep() -> None:
+    path, content = lost()
+    cli("relocate", *option(cli("relocate", path, code=1), "--missing"), path)
+    assert stored_texts(path) == ["a.avi"]
+    assert message_of(path, "missing").endswith("with --search")
+    cli("relocate", "--search", "elsewhere", path)
+    assert media_of(path) == [content]
+
+
+@cures("missing-absolute", "dead-absolute-path")
+def test_missing_path_of_windows() -> None:
+    content = digest(film(Path("elsewhere/a.avi")))
+    path = recording(Path("nwb/a.nwb"), ["D:\\videos\\a.avi"], films=False)
+    assert "--path-map" in message_of(path, "dead-absolute-path")
+    assert "--path-map OLD=NEW" in cli("relocate", path, code=1)
+    cli("relocate", "--path-map", "D:\\videos=elsewhere", path)
+    assert media_of(path) == [content]
+
+
+def two_bare_names() -> tuple[Path, dict[str, str]]:
+    """Two series that both hold 0.avi, and the content that each means."""
+    nwbfile, wanted = new_nwbfile(), {}
+    for name in ("Miniscope", "Behav Cam"):
+        wanted[name] = digest(film(Path("recording", name, "0.avi"), content=name))
+        nwbfile.add_acquisition(image_series(["0.avi"], name))
+    Path("nwb").mkdir()
+    with NWBHDF5IO("nwb/a.nwb", "w") as io:
+        io.write(nwbfile)
+    return Path("nwb/a.nwb"), wanted
+
+
+def leads(path: Path, names: dict[str, str]) -> dict[str, str | None]:
+    return {name: media_of(path, f"acquisition/{name}/external_file")[0] for name in names}
+
+
+@cures("AmbiguousMediaError")
+def test_ambiguous_on_the_command_line() -> None:
+    path, wanted = two_bare_names()
+    searched = ["--search", "recording/Miniscope", "--search", "recording/Behav Cam"]
+    message = cli("relocate", "--media-mode", "copy", *searched, path, code=1)
+    advised = shlex.split(" ".join(re.findall(r"--search-for (?:'[^']+'|\S+) (?:'[^']+'|\S+)", message)))
+    assert len(advised) == 12  # for each of two series, either folder
+    chosen = [
+        advised[start : start + 3]
+        for start in range(0, 12, 3)
+        if Path(advised[start + 1]).name == Path(advised[start + 2]).name
+    ]
+    cli("relocate", "--media-mode", "copy", *searched, *(word for words in chosen for word in words), path)
+    assert leads(path, wanted) == wanted
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_ambiguous_in_python(in_memory: bool) -> None:
+    path, wanted = two_bare_names()
+    searched = ["recording/Miniscope", "recording/Behav Cam"]
+
+    def work(**media_options: Any) -> None:
+        if not in_memory:
+            relocate(path, "copy", media_options=media_options)
+            return
+        nwbfile = new_nwbfile()
+        for name in wanted:
+            nwbfile.add_acquisition(image_series(["0.avi"], name))
+        with NWBExtFilesHDF5IO(path, "w") as io:
+            io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=media_options)
+
+    with pytest.raises(ValueError, match="fits 2 different files") as info:
+        work(search=searched)
+    assert isinstance(info.value, ExternalFilesError)
+    chosen: dict[str, str] = {}
+    for problem in info.value.problems:
+        assert str(problem).endswith(str(problem.hint))
+        for literal in re.findall(r"search_for=(\{.*?\}) in media_options", str(problem.hint)):
+            ((pattern, folder),) = ast.literal_eval(literal).items()
+            if Path(pattern).name == Path(folder).name:
+                chosen[pattern] = folder
+    work(search=searched, search_for=chosen)
+    assert leads(path, wanted) == wanted
+
+
+@pytest.mark.parametrize("option", ["--search-for", "--path-map-for"])
+def test_ambiguous_where_a_folder_does_not_tell(option: str) -> None:
+    """Two tails of one path below one search folder: for one of them, only the whole path says that it is meant."""
+    wanted = {
+        "--path-map-for": digest(film(Path("s/0.avi"), content="one")),
+        "--search-for": digest(film(Path("s/s/0.avi"), content="two")),
+    }
+    path = recording(Path("nwb/a.nwb"), ["s/0.avi"], films=False)
+    message = cli("relocate", "--search", "s", path, code=1)
+    (advised,) = re.findall(rf"{option} \S+ \S+" + r" \S+" * (option == "--path-map-for"), message)
+    cli("relocate", "--search", "s", *shlex.split(advised), path)
+    assert media_of(path) == [wanted[option]]
+
+
+def test_one_file_for_two_series_is_warned_of() -> None:
+    path, wanted = two_bare_names()
+    message = cli("relocate", "--media-mode", "copy", "--dry-run", "--search", "recording/Miniscope", path)
+    (advised,) = re.findall(r"--search-for (?:'[^']+'|\S+) FOLDER", message)
+    name, pattern, _ = shlex.split(advised)
+    words = [name, pattern, Path("recording", Path(pattern).name)]
+    (other,) = wanted.keys() - {Path(pattern).name}
+    said = cli("relocate", "--media-mode", "copy", *words, name, f"*{other[2:]}", Path("recording", other), path)
+    assert "warning" not in said
+    assert leads(path, wanted) == wanted
+
+
+def test_one_path_in_two_series_is_no_matter_of_a_warning() -> None:
+    for stored in ("films/a.avi", "D:\\films\\a.avi"):
+        nwbfile = new_nwbfile()
+        for name in ("one", "two"):
+            nwbfile.add_acquisition(image_series([stored], name))
+        film(Path("elsewhere/a.avi"))
+        path = Path("a.nwb")
+        with NWBHDF5IO(path, "w") as io:
+            io.write(nwbfile)
+        assert "found as" not in cli("relocate", "--dry-run", "--search", "elsewhere", path)
+
+
+def test_a_pattern_that_fits_nothing_is_warned_of() -> None:
+    path, content = lost()
+    said = cli("relocate", "--search", "elsewhere", "--search-for", "/acquisition/vdeo", "elsewhere", path)
+    assert "no object with media fits '/acquisition/vdeo'" in said
+    assert "/acquisition/video" in cli(*command(said), path)
+    assert media_of(path) == [content]
+
+
+@cures("MediaExistsError")
+@pytest.mark.parametrize("cure", ["--existing replace", "move it away"])
+def test_something_in_the_way(cure: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    content = digest(Path("raw/a.avi"))
+    cli("relocate", "--media-mode", "copy", path)
+    (place,) = [path.parent / stored for stored in stored_texts(path)]
+    place.write_bytes(b"other")
+    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    message = cli("relocate", "--media-mode", "copy", path, code=1)
+    assert cure in message
+    if cure.startswith("--"):
+        cli("relocate", "--media-mode", "copy", *option(message, "--existing"), path)
+    else:
+        place.rename("kept.avi")
+        cli("relocate", "--media-mode", "copy", path)
+        assert Path("kept.avi").read_bytes() == b"other"
+    assert media_of(path) == [content]
+
+
+@cures("UnsafeReferenceError", "no-media", "no-text", "not-a-string")
+@pytest.mark.parametrize("what", ["empty", "a folder", "no text"])
+def test_no_path_to_follow(what: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("nwb/a.avi").mkdir()
+    values = {"empty": [""], "a folder": ["a.avi"], "no text": np.array([1])}[what]
+    set_texts(path, DATASET, values, **({} if what == "no text" else {"dtype": UTF8}))
+    assert message_of(path, "no-text" if what == "no text" else "no-media")
+    message = cli("relocate", path, code=1)
+    if what == "a folder":
+        assert "put the media file there, in the place of what is there now" in message
+        Path("nwb/a.avi").rmdir()
+        shutil.copy("raw/a.avi", "nwb/a.avi")
+    else:
+        assert re.search("expected the path of a media file|mend it first|paths of media are expected", message)
+        set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    cli("relocate", "--media-mode", "copy", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+def test_outside_of_within() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("trusted").mkdir()
+    message = cli("relocate", "--within", "trusted", path, code=1)
+    assert "add its folder to --within" in message
+    cli("relocate", "--within", "trusted", "--within", "raw", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@cures("object-id")
+@pytest.mark.parametrize("object_id", ["../x", None])
+def test_an_object_id_that_is_no_uuid(object_id: str | None) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    with h5py.File(path, "r+") as file:
+        del file["acquisition/video"].attrs["object_id"]
+        if object_id is not None:
+            file["acquisition/video"].attrs["object_id"] = object_id
+    if object_id is None:
+        cli("relocate", path)
+        return
+    message = cli("relocate", path, code=1)
+    assert "generate_new_id() and export it with nwbfile=" in message
+    with quiet(), NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO("out/a.nwb", "w") as io:
+        nwbfile = source.read()
+        nwbfile.acquisition["video"].generate_new_id()
+        io.export(src_io=source, nwbfile=nwbfile, relocate_media=True, media_mode="copy")
+    assert media_of(Path("out/a.nwb")) == [digest(Path("raw/a.avi"))]
+
+
+@cures("PlanError")
+def test_several_at_once_are_cured_one_by_one() -> None:
+    content = digest(film(Path("elsewhere/a.avi")))
+    path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"], films=False)
+    set_texts(path, DATASET, ["a.avi", ""], dtype=UTF8)
+    message = cli("relocate", path, code=1)
+    assert "1. " in message
+    assert "2. " in message
+    set_texts(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
+    cli("relocate", "--search", "elsewhere", path)
+    assert media_of(path) == [content, content]
+
+
+@cures("UnreadableFileError", "unreadable")
+def test_a_file_that_cannot_be_read() -> None:
+    whole = recording(Path("in/a.nwb"), ["../raw/a.avi"]).read_bytes()
+    recording(Path("in/b.nwb"), ["../raw/b.avi"], subject="other")
+    Path("in/a.nwb").write_bytes(whole[:5000])
+    assert "whole" in message_of(Path("in/a.nwb"), "unreadable") or "restore" in message_of(
+        Path("in/a.nwb"), "unreadable"
+    )
+    cli("organize", "-d", "set", "in", code=1)
+    cli("organize", "-d", "set", "--invalid", "warn", "in")
+    assert len(list(Path("set").rglob("*.nwb"))) == 1
+    Path("in/a.nwb").write_bytes(whole)  # copied again
+    cli("organize", "-d", "set", "in")
+    assert sorted(media_of(path)[0] or "" for path in Path("set").rglob("*.nwb")) == sorted(
+        digest(Path("raw", name)) for name in ("a.avi", "b.avi")
+    )
+
+
+@cures("DestinationBusyError")
+def test_busy_until_it_is_closed() -> None:
+    source = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+
+    def export() -> None:
+        with quiet(), NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO("out/a.nwb", "w") as io:
+            io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+
+    Path("out").mkdir()
+    first = NWBExtFilesHDF5IO("out/a.nwb", "w")
+    with pytest.raises(DestinationBusyError, match="wait until it is done"):
+        export()
+    first.close()
+    export()
+    assert media_of(Path("out/a.nwb")) == [digest(Path("raw/a.avi"))]
+
+
+@cures("TransferError")
+def test_what_is_in_the_way_of_staging() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    code = (
+        "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
+        "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    cli("recover", path)
+    with pytest.MonkeyPatch.context() as patch:  # to learn the name of the staging folder
+        names: list[str] = []
+        plain = os.mkdir
+
+        def mkdir(place: Any, *rest: Any, **more: Any) -> None:
+            names.append(str(place))
+            plain(place, *rest, **more)
+
+        patch.setattr(os, "mkdir", mkdir)
+        cli("relocate", path)
+    (staging,) = {Path(name) for name in names if Path(name).name.startswith(".nwb-extfiles-")} or {None}
+    assert staging is not None
+    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    shutil.rmtree(path.parent / "a")
+    staging.write_text("a file of somebody")
+    message = cli("relocate", path, code=1)
+    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
+    Path(place).unlink()
+    cli("relocate", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+# ---------------------------------------------------------------- the refusals
+
+
+def export(target: str, source: Path, **arguments: Any) -> None:
+    with quiet(), NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
+        io.export(src_io=src_io, **arguments)
+
+
+@cures("would not be found from", "is not where media belong in the dandiset")
+@pytest.mark.parametrize("dandiset", [False, True])
+@pytest.mark.parametrize("relocated", [False, True])
+def test_say_what_shall_happen_to_the_media(dandiset: bool, relocated: bool) -> None:
+    path = recording(Path("nwb/a.nwb"), ["a.avi"])
+    Path("set/sub").mkdir(parents=True)
+    if dandiset:
+        Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
+    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+        export("set/sub/a.nwb", path)
+    export("set/sub/a.nwb", path, relocate_media=relocated)
+    if relocated:
+        assert media_of(Path("set/sub/a.nwb")) == [digest(Path("nwb/a.avi"))]
+    else:
+        assert stored_texts(Path("set/sub/a.nwb")) == ["a.avi"]
+
+
+@cures("RelocationRefusedError", "media_mode … was given")
+def test_a_mode_alone() -> None:
+    path = recording(Path("nwb/a.nwb"), ["a.avi"])
+    Path("out").mkdir()
+    with pytest.raises(RelocationRefusedError, match="give relocate_media=True") as info:
+        export("out/a.nwb", path, media_mode="copy")
+    assert info.value.hint == "give relocate_media=True to take the media along, or leave media_mode out"
+    export("out/a.nwb", path, media_mode="copy", relocate_media=True)
+    assert media_of(Path("out/a.nwb")) == [digest(Path("nwb/a.avi"))]
+
+
+@cures("cannot be replaced by a file that is made from it")
+def test_a_file_exported_onto_itself() -> None:
+    path = recording(Path("nwb/a.nwb"), ["a.avi"])
+    with pytest.raises(ExternalFilesError, match="write to another name"):
+        export("nwb/a.nwb", path, relocate_media=True, media_mode="copy")
+    export("nwb/b.nwb", path, relocate_media=True, media_mode="copy")
+    relocate(path, "copy")
+    assert media_of(Path("nwb/b.nwb")) == media_of(path) == [digest(Path("nwb/a.avi"))]
+
+
+@cures("lies in another file system")
+def test_hard_links_end_at_a_file_system(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
+        path = recording(disk / "a.nwb", [str(film(Path("raw/a.avi")).resolve())])
+        message = cli("relocate", "--media-mode", "hardlink", path, code=1)
+        for mode in ("symlink", "copy"):
+            assert f"'{mode}'" in message
+            cli("relocate", "--media-mode", mode, path)
+            assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@cures("media need … bytes")
+def test_no_room(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
+        Path("raw").mkdir()
+        big = make_file(Path("raw/a.avi"), 5_000_000).resolve()
+        path = recording(disk / "a.nwb", [str(big)])
+        message = cli("relocate", "--media-mode", "copy", path, code=1)
+        assert "'symlink'" in message
+        cli("relocate", "--media-mode", "symlink", path)
+        assert media_of(path) == [digest(big)]
+
+
+@cures("its text has a fixed length")
+def test_an_image_path_of_fixed_length() -> None:
+    film(Path("raw/p.png"))
+    nwbfile = new_nwbfile()
+    picture = ExternalImage(name="picture", data="../raw/p.png", image_format="PNG")
+    nwbfile.add_acquisition(Images(name="pictures", description="pictures", images=[picture]))
+    Path("nwb").mkdir()
+    path = Path("nwb/a.nwb")
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwbfile)
+    dataset = "acquisition/pictures/picture"
+    set_texts(path, dataset, np.bytes_(b"../raw/p.png"))
+    message = cli("relocate", path, code=1)
+    assert "export to a new file with NWBExtFilesHDF5IO" in message
+    export("out/a.nwb", path, relocate_media=True, media_mode="copy")
+    assert media_of(Path("out/a.nwb"), dataset) == [digest(Path("raw/p.png"))]
+
+
+@cures("has no manifest", "no-manifest", "not-in-manifest", "stale-manifest")
+def test_no_manifest() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    message = message_of(path, "no-manifest", checksums=True)
+    refusal = cli("restore", path, "back", code=1)
+    assert "--manifest" in refusal
+    cli(*command(message), "--media-mode", "copy", path)
+    assert [finding.code for finding in check(path, checksums=True)] == []
+    cli("restore", path, "back")
+    assert digest(Path("back/a.avi")) == digest(Path("raw/a.avi"))
+    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    stale = message_of(path, "stale-manifest", checksums=True)
+    cli(*command(stale), "--media-mode", "copy", path)
+    assert [finding.code for finding in check(path, checksums=True)] == []
+
+
+@cures("was left half edited by a run that was killed", "half-edited", "interrupted-edit")
+def test_half_edited() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    before = digest(path)
+    code = (
+        "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
+        "plain = journal._write_at\n"
+        "def die(*rest):\n    plain(*rest)\n    os._exit(9)\n"
+        "journal._write_at = die\nrelocate(sys.argv[1])"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+    message = cli("relocate", "--dry-run", path, code=1)
+    cli(*command(message), path)
+    assert digest(path) == before
+    cli("relocate", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@cures("is a symbolic link to … and readers look for media beside the name")
+def test_a_link_to_an_nwb_file() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("links").mkdir()
+    Path("links/a.nwb").symlink_to(path.resolve())
+    message = cli("relocate", "links/a.nwb", code=1)
+    (real,) = re.findall(r"is a symbolic link to (.+?)(?:, |;)", message)
+    cli("relocate", real)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+annexed = pytest.mark.skipif(shutil.which("git-annex") is None, reason="needs git-annex")
+
+
+def git(*words: str, folder: Path) -> None:
+    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = {**os.environ, "HOME": str(folder.resolve()), **who}
+    subprocess.run(["git", *words], cwd=folder, env=environment, check=True, capture_output=True)
+
+
+def annex(folder: Path) -> Path:
+    """A repository with a video and an NWB file that refers to it, and a clone of it without contents."""
+    path = recording(folder / "a.nwb", ["raw/a.avi"])
+    git("init", "-q", folder=folder)
+    git("annex", "init", "-q", folder=folder)
+    git("annex", "add", "-q", ".", folder=folder)
+    git("commit", "-qm", "all", folder=folder)
+    git("clone", "-q", str(folder.resolve()), "clone", folder=folder.parent)
+    git("annex", "init", "-q", folder=folder.parent / "clone")
+    return path
+
+
+@annexed
+@cures("may not be written to, and its texts have to change")
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_annexed_media_that_are_not_here(unlocked: bool) -> None:
+    path = annex(Path("repository").resolve())
+    content = digest(path.parent / "raw/a.avi")
+    clone = Path("clone").resolve()
+    git("annex", "get", "-q", "a.nwb", folder=clone)
+    git("annex", "unlock", "-q", "a.nwb", *(["raw/a.avi"] if unlocked else []), folder=clone)
+    assert (clone / "raw/a.avi").is_symlink() != unlocked
+    message = cli("relocate", "--media-mode", "copy", clone / "a.nwb", code=1)
+    ((advice, folder),) = re.findall(r"run `git (annex get [^`]+)`.* in '([^']+)'", message)
+    git(*shlex.split(advice), folder=Path(folder))
+    cli("relocate", "--media-mode", "copy", clone / "a.nwb")
+    assert media_of(clone / "a.nwb") == [content]
+    subprocess.run(["chmod", "-R", "u+w", "."], check=True)
+
+
+@annexed
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_an_annexed_nwb_file_that_is_not_here(unlocked: bool) -> None:
+    annex(Path("repository").resolve())
+    clone = Path("clone").resolve()
+    if unlocked:
+        git("annex", "unlock", "-q", "a.nwb", folder=clone)
+    for name in ("relocate", "check"):
+        assert "git annex get a.nwb" in cli(name, clone / "a.nwb", code=1 if unlocked else 2)
+    message = cli("ls", clone / "a.nwb", code=1 if unlocked else 2)
+    ((advice, folder),) = re.findall(r"run `git (annex get [^`]+)`.* in '([^']+)'", message)
+    git(*shlex.split(advice), folder=Path(folder))
+    assert "raw/a.avi" in cli("ls", clone / "a.nwb")
+    subprocess.run(["chmod", "-R", "u+w", "."], check=True)
+
+
+@cures("belongs to … too, which would lose it")
+@pytest.mark.parametrize("cure", ["copy", "hardlink"])
+def test_media_of_another_file(cure: str) -> None:
+    first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    content = digest(Path("raw/a.avi"))
+    cli("relocate", "--media-mode", "move", first)
+    second = recording(Path("nwb/b.nwb"), stored_texts(first))
+    message = cli("relocate", "--media-mode", "move", second, code=1)
+    assert "copy" in message
+    cli("relocate", "--media-mode", cure, second)
+    assert media_of(first) == media_of(second) == [content]
+
+
+@cures("no dandiset was named")
+def test_no_dandiset() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    message = cli("organize", path, code=1)
+    assert "-d/--dandiset-path" in message
+    cli("organize", "-d", "set", path)
+    (made,) = Path("set").rglob("*.nwb")
+    assert media_of(made) == [digest(Path("raw/a.avi"))]
+
+
+@cures("is no ExternalFileManifest", "`manifest`", "manifest")
+def test_a_manifest_that_cannot_be_read() -> None:
+    path = recording(Path("a.nwb"), ["raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", "--manifest", path)
+    content = digest(Path("raw/a.avi"))
+    with h5py.File(path, "r+") as file:
+        del file["general/external_files/manifest/sha256"]
+    assert message_of(path, "manifest", checksums=True)
+    assert "is no ExternalFileManifest" in cli("relocate", path, code=1)
+    ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
+    exec(textwrap.dedent(block), {})  # what the page says
+    cli("relocate", "--media-mode", "copy", "--manifest", path)
+    assert media_of(path) == [content]
+    assert [finding.code for finding in check(path, checksums=True)] == []
+
+
+def test_two_objects_with_one_id() -> None:
+    path, wanted = two_bare_names()
+    for name in wanted:
+        set_texts(path, f"acquisition/{name}/external_file", [f"../recording/{name}/0.avi"], dtype=UTF8)
+    with h5py.File(path, "r+") as file:
+        series = file["acquisition"]
+        series["Miniscope"].attrs["object_id"] = series["Behav Cam"].attrs["object_id"]
+    message = cli("relocate", path, code=1)
+    assert "give one a new id with generate_new_id() and export with nwbfile=" in message
+    with quiet(), NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO("out/a.nwb", "w") as io:
+        nwbfile = source.read()
+        nwbfile.acquisition["Miniscope"].generate_new_id()
+        io.export(src_io=source, nwbfile=nwbfile, relocate_media=True, media_mode="copy")
+    assert leads(Path("out/a.nwb"), wanted) == wanted
+
+
+def test_an_nwb_file_without_suffix() -> None:
+    path = recording(Path("nwb/a"), ["../raw/a.avi"])
+    assert "give the NWB file a name with .nwb" in cli("relocate", path, code=1)
+    path = path.rename("nwb/a.nwb")
+    cli("relocate", path)
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@pytest.mark.parametrize("cure", ["remove it", "write the NWB file under another name"])
+def test_a_file_where_the_media_folder_shall_be(cure: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("nwb/a").write_text("a file")
+    assert cure in cli("relocate", path, code=1)
+    if cure == "remove it":
+        Path("nwb/a").unlink()
+        cli("relocate", path)
+    else:
+        export("nwb/b.nwb", path, relocate_media=True)
+        path = Path("nwb/b.nwb")
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+def test_restored_to_another_folder() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--manifest", "--media-mode", "copy", path)
+    cli("restore", path, "back")
+    assert "name another folder" in cli("restore", path, "nwb/a", code=1)
+    assert "name another folder, or move it away" in cli("restore", path, "back", code=1)
+    cli("restore", path, "another")
+    Path("back/a.nwb").rename("kept.nwb")
+    cli("restore", path, "back")
+    for folder in ("another", "back"):
+        assert digest(Path(folder, "a.avi")) == digest(Path("raw/a.avi"))
+    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no room, or 'copy'"):
+        restore(path, "third", "move")
+    for mode in ("hardlink", "copy"):
+        restore(path, mode, mode)
+        assert digest(Path(mode, "a.avi")) == digest(Path("raw/a.avi"))
+
+
+def test_organize_says_how() -> None:
+    path = recording(Path("in/a.nwb"), ["../raw/a.avi"])
+    message = cli("organize", "-d", "set", "--keep-external-file-paths", path, code=1)
+    cli("organize", "-d", "set", *re.findall(r"--update-external-file-paths", message), path)
+    (made,) = Path("set").rglob("*.nwb")
+    assert media_of(made) == [digest(Path("raw/a.avi"))]
+    shutil.copy(recording(Path("in/b.nwb"), ["../raw/b.avi"]), made)
+    message = cli("organize", "-d", "set", path, code=1)
+    made.rename("kept.nwb")  # that is one of the two; the other needs a word of its own
+    assert "move that away" in message
+    cli("organize", "-d", "set", path)
+    assert media_of(made) == [digest(Path("raw/a.avi"))]
+    odd = recording(Path("in/c.h5"), ["../raw/c.avi"], subject="c")
+    assert "rename it" in cli("organize", "-d", "set", odd, code=1)
+    cli("organize", "-d", "set", odd.rename("in/c.nwb"))
+    assert None not in [content for found in Path("set").rglob("*.nwb") for content in media_of(found)]
+
+
+def test_repair_says_how() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    message = cli("relocate", "--repair", path, code=1)
+    assert "--search FOLDER, without --repair" in message
+    cli("relocate", "--search", "raw", "--manifest", "--media-mode", "move", path)
+    content = media_of(path)
+    (place,) = Path("nwb/a").iterdir()
+    Path("kept/deep").mkdir(parents=True)
+    place.rename("kept/deep/z.avi")
+    assert "name one that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
+    cli("relocate", "--repair", "--search", "kept", path)
+    assert media_of(path) == content
+
+
+# ------------------------------------------------------------ what `check` finds
+
+RELOCATED = {
+    "absolute-path": "{}/raw/a.avi",
+    "above": "../raw/a.avi",
+    "outside-dandiset": "../../raw/a.avi",
+    "backslash": "..\\..\\raw\\a.avi",
+    "unicode": "cafe\u0301.avi",
+    "hidden": ".hidden/a.avi",
+    "linked-folder": "linked/a.avi",
+    "name": "a.avi",
+}
+
+
+@cures(*RELOCATED, "outside-nwb-folder", "nonstandard-name")
+@pytest.mark.parametrize("code", RELOCATED)
+def test_relocate_cures(code: str, tmp_path: Path) -> None:
+    film(Path("raw/a.avi"))
+    folder = Path("set/sub")
+    for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi"):
+        film(folder / name, content="a.avi")
+    (folder / "linked").symlink_to("real")
+    if code == "outside-dandiset":
+        Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
+    path = recording(folder / "a.nwb", [RELOCATED[code].format(tmp_path)], films=False)
+    message = message_of(path, code)
+    assert message
+    cli("relocate", "--media-mode", "copy", path)
+    assert [finding.code for finding in check(path)] == []
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@cures("suffix", "empty", "not-readable")
+def test_the_video_is_to_be_looked_at() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
+    said = cli("relocate", "--media-mode", "copy", path)
+    assert "convert 'a.h264' to a format that it takes" in said
+    film(Path("raw/a.mp4"))  # converted
+    set_texts(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
+    Path("raw/a.mp4").write_bytes(b"")
+    assert message_of(path, "empty")
+    film(Path("raw/a.mp4"))  # looked at, and made again
+    cli("relocate", "--media-mode", "copy", path)
+    assert "suffix" not in [finding.code for finding in check(path)]
+    assert media_of(path) == [digest(Path("raw/a.mp4"))]
+
+
+def test_a_series_of_images_is_warned_of_once() -> None:
+    names = [f"f/{number}.tif" for number in range(100)]
+    path = recording(Path("a.nwb"), names)
+    said = cli("relocate", path).splitlines()
+    (warning,) = [line for line in said if "warning" in line]
+    assert "and 99 more" in warning
+    assert None not in media_of(path)
+
+
+@cures("url")
+def test_a_url_is_downloaded(tmp_path: Path) -> None:
+    film(Path("served/a.avi"))
+    with serving(tmp_path / "served") as server:
+        path = recording(Path("nwb/a.nwb"), [server.url("a.avi")], films=False)
+        assert message_of(path, "url")
+        cli("relocate", "--media-mode", "copy", "--urls", "download", path)
+    assert media_of(path) == [digest(Path("served/a.avi"))]
+
+
+@cures("same-film", "same-media")
+def test_both_objects_get_one_path() -> None:
+    film(Path("nwb/a.avi"))
+    shutil.copy("nwb/a.avi", "nwb/b.avi")
+    path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"])
+    assert message_of(path, "same-film")
+    set_texts(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
+    assert "same-film" not in [finding.code for finding in check(path)]
+
+
+@cures("orphan")
+def test_an_orphan_is_removed() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    film(Path("nwb/a/old.avi"))
+    assert "old.avi" in message_of(path, "orphan")
+    Path("nwb/a/old.avi").unlink()
+    assert [finding.code for finding in check(path)] == []
+
+
+@cures("no-nwb-file")
+def test_media_follow_the_renamed_file() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    path = path.rename("nwb/b.nwb")
+    assert message_of(Path("nwb"), "no-nwb-file")
+    cli("relocate", path)
+    assert [finding.code for finding in check(Path("nwb"))] == []
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@cures("film-missing", "film-truncated", "film-changed", "film-swapped", "film-unreadable")
+@cures("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
+@pytest.mark.parametrize("what", ["missing", "truncated", "changed", "swapped"])
+def test_repair(what: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi", "../raw/b.avi"])
+    wanted = media_of(path)
+    cli("relocate", "--media-mode", "copy", "--manifest", path)
+    first, second = (path.parent / stored for stored in stored_texts(path))
+    if what == "missing":
+        first.unlink()
+    elif what == "truncated":
+        first.write_bytes(first.read_bytes()[:100])
+    elif what == "changed":
+        first.write_bytes(b"x" * first.stat().st_size)
+    else:
+        content = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(content)
+    message = message_of(path, f"film-{what}", checksums=True, media_options={"search": ["raw"]})
+    cli(*command(message), *([] if "--search" in message else ["--search", "raw"]))
+    assert media_of(path) == wanted
+    assert [finding.code for finding in check(path, checksums=True)] == []
+
+
+# -------------------------------------------------------- pose lists, appended later
+
+
+def append_pose(path: Path, original: str, mode: str) -> None:
+    from ndx_pose import PoseEstimation, PoseEstimationSeries
+
+    with quiet(), warnings.catch_warnings(), NWBExtFilesHDF5IO(path, "r+") as io:
+        warnings.simplefilter("ignore", ExternalFilesWarning)
+        nwbfile: NWBFile = io.read()
+        nose = PoseEstimationSeries(
+            name="nose", description="nose", data=np.zeros((3, 2)), unit="pixels", reference_frame="corner", rate=1.0,
+            confidence=np.ones(3),
+        )  # fmt: skip
+        pose = PoseEstimation(pose_estimation_series=[nose], description="a pose", original_videos=[original])
+        nwbfile.create_processing_module("behavior", "pose").add(pose)
+        if mode != "later":
+            io.write(nwbfile, relocate_media=True, media_mode=mode)
+        else:
+            io.write(nwbfile, relocate_media=False)
+
+
+@pytest.mark.parametrize("mode", ["copy", "move"])
+@pytest.mark.parametrize("later", [False, True])
+def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: bool) -> None:
+    raw = film(Path("raw/a.avi")).resolve()
+    content = digest(raw)
+    film(Path("raw/b.avi"), content="b.avi")  # of the same size
+    path = recording(Path("nwb/a.nwb"), [str(raw), "../raw/b.avi"])
+    cli("relocate", "--media-mode", mode, "--manifest", path)
+    append_pose(path, str(raw), "later" if later else mode)
+    if later:
+        said = cli("relocate", "--media-mode", mode, path)
+        assert ("is gone, and taken to be" in said) == (mode == "move")
+    pose = "processing/behavior/PoseEstimation/original_videos"
+    assert stored_texts(path, pose) == [stored_texts(path)[0]]
+    assert media_of(path, pose) == [content]
+    assert len(list(Path("nwb/a").iterdir())) == 2
+
+
+def test_an_appended_pose_list_that_meant_another_video() -> None:
+    raw = film(Path("raw/a.avi")).resolve()
+    path = recording(Path("nwb/a.nwb"), [str(raw)])
+    cli("relocate", "--media-mode", "move", "--manifest", path)
+    append_pose(path, "/gone/a.avi", "later")
+    before = media_of(path)
+    said = cli("relocate", "--media-mode", "copy", path)
+    assert "store the path of that in this entry, and relocate again" in said
+    pose = "processing/behavior/PoseEstimation/original_videos"
+    film(Path("raw/other.avi"))
+    set_texts(path, pose, ["../raw/other.avi"], dtype=UTF8)
+    cli("relocate", "--media-mode", "copy", path)
+    assert media_of(path, pose) == [digest(Path("raw/other.avi"))]
+    assert media_of(path) == before
+
+
+def test_media_that_an_earlier_move_has_taken() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    content, out = digest(Path("raw/a.avi")), Path("out/a.nwb")
+    said = []
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as caught, NWBHDF5IO(path, "r") as source:
+            warnings.simplefilter("always")
+            with NWBExtFilesHDF5IO(out, "w") as io:
+                io.export(src_io=source, relocate_media=True, media_mode="move")
+        said.append(" ".join(str(one.message) for one in caught if one.category is ExternalFilesWarning))
+    assert "if it means another file, store the path of that in this entry, and relocate again" in said[1]
+    assert media_of(out) == [content]
+    film(Path("raw/other.avi"))
+    set_texts(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    with pytest.raises(MediaExistsError, match="move it away") as info:  # the video of before is not just replaced
+        export(str(out), path, relocate_media=True, media_mode="copy")
+    (place,) = [Path(found) for found in re.findall(r"'([^']+)' exists and is not a copy", str(info.value))]
+    place.rename("kept.avi")
+    export(str(out), path, relocate_media=True, media_mode="copy")
+    assert media_of(out) == [digest(Path("raw/other.avi"))]
+    assert digest(Path("kept.avi")) == content
+
+
+def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:
+    raw = film(Path("raw/a.avi")).resolve()
+    path = recording(Path("nwb/a.nwb"), [str(raw)])
+    cli("relocate", "--media-mode", "move", "--manifest", path)
+    raw.write_bytes(b"x" * 2000)  # of the same size and name, and not the same
+    append_pose(path, str(raw), "copy")
+    pose = "processing/behavior/PoseEstimation/original_videos"
+    assert media_of(path, pose) == [digest(raw)]
+    assert len(list(Path("nwb/a").iterdir())) == 2
+
+
+def test_a_pose_list_whose_video_is_gone_and_called_like_two() -> None:
+    for folder in ("one", "two"):
+        film(Path(folder, "a.avi"), content=folder)
+    path = recording(Path("nwb/a.nwb"), ["../one/a.avi", "../two/a.avi"])
+    cli("relocate", "--media-mode", "move", "--manifest", path)
+    append_pose(path, "/gone/a.avi", "later")
+    before = stored_texts(path)
+    assert "no file for '/gone/a.avi'" in cli("relocate", path, code=1)
+    assert stored_texts(path) == before
+
+
+# ------------------------------------------------------------------- other output
+
+
+def test_output_that_cannot_spell_a_name() -> None:
+    for number in (1, 2):
+        recording(Path(f"films/セッション{number}.nwb"), [f"マウス{number}.avi"])
+    for words in ("ls films", "check films", "relocate --media-mode copy films/セッション1.nwb films/セッション2.nwb"):
+        done = subprocess.run(
+            [sys.executable, "-m", "nwb_extfiles", *words.split()],
+            env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+            capture_output=True,
+            check=False,
+        )
+        assert b"UnicodeEncodeError" not in done.stderr
+        assert b"\\u30bb" in done.stdout + done.stderr
+    assert all(None not in media_of(path) for path in Path("films").glob("*.nwb"))
+
+
+# ------------------------------------------------------------------------ the page
+
+
+def rows() -> list[str]:
+    """The rows of the page: names of errors, codes, and messages as they are quoted."""
+    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.(\w+)`", PAGE)
+    found += re.findall(r"(?m)^\*\"… ?(.+?)\"\*$", PAGE) + re.findall(r"(?m)^\*\"([^…].+?)\"\*$", PAGE)
+    for cells in re.findall(r"(?m)^\| (`[^|]+) \|", PAGE):
+        found += re.findall(r"`([a-z-]+)`", cells)
+    return found
+
+
+def test_every_row_of_the_page_is_carried_out() -> None:
+    page = rows()
+    assert len(page) > 50
+    uncovered = [row for row in page if row not in COVERED and not any(_fits(part, row) for part in COVERED)]
+    assert uncovered == []
+
+
+def _fits(part: str, row: str) -> bool:
+    """Whether a quoted message has the words of a part, in their order."""
+    return " " in part and re.search(".*".join(map(re.escape, part.split(" … "))), row) is not None
