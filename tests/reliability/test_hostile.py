@@ -232,7 +232,7 @@ TEXTS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "option": ("--help", MissingMediaError),
     "glob": ("../films/*.avi", MissingMediaError),
     "brackets": ("file://[::1", UnsafeReferenceError),
-    "other machine": ("file://evil.example.org/a.avi", UnsafeReferenceError),
+    "other machine": ("file://evil.example.org/a.avi", MissingMediaError),
     "share": ("\\\\evil\\share\\a.avi", MissingMediaError),
     "device of Windows": ("\\\\.\\PhysicalDrive0", MissingMediaError),
     "device": ("/dev/zero", UnsafeReferenceError),

@@ -109,9 +109,15 @@ def _place(value: Any) -> str:
 def _local(text: str) -> str:
     """The path that a text names, which may be a ``file://`` URL."""
     try:
-        return without_file_scheme(text)
+        path = without_file_scheme(text)
     except ValueError as error:
         raise UnreadableFileError(f"{text!r} {error}", nwb_path=text) from error
+    if path != text and path.startswith("\\\\") and os.name != "nt":
+        host = path[2:].partition("\\")[0]
+        raise UnreadableFileError(
+            f"{text!r} names a file on another machine, {host!r}; expected file:///path", nwb_path=text
+        )
+    return path
 
 
 def _told_by(source: Any) -> str:
