@@ -21,7 +21,7 @@ from ..nwb.storage import as_text, is_stored, is_utf8, path_of, read_texts, text
 from ..nwb.walk import read_attribute
 from . import modalities
 
-__all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
+__all__ = ["MODALITIES", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
 _TEXTS = {
     "subject_id": "general/subject/subject_id",
@@ -30,6 +30,9 @@ _TEXTS = {
 }
 # Of an extension whose fields dandi adds to those of the file.
 _ICEPHYS = "general/DandiIcephysMetadata"
+
+MODALITIES = "nwb-extfiles modalities"
+"""Key in the metadata of a file: what its own schema says of its neurodata types; not there where it caches none."""
 
 
 class _NotPlain(Enum):
@@ -61,10 +64,13 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     if _is_plain(file, found, types):
         # As pynwb gives it; of a text dandi would ask for more than pynwb does.
         start = datetime.fromisoformat(found["session_start_time"])
-        return found | {"session_start_time": start, "nd_types": sorted(filter(None, types))}
-    if not isinstance(file, h5py.File):
+        found |= {"session_start_time": start, "nd_types": sorted(filter(None, types))}
+    elif not isinstance(file, h5py.File):
         raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
-    return _as_dandi_reads(path)
+    else:
+        found = _as_dandi_reads(path)
+    by_type = modalities.modality_by_type(file)
+    return found | ({MODALITIES: modalities.modalities_of(found.get("nd_types", ()), by_type)} if by_type else {})
 
 
 def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
@@ -222,7 +228,8 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     names = [""] * len(metadata)
     try:
         parts, required = _apart(metadata, required_fields)
-        name_part = _named_by_its_steps if modalities.are_known() else _named_by_dandi
+        by_steps = modalities.dandi_is_known() and all(MODALITIES in entry for entry in metadata)
+        name_part = _named_by_its_steps if by_steps else _named_by_dandi
         for part in parts:
             for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
                 names[number] = name
@@ -238,7 +245,7 @@ def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list
 
 
 def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
-    """Do what dandi's function does, but ask the table of `modalities` where that imports pynwb.
+    """Do what dandi's function does, with the modalities of the files' own schemas, where that imports pynwb.
 
     Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
     """
@@ -246,7 +253,7 @@ def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> 
 
     rows = []
     for entry in metadata:
-        found = modalities.modalities_of(entry.get("nd_types", ()), entry.get("modalities", ()))
+        found = tuple(sorted({*entry[MODALITIES], *entry.get("modalities", ())}))
         ids = {key: _sanitize_value(entry[key], key) for key in ("subject_id", "session_id") if entry.get(key)}
         extension = os.path.splitext(entry["path"])[1]
         own = {"modalities": found, "extension": extension, "_required_if_not_empty": list(required)}
