@@ -92,7 +92,10 @@ def repacked(source: Path, target: Path, rng: Any = None) -> Path:
                     options: dict[str, Any] = {}
                     if rng and item.shape and item.size and item.maxshape == item.shape:
                         options["chunks"] = tuple(int(rng.integers(1, length + 1)) for length in item.shape)
-                        options["chunks"] = tuple(max(c, l // 20) for c, l in zip(options["chunks"], item.shape))
+                        options["chunks"] = tuple(
+                            max(pair)
+                            for pair in zip(options["chunks"], (length // 20 for length in item.shape), strict=True)
+                        )
                         if item.dtype.kind != "O" and rng.random() < 0.5:
                             options["compression"], options["shuffle"] = "lzf", True
                     elif item.chunks:

@@ -121,7 +121,8 @@ class _Files:
     def _have_same_heads(self) -> bool:
         """What other programs keep before the HDF5 file begins, such as MATLAB."""
         sizes = {file.userblock_size for file in self._files}
-        return len(sizes) == 1 and _same_bytes(*(Path(file.filename) for file in self._files), count=sizes.pop())
+        one, other = (Path(file.filename) for file in self._files)
+        return len(sizes) == 1 and _same_bytes(one, other, sizes.pop())
 
     def _same_names_of_root(self) -> bool:
         """The quickest of all tests that most different files do not pass."""
@@ -168,8 +169,8 @@ class _Files:
         below: list[bytes] = []
         for name in links.keys() & others.keys():
             if all((key, name) in media for key, media in zip(keys, self._media, strict=True)):
-                datasets = [h5d.open(group, name) for group in (one, other)]  # one may be behind a link
-                if not _same_texts_but_values(*datasets) or not self._same_attributes(*datasets, path):
+                first, second = h5d.open(one, name), h5d.open(other, name)  # one may be behind a link
+                if not _same_texts_but_values(first, second) or not self._same_attributes(first, second, path):
                     return None
                 continue
             place = path.rstrip(b"/") + b"/" + name
@@ -260,7 +261,7 @@ class _Files:
         if any(each.get_layout() == h5d.VIRTUAL or each.get_external_count() for each in settings):
             return False  # the values are in other files
         has_pointers = _has_pointers(kind)
-        if not has_pointers and not _same_fill(*settings, kind):
+        if not has_pointers and not _same_fill(settings[0], settings[1], kind):
             return False
         is_chunked = [each.get_layout() == h5d.CHUNKED for each in settings]
         if one.shape == ():

@@ -13,7 +13,7 @@ from h5py import h5o
 from .registry import MediaField
 from .storage import is_stored, item_at, read_texts, texts_at
 
-__all__ = ["TypeTree", "parents_in_file", "sources_in_file"]
+__all__ = ["TypeTree", "parents_in_file", "sources_in_file", "typed_links_in_file"]
 
 
 class TypeTree:
@@ -143,6 +143,23 @@ def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str,
     ):  # it leads nowhere, or to others
         return {}
     return sources
+
+
+def typed_links_in_file(file: Any) -> frozenset[str]:
+    """The names of links that the specifications cached in an NWB file define, such as ``source_video``."""
+    names: set[str] = set()
+
+    def collect(spec: Any) -> None:
+        names.update(link["name"] for link in spec.get("links", ()) if "name" in link)
+        for group in spec.get("groups", ()):
+            collect(group)
+
+    try:
+        for text in _texts_below(file[file.attrs[".specloc"]]):
+            collect(json.loads(text))
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
+        pass  # what was found until then
+    return frozenset(names)
 
 
 def _texts_below(group: Any) -> Iterator[str]:

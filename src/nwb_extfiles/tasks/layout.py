@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -18,10 +19,11 @@ from h5py import h5a, h5o, h5t
 
 from ..errors import RelocationRefusedError
 from ..nwb.storage import as_text, is_stored, is_utf8, path_of, read_texts, texts_at
+from ..nwb.type_tree import typed_links_in_file
 from ..nwb.walk import read_attribute
 from . import modalities
 
-__all__ = ["MODALITIES", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
+__all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
 _TEXTS = {
     "subject_id": "general/subject/subject_id",
@@ -155,33 +157,53 @@ def _plain_attribute(file: h5py.File, name: bytes) -> str | None:
     return read_attribute(file.id, name, b"neurodata_type") if is_plain else None
 
 
-def external_links(file: Any) -> list[str]:
-    """The links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
-    return _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+@dataclass(frozen=True, slots=True)
+class LinkToOtherFile:
+    """A link to another file; such a file cannot be uploaded, nor moved as bytes."""
+
+    place: str
+    """Where it is, from the root on."""
+    filename: str
+    is_typed: bool
+    """Whether the schema has a link there, and no object of the file's own."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the object that has it."""
+        return self.place.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return f"{self.place} -> {self.filename}"
 
 
-def _links_out_of_file(file: h5py.File) -> list[str]:
-    found: list[str] = []
+def external_links(file: Any) -> list[LinkToOtherFile]:
+    """The links of an NWB file to others, in the order of their places."""
+    found = _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+    typed = typed_links_in_file(file) if found else frozenset()
+    return [LinkToOtherFile(place, other, place.rpartition("/")[2] in typed) for place, other in found]
+
+
+def _links_out_of_file(file: h5py.File) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
 
     def visit(name: bytes, info: h5py.h5l.LinkInfo) -> None:
         if info.type == h5py.h5l.TYPE_EXTERNAL:
-            place = "/" + name.decode("utf-8", "surrogateescape")
-            found.append(f"{place} -> {file.get(place, getlink=True).filename}")
+            found.append(("/" + name.decode("utf-8", "surrogateescape"), file.get(name, getlink=True).filename))
 
     file.id.links.visit(visit, info=True)  # it follows hard links alone, and each group once
     return found
 
 
-def _links_out_of_store(root: Any) -> list[str]:
-    found: list[str] = []
+def _links_out_of_store(root: Any) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     store = os.path.abspath(path_of(root))
 
     def look(path: str, group: Any) -> None:
         links = group.attrs.get("zarr_link")
         for link in links if isinstance(links, list) else ():
-            source = str(link.get("source")) if isinstance(link, dict) else "?"
+            source, name = (str(link.get(key)) if isinstance(link, dict) else "?" for key in ("source", "name"))
             if os.path.normpath(os.path.join(store, source)) != store:
-                found.append(f"/{path} -> {source}")
+                found.append((f"/{path}/{name}".replace("//", "/"), source))
 
     look("", root)
     root.visititems(look)
