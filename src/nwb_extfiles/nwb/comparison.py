@@ -95,6 +95,7 @@ class _Files:
     def __init__(self, one: h5py.File, other: h5py.File, table: Sequence[MediaField] | None) -> None:
         self._files = one, other
         self._table = table
+        self._schemas = [_specifications(file) for file in (one, other)]
         self._partners: tuple[dict[int, int], dict[int, int]] = {}, {}  # by address in the file, both ways
         self._compared: set[int] = set()  # addresses in the first file
         self._media: list[set[tuple[int, bytes]]] = []  # datasets of paths: address of the owner, and name in it
@@ -202,17 +203,16 @@ class _Files:
                 isinstance(holder, h5py.Group) and set(holder) <= {_TABLE} and _only_ours(holder.get(_TABLE))
                 for holder in holders
             )
-        places = [_specifications(file) for file in self._files]
-        if path.strip(b"/") == b"" and place in places:
-            return None in places  # the other one caches nothing
+        if path.strip(b"/") == b"" and place in self._schemas:
+            return None in self._schemas  # the other one caches nothing
         above, _, namespace = place.rpartition("/")
-        if above and above in places:
+        if above and above in self._schemas:
             return namespace == _EXTENSION or _lacks_core(self._files)
         return False
 
     def _is_our_schema(self, place: bytes) -> bool:
         text = place.decode("utf-8", "surrogateescape").strip("/")
-        return text in {f"{location}/{_EXTENSION}" for location in map(_specifications, self._files) if location}
+        return text in {f"{location}/{_EXTENSION}" for location in self._schemas if location}
 
     # -------------------------------------------------------- attributes
 
@@ -220,10 +220,9 @@ class _Files:
         place = path.strip(b"/")
         if place == MANIFEST_PATH.encode():
             return True
-        names, others = ({*_attribute_names(item)} for item in (one, other))
+        names, others = (set(_attribute_names(item)) for item in (one, other))
         if place == b"":
-            locations = [_specifications(file) for file in self._files]
-            if locations[0] != locations[1] and None not in locations:
+            if self._schemas[0] != self._schemas[1] and None not in self._schemas:
                 return False
             names.discard(_SPECIFICATIONS.encode())
             others.discard(_SPECIFICATIONS.encode())
@@ -371,9 +370,10 @@ def _links(group: h5g.GroupID) -> dict[bytes, tuple[int, Any]]:
     return found
 
 
-def _attribute_names(item: h5o.ObjectID) -> Iterator[bytes]:
-    for number in range(h5a.get_num_attrs(item)):
-        yield h5a.open(item, index=number).name
+def _attribute_names(item: h5o.ObjectID) -> list[bytes]:
+    names: list[bytes] = []
+    h5a.iterate(item, names.append)
+    return names
 
 
 def _only_ours(table: Any) -> bool:
@@ -470,6 +470,7 @@ class _Stores:
     def __init__(self, one: Any, other: Any, table: Sequence[MediaField] | None) -> None:
         self._roots = one, other
         self._table = table
+        self._schemas = [_specifications(root) for root in (one, other)]
 
     def are_same(self) -> bool:
         one, other = self._roots
@@ -529,20 +530,16 @@ class _Stores:
         """Whether a file belongs to the manifest, or to its schema."""
         if name.startswith(f"{MANIFEST_PATH}/"):
             return name[len(MANIFEST_PATH) + 1 :].partition("/")[0] in {*_COLUMNS, ".zgroup", ".zattrs"}
-        return any(
-            location is not None and name.startswith(f"{location}/{_EXTENSION}/")
-            for location in map(_specifications, self._roots)
-        )
+        return any(location is not None and name.startswith(f"{location}/{_EXTENSION}/") for location in self._schemas)
 
     def _may_lack(self, name: str, arrays: set[str]) -> bool:
         if self._is_ours(name) or self._is_of(name, arrays):
             return True
         if name in (f"{_HOLDER}/.zgroup", f"{_HOLDER}/.zattrs"):
             return all(_HOLDER not in root or set(root[_HOLDER]) <= {_TABLE} for root in self._roots)
-        locations = [*map(_specifications, self._roots)]
-        if None in locations and name.startswith("specifications/"):
+        if None in self._schemas and name.startswith("specifications/"):
             return True
-        return _lacks_core(self._roots) and any(name.startswith(f"{location}/") for location in locations)
+        return _lacks_core(self._roots) and any(name.startswith(f"{location}/") for location in self._schemas)
 
     def _same_path_array(self, path: str) -> bool:
         """Whether arrays of paths, one of which may be behind a link, differ in their paths alone."""

@@ -315,15 +315,22 @@ def _files_in(folder: Path) -> list[Named]:
 
 
 def _version_of(item: Inspected, others: list[Named], table: Sequence[MediaField]) -> Named | None:
-    """The file of the dandiset that holds the same as a source, or else an older version of it."""
-    alike = [other for other in others if other.identifier == item.identifier]
-    for other in alike:
-        is_like = other.object_id == item.object_id is not None and not other.path.is_symlink()
-        if is_like and same_content(item.path, other.path, table):
-            return other
+    """The file of the dandiset that holds the same as a source, or else another version of it.
+
+    Which of the two, planning finds out, so that nothing is compared twice.
+    """
     keys = ("subject_id", "session_id", "session_start_time", "nd_types")
-    alike = [other for other in alike if all(other.metadata.get(key) == item.metadata.get(key) for key in keys)]
-    return alike[0] if len(alike) == 1 else None
+    alike = [
+        other
+        for other in others
+        if other.identifier == item.identifier
+        and all(other.metadata.get(key) == item.metadata.get(key) for key in keys)
+    ]
+    if len(alike) > 1:
+        alike = [other for other in alike if other.object_id == item.object_id]
+    if len(alike) > 1:
+        alike = [other for other in alike if same_content(item.path, other.path, table)]
+    return alike[0] if alike else None
 
 
 def _short_names(standing: list[tuple[Path, Path]], settings: Settings) -> Iterator[str]:
