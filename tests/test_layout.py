@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from dandi.metadata.nwb import get_metadata
 from dandi.organize import create_unique_filenames_from_metadata, filter_invalid_metadata_rows
-from dandi.pynwb_utils import get_neurodata_types
+from dandi.pynwb_utils import get_neurodata_types, get_neurodata_types_to_modalities_map
 from helpers import taking_at_most
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recordings import new_ids, recording, set_text
 
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.tasks.layout import dandi_paths, external_links, layout_metadata, missing_metadata
-from nwb_extfiles.tasks.modalities import KNOWN_VERSIONS, TYPES
+from nwb_extfiles.tasks import modalities
+from nwb_extfiles.tasks.layout import MODALITIES, dandi_paths, external_links, layout_metadata, missing_metadata
+from nwb_extfiles.tasks.modalities import modalities_of
 
 
 def ours(path: Path) -> dict[str, Any] | None:
@@ -273,6 +274,7 @@ def test_files_that_cannot_be_told_apart(tmp_path: Path, object_ids: tuple[Any, 
         dandi_paths([ours(path) for path in paths])
 
 
+MODULES = get_neurodata_types_to_modalities_map()
 _ids = st.sampled_from(["a", "b", "a_b", "a.b", "", None])
 _times = st.sampled_from(
     [None, "2020-01-01T00:00:00+00:00", "2020-01-02T00:00:00+00:00", "2020-01-01T10:00:00+00:00",
@@ -280,7 +282,7 @@ _times = st.sampled_from(
 )  # fmt: skip
 _types = st.builds(
     str.__add__,
-    st.sampled_from([name for types in TYPES.values() for name in types] + ["Units", "PoseEstimation", "FilmedSeries"]),
+    st.sampled_from([*sorted(MODULES), "Units", "PoseEstimation", "FilmedSeries"]),
     st.sampled_from(["", " (2)"]),
 )
 _rows = st.fixed_dictionaries(
@@ -323,10 +325,12 @@ def test_named_in_parts_as_by_dandi_at_once(
 ) -> None:
     rows = [{**row, "path": str(path), "nwb_version": "2.7"} for row, path in zip(rows, places, strict=False)]
     expected = [entry["dandi_path"] for entry in create_unique_filenames_from_metadata(rows, required)]
-    assert dandi_paths(rows, required) == expected
-    with pytest.MonkeyPatch.context() as patch:  # versions that nobody has compared the names with
-        patch.setitem(KNOWN_VERSIONS, "dandi", ())
-        assert dandi_paths(rows, required) == expected
+    assert dandi_paths(rows, required) == expected  # dandi itself says which modalities they have
+    known = [{**row, MODALITIES: modalities_of(row["nd_types"], MODULES)} for row in rows]
+    assert dandi_paths(known, required) == expected
+    with pytest.MonkeyPatch.context() as patch:  # a version that nobody has compared the names with
+        patch.setattr(modalities, "DANDI_VERSIONS", ())
+        assert dandi_paths(known, required) == expected
 
 
 def test_time_does_not_grow_with_the_square(places: list[Path]) -> None:
@@ -349,7 +353,7 @@ def test_external_links(tmp_path: Path) -> None:
         assert external_links(file) == []
         file["acquisition/video/deep/deeper"] = h5py.ExternalLink("other.nwb", "/x")
         file["acquisition/ring"] = file["/"]  # a group inside itself
-        assert external_links(file) == ["/acquisition/video/deep/deeper -> other.nwb"]
+        assert [str(link) for link in external_links(file)] == ["/acquisition/video/deep/deeper -> other.nwb"]
 
 
 def test_without_pynwb(tmp_path: Path) -> None:
@@ -368,11 +372,19 @@ def test_named_without_pynwb(tmp_path: Path) -> None:
     """Names that differ by what dandi.organize knows itself take no pynwb, be types of extensions among them."""
     code = (
         "import sys; from nwb_extfiles.tasks.layout import dandi_paths;"
-        "rows = [dict(path='a.nwb', subject_id='m', session_id=i, nd_types=['LFP', 'FilmedSeries']) for i in 'ab'];"
+        "from nwb_extfiles.tasks.layout import layout_metadata; import h5py; from pathlib import Path;"
+        "rows = [layout_metadata(h5py.File(name), Path(name)) for name in sys.argv[1:]];"
         "print(dandi_paths(rows)); print(sorted({'pynwb', 'hdmf'} & set(sys.modules)))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout == "['sub-m/sub-m_ses-a_ecephys.nwb', 'sub-m/sub-m_ses-b_ecephys.nwb']\n[]\n"
+    paths = []
+    for session in "ab":
+        paths.append(recording(tmp_path / f"{session}.nwb", ["a.avi"], subject="m", session=session))
+        with h5py.File(paths[-1], "r+") as file:
+            for neurodata_type in ("LFP", "FilmedSeries"):
+                file.create_group(f"scratch/{neurodata_type}").attrs["neurodata_type"] = neurodata_type
+    run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
+    names = [f"sub-m/sub-m_ses-{session}_ecephys+image.nwb" for session in "ab"]
+    assert run.stdout == f"{names}\n[]\n"
 
 
 def test_set_text_is_a_maker(tmp_path: Path) -> None:

@@ -1,37 +1,87 @@
-"""The table of modalities, held against the pynwb and the dandi that are installed."""
+"""Modalities out of the schema that a file caches, held against the dandi and the pynwb that are installed."""
 
 from __future__ import annotations
 
+import shutil
 from importlib.metadata import version
+from pathlib import Path
 
+import h5py
 import pytest
 from dandi.pynwb_utils import get_neurodata_types_to_modalities_map
+from recordings import recording
 
 from nwb_extfiles.tasks import modalities
-from nwb_extfiles.tasks.modalities import KNOWN_VERSIONS, TYPES, are_known, modalities_of
+from nwb_extfiles.tasks.modalities import DANDI_VERSIONS, dandi_is_known, modalities_of, modality_by_type
+
+ABSTRACT = {"MultiContainerInterface", "NWBMixin"}  # classes of pynwb that are no neurodata types
 
 
-def test_the_table_is_that_of_dandi() -> None:
-    table = {neurodata_type: module for module, types in TYPES.items() for neurodata_type in types}
-    assert table == get_neurodata_types_to_modalities_map()
-    assert len(table) == sum(map(len, TYPES.values()))
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recording(tmp_path_factory.mktemp("raw") / "a.nwb", ["a.avi"])
 
 
-@pytest.mark.parametrize("package", KNOWN_VERSIONS)
-def test_versions_are_known(package: str) -> None:
+def test_the_schema_says_what_dandi_says(path: Path) -> None:
+    """For every type of the schema of the installed pynwb."""
+    expected = {
+        name: module for name, module in get_neurodata_types_to_modalities_map().items() if name not in ABSTRACT
+    }
+    with h5py.File(path) as file:
+        assert modality_by_type(file) == expected
+
+
+def test_the_schema_in_a_store_says_the_same(path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hdmf_zarr")
+    from zarr_makers import write_store
+
+    from nwb_extfiles.nwb.stores import open_nwb
+
+    with h5py.File(path) as file, open_nwb(write_store(tmp_path / "stores" / "a.nwb.zarr", ["a.avi"])) as root:
+        assert modality_by_type(root) == modality_by_type(file) != {}
+
+
+def test_dandi_is_known() -> None:
     """If this alone fails, the other tests of names hold for a new version: add it, and names stay fast."""
-    assert version(package) in KNOWN_VERSIONS[package]
-    assert are_known()
+    assert version("dandi") in DANDI_VERSIONS
+    assert dandi_is_known()
 
 
-def test_other_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KNOWN_VERSIONS, "pynwb", ("0.0.1",))
-    assert not are_known()
-    monkeypatch.setattr(modalities, "KNOWN_VERSIONS", {"no-such-package": ("1.0",)})
-    assert not are_known()
+def test_another_dandi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modalities, "DANDI_VERSIONS", ("0.0.1",))
+    assert not dandi_is_known()
 
 
-def test_modalities_of() -> None:
-    assert modalities_of(["Units", "ImageSeries (3)", "Device", "FilmedSeries", "LFP"]) == ("ecephys", "image")
-    assert modalities_of("Position,ImageSeries (2)", ["odd", "image"]) == ("behavior", "image", "odd")
-    assert modalities_of([]) == ()
+def test_several_versions(path: Path, tmp_path: Path) -> None:
+    made = shutil.copy(path, tmp_path / "a.nwb")
+    with h5py.File(made, "r+") as file:
+        group = file["specifications/core"]
+        group.create_group("1.2.3")["nwb.odd"] = '{"groups": [{"neurodata_type_def": "LFP"}]}'
+        known = modality_by_type(file)
+        assert known["LFP"] == "ecephys"
+        file.attrs["nwb_version"] = "9.9"
+        assert modality_by_type(file) == {}
+        file.attrs["nwb_version"] = "1.2.3"
+        assert modality_by_type(file) == {}
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", '{"groups": [{"neurodata_type_def": 7}]}', '{"groups": 3}'])
+def test_odd_schemas(path: Path, tmp_path: Path, text: str) -> None:
+    made = shutil.copy(path, tmp_path / "a.nwb")
+    with h5py.File(made, "r+") as file:
+        (group,) = file["specifications/core"].values()
+        group["nwb.ecephys"][()] = text
+        assert modality_by_type(file)["ImageSeries"] == "image"
+        assert "LFP" not in modality_by_type(file)
+        del file["specifications"], file.attrs[".specloc"]
+        assert modality_by_type(file) == {}
+
+
+def test_modalities_of(path: Path) -> None:
+    with h5py.File(path) as file:
+        known = modality_by_type(file)
+    types = ["Units", "ImageSeries (3)", "Device", "FilmedSeries", "LFP", "TimeIntervals", "ImagingRetinotopy"]
+    assert modalities_of(types, known) == ("ecephys", "image")
+    assert modalities_of("Position,ImageSeries (2)", known) == ("behavior", "image")
+    assert modalities_of([], known) == ()
+    assert modalities_of(["LFP"], {}) == ()

@@ -443,7 +443,7 @@ def test_one_report(raw: Path, tmp_path: Path) -> None:
     messages = [str(problem) for problem in caught.value.problems]
     for name, kind, words in (
         ("missing.nwb", MissingMediaError, "gone.avi"),
-        ("taken.nwb", MediaExistsError, "was not made of it"),
+        ("taken.nwb", MediaExistsError, "is not an NWB file that can be read; move that away"),
         ("media.nwb", MediaExistsError, "is not a copy of"),
         ("folder.nwb", UnsafeReferenceError, "is no folder"),
         ("link.nwb", UnsafeReferenceError, "symbolic link"),
@@ -619,7 +619,7 @@ def test_a_changed_target_is_not_taken_for_made(raw: Path, tmp_path: Path) -> No
     organize(raw, root)
     with h5py.File(target(root), "r+") as file:
         file["mine"] = "a note"
-    with pytest.raises(MediaExistsError, match="was not made of it"):
+    with pytest.raises(MediaExistsError, match="another version of the same NWB file"):
         organize(raw, root)
     with h5py.File(raw / "test1.nwb", "r+") as file:
         file["new"] = "the source has changed"

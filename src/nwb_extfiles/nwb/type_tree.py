@@ -13,7 +13,7 @@ from h5py import h5o
 from .registry import MediaField
 from .storage import is_stored, item_at, read_texts, texts_at
 
-__all__ = ["TypeTree", "parents_in_file"]
+__all__ = ["TypeTree", "parents_in_file", "sources_in_file", "typed_links_in_file"]
 
 
 class TypeTree:
@@ -104,6 +104,62 @@ def parents_in_file(file: Any) -> dict[str, str]:
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
         pass
     return parents
+
+
+def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str, Mapping[str, str]]:
+    """The sources of a namespace, such as ``nwb.ecephys``, from the specifications that an NWB file caches.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The root group, open for reading.
+    namespace : str
+        Such as ``core``.
+    version : str or None
+        The one to take where the file caches several.
+
+    Returns
+    -------
+    dict of str to mapping
+        By source, the parent of each neurodata type that it defines. Empty if the file does not cache that namespace.
+    """
+    sources: dict[str, Mapping[str, str]] = {}
+    try:
+        versions = file[file.attrs[".specloc"]][namespace]
+        names = list(versions)
+        name = names[0] if len(names) == 1 else version
+        specification = versions[name] if name in names else {}
+        for source in specification:
+            read = texts_at(specification, source) if isinstance(specification, h5py.Group) else None
+            read = read or read_texts(specification[source])
+            sources[source] = _parents_in(read[0][0]) if read else {}
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        IndexError,
+    ):  # it leads nowhere, or to others
+        return {}
+    return sources
+
+
+def typed_links_in_file(file: Any) -> frozenset[str]:
+    """The names of links that the specifications cached in an NWB file define, such as ``source_video``."""
+    names: set[str] = set()
+
+    def collect(spec: Any) -> None:
+        names.update(link["name"] for link in spec.get("links", ()) if "name" in link)
+        for group in spec.get("groups", ()):
+            collect(group)
+
+    try:
+        for text in _texts_below(file[file.attrs[".specloc"]]):
+            collect(json.loads(text))
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
+        pass  # what was found until then
+    return frozenset(names)
 
 
 def _texts_below(group: Any) -> Iterator[str]:

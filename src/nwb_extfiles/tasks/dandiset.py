@@ -7,7 +7,8 @@ too that sees the same file systems. `organize` carries it out.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from ..batch import Spool, each
 from ..disk import contents, filesystem
+from ..disk.moves import has_stamp, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -24,10 +26,11 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
+from ..nwb.comparison import same_content
 from ..nwb.finding import find_in_file
-from ..nwb.manifest import read_manifest
+from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.stores import NWB_SUFFIX, cannot_hold, open_nwb, zarr_marker
+from ..nwb.stores import cannot_hold, nwb_files_beside, open_nwb, zarr_marker
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
 from ..plans.plan import Action, Relocation, RelocationPlan
@@ -39,7 +42,7 @@ from .finished import (
     is_former_media_folder,
     warned_of_other_names,
 )
-from .inspection import SUFFIX, Inspected, has_ids, inspect_all
+from .inspection import SUFFIX, Inspected, Named, inspect_all, read_named
 from .layout import dandi_paths
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files"]
@@ -47,8 +50,6 @@ __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files
 FilesMode = Literal["copy", "move"]
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
-# Nanoseconds in which file systems count: NTFS, some servers, exFAT, old ones, FAT.
-_GRAINS = (100, 1_000, 1_000_000, 10_000_000, 1_000_000_000, 2_000_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ class OrganizedFile:
     stamp: tuple[int, ...]
     """What tells whether the NWB file is still the one that was planned with."""
     is_there: bool = False
-    """Whether an earlier run has made it already, so that at most its media are left to do."""
+    """Whether the target holds the same content already, so that at most its media are left to do."""
+    target_stamp: tuple[int, ...] | None = None
+    """If it is there: what tells whether the target is still the one that was compared."""
     replaces: bool = False
     """Whether the target exists, and gives way."""
 
@@ -171,14 +174,19 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
     table = media_fields(settings.options.media_fields)
     inspected, unreadable = inspect_all(sources, table, executor, problems)
     if settings.invalid == "fail":
-        problems.extend(unreadable)
+        problems.extend(
+            UnreadableFileError(
+                f'{error}; or leave such files out with --invalid warn (invalid="warn")', nwb_path=error.nwb_path
+            )
+            for error in unreadable
+        )
     else:
         warnings.extend(f"left out: {error}" for error in unreadable)
     if not settings.update_texts:
         problems.extend(filter(None, map(_stays_dangling, inspected)))
     unnamed = bool(unreadable) and settings.invalid == "fail"
     try:
-        targets = _targets(inspected, settings)
+        targets = _targets(inspected, settings, table, warnings)
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
     files = Spool[OrganizedFile]()
@@ -250,29 +258,116 @@ def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
     )
 
 
-def _targets(inspected: Spool[Inspected], settings: Settings) -> list[tuple[int, Path]]:
-    """Where each file goes, by its number; those that an earlier run has made of others here have no place."""
-    metadata: list[dict[str, Any]] = []
-    places: list[Path] = []
-    alike: dict[tuple[Any, ...], list[int]] = {}  # files that may be copies of one another
-    for number, item in enumerate(inspected):
-        metadata.append(item.metadata)
-        places.append(filesystem.with_real_folder(item.path))
-        if item.object_id is not None:
-            alike.setdefault((item.object_id, item.identifier, item.stamp[-1]), []).append(number)
-    pairs = [pair for pair in alike.values() if len(pair) == 2]
-    pairs = [pair for pair in pairs if any(places[number].is_relative_to(settings.dandiset_path) for number in pair)]
-    seconds = {second for _, second in pairs}
+def _targets(
+    inspected: Spool[Inspected], settings: Settings, table: Sequence[MediaField], warnings: list[str]
+) -> list[tuple[int, Path]]:
+    """Where each file goes, by its number; of two that hold the same in one dandiset, one has no place."""
+    metadata = [item.metadata for item in inspected]
+    places = [filesystem.with_real_folder(item.path) for item in inspected]
+    seconds = _second_names(inspected, places, settings, table)
     numbers = [number for number in range(len(metadata)) if number not in seconds]
     named = dict(zip(numbers, _named([metadata[number] for number in numbers], settings), strict=True))
-    for first, second in pairs:
+    for second, first in seconds.items():
         target = named[first]
         if places[first] == target:
             named[second] = named.pop(first)
         elif places[second] != target:  # none is where the other goes, so both are wanted
             return list(enumerate(_named(metadata, settings)))
-    found = [(number, named[number]) for number in sorted(named)]
-    return _moved_before(found, inspected) if settings.files_mode == "move" else found
+    return _beside_others(named, inspected, settings, table, warnings)
+
+
+def _second_names(
+    inspected: Spool[Inspected], places: list[Path], settings: Settings, table: Sequence[MediaField]
+) -> dict[int, int]:
+    """Files that hold the same as an earlier one, by number, as a run leaves them that was killed while it renamed."""
+    alike: dict[tuple[str, str], list[int]] = {}
+    for number, item in enumerate(inspected):
+        if item.object_id is not None:
+            alike.setdefault((item.object_id, item.identifier), []).append(number)
+    return {
+        second: first
+        for first, second in (pair for pair in alike.values() if len(pair) == 2)
+        if any(places[number].is_relative_to(settings.dandiset_path) for number in (first, second))
+        and same_content(places[first], places[second], table)
+    }
+
+
+def _beside_others(
+    named: dict[int, Path],
+    inspected: Spool[Inspected],
+    settings: Settings,
+    table: Sequence[MediaField],
+    warnings: list[str],
+) -> list[tuple[int, Path]]:
+    """Name files together with those that are in their folders already, and keep the names of these.
+
+    What DANDI calls a file hangs on the files that are organized with it. So a session that is added later gets the
+    name that it would have got with the others, and a run that was stopped goes on with the names that it began with.
+    """
+    sources = {os.path.realpath(item.path) for item in inspected}
+    numbers = sorted(named)
+    others = {
+        folder: [other for other in _files_in(folder) if os.path.realpath(other.path) not in sources]
+        for folder in {target.parent for target in named.values()}
+    }
+    kept: dict[int, Path] = {}
+    for number in numbers:
+        item, folder = inspected[number], named[number].parent
+        version = _version_of(item, others[folder], table)
+        if version is not None:
+            others[folder].remove(version)
+            if nwb_stem(version.path).split("_")[0] == folder.name:  # else nobody named it as DANDI does
+                kept[number] = version.path
+    present = [other for each in others.values() for other in each]
+    if present or kept:
+        metadata = [*(inspected[number].metadata for number in numbers), *(other.metadata for other in present)]
+        try:
+            names = _named(metadata, settings)
+        except RelocationRefusedError:  # such as copies in the dandiset, that nobody can tell apart
+            names = [named[number] for number in numbers]
+        named = dict(zip(numbers, names, strict=False))
+        standing = [(path, named[number]) for number, path in kept.items()]
+        if len(kept) < len(numbers):
+            standing += zip((other.path for other in present), names[len(numbers) :], strict=False)
+        warnings.extend(_short_names(standing, settings))
+    return [(number, kept.get(number, named[number])) for number in numbers]
+
+
+def _files_in(folder: Path) -> list[Named]:
+    paths = nwb_files_beside(folder / "any") if folder.is_dir() else []
+    found = (read_named(path) for path in paths if not path.name.startswith("."))
+    return [other for other in found if other is not None]
+
+
+def _version_of(item: Inspected, others: list[Named], table: Sequence[MediaField]) -> Named | None:
+    """The file of the dandiset that holds the same as a source, or else another version of it.
+
+    Which of the two, planning finds out, so that nothing is compared twice.
+    """
+    keys = ("subject_id", "session_id", "session_start_time", "nd_types")
+    alike = [
+        other
+        for other in others
+        if other.identifier == item.identifier
+        and all(other.metadata.get(key) == item.metadata.get(key) for key in keys)
+    ]
+    if len(alike) > 1:
+        alike = [other for other in alike if other.object_id == item.object_id]
+    if len(alike) > 1:
+        alike = [other for other in alike if same_content(item.path, other.path, table)]
+    return alike[0] if alike else None
+
+
+def _short_names(standing: list[tuple[Path, Path]], settings: Settings) -> Iterator[str]:
+    """Tell of files that keep a name in which less stands than DANDI would put there by now."""
+    root = settings.dandiset_path
+    needs = "" if (root / "dandiset.yaml").is_file() else ", when the dandiset.yaml of the dandiset is in that folder"
+    for path, name in sorted(standing):
+        if set(nwb_stem(path).split("_")) < set(nwb_stem(name).split("_")):
+            yield (
+                f"{path} keeps its name, and DANDI would call it {name.name} beside the others; to rename it, call "
+                f"`nwb-extfiles organize -d {shlex.quote(str(root))} -f move` without paths{needs}"
+            )
 
 
 def _named(metadata: list[dict[str, Any]], settings: Settings) -> list[Path]:
@@ -281,27 +376,6 @@ def _named(metadata: list[dict[str, Any]], settings: Settings) -> list[Path]:
     return [
         place.with_name(f"{place.name}{item.get(SUFFIX, '')}") for place, item in zip(places, metadata, strict=True)
     ]
-
-
-def _moved_before(found: list[tuple[int, Path]], inspected: Spool[Inspected]) -> list[tuple[int, Path]]:
-    """Find files that a run brought to their places and was stopped before it could remove all old ones.
-
-    Of a session whose other files are gone, what is left would be named by itself, and get a shorter name.
-    """
-    there: dict[Path, dict[int, list[Path]]] = {}  # NWB files by time, by folder
-    settled = []
-    for number, target in found:
-        folder = target.parent
-        if folder not in there:
-            there[folder] = {}
-            for path in sorted(folder.glob(f"[!.]*{NWB_SUFFIX}")):
-                if path.is_file() and not path.is_symlink():
-                    there[folder].setdefault(os.stat(path).st_mtime_ns, []).append(path)
-        item = inspected[number] if there[folder] and not os.path.lexists(target) else None
-        made = [path for path in there[folder].get(item.stamp[-1], ()) if has_ids(path, item)] if item else []
-        own = item is not None and Path(os.path.realpath(item.path)) in made
-        settled.append((number, made[0] if len(made) == 1 and not own else target))
-    return settled
 
 
 def _plan_one(item: tuple[Inspected, Path], *, settings: Settings, table: Sequence[MediaField]) -> OrganizedFile:
@@ -345,17 +419,59 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
             raise combine(problems)
     if source == target:
         plan = warned_of_other_names(plan)
-    stands = source != target and os.path.lexists(target)
-    is_there = stands and _is_made_of(inspected, plan, table)
-    replaces = stands and not is_there
-    replaceable = zarr_marker(target) is not None if is_store else target.is_file()
-    if replaces and (settings.options.existing != "replace" or not replaceable):
-        raise MediaExistsError(
-            f"{inspected.path}: it would be {target}, which exists and was not made of it; move that away"
-            + (', or replace it with existing="replace" in media_options' if replaceable else ""),
-            nwb_path=str(inspected.path),
-        )
-    return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, replaces)
+    target_stamp, replaces = None, False
+    if source != target and os.path.lexists(target):
+        target_stamp = _compared(inspected, plan, table)
+        replaces = target_stamp is None
+        if replaces:
+            _check_replaced(inspected, target, settings)
+    is_there = target_stamp is not None
+    return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces)
+
+
+def _check_replaced(inspected: Inspected, target: Path, settings: Settings) -> None:
+    """Refuse a target that is something else, unless it may be replaced."""
+    replaceable = zarr_marker(target) is not None if inspected.path.is_dir() else target.is_file()
+    if settings.options.existing == "replace" and replaceable:
+        return
+    other = read_named(target) if replaceable else None
+    if target.is_symlink():
+        what, cures = f"is a symbolic link to {os.path.realpath(target)}", ["put the file itself there"]
+    elif other is None:
+        what, cures = "exists and is not an NWB file that can be read", ["move that away"]
+    elif _ids_of(other) == _ids_of(inspected):
+        what = "exists and is another version of the same NWB file, with other content or other paths"
+        cures = ["move that away", 'replace it with existing="replace" in media_options']
+    else:
+        what = f"exists and is a different NWB file, {_difference(inspected, other)}"
+        cures = ["move that away"]
+    if other is None or other.metadata.get("session_id") != inspected.metadata.get("session_id"):
+        cures = [*_further_fields(inspected, target, settings), *cures]
+    raise MediaExistsError(
+        f"{inspected.path}: it would be {target}, which {what}; {', or '.join(cures)}", nwb_path=str(inspected.path)
+    )
+
+
+def _ids_of(item: Inspected | Named) -> tuple[Any, ...]:
+    return item.object_id, item.identifier, item.metadata.get("subject_id"), item.metadata.get("session_id")
+
+
+def _difference(inspected: Inspected, other: Named) -> str:
+    mine = {**inspected.metadata, "identifier": inspected.identifier, "object_id": inspected.object_id}
+    its = {**other.metadata, "identifier": other.identifier, "object_id": other.object_id}
+    for key in ("subject_id", "session_id", "session_start_time", "identifier", "object_id"):
+        if mine.get(key) != its.get(key):
+            return f"whose {key} is {str(its.get(key))!r}, not {str(mine.get(key))!r}"
+    return "though it has the same ids"
+
+
+def _further_fields(inspected: Inspected, target: Path, settings: Settings) -> list[str]:
+    """How a file gets a name that is free, if it can."""
+    fields = (*settings.required_fields, "session_id")
+    (name,) = _named([inspected.metadata], replace(settings, required_fields=fields))
+    if name == target or os.path.lexists(name):
+        return []
+    return ['have the session in its name with required_fields=["session_id"] (--required-field session_id)']
 
 
 def _check_place(inspected: Inspected, target: Path, settings: Settings) -> None:
@@ -386,26 +502,31 @@ def _former(source: Path, target: Path, files_mode: FilesMode) -> Callable[[Path
     return lambda folder: files_mode == "move" and folder == own
 
 
-def _is_made_of(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> bool:
-    """Whether the file at the target is what an earlier run has made of the source: it got the time of that."""
+def _compared(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> tuple[int, ...] | None:
+    """The stamp of the target, if it holds what the source holds, with the paths that are planned; else None."""
     target = plan.nwb_path
     if target.is_symlink() or target.is_dir() is not inspected.path.is_dir():
-        return False
-    if not _is_same_time(os.stat(target).st_mtime_ns, inspected.stamp[-1]) or not has_ids(target, inspected):
-        return False
+        return None
     try:
+        before = stamp(os.stat(target))
         with open_nwb(target) as file:
             found = {entry.entry: entry.text for entry in find_in_file(file, table)}
-            if plan.manifest is not None and read_manifest(file, target) is None:
-                return False
-    except UnreadableFileError:
-        return False
-    return all(found.get(place, text) == text for place, text in plan.texts.items())
+            manifest = read_manifest(file, target)
+    except (ExternalFilesError, OSError):
+        return None
+    if any(found.get(place, text) != text for place, text in plan.texts.items()):
+        return None
+    if plan.manifest is not None and (manifest is None or not _names_in(plan.manifest) <= _names_in(manifest)):
+        return None
+    if not same_content(inspected.path, target, table):
+        return None
+    unchanged = has_stamp(inspected.path, inspected.stamp) and has_stamp(target, before)
+    return before if unchanged else None
 
 
-def _is_same_time(kept: int, given: int) -> bool:
-    """Whether a file system that was given a time, in nanoseconds, kept it, or as much of it as it can."""
-    return kept == given or any(kept % grain == 0 and abs(kept - given) < grain for grain in _GRAINS)
+def _names_in(manifest: Iterable[ManifestRow]) -> set[tuple[Any, ...]]:
+    """What a manifest alone knows: what media were called."""
+    return {(*row.place, row.original_name) for row in manifest}
 
 
 def _replaced_sources(files: Spool[OrganizedFile]) -> Iterator[ExternalFilesError]:

@@ -23,9 +23,9 @@ from ..nwb.stores import NWB_SUFFIX, open_nwb
 from ..plans.targets import nwb_stem
 from ..transfers.staging import is_half_done
 from .finished import file_identifier, half_edited
-from .layout import external_links, layout_metadata, missing_metadata
+from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
 
-__all__ = ["SUFFIX", "Inspected", "has_ids", "inspect_all"]
+__all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 
 SUFFIX = "nwb-extfiles suffix"
 """Key in the metadata of a file: what its name gets behind what dandi makes of it."""
@@ -44,6 +44,16 @@ class Inspected:
     references: tuple[ExternalFileReference, ...]
     manifest: tuple[ManifestRow, ...] | None
     problems: tuple[ExternalFilesError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What was read from an NWB file of the dandiset beside which others come."""
+
+    path: Path
+    object_id: str | None
+    identifier: str
+    metadata: dict[str, Any]
 
 
 def inspect_all(
@@ -111,8 +121,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         links = external_links(file)
         if links:
             raise UnreadableFileError(
-                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; export it with "
-                f'write_args={{"link_data": False}} first',
+                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; {_cure(links)}",
                 nwb_path=str(path),
             )
         try:
@@ -123,13 +132,8 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
             ) from error
         reason = missing_metadata(metadata)
         if reason is not None:
-            raise UnreadableFileError(
-                f"{path} cannot be named: {reason}; add it, or leave such files out with --invalid warn "
-                f'(invalid="warn")',
-                nwb_path=str(path),
-            )
-        if is_store:  # dandi knows no name for a store; it is called like a file, with .zarr behind
-            metadata |= {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", SUFFIX: ".zarr"}
+            raise UnreadableFileError(f"{path} cannot be named: {reason}; add it", nwb_path=str(path))
+        metadata |= _suffix(path)
         references = find_in_file(file, table, problems)
         manifest = read_manifest(file, path)
         object_id = as_text(file.attrs.get("object_id"))
@@ -149,11 +153,32 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
     )
 
 
-def has_ids(path: Path, inspected: Inspected) -> bool:
-    """Whether an NWB file has the ids of another."""
+def _cure(links: Sequence[LinkToOtherFile]) -> str:
+    """How to get rid of links to other files."""
+    typed = next((link for link in links if link.is_typed), None)
+    if typed is None:
+        return 'export it with write_args={"link_data": False} first'
+    # HDMF copies an object that stands behind a link in the place of one that the file would have itself, no other.
+    return (
+        f"{typed.name} must lead to an object of the same file: read the file with pynwb, take that object into it "
+        f"(`linked.reset_parent()`, then `nwbfile.add_acquisition(linked)`, or as fits its type), and export the "
+        f'nwbfile with write_args={{"link_data": False}}'
+    )
+
+
+def read_named(path: Path) -> Named | None:
+    """Read what a file that is in the dandiset already is named from; None if it cannot be read or named."""
     try:
         with open_nwb(path) as file:
+            metadata = layout_metadata(file, path)
+            if missing_metadata(metadata) is not None:
+                return None
             ids = as_text(file.attrs.get("object_id")), file_identifier(file, path)
-    except UnreadableFileError:
-        return False
-    return ids == (inspected.object_id, inspected.identifier)
+            return Named(path, *ids, metadata | _suffix(path))
+    except Exception:  # noqa: BLE001  # as the reader of dandi raises; such a file has no say
+        return None
+
+
+def _suffix(path: Path) -> dict[str, Any]:
+    """What makes dandi, which knows no name for a Zarr store, call it like a file, with .zarr behind."""
+    return {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", SUFFIX: ".zarr"} if path.is_dir() else {}

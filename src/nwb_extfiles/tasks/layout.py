@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -18,10 +19,11 @@ from h5py import h5a, h5o, h5t
 
 from ..errors import RelocationRefusedError
 from ..nwb.storage import as_text, is_stored, is_utf8, path_of, read_texts, texts_at
+from ..nwb.type_tree import typed_links_in_file
 from ..nwb.walk import read_attribute
 from . import modalities
 
-__all__ = ["dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
+__all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
 _TEXTS = {
     "subject_id": "general/subject/subject_id",
@@ -30,6 +32,9 @@ _TEXTS = {
 }
 # Of an extension whose fields dandi adds to those of the file.
 _ICEPHYS = "general/DandiIcephysMetadata"
+
+MODALITIES = "nwb-extfiles modalities"
+"""Key in the metadata of a file: what its own schema says of its neurodata types; not there where it caches none."""
 
 
 class _NotPlain(Enum):
@@ -61,10 +66,13 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     if _is_plain(file, found, types):
         # As pynwb gives it; of a text dandi would ask for more than pynwb does.
         start = datetime.fromisoformat(found["session_start_time"])
-        return found | {"session_start_time": start, "nd_types": sorted(filter(None, types))}
-    if not isinstance(file, h5py.File):
+        found |= {"session_start_time": start, "nd_types": sorted(filter(None, types))}
+    elif not isinstance(file, h5py.File):
         raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
-    return _as_dandi_reads(path)
+    else:
+        found = _as_dandi_reads(path)
+    by_type = modalities.modality_by_type(file)
+    return found | ({MODALITIES: modalities.modalities_of(found.get("nd_types", ()), by_type)} if by_type else {})
 
 
 def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
@@ -149,33 +157,53 @@ def _plain_attribute(file: h5py.File, name: bytes) -> str | None:
     return read_attribute(file.id, name, b"neurodata_type") if is_plain else None
 
 
-def external_links(file: Any) -> list[str]:
-    """The links to other files, as ``place -> file``; such a file cannot be uploaded, nor moved as bytes."""
-    return _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+@dataclass(frozen=True, slots=True)
+class LinkToOtherFile:
+    """A link to another file; such a file cannot be uploaded, nor moved as bytes."""
+
+    place: str
+    """Where it is, from the root on."""
+    filename: str
+    is_typed: bool
+    """Whether the schema has a link there, and no object of the file's own."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the object that has it."""
+        return self.place.rpartition("/")[2]
+
+    def __str__(self) -> str:
+        return f"{self.place} -> {self.filename}"
 
 
-def _links_out_of_file(file: h5py.File) -> list[str]:
-    found: list[str] = []
+def external_links(file: Any) -> list[LinkToOtherFile]:
+    """The links of an NWB file to others, in the order of their places."""
+    found = _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
+    typed = typed_links_in_file(file) if found else frozenset()
+    return [LinkToOtherFile(place, other, place.rpartition("/")[2] in typed) for place, other in found]
+
+
+def _links_out_of_file(file: h5py.File) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
 
     def visit(name: bytes, info: h5py.h5l.LinkInfo) -> None:
         if info.type == h5py.h5l.TYPE_EXTERNAL:
-            place = "/" + name.decode("utf-8", "surrogateescape")
-            found.append(f"{place} -> {file.get(place, getlink=True).filename}")
+            found.append(("/" + name.decode("utf-8", "surrogateescape"), file.get(name, getlink=True).filename))
 
     file.id.links.visit(visit, info=True)  # it follows hard links alone, and each group once
     return found
 
 
-def _links_out_of_store(root: Any) -> list[str]:
-    found: list[str] = []
+def _links_out_of_store(root: Any) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
     store = os.path.abspath(path_of(root))
 
     def look(path: str, group: Any) -> None:
         links = group.attrs.get("zarr_link")
         for link in links if isinstance(links, list) else ():
-            source = str(link.get("source")) if isinstance(link, dict) else "?"
+            source, name = (str(link.get(key)) if isinstance(link, dict) else "?" for key in ("source", "name"))
             if os.path.normpath(os.path.join(store, source)) != store:
-                found.append(f"/{path} -> {source}")
+                found.append((f"/{path}/{name}".replace("//", "/"), source))
 
     look("", root)
     root.visititems(look)
@@ -222,7 +250,8 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     names = [""] * len(metadata)
     try:
         parts, required = _apart(metadata, required_fields)
-        name_part = _named_by_its_steps if modalities.are_known() else _named_by_dandi
+        by_steps = modalities.dandi_is_known() and all(MODALITIES in entry for entry in metadata)
+        name_part = _named_by_its_steps if by_steps else _named_by_dandi
         for part in parts:
             for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
                 names[number] = name
@@ -238,7 +267,7 @@ def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list
 
 
 def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
-    """Do what dandi's function does, but ask the table of `modalities` where that imports pynwb.
+    """Do what dandi's function does, with the modalities of the files' own schemas, where that imports pynwb.
 
     Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
     """
@@ -246,7 +275,7 @@ def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> 
 
     rows = []
     for entry in metadata:
-        found = modalities.modalities_of(entry.get("nd_types", ()), entry.get("modalities", ()))
+        found = tuple(sorted({*entry[MODALITIES], *entry.get("modalities", ())}))
         ids = {key: _sanitize_value(entry[key], key) for key in ("subject_id", "session_id") if entry.get(key)}
         extension = os.path.splitext(entry["path"])[1]
         own = {"modalities": found, "extension": extension, "_required_if_not_empty": list(required)}

@@ -1,67 +1,84 @@
 """Which modality, as in ``_ecephys+image`` of a name, DANDI reads out of a neurodata type.
 
 ``dandi organize`` asks pynwb: the modality is the module in which the class of the type is defined, and types that
-pynwb has no class for (those of extensions among them) give none. The answers for the core schema stand here, because
-importing pynwb for them takes longer than a hundred files do. They hold for the versions of dandi and pynwb that they
-were compared with, which a test does with those that are installed; with others dandi is asked.
+pynwb has no class for, those of extensions among them, give none. Modules of pynwb are called like the sources of the
+NWB schema (``nwb.ecephys``), which files cache. So the answer is in the file itself, whatever its version, and pynwb,
+which takes longer to import than a hundred files to organize, need not be asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-__all__ = ["IGNORED", "KNOWN_VERSIONS", "TYPES", "are_known", "modalities_of"]
+from ..nwb.storage import as_text
+from ..nwb.type_tree import sources_in_file
 
-KNOWN_VERSIONS = {"dandi": ("0.81.0",), "pynwb": ("4.2.0",)}
-"""Versions that give these very names."""
-IGNORED = frozenset(("base", "device", "file", "misc"))
-"""Modules of pynwb that say nothing of what was recorded."""
-TYPES = {
-    "base": (
-        "BaseImage", "ExternalImage", "Image", "ImageReferences", "Images", "ProcessingModule", "TimeSeries",
-    ),
-    "behavior": (
-        "BehavioralEpochs", "BehavioralEvents", "BehavioralTimeSeries", "CompassDirection", "EyeTracking", "Position",
-        "PupilTracking", "SpatialSeries",
-    ),
-    "core": (
-        "MultiContainerInterface", "NWBContainer", "NWBData", "NWBDataInterface", "NWBMixin", "ScratchData",
-    ),
-    "device": ("Device", "DeviceModel"),
-    "ecephys": (
-        "ClusterWaveforms", "Clustering", "ElectricalSeries", "ElectrodeGroup", "EventDetection", "EventWaveform",
-        "FeatureExtraction", "FilteredEphys", "LFP", "SpikeEventSeries",
-    ),
-    "file": ("LabMetaData", "NWBFile", "Subject"),
-    "icephys": (
-        "CurrentClampSeries", "CurrentClampStimulusSeries", "IZeroClampSeries", "IntracellularElectrode",
-        "PatchClampSeries", "VoltageClampSeries", "VoltageClampStimulusSeries",
-    ),
-    "image": (
-        "GrayscaleImage", "ImageMaskSeries", "ImageSeries", "IndexSeries", "OpticalSeries", "RGBAImage", "RGBImage",
-    ),
-    "misc": ("AbstractFeatureSeries", "AnnotationSeries", "DecompositionSeries", "IntervalSeries"),
-    "ogen": ("OptogeneticSeries", "OptogeneticStimulusSite"),
-    "ophys": (
-        "CorrectedImageStack", "DfOverF", "Fluorescence", "ImageSegmentation", "ImagingPlane", "MotionCorrection",
-        "OnePhotonSeries", "OpticalChannel", "RoiResponseSeries", "TwoPhotonSeries",
-    ),
-}  # fmt: skip
-"""Neurodata types by the module of pynwb that defines them."""
+__all__ = ["DANDI_VERSIONS", "dandi_is_known", "modalities_of", "modality_by_type"]
 
-_MODALITY_OF = {neurodata_type: module for module, types in TYPES.items() for neurodata_type in types}
+DANDI_VERSIONS = ("0.81.0",)
+"""Versions that were compared with what is here; others are asked themselves."""
+_NO_MODALITY = frozenset(("base", "device", "file", "misc"))  # say nothing of what was recorded
+# pynwb defines these in a module that is called otherwise than the source in the schema, or has no class for them.
+_EXCEPTIONS = {
+    "NWBContainer": "core",
+    "NWBData": "core",
+    "NWBDataInterface": "core",
+    "ScratchData": "core",
+    "ImagingRetinotopy": None,
+}
+# Their subtypes are classes of HDMF's kind in pynwb, at which dandi does not look.
+_TABLES = frozenset(("DynamicTable", "VectorData", "ElementIdentifiers"))
+_PREFIX = "nwb."
 
 
-def are_known() -> bool:
-    """Whether the installed versions are among those that give the modalities of this table."""
+def dandi_is_known() -> bool:
+    """Whether the installed dandi is a version that makes names as is known here."""
     try:
-        return all(version(package) in known for package, known in KNOWN_VERSIONS.items())
+        return version("dandi") in DANDI_VERSIONS
     except PackageNotFoundError:  # it came in another way than by an installer
         return False
 
 
-def modalities_of(types: Iterable[str] | str, given: Iterable[str] = ()) -> tuple[str, ...]:
+def modality_by_type(file: Any) -> dict[str, str]:
+    """The module of pynwb that defines a type, for all types of the core schema that dandi looks at.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        An NWB file, open for reading.
+
+    Returns
+    -------
+    dict of str to str
+        Empty if the file does not cache the core schema.
+    """
+    nwb_version = as_text(file.attrs.get("nwb_version"))
+    sources = sources_in_file(file, "core", nwb_version)
+    parents = {name: parent for defined in sources.values() for name, parent in defined.items()}
+    found: dict[str, str] = {}
+    for source, defined in sources.items():
+        for name in defined if source.startswith(_PREFIX) else ():
+            line = _line(name, parents)
+            if line & _TABLES or not line & {"NWBContainer", "NWBData"}:
+                continue
+            module = _EXCEPTIONS.get(name, source.removeprefix(_PREFIX))
+            if module is not None:
+                found[name] = module
+    return found
+
+
+def _line(name: str, parents: Mapping[str, str]) -> set[str]:
+    """A type and its ancestors."""
+    line: set[str] = set()
+    while name and name not in line:
+        line.add(name)
+        name = parents.get(name, "")
+    return line
+
+
+def modalities_of(types: Iterable[str] | str, by_type: Mapping[str, str]) -> tuple[str, ...]:
     """The modalities of the neurodata types in a file.
 
     Parameters
@@ -69,8 +86,8 @@ def modalities_of(types: Iterable[str] | str, given: Iterable[str] = ()) -> tupl
     types : iterable of str, or str
         Neurodata types, with commas between them if it is one text; what stands behind a blank, such as how many there
         are, does not count.
-    given : iterable of str
-        Modalities that the file states itself.
+    by_type : mapping
+        As `modality_by_type` gives it.
 
     Returns
     -------
@@ -78,5 +95,5 @@ def modalities_of(types: Iterable[str] | str, given: Iterable[str] = ()) -> tupl
         In alphabetical order, each once.
     """
     types = types.split(",") if isinstance(types, str) else types
-    found = {_MODALITY_OF.get(neurodata_type.split()[0]) for neurodata_type in types}
-    return tuple(sorted({modality for modality in found if modality and modality not in IGNORED}.union(given)))
+    found = {by_type.get(name.split()[0]) for name in types}
+    return tuple(sorted(modality for modality in found if modality is not None and modality not in _NO_MODALITY))

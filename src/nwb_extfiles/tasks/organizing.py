@@ -294,7 +294,8 @@ def carry_out(
         media = _bring(file, files_mode, sync, url_timeout, on_bytes, notes.append)
         files: tuple[MovedSource, ...] = ()
         if files_mode == "move" and not file.in_place:
-            target = (file.target, stamp(os.stat(file.target)))
+            # What was compared with the source, not what may have come to its place since.
+            target = (file.target, file.target_stamp or stamp(os.stat(file.target)))
             files = (MovedSource(file.source, file.stamp, (file.source,), (target,)),)
     except ExternalFilesError:
         raise
