@@ -1,0 +1,191 @@
+"""Real file systems for tests: each helper mounts one and unmounts it at the end, or skips the test and says why.
+
+All are context managers that give the mount point. Use the kinds that a test is about; nothing here is simulated.
+
+>>> with loop("exfat") as stick, overlay(lower) as merged, bindfs(folder) as again:
+...     ...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+
+__all__ = ["LOOP_KINDS", "bind", "bindfs", "loop", "mounted", "overlay", "tmpfs"]
+
+# How to make and to mount each kind: the command that formats an image, what else it needs, the command that mounts.
+_MAKE: dict[str, tuple[str, ...]] = {
+    "exfat": ("mkfs.exfat",),
+    "ntfs": ("mkfs.ntfs", "-F", "-Q", "-q"),
+    "vfat": ("mkfs.vfat",),
+    "btrfs": ("mkfs.btrfs", "-q"),
+    "xfs": ("mkfs.xfs", "-q"),
+    "ext4": ("mkfs.ext4", "-q", "-F"),
+}
+_MOUNT: dict[str, tuple[str, ...]] = {
+    "exfat": ("mount.exfat-fuse",),
+    "ntfs": ("ntfs-3g",),
+    "vfat": ("fusefat",),
+}
+_PACKAGES = {
+    "mkfs.exfat": "exfatprogs",
+    "mount.exfat-fuse": "exfat-fuse",
+    "mkfs.ntfs": "ntfs-3g",
+    "ntfs-3g": "ntfs-3g",
+    "mkfs.vfat": "dosfstools",
+    "fusefat": "fusefat",
+    "mkfs.btrfs": "btrfs-progs",
+    "mkfs.xfs": "xfsprogs",
+    "bindfs": "bindfs",
+}
+_LEAST_MB = {"xfs": 300, "btrfs": 128}
+LOOP_KINDS = tuple(_MAKE)
+"""What `loop` knows."""
+
+
+def _skip(reason: str) -> None:
+    pytest.skip(f"NOT TESTED HERE: {reason}")
+
+
+def _need(*tools: str) -> None:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        _skip("only root on Linux can mount")
+    for tool in tools:
+        if shutil.which(tool) is None:
+            _skip(f"{tool} is missing (apt-get install {_PACKAGES.get(tool, tool)})")
+
+
+def _kernel_has(kind: str) -> bool:
+    return any(line.split()[-1] == kind for line in Path("/proc/filesystems").read_text().splitlines())
+
+
+@contextmanager
+def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
+    """Run a command that mounts at a place, and unmount that at the end."""
+    place.mkdir(exist_ok=True)
+    done = subprocess.run([*command], check=False, capture_output=True, text=True)
+    if done.returncode:
+        _skip(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
+    for _ in range(100):  # a FUSE server may need a moment
+        if os.path.ismount(place):
+            break
+        time.sleep(0.05)
+    try:
+        yield place
+    finally:
+        if subprocess.run(["umount", str(place)], check=False, capture_output=True).returncode:
+            subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
+        for _ in range(100):
+            if not os.path.ismount(place):
+                break
+            time.sleep(0.05)
+
+
+@contextmanager
+def _room() -> Iterator[Path]:
+    """A folder of one's own, removed at the end; what is still mounted in it is not looked into."""
+    place = Path(tempfile.mkdtemp(prefix="mounts-"))
+    try:
+        yield place
+    finally:
+        if not any(os.path.ismount(below) for below in place.iterdir()):
+            shutil.rmtree(place)
+
+
+def _made(place: Path | None, room: Path, name: str) -> Path:
+    """The mount point, which must be there before the command is run."""
+    made = place or room / name
+    made.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+@contextmanager
+def bind(folder: Path, place: Path | None = None) -> Iterator[Path]:
+    """The same folder under a second path: same device, same inodes."""
+    _need("mount")
+    with _room() as room:
+        at = _made(place, room, "bind")
+        with mounted(["mount", "--bind", str(folder), str(at)], at):
+            yield at
+
+
+@contextmanager
+def bindfs(folder: Path, place: Path | None = None, options: Sequence[str] = ()) -> Iterator[Path]:
+    """The same folder under a second path, with another device and, it may be, other inodes (as NFS or SMB give)."""
+    _need("bindfs")
+    with _room() as room:
+        at = _made(place, room, "bindfs")
+        with mounted(["bindfs", *options, str(folder), str(at)], at):
+            yield at
+
+
+@contextmanager
+def tmpfs(options: str = "") -> Iterator[Path]:
+    """A file system in memory."""
+    _need("mount")
+    with _room() as room:
+        at = _made(None, room, "tmpfs")
+        with mounted(["mount", "-t", "tmpfs", *(["-o", options] if options else []), "tmpfs", str(at)], at):
+            yield at
+
+
+@contextmanager
+def overlay(lower: Path, options: str = "") -> Iterator[Path]:
+    """A folder as container images have it: what is in `lower` is seen, what is written goes elsewhere.
+
+    Where `lower` lies on another file system than the temporary folder, such as /dev/shm, files that were not written
+    to have another device than their folders.
+    """
+    _need("mount")
+    if not _kernel_has("overlay"):
+        _skip("the kernel has no overlay file system")
+    with _room() as room:
+        upper, work, at = (_made(None, room, name) for name in ("upper", "work", "merged"))
+        layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        text = f"{layers},{options}" if options else layers
+        with mounted(["mount", "-t", "overlay", "overlay", "-o", text, str(at)], at):
+            yield at
+
+
+@contextmanager
+def loop(kind: str, mb: int = 64, options: str = "") -> Iterator[Path]:
+    """A file system of a kind in an image file: exfat, ntfs, vfat (all by FUSE), btrfs, xfs or ext4."""
+    mount = _MOUNT.get(kind)
+    _need(_MAKE[kind][0], mount[0] if mount else "mount")
+    with _room() as room:
+        image, at = room / "image", _made(None, room, kind)
+        with image.open("wb") as stream:
+            stream.truncate(max(mb, _LEAST_MB.get(kind, 0)) * 1024 * 1024)
+        made = subprocess.run([*_MAKE[kind], str(image)], check=False, capture_output=True, text=True)
+        if made.returncode:
+            _skip(f"{_MAKE[kind][0]}: {(made.stderr or made.stdout).strip()}")
+        with _as_device(image) if kind == "exfat" else nullcontext(image) as device:
+            if mount is None:
+                command = ["mount", "-t", kind, "-o", ",".join(filter(None, ("loop", options))), str(image), str(at)]
+            else:
+                said = ",".join(filter(None, ("rw+" if kind == "vfat" else "", options)))
+                command = [*mount, *(["-o", said] if said else []), str(device), str(at)]
+            with mounted(command, at):
+                yield at
+
+
+@contextmanager
+def _as_device(image: Path) -> Iterator[Path]:
+    """A loop device of an image, for a FUSE server that takes no file."""
+    made = subprocess.run(["losetup", "-f", "--show", str(image)], check=False, capture_output=True, text=True)
+    if made.returncode:
+        _skip(f"losetup: {made.stderr.strip()}")
+    device = made.stdout.strip()
+    try:
+        yield Path(device)
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
