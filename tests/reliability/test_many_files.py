@@ -44,6 +44,7 @@ from world import (
     swap,
 )
 
+import nwb_extfiles.ndx  # noqa: F401  (else pynwb loads its schema anew from each file, which takes most of the time)
 from nwb_extfiles import NWBExtFilesHDF5IO
 
 INDEX = st.integers(0, 30)
@@ -501,10 +502,14 @@ class Machine(RuleBasedStateMachine):
             video.unlink()
             make_video(video, self.new_name())
             self.tell(f"# {video} is another video")
-        elif not second_video.is_symlink() and second_video.exists() and not second_video.samefile(video):
-            if not os.path.realpath(second_video).startswith(f"{self.root}/store"):
-                swap(video, second_video)
-                self.tell(f"# {video} and {second_video} change their names")
+        elif (
+            not second_video.is_symlink()
+            and second_video.exists()
+            and not second_video.samefile(video)
+            and not os.path.realpath(second_video).startswith(f"{self.root}/store")
+        ):
+            swap(video, second_video)
+            self.tell(f"# {video} and {second_video} change their names")
         self.looked()
 
     @rule(number=INDEX, how=st.sampled_from(["hard link", "symbolic link", "copy"]), folder=st.integers(0, 2))
