@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["LOOP_KINDS", "bind", "bindfs", "loop", "mounted", "overlay", "tmpfs"]
+__all__ = ["LOOP_KINDS", "bind", "bindfs", "loop", "mounted", "overlay", "ramfs", "tmpfs"]
 
 # How to make and to mount each kind: the command that formats an image, what else it needs, the command that mounts.
 _MAKE: dict[str, tuple[str, ...]] = {
@@ -135,6 +135,16 @@ def tmpfs(options: str = "") -> Iterator[Path]:
     with _room() as room:
         at = _made(None, room, "tmpfs")
         with mounted(["mount", "-t", "tmpfs", *(["-o", options] if options else []), "tmpfs", str(at)], at):
+            yield at
+
+
+@contextmanager
+def ramfs() -> Iterator[Path]:
+    """A file system in memory that has modes and links, and neither extended attributes nor ACLs."""
+    _need("mount")
+    with _room() as room:
+        at = _made(None, room, "ramfs")
+        with mounted(["mount", "-t", "ramfs", "ramfs", str(at)], at):
             yield at
 
 
