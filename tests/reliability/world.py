@@ -1,0 +1,533 @@
+"""A small world of NWB files and videos on a real file system, and the judge of what a command may do to it.
+
+The judge walks the tree, hashes files and reads the stored paths with h5py. It never asks the code under test.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import pickle
+import shlex
+import shutil
+import signal
+import stat
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+from click.testing import CliRunner
+from recordings import DATASET, recording, set_text
+
+from nwb_extfiles.cli import main
+from nwb_extfiles.errors import ExternalFilesError, ExternalFilesWarning
+
+TEMPORARY = ".nwb-extfiles-"
+MARKER = "general/data_collection"
+"""A field of the schema whose text is another one for each recording: an NWB file is known by it."""
+MANIFEST = "general/external_files/manifest"
+MODES = ("copy", "move", "symlink", "hardlink", "reference")
+
+Place = tuple[str, int]
+"""An object path and an index in its list."""
+
+
+# ------------------------------------------------------------------ what is on disk
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What matters in an NWB file."""
+
+    marker: str
+    paths: dict[Place, str]
+    manifest: dict[Place, str]
+    """SHA-256 by object path and index."""
+
+
+@functools.lru_cache(maxsize=5000)
+def parse(content: bytes) -> Recording | None:
+    """Read the bytes of an NWB file, by h5py alone; None if they are none that can be read."""
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            marker = _text(file[MARKER][()])
+            paths, manifest = {}, {}
+            for name, series in file["acquisition"].items():
+                if "external_file" in series:
+                    for index, value in enumerate(series["external_file"][()].ravel().tolist()):
+                        paths[f"/acquisition/{name}", index] = _text(value)
+            if MANIFEST in file:
+                rows = file[MANIFEST]
+                for row in range(len(rows["index"])):
+                    place = _text(rows["referring_object_path"][row]), int(rows["index"][row])
+                    manifest[place] = _text(rows["sha256"][row])
+            return Recording(marker, paths, manifest)
+    except (OSError, KeyError, RuntimeError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands under a name."""
+
+    kind: str
+    """file, nwb, link or folder"""
+    content: str
+    """Of an NWB file its marker, of another file its SHA-256, of a link its target."""
+    sha: str = ""
+    mode: int = 0
+    links: int = 1
+    paths: tuple[tuple[Place, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything below a folder at one moment."""
+
+    entries: dict[Path, Entry]
+    """Without temporaries of the package."""
+    temporaries: frozenset[Path]
+    aside: frozenset[str]
+    """The contents of files among the temporaries."""
+    references: dict[Path, dict[Place, str | None]]
+    """SHA-256 of what each path in each NWB file leads to; None where it leads nowhere."""
+    manifests: dict[Path, dict[Place, str]]
+
+    @property
+    def contents(self) -> set[str]:
+        return {entry.content for entry in self.entries.values() if entry.kind in ("file", "nwb")}
+
+    def names_of(self, content: str) -> list[Path]:
+        return [path for path, entry in self.entries.items() if entry.content == content]
+
+    def below(self, folder: Path) -> dict[Path, Entry]:
+        return {path: entry for path, entry in self.entries.items() if path.is_relative_to(folder)}
+
+    @property
+    def plain(self) -> dict[Path, tuple[Any, ...]]:
+        """What a command that failed must leave as it was."""
+        return {path: (entry.kind, entry.content, entry.paths) for path, entry in self.entries.items()}
+
+
+def look(root: Path, hidden: Path | None = None) -> State:
+    """Walk a folder, but for one in it that is a mount of another one.
+
+    Symbolic links are not followed, but for what the paths in NWB files lead to.
+    """
+    entries: dict[Path, Entry] = {}
+    temporaries, aside = set(), set()
+    found: dict[Path, Recording] = {}
+    for top, folders, names in os.walk(root):
+        if hidden is not None and hidden.parent == Path(top):
+            folders[:] = [name for name in folders if name != hidden.name]
+        for name in [*folders, *names]:
+            path = Path(top, name)
+            inside = any(part.startswith(TEMPORARY) for part in path.relative_to(root).parts)
+            if inside:
+                temporaries.add(path)
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                entry = Entry("link", os.readlink(path))
+            elif stat.S_ISDIR(status.st_mode):
+                entry = Entry("folder", "", mode=status.st_mode & 0o7777)
+            else:
+                content = path.read_bytes()
+                sha = hashlib.sha256(content).hexdigest()
+                known = parse(content) if content.startswith(b"\x89HDF") else None
+                if inside:
+                    aside.add(known.marker if known else sha)
+                kind, value = ("nwb", known.marker) if known else ("file", sha)
+                paths = tuple(known.paths.items()) if known else ()
+                entry = Entry(kind, value, sha, status.st_mode & 0o7777, status.st_nlink, paths)
+                if known and not inside:
+                    found[path] = known
+            if not inside:
+                entries[path] = entry
+    references = {path: {place: follow(path, text) for place, text in r.paths.items()} for path, r in found.items()}
+    return State(
+        entries, frozenset(temporaries), frozenset(aside), references, {path: r.manifest for path, r in found.items()}
+    )
+
+
+def follow(nwb_path: Path, text: str) -> str | None:
+    """The SHA-256 of what a stored path leads to."""
+    if "://" in text:
+        return None
+    try:
+        return hashlib.sha256(Path(os.path.join(nwb_path.parent, text)).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+# ------------------------------------------------------------------ what may happen
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command was told in so many words, by real paths."""
+
+    replaces: bool = False
+    """existing="replace": content that nobody needs may go."""
+    organizes: bool = False
+    """With `replaces` an NWB file of another content may go too."""
+    overwrites: Path | None = None
+    """An NWB file that is opened with mode "w"."""
+    leaves: frozenset[Path] = frozenset()
+    """NWB files that stay where they are while their media are moved away; a warning must name each."""
+    repairs: frozenset[Path] = frozenset()
+    """NWB files whose media shall be those of their manifests."""
+
+
+@dataclass
+class Outcome:
+    """How a command ended."""
+
+    exit_code: int
+    output: str = ""
+    problem: str = ""
+    """An exception that is no `ExternalFilesError`, as it would be printed."""
+    killed: bool = False
+
+
+def judge(
+    before: State,
+    after: State,
+    told: Told,
+    outcome: Outcome,
+    *,
+    store: Path | None = None,
+    backup: Path | None = None,
+    reach: Callable[[Path], bool] = lambda path: True,
+) -> list[str]:
+    """Tell what is wrong after a command; empty if nothing is.
+
+    Parameters
+    ----------
+    before, after : State
+        After a kill, that after the recovery.
+    told : Told
+        What the command was asked for.
+    outcome : Outcome
+        How it ended.
+    store, backup : pathlib.Path, optional
+        Folders that no command may change; of the backup only what its NWB files and videos hold.
+    reach : callable
+        Whether the paths in an NWB file are to be protected.
+    """
+    wrong = list(_lost_contents(before, after, told, outcome))
+    wrong += _lost_references(before, after, told, outcome, reach)
+    if not outcome.killed:
+        wrong += [f"left behind: {path}" for path in sorted(after.temporaries - before.temporaries)]
+    if outcome.problem:
+        wrong.append(f"not an error of this package: {outcome.problem}")
+    if "Traceback" in outcome.output or "[Errno" in outcome.output:
+        wrong.append("a bare error was printed")
+    if store is not None:
+        wrong += [f"the store was changed: {line}" for line in changes(_kept(before, store), _kept(after, store))]
+    if backup is not None:
+        was = {path: entry.sha for path, entry in before.below(backup).items()}
+        now = {path: entry.sha for path, entry in after.below(backup).items()}
+        wrong += [f"the backup was changed: {line}" for line in changes(was, now)]
+    if outcome.exit_code and not outcome.killed and not before.temporaries:
+        if told.organizes:
+            gone = {path: what for path, what in before.plain.items() if after.plain.get(path) != what}
+            wrong += [f"changed by a command that failed: {path}: {what[:2]}" for path, what in gone.items()]
+        else:
+            wrong += [f"changed by a command that failed: {line}" for line in changes(before.plain, after.plain)]
+    return wrong
+
+
+def _kept(state: State, store: Path) -> dict[Path, Entry]:
+    """What must stay in a store. A file of a shared folder may get a further name; an object of git-annex may not."""
+    entries = state.below(store).items()
+    return {path: entry if "annex" in path.parts else replace(entry, links=1) for path, entry in entries}
+
+
+def changes(before: dict[Path, Any], after: dict[Path, Any]) -> list[str]:
+    """What differs, one line each."""
+    paths = sorted(before.keys() | after.keys())
+    return [f"{path}: {before.get(path)} -> {after.get(path)}" for path in paths if before.get(path) != after.get(path)]
+
+
+def _lost_contents(before: State, after: State, told: Told, outcome: Outcome) -> Iterator[str]:
+    kinds = {entry.content: entry.kind for entry in before.entries.values()}
+    for content in sorted(before.contents - after.contents):
+        names = before.names_of(content)
+        where = f"{', '.join(map(str, names))} (exit code {outcome.exit_code})"
+        if kinds[content] == "nwb":
+            if not (told.replaces and told.organizes) and any(name != told.overwrites for name in names):
+                yield f"an NWB file is lost: {where}"
+        elif not told.replaces:
+            yield f"a video is lost: {where}"
+        elif content in (users := _needed(before, told)):
+            yield f"a video is lost that {users[content]} needs: {where}"
+        elif not outcome.killed and not any(name.name in outcome.output for name in names):
+            yield f"a video was discarded without a word: {where}"
+
+
+def _needed(state: State, told: Told) -> dict[str, Path]:
+    """Contents that a path or a manifest in an NWB file names, which itself stays, with one such file."""
+    needed = {}
+    for path, references in state.references.items():
+        if path == told.overwrites:
+            continue
+        manifest = state.manifests[path]
+        for place, sha in references.items():
+            is_wrong_one = path in told.repairs and manifest.get(place, sha) != sha
+            if sha is not None and not is_wrong_one:
+                needed[sha] = path
+        needed.update(dict.fromkeys(manifest.values(), path))
+    return needed
+
+
+def _lost_references(
+    before: State, after: State, told: Told, outcome: Outcome, reach: Callable[[Path], bool]
+) -> Iterator[str]:
+    for path in before.references:
+        if not reach(path):
+            continue
+        marker = before.entries[path].content
+        now = after.entries.get(path)
+        if now is not None and now.content == marker:
+            places = [path]
+        else:
+            if now is not None and (path == told.overwrites or (told.replaces and told.organizes)):
+                continue
+            found = [other for other in after.references if after.entries[other].content == marker]
+            places = [other for other in found if other not in before.references] or found
+            if not places:
+                continue  # told of as lost content
+        tries = [list(_broken(path, place, before, after, told, outcome)) for place in places]
+        if all(tries):
+            yield from tries[0]
+
+
+def _broken(path: Path, place: Path, before: State, after: State, told: Told, outcome: Outcome) -> Iterator[str]:
+    """What an NWB file referred to, and does not at the place where it is now."""
+    manifest, now = before.manifests[path], after.references[place]
+    called = str(path) if path == place else f"{path}, now {place},"
+    for entry, sha in before.references[path].items():
+        found = now.get(entry)
+        if sha is None or found == sha:
+            continue
+        if path in told.repairs and found == manifest.get(entry, ""):
+            continue
+        if path in told.leaves and found is None:
+            if outcome.killed or path.name in outcome.output:
+                continue
+            yield f"{called} {entry} dangles, and no warning names it"
+        elif found is None:
+            yield f"{called} {entry} leads nowhere (exit code {outcome.exit_code})"
+        else:
+            yield f"{called} {entry} leads to other bytes (exit code {outcome.exit_code})"
+
+
+# ------------------------------------------------------------------ running commands
+
+
+def run_command(*arguments: object) -> Outcome:
+    """Run the command line in this process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+    problem = ""
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        problem = "".join(traceback.format_exception(result.exception))
+    return Outcome(result.exit_code, result.output, problem)
+
+
+def run_call(call: Callable[[], object]) -> Outcome:
+    """Make a Python call; its warnings and its error are the output."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            call()
+            code, said, problem = 0, "", ""
+        except ExternalFilesError as error:
+            code, said, problem = 1, str(error), ""
+        except Exception as error:
+            code, said, problem = 1, str(error), "".join(traceback.format_exception(error))
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, ExternalFilesWarning)]
+    return Outcome(code, "\n".join([*told, said]), problem)
+
+
+_CALLS = {"os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"}
+_WRITES = ("pwrite", "write", "fsync", "ftruncate", "copy_file_range")
+
+
+def run_killed(job: Callable[[], Outcome], number: int, root: Path) -> Outcome:
+    """Do a job in a process that kills itself right before its n-th call that may change something below a folder.
+
+    Where it makes fewer calls, it ends as ever.
+    """
+    incoming, outgoing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
+        pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(incoming)
+            _kill_before(number, str(root))
+            outcome = job()
+            with os.fdopen(outgoing, "wb") as stream:
+                stream.write(pickle.dumps(outcome))
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.close(outgoing)
+    with os.fdopen(incoming, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(pid, 0)
+    return pickle.loads(answer) if answer else Outcome(-9, killed=True)
+
+
+def _kill_before(number: int, root: str) -> None:
+    """Watch this process by an audit hook, whatever functions the code under test calls, and by wrapped writes."""
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        if count >= number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _CALLS or (event == "open" and root in str(arguments[0]) and _writes(arguments)):
+            step()
+
+    def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            step()
+            return function(*arguments, **options)
+
+        return call
+
+    sys.addaudithook(hook)
+    for name in _WRITES:
+        setattr(os, name, wrapped(getattr(os, name)))
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    return (
+        bool((flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+        if mode is None
+        else set(mode) & set("wax+") != set()
+    )
+
+
+# ------------------------------------------------------------------ making and changing
+
+
+def make_video(path: Path, content: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(f"video {content} ".encode() * 9)
+    return path
+
+
+def make_nwb(path: Path, paths: Iterable[str], marker: str = "", **metadata: Any) -> Path:
+    """An NWB file with one series; the videos are made by others."""
+    recording(path, list(paths), films=False, **metadata)
+    with h5py.File(path, "r+") as file:
+        set_text(file, MARKER, marker or str(path))
+    return path
+
+
+def edited(path: Path, edit: Callable[[h5py.File], object]) -> None:
+    """Change an NWB file as a careful user does: its other hard links keep what they have; its time stays too."""
+    status = path.stat()
+    copy = path.with_name(f"{path.name}.edited")
+    shutil.copy2(path, copy)
+    with h5py.File(copy, "r+") as file:
+        edit(file)
+    os.replace(copy, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def set_path(path: Path, index: int, text: str) -> None:
+    def edit(file: h5py.File) -> None:
+        file[DATASET][index] = text
+
+    edited(path, edit)
+
+
+def set_marker(path: Path, marker: str) -> None:
+    edited(path, lambda file: set_text(file, MARKER, marker))
+
+
+def stored(path: Path, index: int = 0) -> str:
+    """A path as it is stored in the series of `make_nwb`."""
+    with h5py.File(path, "r") as file:
+        return _text(file[DATASET][index])
+
+
+def swap(first: Path, second: Path) -> None:
+    """Two names change what they stand for."""
+    between = first.with_name(f"{first.name}.between")
+    first.rename(between)
+    second.rename(first)
+    between.rename(second)
+
+
+def hardlinked_copy(folder: Path, target: Path) -> None:
+    """What ``cp -al`` does."""
+    shutil.copytree(folder, target, symlinks=True, copy_function=os.link)
+
+
+# ------------------------------------------------------------------ a watch for single scenarios
+
+
+@dataclass
+class Watch:
+    """Commands on a folder, each judged.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        All that counts is below it.
+    hidden : tuple of pathlib.Path
+        Mount points of aliases: they lie outside of `root`.
+    """
+
+    root: Path
+    store: Path | None = None
+    backup: Path | None = None
+    story: list[str] = field(default_factory=list)
+
+    def judged(self, job: Callable[[], Outcome], told: Told = Told(), called: str = "") -> Outcome:
+        """Do something; fails if anything is lost by it."""
+        before = look(self.root)
+        outcome = job()
+        self.story.append(f"{called}\n    exit code {outcome.exit_code}: {outcome.output.strip()}")
+        wrong = judge(before, look(self.root), told, outcome, store=self.store, backup=self.backup)
+        assert not wrong, "\n".join([*wrong, "after:", *self.story])
+        return outcome
+
+    def run(self, *arguments: object, told: Told = Told()) -> Outcome:
+        """A command of the command line."""
+        return self.judged(lambda: run_command(*arguments), told, shell(*arguments))
+
+    def succeeds(self, *arguments: object, told: Told = Told()) -> Outcome:
+        outcome = self.run(*arguments, told=told)
+        assert outcome.exit_code == 0, "\n".join(self.story)
+        return outcome
+
+    def refused(self, *arguments: object, told: Told = Told()) -> Outcome:
+        outcome = self.run(*arguments, told=told)
+        assert outcome.exit_code, "\n".join(self.story)
+        return outcome
+
+
+def shell(*arguments: object) -> str:
+    """A command as one would type it."""
+    return shlex.join(["nwb-extfiles", *map(str, arguments)])
