@@ -1,6 +1,6 @@
 """How Sphinx builds the documentation: ``python -m sphinx -W --keep-going -b html docs docs/_build/html``.
 
-Needs no network: pictures and tables are made here, and no other project's index is asked for.
+Needs no network: figures and tables are made here, and it reads no other project's index.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ os.environ.setdefault("DANDI_NO_ET", "1")  # dandi asks the network for news of 
 os.environ.setdefault("TQDM_DISABLE", "1")  # bars of progress are no output to show
 
 project = "nwb-extfiles"
-author = "The developers of nwb-extfiles"
+author = "The nwb-extfiles developers"
 version = release = nwb_extfiles.__version__
 html_title = f"nwb-extfiles {version}"
 extensions = [
@@ -133,7 +133,7 @@ def keep_backslashes(app: Sphinx, context: object, lines: list[str]) -> None:
 
 
 def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
-    """Lead names of the modules in which things are defined to the names under which they are documented."""
+    """Resolve the names of modules in which things are defined to the names under which they are documented."""
     if node.get("refdomain") != "py":
         return None
     last = node["reftarget"].rpartition(".")[2]
@@ -145,7 +145,7 @@ def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
 
 
 def find_neurodata_type(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
-    """Lead types of other schemas to their documentation, which needs no network here: the addresses are regular."""
+    """Link types of other schemas to their documentation. The addresses are regular, so no network is needed."""
     label = node["reftarget"].lower()
     if (node.get("refdomain"), node["reftype"]) != ("std", "ref") or not label.startswith("sec-"):
         return None
@@ -187,7 +187,7 @@ def draw_folders() -> str:
     width, height, line = 330, 250, 20
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {3 * width} {height}" font-family="sans-serif" '
-        f'font-size="14"><title>The folder before, the dangling link, the folder after</title>'
+        f'font-size="14"><title>The folder before, the broken path, the folder after</title>'
     ]
     for number, (title, tree, text, works) in enumerate(PANELS):
         color = "#1a7f37" if works else "#c11f1f"
@@ -233,7 +233,7 @@ def write_if_new(path: Path, text: str) -> None:
 
 
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx of what is above."""
+    """Register all of the above with Sphinx."""
     write_if_new(DOCS / "_folders.svg", draw_folders())
     write_schema()
     plots.make(DOCS / "explain" / "benchmarks.json", DOCS / "explain")

@@ -1,4 +1,4 @@
-"""The pictures and the table of the page on benchmarks, made from the results that are recorded beside it."""
+"""The figures and the table of the page on benchmarks, made from the results that are recorded beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 GOOD, BAD, BOUND = "#1a7f37", "#b35900", "#111111"
-# letters stay letters, which can be searched and read aloud; the same figures make the same picture
+# letters stay letters, which can be searched and read aloud; the same numbers make the same file
 STYLE = {"svg.hashsalt": "nwb-extfiles", "svg.fonttype": "none", "font.size": 10}
 
 
@@ -31,7 +31,7 @@ def draw_ratios(results: list[dict[str, Any]], path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlim(right=4)
     axes.axvline(1, color="#888888", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("time as a multiple of the other's; the line is what was aimed at")
+    axes.set_xlabel("time as a multiple of the other's; the line is the target")
     figure.savefig(path, metadata={"Date": None})
 
 
@@ -55,7 +55,7 @@ def draw_growth(results: list[dict[str, Any]], path: Path) -> None:
 
 def table(record: dict[str, Any]) -> str:
     """Write the results and what they were measured with, in Markdown."""
-    lines = ["| what | against | measured | value | aimed at |", "|---|---|---|---|---|"]
+    lines = ["| what | against | measured | value | target |", "|---|---|---|---|---|"]
     for entry in record["results"]:
         value = f"{_number(entry['value'])} {_unit(entry['unit'])}"
         aim = "" if entry["bound"] is None else f"{_number(entry['bound'])} {_unit(entry['unit'])}"
@@ -67,7 +67,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(
         (
             f"{record['processors']} processors, {record['system']}, Python {record['python']}; medians of "
-            f"{record['rounds']} rounds, sizes times {record['scale']:g}. What is not reached is bold.",
+            f"{record['rounds']} rounds, sizes times {record['scale']:g}. Missed targets are bold.",
             "",
             *lines,
             "",

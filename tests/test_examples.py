@@ -91,7 +91,7 @@ def test_bare_names(tmp_path: Path) -> None:
 
 def test_other_machine(tmp_path: Path) -> None:
     lab, said = run("plot_5_other_machine", tmp_path)
-    films = [lab / f"server/videos/mouse0/film_{number}.avi" for number in (0, 1)]
+    films = [lab / f"server/videos/mouse0/video_{number}.avi" for number in (0, 1)]
     assert_same_films(lab / "arena.nwb", ACQUISITION, films)
     assert "2 problems; nothing was changed" in said
     assert "0 findings" in said
@@ -102,7 +102,7 @@ def test_cluster(tmp_path: Path) -> None:
     lab, said = run("plot_6_cluster", tmp_path)
     for number in range(8):
         nwb_path = lab / f"dandiset/sub-mouse{number % 2}/sub-mouse{number % 2}_ses-day{number}_image.nwb"
-        assert_same_films(nwb_path, ACQUISITION, [lab / "films" / f"{number}.avi"])
+        assert_same_films(nwb_path, ACQUISITION, [lab / "videos" / f"{number}.avi"])
     assert "8 of 8 NWB files" in said
     assert "0 findings" in said
 

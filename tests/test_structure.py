@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
+import runpy
 import subprocess
 import sys
+import tarfile
 import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from helpers import write_nwb
+from ruamel.yaml import YAML
 
 import nwb_extfiles
 
@@ -101,10 +107,60 @@ def test_everything_promised_is_there() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def load_yaml(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = YAML(typ="safe").load((ROOT / name).read_text(encoding="utf-8"))
+    return values
+
+
 def test_one_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["version"] == nwb_extfiles.__version__
-    assert f"## {nwb_extfiles.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    """The build reads it from the package; what cannot do so agrees."""
+    version = nwb_extfiles.__version__
+    assert PROJECT["dynamic"] == ["version"]
+    assert "version" not in load_yaml("CITATION.cff")
+    assert load_yaml("ndx-meta.yaml")["version"] == version
+    assert load_yaml("spec/ndx-extfiles.namespace.yaml")["namespaces"][0]["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_lists_of_dependencies_agree() -> None:
+    """The conda recipe, the oldest versions that are tested, and pyproject.toml."""
+    wanted = {re.sub(r"\s", "", line) for line in PROJECT["dependencies"]}
+    recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
+    (run,) = re.findall(r"(?m)^  run:\n((?:    - .*\n)+)", recipe)
+    assert {line.removeprefix("    - ").replace(" ", "") for line in run.splitlines()} == {
+        *wanted,
+        f"python{PROJECT['requires-python']}",
+    }
+    oldest = (ROOT / ".ci" / "oldest.txt").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?m)^([\w.-]+)==", oldest)) == {name.partition(">=")[0] for name in wanted}
+
+
+def test_messages_install_what_the_extras_install() -> None:
+    """Whoever installed the package otherwise than from a clone can follow them too."""
+    advised = {
+        requirement
+        for path in MODULES.values()
+        for requirement in re.findall(r'pip install "([^"]+)"', path.read_text(encoding="utf-8"))
+    }
+    assert advised == {*PROJECT["optional-dependencies"]["zarr"], *PROJECT["optional-dependencies"]["urls"]}
+
+
+@pytest.mark.parametrize("lacking", [None, "nwb_extfiles/py.typed", "nwb_extfiles/spec/ndx-extfiles.namespace.yaml"])
+def test_check_of_what_is_published(tmp_path: Path, lacking: str | None) -> None:
+    check_dist = runpy.run_path(str(ROOT / ".ci" / "check_dist.py"))
+    with ZipFile(tmp_path / "nwb_extfiles-1.2-py3-none-any.whl", "w") as wheel:
+        for name in check_dist["IN_WHEEL"] - {lacking}:
+            wheel.writestr(name, "")
+    with tarfile.open(tmp_path / "nwb_extfiles-1.2.tar.gz", "w:gz") as sdist:
+        for name in check_dist["IN_SDIST"]:
+            sdist.addfile(tarfile.TarInfo(f"nwb_extfiles-1.2/{name}"))
+    missing = [f"nwb_extfiles-1.2-py3-none-any.whl lacks {lacking}"] if lacking else []
+    assert check_dist["problems"](tmp_path, "v1.2") == missing
+    (other,) = check_dist["problems"](tmp_path, "v1.3")
+    assert "nwb_extfiles-1.3.tar.gz for the tag v1.3; found nwb_extfiles-1.2" in other
 
 
 def test_modules_do_not_hide_what_the_package_exports() -> None:

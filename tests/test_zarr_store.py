@@ -322,5 +322,5 @@ def test_without_hdmf_zarr(source_store: Path) -> None:
         "except OSError as error: print(error)"
     )
     first, second = run_python(code, source_store).splitlines()
-    assert first == "NWBExtFilesZarrIO needs hdmf-zarr: pip install 'nwb-extfiles[zarr]'"
-    assert second.endswith("pip install 'nwb-extfiles[zarr]'")
+    assert first == 'NWBExtFilesZarrIO needs hdmf-zarr: pip install "hdmf-zarr>=0.11"'
+    assert second.endswith('pip install "hdmf-zarr>=0.11"')

@@ -2,14 +2,14 @@
 Export one file
 ===============
 
-A session was filmed. Its NWB file gets a new name in a new folder, and its two films come along.
+A session was recorded on video. Export its NWB file to a new folder under a new name, together with its two videos.
 """
 
 # %%
 # The folder before
 # -----------------
 #
-# ``make_example`` writes NWB files and short films that play, in a temporary folder.
+# ``make_example`` writes NWB files and short videos that play, in a temporary folder.
 
 import os
 import tempfile
@@ -27,11 +27,11 @@ make_example(lab)
 print(*draw_tree(lab), sep="\n")
 
 # %%
-# The ``ImageSeries`` in the NWB file holds one path for each film, relative to the folder of the NWB file.
+# The ``ImageSeries`` in the NWB file holds one path for each video, relative to the folder of the NWB file.
 
 
 def show_references(nwb_path: Path) -> None:
-    """Print each stored path, and whether it leads to a film."""
+    """Print each stored path, and whether it leads to a video."""
     for found in find_external_files(nwb_path):
         print(
             found.reference.text,
@@ -47,7 +47,7 @@ show_references(source_path)
 # What breaks
 # -----------
 #
-# pynwb's own export copies the paths as they stand. In another folder they lead nowhere.
+# pynwb's own export copies the paths unchanged. From another folder they point to nothing.
 
 os.makedirs(lab / "plain/sub-mouse0")
 with (
@@ -58,7 +58,7 @@ with (
 show_references(lab / "plain/sub-mouse0/mouse0.nwb")
 
 # %%
-# The same call with ``NWBExtFilesHDF5IO`` says so, and writes nothing.
+# The same call with ``NWBExtFilesHDF5IO`` reports this, and writes nothing.
 
 target_path = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb"
 try:
@@ -72,10 +72,10 @@ except ValueError as error:
 assert not os.path.exists(target_path)
 
 # %%
-# Take the films along
-# --------------------
+# Export with the videos
+# ----------------------
 #
-# ``relocate_media=True`` brings the films to their place beside the new file. ``media_mode`` says how; see
+# ``relocate_media=True`` puts the videos in their place beside the new file. ``media_mode`` says how; see
 # :doc:`/howto/media_mode`.
 
 with (
@@ -88,21 +88,21 @@ print(*draw_tree(lab / "dandiset"), sep="\n")
 show_references(target_path)
 
 # %%
-# After ``close`` the IO tells what it did:
+# After ``close``, the IO has a record of what it did:
 
 for entry in io.relocation.relocations:
     print(entry.action, entry.source.path.name, "->", entry.target.name)
 
 # %%
-# See a film
-# ----------
+# Show a frame
+# ------------
 #
-# ``resolve_media=True`` gives absolute paths, which any video reader can open whatever the working directory.
+# ``resolve_media=True`` gives absolute paths, which any video reader can open from any working directory.
 
 with NWBExtFilesHDF5IO(target_path, "r", resolve_media=True) as io:
-    film = io.read().acquisition["behavior_video"].external_file[0]
+    video = io.read().acquisition["behavior_video"].external_file[0]
 
-plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.imshow(iio.imread(video, index=0, plugin="FFMPEG"))
 plt.axis("off")
 plt.title("Frame 0")
 plt.show()

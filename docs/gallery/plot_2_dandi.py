@@ -2,8 +2,8 @@
 Publish a folder to DANDI
 =========================
 
-A folder of NWB files and their films is brought into a dandiset, checked, and made ready for upload. Everything is done
-by commands of a shell; :func:`nwb_extfiles.organize` and :func:`nwb_extfiles.check` do the same in Python.
+Put a folder of NWB files and their videos into a dandiset, check it, and prepare the upload. This page uses shell
+commands; :func:`nwb_extfiles.organize` and :func:`nwb_extfiles.check` do the same in Python.
 """
 
 # %%
@@ -29,11 +29,11 @@ print(*draw_tree(lab), sep="\n")
 
 
 # %%
-# The steps below are commands. This function runs one and prints what it prints, with paths made shorter.
+# The steps below are commands. This function runs one and shows its output, with shorter paths.
 
 
 def shell(command: str) -> None:
-    """Run a command of nwb-extfiles or dandi, and show what it says."""
+    """Run a command of nwb-extfiles or dandi, and show its output."""
     start = {
         "nwb-extfiles": "nwb_extfiles.cli import main",
         "dandi": "dandi.cli.command import main",
@@ -58,14 +58,14 @@ os.environ["DANDI_NO_ET"] = "1"  # dandi does not ask the network for a newer da
 # 1. The dandiset
 # ---------------
 #
-# For a real upload, make a dandiset on the site of the archive, and get its description with
+# For a real upload, create a dandiset on the archive's website, and download its description with
 #
 # .. code-block:: sh
 #
 #    dandi download --download dandiset.yaml DANDI:000000
 #
-# where 000000 is the number of your dandiset. This makes the folder ``000000`` with ``dandiset.yaml`` in it. Here a line
-# of text stands for that file.
+# where 000000 is the number of your dandiset. This creates the folder ``000000`` with ``dandiset.yaml`` in it. Here one
+# line stands for that file.
 
 os.mkdir(lab / "000000")
 (lab / "000000/dandiset.yaml").write_text('identifier: "DANDI:000000"\n')
@@ -74,8 +74,7 @@ os.mkdir(lab / "000000")
 # 2. See what would happen
 # ------------------------
 #
-# Nothing is changed by ``--dry-run``. Everything that speaks against the plan is told here, all at once. ``copy`` is one
-# of the :doc:`media modes </howto/media_mode>`; symbolic links, the default, are enough for an upload.
+# ``--dry-run`` changes nothing. It reports every problem with the plan at once. ``copy`` is one of the :doc:`media modes </howto/media_mode>`; symbolic links, the default, are enough for an upload.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 
@@ -83,14 +82,14 @@ shell("nwb-extfiles organize -d 000000 --media-mode copy --dry-run nwbfiles")
 # 3. Organize
 # -----------
 #
-# The NWB files get the names that ``dandi organize`` gives. Each comes with its films or not at all. With ``--manifest`` it
-# would also :doc:`record </howto/manifest>` what the films were called, and their checksums.
+# The NWB files get the names that ``dandi organize`` gives. Each is written with its videos or not at all. With
+# ``--manifest`` the command also :doc:`records </howto/manifest>` the original names of the videos and their checksums.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 print(*draw_tree(lab / "000000"), sep="\n")
 
 # %%
-# A run that was stopped is repeated; what is done is not done again.
+# If a run was interrupted, run the same command again. It does not repeat what is done.
 
 shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 
@@ -98,7 +97,7 @@ shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 # 4. Check
 # --------
 #
-# Every path leads to a film, under the name that DANDI's readers expect.
+# Every path leads to a video, under the name that DANDI clients expect.
 
 shell("nwb-extfiles check 000000")
 
@@ -106,7 +105,7 @@ shell("nwb-extfiles check 000000")
 # 5. Validate
 # -----------
 #
-# DANDI's own look at the folder. Errors here would stop the upload.
+# DANDI checks the folder itself. Errors here would stop the upload.
 
 shell("dandi validate 000000")
 
@@ -120,7 +119,7 @@ shell("dandi validate 000000")
 #    dandi upload
 #
 # This asks for the API key of your account, or reads it from ``DANDI_API_KEY``. It needs a network, and is not run here.
-# What it would take are the files that this function of dandi finds:
+# It would upload the files that this function of dandi finds:
 
 from dandi.files import find_dandi_files
 
@@ -132,10 +131,10 @@ for file in sorted(
     print(f"{type(file).__name__:22} {path}")
 
 # %%
-# The films are there, as ``VideoAsset``. The folder before is as it was; one of the films, seen from the dandiset:
+# The videos are there, as ``VideoAsset``. The original folder has not changed. Here is a frame of a video in the dandiset:
 
-film = min((lab / "000000").rglob("*.avi"))
-plt.imshow(iio.imread(film, index=10, plugin="FFMPEG"))
+video = min((lab / "000000").rglob("*.avi"))
+plt.imshow(iio.imread(video, index=10, plugin="FFMPEG"))
 plt.axis("off")
 plt.title("Frame 10")
 plt.show()

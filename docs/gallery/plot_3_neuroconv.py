@@ -2,15 +2,15 @@
 A NeuroConv converter
 =====================
 
-NeuroConv writes the paths of films as it was given them, and copies no film. One more base class lets the films come
-along. This page needs ``pip install "neuroconv[video]"``.
+NeuroConv writes the paths of videos as you give them, and copies no videos. With one more base class, it relocates the
+videos too. This page needs ``pip install "neuroconv[video]"``.
 """
 
 # %%
 # Raw data
 # --------
 #
-# A camera above the maze has made two films.
+# A camera above the maze recorded two videos.
 
 import os
 import tempfile
@@ -36,7 +36,7 @@ for number in (0, 1):
 # The converter
 # -------------
 #
-# ``RelocateMediaMixin`` comes before ``NWBConverter``. Nothing else of a converter changes.
+# ``RelocateMediaMixin`` comes before ``NWBConverter``. Nothing else in a converter changes.
 
 
 class MazeConverter(RelocateMediaMixin, NWBConverter):
@@ -46,9 +46,9 @@ class MazeConverter(RelocateMediaMixin, NWBConverter):
 
 
 def make_converter(cls: type[NWBConverter]) -> NWBConverter:
-    """Make a converter for the two films."""
-    films = [str(lab / f"raw/top_{number}.avi") for number in (0, 1)]
-    converter = cls(dict(Top=dict(file_paths=films, video_name="top")))
+    """Make a converter for the two videos."""
+    videos = [str(lab / f"raw/top_{number}.avi") for number in (0, 1)]
+    converter = cls(dict(Top=dict(file_paths=videos, video_name="top")))
     converter.data_interface_objects["Top"].set_aligned_segment_starting_times(
         [0.0, 1.0]
     )
@@ -56,7 +56,7 @@ def make_converter(cls: type[NWBConverter]) -> NWBConverter:
 
 
 def make_metadata(converter: NWBConverter) -> dict:
-    """Add what the films do not tell."""
+    """Add what the videos do not say."""
     metadata = converter.get_metadata()
     metadata["NWBFile"].update(
         session_start_time=datetime(2024, 1, 1, 12, tzinfo=UTC), session_id="maze1"
@@ -84,28 +84,28 @@ converter.run_conversion(
 print(*draw_tree(lab), sep="\n")
 
 # %%
-# ``converter.relocation`` is the record of what happened to the films.
+# ``converter.relocation`` is the record of what happened to the videos.
 
 for entry in converter.relocation.relocations:
     print(entry.source.path.name, "->", entry.text)
 
 # %%
-# A class can have its own defaults, for code whose calls cannot be changed:
+# A class can have its own defaults, for code whose calls you cannot change:
 
 
 class AlwaysRelocating(MazeConverter):
-    """Takes its films along without being asked."""
+    """Relocates its videos by default."""
 
     relocate_media = True
     media_mode = "copy"
 
 
 # %%
-# Code that cannot be changed
+# Code that you cannot change
 # ---------------------------
 #
-# Where not even the classes can be changed, ``relocating_backends`` has NeuroConv write with the IO of this package for
-# a while, in the whole process.
+# If you cannot even change the classes, use ``relocating_backends``. Inside the ``with`` block, NeuroConv writes with the IO
+# of this package, in the whole process.
 
 
 class SomebodysConverter(NWBConverter):
@@ -123,13 +123,13 @@ with relocating_backends(media_mode="copy"):
 print(*draw_tree(lab / "second"), sep="\n")
 
 # %%
-# See a film
-# ----------
+# Show a frame
+# ------------
 
 with NWBExtFilesHDF5IO(nwb_path, "r", resolve_media=True) as io:
-    film = io.read().acquisition["top"].external_file[1]
+    video = io.read().acquisition["top"].external_file[1]
 
-plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.imshow(iio.imread(video, index=0, plugin="FFMPEG"))
 plt.axis("off")
-plt.title("Film 1, frame 0")
+plt.title("Video 1, frame 0")
 plt.show()

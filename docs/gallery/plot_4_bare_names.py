@@ -1,15 +1,15 @@
 """
-A file that holds bare names
-============================
+A file that holds bare file names
+=================================
 
-Some converters store the name of a film without its folder. The films lie elsewhere, on a server, sorted by day. This
-file is laid out as those of the Frank lab are: one series for each film, in ``BehavioralEvents`` inside a processing
+Some converters store the name of a video without its folder. The videos are elsewhere, on a server, sorted by day. This
+file has the layout of the Frank lab's files: one series for each video, in ``BehavioralEvents`` inside a processing
 module.
 """
 
 # %%
-# The file, and the films on the server
-# -------------------------------------
+# The file, and the videos on the server
+# --------------------------------------
 
 import os
 import tempfile
@@ -31,11 +31,11 @@ from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/20240101")
-films = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
-for number, film in enumerate(films):
-    make_film(lab / "server/20240101" / film, seed=number)
+videos = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
+for number, video in enumerate(videos):
+    make_film(lab / "server/20240101" / video, seed=number)
 
-# pynwb would rather have another container today; such files are there.
+# pynwb deprecates this container, but such files exist.
 warnings.filterwarnings("ignore", message="BehavioralEvents is deprecated")
 
 nwbfile = NWBFile(
@@ -47,27 +47,27 @@ nwbfile = NWBFile(
         subject_id="rat1", species="Rattus norvegicus", sex="M", age="P150D"
     ),
 )
-video = BehavioralEvents(name="video")
-for number, film in enumerate(films):
-    video.add_timeseries(
+events = BehavioralEvents(name="video")
+for number, video in enumerate(videos):
+    events.add_timeseries(
         ImageSeries(
-            name=film,
+            name=video,
             description="video of an epoch",
-            external_file=[film],
+            external_file=[video],
             format="external",
             starting_frame=[0],
             timestamps=60.0 * number + np.arange(25) / 25,
         )
     )
 nwbfile.create_processing_module(
-    name="video_files", description="all films of the day"
-).add(video)
+    name="video_files", description="all videos of the day"
+).add(events)
 with NWBHDF5IO(lab / "rat1_20240101.nwb", "w") as io:
     io.write(nwbfile)
 print(*draw_tree(lab), sep="\n")
 
 # %%
-# The names alone lead nowhere:
+# The names alone point to nothing:
 
 for found in find_external_files(lab / "rat1_20240101.nwb"):
     print(found.problem)
@@ -77,7 +77,7 @@ for found in find_external_files(lab / "rat1_20240101.nwb"):
 # -----------------
 #
 # ``search`` names folders. In each, every tail of the stored path is looked for: of ``a/b.avi`` first ``a/b.avi``, then
-# ``b.avi``. Folders below are not searched, so name the folder of the day.
+# ``b.avi``. Subfolders are not searched, so name the folder of the day.
 
 options = dict(search=lab / "server/20240101")
 for found in find_external_files(lab / "rat1_20240101.nwb", media_options=options):
@@ -100,21 +100,21 @@ with (
 print(*draw_tree(lab / "dandiset"), sep="\n")
 
 # %%
-# Or in the file as it is. ``reference`` leaves the films on the server, and makes the paths right:
+# Or fix the file in place. ``reference`` leaves the videos on the server and corrects the paths:
 
 plan = relocate(lab / "rat1_20240101.nwb", "reference", media_options=options)
 print(*plan.texts.values(), sep="\n")
 
 # %%
-# A name that fits two different films in the search folders is an error, never a guess.
+# If a name matches two different videos in the search folders, that is an error, never a guess.
 #
-# See a film
-# ----------
+# Show a frame
+# ------------
 
 with NWBExtFilesHDF5IO(target_path, "r", resolve_media=True) as io:
-    film = io.read().processing["video_files"]["video"][films[0]].external_file[0]
+    video = io.read().processing["video_files"]["video"][videos[0]].external_file[0]
 
-plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+plt.imshow(iio.imread(video, index=0, plugin="FFMPEG"))
 plt.axis("off")
-plt.title(films[0])
+plt.title(videos[0])
 plt.show()

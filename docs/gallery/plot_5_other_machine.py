@@ -2,8 +2,8 @@ r"""
 Repair a file from another machine
 ==================================
 
-The NWB file was made on the computer of the rig, under Windows, and holds paths such as
-``D:\videos\mouse0\film.avi``. The films have since been copied to the server of the lab.
+The NWB file was written on the rig's computer, under Windows, and holds paths such as
+``D:\videos\mouse0\video.avi``. The videos have since been copied to the lab's server.
 """
 
 # %%
@@ -28,7 +28,7 @@ from nwb_extfiles.testing import make_film
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/videos/mouse0")
 for number in (0, 1):
-    make_film(lab / f"server/videos/mouse0/film_{number}.avi", seed=number)
+    make_film(lab / f"server/videos/mouse0/video_{number}.avi", seed=number)
 
 nwbfile = NWBFile(
     session_description="a mouse in an arena",
@@ -42,10 +42,10 @@ nwbfile = NWBFile(
 nwbfile.add_acquisition(
     ImageSeries(
         name="behavior_video",
-        description="two films, one after the other",
+        description="two videos, one after the other",
         external_file=[
-            r"D:\videos\mouse0\film_0.avi",
-            r"d:\Videos\mouse0\film_1.avi",
+            r"D:\videos\mouse0\video_0.avi",
+            r"d:\Videos\mouse0\video_1.avi",
         ],
         format="external",
         starting_frame=[0, 25],
@@ -64,8 +64,8 @@ for finding in check(lab / "arena.nwb"):
     print(f"{finding.severity}: {finding.text}: {finding.message}")
 
 # %%
-# Without more, the file is refused, and stays as it is. No place on this machine can have a path with a drive letter, so
-# none was tried.
+# Without further options, the file is refused and does not change. A path with a drive letter is a Windows path, so it was
+# not searched on this machine.
 
 try:
     relocate(lab / "arena.nwb", "symlink")
@@ -73,11 +73,11 @@ except MissingMediaError as error:
     print(error)
 
 # %%
-# Say what has become of the drive
-# --------------------------------
+# Say where the drive is now
+# --------------------------
 #
-# ``path_map`` replaces the beginning of paths. Slashes and backslashes are equal, and a prefix with a drive letter
-# ignores case. With ``dry_run`` nothing is changed:
+# ``path_map`` replaces the beginning of paths. Slashes and backslashes are equivalent, and a prefix with a drive letter
+# ignores case. ``dry_run`` changes nothing:
 
 options = dict(path_map={r"D:\videos": lab / "server/videos"})
 plan = relocate(lab / "arena.nwb", "copy", media_options=options, dry_run=True)
@@ -85,26 +85,26 @@ for entry in plan.relocations:
     print(entry.reference.text, "->", entry.target)
 
 # %%
-# And now in earnest. The NWB file is not rewritten: only its texts change, in place, and safe against a crash.
+# Now for real. The NWB file is not rewritten: only its stored paths change, in place and crash-safe.
 
 relocate(lab / "arena.nwb", "copy", media_options=options)
 print(*draw_tree(lab), sep="\n")
 print(len(list(check(lab / "arena.nwb"))), "findings")
 
 # %%
-# On the command line the same is
+# The same on the command line:
 #
 # .. code-block:: sh
 #
 #    nwb-extfiles relocate --media-mode copy --path-map 'D:\videos=lab/server/videos' lab/arena.nwb
 #
-# See a film
-# ----------
+# Show a frame
+# ------------
 
 with NWBExtFilesHDF5IO(lab / "arena.nwb", "r", resolve_media=True) as io:
-    film = io.read().acquisition["behavior_video"].external_file[1]
+    video = io.read().acquisition["behavior_video"].external_file[1]
 
-plt.imshow(iio.imread(film, index=5, plugin="FFMPEG"))
+plt.imshow(iio.imread(video, index=5, plugin="FFMPEG"))
 plt.axis("off")
-plt.title("Film 1, frame 5")
+plt.title("Video 1, frame 5")
 plt.show()

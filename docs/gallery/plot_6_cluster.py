@@ -2,7 +2,7 @@
 A cluster with dask
 ===================
 
-A hundred NWB files, or ten thousand: ``organize`` takes any executor, such as that of a dask client. The machines of
+A hundred NWB files, or ten thousand: ``organize`` accepts any executor, such as that of a dask client. All machines of
 the cluster must see the same file systems under the same paths. This page needs ``pip install distributed``.
 """
 
@@ -10,7 +10,7 @@ the cluster must see the same file systems under the same paths. This page needs
 # The files
 # ---------
 #
-# Eight sessions, with a film each.
+# Eight sessions, with one video each.
 
 import os
 import tempfile
@@ -31,9 +31,9 @@ from nwb_extfiles.testing import make_film
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "nwbfiles")
-os.makedirs(lab / "films")
+os.makedirs(lab / "videos")
 for number in range(8):
-    make_film(lab / f"films/{number}.avi", seed=number)
+    make_film(lab / f"videos/{number}.avi", seed=number)
     nwbfile = NWBFile(
         session_description="a mouse in an arena",
         identifier=f"session {number}",
@@ -49,8 +49,8 @@ for number in range(8):
     nwbfile.add_acquisition(
         ImageSeries(
             name="behavior_video",
-            description="a film",
-            external_file=[f"../films/{number}.avi"],
+            description="a video",
+            external_file=[f"../videos/{number}.avi"],
             format="external",
             starting_frame=[0],
             rate=25.0,
@@ -64,11 +64,11 @@ for number in range(8):
 # The cluster
 # -----------
 #
-# Here two workers on this machine. In your work it is the cluster of your institute, such as ``SLURMCluster`` of
-# dask-jobqueue, with ``Client(cluster)`` around it; all else stays. Give each worker one thread.
+# Here, two workers on this machine. For real work, use the cluster of your institute, such as ``SLURMCluster`` of
+# dask-jobqueue, with ``Client(cluster)`` around it; nothing else changes. Give each worker one thread.
 #
-# ``organize`` reads all files and decides first, and touches nothing before the plan holds for all of them. Each worker
-# is then given one NWB file with its films at a time.
+# ``organize`` first reads all files and plans. It touches nothing until the plan is valid for all of them. Each worker then
+# gets one NWB file with its videos at a time.
 
 done = []
 with (
@@ -86,22 +86,22 @@ with (
         on_file=done.append,
     )
 print(f"{len(done)} of {len(plan)} NWB files")
-print(f"{plan.media_count} films, {plan.total_bytes:,} bytes in all")
+print(f"{plan.media_count} videos, {plan.total_bytes:,} bytes in all")
 print(*draw_tree(lab / "dandiset"), sep="\n")
 
 # %%
-# If a file fails, the others are done, and one error at the end tells of all that failed. Mend what it tells and run
-# the same again: what is done is not done twice. On one machine ``jobs=8`` does without a cluster.
+# If a file fails, the others are still done, and one error at the end lists all failures. Fix these problems and run the
+# same again: nothing is done twice. On one machine, use ``jobs=8`` instead of a cluster.
 
 findings = list(check(lab / "dandiset"))
 print(f"{len(findings)} findings")
 
 # %%
-# See a film
-# ----------
+# Show a frame
+# ------------
 
-film = min((lab / "dandiset").rglob("*.avi"))
-plt.imshow(iio.imread(film, index=0, plugin="FFMPEG"))
+video = min((lab / "dandiset").rglob("*.avi"))
+plt.imshow(iio.imread(video, index=0, plugin="FFMPEG"))
 plt.axis("off")
-plt.title(film.name, fontsize=6)
+plt.title(video.name, fontsize=6)
 plt.show()

@@ -2,8 +2,8 @@
 NWB files in Zarr stores
 ========================
 
-``NWBExtFilesZarrIO`` is hdmf-zarr's ``NWBZarrIO`` with the same three arguments. What differs from a file is told in
-:doc:`/zarr`. This page needs ``pip install "nwb-extfiles[zarr]"``.
+``NWBExtFilesZarrIO`` is hdmf-zarr's ``NWBZarrIO`` with the same three arguments. See
+:doc:`/zarr` for the differences from a file. This page needs ``pip install ".[zarr]"`` in a clone.
 """
 
 # %%
@@ -35,7 +35,7 @@ with (
     )
 
 # %%
-# The store is a folder. Its films lie in another one beside it, not inside.
+# The store is a folder. Its videos are in another folder beside it, not inside.
 
 print(*sorted(path.name for path in store.parent.iterdir()), sep="\n")
 print(
@@ -62,13 +62,13 @@ with (
 print(*draw_tree(lab / "back"), sep="\n")
 
 # %%
-# See a film
-# ----------
+# Show a frame
+# ------------
 
 with NWBExtFilesZarrIO(store, "r", resolve_media=True) as io:
-    film = io.read().acquisition["behavior_video"].external_file[0]
+    video = io.read().acquisition["behavior_video"].external_file[0]
 
-plt.imshow(iio.imread(film, index=20, plugin="FFMPEG"))
+plt.imshow(iio.imread(video, index=20, plugin="FFMPEG"))
 plt.axis("off")
 plt.title("Frame 20")
 plt.show()

@@ -132,7 +132,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if module != "io.zarrio" or error.name not in ("hdmf_zarr", "zarr", "numcodecs"):
             raise
-        raise ImportError(f"{name} needs hdmf-zarr: pip install 'nwb-extfiles[zarr]'") from error
+        raise ImportError(f'{name} needs hdmf-zarr: pip install "hdmf-zarr>=0.11"') from error
     globals()[name] = value
     return value
 

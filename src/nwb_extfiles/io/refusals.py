@@ -247,8 +247,8 @@ def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: C
             continue
         field = "data" if entry.is_whole_object else entry.dataset.name
         value = getattr(container, field, None)
-        if value is entry.dataset.data:
-            continue
+        if value is None or value is entry.dataset.data:
+            continue  # a field that pynwb's class does not know by this name, or that is as it was read
         now = read_texts(value)
         new = [text.stored if isinstance(text, ExternalFileText) else text for text in now[0]] if now else []
         old = [reference.text for reference in entry.references]

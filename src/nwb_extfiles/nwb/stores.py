@@ -270,7 +270,7 @@ def _zarr_store(path: Path) -> ModuleType:
         from . import zarr_store
     except ImportError as error:
         raise UnreadableFileError(
-            f"{path} is a Zarr store, for which hdmf-zarr is needed: {error}; pip install 'nwb-extfiles[zarr]'",
+            f'{path} is a Zarr store, which needs hdmf-zarr ({error}): pip install "hdmf-zarr>=0.11"',
             nwb_path=str(path),
         ) from error
     return zarr_store

@@ -30,7 +30,7 @@ from ..nwb.comparison import same_content
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.stores import cannot_hold, nwb_files_beside, open_nwb, zarr_marker
+from ..nwb.stores import cannot_hold, is_nwb_name, open_nwb, zarr_marker
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
 from ..plans.plan import Action, Relocation, RelocationPlan
@@ -334,8 +334,8 @@ def _beside_others(
 
 
 def _files_in(folder: Path) -> list[Named]:
-    paths = nwb_files_beside(folder / "any") if folder.is_dir() else []
-    found = (read_named(path) for path in paths if not path.name.startswith("."))
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = (read_named(path) for path in paths if path.suffix in (".nwb", ".zarr") and is_nwb_name(path))
     return [other for other in found if other is not None]
 
 

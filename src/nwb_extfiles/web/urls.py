@@ -79,8 +79,8 @@ def filesystem_for(url: str, timeout: float = 60.0, **settings: Any) -> Any:
         return fsspec.filesystem(scheme, **settings)
     except ImportError as error:
         raise ImportError(
-            f"{url}: {scheme} URLs need fsspec and {_PACKAGES[scheme]}, and not both are installed ({error}); install "
-            f"nwb-extfiles[urls]"
+            f"{url}: {scheme} URLs need fsspec and {_PACKAGES[scheme]}, and not both are installed ({error}): "
+            'pip install "fsspec[gcs,http,s3]>=2024.6"'
         ) from error
 
 

@@ -1,0 +1,55 @@
+"""Code, messages and pages use the words of neuroscientists and of pynwb: ``words.toml`` has them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TABLE = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
+WORDS = {re.compile(word, re.IGNORECASE): instead for word, instead in TABLE["words"].items()}
+NOT_YET = set(TABLE["not_yet"]["files"])
+PATTERNS = (
+    *("*.md", "*.toml", "*.yaml", "*.cff", ".*.yaml", ".ci/*", ".github/**/*.*", "recipe/*", "spec/*"),
+    *("docs/**/*.md", "docs/**/*.rst", "docs/**/*.py", "src/**/*.py", "tests/**/*.py"),
+)
+MADE = re.compile(r"docs/(_build|tutorials|sg_execution_times|(reference|explain)/_)")  # by the build of the pages
+FILES = sorted(
+    name
+    for name in {path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern)}
+    if (ROOT / name).is_file() and not MADE.match(name) and "__pycache__" not in name
+)
+
+
+def problems(name: str) -> Iterator[str]:
+    """Each line of a file with a word that it should not use, and what to write instead."""
+    for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):
+        for word, instead in WORDS.items():
+            for found in word.finditer(line):
+                yield f"{name}:{number}: {found[0]!r}: {instead}"
+
+
+@pytest.mark.parametrize("name", sorted({*FILES} - NOT_YET))
+def test_words_of_the_field(name: str) -> None:
+    assert [*problems(name)] == []
+
+
+def test_list_of_old_files_gets_shorter() -> None:
+    clean = sorted(name for name in NOT_YET if name not in FILES or not any(problems(name)))
+    assert not clean, f"take these off the list `not_yet` of tests/words.toml: {clean}"
+
+
+def test_the_check_finds_what_it_is_for() -> None:
+    old = "Nothing tells of it until somebody wants to see the film; the texts lead nowhere."
+    assert len([word for word in WORDS if word.search(old)]) == 4
+    new = "Nobody notices until they open the video; `plan.texts`, `make_film` and the text of a message are fine."
+    assert not [word for word in WORDS if word.search(new)]
+
+
+if __name__ == "__main__":  # what is left to do: python tests/test_words.py
+    for old_file in sorted(NOT_YET & {*FILES}):
+        print(*problems(old_file), sep="\n")
