@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from ..nwb.stores import edit_texts, nwb_files_called_like
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
-from ..transfers.transfer import Transfer
+from ..transfers.transfer import Transfer, TransferCall
 
 __all__ = [
+    "bring_all",
     "bring_media",
     "cannot_edit",
     "file_identifier",
@@ -106,16 +107,50 @@ def bring_media(
         What stays for now.
     """
     transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
-
     with rolled_back(transfer):
         transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
-        rows = new_rows(plan, transfer) if with_texts else None
-
-        def edit() -> None:
-            edit_texts(plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync)
-
-        transfer.commit(sync=sync, edit=edit if with_texts and (plan.edits or rows is not None) else None)
+        transfer.commit(sync=sync, edit=_edit(plan, transfer, sync) if with_texts else None)
     return transfer.conclude(sync=sync)
+
+
+def bring_all(
+    plans: Sequence[RelocationPlan],
+    *,
+    sync: bool = True,
+    progress: Callable[[], bool | ProgressCallback] = lambda: False,
+    url_timeout: float = 60.0,
+) -> None:
+    """Carry out the plans of one call, for NWB files that have their places: all of them, or none.
+
+    Parameters
+    ----------
+    plans : sequence of RelocationPlan
+        Each of another file.
+    sync, url_timeout
+        As in `bring_media`.
+    progress : callable
+        Gives what `bring_media` takes, for each plan.
+    """
+    if not plans:
+        return
+    call = TransferCall([plan.nwb_path for plan in plans])
+    with rolled_back(call):
+        # All are staged before anything is replaced: the media of one may stand in the place of another's.
+        for plan, transfer in zip(plans, call.transfers, strict=True):
+            transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
+        call.commit(
+            [_edit(plan, transfer, sync) for plan, transfer in zip(plans, call.transfers, strict=True)], sync=sync
+        )
+    call.conclude(sync=sync)
+
+
+def _edit(plan: RelocationPlan, transfer: Transfer, sync: bool) -> Callable[[], None]:
+    """What changes the paths and the manifest in an NWB file whose media are staged, if they are still as planned."""
+    rows = new_rows(plan, transfer)
+    planned = [entry.reference for entry in plan.relocations]
+    return lambda: edit_texts(
+        plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync, planned=planned
+    )
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
@@ -128,7 +163,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
 
 
 @contextmanager
-def rolled_back(transfer: Transfer) -> Iterator[None]:
+def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
     """Have a transfer take back what it did if it fails; the error tells what could not be."""
     try:
         yield
