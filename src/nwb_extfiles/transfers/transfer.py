@@ -206,12 +206,16 @@ class Transfer:
                     nwb_path=str(self.document),
                 )
 
-    def _commit_document(self, sync: bool) -> bool:
-        """Take the step after which the transfer counts as done; tell whether it is flushed to the disk."""
+    def _commit_document(self, sync: bool, *members: StagingFolder) -> bool:
+        """Take the step after which the transfer, and those of all members, count as done.
+
+        Tells whether it is flushed to the disk.
+        """
         self._committing = True
         if self._edits_document:
-            self._staging.commit_edits(sync=sync)
-        elif self._exclusive:
+            self._staging.commit_edits(members, sync=sync)
+            return sync
+        if self._exclusive:
             return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
         elif self._as_folder:
             self._staging.replace_folder(sync=sync)
@@ -421,8 +425,8 @@ class TransferCall:
         for transfer, edit in zip(self.transfers, edits, strict=True):
             with _explained(transfer.document):
                 transfer._place_all(edit, sync=sync, kept=kept)
-        self._leader._committing = True
-        self._leader._staging.commit_edits(self._members, sync=sync)
+        with _explained(self._leader.document):
+            self._leader._commit_document(sync, *self._members)
 
     def conclude(self, *, sync: bool = True) -> None:
         """Remove the sources of a move and all that was staged, and let go of the documents."""
