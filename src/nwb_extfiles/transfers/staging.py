@@ -58,7 +58,9 @@ __all__ = [
 _LOCK, _FORMER, _JOURNAL, _UNFINISHED, _COMMITTED = "lock", "former", "journal", "unfinished", "committed"
 _REPLACED, _WASTE, _PLACED, _REMOVALS = "replaced", "waste", "placed", "removals"
 _STAGING_NAME = re.compile(re.escape(STAGING_PREFIX) + r"[0-9a-f]{8}")
-_MARKER_PREFIX = f"{STAGING_PREFIX}i"  # and the inode of a document while an edit of it is unfinished
+# a file beside a document while an edit of it is unfinished, with its inode
+_MARKER_PREFIX = f"{STAGING_PREFIX}i"
+_MARKER_NAME = re.compile(re.escape(_MARKER_PREFIX) + r"[0-9a-f]+")
 _LONGEST_NOTE = 64 * 1024 * 1024  # bytes that are read of a file in the folder
 _FILE_SUFFIX, _FOLDER_SUFFIX = ".nwb", ".zarr"  # of a document that is staged; by them its backend knows it
 _ATTEMPTS = 100
@@ -192,6 +194,7 @@ class StagingFolder:
         self._finishes = finishes or edits_document or not recovers
         self._mark = _Mark()
         self._marker: Path | None = None
+        self._marker_is_synced = False
         self.made_folders: list[Path] = []
         self._lock: FileLock | None = None
         self._owns_area = False
@@ -260,20 +263,28 @@ class StagingFolder:
         raise DestinationBusyError(f"{self.path} comes and goes; try again", nwb_path=str(self.document))
 
     def _begin_edit(self, leader: StagingFolder | None) -> None:
-        """Leave what tells of the edit, here and, by the inode of the document, beside it."""
+        """Leave what says that the edit is unfinished."""
         inode = _inode(self.document)
         self._mark = _Mark(self.document.name, inode)
         if leader is not None:
             self._mark = replace(self._mark, call=leader._mark.call or leader._become_leader(), leader=leader.document)
         self._mark.write(self.mark)
-        if inode is None:
+
+    def mark_document(self, *, sync: bool) -> None:
+        """Leave what leads to the edit from the document beside it, whatever that is called later.
+
+        To be called when the mark is flushed, and before the document is edited.
+        """
+        if self._mark.inode is None:
             return
-        marker = _marker(self.folder, inode)
+        marker = _marker(self.folder, self._mark.inode)
         if is_folder(marker):
             raise self._in_the_way(marker)
         marker.unlink(missing_ok=True)  # whoever put it there: it may be a link
-        self._marker = marker
+        self._marker, self._marker_is_synced = marker, sync
         write_new(marker, b"", sync=False)
+        if sync:
+            sync_folders({self.folder})
 
     def _become_leader(self) -> str:
         call = secrets.token_hex(8)
@@ -306,7 +317,6 @@ class StagingFolder:
         if not members or not os.path.lexists(self.committed):
             return
         for member in members:
-            member._marker = member._marker or member._marker_of_killed()
             member.mark.unlink(missing_ok=True)
         if sync:
             sync_folders({member.path for member in members})
@@ -314,17 +324,9 @@ class StagingFolder:
         if sync:
             sync_folders({self.path})
 
-    def note_placed(self, placed: Iterable[tuple[Path, Path, bool]], *, sync: bool) -> None:
-        """Note what is about to be put over something else, so that recovery knows it.
-
-        Parameters
-        ----------
-        placed : iterable of (pathlib.Path, pathlib.Path, bool)
-            What is put there, where, and whether its inode tells what it is.
-        sync : bool
-            Whether to flush the note to the disk.
-        """
-        notes = [_placed_note(part, target.relative_to(self.folder), by_inode) for part, target, by_inode in placed]
+    def note_placed(self, placed: Iterable[tuple[Path, Path]], *, sync: bool) -> None:
+        """Note which parts are about to be put over something else, and where, so that recovery knows them."""
+        notes = [_placed_note(part, target.relative_to(self.folder)) for part, target in placed]
         if notes:
             write_new(self.path / _PLACED, json.dumps(notes).encode(), sync=sync)
 
@@ -554,10 +556,8 @@ class StagingFolder:
     def clear(self, *, but_whole_copies: bool = False) -> None:
         """Empty the staging folder; verified copies that a killed transfer has left may be of use to this one."""
         # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
-        marker = self._marker or self._marker_of_killed()
         self.mark.unlink(missing_ok=True)
-        if marker is not None:
-            remove(marker)
+        self._remove_markers(stale=but_whole_copies)
         self._remove_parts()
         if is_folder(self.replaced):
             remove(self.path / _WASTE)
@@ -569,9 +569,21 @@ class StagingFolder:
                 elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_OF_USE)):
                     os.unlink(entry.path)
 
-    def _marker_of_killed(self) -> Path | None:
-        inode = _Mark.read(self.mark).inode or _inode(self.document)
-        return None if inode is None else _marker(self.folder, inode)
+    def _remove_markers(self, *, stale: bool) -> None:
+        """Remove the marker beside the document, and all that no unfinished edit claims if a run was killed."""
+        if self._marker is not None:
+            self._marker.unlink(missing_ok=True)
+            if self._marker_is_synced:  # before the staging folder goes, by which a stale one would be found
+                sync_folders({self.folder})
+            self._marker = None
+        if stale:
+            claimed = {_Mark.read(staging / _UNFINISHED).inode for staging in _staging_folders(self.folder)}
+            wanted = {_marker(self.folder, inode).name for inode in claimed if inode is not None}
+            with os.scandir(self.folder) as entries:
+                found = [entry.path for entry in entries if _MARKER_NAME.fullmatch(entry.name)]
+            for marker in map(Path, found):
+                if marker.name not in wanted and _is_regular(marker):
+                    marker.unlink(missing_ok=True)
 
     def _remove_parts(self) -> None:
         for part in _parts(self.path):
@@ -738,14 +750,13 @@ def _is_regular(path: Path) -> bool:
         return False
 
 
-def _placed_note(part: Path, target: Path, by_inode: bool) -> dict[str, Any]:
+def _placed_note(part: Path, target: Path) -> dict[str, Any]:
     status = os.lstat(part)
     note: dict[str, Any] = {"target": str(target), "size": status.st_size}
     if stat.S_ISLNK(status.st_mode):
         return note | {"link": os.readlink(part)}
-    if by_inode:
-        return note | {"inode": status.st_ino, "mtime": status.st_mtime_ns}
-    return note | {"sha256": digest_of(part)}
+    # Inodes are not the same after a remount everywhere, nor in a copy of the folder.
+    return note | {"inode": status.st_ino, "mtime": status.st_mtime_ns, "sha256": digest_of(part)}
 
 
 def _is_noted(target: Path, note: dict[str, Any]) -> bool:
@@ -754,9 +765,8 @@ def _is_noted(target: Path, note: dict[str, Any]) -> bool:
         return bool(note.get("link") == os.readlink(target))
     if not stat.S_ISREG(status.st_mode) or status.st_size != note.get("size"):
         return False
-    if "sha256" in note:
-        return bool(digest_of(target) == note["sha256"])
-    return (status.st_ino, status.st_mtime_ns) == (note.get("inode"), note.get("mtime"))
+    is_the_file = (status.st_ino, status.st_mtime_ns) == (note.get("inode"), note.get("mtime"))
+    return is_the_file or bool(digest_of(target) == note.get("sha256"))
 
 
 def not_put_back(aside: Path, target: Path, document: Path) -> str:

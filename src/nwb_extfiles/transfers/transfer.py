@@ -193,6 +193,7 @@ class Transfer:
                 folders.update(_above(self._folder))
             filesystem.sync_folders(folders)
         if edit is not None:
+            self._staging.mark_document(sync=sync)
             edit()
         if self._edits_document and sync:
             filesystem.sync_tree(self.document)
@@ -217,7 +218,7 @@ class Transfer:
             return sync
         if self._exclusive:
             return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
-        elif self._as_folder:
+        if self._as_folder:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
@@ -235,15 +236,12 @@ class Transfer:
         if sync and places:
             # also the name of what says that the transfer is unfinished
             filesystem.sync_folders({above for former in places.values() for above in _up_to(self._folder, former)})
-        placed: list[tuple[Path, Path, bool]] = []
         for item, former in places.items():
             item.former = former
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
-            is_linked = filesystem.link_exclusive(item.target, former)
-            if not is_linked:
+            if not filesystem.link_exclusive(item.target, former):
                 os.rename(item.target, former)
-            placed.append((item.part, item.target, is_linked))  # file systems without links have no lasting inodes
-        self._staging.note_placed(placed, sync=sync)
+        self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
         if sync and places:
             filesystem.sync_folders({self._staging.path, *(former.parent for former in places.values())})
 
