@@ -372,3 +372,42 @@ def test_notes_of_recovery_are_told(tmp_path: Path) -> None:
     with pytest.warns(ExternalFilesWarning, match="still there"):
         recover(path, thoroughly=True)
     assert video.exists()
+
+
+# ----------------------------------------------------------- Zarr
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.usefixtures("trusted_stores")
+@pytest.mark.parametrize("what", ["renamed", "changed"])
+def test_a_store(tmp_path: Path, what: str) -> None:
+    """As with an HDF5 file: a renamed one finds its journal, and one that changed meanwhile is not edited."""
+    zarr = pytest.importorskip("zarr")
+    pytest.importorskip("hdmf_zarr")
+    from zarr_makers import write_store
+
+    (tmp_path / "raw").mkdir()
+    for name in "ab":
+        (tmp_path / "raw" / f"{name}.avi").write_bytes(name.encode() * 1000)
+    path = write_store(tmp_path / "ds" / "a.nwb.zarr", ["../raw/a.avi", "../raw/b.avi"])
+    if what == "renamed":
+        before = tree(path)
+        killed(lambda: relocate(path, "copy"), Transfer, "_commit_document")
+        assert tree(path) != before
+        new = path.rename(path.with_name("b.nwb.zarr"))
+        assert "half-edited" in codes(new)
+        assert CliRunner().invoke(main, ["recover", str(new)]).exit_code == 0
+        assert tree(new) == before
+        assert leftovers(tmp_path) == []
+        return
+    changed: list[dict[str, str]] = []
+
+    def meanwhile(done: int, total: int) -> None:
+        if not changed:
+            zarr.open_group(str(path), mode="r+")[DATASET][0] = "../raw/b.avi"
+            changed.append(tree(path))
+
+    with pytest.raises(TransferError, match="Run the same command again"):
+        relocate(path, "move", media_options={"progress": meanwhile})
+    assert tree(path) == changed[0]
+    assert len(list((tmp_path / "raw").iterdir())) == 2

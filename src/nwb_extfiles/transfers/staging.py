@@ -19,6 +19,27 @@ new       none    former    done: the former one is removed
 
 Each row is told from the others by what exists alone, and no row has less than one whole document. A former document
 gets another name (``waste``) before anything in it is removed, so that what is called ``replaced`` is always whole.
+
+An edit in place is unfinished as long as its mark is there. Documents that are edited in one call have one leader among
+them; the mark of each other one, a member, names it, and the leader's mark names them. The call is committed by one
+rename of the leader's mark, ``unfinished`` to ``committed``:
+
+==========  ==========  =========  ================================================================
+leader      member      call is    the next run on any of them
+==========  ==========  =========  ================================================================
+unfinished  unfinished  undone     brings back what was before: the members, then the leader
+committed   unfinished  done       removes the marks of the members, then ``committed``
+committed   none        done       removes ``committed``
+none        none        done       removes the old names that are noted (``removals``), clears each
+none        unfinished  undone     brings that member back: its leader was brought back, or moved
+==========  ==========  =========  ================================================================
+
+No old name goes, and nothing that was put aside is cleared, before the last mark of a member has gone. So the last row
+comes after a call that was brought back, or to a member whose leader cannot be found, and loses nothing either way.
+What was put aside goes back only over what the transfer has put there, which is noted (``placed``), or over nothing.
+
+While a document is edited a marker beside it has its inode in its name, so that a document which was renamed
+meanwhile is known, and its journal found.
 """
 
 from __future__ import annotations
@@ -334,10 +355,8 @@ class StagingFolder:
         """Note what is to be removed when the document is in place, for the run that comes after a kill."""
         if content := MarkedRemovals(self.folder).written(moved):
             write_new(self.path / _REMOVALS, content, sync=sync)
-
-    def forget_removals(self) -> None:
-        """Remove that note."""
-        (self.path / _REMOVALS).unlink(missing_ok=True)
+            if sync:
+                sync_folders({self.path})
 
     def is_placed(self, target: Path) -> bool:
         """Whether what stands at a target is what this transfer, or the killed one before it, put there."""

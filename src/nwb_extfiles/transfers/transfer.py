@@ -6,7 +6,8 @@ final names; put the document under its own; remove the sources of a move. What 
 
 - before the document is replaced: the document as it was, its media as they were or, where some were to be
   replaced, with their former content kept in the staging folder, from which the next transfer puts it back;
-- after: the new document with all its media; sources of a move may still stand at their old place too.
+- after: the new document with all its media; sources of a move may still stand at their old place too, and a note of
+  them, by which the next run on the document removes them.
 
 A document that is a file is replaced by one rename, and that is the step which divides before from after. One that is
 a folder takes two: the former one into the staging folder, the new one to its name. The second divides. Between them
@@ -175,8 +176,6 @@ class Transfer:
         for item in self.media.files:
             self._place(item)
         self._moved = self._arrived(self.notes, self.media.kept if kept is None else kept)
-        if not self._keep_sources or kept is not None:
-            self._staging.note_removals(self._moved, sync=sync)
         if sync:
             if self._edits_document:
                 self._staging.sync_mark()
@@ -184,8 +183,8 @@ class Transfer:
             for target in self.media.reused:
                 filesystem.sync_file(target)
             folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
-            if self._edits_document or self._moved or not self._staging.fresh:
-                folders.add(self._staging.path)  # which says what is unfinished, or to be removed
+            if self._edits_document or not self._staging.fresh:
+                folders.add(self._staging.path)  # which says that the document is unfinished; else nothing tells by it
             folders.update(item.target.parent for item in self.media.files)
             for target in self.media.reused:
                 folders.update(_up_to(self._folder, target))
@@ -197,6 +196,9 @@ class Transfer:
             edit()
         if self._edits_document and sync:
             filesystem.sync_tree(self.document)
+        if self._moved and (kept is not None or not self._keep_sources):
+            # Not before: what says that the document is unfinished is on the disk by now.
+            self._staging.note_removals(self._moved, sync=sync)
 
     def _check_way(self, folder: Path) -> None:
         """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
