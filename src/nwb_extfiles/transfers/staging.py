@@ -631,7 +631,8 @@ class StagingFolder:
 
     def remains(self, told: list[str]) -> list[str]:
         """Tell what a failure has left in the folder of the document, but for what was told already."""
-        places = [place for place in (self.path, *_parts(self.path)) if os.path.lexists(place)]
+        markers = () if self._marker is None else (self._marker,)
+        places = [place for place in (self.path, *_parts(self.path), *markers) if os.path.lexists(place)]
         new = [
             str(place)
             for place in places
