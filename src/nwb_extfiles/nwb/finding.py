@@ -109,7 +109,11 @@ def changed_since(
             found = _read_again(file, os.path.dirname(nwb_path), object_path, field)
         except (KeyError, OSError, RuntimeError):  # it is gone, or something else is there
             found = _Stored(None, None)
-        if found.object_id != entries[0].object_id or found.texts != [entry.text for entry in entries]:
+        # what a link leads to in another Zarr store is not opened here, and stays as it is
+        is_elsewhere = found.texts is None and found.base is not None
+        if found.object_id != entries[0].object_id or not (
+            is_elsewhere or found.texts == [entry.text for entry in entries]
+        ):
             return entries[0]
     return None
 
@@ -125,6 +129,8 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
     else:
         dataset = item if is_stored(item) else _texts_of(item, field)
         read = read_texts(dataset) if is_stored(dataset) else None
+        if dataset is None and not isinstance(file, h5py.File) and _has(item, field):
+            return _Stored(None, object_id, folder)
     return _Stored(None if read is None else read[0], object_id)
 
 
