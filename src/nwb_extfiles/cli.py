@@ -596,7 +596,7 @@ def recover(paths: tuple[Path, ...]) -> None:
     for path in paths:
         # a Zarr store may have no name before it is restored
         for found in find_nwb_files([path]) if path.exists() else [path]:
-            restored = restore(Path(os.path.realpath(found)))
+            restored = restore(Path(os.path.realpath(found)), thoroughly=True)
             if not found.exists():
                 raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
             _say(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")

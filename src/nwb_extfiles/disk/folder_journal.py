@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import TransferError
 from . import filesystem
 
-__all__ = ["Changes", "edit_files", "is_complete", "put_back"]
+__all__ = ["Changes", "edit_files", "is_complete", "put_back", "states"]
 
 Changes = Mapping[str, bytes | None]
 """New content of files by path relative to the folder, with forward slashes; None for a file that goes."""
@@ -156,20 +156,34 @@ def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) 
     OSError
         As the file system says; to be called again then.
     """
-    former: list[tuple[Path, bytes | None]] = []
-    is_the_folder = True
+    if states(folder, content) is None:
+        return False
+    former = [(place, old) for place, old, _ in _read_journal(folder, content)]
+    _write(folder, former, journal.parent / _PAGE, sync)
+    return True
+
+
+def states(folder: Path, content: bytes) -> list[tuple[bool, bool]] | None:
+    """Whether each file of a journal is as it was, and as it was to be; None if one is neither."""
+    found = []
+    for place, old, digest in _read_journal(folder, content):
+        here = place.read_bytes() if os.path.lexists(place) else None
+        state = here == old, _digest(here) == digest
+        if not any(state):
+            return None
+        found.append(state)
+    return found
+
+
+def _read_journal(folder: Path, content: bytes) -> Iterator[tuple[Path, bytes | None, bytes]]:
+    """Place, old content and digest of the new content of each file."""
     position, end = len(_MAGIC), len(content) - _DIGEST
     while position < end:
         length, was_there, size = _ENTRY.unpack_from(content, position)
         position += _ENTRY.size
         name = os.fsdecode(content[position : position + length])
         position += length
-        place, old = _place(folder, name), content[position : position + size] if was_there else None
+        old = content[position : position + size] if was_there else None
         position += size
-        here = place.read_bytes() if os.path.lexists(place) else None
-        is_the_folder &= here == old or _digest(here) == content[position : position + _DIGEST]
+        yield _place(folder, name), old, content[position : position + _DIGEST]
         position += _DIGEST
-        former.append((place, old))
-    if is_the_folder:
-        _write(folder, former, journal.parent / _PAGE, sync)
-    return is_the_folder

@@ -14,6 +14,7 @@ import io
 import os
 import struct
 from collections.abc import Callable, Iterator
+from enum import Enum
 from pathlib import Path
 
 import h5py
@@ -21,7 +22,7 @@ import h5py
 from ..errors import DestinationBusyError, TransferError, warn
 from . import filesystem, folder_journal
 
-__all__ = ["OverlayFile", "edit_journalled", "take_back"]
+__all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "take_back"]
 
 _PAGE = 4096
 _SECTOR = 512  # what a disk writes whole or not at all
@@ -30,6 +31,15 @@ _SECTOR = 512  # what a disk writes whole or not at all
 _MAGIC = b"nwb-extfiles journal 2\n"
 _SIZES = struct.Struct("<QQ")
 _RUN = struct.Struct("<QQQ")
+
+
+class Edited(Enum):
+    """How far an edit has got in a document."""
+
+    NOT = "not"
+    """It holds what it held before."""
+    PARTLY = "partly"
+    WHOLLY = "wholly"
 
 
 class OverlayFile(io.RawIOBase):
@@ -173,10 +183,13 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
         with h5py.File(overlay, "r+") as file:
             edit(file)
         changes = list(overlay.changes())
-        _write_journal(journal, handle, changes, overlay.size, sync)
+        # Never shorter: what lies behind the end that HDF5 knows is nobody's here, and readers do not mind it. Cut off,
+        # it would have to be in the journal, be it gigabytes.
+        size = max(overlay.size, os.fstat(handle).st_size)
+        _write_journal(journal, handle, changes, size, sync)
         for offset, new in changes:
             _write_at(handle, offset, new)
-        os.ftruncate(handle, overlay.size)
+        os.ftruncate(handle, size)
         if sync:
             os.fsync(handle)
     finally:
@@ -195,7 +208,7 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
         filesystem.sync_folder(journal.parent)
 
 
-def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
+def take_back(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool = False) -> bool:
     """Undo an edit that was broken off.
 
     Parameters
@@ -206,6 +219,8 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
         What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
     sync : bool
         Whether to flush to the disk before the journal is removed.
+    keep_journal : bool
+        Whether the journal stays, because the document is a copy of the one that it is of.
 
     Returns
     -------
@@ -241,10 +256,65 @@ def take_back(path: Path, journal: Path, *, sync: bool = True) -> bool:
             f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
             f"it stays as that has left it"
         )
+    if keep_journal:
+        return put_back
     journal.unlink()
     if sync:
         filesystem.sync_folder(journal.parent)
     return put_back
+
+
+def how_far(path: Path, journal: Path) -> Edited | None:
+    """How far the edit of a journal has got in a document, which need not have the name that it had then.
+
+    Returns
+    -------
+    Edited or None
+        None if there is no whole journal, or if it is one of another document.
+    """
+    if not journal.is_file() or journal.is_symlink():
+        return None
+    content = journal.read_bytes()
+    if folder_journal.is_complete(content):
+        states = folder_journal.states(path, content) if filesystem.is_folder(path) else None
+    elif _is_complete(content) and path.is_file():
+        with path.open("rb", buffering=0) as file:
+            states = _states(file.fileno(), content)
+    else:
+        return None
+    if states is None:
+        return None
+    if all(is_old for is_old, _ in states):
+        return Edited.NOT
+    return Edited.WHOLLY if all(is_new for _, is_new in states) else Edited.PARTLY
+
+
+def _states(handle: int, content: bytes) -> list[tuple[bool, bool]] | None:
+    """Whether each page is as it was, and as it was to be; None if some page is of another file."""
+    sizes, runs = _read_journal(content)
+    if not min(sizes) <= os.fstat(handle).st_size <= max(sizes):
+        return None
+    states = []
+    for offset, old, new in runs:
+        here, padded = _read_at(handle, offset, len(new)), old.ljust(len(new), b"\0")
+        if not _is_between(here, padded, new):
+            return None
+        states.append((here == padded, here == new))
+    return states
+
+
+def _read_journal(content: bytes) -> tuple[tuple[int, int], list[tuple[int, bytes, bytes]]]:
+    """The sizes before and after, and offset, old and new content of each page."""
+    position, end = len(_MAGIC), len(content) - hashlib.sha256().digest_size
+    before, after = _SIZES.unpack_from(content, position)
+    position += _SIZES.size
+    runs = []
+    while position < end:
+        offset, length, new_length = _RUN.unpack_from(content, position)
+        middle = position + _RUN.size + length
+        runs.append((offset, content[position + _RUN.size : middle], content[middle : middle + new_length]))
+        position = middle + new_length
+    return (before, after), runs
 
 
 def _is_complete(content: bytes) -> bool:
@@ -253,24 +323,13 @@ def _is_complete(content: bytes) -> bool:
 
 
 def _put_back(handle: int, content: bytes, sync: bool) -> bool:
-    """Put back what the pages of a file held, if it is the file that the journal tells of; whether it is."""
-    position, end = len(_MAGIC), len(content) - hashlib.sha256().digest_size
-    sizes = _SIZES.unpack_from(content, position)
-    position += _SIZES.size
-    former: list[tuple[int, bytes]] = []
-    is_the_file = min(sizes) <= os.fstat(handle).st_size <= max(sizes)
-    while position < end and is_the_file:
-        offset, length, new_length = _RUN.unpack_from(content, position)
-        position += _RUN.size
-        old, position = content[position : position + length], position + length
-        new, position = content[position : position + new_length], position + new_length
-        is_the_file = _is_between(_read_at(handle, offset, new_length), old.ljust(new_length, b"\0"), new)
-        former.append((offset, old))
-    if not is_the_file:
+    """Put back what the pages of a file held, if it is the file that the journal is of; whether it is."""
+    if _states(handle, content) is None:
         return False
-    for offset, old in former:
+    (size, _), runs = _read_journal(content)
+    for offset, old, _ in runs:
         _write_at(handle, offset, old)
-    os.ftruncate(handle, sizes[0])
+    os.ftruncate(handle, size)
     if sync:
         os.fsync(handle)
     return True

@@ -25,6 +25,7 @@ from ..disk import filesystem
 from ..errors import ExternalFilesError, RelocationRefusedError, combine, warn
 from ..media.inventory import make_rows, other_films
 from ..nwb.manifest import ManifestRow
+from ..nwb.references import ExternalFileReference
 from ..nwb.storage import is_stored, read_texts, unwrapped
 from ..nwb.stores import cannot_hold, edit_texts, remove_objects
 from ..options import MediaMode, MediaOptions, refuse_mode_alone
@@ -189,6 +190,7 @@ class MediaIOMixin(_Backend):
         # what `close` is to do with texts that stand in the file, and what to remove if that fails
         self._edits: dict[tuple[str, str], list[str]] = {}
         self._rows: dict[tuple[str, str, int], ManifestRow] | None = None  # of the manifest
+        self._planned: list[ExternalFileReference] = []  # what these edits rest on
         self._new_objects: set[str] = set()
 
     def _take_request(self, kwargs: dict[str, Any]) -> Request:
@@ -348,6 +350,11 @@ class MediaIOMixin(_Backend):
             transfer.notes.extend(other_films(plan, rows))
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         self._edits.update(edits)
+        self._planned.extend(
+            entry.reference
+            for entry in plan.relocations
+            if (entry.reference.object_path, entry.reference.field) in written
+        )
         self._done = plan.joined_to(self._done)
         self._settled.update(id(entry.builder) for entry in stored)
         self._alive.extend(entry.builder for entry in stored)
@@ -504,7 +511,9 @@ class MediaIOMixin(_Backend):
     def _edit(self, path: Path, name: Path, journal: Path | None) -> None:
         """Change texts and manifest in the closed file; in place with a journal."""
         rows = None if self._rows is None else list(self._rows.values())
-        edit_texts(path, self._edits, manifest=rows, name=name, journal=journal, sync=self._sync)
+        # a file that is staged is nobody else's
+        planned = [] if journal is None else self._planned
+        edit_texts(path, self._edits, manifest=rows, name=name, journal=journal, sync=self._sync, planned=planned)
 
     def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
         """Paths of objects that a call is about to bring into a file that existed before."""

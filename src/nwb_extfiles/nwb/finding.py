@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ from .storage import attribute_text, is_stored, item_at, path_of, read_strings, 
 from .type_tree import TypeTree, parents_in_file
 from .walk import LEAVES, ExternalLink, TypedObject, dataset_at, read_attribute, typed_objects
 
-__all__ = ["find_in_file"]
+__all__ = ["changed_since", "find_in_file"]
 
 
 def find_in_file(
@@ -83,6 +83,58 @@ def find_in_file(
                     )
                 )
     return found
+
+
+def changed_since(
+    file: Any, nwb_path: str, references: Iterable[ExternalFileReference]
+) -> ExternalFileReference | None:
+    """The first of some references that is not in a file any more as it was found.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The root group. The file may be read through an object of Python.
+    nwb_path : str
+        Where it is.
+    references : iterable of ExternalFileReference
+        All entries of each field, in their order.
+
+    Returns
+    -------
+    ExternalFileReference or None
+        None if all are as they were: each object has its object_id, and each field the same paths.
+    """
+    fields: dict[tuple[str, str], list[ExternalFileReference]] = {}
+    for reference in references:
+        fields.setdefault((reference.object_path, reference.field), []).append(reference)
+    for (object_path, field), entries in fields.items():
+        try:
+            found = _read_again(file, os.path.dirname(nwb_path), object_path, field)
+        except (KeyError, OSError, RuntimeError):  # it is gone, or something else is there
+            found = _Stored(None, None)
+        # what a link leads to in another Zarr store is not opened here, and stays as it is
+        is_elsewhere = found.texts is None and found.base is not None
+        if found.object_id != entries[0].object_id or not (
+            is_elsewhere or found.texts == [entry.text for entry in entries]
+        ):
+            return entries[0]
+    return None
+
+
+def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored:
+    item = item_at(file, object_path) if isinstance(file, h5py.File) else file[object_path]
+    object_id = attribute_text(item.attrs.get("object_id"))
+    link = item.get(field, getlink=True) if isinstance(item, h5py.Group) else None
+    if isinstance(link, h5py.ExternalLink):
+        # opened by name: a file that h5py reads through Python would be looked for through the same object
+        with h5py.File(os.path.join(folder, link.filename), "r") as other:
+            read = read_texts(other[link.path])
+    else:
+        dataset = item if is_stored(item) else _texts_of(item, field)
+        read = read_texts(dataset) if is_stored(dataset) else None
+        if dataset is None and not isinstance(file, h5py.File) and _has(item, field):
+            return _Stored(None, object_id, folder)
+    return _Stored(None if read is None else read[0], object_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,10 @@ from h5py import h5f, h5p
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..disk.journal import edit_journalled
-from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, UnreadableFileError, warn
+from .finding import changed_since
 from .manifest import ManifestRow, write_manifest
+from .references import ExternalFileReference
 from .storage import fits, item_at, replace_texts
 
 __all__ = [
@@ -303,6 +305,7 @@ def edit_texts(
     name: Path | None = None,
     journal: Path | None = None,
     sync: bool = True,
+    planned: Sequence[ExternalFileReference] = (),
 ) -> None:
     """Change texts in an NWB file that nobody has open; nothing else in it changes but for its manifest.
 
@@ -321,12 +324,33 @@ def edit_texts(
         crash may leave a broken file: only for files that have no final name yet.
     sync : bool
         Whether each step is flushed to the disk before the next begins.
+    planned : sequence of ExternalFileReference
+        All that the plan of the edits rests on, also what does not change.
+
+    Raises
+    ------
+    TransferError
+        If one of those is another path, or the path of another object, by now; nothing is changed.
     """
+
+    def check(file: Any) -> None:
+        if (changed := changed_since(file, str(path), planned)) is not None:
+            raise TransferError(
+                f"{changed.where}: another program has changed this path, or the object that has it, while the media "
+                f"were copied; nothing was changed in the NWB file. Run the same command again",
+                **changed.place,
+            )
+
+    if not edits and manifest is None:
+        with open_nwb(path) as file:
+            check(file)
+        return
     if path.is_dir():
-        _zarr_store(path).edit_store(path, edits, manifest=manifest, name=name, journal=journal, sync=sync)
+        _zarr_store(path).edit_store(path, edits, manifest=manifest, name=name, journal=journal, sync=sync, check=check)
         return
 
     def edit(file: h5py.File) -> None:
+        check(file)
         for (object_path, field), texts in edits.items():
             replace_texts(file, path.parent, object_path, field, texts)
         if manifest is not None:

@@ -6,7 +6,7 @@ The only module but `io.zarrio` that loads zarr, and itself loaded only when a Z
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +154,16 @@ def edit_store(
     name: Path | None = None,
     journal: Path | None = None,
     sync: bool = True,
+    check: Callable[[zarr.Group], object] = lambda root: None,
 ) -> None:
-    """Change texts in a Zarr store that nobody has open; the parameters are those of `stores.edit_texts`."""
+    """Change texts in a Zarr store that nobody has open.
+
+    The parameters are those of `stores.edit_texts`, and `check`, which is called first and raises if the store is not
+    what was planned with.
+    """
     overlay = OverlayStore(path)
     root = zarr.open_group(overlay, mode="r+")
+    check(root)
     for (object_path, field), texts in edits.items():
         _replace_texts(root, path, object_path, field, texts)
     if manifest is not None:

@@ -117,7 +117,7 @@ def check(
 def _check_file(
     path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None = None
 ) -> Iterator[Finding]:
-    if is_half_done(Path(os.path.realpath(path))):
+    if is_half_done(Path(os.path.realpath(path)), thoroughly=True):
         yield _of_file(
             path, Severity.ERROR, "half-edited", "a run that was killed has left it half edited; call "
             "`nwb-extfiles recover` on it",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from ..nwb.stores import edit_texts, nwb_files_called_like
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
-from ..transfers.transfer import Transfer
+from ..transfers.transfer import Transfer, TransferCall
 
 __all__ = [
+    "bring_all",
     "bring_media",
     "cannot_edit",
     "file_identifier",
@@ -117,38 +118,74 @@ def bring_media(
     tuple of MovedSource
         What stays for now.
     """
-    own_content = with_texts and _gets_own_content(plan)
-    transfer = Transfer(plan.nwb_path, edits_document=not own_content, keep_sources=keep_sources, tell=tell)
-
-    with rolled_back(transfer), _apart(plan, transfer.staged_document, sync) if own_content else nullcontext():
+    if with_texts:
+        _get_own_content(plan, sync)
+    transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
+    with rolled_back(transfer):
         transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
-        rows = new_rows(plan, transfer) if with_texts else None
-        path, journal = (transfer.staged_document, None) if own_content else (plan.nwb_path, transfer.journal)
-
-        def edit() -> None:
-            edit_texts(path, plan.edits, manifest=rows, name=plan.nwb_path, journal=journal, sync=sync)
-
-        if own_content:
-            edit()
-        changes = not own_content and with_texts and (plan.edits or rows is not None)
-        transfer.commit(sync=sync, edit=edit if changes else None)
+        transfer.commit(sync=sync, edit=_edit(plan, transfer, sync) if with_texts else None)
     return transfer.conclude(sync=sync)
 
 
-@contextmanager
-def _apart(plan: RelocationPlan, staged: Path, sync: bool) -> Iterator[None]:
-    """Stage a copy of an NWB file, for its own name alone to get; nobody may open the file until that is in place."""
+def bring_all(
+    plans: Sequence[RelocationPlan],
+    *,
+    sync: bool = True,
+    progress: Callable[[], bool | ProgressCallback] = lambda: False,
+    url_timeout: float = 60.0,
+) -> None:
+    """Carry out the plans of one call, for NWB files that have their places: all of them, or none.
+
+    Parameters
+    ----------
+    plans : sequence of RelocationPlan
+        Each of another file.
+    sync, url_timeout
+        As in `bring_media`.
+    progress : callable
+        Gives what `bring_media` takes, for each plan.
+    """
+    if not plans:
+        return
+    for plan in plans:
+        _get_own_content(plan, sync)
+    call = TransferCall([plan.nwb_path for plan in plans])
+    with rolled_back(call):
+        # All are staged before anything is replaced: the media of one may stand in the place of another's.
+        for plan, transfer in zip(plans, call.transfers, strict=True):
+            transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
+        call.commit(
+            [_edit(plan, transfer, sync) for plan, transfer in zip(plans, call.transfers, strict=True)], sync=sync
+        )
+    call.conclude(sync=sync)
+
+
+def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
+    """Give an NWB file that is to be edited, and has other names, the same content apart from these."""
+    if not _gets_own_content(plan):
+        return
     path = plan.nwb_path
-    with ExitStack() as stack:
+    transfer = Transfer(path)
+    with rolled_back(transfer), ExitStack() as stack:
         try:
             stack.enter_context(filesystem.held_alone(path))
         except BlockingIOError as error:
             raise DestinationBusyError(
                 f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
             ) from error
-        contents.copy_verified(path, staged, sync=sync)
-        filesystem.make_writable(staged)
-        yield
+        contents.copy_verified(path, transfer.staged_document, sync=sync)
+        filesystem.make_writable(transfer.staged_document)
+        transfer.commit(sync=sync)
+    transfer.conclude(sync=sync)
+
+
+def _edit(plan: RelocationPlan, transfer: Transfer, sync: bool) -> Callable[[], None]:
+    """What changes the paths and the manifest in an NWB file whose media are staged, if they are still as planned."""
+    rows = new_rows(plan, transfer)
+    planned = [entry.reference for entry in plan.relocations]
+    return lambda: edit_texts(
+        plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync, planned=planned
+    )
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
@@ -161,7 +198,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
 
 
 @contextmanager
-def rolled_back(transfer: Transfer) -> Iterator[None]:
+def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
     """Have a transfer take back what it did if it fails; the error tells what could not be."""
     try:
         yield

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..disk.moves import MovedSource, remove_sources
 from ..errors import (
     ExternalFilesError,
     MissingMediaError,
@@ -37,7 +36,7 @@ from ..progress import increments, reporting
 from ..transfers.staging import has_leftovers, is_half_done
 from ..transfers.transfer import recover
 from .finished import (
-    bring_media,
+    bring_all,
     cannot_edit,
     file_identifier,
     half_edited,
@@ -159,9 +158,11 @@ def relocate_files(
     repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    """Relocate several NWB files, none of which is touched before all are known to go.
+    """Relocate several NWB files as one: all of them, or none.
 
-    A film that several of them refer to gets to each, and is moved away, if at all, when all have it.
+    None is touched before all are known to go, and all media are staged before anything is replaced. A video that
+    several files refer to gets to each, and is moved away, if at all, when all have it. If one fails, all are brought
+    back to what they were; after a kill the next run on any of them does that, or completes all.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ def relocate_files(
     media_mode, media_options, dry_run, repair
         As in `relocate`.
     on_file : callable, optional
-        Called with the plan of each file when it is done.
+        Called with the plan of each file when all are done.
 
     Returns
     -------
@@ -180,7 +181,7 @@ def relocate_files(
     Raises
     ------
     ExternalFilesError
-        As `relocate`; a file is done wholly or not at all, and those before it stay done.
+        As `relocate`; nothing was changed in any of the files then.
     """
     options = MediaOptions.from_value(media_options)
     plans = _plan_all(paths, MediaMode(media_mode), options, dry_run, repair=repair)
@@ -225,39 +226,17 @@ def _carry_out(
     options: MediaOptions,
     on_file: Callable[[RelocationPlan], object] = lambda plan: None,
 ) -> None:
-    several, done = len(plans) > 1, 0
-    moved: list[MovedSource] = []
-
-    def end() -> list[str]:
-        """Let go what was moved; what a file that was not reached still refers to stays where it is."""
-        left = [entry.source for plan in plans[done:] for entry in plan.relocations if entry.source]
-        wanted = {path for source in left for path in (source.path, source.real)}
-        notes = remove_sources((source for source in moved if source.path not in wanted), sync=options.sync)
-        for plan in plans[:done]:
-            remove_empty(plan)
-        return notes
-
-    try:
-        with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-            for plan in plans:
-                if _has_work(plan):
-                    moved.extend(
-                        bring_media(
-                            plan,
-                            sync=options.sync,
-                            progress=increments(on_bytes),
-                            url_timeout=options.url_timeout,
-                            keep_sources=several,
-                        )
-                    )
-                done += 1
-                on_file(plan)
-    except BaseException as error:
-        for note in end():
-            error.add_note(note)
-        raise
-    for note in end():
-        warn(note)
+    with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
+        bring_all(
+            [plan for plan in plans if _has_work(plan)],
+            sync=options.sync,
+            progress=lambda: increments(on_bytes),
+            url_timeout=options.url_timeout,
+        )
+    for plan in plans:
+        remove_empty(plan)
+    for plan in plans:
+        on_file(plan)
 
 
 def _has_work(plan: RelocationPlan) -> bool:

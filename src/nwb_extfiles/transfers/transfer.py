@@ -6,7 +6,8 @@ final names; put the document under its own; remove the sources of a move. What 
 
 - before the document is replaced: the document as it was, its media as they were or, where some were to be
   replaced, with their former content kept in the staging folder, from which the next transfer puts it back;
-- after: the new document with all its media; sources of a move may still stand at their old place too.
+- after: the new document with all its media; sources of a move may still stand at their old place too, and a note of
+  them, by which the next run on the document removes them.
 
 A document that is a file is replaced by one rename, and that is the step which divides before from after. One that is
 a folder takes two: the former one into the staging folder, the new one to its name. The second divides. Between them
@@ -18,17 +19,28 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..disk import filesystem
 from ..disk.journal import take_back
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
-from ..errors import DestinationBusyError, MediaExistsError, TransferError, warn
+from ..errors import ExternalFilesError, MediaExistsError, TransferError, warn
 from .staged import StagedFile, StagedMedia
-from .staging import StagingFolder, is_half_done
+from .staging import StagingFolder, fitting_journals, has_leftovers, is_half_done, not_put_back
 
-__all__ = ["Transfer", "recover"]
+__all__ = ["Transfer", "TransferCall", "recover"]
+
+_REFUSED = {
+    errno.EXDEV: "a folder on the way to it is on another file system (a mount point), and nothing is renamed across "
+    "the two; unmount it, or put the NWB file and its media folder on one file system",
+    errno.EBUSY: "it is in use, as a mount point or by another program; unmount it, or close that program",
+    errno.EROFS: "the file system is read-only; mount it for writing, or work on a copy elsewhere",
+    errno.EACCES: "this user may not write there; make the folder writable, or work on a copy elsewhere",
+    errno.EPERM: "this user may not change it, or it is marked as immutable; make it writable, or work on a copy "
+    "elsewhere",
+}
 
 
 class Transfer:
@@ -49,6 +61,9 @@ class Transfer:
         Whether a document that has come into being meanwhile must not be replaced.
     keep_sources : bool
         Whether the sources of a move stay for now, because others want them too; `conclude` tells which they are.
+    leader : Transfer, optional
+        That of another document which is edited in place, and whose commit is the commit of this one too; see
+        `TransferCall`.
     tell : callable, optional
         Called with each thing that went wrong when the document was in place; a warning if not given. For where
         several threads are at work: what Python does with warnings is one thing for all of them.
@@ -80,11 +95,18 @@ class Transfer:
         as_folder: bool = False,
         exclusive: bool = False,
         keep_sources: bool = False,
+        leader: Transfer | None = None,
         tell: Callable[[str], object] | None = None,
     ) -> None:
         self.document = document
         self._folder = document.parent
-        self._staging = StagingFolder(document, edits_document=edits_document, as_folder=as_folder)
+        with _explained(document):
+            self._staging: StagingFolder = StagingFolder(
+                document,
+                edits_document=edits_document,
+                as_folder=as_folder,
+                leader=None if leader is None else leader._staging,
+            )
         self.media = StagedMedia(self._folder, self._staging)
         self.staged_document = self._staging.document_part
         self.journal = self._staging.journal
@@ -93,7 +115,8 @@ class Transfer:
         self._exclusive = exclusive
         self._keep_sources = keep_sources
         self._tell = tell
-        self.notes: list[str] = []
+        self.notes: list[str] = [*self._staging.notes]
+        self._moved: list[MovedSource] = []
         self._committing = False
         self._synced = False
 
@@ -119,6 +142,15 @@ class Transfer:
         OSError
             As the file system says. Call `rollback` in either case.
         """
+        with _explained(self.document):
+            self._place_all(edit, sync=sync)
+            if not self._commit_document(sync) and sync:
+                filesystem.sync_folder(self._folder)
+
+    def _place_all(
+        self, edit: Callable[[], object] | None, *, sync: bool, kept: Collection[Path] | None = None
+    ) -> None:
+        """Do all of a commit but for the step after which it lasts."""
         if not self._edits_document:
             os.stat(self.staged_document)  # whose absence means later that it is in its place
             if sync:
@@ -142,7 +174,10 @@ class Transfer:
         self._put_aside(sync)
         for item in self.media.files:
             self._place(item)
+        self._moved = self._arrived(self.notes, self.media.kept if kept is None else kept)
         if sync:
+            if self._edits_document:
+                self._staging.sync_mark()
             # what was there already may be another one's, or a killed transfer's, and not on the disk yet
             for target in self.media.reused:
                 filesystem.sync_file(target)
@@ -156,9 +191,13 @@ class Transfer:
                 folders.update(_above(self._folder))
             filesystem.sync_folders(folders)
         if edit is not None:
+            self._staging.mark_document(sync=sync)
             edit()
-        if not self._commit_document(sync) and sync:
-            filesystem.sync_folder(self._folder)
+        if self._edits_document and sync:
+            filesystem.sync_tree(self.document)
+        if self._moved and (kept is not None or not self._keep_sources):
+            # Not before: what says that the document is unfinished is on the disk by now.
+            self._staging.note_removals(self._moved, sync=sync)
 
     def _check_way(self, folder: Path) -> None:
         """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
@@ -169,18 +208,18 @@ class Transfer:
                     nwb_path=str(self.document),
                 )
 
-    def _commit_document(self, sync: bool) -> bool:
-        """Take the step after which the transfer counts as done; tell whether it is flushed to the disk."""
+    def _commit_document(self, sync: bool, *members: StagingFolder) -> bool:
+        """Take the step after which the transfer, and those of all members, count as done.
+
+        Tells whether it is flushed to the disk.
+        """
         self._committing = True
         if self._edits_document:
-            if sync:
-                filesystem.sync_tree(self.document)
-            self._staging.mark.unlink()
-            if sync:
-                filesystem.sync_folder(self._staging.path)
-        elif self._exclusive:
+            self._staging.commit_edits(members, sync=sync)
+            return sync
+        if self._exclusive:
             return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
-        elif self._as_folder:
+        if self._as_folder:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
@@ -203,8 +242,9 @@ class Transfer:
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
             if not filesystem.link_exclusive(item.target, former):
                 os.rename(item.target, former)
-        if sync:
-            filesystem.sync_folders({former.parent for former in places.values()})
+        self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
+        if sync and places:
+            filesystem.sync_folders({self._staging.path, *(former.parent for former in places.values())})
 
     def _place(self, item: StagedFile) -> None:
         if item.former is None:
@@ -238,30 +278,32 @@ class Transfer:
         tuple of MovedSource
             What is left for `remove_sources`.
         """
-        notes, left = self.notes, list[str]()
-        moved = self._arrived(notes)
         if not self._keep_sources:
-            notes.extend(remove_sources(moved, sync=sync))
-            moved = []
+            self.notes.extend(remove_sources(self._moved, sync=sync))
+        self._end()
+        return tuple(self._moved) if self._keep_sources else ()
+
+    def _end(self) -> None:
+        """Clear what was staged, let go of the document, and tell what went wrong."""
+        left: list[str] = []
         try:
             self._staging.clear()
         except OSError as error:
             left.append(f"{self._staging.path} could not be cleared: {error}")
         self._staging.made_folders.clear()
         left.extend(self._staging.let_go())
-        notes.extend([*left, *self._staging.remains(left)] if left else [])
-        for note in notes:  # last, because a caller may have made warnings errors
+        self.notes.extend([*left, *self._staging.remains(left)] if left else [])
+        for note in self.notes:  # last, because a caller may have made warnings errors
             if self._tell is not None:
                 self._tell(note)
             else:
                 warn(note)
-        return tuple(moved)
 
-    def _arrived(self, notes: list[str]) -> list[MovedSource]:
+    def _arrived(self, notes: list[str], kept: Collection[Path]) -> list[MovedSource]:
         """The moved sources that have got where they should; those that have not are told of."""
         arrived = []
         for name, moved in self.media.leaving.items():
-            places = () if name in self.media.kept else (name,)
+            places = () if name in kept else (name,)
             try:
                 if not all(is_still(target, self.media.reused.get(target)) for target in moved.targets):
                     raise OSError(errno.ESTALE, "the new one is not there any more")
@@ -294,6 +336,10 @@ class Transfer:
             left.append(f"{self.document} could not be restored: {error}; {self.journal} holds what it held before")
         for item in reversed(self.media.files):
             try:
+                former = item.former if item.former is not None and os.path.lexists(item.former) else None
+                if former is not None and not self._staging.may_put_back(former, item.target):
+                    left.append(not_put_back(former, item.target, self.document))
+                    continue
                 item.take_back()
                 if self._synced and item.former is not None:
                     filesystem.sync_folder(item.target.parent)  # before it is forgotten that there was anything
@@ -315,13 +361,124 @@ class Transfer:
         return [*left, *self._staging.remains(left)] if left else []
 
 
-def recover(document: Path) -> bool:
+class TransferCall:
+    """Transfers to several documents that are edited in place, committed in one step.
+
+    All media of all documents are staged before any gets its final name, and no source of a move goes before all
+    documents have their media. A kill leaves all of it done, or all of it is taken back by the next run on any of the
+    documents.
+
+    Parameters
+    ----------
+    documents : sequence of pathlib.Path
+        As `Transfer` takes them, each once.
+
+    Attributes
+    ----------
+    transfers : list of Transfer
+        One for each document, in their order. `stage` and `rollback` them no further than here.
+
+    Raises
+    ------
+    DestinationBusyError, OSError
+        As `Transfer`; nothing is changed then.
+    """
+
+    def __init__(self, documents: Sequence[Path]) -> None:
+        self.transfers: list[Transfer] = []
+        try:
+            for document in documents:
+                leader = self.transfers[0] if self.transfers else None
+                self.transfers.append(Transfer(document, edits_document=True, keep_sources=True, leader=leader))
+            if len(self.transfers) > 1:
+                self._leader._staging.lead(self._members)
+        except BaseException as error:
+            for line in self.rollback():
+                error.add_note(line)
+            raise
+
+    @property
+    def _leader(self) -> Transfer:
+        return self.transfers[0]
+
+    @property
+    def _members(self) -> list[StagingFolder]:
+        return [transfer._staging for transfer in self.transfers[1:]]
+
+    def commit(self, edits: Sequence[Callable[[], object] | None], *, sync: bool = True) -> None:
+        """Put all media in their places, edit all documents, and have all of it last by one step.
+
+        Parameters
+        ----------
+        edits : sequence
+            The edit of each document, as `Transfer.commit` takes it.
+        sync : bool
+            As there.
+
+        Raises
+        ------
+        MediaExistsError, TransferError, OSError
+            As there.
+        """
+        kept = set().union(*(transfer.media.kept for transfer in self.transfers))
+        for transfer, edit in zip(self.transfers, edits, strict=True):
+            with _explained(transfer.document):
+                transfer._place_all(edit, sync=sync, kept=kept)
+        with _explained(self._leader.document):
+            self._leader._commit_document(sync, *self._members)
+
+    def conclude(self, *, sync: bool = True) -> None:
+        """Remove the sources of a move and all that was staged, and let go of the documents."""
+        self._leader._staging.end_call(self._members, sync=sync)
+        moved = [source for transfer in self.transfers for source in transfer._moved]
+        self._leader.notes.extend(dict.fromkeys(remove_sources(moved, sync=sync)))
+        for transfer in reversed(self.transfers):
+            transfer._end()
+
+    def rollback(self) -> list[str]:
+        """Bring everything back to what it was; gives what could not be brought back, and where it is left."""
+        if not self.transfers:
+            return []
+        if self._leader.is_done:
+            self.conclude(sync=False)  # interrupted when all was in place
+            return []
+        return [line for transfer in reversed(self.transfers) for line in transfer.rollback()]
+
+
+@contextmanager
+def _explained(document: Path) -> Iterator[None]:
+    """Say of what a file system refuses which file it is, and what to do."""
+    try:
+        yield
+    except ExternalFilesError:
+        raise
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        place = error.filename2 or error.filename or document.parent
+        failure = TransferError(
+            f"{document}: {os.fsdecode(place)!r} could not be written ({error.strerror}): {_REFUSED[error.errno]}. "
+            f"Nothing was changed",
+            nwb_path=str(document),
+        )
+        failure.errno = error.errno
+        for note in getattr(error, "__notes__", ()):
+            failure.add_note(note)
+        raise failure from error
+
+
+def recover(document: Path, *, thoroughly: bool = False) -> bool:
     """Restore a document that a killed transfer was editing in place.
+
+    Of a call over several documents all are restored, or, if it was committed, all are completed.
 
     Parameters
     ----------
     document : pathlib.Path
         The file, its folder free of symbolic links.
+    thoroughly : bool
+        Whether a copy of a half edited document is restored too, and old names are removed that a killed move has
+        left.
 
     Returns
     -------
@@ -335,11 +492,20 @@ def recover(document: Path) -> bool:
     TransferError
         If the document cannot be restored; what is needed for it stays.
     """
-    if not is_half_done(document):
+    if not is_half_done(document) and not (thoroughly and document.exists()):
         return False
     try:
-        Transfer(document).rollback()  # a new one begins by bringing back what the killed one has left
-    except DestinationBusyError:
+        if is_half_done(document) or has_leftovers(document):
+            # a new one begins by bringing back what the killed one has left
+            transfer = Transfer(document, edits_document=document.exists() and thoroughly)
+            notes = transfer.notes
+            transfer.rollback()
+            for note in notes:
+                warn(note)
+            return True
+        copied = [journal for journal in fitting_journals(document) if take_back(document, journal, keep_journal=True)]
+        return bool(copied)
+    except ExternalFilesError:
         raise
     except OSError as error:
         raise TransferError(
@@ -347,7 +513,6 @@ def recover(document: Path) -> bool:
             f"`nwb-extfiles recover` on it where it can be written to",
             nwb_path=str(document),
         ) from error
-    return True
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:

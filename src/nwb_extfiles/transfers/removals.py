@@ -1,0 +1,89 @@
+"""What a move has still to remove when its document is in place, noted for the run that comes after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..disk.contents import same_content
+from ..disk.moves import MovedSource, remove_sources
+
+__all__ = ["MarkedRemovals"]
+
+
+class MarkedRemovals:
+    """The removals of one document.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder of the document; what was moved is in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def written(self, moved: Iterable[MovedSource]) -> bytes:
+        """The note; empty if nothing is to be removed."""
+        notes = [
+            {
+                "path": str(source.path),
+                "stamp": source.stamp,
+                "places": [str(place) for place in source.places],
+                "targets": [[os.path.relpath(target, self._folder), stamp] for target, stamp in source.targets],
+            }
+            for source in moved
+            if source.places
+        ]
+        return json.dumps(notes).encode() if notes else b""
+
+    def carry_out(self, note: Any) -> list[str]:
+        """Remove what a note names, if it is proven once more.
+
+        The note may come with a download, like the folder that it is in. So nothing is removed by its word alone: the
+        old name must still be the very file that was moved, and each place where that went, in the folder of the
+        document, must hold the same bytes.
+
+        Returns
+        -------
+        list of str
+            What stays, and why.
+        """
+        return remove_sources(self._proven(note))
+
+    def _proven(self, note: Any) -> Iterator[MovedSource]:
+        for entry in note if isinstance(note, list) else ():
+            try:
+                source = self._read(entry)
+                if source is not None and (not os.path.lexists(source.path) or self._is_there(source)):
+                    yield source
+            except (KeyError, TypeError, ValueError, OSError):  # not as we write it, or not there any more
+                continue
+
+    def _read(self, entry: Any) -> MovedSource | None:
+        path = Path(entry["path"])
+        targets = tuple(
+            (Path(os.path.normpath(self._folder / target)), tuple(map(int, stamp)))
+            for target, stamp in entry["targets"]
+        )
+        places = tuple(map(Path, entry["places"]))
+        links = [place for place in places if place != path]
+        is_ours = (
+            targets
+            and path.is_absolute()
+            and all(place.is_symlink() and os.path.realpath(place) == str(path) for place in links)
+        )
+        return MovedSource(path, tuple(map(int, entry["stamp"])), places, targets) if is_ours else None
+
+    def _is_there(self, source: MovedSource) -> bool:
+        folder = os.path.realpath(self._folder)
+        is_link = source.path.is_symlink()  # which goes alone: what it leads to stays
+        return all(
+            Path(os.path.realpath(target.parent)).is_relative_to(folder)
+            and (is_link or os.path.realpath(target) != str(source.path))
+            and same_content(target, source.path)
+            for target, _ in source.targets
+        )
