@@ -283,8 +283,8 @@ class MediaUsers:
         options: MediaOptions,
         on_file: Callable[[Path], object] = lambda path: None,
     ) -> None:
-        self._served = {*served}
-        self._served_ids = {identity for path in self._served if (identity := _identity(path)) is not None}
+        # By name, not by what it is: another hard link, such as a backup's, keeps its paths.
+        self._served = {_name_key(path) for path in served}
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
@@ -375,7 +375,7 @@ class MediaUsers:
 
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
         """Read what an NWB file refers to, once."""
-        is_served = path in self._served or (_identity(path) in self._served_ids)
+        is_served = self._key(path) in self._served
         if path in self._read or (is_served and not even_served):
             return
         self._on_file(path)
