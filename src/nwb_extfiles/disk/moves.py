@@ -22,6 +22,7 @@ from . import filesystem
 __all__ = [
     "ASIDE_PREFIX",
     "MovedSource",
+    "folded",
     "has_stamp",
     "is_same_name",
     "is_still",
@@ -165,8 +166,8 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
     for target, expected in name.targets.items():
         folder = target.parent
         if folder not in listed:  # what the system remembers of a path may be older than the folder
-            listed[folder] = {_folded(entry) for entry in os.listdir(folder)}
-        if _folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
+            listed[folder] = {folded(entry) for entry in os.listdir(folder)}
+        if folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
             raise OSError(errno.ENOENT, f"{target} is gone with it, so both are one file seen through two paths")
 
 
@@ -201,7 +202,7 @@ def is_same_name(first: Path, second: Path) -> bool:
     first, second : pathlib.Path
         The last part of each is not followed if it is a symbolic link.
     """
-    if _folded(first.name) != _folded(second.name):
+    if folded(first.name) != folded(second.name):
         return False
     try:
         if not os.path.samestat(os.lstat(first), os.lstat(second)):
@@ -211,7 +212,7 @@ def is_same_name(first: Path, second: Path) -> bool:
         return False
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A name as file systems compare it that do not know letter case, or know Unicode."""
     return unicodedata.normalize("NFC", name).casefold()
 
