@@ -88,7 +88,9 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
         try:
             filesystem.sync_folder(folder)
         except OSError as error:
-            notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {error.strerror or error}")
+            notes.append(
+                f"{folder} could not be flushed, so what was moved from it may come back: {error.strerror or error}"
+            )
     return notes
 
 
