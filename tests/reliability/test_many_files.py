@@ -602,7 +602,7 @@ def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: st
 
     if call == "relocate":
         outcome = run_command("relocate", "--media-mode", "move", path)
-        assert outcome.exit_code == 1 and "backup/n.nwb" in outcome.output, outcome.output
+        assert (outcome.exit_code, "backup/n.nwb" in outcome.output) == (1, True), outcome.output
     else:
         outcome = run_call(export)
     assert judge(before, look(root), Told(), outcome) == []
