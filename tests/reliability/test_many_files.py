@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import mounts
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -556,6 +557,59 @@ class Machine(RuleBasedStateMachine):
             shutil.copy(source, new) if how == "copy" else os.link(source, new)
         self.tell(f"# {new} is a {how} of {path}")
         self.looked()
+
+
+# ------------------------------------------------------------------ what the machine has found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = Path(os.path.realpath(tmp_path)) / "w"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("by_alias", [False, True], ids=["target-by-its-path", "target-by-alias"])
+@pytest.mark.parametrize("mode", MODES)
+def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
+    """Each file has its place already, though the paths differ; nothing moves, and nothing is warned of."""
+    dandiset = root / "dandiset"
+    make_video(dandiset / "v.avi", "v")
+    (dandiset / "dandiset.yaml").write_text("identifier: '000001'\n")
+    make_nwb(dandiset / "a.nwb", ["v.avi"])
+    words = ["organize", "-f", "move", "--media-files-mode", mode, "-d"]
+    assert run_command(*words, dandiset).exit_code == 0
+    before = look(root)
+    with mounts.bind(dandiset) as alias:
+        target, source = (alias, dandiset) if by_alias else (dandiset, alias)
+        outcome = run_command(*words, target, source)
+    assert (outcome.exit_code, outcome.problem, "warning" in outcome.output) == (0, "", False), outcome.output
+    assert look(root).plain == before.plain
+
+
+@pytest.mark.parametrize("call", ["relocate", "export onto itself"])
+def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
+    """As ``cp -al`` makes a backup: its paths stay as they are, so a move out of its reach must be refused."""
+    video = make_video(root / "raw/v.avi", "v")
+    path = make_nwb(root / "a/n.nwb", ["../raw/v.avi"])
+    hardlinked_copy(root / "a", root / "backup")
+    before = look(root)
+
+    def export() -> None:
+        media = dict(relocate_media=True, media_mode="move")
+        with NWBHDF5IO(path, "r") as src_io, NWBExtFilesHDF5IO(path, "w") as io:
+            io.export(src_io=src_io, **media)
+
+    if call == "relocate":
+        outcome = run_command("relocate", "--media-mode", "move", path)
+        assert (outcome.exit_code, "backup/n.nwb" in outcome.output) == (1, True), outcome.output
+    else:
+        outcome = run_call(export)
+    assert judge(before, look(root), Told(), outcome) == []
+    assert video.exists()
+
+
+# ------------------------------------------------------------------ the machine
 
 
 ORDINARY = settings(

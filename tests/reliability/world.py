@@ -304,9 +304,7 @@ def _needed(state: State, told: Told) -> dict[str, Path]:
     return needed
 
 
-def _lost_references(
-    before: State, after: State, told: Told, outcome: Outcome, reach: Reach
-) -> Iterator[str]:
+def _lost_references(before: State, after: State, told: Told, outcome: Outcome, reach: Reach) -> Iterator[str]:
     for path in before.references:
         marker = before.entries[path].content
         now = after.entries.get(path)
