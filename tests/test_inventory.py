@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ import pytest
 from click.testing import CliRunner
 from helpers import digest, stored_texts, tree, write_nwb
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError, check, find_referring_files, relocate
+from nwb_extfiles import (
+    ExternalFilesError,
+    ExternalFilesWarning,
+    MissingMediaError,
+    check,
+    find_referring_files,
+    relocate,
+)
 from nwb_extfiles.cli import main
 
 
