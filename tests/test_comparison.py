@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from recordings import DATASET, recording
 
 from nwb_extfiles import organize, relocate
-from nwb_extfiles.nwb.comparison import same_content
+from nwb_extfiles.nwb.comparison import is_edited_copy, same_content
+from nwb_extfiles.nwb.stores import edit_texts
 
 
 def rich(path: Path) -> Path:
@@ -387,3 +388,40 @@ def test_any_change_of_a_store_makes_a_difference(tmp_path: Path, store: Path, c
         path.write_text(path.read_text().replace('"starting_frame": [', '"starting_frame": [7'))
     assert not same_content(store, made)
     assert not same_content(made, store)
+
+
+# ------------------------------------------------------------- edited copies
+
+
+EDITS = {("/acquisition/video", "external_file"): ["a/somewhere_else_with_a_longer_name.avi", "a/1.avi"]}
+
+
+def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
+    before = original.read_bytes()
+    edit_texts(copy, EDITS)
+    assert is_edited_copy(copy, original, EDITS)
+    assert not is_edited_copy(original, copy, EDITS | {("/acquisition/video", "external_file"): ["a.avi", "c.avi"]})
+    assert not is_edited_copy(copy, original, {})
+    assert is_edited_copy(original, original, {})
+    assert original.read_bytes() == before
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_other_byte_may_differ_in_an_edited_copy(original: Path, tmp_path: Path, place: float, bit: int) -> None:
+    copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
+    edit_texts(copy, EDITS)
+    content = bytearray(copy.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    for other in (content, bytes(content[:-1]), copy.read_bytes() + b"\0"):
+        copy.write_bytes(other)
+        assert not is_edited_copy(copy, original, EDITS)
+
+
+def test_what_cannot_be_edited_is_no_edited_copy(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.nwb").write_text("no HDF5")
+    for one, edits in ((tmp_path / "text.nwb", EDITS), (original, {("/nowhere", "external_file"): ["a"]})):
+        assert not is_edited_copy(original, one, edits)
+    assert not is_edited_copy(tmp_path / "none.nwb", original, {})
+    assert not is_edited_copy(tmp_path, tmp_path, {})
