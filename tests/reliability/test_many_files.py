@@ -1,7 +1,7 @@
 """Many NWB files that share videos, and any sequence of commands and user's acts: nothing may be lost.
 
 A machine of hypothesis makes a small world on the real file system and runs commands in it, some of them killed. After
-each step the judge of `world` compares the whole tree with what it was before.
+each step the checker of `world` compares the whole tree with what it was before.
 
 Where it fails, the message has the story as commands; ``$W`` is the folder of the world. To keep that folder, set
 ``KEEP_WORLD`` to a new folder: it gets the world as it was before the last command, and ``after`` as it was then.

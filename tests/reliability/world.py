@@ -1,6 +1,6 @@
-"""A small world of NWB files and videos on a real file system, and the judge of what a command may do to it.
+"""A small world of NWB files and videos on a real file system, and the checker of what a command may do to it.
 
-The judge walks the tree, hashes files and reads the stored paths with h5py. It never asks the code under test.
+The checker walks the tree, hashes files and reads the stored paths with h5py. It never asks the code under test.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class State:
     aside: frozenset[str]
     """The contents of files among the temporaries."""
     references: dict[Path, dict[Place, str | None]]
-    """SHA-256 of what each path in each NWB file leads to; None where it leads nowhere."""
+    """SHA-256 of what each path in each NWB file leads to; None where there is no file."""
     manifests: dict[Path, dict[Place, str]]
 
     @property
@@ -286,7 +286,7 @@ def _lost_contents(before: State, after: State, told: Told, outcome: Outcome) ->
         elif content in (users := _needed(before, told)):
             yield f"a video is lost that {users[content]} needs: {where}"
         elif not outcome.killed and not any(name.name in outcome.output for name in names):
-            yield f"a video was discarded without a word: {where}"
+            yield f"a video was discarded silently: {where}"
 
 
 def _needed(state: State, told: Told) -> dict[str, Path]:
@@ -316,7 +316,7 @@ def _lost_references(before: State, after: State, told: Told, outcome: Outcome, 
             found = [other for other in after.references if after.entries[other].content == marker]
             places = [other for other in found if other not in before.references] or found
             if not places:
-                continue  # told of as lost content
+                continue  # reported as lost content
         tries = [list(_broken(path, place, before, after, told, outcome, reach)) for place in places]
         if all(tries):
             yield from tries[0]
@@ -341,7 +341,7 @@ def _broken(
                 continue
             yield f"{called} {entry} dangles, and no warning names it"
         elif found is None:
-            yield f"{called} {entry} leads nowhere (exit code {outcome.exit_code})"
+            yield f"{called} {entry} resolves to nothing (exit code {outcome.exit_code})"
         else:
             yield f"{called} {entry} leads to other bytes (exit code {outcome.exit_code})"
 
