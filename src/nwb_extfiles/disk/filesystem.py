@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 __all__ = [
     "PRIVATE",
@@ -55,7 +54,7 @@ CANNOT_LINK = {*_NO_LINKS, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
 _NO_ACCESS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.ERANGE}
 """What file systems without modes, owners or extended attributes, or users without the right, are answered."""
-_PROBE = ".nwb-extfiles-probe-"
+_PROBE = ".nwb-extfiles-probe"
 _ACL = "system.posix_acl_access"
 # of an ACL in its extended attribute: a version, then (tag, permissions, id) for each entry
 _ACL_VERSION, _ACL_ENTRY = struct.Struct("<I"), struct.Struct("<HHI")
@@ -115,6 +114,7 @@ def has_hard_links(folder: Path) -> bool:
 
     def link(probe: Path) -> None:
         first = probe.with_name(f"{probe.name}-1")
+        first.unlink(missing_ok=True)
         os.close(open_private(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
         try:
             os.link(first, probe)
@@ -134,10 +134,14 @@ def has_symlinks(folder: Path) -> bool:
 
 def _tried(make: Callable[[Path], object], folder: Path) -> OSError | None:
     """Make something under a name that is removed at once; give what was answered. The folder keeps its times."""
-    probe = folder / f"{_PROBE}{uuid4().hex[:12]}"
+    probe = folder / _PROBE  # always the same, so that the next trial removes what a killed one has left
     before = os.stat(folder)
     try:
+        if os.path.lexists(probe):
+            probe.unlink(missing_ok=True)
         make(probe)
+    except FileExistsError:
+        return None  # what another process tries just now goes
     except OSError as error:
         return error
     finally:

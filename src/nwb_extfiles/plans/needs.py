@@ -119,7 +119,7 @@ def settle(
         elif need is not None:
             problems.append(_is_needed(departure, need))
         elif departure.is_replaced:
-            problem, remark = _of_replaced(departure, plans, users)
+            problem, remark = _of_replaced(departure, (changed.get(plan.nwb_path, plan) for plan in plans), users)
             problems.extend([problem] if problem else [])
             remarks_of[departure.plan.nwb_path].extend([remark] if remark else [])
     for plan in plans:
@@ -213,9 +213,15 @@ def _of_replaced(
         return None, None  # it has another name
     for plan in plans:
         for entry in plan.relocations:
-            is_other = entry.source is not None and entry.source.identity == former.identity
-            if is_other and entry.brings and plan.mode_of(entry) is not MediaMode.SYMLINK:
-                return None, None  # it gets to another place in the same call
+            source = entry.source
+            if source is None or source.size != former.size:
+                continue
+            gets_there = entry.brings and plan.mode_of(entry) is not MediaMode.SYMLINK
+            if source.identity == former.identity:
+                if gets_there:
+                    return None, None  # it gets to another place in the same call
+            elif contents.same_content(source.real, former.real):
+                return None, None  # another file of the call has the same content
     owner = users.whose_manifest(former, departure.plan, departure.entry.reference.entry)
     place = departure.entry.reference.place
     if owner is not None:
