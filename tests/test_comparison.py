@@ -33,7 +33,7 @@ def rich(path: Path) -> Path:
         sparse = series.create_dataset("sparse", shape=(200, 200), chunks=(10, 10), dtype="f4", fillvalue=np.nan)
         sparse[50:55, 3] = 7
         series["nan"] = np.array([0.0, -0.0, np.nan, np.inf])
-        series["texts"] = np.array(["a", "b", "ü"], dtype=h5py.string_dtype())
+        series["strings"] = np.array(["a", "b", "ü"], dtype=h5py.string_dtype())
         series["fixed"] = np.array([b"a", b"bc"])
         series["yes"] = np.array([True, False])
         series["empty"] = h5py.Empty("f8")
@@ -179,7 +179,7 @@ CHANGES: dict[str, Callable[[h5py.File], object]] = {
     "the bits of NaN": lambda file: file[f"{V}/nan"].write_direct(
         np.array([0x0, 1 << 63, 0x7FF8000000000001, 0x7FF << 52], dtype="u8").view("f8")
     ),
-    "a text": set_value(f"{V}/texts", 1, "c"),
+    "a text": set_value(f"{V}/strings", 1, "c"),
     "a text of fixed length": set_value(f"{V}/fixed", 1, b"bd"),
     "a truth": set_value(f"{V}/yes", 1, True),
     "a list": set_value(f"{V}/lists", 1, [5]),
@@ -215,8 +215,8 @@ CHANGES: dict[str, Callable[[h5py.File], object]] = {
     "a copy for a hard link": _unshared,
     "the type": again(f"{V}/plain", dtype="<i4"),
     "the order of bytes": again(f"{V}/plain", dtype=">i2"),
-    "the length of texts": again(f"{V}/fixed", dtype="S3"),
-    "texts of fixed length": again(f"{V}/texts", data=np.array(["a", "b", "ü".encode()], dtype="S2")),
+    "the length of strings": again(f"{V}/fixed", dtype="S3"),
+    "strings of fixed length": again(f"{V}/strings", data=np.array(["a", "b", "ü".encode()], dtype="S2")),
     "the shape": again(f"{V}/plain", data=np.arange(60, dtype="<i2").reshape(20, 3)),
     "the fill value": again(f"{V}/chunked", chunks=(7, 20), fillvalue=3.0),
     "a named type": lambda file: (

@@ -22,6 +22,7 @@ from . import filesystem
 __all__ = [
     "ASIDE_PREFIX",
     "MovedSource",
+    "folded",
     "has_stamp",
     "is_same_name",
     "is_still",
@@ -87,7 +88,9 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
         try:
             filesystem.sync_folder(folder)
         except OSError as error:
-            notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {error}")
+            notes.append(
+                f"{folder} could not be flushed, so what was moved from it may come back: {error.strerror or error}"
+            )
     return notes
 
 
@@ -165,8 +168,8 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
     for target, expected in name.targets.items():
         folder = target.parent
         if folder not in listed:  # what the system remembers of a path may be older than the folder
-            listed[folder] = {_folded(entry) for entry in os.listdir(folder)}
-        if _folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
+            listed[folder] = {folded(entry) for entry in os.listdir(folder)}
+        if folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
             raise OSError(errno.ENOENT, f"{target} is gone with it, so both are one file seen through two paths")
 
 
@@ -190,7 +193,7 @@ def _put_back(name: _Name) -> None:
 
 def _still_there(name: _Name, error: OSError) -> str:
     called = f" as {name.aside}" if os.path.lexists(name.aside) else ""
-    return f"{name.place} was moved, but the old file is still there{called}: {error}"
+    return f"{name.place} was moved, but the old file is still there{called}: {error.strerror or error}"
 
 
 def is_same_name(first: Path, second: Path) -> bool:
@@ -201,7 +204,7 @@ def is_same_name(first: Path, second: Path) -> bool:
     first, second : pathlib.Path
         The last part of each is not followed if it is a symbolic link.
     """
-    if _folded(first.name) != _folded(second.name):
+    if folded(first.name) != folded(second.name):
         return False
     try:
         if not os.path.samestat(os.lstat(first), os.lstat(second)):
@@ -211,14 +214,14 @@ def is_same_name(first: Path, second: Path) -> bool:
         return False
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
     """A name as file systems compare it that do not know letter case, or know Unicode."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def stays(path: Path, folder: Path, error: OSError) -> str:
     """What to say of a file that was to go, and did not."""
-    return f"{path} was moved to {folder}, but the old file is still there: {error}"
+    return f"{path} was moved to {folder}, but the old file is still there: {error.strerror or error}"
 
 
 def stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -465,7 +465,7 @@ def _selected(region: h5s.SpaceID) -> tuple[Any, ...]:
 
 
 def _has_pointers(kind: h5t.TypeID) -> bool:
-    """Whether what is stored of a value leads to something else: texts of variable length, lists, references."""
+    """Whether what is stored of a value leads to something else: strings of variable length, lists, references."""
     return any(kind.detect_class(each) for each in (h5t.VLEN, h5t.REFERENCE)) or _has_strings(kind)
 
 

@@ -9,7 +9,6 @@ media and the NWB file have in common. Nothing is read unless a name would go or
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from ..disk import contents
+from ..disk.moves import folded
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
@@ -32,7 +32,8 @@ __all__ = ["MediaUsers", "settle"]
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
 _MOST_ENTRIES = 20_000  # of folders that are looked through below a folder that is no dandiset
 
-_NameKey = tuple[int, int, str]  # device and inode of the folder, name as file systems without letter case compare it
+# device and inode of the folder (its path where there is none), name as file systems without letter case compare it
+_NameKey = tuple[tuple[int, int] | str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,28 +90,29 @@ def settle(
         return {}, []
     problems: list[ExternalFilesError] = []
     changed: dict[Path, RelocationPlan] = {}
-    removed = {departure.name for departure in departures if not departure.is_replaced}
-    replaced = {departure.name: departure for departure in departures if departure.is_replaced}
-    kept: set[Path] = set()
-    targets: set[Path] = set()
+    key = users.key
+    removed = {key(departure.name) for departure in departures if not departure.is_replaced}
+    replaced = {key(departure.name) for departure in departures if departure.is_replaced}
+    kept: set[_NameKey] = set()
+    targets: set[_NameKey] = set()
     for plan in plans:
-        kept.update(removed.intersection(_needed_after(plan)))
-        targets.update(removed.intersection(_places(plan)))
-        new = _without_links_to(plan, replaced, problems)
+        kept.update(removed.intersection(map(key, _needed_after(plan))))
+        targets.update(removed.intersection(map(key, _places(plan))))
+        new = _without_links_to(plan, lambda name: key(name) in replaced, problems)
         if new is not plan:
             changed[plan.nwb_path] = new
-    held_names = set() if held is None else set(_needed_after(held))
+    held_names = set() if held is None else set(map(key, _needed_after(held)))
     remarks_of: dict[Path, list[str]] = defaultdict(list)
     needed_here = frozenset(kept)
     for departure in departures:
-        if departure.name in kept and not departure.is_replaced:
+        if key(departure.name) in kept and not departure.is_replaced:
             continue
-        if departure.name in held_names:
+        if key(departure.name) in held_names:
             problems.append(_is_held(departure))
             continue
         need = users.need_of(departure.name, departure.file, departure.plan)
         if need is not None and keep_needed and not departure.is_replaced:
-            kept.add(departure.name)
+            kept.add(key(departure.name))
             remarks_of[departure.plan.nwb_path].append(
                 f"{departure.entry.reference.where}: {str(departure.name)!r} stays, because {need.where} needs it there"
             )
@@ -121,10 +123,11 @@ def settle(
             problems.extend([problem] if problem else [])
             remarks_of[departure.plan.nwb_path].extend([remark] if remark else [])
     for plan in plans:
-        names = frozenset(kept.intersection(departure.name for departure in _departures(plan)))
+        names = frozenset(departure.name for departure in _departures(plan) if key(departure.name) in kept)
         stay = (
             f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
-            for name in sorted(needed_here.intersection(names) - targets)
+            for name in sorted(names)
+            if key(name) in needed_here - targets
         )
         remarks = (*remarks_of.get(plan.nwb_path, ()), *users.take_remarks(), *stay)
         if remarks or names:
@@ -174,7 +177,7 @@ def _needed_after(plan: RelocationPlan) -> Iterator[Path]:
 
 
 def _without_links_to(
-    plan: RelocationPlan, replaced: dict[Path, _Departure], problems: list[ExternalFilesError]
+    plan: RelocationPlan, is_replaced: Callable[[Path], bool], problems: list[ExternalFilesError]
 ) -> RelocationPlan:
     """A plan in which no symbolic link and no path leads to a file that is replaced in the same call.
 
@@ -183,7 +186,7 @@ def _without_links_to(
     entries = []
     for entry in plan.relocations:
         source, new = entry.source, entry
-        if source is not None and source.real in replaced:
+        if source is not None and is_replaced(source.real):
             if entry.action is Action.POINT:
                 problems.append(
                     RelocationRefusedError(
@@ -283,8 +286,8 @@ class MediaUsers:
         options: MediaOptions,
         on_file: Callable[[Path], object] = lambda path: None,
     ) -> None:
-        self._served = {*served}
-        self._served_ids = {identity for path in self._served if (identity := _identity(path)) is not None}
+        self._folder_identity = cache(_identity)
+        self._served = set(map(self.key, served))  # a hard link of one, as in a backup, is another NWB file
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
@@ -292,7 +295,11 @@ class MediaUsers:
         self._looked_through: set[Path] = set()
         self._searched: set[tuple[Path, Path]] = set()  # folders of names, and NWB files from which they were sought
         self._remarks: list[str] = []
-        self._key = cache(_name_key)
+
+    def key(self, name: Path) -> _NameKey:
+        """What tells a name from others, however its folder is spelled."""
+        folder = self._folder_identity(name.parent)
+        return str(name.parent) if folder is None else folder, folded(name.name)
 
     def take_remarks(self) -> list[str]:
         """What deserves a warning: what could not be read or looked through."""
@@ -313,7 +320,7 @@ class MediaUsers:
             for path in step:
                 self._look_into(path)
             for need in self._by_file.get(file.identity, ()):
-                if self._key(name) in map(self._key, need.names):
+                if self.key(name) in map(self.key, need.names):
                     return need
         self._searched.add(place)
         return None
@@ -379,7 +386,7 @@ class MediaUsers:
 
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
         """Read what an NWB file refers to, once."""
-        is_served = path in self._served or (_identity(path) in self._served_ids)
+        is_served = self.key(path) in self._served
         if path in self._read or (is_served and not even_served):
             return
         self._on_file(path)
@@ -408,11 +415,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-def _name_key(name: Path) -> _NameKey | Path:
-    folder = _identity(name.parent)
-    return name if folder is None else (*folder, unicodedata.normalize("NFC", name.name).casefold())
 
 
 def _common_folder(first: Path, second: Path) -> Path | None:

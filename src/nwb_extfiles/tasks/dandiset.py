@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..batch import Spool, each
 from ..disk import contents, filesystem
-from ..disk.moves import has_stamp, stamp
+from ..disk.moves import has_stamp, is_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -401,6 +401,8 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
             nwb_path=str(inspected.path),
         )
     source = filesystem.with_real_folder(inspected.path)
+    if is_same_name(source, target):
+        source = target  # which has two paths
     plan = plan_references(
         inspected.references if settings.update_texts else (),
         nwb_path=target,
