@@ -8,9 +8,10 @@ import shlex
 import stat
 from pathlib import Path
 
-__all__ = ["LONGEST_POINTER", "how_to_get", "is_annex_object", "is_annex_pointer"]
+__all__ = ["LONGEST_POINTER", "holds_pointer", "how_to_get", "is_annex_object", "is_annex_pointer"]
 
 LONGEST_POINTER = 32 * 1024  # bytes; git-annex itself reads no more
+_BEGINNING = b"/annex/objects/"
 _OBJECTS = re.compile(r"(^|[\\/])(\.git[\\/])?annex[\\/]objects[\\/]")
 
 
@@ -47,11 +48,19 @@ def is_annex_pointer(path: Path) -> bool:
         if os.path.islink(path) and not os.path.exists(path):
             return _OBJECTS.search(os.path.realpath(path)) is not None
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= LONGEST_POINTER:
-            return False
-        with open(path, "rb") as stream:
-            return stream.read(15) == b"/annex/objects/"
+        return stat.S_ISREG(status.st_mode) and holds_pointer(path, status.st_size)
     except (OSError, ValueError):
+        return False
+
+
+def holds_pointer(path: Path, size: int) -> bool:
+    """Whether a regular file of a known size holds the text of a pointer; False if it cannot be read."""
+    if not len(_BEGINNING) < size <= LONGEST_POINTER:
+        return False
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return stream.read(len(_BEGINNING)) == _BEGINNING
+    except OSError:
         return False
 
 

@@ -299,6 +299,7 @@ class MediaUsers:
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
         self._by_file: dict[tuple[int, int], list[_Need]] = defaultdict(list)
         self._looked_through: set[Path] = set()
+        self._searched: set[tuple[Path, Path]] = set()  # folders of names, and NWB files from which they were sought
         self._remarks: list[str] = []
 
     def key(self, name: Path) -> _NameKey:
@@ -319,12 +320,15 @@ class MediaUsers:
 
     def need_of(self, name: Path, file: MediaFile, plan: RelocationPlan) -> _Need | None:
         """A reference that needs a name of a file, if an NWB file that the call does not treat has one."""
-        for step in self._in_reach(name, plan):
+        place = name.parent, plan.nwb_path
+        # All names in one folder have the same NWB files in reach.
+        for step in [()] if place in self._searched else self._in_reach(name, plan):
             for path in step:
                 self._look_into(path)
             for need in self._by_file.get(file.identity, ()):
                 if self.key(name) in map(self.key, need.names):
                     return need
+        self._searched.add(place)
         return None
 
     def whose_manifest(

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
-from ..disk.annex import LONGEST_POINTER, how_to_get, is_annex_pointer
+from ..disk.annex import holds_pointer, how_to_get, is_annex_pointer
 from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
@@ -376,7 +376,7 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
-    if status.st_size <= LONGEST_POINTER and is_annex_pointer(place):
+    if holds_pointer(place, status.st_size):
         return _NOT_GOT
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
 
