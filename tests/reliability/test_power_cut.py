@@ -465,6 +465,8 @@ class Scene:
         if case.previous == "bare":  # an edit in place where no media stand in the way
             shutil.rmtree(self.document.parent / "sub-a")
         self.edits = case.io_mode == "r+"
+        if self.edits:  # it was made from this one, which would need the videos where they are
+            (self.root / SOURCE).unlink()
         self.films = {film: digest(self.root / film) for film in FILMS}
         self.former = {path: digest(path) for path in self.root.glob("dest/**/*") if path.is_file()}
         self.former_texts = stored_texts(self.document) if self.document.exists() else []
@@ -868,7 +870,7 @@ def test_copies_are_as_private_as_their_source(umask: int, template: Template, p
         os.umask(before)
     modes = {target.stat().st_mode & 0o777 for target in scene.targets}
     assert modes == set(permissions)
-    assert scene.document.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert scene.document.stat().st_mode & 0o777 == (scene.root / SOURCE).stat().st_mode & 0o666 & ~umask
     for folder in (scene.document.parent, scene.targets[0].parent):
         assert folder.stat().st_mode & 0o777 == 0o777 & ~umask, folder
 
