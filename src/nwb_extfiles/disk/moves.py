@@ -8,7 +8,6 @@ that is not proven superfluous gets back to where it was.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import unicodedata
@@ -26,6 +25,7 @@ __all__ = [
     "has_stamp",
     "is_same_name",
     "is_still",
+    "may_be_same_name",
     "remove_sources",
     "stamp",
     "stays",
@@ -34,6 +34,10 @@ __all__ = [
 ASIDE_PREFIX = ".nwb-extfiles-aside-"
 """How a name begins that a file has while it is proven that it may go."""
 _AT_ONCE = 256  # names that are aside at a time: each folder of their targets is listed once for all of them
+
+
+class _OtherPathError(OSError):
+    """What should go is what should stay, seen through another path: nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
         try:
             filesystem.sync_folder(folder)
         except OSError as error:
-            notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {error}")
+            notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {_reason(error)}")
     return notes
 
 
@@ -112,10 +116,10 @@ class _Name:
 def _check(source: MovedSource) -> None:
     """Raise OSError if a file is not what it was, or not where it should be."""
     if not all(has_stamp(target, expected) for target, expected in source.targets):
-        raise OSError(errno.ESTALE, "the new one is not there any more")
+        raise OSError("the new one is not there any more")
     kept = source.path not in source.places  # itself the new one of something, or behind a link that goes
     if not kept and os.path.lexists(source.path) and not has_stamp(source.path, source.stamp):
-        raise OSError(errno.ESTALE, "it has changed since it was read")
+        raise OSError("it has changed since it was read")
 
 
 def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
@@ -152,11 +156,11 @@ def _put_aside(name: _Name) -> bool:
         return False
     for target in name.targets:
         if is_same_name(name.place, target):
-            raise OSError(errno.EEXIST, f"it is the same file as {target}, seen through another path")
+            raise _OtherPathError(f"it is {target}, seen through another path")
     if not has_stamp(name.place, name.stamp):  # or it is a link, and leads elsewhere by now
-        raise OSError(errno.ESTALE, "it has changed since it was read")
+        raise OSError("it has changed since it was read")
     if os.path.lexists(name.aside):
-        raise OSError(errno.EEXIST, f"{name.aside} is in the way; look what it is, and move it away")
+        raise OSError(f"{name.aside} is in the way; look what it is, and move it away")
     os.rename(name.place, name.aside)
     return True
 
@@ -168,7 +172,7 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
         if folder not in listed:  # what the system remembers of a path may be older than the folder
             listed[folder] = {folded(entry) for entry in os.listdir(folder)}
         if folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
-            raise OSError(errno.ENOENT, f"{target} is gone with it, so both are one file seen through two paths")
+            raise _OtherPathError(f"{target} went with it, so both are one file, seen through two paths")
 
 
 def _opens(path: Path) -> bool:
@@ -191,7 +195,9 @@ def _put_back(name: _Name) -> None:
 
 def _still_there(name: _Name, error: OSError) -> str:
     called = f" as {name.aside}" if os.path.lexists(name.aside) else ""
-    return f"{name.place} was moved, but the old file is still there{called}: {error}"
+    if isinstance(error, _OtherPathError) and not called:
+        return f"{name.place} stays: {error}"
+    return f"{name.place} was moved, but the old file is still there{called}: {_reason(error)}"
 
 
 def is_same_name(first: Path, second: Path) -> bool:
@@ -212,6 +218,24 @@ def is_same_name(first: Path, second: Path) -> bool:
         return False
 
 
+def may_be_same_name(first: Path, second: Path) -> bool:
+    """Whether two paths are one entry of one folder, or look like one that FUSE shows as if on a device of its own.
+
+    Parameters
+    ----------
+    first, second : pathlib.Path
+        The last part of each is not followed if it is a symbolic link.
+    """
+    if is_same_name(first, second):
+        return True
+    try:
+        one, other = os.lstat(first), os.lstat(second)
+    except OSError:
+        return False
+    looks_alike = stamp(one)[1:] == stamp(other)[1:] and folded(first.name) == folded(second.name)
+    return looks_alike and one.st_dev != other.st_dev
+
+
 def folded(name: str) -> str:
     """A name as file systems compare it that do not know letter case, or know Unicode."""
     return unicodedata.normalize("NFC", name).casefold()
@@ -219,7 +243,11 @@ def folded(name: str) -> str:
 
 def stays(path: Path, folder: Path, error: OSError) -> str:
     """What to say of a file that was to go, and did not."""
-    return f"{path} was moved to {folder}, but the old file is still there: {error}"
+    return f"{path} was moved to {folder}, but the old file is still there: {_reason(error)}"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def stamp(status: os.stat_result) -> tuple[int, ...]:
