@@ -314,6 +314,7 @@ class MediaUsers:
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
+        self._passed_over: dict[Path, None] = {}  # files of the call, whose references are known from their plans
         self._unreadable: dict[Path, UnreadableFileError] = {}
         self._by_file: dict[tuple[int, int], list[_Need]] = defaultdict(list)
         self._looked_through: set[Path] = set()
@@ -355,10 +356,13 @@ class MediaUsers:
         for step in self._in_reach(file.path, plan):
             for path in step:
                 self._look_into(path, even_served=True)
+        for path in self._passed_over:
+            self._look_into(path, even_served=True)
         digest: str | None = None
+        known = {(row.place, row.sha256) for row in plan.manifest or ()}
         for path, (_, rows) in self._read.items():
             for row in rows:
-                is_gone = path == plan.nwb_path and row.place == entry and row not in (plan.manifest or ())
+                is_gone = path == plan.nwb_path and row.place == entry and (entry, row.sha256) not in known
                 if row.size_in_bytes != file.size or is_gone:
                     continue  # a row of an NWB file that is written anew, with what it is written from
                 digest = digest or contents.digest_of(file.real)
@@ -411,7 +415,10 @@ class MediaUsers:
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
         """Read what an NWB file refers to, once."""
         is_served = self.key(path) in self._served
-        if path in self._read or (is_served and not even_served):
+        if path in self._read:
+            return
+        if is_served and not even_served:
+            self._passed_over[path] = None
             return
         self._on_file(path)
         references: list[ExternalFileReference] = []
