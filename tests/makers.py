@@ -354,13 +354,18 @@ def arguments_of(way: str, src_io: Any, series: Sequence[str] = ()) -> dict[str,
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without the warnings of pynwb and hdmf, which are not the matter; those of this package stay errors."""
+def quiet(but: str | None = None) -> Iterator[None]:
+    """Without the warnings of pynwb and hdmf, which are not the matter; those of this package stay errors.
+
+    But for those that match an expression, which are tested elsewhere.
+    """
     from nwb_extfiles import ExternalFilesWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", ExternalFilesWarning)
+        if but is not None:
+            warnings.filterwarnings("ignore", but, ExternalFilesWarning)
         yield
 
 

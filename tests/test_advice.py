@@ -582,17 +582,142 @@ def test_an_annexed_nwb_file_that_is_not_here(unlocked: bool) -> None:
     subprocess.run(["chmod", "-R", "u+w", "."], check=True)
 
 
-@cures("belongs to … too, which would lose it")
-@pytest.mark.parametrize("cure", ["copy", "hardlink"])
-def test_media_of_another_file(cure: str) -> None:
+@cures("would go, but … needs it")
+@pytest.mark.parametrize("advised", ["copy", "hardlink", "both NWB files in one call"])
+def test_media_of_another_file(advised: str) -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", first)
-    second = recording(Path("nwb/b.nwb"), stored_texts(first))
+    second = recording(Path("nwb/b.nwb"), stored_texts(first), films=False)
     message = cli("relocate", "--media-mode", "move", second, code=1)
-    assert "copy" in message
-    cli("relocate", "--media-mode", cure, second)
+    assert "would go, but" in message
+    assert advised in message
+    if advised.startswith("both"):
+        cli("relocate", "--media-mode", "move", first, second)
+    else:
+        cli("relocate", "--media-mode", advised, second)
     assert media_of(first) == media_of(second) == [content]
+
+
+@cures("would be replaced, but … needs it")
+def test_a_video_in_the_way_that_another_file_needs() -> None:
+    first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    content = digest(Path("raw/a.avi"))
+    cli("relocate", "--media-mode", "move", first)
+    second = recording(Path("nwb/b.nwb"), stored_texts(first), films=False)
+    wanted = digest(film(Path("raw/other.avi")))
+    set_texts(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
+    assert "move it away first, and give that NWB file its new path" in message
+    ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
+    Path(place).rename("nwb/kept.avi")
+    set_texts(second, DATASET, ["kept.avi"], dtype=UTF8)
+    cli("relocate", "--media-mode", "copy", "--existing", "replace", first)
+    assert (media_of(first), media_of(second)) == ([wanted], [content])
+
+
+@cures("would be replaced, and it is the only copy here of")
+@pytest.mark.parametrize("advised", ["repair both NWB files in one call", "move the file away first"])
+def test_swapped_videos_of_two_files(advised: str) -> None:
+    paths = [recording(Path(f"nwb/{name}.nwb"), [f"../raw/{name}.avi"]) for name in "ab"]
+    wanted = [media_of(path) for path in paths]
+    cli("relocate", "--media-mode", "move", "--manifest", *paths)
+    first, second = ((path.parent / stored_texts(path)[0]) for path in paths)
+    first.rename("nwb/spare.avi")
+    second.rename(first)
+    Path("nwb/spare.avi").rename(second)
+    words = ["relocate", "--repair", "--media-mode", "copy", "--existing", "replace", "--search"]
+    message = cli(*words, "nwb", paths[0], code=1)
+    assert "the only copy here of 'b.avi'" in message
+    assert advised in message
+    if advised.startswith("repair"):
+        cli(*words, "nwb", *paths)
+    else:
+        Path("kept").mkdir()
+        first.rename("kept/b.avi")
+        cli(*words, "nwb", paths[0])
+        cli(*words, "kept", paths[1])
+    assert [media_of(path) for path in paths] == wanted
+
+
+@cures("is replaced, and its content is discarded")
+def test_what_is_discarded_is_said_before() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    content = digest(Path("raw/a.avi"))
+    cli("relocate", "--media-mode", "move", path)
+    wanted = digest(film(Path("raw/other.avi")))
+    set_texts(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    words = ["relocate", "--media-mode", "copy", "--existing", "replace"]
+    said = cli(*words, "--dry-run", path)
+    ((place),) = re.findall(r"'([^']+)' \([\d,]+ bytes\) is replaced, and its content is discarded", said)
+    assert digest(Path(place)) == content
+    Path(place).rename("kept.avi")
+    assert "discarded" not in cli(*words, path)
+    assert media_of(path) == [wanted]
+    assert digest(Path("kept.avi")) == content
+
+
+@cures("stays, because … needs it there")
+def test_a_name_that_stays_goes_when_all_are_relocated() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    other = recording(Path("nwb/b.nwb"), ["../raw/a.avi"], films=False)
+    raw = Path("raw/a.avi")
+    content = digest(raw)
+    with warnings.catch_warnings(record=True) as caught, NWBHDF5IO(path, "r") as source:
+        warnings.simplefilter("always")
+        with NWBExtFilesHDF5IO("out/a.nwb", "w") as io:
+            io.export(src_io=source, relocate_media=True, media_mode="move")
+    assert any(re.search("stays, because .* needs it there", str(one.message)) for one in caught)
+    assert raw.is_file()
+    cli("relocate", "--media-mode", "move", path, other)
+    assert not raw.exists()
+    for each in (Path("out/a.nwb"), path, other):
+        assert media_of(each) == [content]
+
+
+@cures("and its paths would change under all of them", "this one gets content of its own")
+@pytest.mark.skipif(os.name == "nt", reason="the command is one of a POSIX shell here")
+@pytest.mark.parametrize("by", ["relocate", "r+"])
+def test_a_backup_of_hard_links(by: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    Path("backup").mkdir()
+    os.link(path, "backup/a.nwb")
+    before = digest(path)
+
+    def relocate_open_file() -> None:
+        with quiet(), NWBExtFilesHDF5IO(path, "r+") as io:
+            io.write(io.read(), relocate_media=True, media_mode="copy")
+
+    if by == "relocate":
+        assert "this one gets content of its own" in cli("relocate", "--media-mode", "copy", path)
+    else:
+        with pytest.raises(RelocationRefusedError, match="and its paths would change under all of them") as info:
+            relocate_open_file()
+        ((command),) = re.findall(r"open it again: (.+)", str(info.value))
+        subprocess.run(command, shell=True, check=True)
+        relocate_open_file()
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+    assert digest(Path("backup/a.nwb")) == before
+
+
+@cures("linked-media", "linked-media-missing", "dangling-link")
+def test_media_behind_a_link_to_another_file() -> None:
+    raw = recording(Path("nwb/raw.nwb"), ["../raw/a.avi"])
+    content = digest(Path("raw/a.avi"))
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    with h5py.File(path, "r+") as file:
+        del file["acquisition/video"]
+        file["acquisition/video"] = h5py.ExternalLink("raw.nwb", "/acquisition/video")
+    assert "nwb-extfiles check" in message_of(path, "linked-media")
+    raw.rename("away.nwb")
+    assert "bring that file back" in message_of(path, "dangling-link")
+    Path("away.nwb").rename(raw)
+    Path("raw/a.avi").rename("a.avi")
+    said = cli(*command(message_of(path, "linked-media-missing")), code=1)
+    assert "missing" in said
+    cli("relocate", "--search", ".", "--media-mode", "copy", raw)
+    assert media_of(raw) == [content]
+    assert message_of(path, "linked-media")
 
 
 @cures("no dandiset was named")

@@ -93,13 +93,13 @@ SEQUENCES = {
     "deque": deque,
     "UserList": UserList,
     "numpy": np.array,
-    "numpy of objects": lambda texts: np.array(texts, dtype=object),
+    "numpy of objects": lambda stored: np.array(stored, dtype=object),
     "pandas column": pd.Series,
-    "pandas column with an index of words": lambda texts: pd.Series(texts, index=["x", "y"]),
-    "pandas column with an index that is turned": lambda texts: pd.Series(texts[::-1], index=[1, 0])[::-1],
-    "pandas column of strings": lambda texts: pd.Series(texts, dtype="string"),
+    "pandas column with an index of words": lambda stored: pd.Series(stored, index=["x", "y"]),
+    "pandas column with an index that is turned": lambda stored: pd.Series(stored[::-1], index=[1, 0])[::-1],
+    "pandas column of strings": lambda stored: pd.Series(stored, dtype="string"),
     "pandas index": pd.Index,
-    "pandas array": lambda texts: pd.array(texts, dtype="string"),
+    "pandas array": lambda stored: pd.array(stored, dtype="string"),
 }
 
 
@@ -117,19 +117,19 @@ def write_with(io_class: Any, path: Path, external_file: Any, **relocating: Any)
 
 @pytest.mark.parametrize("kind", SEQUENCES)
 def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
-    folder, texts = source.parent, ["old.avi", "new.avi"]
+    folder, stored = source.parent, ["old.avi", "new.avi"]
     make = SEQUENCES[kind]
     try:
-        write_with(NWBHDF5IO, folder / "plain.nwb", make(texts))
+        write_with(NWBHDF5IO, folder / "plain.nwb", make(stored))
     except (TypeError, ValueError) as refused:  # by pynwb
         with pytest.raises(type(refused)):
-            write_with(NWBExtFilesHDF5IO, folder / "b.nwb", make(texts))
+            write_with(NWBExtFilesHDF5IO, folder / "b.nwb", make(stored))
         return
-    assert stored_texts(folder / "plain.nwb") == texts
+    assert stored_texts(folder / "plain.nwb") == stored
     for number, relocating in enumerate(RELOCATING):
         target = folder / f"b{number}.nwb"
-        write_with(NWBExtFilesHDF5IO, target, make(texts), **relocating)
-        assert_resolves(target, [folder / text for text in texts])
+        write_with(NWBExtFilesHDF5IO, target, make(stored), **relocating)
+        assert_resolves(target, [folder / text for text in stored])
 
 
 # ----------------------------------------------------- attributes as MatNWB and MIES store them

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from recordings import DATASET, recording
 
 from nwb_extfiles import organize, relocate
-from nwb_extfiles.nwb.comparison import same_content
+from nwb_extfiles.nwb.comparison import is_edited_copy, same_content
+from nwb_extfiles.nwb.stores import edit_texts
 
 
 def rich(path: Path) -> Path:
@@ -32,7 +33,7 @@ def rich(path: Path) -> Path:
         sparse = series.create_dataset("sparse", shape=(200, 200), chunks=(10, 10), dtype="f4", fillvalue=np.nan)
         sparse[50:55, 3] = 7
         series["nan"] = np.array([0.0, -0.0, np.nan, np.inf])
-        series["texts"] = np.array(["a", "b", "ü"], dtype=h5py.string_dtype())
+        series["strings"] = np.array(["a", "b", "ü"], dtype=h5py.string_dtype())
         series["fixed"] = np.array([b"a", b"bc"])
         series["yes"] = np.array([True, False])
         series["empty"] = h5py.Empty("f8")
@@ -178,7 +179,7 @@ CHANGES: dict[str, Callable[[h5py.File], object]] = {
     "the bits of NaN": lambda file: file[f"{V}/nan"].write_direct(
         np.array([0x0, 1 << 63, 0x7FF8000000000001, 0x7FF << 52], dtype="u8").view("f8")
     ),
-    "a text": set_value(f"{V}/texts", 1, "c"),
+    "a text": set_value(f"{V}/strings", 1, "c"),
     "a text of fixed length": set_value(f"{V}/fixed", 1, b"bd"),
     "a truth": set_value(f"{V}/yes", 1, True),
     "a list": set_value(f"{V}/lists", 1, [5]),
@@ -214,8 +215,8 @@ CHANGES: dict[str, Callable[[h5py.File], object]] = {
     "a copy for a hard link": _unshared,
     "the type": again(f"{V}/plain", dtype="<i4"),
     "the order of bytes": again(f"{V}/plain", dtype=">i2"),
-    "the length of texts": again(f"{V}/fixed", dtype="S3"),
-    "texts of fixed length": again(f"{V}/texts", data=np.array(["a", "b", "ü".encode()], dtype="S2")),
+    "the length of strings": again(f"{V}/fixed", dtype="S3"),
+    "strings of fixed length": again(f"{V}/strings", data=np.array(["a", "b", "ü".encode()], dtype="S2")),
     "the shape": again(f"{V}/plain", data=np.arange(60, dtype="<i2").reshape(20, 3)),
     "the fill value": again(f"{V}/chunked", chunks=(7, 20), fillvalue=3.0),
     "a named type": lambda file: (
@@ -387,3 +388,40 @@ def test_any_change_of_a_store_makes_a_difference(tmp_path: Path, store: Path, c
         path.write_text(path.read_text().replace('"starting_frame": [', '"starting_frame": [7'))
     assert not same_content(store, made)
     assert not same_content(made, store)
+
+
+# ------------------------------------------------------------- edited copies
+
+
+EDITS = {("/acquisition/video", "external_file"): ["a/somewhere_else_with_a_longer_name.avi", "a/1.avi"]}
+
+
+def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
+    before = original.read_bytes()
+    edit_texts(copy, EDITS)
+    assert is_edited_copy(copy, original, EDITS)
+    assert not is_edited_copy(original, copy, EDITS | {("/acquisition/video", "external_file"): ["a.avi", "c.avi"]})
+    assert not is_edited_copy(copy, original, {})
+    assert is_edited_copy(original, original, {})
+    assert original.read_bytes() == before
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_other_byte_may_differ_in_an_edited_copy(original: Path, tmp_path: Path, place: float, bit: int) -> None:
+    copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
+    edit_texts(copy, EDITS)
+    content = bytearray(copy.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    for other in (content, bytes(content[:-1]), copy.read_bytes() + b"\0"):
+        copy.write_bytes(other)
+        assert not is_edited_copy(copy, original, EDITS)
+
+
+def test_what_cannot_be_edited_is_no_edited_copy(original: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.nwb").write_text("no HDF5")
+    for one, edits in ((tmp_path / "text.nwb", EDITS), (original, {("/nowhere", "external_file"): ["a"]})):
+        assert not is_edited_copy(original, one, edits)
+    assert not is_edited_copy(tmp_path / "none.nwb", original, {})
+    assert not is_edited_copy(tmp_path, tmp_path, {})

@@ -221,7 +221,8 @@ def test_other_content_at_the_target(tmp_path: Path, server: Server, same_size: 
     with pytest.raises(MediaExistsError, match=r"external_file\[0\].*one\.avi.*existing=\"replace\""):
         export(source, target)
     assert tree(target.parent) == before
-    export(source, target, existing="replace")
+    with pytest.warns(ExternalFilesWarning, match=r"\(6 bytes\) is replaced, and its content is discarded"):
+        export(source, target, existing="replace")
     (text,) = stored_texts(target)
     assert (target.parent / text).read_bytes() == (b"latest" if same_size else b"of another length")
 
@@ -275,7 +276,10 @@ def test_a_break_for_good_leaves_what_was(tmp_path: Path, server: Server) -> Non
     before = tree(target.parent)
     server.routes["/one.avi"] = sends(BIG)
     server.routes["/two.avi"] = [sends(BIG), sends(BIG, stop=1000)]
-    with pytest.raises(TransferError, match=r"external_file\[1\].*two\.avi.* 4 attempts .*urls=\"keep\""):
+    with (
+        pytest.warns(ExternalFilesWarning, match="its content is discarded"),
+        pytest.raises(TransferError, match=r"external_file\[1\].*two\.avi.* 4 attempts .*urls=\"keep\""),
+    ):
         export(source, target, existing="replace")
     assert tree(target.parent) == before
 

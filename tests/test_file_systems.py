@@ -48,12 +48,12 @@ def test_no_links_are_told_of_once_and_before_anything_is_staged(
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 def test_the_modes_that_are_named_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
-    films = {path.name: digest(path) for path in raw.glob("*.avi")}
+    videos = {path.name: digest(path) for path in raw.glob("*.avi")}
     with loop(kind) as stick:
         organize([raw], stick / "ds", media_files_mode=mode, files_mode=files_mode)
         made = sorted((stick / "ds").rglob("*.nwb"))
         assert len(made) == 2
-        assert {digest(path) for path in (stick / "ds").rglob("*.avi")} == set(films.values())
+        assert {digest(path) for path in (stick / "ds").rglob("*.avi")} == set(videos.values())
         assert not list(stick.rglob(".nwb-extfiles-*"))
     assert bool(list(raw.glob("*.avi"))) == (mode == "copy")
 
@@ -83,11 +83,11 @@ def test_in_place_and_export_on_a_stick(mode: str) -> None:
             assert not target.exists()
             return
         relocate(path, mode)
-        (film,) = (stick / "raw" / "a").iterdir()
-        assert digest(film) == was
+        (video,) = (stick / "raw" / "a").iterdir()
+        assert digest(video) == was
         with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
             io.export(src_io=source, relocate_media=True, media_mode="copy")
-        assert_resolves(target, [film])
+        assert_resolves(target, [video])
 
 
 @pytest.mark.parametrize("kind", ["ntfs", "btrfs", "xfs", "ext4"])
@@ -97,10 +97,10 @@ def test_file_systems_with_links(kind: str, mode: str) -> None:
         recording(disk / "raw" / "a.nwb", ["a.avi"])
         was = digest(disk / "raw" / "a.avi")
         organize([disk / "raw"], disk / "ds", media_files_mode=mode)
-        (film,) = (disk / "ds").rglob("*.avi")
-        assert digest(film) == was
-        assert film.is_symlink() == (mode == "symlink")
-        assert (film.stat().st_nlink > 1) == (mode == "hardlink")
+        (video,) = (disk / "ds").rglob("*.avi")
+        assert digest(video) == was
+        assert video.is_symlink() == (mode == "symlink")
+        assert (video.stat().st_nlink > 1) == (mode == "hardlink")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def lower() -> Iterator[Path]:
     """A folder on another file system than the temporary one, so that an overlay shows its files with two devices."""
     memory = Path("/dev/shm")
     if not memory.is_dir() or os.stat(memory).st_dev == os.stat(tempfile.gettempdir()).st_dev:
-        pytest.skip("NOT TESTED HERE: /dev/shm is no file system of its own")
+        pytest.skip("NOT TESTED HERE: /dev/shm is not a file system of its own")
     folder = Path(tempfile.mkdtemp(dir=memory))
     yield folder
     shutil.rmtree(folder)
@@ -120,16 +120,16 @@ def test_hard_links_on_an_overlay(lower: Path, mode: str) -> None:
     recording(lower / "raw" / "a.nwb", ["a.avi"])
     was = digest(lower / "raw" / "a.avi")
     with overlay(lower) as merged:
-        film = merged / "raw" / "a.avi"
-        if os.stat(film).st_dev == os.stat(merged).st_dev:
+        video = merged / "raw" / "a.avi"
+        if os.stat(video).st_dev == os.stat(merged).st_dev:
             pytest.skip("NOT TESTED HERE: this overlay gives its files the device of their folders")
         plan = organize([merged / "raw"], merged / "ds", media_files_mode=mode)
         assert sum(file.plan.copied_bytes for file in plan) == 0
         (made,) = (merged / "ds").rglob("*.avi")
         assert digest(made) == was
-        assert film.exists() == (mode == "hardlink")
+        assert video.exists() == (mode == "hardlink")
         if mode == "hardlink":
-            assert made.samefile(film)
+            assert made.samefile(video)
 
 
 def test_hard_links_to_another_file_system_are_refused(raw: Path) -> None:

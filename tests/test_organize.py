@@ -384,6 +384,8 @@ def test_what_is_said(raw: Path, tmp_path: Path) -> None:
     assert run("-d", tmp_path / "ds2", "-q", raw).output == ""
     result = run("-d", tmp_path / "ds", raw)
     assert "there already" in result.stdout
+    shutil.rmtree(tmp_path / "ds")  # whose links need the videos where they are
+    shutil.rmtree(tmp_path / "ds2")
     result = run("-d", tmp_path / "ds3", "--media-files-mode", "move", raw)
     assert "2 NWB files stay behind" in result.stderr
 

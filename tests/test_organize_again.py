@@ -39,7 +39,7 @@ def names(root: Path) -> list[str]:
 
 
 def films_of(root: Path) -> list[str]:
-    """The digests of all films that NWB files lead to."""
+    """The digests of all videos that NWB files lead to."""
     return sorted(digest(path.parent / text) for path in root.rglob("*.nwb") for text in stored_texts(path))
 
 
@@ -145,7 +145,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for day in "abc":
         recording(raw / day / "x.nwb", [f"{day}.avi"], session=day, start=f"2020-01-0{ord(day) - 96}T00:00:00+00:00")
-    expected, films = dandis_names(raw, tmp_path / "dandis"), films_of(raw)
+    expected, videos = dandis_names(raw, tmp_path / "dandis"), films_of(raw)
     root.mkdir()
     (root / "dandiset.yaml").write_text(YAML)
     mode = ["--media-files-mode", "move" if files_mode == "move" else "copy"]
@@ -155,7 +155,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     assert names(root) == ["sub-mouse0/sub-mouse0_image.nwb", "sub-mouse0/sub-mouse0_ses-b_image.nwb"]
     assert "sub-mouse0_image.nwb keeps its name" in result.stderr
     run("-d", root, "-f", files_mode, *mode, raw / "c")
-    assert films_of(root) == films
+    assert films_of(root) == videos
     if files_mode == "copy":  # all of them are there already
         run("-d", root, *mode, raw)
         assert len(names(root)) == 3
@@ -164,7 +164,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     assert words[:2] == ["nwb-extfiles", "organize"]
     assert run(*words[2:]).stderr == ""
     assert names(root) == expected
-    assert films_of(root) == films
+    assert films_of(root) == videos
     if files_mode == "copy":
         before = state(root)
         assert run("-d", root, *mode, raw).stderr == ""

@@ -589,14 +589,19 @@ def recover(paths: tuple[Path, ...]) -> None:
     PATHS are NWB files, and folders in which to look for such. The next run of this package on such a file does the
     same before it begins.
     """
-    from .nwb.stores import find_nwb_files
+    from .nwb.stores import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown
     from .transfers.transfer import recover as restore
 
     for path in paths:
         # a Zarr store may have no name before it is restored
-        for found in find_nwb_files([path]) if path.exists() else [path]:
+        named = list(find_nwb_files([path])) if path.exists() else [path]
+        # files of other suffixes are edited where somebody names them, and left unreadable by a kill like all others
+        is_folder = path.is_dir() and zarr_marker(path) is None
+        others = walk_nwb_files(Path(os.path.abspath(path))) if is_folder else ()
+        for found in dict.fromkeys([*named, *others]):
             restored = restore(Path(os.path.realpath(found)), thoroughly=True)
             if not found.exists():
                 raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
-            _say(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
+            if restored or found in named:
+                _say(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")

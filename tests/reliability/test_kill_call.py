@@ -170,7 +170,7 @@ def kept(tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "move"])
 def test_a_swapped_pair(tmp_path: Path, mode: str) -> None:
-    """Each video is what stands in the place of the other; both come right, and a kill loses neither."""
+    """Each of two videos has the other's name; both are put right, and a kill loses neither."""
     scene = repaired(tmp_path, mode)
     assert [content for _, content in scene.meant_after] == [content for _, content in reversed(scene.meant_before)]
     check_kills(scene, 23)

@@ -120,4 +120,4 @@ def test_killed(template: Path, tmp_path: Path, what: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("what", WHAT)
 def test_killed_often(template: Path, tmp_path: Path, what: str, mode: str) -> None:
-    kills(template, tmp_path / "place", what, mode, 15)
+    kills(template, tmp_path / "place", what, mode, 40)

@@ -250,7 +250,7 @@ def test_an_export_replaces_videos_that_a_third_file_needs(watch: Watch, root: P
 
 
 def test_a_new_file_is_written_with_the_video_of_another_one(watch: Watch, root: Path) -> None:
-    """pynwb's write, films moved: the path in memory leads into b.nwb's media folder."""
+    """pynwb's write, videos moved: the path in memory leads into b.nwb's media folder."""
     b = settled(root / "b.nwb")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(resolved(b))]))
@@ -298,7 +298,7 @@ def test_the_file_beside_names_it_by_a_file_url(watch: Watch, root: Path, call: 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
 def test_the_file_beside_needs_it_as_an_external_image(watch: Watch, root: Path, call: str) -> None:
-    """Not in an ImageSeries: an ExternalImage of b.nwb names the same picture."""
+    """Not in an ImageSeries: an ExternalImage of b.nwb names the same image."""
     make_video(root / "p.png", "p")
     a = make_nwb(root / "a.nwb", ["p.png"], subject="a")
     b = make_nwb(root / "b.nwb", ["p.png"], subject="b")
@@ -308,8 +308,8 @@ def test_the_file_beside_needs_it_as_an_external_image(watch: Watch, root: Path,
         images.attrs.update(
             neurodata_type="Images", namespace="core", object_id="6" * 8 + "-1111-4111-8111-" + "1" * 12
         )
-        images.attrs["description"] = "pictures"
-        image = images.create_dataset("picture", data="p.png", dtype=h5py.string_dtype())
+        images.attrs["description"] = "images"
+        image = images.create_dataset("image", data="p.png", dtype=h5py.string_dtype())
         image.attrs.update(neurodata_type="ExternalImage", namespace="core", image_format="PNG")
         image.attrs["object_id"] = "7" * 8 + "-1111-4111-8111-" + "1" * 12
     move(watch, call, a, root)

@@ -1,7 +1,7 @@
 """Many NWB files that share videos, and any sequence of commands and user's acts: nothing may be lost.
 
 A machine of hypothesis makes a small world on the real file system and runs commands in it, some of them killed. After
-each step the judge of `world` compares the whole tree with what it was before.
+each step the checker of `world` compares the whole tree with what it was before.
 
 Where it fails, the message has the story as commands; ``$W`` is the folder of the world. To keep that folder, set
 ``KEEP_WORLD`` to a new folder: it gets the world as it was before the last command, and ``after`` as it was then.
@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import mounts
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -27,6 +28,8 @@ from pynwb import NWBHDF5IO
 from world import (
     MODES,
     Outcome,
+    Place,
+    Reach,
     State,
     Told,
     hardlinked_copy,
@@ -34,6 +37,7 @@ from world import (
     look,
     make_nwb,
     make_video,
+    names_on_the_way,
     run_call,
     run_command,
     run_killed,
@@ -107,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         self.made = 0
         self.story: list[str] = []
         self.state: State | None = None
-        self.killed: tuple[Callable[[], Outcome], Told, str, Callable[[Path], bool], frozenset[Path]] | None = None
+        self.killed: tuple[Callable[[], Outcome], Told, str, Sequence[Path], frozenset[Path]] | None = None
 
     def teardown(self) -> None:
         try:
@@ -246,7 +250,7 @@ class Machine(RuleBasedStateMachine):
                 wrong.append(f"recover failed: {said.output} {said.problem}")
         after = self.looked()
         if outcome.killed:
-            self.killed = job, told, called, reach, after.temporaries - before.temporaries
+            self.killed = job, told, called, named, after.temporaries - before.temporaries
         store, backup = self.root / "store", self.root / "backup"
         wrong += judge(before, after, told, outcome, store=store, backup=backup, reach=reach)
         self.must_hold(wrong, outcome)
@@ -270,22 +274,44 @@ class Machine(RuleBasedStateMachine):
             wrong.append("a command that only looks has changed something")
         self.must_hold(wrong, outcome)
 
-    def reach(self, state: State, named: Sequence[Path]) -> Callable[[Path], bool]:
-        """Which NWB files a command has to protect.
+    def reach(self, before: State, named: Sequence[Path]) -> Reach:
+        """Which paths in NWB files a command has to protect.
 
-        Those named, those beside them and beside the videos that they refer to, in the dandiset, the owners of media
-        folders, and those that lie above a video. What is moved out of a folder of raw videos may be needed by any NWB
-        file on the disk, and no command reads all.
+        Those in the NWB files named, and in those that it looks at before a name goes: beside the NWB files named,
+        beside that name or its folder, in the dandiset of either, and below the nearest folder that they have in
+        common. What is moved may be needed by any NWB file on the disk, and no command reads all.
         """
-        folders = {self.root / "dandiset"} if any("dandiset" in str(path) for path in named) else set()
-        beside = set()
-        for path in named:
-            beside.add(path.parent)
-            for _, text in state.entries[path].paths if path in state.entries else ():
-                place = os.path.join(path.parent, text)
-                for way in (os.path.normpath(place), os.path.realpath(place)):
-                    beside.update({Path(way).parent, Path(way).parent.parent})
-        return lambda path: path.parent in beside or any(map(path.is_relative_to, folders))
+        dandiset = self.root / "dandiset"
+        names = {
+            (path, place): [self.unaliased(name) for name in names_on_the_way(path.parent / text)]
+            for path in before.references
+            for place, text in before.entries[path].paths
+        }
+
+        def looks_at(path: Path, name: Path, near: Path) -> bool:
+            if path.parent in (near.parent, name.parent, name.parent.parent):
+                return True
+            inside = [place.is_relative_to(dandiset) for place in (near, name)]
+            if any(inside) and path.is_relative_to(dandiset):
+                return True
+            return not all(inside) and path.is_relative_to(os.path.commonpath([name.parent, near.parent]))
+
+        def reach(path: Path, place: Place, after: State) -> bool:
+            gone = [name for name in names[path, place] if what(before, name) != what(after, name)]
+            if path in named or not gone:
+                return True
+            return any(looks_at(path, name, near) for name in gone for near in named)
+
+        def what(state: State, name: Path) -> object:
+            entry = state.entries.get(name)
+            return entry and (entry.kind, entry.content)
+
+        return reach
+
+    def unaliased(self, path: Path) -> Path:
+        if self.alias is None or not path.is_relative_to(self.alias[0]):
+            return path
+        return self.alias[1] / path.relative_to(self.alias[0])
 
     # ------------------------------------------------------------------ commands
 
@@ -414,9 +440,10 @@ class Machine(RuleBasedStateMachine):
     def again(self) -> None:
         """The command that was killed, once more."""
         assert self.killed is not None
-        job, told, called, reach, left = self.killed
+        job, told, called, named, left = self.killed
         self.killed = None
         before = self.looked()
+        reach = self.reach(before, named)
         outcome = job()
         self.tell(f"{called}   # again; exit code {outcome.exit_code}")
         after = self.looked()
@@ -492,7 +519,9 @@ class Machine(RuleBasedStateMachine):
     def change_content(self, number: int, other: int, what: str) -> None:
         """Videos under each other's names, another video under a name, or other data under the same ids and time."""
         path, second = self.pick(number), self.pick(other)
-        video, second_video = (Path(os.path.normpath(nwb.parent / stored(nwb))) for nwb in (path, second))
+        video, second_video = (
+            self.unaliased(Path(os.path.normpath(nwb.parent / stored(nwb)))) for nwb in (path, second)
+        )
         if what == "correct":
             set_marker(path, self.new_name())
             self.tell(f"# {path} has other data")
@@ -522,12 +551,65 @@ class Machine(RuleBasedStateMachine):
         if how == "symbolic link":
             new.symlink_to(os.path.relpath(path, new.parent))
         elif path.exists():
-            source = Path(os.path.realpath(path))
+            source = self.unaliased(Path(os.path.realpath(path)))
             if source.is_relative_to(self.root / "store"):
                 return
             shutil.copy(source, new) if how == "copy" else os.link(source, new)
         self.tell(f"# {new} is a {how} of {path}")
         self.looked()
+
+
+# ------------------------------------------------------------------ what the machine has found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = Path(os.path.realpath(tmp_path)) / "w"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("by_alias", [False, True], ids=["target-by-its-path", "target-by-alias"])
+@pytest.mark.parametrize("mode", MODES)
+def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
+    """Each file has its place already, though the paths differ; nothing moves, and nothing is warned of."""
+    dandiset = root / "dandiset"
+    make_video(dandiset / "v.avi", "v")
+    (dandiset / "dandiset.yaml").write_text("identifier: '000001'\n")
+    make_nwb(dandiset / "a.nwb", ["v.avi"])
+    words = ["organize", "-f", "move", "--media-files-mode", mode, "-d"]
+    assert run_command(*words, dandiset).exit_code == 0
+    before = look(root)
+    with mounts.bind(dandiset) as alias:
+        target, source = (alias, dandiset) if by_alias else (dandiset, alias)
+        outcome = run_command(*words, target, source)
+    assert (outcome.exit_code, outcome.problem, "warning" in outcome.output) == (0, "", False), outcome.output
+    assert look(root).plain == before.plain
+
+
+@pytest.mark.parametrize("call", ["relocate", "export onto itself"])
+def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
+    """As ``cp -al`` makes a backup: its paths stay as they are, so a move out of its reach must be refused."""
+    video = make_video(root / "raw/v.avi", "v")
+    path = make_nwb(root / "a/n.nwb", ["../raw/v.avi"])
+    hardlinked_copy(root / "a", root / "backup")
+    before = look(root)
+
+    def export() -> None:
+        media = dict(relocate_media=True, media_mode="move")
+        with NWBHDF5IO(path, "r") as src_io, NWBExtFilesHDF5IO(path, "w") as io:
+            io.export(src_io=src_io, **media)
+
+    if call == "relocate":
+        outcome = run_command("relocate", "--media-mode", "move", path)
+        assert (outcome.exit_code, "backup/n.nwb" in outcome.output) == (1, True), outcome.output
+    else:
+        outcome = run_call(export)
+    assert judge(before, look(root), Told(), outcome) == []
+    assert video.exists()
+
+
+# ------------------------------------------------------------------ the machine
 
 
 ORDINARY = settings(

@@ -855,17 +855,20 @@ def test_no_sync(case: Case, template: Template, place: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
-def test_permissions_of_copies_follow_the_umask(umask: int, template: Template, place: Path) -> None:
+def test_copies_are_as_private_as_their_source(umask: int, template: Template, place: Path) -> None:
+    """Whatever the umask says; what is new follows that."""
     scene = Scene(Case("copy"), template, place)
-    for film, permissions in zip(FILMS[:2], (0o400, 0o755), strict=True):
-        (scene.root / film).chmod(permissions)
+    permissions = (0o400, 0o755)
+    for film, mode in zip(FILMS[:2], permissions, strict=True):
+        (scene.root / film).chmod(mode)
     before = os.umask(umask)
     try:
         scene.call()
     finally:
         os.umask(before)
-    for path in [*scene.targets, scene.document]:
-        assert path.stat().st_mode & 0o777 == 0o666 & ~umask, path
+    modes = {target.stat().st_mode & 0o777 for target in scene.targets}
+    assert modes == set(permissions)
+    assert scene.document.stat().st_mode & 0o777 == 0o666 & ~umask
     for folder in (scene.document.parent, scene.targets[0].parent):
         assert folder.stat().st_mode & 0o777 == 0o777 & ~umask, folder
 

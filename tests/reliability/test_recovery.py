@@ -411,3 +411,15 @@ def test_a_store(tmp_path: Path, what: str) -> None:
         relocate(path, "move", media_options={"progress": meanwhile})
     assert tree(path) == changed[0]
     assert len(list((tmp_path / "raw").iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", [".NWB", ".h5", ".HDF5"])
+def test_recover_on_a_folder_finds_a_half_edited_file_of_any_suffix(path: Path, suffix: str) -> None:
+    before = path.read_bytes()
+    path = path.rename(path.with_suffix(suffix))
+    half_edited(path)
+    assert path.read_bytes() != before
+    done = CliRunner().invoke(main, ["recover", str(path.parent.parent)])
+    assert (done.exit_code, "restored" in done.output) == (0, True)
+    assert path.read_bytes() == before
+    assert leftovers(path.parent) == []

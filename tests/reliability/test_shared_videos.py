@@ -1,6 +1,6 @@
 """Videos that several NWB files need, folders that have several paths, and stores: what single commands must not do.
 
-Each test is a scene that lost videos or NWB files once, or a near relative of it. The judge is that of `world`: every
+Each test is a scene that lost videos or NWB files once, or a near relative of it. The checker is that of `world`: every
 content that had a name still has one, and every path in an NWB file that led to a video leads to the same bytes.
 """
 
@@ -50,7 +50,7 @@ def watch(root: Path) -> Watch:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Where aliases are, which the judge shall not see twice."""
+    """Where aliases are, which the checker shall not see twice."""
     folder = Path(os.path.realpath(tmp_path)) / "aliases"
     folder.mkdir()
     return folder
@@ -407,7 +407,7 @@ def test_stores_keep_what_they_have(root: Path, store: Path, kind: str, call: st
     do(watch, call, mode, a, root)
     for path in ("v.avi", "second.avi"):
         place = root / "raw" / path
-        assert not place.is_symlink() or place.exists(), f"{path} leads nowhere"
+        assert not place.is_symlink() or place.exists(), f"{path} is a broken link"
     if kind == "annexed":
         assert (root / "raw/second.avi").exists()
     assert (root / "store/.git/annex/objects/aa/bb/KEY/KEY.avi").stat().st_nlink == 1 or kind != "annexed"

@@ -1,6 +1,6 @@
-"""A small world of NWB files and videos on a real file system, and the judge of what a command may do to it.
+"""A small world of NWB files and videos on a real file system, and the checker of what a command may do to it.
 
-The judge walks the tree, hashes files and reads the stored paths with h5py. It never asks the code under test.
+The checker walks the tree, hashes files and reads the stored paths with h5py. It never asks the code under test.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ MODES = ("copy", "move", "symlink", "hardlink", "reference")
 
 Place = tuple[str, int]
 """An object path and an index in its list."""
+Reach = Callable[[Path, Place, "State"], bool]
+"""Whether a path in an NWB file is to be protected, after what has happened to the names that it leads by."""
 
 
 # ------------------------------------------------------------------ what is on disk
@@ -101,7 +103,7 @@ class State:
     aside: frozenset[str]
     """The contents of files among the temporaries."""
     references: dict[Path, dict[Place, str | None]]
-    """SHA-256 of what each path in each NWB file leads to; None where it leads nowhere."""
+    """SHA-256 of what each path in each NWB file leads to; None where there is no file."""
     manifests: dict[Path, dict[Place, str]]
 
     @property
@@ -170,6 +172,17 @@ def follow(nwb_path: Path, text: str) -> str | None:
         return None
 
 
+def names_on_the_way(path: Path) -> list[Path]:
+    """The names by which a path leads to a file: its own, and those of the symbolic links behind it."""
+    names = []
+    while True:
+        path = Path(os.path.realpath(path.parent), path.name)
+        names.append(path)
+        if not path.is_symlink() or len(names) > 40:
+            return names
+        path = path.parent / os.readlink(path)
+
+
 # ------------------------------------------------------------------ what may happen
 
 
@@ -208,7 +221,7 @@ def judge(
     *,
     store: Path | None = None,
     backup: Path | None = None,
-    reach: Callable[[Path], bool] = lambda path: True,
+    reach: Reach = lambda path, place, after: True,
 ) -> list[str]:
     """Tell what is wrong after a command; empty if nothing is.
 
@@ -223,7 +236,7 @@ def judge(
     store, backup : pathlib.Path, optional
         Folders that no command may change; of the backup only what its NWB files and videos hold.
     reach : callable
-        Whether the paths in an NWB file are to be protected.
+        Whether a path in an NWB file is to be protected.
     """
     wrong = list(_lost_contents(before, after, told, outcome))
     wrong += _lost_references(before, after, told, outcome, reach)
@@ -273,7 +286,7 @@ def _lost_contents(before: State, after: State, told: Told, outcome: Outcome) ->
         elif content in (users := _needed(before, told)):
             yield f"a video is lost that {users[content]} needs: {where}"
         elif not outcome.killed and not any(name.name in outcome.output for name in names):
-            yield f"a video was discarded without a word: {where}"
+            yield f"a video was discarded silently: {where}"
 
 
 def _needed(state: State, told: Told) -> dict[str, Path]:
@@ -291,12 +304,8 @@ def _needed(state: State, told: Told) -> dict[str, Path]:
     return needed
 
 
-def _lost_references(
-    before: State, after: State, told: Told, outcome: Outcome, reach: Callable[[Path], bool]
-) -> Iterator[str]:
+def _lost_references(before: State, after: State, told: Told, outcome: Outcome, reach: Reach) -> Iterator[str]:
     for path in before.references:
-        if not reach(path):
-            continue
         marker = before.entries[path].content
         now = after.entries.get(path)
         if now is not None and now.content == marker:
@@ -307,30 +316,41 @@ def _lost_references(
             found = [other for other in after.references if after.entries[other].content == marker]
             places = [other for other in found if other not in before.references] or found
             if not places:
-                continue  # told of as lost content
-        tries = [list(_broken(path, place, before, after, told, outcome)) for place in places]
+                continue  # reported as lost content
+        tries = [list(_broken(path, place, before, after, told, outcome, reach)) for place in places]
         if all(tries):
             yield from tries[0]
 
 
-def _broken(path: Path, place: Path, before: State, after: State, told: Told, outcome: Outcome) -> Iterator[str]:
+def _broken(
+    path: Path, place: Path, before: State, after: State, told: Told, outcome: Outcome, reach: Reach
+) -> Iterator[str]:
     """What an NWB file referred to, and does not at the place where it is now."""
     manifest, now = before.manifests[path], after.references[place]
     called = str(path) if path == place else f"{path}, now {place},"
     for entry, sha in before.references[path].items():
         found = now.get(entry)
-        if sha is None or found == sha:
+        if sha is None or found == sha or not reach(path, entry, after):
             continue
         if path in told.repairs and found == manifest.get(entry, ""):
             continue
+        if told.replaces and told.organizes and found in _others(path, entry, before):
+            continue  # another version of the NWB file, which was to replace it
         if path in told.leaves and found is None:
             if outcome.killed or path.name in outcome.output:
                 continue
             yield f"{called} {entry} dangles, and no warning names it"
         elif found is None:
-            yield f"{called} {entry} leads nowhere (exit code {outcome.exit_code})"
+            yield f"{called} {entry} resolves to nothing (exit code {outcome.exit_code})"
         else:
             yield f"{called} {entry} leads to other bytes (exit code {outcome.exit_code})"
+
+
+def _others(path: Path, entry: Place, state: State) -> Iterator[str | None]:
+    """What other NWB files of the same content refer to by an entry."""
+    for other, references in state.references.items():
+        if other != path and state.entries[other].content == state.entries[path].content:
+            yield references.get(entry)
 
 
 # ------------------------------------------------------------------ running commands

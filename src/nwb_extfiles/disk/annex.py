@@ -40,7 +40,7 @@ def is_annex_pointer(path: Path) -> bool:
     Parameters
     ----------
     path : pathlib.Path
-        A locked file is then a link into the object store that leads nowhere; an unlocked one is a short text that
+        A locked file is then a link into the object store whose target is missing; an unlocked one is a short text that
         begins with ``/annex/objects/``.
     """
     try:

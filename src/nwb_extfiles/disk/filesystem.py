@@ -17,6 +17,7 @@ from uuid import uuid4
 __all__ = [
     "PRIVATE",
     "FileLock",
+    "by_way_of",
     "can_link",
     "copy_access",
     "free_bytes",
@@ -408,6 +409,14 @@ def has_other_names(path: Path) -> bool:
 def with_real_folder(path: Path) -> Path:
     """A path whose folder is free of symbolic links; what it names may itself be one."""
     return Path(os.path.realpath(path.parent), path.name)
+
+
+def by_way_of(root: Path, path: Path) -> Path:
+    """A path spelled by way of a folder that it is in, though it leads there by another mount; else as it is."""
+    for above in (path, *path.parents) if root.is_dir() and not path.is_relative_to(root) else ():
+        if above.is_dir() and above.samefile(root):
+            return root / path.relative_to(above)
+    return path
 
 
 def nearest_folder(path: Path) -> Path:

@@ -92,7 +92,9 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
         try:
             filesystem.sync_folder(folder)
         except OSError as error:
-            notes.append(f"{folder} could not be flushed, so what was moved from it may come back: {_reason(error)}")
+            notes.append(
+                f"{folder} could not be flushed, so what was moved from it may come back: {error.strerror or error}"
+            )
     return notes
 
 
@@ -197,7 +199,7 @@ def _still_there(name: _Name, error: OSError) -> str:
     called = f" as {name.aside}" if os.path.lexists(name.aside) else ""
     if isinstance(error, _OtherPathError) and not called:
         return f"{name.place} stays: {error}"
-    return f"{name.place} was moved, but the old file is still there{called}: {_reason(error)}"
+    return f"{name.place} was moved, but the old file is still there{called}: {error.strerror or error}"
 
 
 def is_same_name(first: Path, second: Path) -> bool:
@@ -243,11 +245,7 @@ def folded(name: str) -> str:
 
 def stays(path: Path, folder: Path, error: OSError) -> str:
     """What to say of a file that was to go, and did not."""
-    return f"{path} was moved to {folder}, but the old file is still there: {_reason(error)}"
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+    return f"{path} was moved to {folder}, but the old file is still there: {error.strerror or error}"
 
 
 def stamp(status: os.stat_result) -> tuple[int, ...]:

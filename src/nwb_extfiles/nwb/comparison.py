@@ -13,22 +13,24 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from io import RawIOBase
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5p, h5r, h5s, h5t
 
+from ..disk.journal import OverlayFile
 from ..errors import UnreadableFileError
 from .finding import find_in_file
 from .manifest import MANIFEST_PATH, ManifestRow
 from .registry import MediaField
-from .storage import as_text, item_at, texts_at
-from .stores import open_nwb
+from .storage import as_text, item_at, replace_texts, texts_at
+from .stores import Edits, open_nwb
 
-__all__ = ["same_content"]
+__all__ = ["is_edited_copy", "same_content"]
 
 _BLOCK = 8 * 1024 * 1024  # bytes that are read at once
 _ELEMENTS = 64 * 1024  # of variable length, that are read at once
@@ -39,6 +41,10 @@ _EXTENSION = "ndx-extfiles"
 _SPECIFICATIONS = ".specloc"
 _CONSOLIDATED = ".zmetadata"
 _METADATA = (".zarray", ".zattrs", ".zgroup")
+# h5py and zarr raise any of these for what they cannot read, such as data whose filter is not installed
+_CANNOT_READ = (
+    OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, MemoryError,
+)  # fmt: skip
 
 
 def same_content(one: Path, other: Path, table: Sequence[MediaField] | None = None) -> bool:
@@ -67,22 +73,62 @@ def same_content(one: Path, other: Path, table: Sequence[MediaField] | None = No
             return bool(comparison(first, second, table).are_same())
     except UnreadableFileError:
         return False
-    # h5py and zarr raise any of these for what they cannot read, such as data whose filter is not installed
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, MemoryError):
+    except _CANNOT_READ:
+        return False
+
+
+def is_edited_copy(other: Path, one: Path, edits: Edits) -> bool:
+    """Say whether an NWB file has the very bytes of another in which some paths of media are changed.
+
+    HDF5 makes the same changes in the same bytes of the same file, so what this package wrote is known without a look
+    at the objects. What another version of HDF5 wrote may hold the same in other bytes: `same_content` finds out.
+
+    Parameters
+    ----------
+    other : pathlib.Path
+        The file that may be the edited copy.
+    one : pathlib.Path
+        The file that it may be a copy of; it is only read.
+    edits : mapping
+        The new paths, as `edit_texts` takes them.
+
+    Returns
+    -------
+    bool
+        True is proof; False may only mean that this is no way to compare the two, as with Zarr stores.
+    """
+    if one.is_dir() or other.is_dir():
+        return False
+    try:
+        with open(one, "rb") as source, open(other, "rb") as copy:
+            edited = OverlayFile(source.fileno())
+            if edits:
+                with h5py.File(edited, "r+") as file:
+                    for (object_path, field), paths in edits.items():
+                        replace_texts(file, one.parent, object_path, field, paths)
+            if edited.size != os.fstat(copy.fileno()).st_size:
+                return False
+            edited.seek(0)
+            return _same_streams(edited, copy)
+    except _CANNOT_READ:
         return False
 
 
 def _same_bytes(one: Path, other: Path, count: int | None = None) -> bool:
     """Whether two files have the same bytes, all of them or the first so many."""
     with open(one, "rb") as first, open(other, "rb") as second:
-        while count is None or count > 0:
-            size = _BLOCK if count is None else min(count, _BLOCK)
-            block = first.read(size)
-            if block != second.read(size):
-                return False
-            if not block:
-                break
-            count = None if count is None else count - len(block)
+        return _same_streams(first, second, count)
+
+
+def _same_streams(one: IO[bytes] | RawIOBase, other: IO[bytes] | RawIOBase, count: int | None = None) -> bool:
+    while count is None or count > 0:
+        size = _BLOCK if count is None else min(count, _BLOCK)
+        block = one.read(size)
+        if block != other.read(size):
+            return False
+        if not block:
+            break
+        count = None if count is None else count - len(block)
     return True
 
 
@@ -419,7 +465,7 @@ def _selected(region: h5s.SpaceID) -> tuple[Any, ...]:
 
 
 def _has_pointers(kind: h5t.TypeID) -> bool:
-    """Whether what is stored of a value leads to something else: texts of variable length, lists, references."""
+    """Whether what is stored of a value leads to something else: strings of variable length, lists, references."""
     return any(kind.detect_class(each) for each in (h5t.VLEN, h5t.REFERENCE)) or _has_strings(kind)
 
 

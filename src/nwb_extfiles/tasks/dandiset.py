@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from ..batch import Spool, each
 from ..disk import contents, filesystem
-from ..disk.moves import has_stamp, stamp
+from ..disk.moves import has_stamp, is_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -26,7 +26,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..nwb.comparison import same_content
+from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.registry import MediaField, media_fields
@@ -401,6 +401,8 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
             nwb_path=str(inspected.path),
         )
     source = filesystem.with_real_folder(inspected.path)
+    if is_same_name(source, target):
+        source = target  # which has two paths
     plan = plan_references(
         inspected.references if settings.update_texts else (),
         nwb_path=target,
@@ -509,6 +511,8 @@ def _compared(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaF
         return None
     try:
         before = stamp(os.stat(target))
+        if plan.manifest is None and is_edited_copy(target, inspected.path, plan.edits):
+            return _unless_changed(inspected, target, before)
         with open_nwb(target) as file:
             found = {entry.entry: entry.text for entry in find_in_file(file, table)}
             manifest = read_manifest(file, target)
@@ -520,6 +524,11 @@ def _compared(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaF
         return None
     if not same_content(inspected.path, target, table):
         return None
+    return _unless_changed(inspected, target, before)
+
+
+def _unless_changed(inspected: Inspected, target: Path, before: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The stamp of the target, if neither file was written to while they were compared."""
     unchanged = has_stamp(inspected.path, inspected.stamp) and has_stamp(target, before)
     return before if unchanged else None
 

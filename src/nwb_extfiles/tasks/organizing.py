@@ -162,11 +162,16 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
             raise RelocationRefusedError(f"no NWB files were named, and {root} is no dandiset: it has no dandiset.yaml")
         return list(find_nwb_files([root]))
     # What lies in the dandiset is no source, unless a path leads into it.
-    into = [path for path in paths if Path(os.path.realpath(path)).is_relative_to(root)]
+    into = [path for path in paths if filesystem.by_way_of(root, Path(os.path.realpath(path))).is_relative_to(root)]
     around = [path for path in paths if path not in into]
-    found = {filesystem.with_real_folder(path): path for path in find_nwb_files(into)}
+    found: dict[Path, Path] = {}
+    for path in find_nwb_files(into):
+        real = filesystem.with_real_folder(path)
+        inside = filesystem.by_way_of(root, real)
+        found.setdefault(inside, path if inside == real else inside)  # by a mount of it, it has its place all the same
     for path in find_nwb_files(around):
-        if not (real := filesystem.with_real_folder(path)).is_relative_to(root):
+        real = filesystem.with_real_folder(path)
+        if not filesystem.by_way_of(root, real).is_relative_to(root):
             found.setdefault(real, path)
     sources = list(found.values())
     if not sources:

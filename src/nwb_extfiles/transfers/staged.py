@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from ..disk import contents, filesystem
-from ..disk.moves import is_still, stamp
+from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
 from ..options import MediaMode, ProgressCallback
 from ..plans.plan import Action, Relocation, RelocationPlan
@@ -221,7 +221,7 @@ class StagedMedia:
         try:
             status = _status(source)
             goes = plan.mode is MediaMode.MOVE or entry.action is Action.FOLLOW or entry.leaves
-            if goes and source.path not in plan.kept_names:
+            if goes and source.path not in plan.kept_names and not is_same_name(source.path, target):
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
