@@ -8,7 +8,6 @@ that is not proven superfluous gets back to where it was.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import unicodedata
@@ -26,6 +25,8 @@ __all__ = [
     "has_stamp",
     "is_same_name",
     "is_still",
+    "may_be_same_name",
+    "put_back_aside",
     "remove_sources",
     "stamp",
     "stays",
@@ -34,6 +35,10 @@ __all__ = [
 ASIDE_PREFIX = ".nwb-extfiles-aside-"
 """How a name begins that a file has while it is proven that it may go."""
 _AT_ONCE = 256  # names that are aside at a time: each folder of their targets is listed once for all of them
+
+
+class _OtherPathError(OSError):
+    """What should go is what should stay, seen through another path: nothing is left to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,26 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
     return notes
 
 
+def put_back_aside(places: Iterable[Path]) -> None:
+    """Give files that a killed run has renamed aside, to prove that their names may go, these names back.
+
+    Raises
+    ------
+    OSError
+        As the file system says.
+    """
+    for place in places:
+        aside = _aside(place)
+        if os.path.lexists(aside) and not os.path.lexists(place):
+            os.rename(aside, place)
+
+
+def _aside(place: Path) -> Path:
+    """The name of a file while it is aside; always the same, so that a later run finds what a killed one has left."""
+    token = hashlib.blake2s(os.fsencode(place.name), digest_size=8).hexdigest()
+    return place.with_name(f"{ASIDE_PREFIX}{token}")
+
+
 @dataclass(slots=True)
 class _Name:
     """A name that is to go."""
@@ -106,18 +131,16 @@ class _Name:
 
     @property
     def aside(self) -> Path:
-        """Its name while it is aside; always the same, so that a later run finds what a killed one has left."""
-        token = hashlib.blake2s(os.fsencode(self.place.name), digest_size=8).hexdigest()
-        return self.place.with_name(f"{ASIDE_PREFIX}{token}")
+        return _aside(self.place)
 
 
 def _check(source: MovedSource) -> None:
     """Raise OSError if a file is not what it was, or not where it should be."""
     if not all(has_stamp(target, expected) for target, expected in source.targets):
-        raise OSError(errno.ESTALE, "the new one is not there any more")
+        raise OSError("the new one is not there any more")
     kept = source.path not in source.places  # itself the new one of something, or behind a link that goes
     if not kept and os.path.lexists(source.path) and not has_stamp(source.path, source.stamp):
-        raise OSError(errno.ESTALE, "it has changed since it was read")
+        raise OSError("it has changed since it was read")
 
 
 def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
@@ -148,17 +171,16 @@ def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
 
 def _put_aside(name: _Name) -> bool:
     """Rename a name aside; False if there is none. Raises OSError if it is a target, or is not what it was."""
-    if os.path.lexists(name.aside) and not os.path.lexists(name.place):
-        os.rename(name.aside, name.place)  # a run was killed before it knew
+    put_back_aside([name.place])  # a run may have been killed before it knew
     if not os.path.lexists(name.place):
         return False
     for target in name.targets:
         if is_same_name(name.place, target):
-            raise OSError(errno.EEXIST, f"it is the same file as {target}, seen through another path")
+            raise _OtherPathError(f"it is {target}, seen through another path")
     if not has_stamp(name.place, name.stamp):  # or it is a link, and leads elsewhere by now
-        raise OSError(errno.ESTALE, "it has changed since it was read")
+        raise OSError("it has changed since it was read")
     if os.path.lexists(name.aside):
-        raise OSError(errno.EEXIST, f"{name.aside} is in the way; look what it is, and move it away")
+        raise OSError(f"{name.aside} is in the way; look what it is, and move it away")
     os.rename(name.place, name.aside)
     return True
 
@@ -170,7 +192,7 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
         if folder not in listed:  # what the system remembers of a path may be older than the folder
             listed[folder] = {folded(entry) for entry in os.listdir(folder)}
         if folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
-            raise OSError(errno.ENOENT, f"{target} is gone with it, so both are one file seen through two paths")
+            raise _OtherPathError(f"{target} went with it, so both are one file, seen through two paths")
 
 
 def _opens(path: Path) -> bool:
@@ -193,6 +215,8 @@ def _put_back(name: _Name) -> None:
 
 def _still_there(name: _Name, error: OSError) -> str:
     called = f" as {name.aside}" if os.path.lexists(name.aside) else ""
+    if isinstance(error, _OtherPathError) and not called:
+        return f"{name.place} stays: {error}"
     return f"{name.place} was moved, but the old file is still there{called}: {error.strerror or error}"
 
 
@@ -212,6 +236,24 @@ def is_same_name(first: Path, second: Path) -> bool:
         return os.path.samefile(first.parent, second.parent)
     except OSError:
         return False
+
+
+def may_be_same_name(first: Path, second: Path) -> bool:
+    """Whether two paths are one entry of one folder, or look like one that FUSE shows as if on a device of its own.
+
+    Parameters
+    ----------
+    first, second : pathlib.Path
+        The last part of each is not followed if it is a symbolic link.
+    """
+    if is_same_name(first, second):
+        return True
+    try:
+        one, other = os.lstat(first), os.lstat(second)
+    except OSError:
+        return False
+    looks_alike = stamp(one)[1:] == stamp(other)[1:] and folded(first.name) == folded(second.name)
+    return looks_alike and one.st_dev != other.st_dev
 
 
 def folded(name: str) -> str:

@@ -20,6 +20,7 @@ from ..disk.moves import folded
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..nwb.finding import find_in_file
 from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.stores import is_nwb_name, nwb_files_called_like, open_nwb, walk_nwb_files
 from ..options import MediaMode, MediaOptions
@@ -44,6 +45,20 @@ class _Need:
     where: str
     file: MediaFile
     names: frozenset[Path]
+
+    def __str__(self) -> str:
+        return f"{self.where} needs it"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unknown:
+    """The owner of a media folder that cannot be read, so that nobody knows what it needs."""
+
+    nwb_path: Path
+    reason: UnreadableFileError
+
+    def __str__(self) -> str:
+        return f"it is in the media folder of {self.nwb_path}, of which nobody knows what it needs: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +107,22 @@ def settle(
     changed: dict[Path, RelocationPlan] = {}
     key = users.key
     removed = {key(departure.name) for departure in departures if not departure.is_replaced}
-    replaced = {key(departure.name) for departure in departures if departure.is_replaced}
+    replaced = {key(departure.name): departure for departure in departures if departure.is_replaced}
     kept: set[_NameKey] = set()
     targets: set[_NameKey] = set()
     for plan in plans:
-        kept.update(removed.intersection(map(key, _needed_after(plan))))
-        targets.update(removed.intersection(map(key, _places(plan))))
         new = _without_links_to(plan, lambda name: key(name) in replaced, problems)
         if new is not plan:
             changed[plan.nwb_path] = new
-    held_names = set() if held is None else set(map(key, _needed_after(held)))
+        for entry, name in _needed_after(new):
+            needed = key(name)
+            if needed in removed:
+                kept.add(needed)
+            departure = replaced.get(needed)
+            if departure is not None and not _gets_there(entry, plan, departure):
+                problems.append(_is_needed(departure, f"{entry.reference.where} needs it as it is"))
+        targets.update(removed.intersection(map(key, _places(plan))))
+    held_names = set() if held is None else {key(name) for _, name in _needed_after(held)}
     remarks_of: dict[Path, list[str]] = defaultdict(list)
     needed_here = frozenset(kept)
     for departure in departures:
@@ -114,10 +135,10 @@ def settle(
         if need is not None and keep_needed and not departure.is_replaced:
             kept.add(key(departure.name))
             remarks_of[departure.plan.nwb_path].append(
-                f"{departure.entry.reference.where}: {str(departure.name)!r} stays, because {need.where} needs it there"
+                f"{departure.entry.reference.where}: {str(departure.name)!r} stays, because {need}"
             )
         elif need is not None:
-            problems.append(_is_needed(departure, need))
+            problems.append(_is_needed(departure, str(need)))
         elif departure.is_replaced:
             problem, remark = _of_replaced(departure, (changed.get(plan.nwb_path, plan) for plan in plans), users)
             problems.extend([problem] if problem else [])
@@ -158,22 +179,24 @@ def _places(plan: RelocationPlan) -> Iterator[Path]:
     return (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
 
 
-def _needed_after(plan: RelocationPlan) -> Iterator[Path]:
+def _gets_there(entry: Relocation, plan: RelocationPlan, departure: _Departure) -> bool:
+    """Whether an entry means what is put in the place of something else."""
+    return plan.nwb_path == departure.plan.nwb_path and entry.target == departure.entry.target
+
+
+def _needed_after(plan: RelocationPlan) -> Iterator[tuple[Relocation, Path]]:
     """The names by which the references of a plan lead to their media when it is done."""
     for entry in plan.relocations:
         source = entry.source
         if entry.target is not None:
             place = plan.nwb_path.parent / entry.target
-            if entry.action is Action.REUSE:
-                yield from _names(place)
-            else:
-                yield place
+            yield from ((entry, name) for name in (_names(place) if entry.action is Action.REUSE else (place,)))
         if source is None:
             continue
         if entry.target is None:
-            yield from _names(source.path)
+            yield from ((entry, name) for name in _names(source.path))
         elif entry.is_transfer and plan.mode_of(entry) is MediaMode.SYMLINK:
-            yield source.real
+            yield entry, source.real
 
 
 def _without_links_to(
@@ -230,7 +253,8 @@ def _of_replaced(
             RelocationRefusedError(
                 f"{departure.entry.reference.where}: {str(departure.name)!r} would be replaced, and it is the only "
                 f"copy here of {row.original_name!r}, which the manifest of {nwb_path} names for "
-                f"{row.referring_object_path!r}; repair both NWB files in one call, or move the file away first",
+                f"{row.referring_object_path!r}; move that file away first, or bring each file to its place with "
+                f"--repair, all NWB files in one call",
                 **place,
             ),
             None,
@@ -241,11 +265,10 @@ def _of_replaced(
     )
 
 
-def _is_needed(departure: _Departure, need: _Need) -> ExternalFilesError:
+def _is_needed(departure: _Departure, need: str) -> ExternalFilesError:
     verb = "be replaced" if departure.is_replaced else "go"
     return RelocationRefusedError(
-        f"{departure.entry.reference.where}: {str(departure.name)!r} would {verb}, but {need.where} needs it, which "
-        f"would lose it; "
+        f"{departure.entry.reference.where}: {str(departure.name)!r} would {verb}, but {need}; "
         + (
             "move it away first, and give that NWB file its new path"
             if departure.is_replaced
@@ -297,6 +320,8 @@ class MediaUsers:
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
+        self._passed_over: dict[Path, None] = {}  # files of the call, whose references are known from their plans
+        self._unreadable: dict[Path, UnreadableFileError] = {}
         self._by_file: dict[tuple[int, int], list[_Need]] = defaultdict(list)
         self._looked_through: set[Path] = set()
         self._searched: set[tuple[Path, Path]] = set()  # folders of names, and NWB files from which they were sought
@@ -318,8 +343,8 @@ class MediaUsers:
             self._look_into(path)
         return any(folder in {name.parent for name in need.names} for needs, _ in self._read.values() for need in needs)
 
-    def need_of(self, name: Path, file: MediaFile, plan: RelocationPlan) -> _Need | None:
-        """A reference that needs a name of a file, if an NWB file that the call does not treat has one."""
+    def need_of(self, name: Path, file: MediaFile, plan: RelocationPlan) -> _Need | _Unknown | None:
+        """A reference that needs a name of a file, or may do so, in an NWB file that the call does not treat."""
         place = name.parent, plan.nwb_path
         # All names in one folder have the same NWB files in reach.
         for step in [()] if place in self._searched else self._in_reach(name, plan):
@@ -329,6 +354,9 @@ class MediaUsers:
                 if self.key(name) in map(self.key, need.names):
                     return need
         self._searched.add(place)
+        for path in nwb_files_called_like(name.parent):
+            if path in self._unreadable and self.key(path) not in self._served:
+                return _Unknown(path, self._unreadable[path])
         return None
 
     def whose_manifest(
@@ -338,11 +366,15 @@ class MediaUsers:
         for step in self._in_reach(file.path, plan):
             for path in step:
                 self._look_into(path, even_served=True)
+        for path in self._passed_over:
+            self._look_into(path, even_served=True)
         digest: str | None = None
+        known = {(row.place, row.sha256) for row in plan.manifest or ()}
         for path, (_, rows) in self._read.items():
             for row in rows:
-                if row.size_in_bytes != file.size or (path == plan.nwb_path and row.place == entry):
-                    continue  # of the very entry whose video is replaced, the manifest is written anew
+                is_gone = path == plan.nwb_path and row.place == entry and (entry, row.sha256) not in known
+                if row.size_in_bytes != file.size or is_gone:
+                    continue  # a row of an NWB file that is written anew, with what it is written from
                 digest = digest or contents.digest_of(file.real)
                 own = media_file(path.parent / row.path)
                 is_there = isinstance(own, MediaFile) and own.identity != file.identity and own.size == file.size
@@ -393,16 +425,20 @@ class MediaUsers:
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
         """Read what an NWB file refers to, once."""
         is_served = self.key(path) in self._served
-        if path in self._read or (is_served and not even_served):
+        if path in self._read:
+            return
+        if is_served and not even_served:
+            self._passed_over[path] = None
             return
         self._on_file(path)
+        references: list[ExternalFileReference] = []
         rows: list[ManifestRow] = []
         try:
             with open_nwb(path) as file:
                 references = find_in_file(file, self._fields)
                 rows = read_manifest(file, path) or []
         except UnreadableFileError as error:
-            references = []
+            self._unreadable[path] = error
             if path.suffix.lower() in (".nwb", ".zarr"):  # others may be of any kind
                 self._remarks.append(f"whether {path} needs media that go is not known: {error}")
         except ExternalFilesError:

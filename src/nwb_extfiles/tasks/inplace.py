@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..disk.moves import is_same_name, may_be_same_name
 from ..errors import (
     ExternalFilesError,
     MissingMediaError,
@@ -205,7 +206,12 @@ def _plan_all(
     problems: list[ExternalFilesError] = []
     for path in map(Path, map(os.path.abspath, paths)):
         try:
-            documents[_document(path, dry_run)] = None
+            document = _document(path, dry_run)
+            if not any(is_same_name(document, other) for other in documents):
+                problems.extend(
+                    _named_twice(document, other) for other in documents if may_be_same_name(document, other)
+                )
+                documents[document] = None
         except ExternalFilesError as error:
             problems.append(error)
     users = MediaUsers(documents, options)
@@ -219,6 +225,14 @@ def _plan_all(
     if problems:
         raise combine(problems)
     return [changed.get(plan.nwb_path, plan) for plan in plans]
+
+
+def _named_twice(document: Path, other: Path) -> ExternalFilesError:
+    return RelocationRefusedError(
+        f"{document} and {other} look like one file that is seen through two paths: name, inode, size and time are the "
+        f"same; name it once",
+        nwb_path=str(document),
+    )
 
 
 def _carry_out(

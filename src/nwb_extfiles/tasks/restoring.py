@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..disk.filesystem import tree_size, with_real_folder
-from ..disk.moves import stamp
+from ..disk.moves import may_be_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -127,7 +127,8 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             # what has no name is among the problems, or behind a URL that tells none
             return names.get((object_id, field, index)) or PurePosixPath(f"{object_id}_{field}_{index}{suffix}")
 
-        if os.path.lexists(target) and (options.existing != "replace" or not target.is_file() or target == source):
+        is_replaceable = options.existing == "replace" and target.is_file() and not may_be_same_name(target, source)
+        if os.path.lexists(target) and not is_replaceable:
             problems.append(
                 MediaExistsError(f"{target} exists; name another folder, or move it away", nwb_path=str(source))
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.contents import same_content
-from ..disk.moves import MovedSource, remove_sources
+from ..disk.moves import MovedSource, put_back_aside, remove_sources
 
 __all__ = ["MarkedRemovals"]
 
@@ -53,6 +53,14 @@ class MarkedRemovals:
             What stays, and why.
         """
         return remove_sources(self._proven(note))
+
+    def put_back(self, note: Any) -> None:
+        """Give the names that a note names back to files that a killed run has renamed aside."""
+        for entry in note if isinstance(note, list) else ():
+            try:
+                put_back_aside(Path(place) for place in entry["places"] if os.path.isabs(place))
+            except (KeyError, TypeError, ValueError, OSError):  # not as we write it, or not there any more
+                continue
 
     def _proven(self, note: Any) -> Iterator[MovedSource]:
         for entry in note if isinstance(note, list) else ():

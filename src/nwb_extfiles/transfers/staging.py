@@ -485,6 +485,8 @@ class StagingFolder:
             self.restore_folder()
         elif self._finishes:
             self.notes.extend(MarkedRemovals(self.folder).carry_out(_read_note(self.path / _REMOVALS)))
+        else:  # the same is about to be written anew, and moves what is still there
+            MarkedRemovals(self.folder).put_back(_read_note(self.path / _REMOVALS))
         self.clear(but_whole_copies=True)
 
     def _edited(self) -> Path:
