@@ -811,6 +811,7 @@ def test_organize_says_how() -> None:
     shutil.copy(recording(Path("in/b.nwb"), ["../raw/b.avi"]), made)
     cli("organize", "-d", "set", path)  # under a name that tells it from the other one
     assert len(list(Path("set").rglob("*.nwb"))) == 2
+    made.unlink()  # the copy, whose videos were never here
     odd = recording(Path("in/c.h5"), ["../raw/c.avi"], subject="c")
     assert "rename it" in cli("organize", "-d", "set", odd, code=1)
     cli("organize", "-d", "set", odd.rename("in/c.nwb"))

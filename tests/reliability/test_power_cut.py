@@ -822,7 +822,9 @@ def test_order_of_syncs(case: Case, template: Template, place: Path) -> None:
                     seen.add("source of a move")
         disk.advance()
     assert not any(path.startswith("raw/") or is_final(path) for path in unsynced_paths(disk)), "at the end"
-    assert seen >= {"NWB file"} | ({"source of a move"} if case.mode == "move" else set())
+    # a file that is written from memory leaves the videos to the one that names them already
+    goes = case.mode == "move" and case.io_mode != "x"
+    assert seen >= {"NWB file"} | ({"source of a move"} if goes else set())
     assert "bytes of a file" in seen or case.unsynced_before or case.mode == "symlink" or scene.edits
 
 
