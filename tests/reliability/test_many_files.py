@@ -616,6 +616,7 @@ ORDINARY = settings(
     max_examples=20,
     stateful_step_count=15,
     deadline=None,
+    derandomize=not os.environ.get("NWB_EXTFILES_RANDOM"),  # the same each time, unless one looks for new ones
     database=None,  # what failed once is in the message, and gets a test of its own
     print_blob=True,
     suppress_health_check=list(HealthCheck),
