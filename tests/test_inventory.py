@@ -150,7 +150,7 @@ def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files:
 
 AS_NOBODY = """
 import os, sys
-from nwb_extfiles import check, relocate
+from nwb_extfiles import check, find_external_files, relocate
 folder, path, backup, other = sys.argv[1:]
 # what is loaded when it is used may be out of reach later
 list(check(other, checksums=True))
@@ -159,14 +159,21 @@ if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("film-")))
-relocate(path, "copy", media_options=dict(search=backup, existing="replace"), repair=True)
+options = dict(search=backup, existing="replace")
+try:
+    relocate(path, "copy", media_options=options, repair=True)
+except ValueError as refusal:
+    print("may not be read" in str(refusal))
+(found,) = find_external_files(path)
+os.rename(found.file.path, folder + "/aside.avi")
+relocate(path, "copy", media_options=options, repair=True)
 print(*(finding.code for finding in check(path, checksums=True)))
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are others there")
 def test_films_that_may_not_be_read(video_files: Path) -> None:
-    """They are told of, and keep neither other films nor other files from being looked at."""
+    """They are named, and keep neither other videos nor other files from being looked at; none is replaced unseen."""
     with tempfile.TemporaryDirectory() as name:  # where any user can get to
         folder = Path(name)
         shutil.copytree(video_files, folder / "films")
@@ -183,7 +190,7 @@ def test_films_that_may_not_be_read(video_files: Path) -> None:
         arguments = map(str, (folder, folder / "a.nwb", folder / "films", folder / "c.nwb"))
         run = subprocess.run([sys.executable, "-c", AS_NOBODY, *arguments], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
-    assert run.stdout == "film-unreadable film-missing\n\n"
+    assert run.stdout == "film-unreadable film-missing\nTrue\n\n"
 
 
 def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
@@ -199,12 +206,15 @@ def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_manifest_does_not_know(recorded: Path, video_files: Path) -> None:
+    former = films(recorded)[0]
     shutil.copy(video_files / "test2_0.avi", recorded.parent / "new.avi")
     with h5py.File(recorded, "r+") as file:
         file["acquisition/video/external_file"][0] = "new.avi"
     assert "stale-manifest" in {finding.code for finding in check(recorded, checksums=True)}
-    with pytest.warns(ExternalFilesWarning, match="content is discarded"):
+    with pytest.raises(ExternalFilesError, match=r"the only copy here of .*move that file away first"):
         relocate(recorded, "copy", media_options=dict(existing="replace"))
+    former.rename(recorded.parent / "kept.avi")
+    relocate(recorded, "copy")
     assert list(check(recorded, checksums=True)) == []
 
 

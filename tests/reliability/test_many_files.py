@@ -409,6 +409,7 @@ class Machine(RuleBasedStateMachine):
         told = Told(
             replaces=existing == "replace",
             overwrites=place if place != source else None,
+            written_from=source,
             leaves=frozenset([source]) if mode == "move" and place != source else frozenset(),
         )
         called = f"export {source_path} -> {place}, {media}"
@@ -613,7 +614,7 @@ def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: st
 
 
 ORDINARY = settings(
-    max_examples=20,
+    max_examples=8,
     stateful_step_count=15,
     deadline=None,
     derandomize=not os.environ.get("NWB_EXTFILES_RANDOM"),  # the same each time, unless one looks for new ones

@@ -196,6 +196,8 @@ class Told:
     """With `replaces` an NWB file of another content may go too."""
     overwrites: Path | None = None
     """An NWB file that is opened with mode "w"."""
+    written_from: Path | None = None
+    """The NWB file that it is an export of, whose media it has from then on."""
     leaves: frozenset[Path] = frozenset()
     """NWB files that stay where they are while their media are moved away; a warning must name each."""
     repairs: frozenset[Path] = frozenset()
@@ -308,6 +310,9 @@ def _lost_references(before: State, after: State, told: Told, outcome: Outcome, 
     for path in before.references:
         marker = before.entries[path].content
         now = after.entries.get(path)
+        if now is not None and path == told.overwrites and outcome.exit_code == 0 and told.written_from is not None:
+            yield from _broken(told.written_from, path, before, after, told, outcome, reach)
+            continue
         if now is not None and now.content == marker:
             places = [path]
         else:

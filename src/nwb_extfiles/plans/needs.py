@@ -47,7 +47,7 @@ class _Need:
     names: frozenset[Path]
 
     def __str__(self) -> str:
-        return f"{self.where} needs it"
+        return f"{self.where} needs it there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def settle(
                 kept.add(needed)
             departure = replaced.get(needed)
             if departure is not None and not _gets_there(entry, plan, departure):
-                problems.append(_is_needed(departure, f"{entry.reference.where} needs it as it is"))
+                problems.append(_is_needed(departure, f"{entry.reference.where} needs it there"))
         targets.update(removed.intersection(map(key, _places(plan))))
     held_names = set() if held is None else {key(name) for _, name in _needed_after(held)}
     remarks_of: dict[Path, list[str]] = defaultdict(list)
@@ -180,7 +180,7 @@ def _places(plan: RelocationPlan) -> Iterator[Path]:
 
 
 def _gets_there(entry: Relocation, plan: RelocationPlan, departure: _Departure) -> bool:
-    """Whether an entry means what is put in the place of something else."""
+    """Whether an entry means what replaces something else."""
     return plan.nwb_path == departure.plan.nwb_path and entry.target == departure.entry.target
 
 
@@ -234,6 +234,15 @@ def _of_replaced(
         return None, None  # the file that it leads to stays
     if os.stat(former.real).st_nlink > 1:
         return None, None  # it has another name
+    if not os.access(former.real, os.R_OK):
+        return (
+            RelocationRefusedError(
+                f"{departure.entry.reference.where}: {str(departure.name)!r} would be replaced, and it may not be "
+                f"read, so nobody knows what would be lost; make it readable, or move it away first",
+                **departure.entry.reference.place,
+            ),
+            None,
+        )
     for plan in plans:
         for entry in plan.relocations:
             source = entry.source
