@@ -475,6 +475,7 @@ class Machine(RuleBasedStateMachine):
         if not new.exists():
             path.rename(new)
             self.tell(f"mv {path} {new}")
+            self.killed = None  # whose leftovers belong to a file that is not there any more
             self.looked()
 
     @rule(number=INDEX, folder=st.integers(0, len(FOLDERS) - 1), whole=st.booleans(), copy=st.booleans())

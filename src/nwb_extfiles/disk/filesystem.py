@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..errors import warn
+
 __all__ = [
     "PRIVATE",
     "FileLock",
@@ -119,7 +121,7 @@ def has_hard_links(folder: Path) -> bool:
         try:
             os.link(first, probe)
         finally:
-            first.unlink()
+            _remove_probe(first)
 
     error = _tried(link, folder)
     return error is None or error.errno not in _NO_LINKS
@@ -130,6 +132,18 @@ def has_symlinks(folder: Path) -> bool:
     error = _tried(lambda probe: os.symlink(_PROBE, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
     return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+
+
+def _remove_probe(probe: Path) -> None:
+    """Remove what was made for a trial, at the second attempt if a disk fails at the first."""
+    for attempt in (1, 2):
+        try:
+            probe.unlink(missing_ok=True)
+        except OSError as error:
+            if attempt == 2:
+                warn(f"{probe} could not be removed after a trial: {error.strerror}; remove it, nothing needs it")
+        else:
+            return
 
 
 def _tried(make: Callable[[Path], object], folder: Path) -> OSError | None:
@@ -145,8 +159,8 @@ def _tried(make: Callable[[Path], object], folder: Path) -> OSError | None:
     except OSError as error:
         return error
     finally:
+        _remove_probe(probe)
         with suppress(OSError):
-            probe.unlink(missing_ok=True)
             if os.stat(folder).st_mtime_ns != before.st_mtime_ns:
                 os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None
