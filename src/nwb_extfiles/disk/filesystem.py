@@ -129,7 +129,7 @@ def has_hard_links(folder: Path) -> bool:
 
 def has_symlinks(folder: Path) -> bool:
     """Whether the file system of an existing folder has symbolic links; True where that cannot be tried."""
-    error = _tried(lambda probe: os.symlink(_PROBE, probe), folder)
+    error = _tried(lambda probe: os.symlink(os.curdir, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
     return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
 
