@@ -52,6 +52,7 @@ class MarkedRemovals:
         list of str
             What stays, and why.
         """
+        self.put_back(note)  # what a kill has left aside is looked at under its own name
         return remove_sources(self._proven(note))
 
     def put_back(self, note: Any) -> None:
