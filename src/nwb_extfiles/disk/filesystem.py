@@ -140,7 +140,7 @@ def _remove_probe(probe: Path) -> None:
         try:
             probe.unlink(missing_ok=True)
         except OSError as error:
-            if attempt == 2:
+            if attempt == 2 and os.path.lexists(probe):  # where nothing may be written, even a name that is not there
                 warn(f"{probe} could not be removed after a trial: {error.strerror}; remove it, nothing needs it")
         else:
             return
