@@ -191,7 +191,7 @@ def draw_folders() -> str:
     ]
     for number, (title, tree, text, works) in enumerate(PANELS):
         color = "#1a7f37" if works else "#c11f1f"
-        left, verdict = number * width, "found" if works else "no such file"
+        left, verification = number * width, "found" if works else "no such file"
         out.append(
             f'<rect x="{left + 5}" y="5" width="{width - 10}" height="{height - 10}" rx="6" fill="#ffffff" '
             f'stroke="{color}" stroke-width="2"/>'
@@ -203,7 +203,7 @@ def draw_folders() -> str:
             for row, entry in enumerate(tree.splitlines())
         ]
         out.append(
-            f'<text x="{left + 20}" y="{height - 58}" fill="#111111">external_file[0]: {verdict}</text>'
+            f'<text x="{left + 20}" y="{height - 58}" fill="#111111">external_file[0]: {verification}</text>'
             f'<text x="{left + 20}" y="{height - 36}" font-family="monospace" font-size="12" fill="{color}">'
             f"{escape(text)}</text>"
         )

@@ -22,7 +22,7 @@ def column(name: str, dtype: str, doc: str, *, optional: bool = False) -> NWBDat
 MANIFEST = NWBGroupSpec(
     neurodata_type_def="ExternalFileManifest",
     neurodata_type_inc="DynamicTable",
-    doc="The media files (films, pictures) that objects of this NWB file refer to, one row for each reference.",
+    doc="The media files (videos, images) that objects of this NWB file refer to, one row for each reference.",
     datasets=[
         column("referring_object_id", "text", "The object_id of the object that refers to the file."),
         column(
@@ -48,13 +48,13 @@ MANIFEST = NWBGroupSpec(
         column(
             "width",
             "int32",
-            "Width of the picture in pixels, as the container of the file states it; 0 where it is not known.",
+            "Width of the image in pixels, as the container of the file states it; 0 where it is not known.",
             optional=True,
         ),
         column(
             "height",
             "int32",
-            "Height of the picture in pixels, as the container of the file states it; 0 where it is not known.",
+            "Height of the image in pixels, as the container of the file states it; 0 where it is not known.",
             optional=True,
         ),
         column(

@@ -1,4 +1,4 @@
-"""Fixtures: real films, real NWB files, and a judge that reads them with h5py alone."""
+"""Fixtures: real videos, real NWB files, and a judge that reads them with h5py alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers import make_film, mounted
+from helpers import make_video, mounted
 from servers import Server, serving
 
 # The fixtures that this package has for others; pytest finds them itself where it is installed.
@@ -20,25 +20,25 @@ os.environ["DANDI_NO_ET"] = "1"
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eight short films that differ, made by ffmpeg once a session; copy them, do not change them."""
-    folder = tmp_path_factory.mktemp("films")
-    return [make_film(folder / f"film_{number}.avi", number) for number in range(8)]
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Eight short videos that differ, made by ffmpeg once a session; copy them, do not change them."""
+    folder = tmp_path_factory.mktemp("videos")
+    return [make_video(folder / f"video_{number}.avi", number) for number in range(8)]
 
 
 @pytest.fixture
-def video_files(tmp_path: Path, films: list[Path]) -> Path:
-    """A folder ``video_files`` with the films of the example."""
+def video_files(tmp_path: Path, videos: list[Path]) -> Path:
+    """A folder ``video_files`` with the videos of the example."""
     folder = tmp_path / "video_files"
     folder.mkdir()
-    for film, name in zip(films, ("test1_0", "test1_1", "test2_0", "test2_1"), strict=False):
-        shutil.copy(film, folder / f"{name}.avi")
+    for video, name in zip(videos, ("test1_0", "test1_1", "test2_0", "test2_1"), strict=False):
+        shutil.copy(video, folder / f"{name}.avi")
     return folder
 
 
 @pytest.fixture
 def source_store(tmp_path: Path, video_files: Path) -> Path:
-    """A Zarr store with two films, as hdmf-zarr writes it."""
+    """A Zarr store with two videos, as hdmf-zarr writes it."""
     from zarr_makers import write_store
 
     return write_store(tmp_path / "nwbfiles" / "s.nwb.zarr", [f"../video_files/test1_{n}.avi" for n in (0, 1)])

@@ -1,4 +1,4 @@
-"""What the tests share: makers of real films and NWB files, and a judge that does not use the code under test."""
+"""What the tests share: makers of real videos and NWB files, and a judge that does not use the code under test."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ __all__ = [
     "digest",
     "image_series",
     "make_file",
-    "make_film",
+    "make_video",
     "mounted",
     "new_nwbfile",
     "play",
-    "set_texts",
-    "stored_texts",
+    "set_paths",
+    "stored_paths",
     "taking_at_most",
     "tree",
     "write_nwb",
@@ -39,11 +39,11 @@ __all__ = [
 PAST = 1_500_000_000_123_456_789  # far enough back that a change gives another time on any clock
 
 
-def make_film(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
-    """A real film of 64 x 48 pixels; another one for each seed."""
+def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
+    """A real video of 64 x 48 pixels; another one for each seed."""
     source = f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
-    subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=film {seed}", str(path)], check=True)
+    subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=video {seed}", str(path)], check=True)
     return path
 
 
@@ -55,12 +55,12 @@ def make_file(path: Path, size: int = 330_000) -> Path:
 
 
 def play(path: Path) -> int:
-    """Decode a film with ffmpeg; the number of its frames."""
+    """Decode a video with ffmpeg; the number of its frames."""
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     return frames
 
 
-def set_texts(path: Path, dataset: str, values: Any, **storage: Any) -> None:
+def set_paths(path: Path, dataset: str, values: Any, **storage: Any) -> None:
     """Store other texts, in any kind of storage, where an NWB file has some; attributes stay."""
     with h5py.File(path, "r+") as file:
         attributes = dict(file[dataset].attrs)
@@ -69,7 +69,7 @@ def set_texts(path: Path, dataset: str, values: Any, **storage: Any) -> None:
         file[dataset].attrs.update(attributes)
 
 
-def stored_texts(path: Path, dataset: str = "acquisition/video/external_file") -> list[str]:
+def stored_paths(path: Path, dataset: str = "acquisition/video/external_file") -> list[str]:
     """The texts that stand in a file, read by h5py alone."""
     with h5py.File(path, "r") as file:
         values = file[dataset][()]
@@ -84,10 +84,10 @@ def digest(path: Path) -> str:
 
 def assert_resolves(path: Path, expected: Iterable[Path], dataset: str = "acquisition/video/external_file") -> None:
     """Each text, relative to its NWB file, names a file with the bytes of the expected one."""
-    texts, expected = stored_texts(path, dataset), list(expected)
-    assert len(texts) == len(expected)
-    for text, film in zip(texts, expected, strict=True):
-        assert digest(path.parent / text) == digest(film), text
+    paths, expected = stored_paths(path, dataset), list(expected)
+    assert len(paths) == len(expected)
+    for text, video in zip(paths, expected, strict=True):
+        assert digest(path.parent / text) == digest(video), text
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -112,15 +112,15 @@ def nwbfile_with_media_everywhere(media: Media) -> NWBFile:
     )
     ophys.add(MotionCorrection(corrected_image_stacks=[stack]))
 
-    nwbfile.add_acquisition(_images("pictures", media, "acquisition/pictures"))
-    nwbfile.add_stimulus_template(_images("shown_pictures", media, "stimulus/templates/shown_pictures"))
+    nwbfile.add_acquisition(_images("images", media, "acquisition/images"))
+    nwbfile.add_stimulus_template(_images("shown_images", media, "stimulus/templates/shown_images"))
     behavior.add(_images("traces", media, "processing/behavior/traces"))
     return nwbfile
 
 
-def plain_optical(name: str, texts: Sequence[str]) -> OpticalSeries:
+def plain_optical(name: str, paths: Sequence[str]) -> OpticalSeries:
     return OpticalSeries(
-        name=name, external_file=list(texts), format="external", starting_frame=[0] * len(texts), rate=25.0,
+        name=name, external_file=list(paths), format="external", starting_frame=[0] * len(paths), rate=25.0,
         num_samples=10, distance=1.0, field_of_view=[1.0, 2.0], orientation="up",
     )  # fmt: skip
 
@@ -135,14 +135,14 @@ def _imaging_plane(nwbfile: NWBFile) -> ImagingPlane:
 
 
 def _images(name: str, media: Media, path: str) -> Images:
-    pictures = [
-        ExternalImage(name=f"picture{n}", data=media(f"{path}/picture{n}", f"{name}{n}.{suffix}")[0], image_format=kind)
+    members = [
+        ExternalImage(name=f"image{n}", data=media(f"{path}/image{n}", f"{name}{n}.{suffix}")[0], image_format=kind)
         for n, (suffix, kind) in enumerate((("png", "PNG"), ("JPG", "JPEG"), ("gif", "GIF")))
     ]
     return Images(
         name=name,
-        images=pictures,
-        order_of_images=ImageReferences(name="order_of_images", data=[pictures[2], pictures[0], pictures[1]]),
+        images=members,
+        order_of_images=ImageReferences(name="order_of_images", data=[members[2], members[0], members[1]]),
     )
 
 
@@ -192,20 +192,20 @@ def write_extension(path: Path, media: Media) -> None:
     """Series of extension types, in acquisition and in a container of the extension; a text field of its own."""
     get = _extension_classes()
     nwbfile = new_nwbfile()
-    common = dict(format="external", rate=25.0, num_samples=10, description="a film")
+    common = dict(format="external", rate=25.0, num_samples=10, description="a video")
 
-    def series(cls: str, name: str, texts: list[str]) -> Any:
-        return get(cls)(name=name, external_file=texts, starting_frame=[0] * len(texts), **common)
+    def series(cls: str, name: str, paths: list[str]) -> Any:
+        return get(cls)(name=name, external_file=paths, starting_frame=[0] * len(paths), **common)
 
     nwbfile.add_acquisition(
-        series("FilmedSeries", "filmed", media("acquisition/filmed/external_file", "f0.avi", "f1.avi"))
+        series("FilmedSeries", "recorded", media("acquisition/recorded/external_file", "f0.avi", "f1.avi"))
     )
     box = "processing/behavior/box"
     behavior = nwbfile.create_processing_module("behavior", "behavior")
     behavior.add(
         get("FilmBox")(
             name="box",
-            filmed_series=[
+            recorded_series=[
                 series("FilmedSeries", "one", media(f"{box}/one/external_file", "b1.avi")),
                 series("TrackedFilmedSeries", "two", media(f"{box}/two/external_file", "b2.avi")),
             ],
@@ -213,14 +213,14 @@ def write_extension(path: Path, media: Media) -> None:
     )
     behavior.add(
         get("FilmArchive")(
-            name="archive", film_paths=media("processing/behavior/archive/film_paths", "r0.avi", "r1.avi")
+            name="archive", video_paths=media("processing/behavior/archive/video_paths", "r0.avi", "r1.avi")
         )
     )
     nwbfile.add_acquisition(image_series(media("acquisition/plain/external_file", "plain.avi"), "plain"))
-    picture = media("acquisition/pictures/labelled", "labelled.png")[0]
-    labelled = get("LabelledImage")(name="labelled", data=picture, image_format="PNG")
+    image = media("acquisition/images/labelled", "labelled.png")[0]
+    labelled = get("LabelledImage")(name="labelled", data=image, image_format="PNG")
     order = ImageReferences(name="order_of_images", data=[labelled])
-    nwbfile.add_acquisition(Images(name="pictures", images=[labelled], order_of_images=order))
+    nwbfile.add_acquisition(Images(name="images", images=[labelled], order_of_images=order))
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
 
@@ -229,11 +229,13 @@ def _extension_classes() -> Any:
     from pynwb import get_class, load_namespaces
     from pynwb.spec import NWBDatasetSpec, NWBGroupSpec, NWBNamespaceBuilder
 
-    builder = NWBNamespaceBuilder("films", "ndx-films", version="0.1.0", author="A. Nonymous", contact="a@example.org")
+    builder = NWBNamespaceBuilder(
+        "videos", "ndx-videos", version="0.1.0", author="A. Nonymous", contact="a@example.org"
+    )
     for base in ("ImageSeries", "NWBDataInterface", "ExternalImage"):
         builder.include_type(base, namespace="core")
     for spec in (
-        NWBGroupSpec(doc="filmed", neurodata_type_def="FilmedSeries", neurodata_type_inc="ImageSeries"),
+        NWBGroupSpec(doc="recorded", neurodata_type_def="FilmedSeries", neurodata_type_inc="ImageSeries"),
         NWBGroupSpec(doc="tracked", neurodata_type_def="TrackedFilmedSeries", neurodata_type_inc="FilmedSeries"),
         NWBDatasetSpec(
             doc="labelled", neurodata_type_def="LabelledImage", neurodata_type_inc="ExternalImage", dtype="text"
@@ -248,14 +250,14 @@ def _extension_classes() -> Any:
             doc="an archive",
             neurodata_type_def="FilmArchive",
             neurodata_type_inc="NWBDataInterface",
-            datasets=[NWBDatasetSpec(doc="paths", name="film_paths", dtype="text", shape=(None,), dims=("films",))],
+            datasets=[NWBDatasetSpec(doc="paths", name="video_paths", dtype="text", shape=(None,), dims=("videos",))],
         ),
     ):
-        builder.add_spec("ndx-films.extensions.yaml", spec)
+        builder.add_spec("ndx-videos.extensions.yaml", spec)
     with tempfile.TemporaryDirectory() as folder:
-        builder.export("ndx-films.namespace.yaml", outdir=folder)
-        load_namespaces(str(Path(folder, "ndx-films.namespace.yaml")))
-    return lambda name: get_class(name, "ndx-films")
+        builder.export("ndx-videos.namespace.yaml", outdir=folder)
+        load_namespaces(str(Path(folder, "ndx-videos.namespace.yaml")))
+    return lambda name: get_class(name, "ndx-videos")
 
 
 def write_pose(path: Path, media: Media) -> None:
@@ -268,8 +270,8 @@ def write_pose(path: Path, media: Media) -> None:
         name="nose", description="nose", data=np.zeros((5, 2)), unit="pixels", reference_frame="corner", rate=25.0,
         confidence=np.ones(5),
     )  # fmt: skip
-    original = media("processing/behavior/PoseEstimation/original_videos", "film0.avi", "own.avi", "film1.avi")
-    original[2] = str(media.folder / "film1.avi")  # as DeepLabCut's converter writes it
+    original = media("processing/behavior/PoseEstimation/original_videos", "video0.avi", "own.avi", "video1.avi")
+    original[2] = str(media.folder / "video1.avi")  # as DeepLabCut's converter writes it
     labeled = media("processing/behavior/PoseEstimation/labeled_videos", "labeled0.mp4", "labeled1.mp4", "labeled2.mp4")
     module.add(
         PoseEstimation(
@@ -278,7 +280,7 @@ def write_pose(path: Path, media: Media) -> None:
         )
     )  # fmt: skip
     nwbfile.add_stimulus(
-        image_series(media("stimulus/presentation/video/external_file", "film0.avi", "film1.avi"), "video")
+        image_series(media("stimulus/presentation/video/external_file", "video0.avi", "video1.avi"), "video")
     )
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
@@ -291,7 +293,7 @@ def write_pose(path: Path, media: Media) -> None:
 class Found:
     """One dataset of texts on disk."""
 
-    texts: list[str]
+    paths: list[str]
     object_id: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -306,9 +308,9 @@ def look(path: Path, dataset: str) -> Found:
         owner = item if "neurodata_type" in item.attrs else file[dataset.rpartition("/")[0]]
         values = item[()]
         values = [values] if isinstance(values, str | bytes) else np.asarray(values, dtype=object).ravel().tolist()
-        texts = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+        paths = [value.decode() if isinstance(value, bytes) else str(value) for value in values]
         object_id = str(owner.attrs.get("object_id", ""))
-        return Found(texts, object_id, item.dtype, item.shape, item.chunks, item.compression)
+        return Found(paths, object_id, item.dtype, item.shape, item.chunks, item.compression)
 
 
 def assert_relocated(path: Path, media: Path, places: Mapping[str, Sequence[str]]) -> None:
@@ -317,8 +319,8 @@ def assert_relocated(path: Path, media: Path, places: Mapping[str, Sequence[str]
     for dataset, names in places.items():
         found = look(path, dataset)
         field = dataset.rpartition("/")[2]
-        field = field if field in ("original_videos", "labeled_videos", "film_paths") else "external_file"
-        for index, (text, name) in enumerate(zip(found.texts, names, strict=True)):
+        field = field if field in ("original_videos", "labeled_videos", "video_paths") else "external_file"
+        for index, (text, name) in enumerate(zip(found.paths, names, strict=True)):
             suffix = Path(name).suffix.lower()
             assert text == f"{path.stem}/{found.object_id}_{field}_{index}{suffix}", dataset
             assert (path.parent / text).read_bytes() == (media / name).read_bytes(), dataset

@@ -1,4 +1,4 @@
-"""Folders of NWB files and films, made fast: one NWB file is written by pynwb, the others are its bytes, edited."""
+"""Folders of NWB files and videos, made fast: one NWB file is written by pynwb, the others are its bytes, edited."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DATASET = "acquisition/video/external_file"
 
 @functools.cache
 def template() -> bytes:
-    """The bytes of an NWB file with one series and one film."""
+    """The bytes of an NWB file with one series and one video."""
     with tempfile.TemporaryDirectory() as folder, quiet():
-        return write_nwb(Path(folder) / "template.nwb", ["film.avi"]).read_bytes()
+        return write_nwb(Path(folder) / "template.nwb", ["video.avi"]).read_bytes()
 
 
-def film(path: Path, content: str | bytes | None = None, size: int = 2000) -> Path:
-    """A file for a film; nothing that is tested here decodes it."""
+def video(path: Path, content: str | bytes | None = None, size: int = 2000) -> Path:
+    """A file for a video; nothing that is tested here decodes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = path.name if content is None else content
     content = content.encode() if isinstance(content, str) else content
@@ -36,14 +36,14 @@ def film(path: Path, content: str | bytes | None = None, size: int = 2000) -> Pa
 
 def recording(
     path: Path,
-    texts: Sequence[str] | None = (),
+    paths: Sequence[str] | None = (),
     *,
     subject: Any = "mouse0",
     session: Any = "sessionid0",
     start: Any = "2020-01-01T00:00:00+00:00",
-    films: bool = True,
+    videos: bool = True,
 ) -> Path:
-    """An NWB file with one ImageSeries; its films are made where they are missing. None for a field leaves it out.
+    """An NWB file with one ImageSeries; its videos are made where they are missing. None for a field leaves it out.
 
     Without texts it has no external file at all.
     """
@@ -51,22 +51,22 @@ def recording(
     path.write_bytes(template())
     with h5py.File(path, "r+") as file:
         new_ids(file)
-        set_text(file, "identifier", str(uuid.uuid4()))
-        set_text(file, "general/subject/subject_id", subject)
-        set_text(file, "general/session_id", session)
-        set_text(file, "session_start_time", start)
-        if texts:
+        set_scalar(file, "identifier", str(uuid.uuid4()))
+        set_scalar(file, "general/subject/subject_id", subject)
+        set_scalar(file, "general/session_id", session)
+        set_scalar(file, "session_start_time", start)
+        if paths:
             del file[DATASET]
-            file.create_dataset(DATASET, data=list(texts), dtype=h5py.string_dtype())
+            file.create_dataset(DATASET, data=list(paths), dtype=h5py.string_dtype())
             series = file["acquisition/video"]
-            attributes = {"starting_frame": [10 * n for n in range(len(texts))]}
+            attributes = {"starting_frame": [10 * n for n in range(len(paths))]}
             series[DATASET.rpartition("/")[2]].attrs.update(attributes)
         else:
             del file["acquisition/video"]
-    for text in (texts or ()) if films else ():
+    for text in (paths or ()) if videos else ():
         place = path.parent / text
         if "://" not in text and not place.exists():
-            film(place)
+            video(place)
     return path
 
 
@@ -81,7 +81,7 @@ def new_ids(file: h5py.File) -> None:
     file.visititems(visit)
 
 
-def set_text(file: h5py.File, place: str, value: Any) -> None:
+def set_scalar(file: h5py.File, place: str, value: Any) -> None:
     """Put a value, of whatever type, in the place of a scalar dataset; None removes it."""
     attributes: dict[str, Any] = {}
     if place in file:

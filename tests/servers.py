@@ -158,7 +158,7 @@ def serve_archive(server: Server, versions: Mapping[str, Mapping[str, Path]]) ->
 
     def version_of(name: str) -> dict[str, Any]:
         return {
-            "version": name, "name": "films", "asset_count": len(versions[name]), "size": 1, "created": _TIME,
+            "version": name, "name": "videos", "asset_count": len(versions[name]), "size": 1, "created": _TIME,
             "modified": _TIME, "status": "Valid",
         }  # fmt: skip
 

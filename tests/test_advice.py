@@ -23,12 +23,12 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_texts, stored_texts
+from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 from pynwb.file import NWBFile
-from recordings import film, recording
+from recordings import recording, video
 from servers import serving
 
 from nwb_extfiles import (
@@ -51,7 +51,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 COVERED: set[str] = set()
 
 
-def cures(*rows: str) -> Callable[[F], F]:
+def fixes(*rows: str) -> Callable[[F], F]:
     """Say which rows of the page a test carries out: the name of an error, a part of a quoted message, a code."""
     COVERED.update(rows)
     return lambda function: function
@@ -83,7 +83,7 @@ def command(message: str) -> list[str]:
 
 def media_of(path: Path, dataset: str = DATASET) -> list[str | None]:
     """The content of each medium that an NWB file leads to."""
-    places = [path.parent / stored for stored in stored_texts(path, dataset)]
+    places = [path.parent / stored for stored in stored_paths(path, dataset)]
     return [digest(place) if place.is_file() else None for place in places]
 
 
@@ -99,11 +99,11 @@ def message_of(path: Path, code: str, **more: Any) -> str:
 
 def lost() -> tuple[Path, str]:
     """An NWB file whose video is in another folder."""
-    content = digest(film(Path("elsewhere/a.avi")))
-    return recording(Path("nwb/a.nwb"), ["a.avi"], films=False), content
+    content = digest(video(Path("elsewhere/a.avi")))
+    return recording(Path("nwb/a.nwb"), ["a.avi"], videos=False), content
 
 
-@cures("MissingMediaError", "missing", "`missing`")
+@fixes("MissingMediaError", "missing", "`missing`")
 def test_missing_search() -> None:
     path, content = lost()
     message = cli("relocate", path, code=1)
@@ -120,21 +120,21 @@ def test_missing_put_it_there() -> None:
     assert media_of(path) == [content]
 
 
-@cures("ExternalFilesWarning")
+@fixes("ExternalFilesWarning")
 def test_missing_keep() -> None:
     path, content = lost()
     cli("relocate", *option(cli("relocate", path, code=1), "--missing"), path)
-    assert stored_texts(path) == ["a.avi"]
+    assert stored_paths(path) == ["a.avi"]
     assert message_of(path, "missing").endswith("with --search")
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content]
 
 
-@cures("missing-absolute", "dead-absolute-path")
+@fixes("missing-absolute", "missing-absolute")
 def test_missing_path_of_windows() -> None:
-    content = digest(film(Path("elsewhere/a.avi")))
-    path = recording(Path("nwb/a.nwb"), ["D:\\videos\\a.avi"], films=False)
-    assert "--path-map" in message_of(path, "dead-absolute-path")
+    content = digest(video(Path("elsewhere/a.avi")))
+    path = recording(Path("nwb/a.nwb"), ["D:\\videos\\a.avi"], videos=False)
+    assert "--path-map" in message_of(path, "missing-absolute")
     assert "--path-map OLD=NEW" in cli("relocate", path, code=1)
     cli("relocate", "--path-map", "D:\\videos=elsewhere", path)
     assert media_of(path) == [content]
@@ -144,7 +144,7 @@ def two_bare_names() -> tuple[Path, dict[str, str]]:
     """Two series that both hold 0.avi, and the content that each means."""
     nwbfile, wanted = new_nwbfile(), {}
     for name in ("Miniscope", "Behav Cam"):
-        wanted[name] = digest(film(Path("recording", name, "0.avi"), content=name))
+        wanted[name] = digest(video(Path("recording", name, "0.avi"), content=name))
         nwbfile.add_acquisition(image_series(["0.avi"], name))
     Path("nwb").mkdir()
     with NWBHDF5IO("nwb/a.nwb", "w") as io:
@@ -156,7 +156,7 @@ def leads(path: Path, names: dict[str, str]) -> dict[str, str | None]:
     return {name: media_of(path, f"acquisition/{name}/external_file")[0] for name in names}
 
 
-@cures("AmbiguousMediaError")
+@fixes("AmbiguousMediaError")
 def test_ambiguous_on_the_command_line() -> None:
     path, wanted = two_bare_names()
     searched = ["--search", "recording/Miniscope", "--search", "recording/Behav Cam"]
@@ -205,10 +205,10 @@ def test_ambiguous_in_python(in_memory: bool) -> None:
 def test_ambiguous_where_a_folder_does_not_tell(option: str) -> None:
     """Two tails of one path below one search folder: for one of them, only the whole path says that it is meant."""
     wanted = {
-        "--path-map-for": digest(film(Path("s/0.avi"), content="one")),
-        "--search-for": digest(film(Path("s/s/0.avi"), content="two")),
+        "--path-map-for": digest(video(Path("s/0.avi"), content="one")),
+        "--search-for": digest(video(Path("s/s/0.avi"), content="two")),
     }
-    path = recording(Path("nwb/a.nwb"), ["s/0.avi"], films=False)
+    path = recording(Path("nwb/a.nwb"), ["s/0.avi"], videos=False)
     message = cli("relocate", "--search", "s", path, code=1)
     (advised,) = re.findall(rf"{option} \S+ \S+" + r" \S+" * (option == "--path-map-for"), message)
     cli("relocate", "--search", "s", *shlex.split(advised), path)
@@ -228,11 +228,11 @@ def test_one_file_for_two_series_is_warned_of() -> None:
 
 
 def test_one_path_in_two_series_is_no_matter_of_a_warning() -> None:
-    for stored in ("films/a.avi", "D:\\films\\a.avi"):
+    for stored in ("videos/a.avi", "D:\\videos\\a.avi"):
         nwbfile = new_nwbfile()
         for name in ("one", "two"):
             nwbfile.add_acquisition(image_series([stored], name))
-        film(Path("elsewhere/a.avi"))
+        video(Path("elsewhere/a.avi"))
         path = Path("a.nwb")
         with NWBHDF5IO(path, "w") as io:
             io.write(nwbfile)
@@ -247,18 +247,18 @@ def test_a_pattern_that_fits_nothing_is_warned_of() -> None:
     assert media_of(path) == [content]
 
 
-@cures("MediaExistsError")
-@pytest.mark.parametrize("cure", ["--existing replace", "move it away"])
-def test_something_in_the_way(cure: str) -> None:
+@fixes("MediaExistsError")
+@pytest.mark.parametrize("fix", ["--existing replace", "move it away"])
+def test_something_in_the_way(fix: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "copy", path)
-    (place,) = [path.parent / stored for stored in stored_texts(path)]
+    (place,) = [path.parent / stored for stored in stored_paths(path)]
     place.write_bytes(b"other")
-    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", path, code=1)
-    assert cure in message
-    if cure.startswith("--"):
+    assert fix in message
+    if fix.startswith("--"):
         cli("relocate", "--media-mode", "copy", *option(message, "--existing"), path)
     else:
         place.rename("kept.avi")
@@ -267,14 +267,14 @@ def test_something_in_the_way(cure: str) -> None:
     assert media_of(path) == [content]
 
 
-@cures("UnsafeReferenceError", "no-media", "no-text", "not-a-string")
+@fixes("UnsafeReferenceError", "no-media", "not-a-string", "not-a-string")
 @pytest.mark.parametrize("what", ["empty", "a folder", "no text"])
 def test_no_path_to_follow(what: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("nwb/a.avi").mkdir()
     values = {"empty": [""], "a folder": ["a.avi"], "no text": np.array([1])}[what]
-    set_texts(path, DATASET, values, **({} if what == "no text" else {"dtype": UTF8}))
-    assert message_of(path, "no-text" if what == "no text" else "no-media")
+    set_paths(path, DATASET, values, **({} if what == "no text" else {"dtype": UTF8}))
+    assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
         assert "put the media file there, in the place of what is there now" in message
@@ -282,7 +282,7 @@ def test_no_path_to_follow(what: str) -> None:
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
         assert re.search("expected the path of a media file|mend it first|paths of media are expected", message)
-        set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+        set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     cli("relocate", "--media-mode", "copy", path)
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
@@ -296,7 +296,7 @@ def test_outside_of_within() -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@cures("object-id")
+@fixes("object-id")
 @pytest.mark.parametrize("object_id", ["../x", None])
 def test_an_object_id_that_is_no_uuid(object_id: str | None) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -316,20 +316,20 @@ def test_an_object_id_that_is_no_uuid(object_id: str | None) -> None:
     assert media_of(Path("out/a.nwb")) == [digest(Path("raw/a.avi"))]
 
 
-@cures("PlanError")
+@fixes("PlanError")
 def test_several_at_once_are_cured_one_by_one() -> None:
-    content = digest(film(Path("elsewhere/a.avi")))
-    path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"], films=False)
-    set_texts(path, DATASET, ["a.avi", ""], dtype=UTF8)
+    content = digest(video(Path("elsewhere/a.avi")))
+    path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"], videos=False)
+    set_paths(path, DATASET, ["a.avi", ""], dtype=UTF8)
     message = cli("relocate", path, code=1)
     assert "1. " in message
     assert "2. " in message
-    set_texts(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
+    set_paths(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content, content]
 
 
-@cures("UnreadableFileError", "unreadable")
+@fixes("UnreadableFileError", "unreadable")
 def test_a_file_that_cannot_be_read() -> None:
     whole = recording(Path("in/a.nwb"), ["../raw/a.avi"]).read_bytes()
     recording(Path("in/b.nwb"), ["../raw/b.avi"], subject="other")
@@ -347,7 +347,7 @@ def test_a_file_that_cannot_be_read() -> None:
     )
 
 
-@cures("DestinationBusyError")
+@fixes("DestinationBusyError")
 def test_busy_until_it_is_closed() -> None:
     source = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
 
@@ -364,7 +364,7 @@ def test_busy_until_it_is_closed() -> None:
     assert media_of(Path("out/a.nwb")) == [digest(Path("raw/a.avi"))]
 
 
-@cures("TransferError")
+@fixes("TransferError")
 def test_what_is_in_the_way_of_staging() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     code = (
@@ -385,7 +385,7 @@ def test_what_is_in_the_way_of_staging() -> None:
         cli("relocate", path)
     (staging,) = {Path(name) for name in names if Path(name).name.startswith(".nwb-extfiles-")} or {None}
     assert staging is not None
-    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     shutil.rmtree(path.parent / "a")
     staging.write_text("a file of somebody")
     message = cli("relocate", path, code=1)
@@ -403,7 +403,7 @@ def export(target: str, source: Path, **arguments: Any) -> None:
         io.export(src_io=src_io, **arguments)
 
 
-@cures("would not be found from", "is not where media belong in the dandiset")
+@fixes("would not be found from", "is not where media belong in the dandiset")
 @pytest.mark.parametrize("dandiset", [False, True])
 @pytest.mark.parametrize("relocated", [False, True])
 def test_say_what_shall_happen_to_the_media(dandiset: bool, relocated: bool) -> None:
@@ -417,10 +417,10 @@ def test_say_what_shall_happen_to_the_media(dandiset: bool, relocated: bool) -> 
     if relocated:
         assert media_of(Path("set/sub/a.nwb")) == [digest(Path("nwb/a.avi"))]
     else:
-        assert stored_texts(Path("set/sub/a.nwb")) == ["a.avi"]
+        assert stored_paths(Path("set/sub/a.nwb")) == ["a.avi"]
 
 
-@cures("RelocationRefusedError", "media_mode … was given")
+@fixes("RelocationRefusedError", "media_mode … was given")
 def test_a_mode_alone() -> None:
     path = recording(Path("nwb/a.nwb"), ["a.avi"])
     Path("out").mkdir()
@@ -431,7 +431,7 @@ def test_a_mode_alone() -> None:
     assert media_of(Path("out/a.nwb")) == [digest(Path("nwb/a.avi"))]
 
 
-@cures("cannot be replaced by a file that is made from it")
+@fixes("cannot be replaced by a file that is made from it")
 def test_a_file_exported_onto_itself() -> None:
     path = recording(Path("nwb/a.nwb"), ["a.avi"])
     with pytest.raises(ExternalFilesError, match="write to another name"):
@@ -441,10 +441,10 @@ def test_a_file_exported_onto_itself() -> None:
     assert media_of(Path("nwb/b.nwb")) == media_of(path) == [digest(Path("nwb/a.avi"))]
 
 
-@cures("lies in another file system")
+@fixes("lies in another file system")
 def test_hard_links_end_at_a_file_system(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
-        path = recording(disk / "a.nwb", [str(film(Path("raw/a.avi")).resolve())])
+        path = recording(disk / "a.nwb", [str(video(Path("raw/a.avi")).resolve())])
         message = cli("relocate", "--media-mode", "hardlink", path, code=1)
         for mode in ("symlink", "copy"):
             assert f"'{mode}'" in message
@@ -452,7 +452,7 @@ def test_hard_links_end_at_a_file_system(tmp_path: Path) -> None:
             assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@cures("media need … bytes")
+@fixes("media need … bytes")
 def test_no_room(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
         Path("raw").mkdir()
@@ -464,25 +464,25 @@ def test_no_room(tmp_path: Path) -> None:
         assert media_of(path) == [digest(big)]
 
 
-@cures("its text has a fixed length")
+@fixes("its text has a fixed length")
 def test_an_image_path_of_fixed_length() -> None:
-    film(Path("raw/p.png"))
+    video(Path("raw/p.png"))
     nwbfile = new_nwbfile()
-    picture = ExternalImage(name="picture", data="../raw/p.png", image_format="PNG")
-    nwbfile.add_acquisition(Images(name="pictures", description="pictures", images=[picture]))
+    image = ExternalImage(name="image", data="../raw/p.png", image_format="PNG")
+    nwbfile.add_acquisition(Images(name="images", description="images", images=[image]))
     Path("nwb").mkdir()
     path = Path("nwb/a.nwb")
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
-    dataset = "acquisition/pictures/picture"
-    set_texts(path, dataset, np.bytes_(b"../raw/p.png"))
+    dataset = "acquisition/images/image"
+    set_paths(path, dataset, np.bytes_(b"../raw/p.png"))
     message = cli("relocate", path, code=1)
     assert "export to a new file with NWBExtFilesHDF5IO" in message
     export("out/a.nwb", path, relocate_media=True, media_mode="copy")
     assert media_of(Path("out/a.nwb"), dataset) == [digest(Path("raw/p.png"))]
 
 
-@cures("has no manifest", "no-manifest", "not-in-manifest", "stale-manifest")
+@fixes("has no manifest", "no-manifest", "not-in-manifest", "stale-manifest")
 def test_no_manifest() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = message_of(path, "no-manifest", checksums=True)
@@ -492,13 +492,13 @@ def test_no_manifest() -> None:
     assert [finding.code for finding in check(path, checksums=True)] == []
     cli("restore", path, "back")
     assert digest(Path("back/a.avi")) == digest(Path("raw/a.avi"))
-    set_texts(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     stale = message_of(path, "stale-manifest", checksums=True)
     cli(*command(stale), "--media-mode", "copy", path)
     assert [finding.code for finding in check(path, checksums=True)] == []
 
 
-@cures("was left half edited by a run that was killed", "half-edited", "interrupted-edit")
+@fixes("was left half edited by a run that was killed", "interrupted-edit", "interrupted-edit")
 def test_half_edited() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     before = digest(path)
@@ -516,7 +516,7 @@ def test_half_edited() -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@cures("is a symbolic link to … and readers look for media beside the name")
+@fixes("is a symbolic link to … and readers look for media beside the name")
 def test_a_link_to_an_nwb_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("links").mkdir()
@@ -549,7 +549,7 @@ def annex(folder: Path) -> Path:
 
 
 @annexed
-@cures("may not be written to, and its texts have to change")
+@fixes("may not be written to, and its texts have to change")
 @pytest.mark.parametrize("unlocked", [False, True])
 def test_annexed_media_that_are_not_here(unlocked: bool) -> None:
     path = annex(Path("repository").resolve())
@@ -582,13 +582,13 @@ def test_an_annexed_nwb_file_that_is_not_here(unlocked: bool) -> None:
     subprocess.run(["chmod", "-R", "u+w", "."], check=True)
 
 
-@cures("would go, but … needs it")
+@fixes("would go, but … needs it")
 @pytest.mark.parametrize("advised", ["copy", "hardlink", "both NWB files in one call"])
 def test_media_of_another_file(advised: str) -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", first)
-    second = recording(Path("nwb/b.nwb"), stored_texts(first), films=False)
+    second = recording(Path("nwb/b.nwb"), stored_paths(first), videos=False)
     message = cli("relocate", "--media-mode", "move", second, code=1)
     assert "would go, but" in message
     assert advised in message
@@ -599,30 +599,30 @@ def test_media_of_another_file(advised: str) -> None:
     assert media_of(first) == media_of(second) == [content]
 
 
-@cures("would be replaced, but … needs it")
+@fixes("would be replaced, but … needs it")
 def test_a_video_in_the_way_that_another_file_needs() -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", first)
-    second = recording(Path("nwb/b.nwb"), stored_texts(first), films=False)
-    wanted = digest(film(Path("raw/other.avi")))
-    set_texts(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    second = recording(Path("nwb/b.nwb"), stored_paths(first), videos=False)
+    wanted = digest(video(Path("raw/other.avi")))
+    set_paths(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
     assert "move it away first, and give that NWB file its new path" in message
     ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
     Path(place).rename("nwb/kept.avi")
-    set_texts(second, DATASET, ["kept.avi"], dtype=UTF8)
+    set_paths(second, DATASET, ["kept.avi"], dtype=UTF8)
     cli("relocate", "--media-mode", "copy", "--existing", "replace", first)
     assert (media_of(first), media_of(second)) == ([wanted], [content])
 
 
-@cures("would be replaced, and it is the only copy here of")
+@fixes("would be replaced, and it is the only copy here of")
 @pytest.mark.parametrize("advised", ["move that file away first", "with --repair, all NWB files in one call"])
 def test_swapped_videos_of_two_files(advised: str) -> None:
     paths = [recording(Path(f"nwb/{name}.nwb"), [f"../raw/{name}.avi"]) for name in "ab"]
     wanted = [media_of(path) for path in paths]
     cli("relocate", "--media-mode", "move", "--manifest", *paths)
-    first, second = ((path.parent / stored_texts(path)[0]) for path in paths)
+    first, second = ((path.parent / stored_paths(path)[0]) for path in paths)
     first.rename("nwb/spare.avi")
     second.rename(first)
     Path("nwb/spare.avi").rename(second)
@@ -640,13 +640,13 @@ def test_swapped_videos_of_two_files(advised: str) -> None:
     assert [media_of(path) for path in paths] == wanted
 
 
-@cures("is replaced, and its content is discarded")
+@fixes("is replaced, and its content is discarded")
 def test_what_is_discarded_is_said_before() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", path)
-    wanted = digest(film(Path("raw/other.avi")))
-    set_texts(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    wanted = digest(video(Path("raw/other.avi")))
+    set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
     words = ["relocate", "--media-mode", "copy", "--existing", "replace"]
     said = cli(*words, "--dry-run", path)
     ((place),) = re.findall(r"'([^']+)' \([\d,]+ bytes\) is replaced, and its content is discarded", said)
@@ -657,10 +657,10 @@ def test_what_is_discarded_is_said_before() -> None:
     assert digest(Path("kept.avi")) == content
 
 
-@cures("stays, because … needs it there")
+@fixes("stays, because … needs it there")
 def test_a_name_that_stays_goes_when_all_are_relocated() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
-    other = recording(Path("nwb/b.nwb"), ["../raw/a.avi"], films=False)
+    other = recording(Path("nwb/b.nwb"), ["../raw/a.avi"], videos=False)
     raw = Path("raw/a.avi")
     content = digest(raw)
     with warnings.catch_warnings(record=True) as caught, NWBHDF5IO(path, "r") as source:
@@ -675,7 +675,7 @@ def test_a_name_that_stays_goes_when_all_are_relocated() -> None:
         assert media_of(each) == [content]
 
 
-@cures("and its paths would change under all of them", "this one gets content of its own")
+@fixes("and its paths would change under all of them", "this one gets content of its own")
 @pytest.mark.skipif(os.name == "nt", reason="the command is one of a POSIX shell here")
 @pytest.mark.parametrize("by", ["relocate", "r+"])
 def test_a_backup_of_hard_links(by: str) -> None:
@@ -700,7 +700,7 @@ def test_a_backup_of_hard_links(by: str) -> None:
     assert digest(Path("backup/a.nwb")) == before
 
 
-@cures("linked-media", "linked-media-missing", "dangling-link")
+@fixes("linked-media", "linked-media-missing", "dangling-link")
 def test_media_behind_a_link_to_another_file() -> None:
     raw = recording(Path("nwb/raw.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
@@ -720,7 +720,7 @@ def test_media_behind_a_link_to_another_file() -> None:
     assert message_of(path, "linked-media")
 
 
-@cures("no dandiset was named")
+@fixes("no dandiset was named")
 def test_no_dandiset() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = cli("organize", path, code=1)
@@ -730,7 +730,7 @@ def test_no_dandiset() -> None:
     assert media_of(made) == [digest(Path("raw/a.avi"))]
 
 
-@cures("is no ExternalFileManifest", "`manifest`", "manifest")
+@fixes("is no ExternalFileManifest", "`manifest`", "manifest")
 def test_a_manifest_that_cannot_be_read() -> None:
     path = recording(Path("a.nwb"), ["raw/a.avi"])
     cli("relocate", "--media-mode", "copy", "--manifest", path)
@@ -749,7 +749,7 @@ def test_a_manifest_that_cannot_be_read() -> None:
 def test_two_objects_with_one_id() -> None:
     path, wanted = two_bare_names()
     for name in wanted:
-        set_texts(path, f"acquisition/{name}/external_file", [f"../recording/{name}/0.avi"], dtype=UTF8)
+        set_paths(path, f"acquisition/{name}/external_file", [f"../recording/{name}/0.avi"], dtype=UTF8)
     with h5py.File(path, "r+") as file:
         series = file["acquisition"]
         series["Miniscope"].attrs["object_id"] = series["Behav Cam"].attrs["object_id"]
@@ -770,12 +770,12 @@ def test_an_nwb_file_without_suffix() -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@pytest.mark.parametrize("cure", ["remove it", "write the NWB file under another name"])
-def test_a_file_where_the_media_folder_shall_be(cure: str) -> None:
+@pytest.mark.parametrize("fix", ["remove it", "write the NWB file under another name"])
+def test_a_file_where_the_media_folder_shall_be(fix: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("nwb/a").write_text("a file")
-    assert cure in cli("relocate", path, code=1)
-    if cure == "remove it":
+    assert fix in cli("relocate", path, code=1)
+    if fix == "remove it":
         Path("nwb/a").unlink()
         cli("relocate", path)
     else:
@@ -846,17 +846,17 @@ RELOCATED = {
 }
 
 
-@cures(*RELOCATED, "outside-nwb-folder", "nonstandard-name")
+@fixes(*RELOCATED, "outside-nwb-folder", "nonstandard-name")
 @pytest.mark.parametrize("code", RELOCATED)
 def test_relocate_cures(code: str, tmp_path: Path) -> None:
-    film(Path("raw/a.avi"))
+    video(Path("raw/a.avi"))
     folder = Path("set/sub")
     for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi"):
-        film(folder / name, content="a.avi")
+        video(folder / name, content="a.avi")
     (folder / "linked").symlink_to("real")
     if code == "outside-dandiset":
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    path = recording(folder / "a.nwb", [RELOCATED[code].format(tmp_path)], films=False)
+    path = recording(folder / "a.nwb", [RELOCATED[code].format(tmp_path)], videos=False)
     message = message_of(path, code)
     assert message
     cli("relocate", "--media-mode", "copy", path)
@@ -864,16 +864,16 @@ def test_relocate_cures(code: str, tmp_path: Path) -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@cures("suffix", "empty", "not-readable")
+@fixes("suffix", "empty", "not-readable")
 def test_the_video_is_to_be_looked_at() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
     said = cli("relocate", "--media-mode", "copy", path)
     assert "convert 'a.h264' to a format that it takes" in said
-    film(Path("raw/a.mp4"))  # converted
-    set_texts(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
+    video(Path("raw/a.mp4"))  # converted
+    set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
     assert message_of(path, "empty")
-    film(Path("raw/a.mp4"))  # looked at, and made again
+    video(Path("raw/a.mp4"))  # looked at, and made again
     cli("relocate", "--media-mode", "copy", path)
     assert "suffix" not in [finding.code for finding in check(path)]
     assert media_of(path) == [digest(Path("raw/a.mp4"))]
@@ -888,37 +888,37 @@ def test_a_series_of_images_is_warned_of_once() -> None:
     assert None not in media_of(path)
 
 
-@cures("url")
+@fixes("url")
 def test_a_url_is_downloaded(tmp_path: Path) -> None:
-    film(Path("served/a.avi"))
+    video(Path("served/a.avi"))
     with serving(tmp_path / "served") as server:
-        path = recording(Path("nwb/a.nwb"), [server.url("a.avi")], films=False)
+        path = recording(Path("nwb/a.nwb"), [server.url("a.avi")], videos=False)
         assert message_of(path, "url")
         cli("relocate", "--media-mode", "copy", "--urls", "download", path)
     assert media_of(path) == [digest(Path("served/a.avi"))]
 
 
-@cures("same-film", "same-media")
+@fixes("same-media", "same-media")
 def test_both_objects_get_one_path() -> None:
-    film(Path("nwb/a.avi"))
+    video(Path("nwb/a.avi"))
     shutil.copy("nwb/a.avi", "nwb/b.avi")
     path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"])
-    assert message_of(path, "same-film")
-    set_texts(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
-    assert "same-film" not in [finding.code for finding in check(path)]
+    assert message_of(path, "same-media")
+    set_paths(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
+    assert "same-media" not in [finding.code for finding in check(path)]
 
 
-@cures("orphan")
+@fixes("orphan")
 def test_an_orphan_is_removed() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     cli("relocate", "--media-mode", "copy", path)
-    film(Path("nwb/a/old.avi"))
+    video(Path("nwb/a/old.avi"))
     assert "old.avi" in message_of(path, "orphan")
     Path("nwb/a/old.avi").unlink()
     assert [finding.code for finding in check(path)] == []
 
 
-@cures("no-nwb-file")
+@fixes("no-nwb-file")
 def test_media_follow_the_renamed_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     cli("relocate", "--media-mode", "copy", path)
@@ -929,14 +929,14 @@ def test_media_follow_the_renamed_file() -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@cures("film-missing", "film-truncated", "film-changed", "film-swapped", "film-unreadable")
-@cures("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
+@fixes("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
+@fixes("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
 @pytest.mark.parametrize("what", ["missing", "truncated", "changed", "swapped"])
 def test_repair(what: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi", "../raw/b.avi"])
     wanted = media_of(path)
     cli("relocate", "--media-mode", "copy", "--manifest", path)
-    first, second = (path.parent / stored for stored in stored_texts(path))
+    first, second = (path.parent / stored for stored in stored_paths(path))
     if what == "missing":
         first.unlink()
     elif what == "truncated":
@@ -947,7 +947,7 @@ def test_repair(what: str) -> None:
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
-    message = message_of(path, f"film-{what}", checksums=True, media_options={"search": ["raw"]})
+    message = message_of(path, f"video-{what}", checksums=True, media_options={"search": ["raw"]})
     cli(*command(message), *([] if "--search" in message else ["--search", "raw"]))
     assert media_of(path) == wanted
     assert [finding.code for finding in check(path, checksums=True)] == []
@@ -977,9 +977,9 @@ def append_pose(path: Path, original: str, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("later", [False, True])
 def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: bool) -> None:
-    raw = film(Path("raw/a.avi")).resolve()
+    raw = video(Path("raw/a.avi")).resolve()
     content = digest(raw)
-    film(Path("raw/b.avi"), content="b.avi")  # of the same size
+    video(Path("raw/b.avi"), content="b.avi")  # of the same size
     path = recording(Path("nwb/a.nwb"), [str(raw), "../raw/b.avi"])
     cli("relocate", "--media-mode", mode, "--manifest", path)
     append_pose(path, str(raw), "later" if later else mode)
@@ -987,13 +987,13 @@ def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: b
         said = cli("relocate", "--media-mode", mode, path)
         assert ("is gone, and taken to be" in said) == (mode == "move")
     pose = "processing/behavior/PoseEstimation/original_videos"
-    assert stored_texts(path, pose) == [stored_texts(path)[0]]
+    assert stored_paths(path, pose) == [stored_paths(path)[0]]
     assert media_of(path, pose) == [content]
     assert len(list(Path("nwb/a").iterdir())) == 2
 
 
 def test_an_appended_pose_list_that_meant_another_video() -> None:
-    raw = film(Path("raw/a.avi")).resolve()
+    raw = video(Path("raw/a.avi")).resolve()
     path = recording(Path("nwb/a.nwb"), [str(raw)])
     cli("relocate", "--media-mode", "move", "--manifest", path)
     append_pose(path, "/gone/a.avi", "later")
@@ -1001,8 +1001,8 @@ def test_an_appended_pose_list_that_meant_another_video() -> None:
     said = cli("relocate", "--media-mode", "copy", path)
     assert "store the path of that in this entry, and relocate again" in said
     pose = "processing/behavior/PoseEstimation/original_videos"
-    film(Path("raw/other.avi"))
-    set_texts(path, pose, ["../raw/other.avi"], dtype=UTF8)
+    video(Path("raw/other.avi"))
+    set_paths(path, pose, ["../raw/other.avi"], dtype=UTF8)
     cli("relocate", "--media-mode", "copy", path)
     assert media_of(path, pose) == [digest(Path("raw/other.avi"))]
     assert media_of(path) == before
@@ -1020,8 +1020,8 @@ def test_media_that_an_earlier_move_has_taken() -> None:
         said.append(" ".join(str(one.message) for one in caught if one.category is ExternalFilesWarning))
     assert "if it means another file, store the path of that in this entry, and relocate again" in said[1]
     assert media_of(out) == [content]
-    film(Path("raw/other.avi"))
-    set_texts(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
+    video(Path("raw/other.avi"))
+    set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
     with pytest.raises(MediaExistsError, match="move it away") as info:  # the video of before is not just replaced
         export(str(out), path, relocate_media=True, media_mode="copy")
     (place,) = [Path(found) for found in re.findall(r"'([^']+)' exists and is not a copy", str(info.value))]
@@ -1032,7 +1032,7 @@ def test_media_that_an_earlier_move_has_taken() -> None:
 
 
 def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:
-    raw = film(Path("raw/a.avi")).resolve()
+    raw = video(Path("raw/a.avi")).resolve()
     path = recording(Path("nwb/a.nwb"), [str(raw)])
     cli("relocate", "--media-mode", "move", "--manifest", path)
     raw.write_bytes(b"x" * 2000)  # of the same size and name, and not the same
@@ -1044,13 +1044,13 @@ def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:
 
 def test_a_pose_list_whose_video_is_gone_and_called_like_two() -> None:
     for folder in ("one", "two"):
-        film(Path(folder, "a.avi"), content=folder)
+        video(Path(folder, "a.avi"), content=folder)
     path = recording(Path("nwb/a.nwb"), ["../one/a.avi", "../two/a.avi"])
     cli("relocate", "--media-mode", "move", "--manifest", path)
     append_pose(path, "/gone/a.avi", "later")
-    before = stored_texts(path)
+    before = stored_paths(path)
     assert "no file for '/gone/a.avi'" in cli("relocate", path, code=1)
-    assert stored_texts(path) == before
+    assert stored_paths(path) == before
 
 
 # ------------------------------------------------------------------- other output
@@ -1058,8 +1058,12 @@ def test_a_pose_list_whose_video_is_gone_and_called_like_two() -> None:
 
 def test_output_that_cannot_spell_a_name() -> None:
     for number in (1, 2):
-        recording(Path(f"films/セッション{number}.nwb"), [f"マウス{number}.avi"])
-    for words in ("ls films", "check films", "relocate --media-mode copy films/セッション1.nwb films/セッション2.nwb"):
+        recording(Path(f"videos/セッション{number}.nwb"), [f"マウス{number}.avi"])
+    for words in (
+        "ls videos",
+        "check videos",
+        "relocate --media-mode copy videos/セッション1.nwb videos/セッション2.nwb",
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "nwb_extfiles", *words.split()],
             env={**os.environ, "PYTHONIOENCODING": "cp1252"},
@@ -1068,7 +1072,7 @@ def test_output_that_cannot_spell_a_name() -> None:
         )
         assert b"UnicodeEncodeError" not in done.stderr
         assert b"\\u30bb" in done.stdout + done.stderr
-    assert all(None not in media_of(path) for path in Path("films").glob("*.nwb"))
+    assert all(None not in media_of(path) for path in Path("videos").glob("*.nwb"))
 
 
 # ------------------------------------------------------------------------ the page

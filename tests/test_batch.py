@@ -21,8 +21,8 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import digest, stored_texts
-from recordings import film, object_id, recording
+from helpers import digest, stored_paths
+from recordings import object_id, recording, video
 
 from nwb_extfiles import ExternalFilesWarning, TransferError, organize
 from nwb_extfiles.batch import Spool, each, workers
@@ -158,23 +158,23 @@ def test_workers(tmp_path: Path) -> None:
 
 
 def make(tmp_path: Path, count: int) -> Path:
-    """So many recordings with a film each, and one film that all have."""
+    """So many recordings with a video each, and one video that all have."""
     raw = tmp_path / "raw"
-    film(tmp_path / "films" / "shared.avi")
+    video(tmp_path / "videos" / "shared.avi")
     for number in range(count):
-        texts = [f"../films/{number}.avi", "../films/shared.avi"]
-        recording(raw / f"{number:03}.nwb", texts, subject=f"m{number % 3}", session=f"s{number:03}")
+        paths = [f"../videos/{number}.avi", "../videos/shared.avi"]
+        recording(raw / f"{number:03}.nwb", paths, subject=f"m{number % 3}", session=f"s{number:03}")
     return raw
 
 
-def assert_all(root: Path, films: Path | dict[str, str], count: int) -> None:
-    contents = films if isinstance(films, dict) else {path.name: digest(path) for path in films.iterdir()}
+def assert_all(root: Path, videos: Path | dict[str, str], count: int) -> None:
+    contents = videos if isinstance(videos, dict) else {path.name: digest(path) for path in videos.iterdir()}
     for number in range(count):
         path = root / f"sub-m{number % 3}" / f"sub-m{number % 3}_ses-s{number:03}_image.nwb"
-        texts = stored_texts(path)
-        assert texts == [f"{path.stem}/{object_id(path)}_external_file_{n}.avi" for n in range(2)]
-        assert digest(path.parent / texts[0]) == contents[f"{number}.avi"]
-        assert digest(path.parent / texts[1]) == contents["shared.avi"]
+        paths = stored_paths(path)
+        assert paths == [f"{path.stem}/{object_id(path)}_external_file_{n}.avi" for n in range(2)]
+        assert digest(path.parent / paths[0]) == contents[f"{number}.avi"]
+        assert digest(path.parent / paths[1]) == contents["shared.avi"]
     assert len(list(root.rglob("*.nwb"))) == count
     assert not list(root.rglob(".*"))
 
@@ -192,7 +192,7 @@ def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch:
     """Several at once, or, for what takes long, one after the other: the caller sees no difference."""
     monkeypatch.setattr(organizing, "_SMALL", small)
     raw = make(tmp_path, COUNT)
-    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     done, calls, threads = [], [], set()
 
     def progress(now: int, total: int) -> None:
@@ -203,12 +203,12 @@ def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch:
         raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_files_mode=mode,
         media_options={"progress": progress}, on_file=lambda file: done.append(file.source.name),
     )  # fmt: skip
-    assert_all(tmp_path / "ds", films, COUNT)
+    assert_all(tmp_path / "ds", videos, COUNT)
     assert done == [file.source.name for file in plan] == [f"{number:03}.nwb" for number in range(COUNT)]
     assert [now for now, _ in calls] == sorted(now for now, _ in calls)
     assert calls[-1] == (plan.work_bytes, plan.work_bytes)
     assert threads == {threading.current_thread()}
-    assert len(list((tmp_path / "films").iterdir())) == (0 if mode == "move" else COUNT + 1)
+    assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else COUNT + 1)
 
 
 class Stop(BaseException):
@@ -220,7 +220,7 @@ class Stop(BaseException):
 def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     """What was begun is there whole, or not at all, and no thread goes on; the same again does the rest."""
     raw = make(tmp_path, COUNT)
-    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     calls = 0
 
     def stop(*_: Any) -> None:
@@ -236,12 +236,12 @@ def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     made = list((tmp_path / "ds").rglob("*.nwb"))
     assert len(made) < COUNT
     for path in made:
-        assert [digest(path.parent / text) for text in stored_texts(path)][1] == films["shared.avi"]
+        assert [digest(path.parent / text) for text in stored_paths(path)][1] == videos["shared.avi"]
     assert not list((tmp_path / "ds").rglob(".*"))
     assert len(list(raw.iterdir())) == COUNT
-    assert {path.name: digest(path) for path in (tmp_path / "films").iterdir()} == films
+    assert {path.name: digest(path) for path in (tmp_path / "videos").iterdir()} == videos
     organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode)
-    assert_all(tmp_path / "ds", films, COUNT)
+    assert_all(tmp_path / "ds", videos, COUNT)
 
 
 def test_failures_in_threads(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_failures_in_threads(tmp_path: Path) -> None:
     def progress(now: int, total: int) -> None:
         if not meddled:
             for number in (19, 17):
-                meddled.append(tmp_path / "films" / f"{number}.avi")
+                meddled.append(tmp_path / "videos" / f"{number}.avi")
                 meddled[-1].write_bytes(b"another")
 
     with pytest.raises(TransferError, match="2 of 20 NWB files could not be organized") as caught:
@@ -265,16 +265,16 @@ def test_failures_in_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str) -> None:
     raw = make(tmp_path, 7)
-    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     done = []
     plan = organize(
         raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, executor=executor, media_options=FAST,
         on_file=done.append,
     )  # fmt: skip
-    assert_all(tmp_path / "ds", films, 7)
+    assert_all(tmp_path / "ds", videos, 7)
     assert [file.source.name for file in plan] == [f"{number:03}.nwb" for number in range(7)]
     assert {file.source for file in done} == {file.source for file in plan}
-    assert len(list((tmp_path / "films").iterdir())) == (0 if mode == "move" else 8)
+    assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 8)
 
 
 def test_warnings_in_threads(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_warnings_in_threads(tmp_path: Path) -> None:
     times = iter(range(1, 7))  # others than it had when it was read, however coarse the clock
 
     def on_file(_: Any) -> None:
-        os.utime(tmp_path / "films" / "0.avi", (next(times),) * 2)  # changed since it was read
+        os.utime(tmp_path / "videos" / "0.avi", (next(times),) * 2)  # changed since it was read
 
     with ThreadPoolExecutor(4) as pool, pytest.warns(ExternalFilesWarning, match=r"0\.avi was moved .* is still there"):
         organize(
@@ -293,8 +293,8 @@ def test_warnings_in_threads(tmp_path: Path) -> None:
             media_options=FAST,
         )  # fmt: skip
     assert (warnings.showwarning, list(warnings.filters)) == before
-    assert (tmp_path / "films" / "0.avi").exists()
-    assert not (tmp_path / "films" / "1.avi").exists()
+    assert (tmp_path / "videos" / "0.avi").exists()
+    assert not (tmp_path / "videos" / "1.avi").exists()
 
 
 def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
     os.close(leader)
     assert process.returncode == 0, seen
     assert "3 NWB files with 6 media" in said
-    assert_all(tmp_path / "ds", tmp_path / "films", 3)
+    assert_all(tmp_path / "ds", tmp_path / "videos", 3)
 
 
 def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
@@ -337,7 +337,7 @@ def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
     plan = organize(raw, tmp_path / "ds", dry_run=True, media_options=FAST)
 
     class Meddling(Executor):
-        """Changes two films when the planning is over, which is when the fourteenth call comes."""
+        """Changes two videos when the planning is over, which is when the fourteenth call comes."""
 
         calls = 0
 
@@ -345,7 +345,7 @@ def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
             self.calls += 1
             if self.calls == 2 * len(plan) + 1:
                 for number in (1, 3):
-                    (tmp_path / "films" / f"{number}.avi").write_bytes(b"another")
+                    (tmp_path / "videos" / f"{number}.avi").write_bytes(b"another")
             if executor is not None:
                 return executor.submit(function, *arguments, **options)
             future: Future[Any] = Future()
@@ -368,7 +368,7 @@ def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
     for file in plan:
         work = pickle.loads(pickle.dumps(partial(carry_out, file, files_mode="copy", sync=False)))
         assert work().notes == ()
-    assert_all(tmp_path / "ds", tmp_path / "films", 2)
+    assert_all(tmp_path / "ds", tmp_path / "videos", 2)
 
 
 # --------------------------------------------------------------------- a cluster
@@ -379,7 +379,7 @@ def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
 def test_dask(tmp_path: Path, workers_are: str) -> None:
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     raw = make(tmp_path, 6)
-    films = {path.name: digest(path) for path in (tmp_path / "films").iterdir()}
+    videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     patience = {f"distributed.comm.timeouts.{what}": "300s" for what in ("connect", "tcp")}  # with a busy machine
     with (
         dask.config.set(patience),
@@ -391,13 +391,13 @@ def test_dask(tmp_path: Path, workers_are: str) -> None:
     ):  # fmt: skip
         executor = client.get_executor()
         organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
-        assert_all(tmp_path / "ds", films, 6)
+        assert_all(tmp_path / "ds", videos, 6)
         # the same calls again, which dask by itself holds for done
         for path in (tmp_path / "ds").rglob("*.nwb"):
             path.unlink()
         organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
-        assert_all(tmp_path / "ds", films, 6)
-        (tmp_path / "films" / "3.avi").unlink()
+        assert_all(tmp_path / "ds", videos, 6)
+        (tmp_path / "videos" / "3.avi").unlink()
         with pytest.raises(FileNotFoundError, match=r"3\.avi"):
             organize(raw, tmp_path / "ds2", media_files_mode="copy", executor=executor, media_options=FAST)
         assert not (tmp_path / "ds2").exists()
@@ -407,10 +407,10 @@ def test_dask(tmp_path: Path, workers_are: str) -> None:
 
 
 def many(folder: Path, count: int) -> Path:
-    """Small NWB files that differ in their ids and subjects, all with one film."""
+    """Small NWB files that differ in their ids and subjects, all with one video."""
     raw = folder / "raw"
-    film(folder / "film.avi")
-    base = recording(raw / "0.nwb", ["../film.avi"], subject="subject000000", session="session")
+    video(folder / "video.avi")
+    base = recording(raw / "0.nwb", ["../video.avi"], subject="subject000000", session="session")
     whole = base.read_bytes()
     base.unlink()
     with h5py.File(folder / "base.nwb", "w"):
@@ -469,7 +469,7 @@ def test_200_files(tmp_path: Path) -> None:
     memory, _ = organize_many(tmp_path, 200)
     assert memory < 20 << 20
     assert len(list((tmp_path / "ds").rglob("*.nwb"))) == 200
-    assert (tmp_path / "film.avi").stat().st_nlink == 201
+    assert (tmp_path / "video.avi").stat().st_nlink == 201
 
 
 @pytest.mark.long

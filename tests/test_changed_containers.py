@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import assert_resolves, digest, image_series, make_file, new_nwbfile, stored_texts, tree, write_nwb
+from helpers import assert_resolves, digest, image_series, make_file, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 from pynwb.image import ImageSeries
 
@@ -125,7 +125,7 @@ def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
         with pytest.raises(type(refused)):
             write_with(NWBExtFilesHDF5IO, folder / "b.nwb", make(stored))
         return
-    assert stored_texts(folder / "plain.nwb") == stored
+    assert stored_paths(folder / "plain.nwb") == stored
     for number, relocating in enumerate(RELOCATING):
         target = folder / f"b{number}.nwb"
         write_with(NWBExtFilesHDF5IO, target, make(stored), **relocating)
@@ -160,7 +160,7 @@ def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any,
     assert_resolves(target, [source.parent / "old.avi"])
     with h5py.File(source, "r") as file:
         object_id = file["acquisition/video"].attrs["object_id"]
-    assert stored_texts(target) == [f"b/{object_id}_external_file_0.avi"]
+    assert stored_paths(target) == [f"b/{object_id}_external_file_0.avi"]
     (found,) = find_external_files(target)
     assert found.reference.object_id == object_id
     (resolved,) = resolve_external_files(target)
@@ -177,7 +177,7 @@ def test_attributes_of_one_element_in_place(source: Path, of_matnwb: Path) -> No
     relocate(of_matnwb, "copy", media_options={"manifest": True})
     assert_resolves(of_matnwb, [source.parent / "old.avi"])
     (found,) = find_external_files(of_matnwb)
-    assert found.reference.text == f"matlab/{found.reference.object_id}_external_file_0.avi"
+    assert found.reference.stored_path == f"matlab/{found.reference.object_id}_external_file_0.avi"
 
 
 # ----------------------------------------------------------------------- files in Python

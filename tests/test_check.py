@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import image_series, new_nwbfile, set_texts, stored_texts, taking_at_most, tree, write_nwb
+from helpers import image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, tree, write_nwb
 from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -31,13 +31,13 @@ def in_dandiset(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-def scene(tmp_path: Path, *texts: str, dandiset: bool = False) -> Path:
-    """An NWB file in ``set/sub-a`` with texts as they are, and a film in ``films`` and in ``set``."""
-    make_media(tmp_path / "films" / "a.avi")
-    make_media(tmp_path / "set" / "films" / "a.avi")
+def scene(tmp_path: Path, *paths: str, dandiset: bool = False) -> Path:
+    """An NWB file in ``set/sub-a`` with texts as they are, and a video in ``videos`` and in ``set``."""
+    make_media(tmp_path / "videos" / "a.avi")
+    make_media(tmp_path / "set" / "videos" / "a.avi")
     if dandiset:
         (tmp_path / "set" / "dandiset.yaml").write_text("identifier: DANDI:000000\n")
-    return write_nwb(tmp_path / "set" / "sub-a" / "sub-a.nwb", texts)
+    return write_nwb(tmp_path / "set" / "sub-a" / "sub-a.nwb", paths)
 
 
 def found(*paths: Path, **options: Any) -> list[tuple[str, Severity]]:
@@ -59,19 +59,19 @@ def only(path: Path, **options: Any) -> Finding:
     ("text", "code", "here", "there"),
     [
         ("gone.avi", "missing", ERROR, ERROR),
-        ("/nowhere/at/all.avi", "dead-absolute-path", ERROR, ERROR),
-        ("C:\\lab\\a.avi", "dead-absolute-path", ERROR, ERROR),
-        ("file:///nowhere/a.avi", "dead-absolute-path", ERROR, ERROR),
-        ("file://another.host/share/a.avi", "dead-absolute-path", ERROR, ERROR),
+        ("/nowhere/at/all.avi", "missing-absolute", ERROR, ERROR),
+        ("C:\\lab\\a.avi", "missing-absolute", ERROR, ERROR),
+        ("file:///nowhere/a.avi", "missing-absolute", ERROR, ERROR),
+        ("file://another.host/share/a.avi", "missing-absolute", ERROR, ERROR),
         ("", "no-media", ERROR, ERROR),
         ("../sub-a", "no-media", ERROR, ERROR),
         ("/", "no-media", ERROR, ERROR),
         ("https://example.org/a.mp4", "url", WARNING, ERROR),
-        ("../../films/a.avi", "above", WARNING, ERROR),
-        ("../films/a.avi", "above", WARNING, ERROR),
-        ("{}/films/a.avi", "absolute-path", WARNING, ERROR),
-        ("file://{}/films/a.avi", "absolute-path", WARNING, ERROR),
-        ("..\\films\\a.avi", "backslash", ERROR, ERROR),
+        ("../../videos/a.avi", "above", WARNING, ERROR),
+        ("../videos/a.avi", "above", WARNING, ERROR),
+        ("{}/videos/a.avi", "absolute-path", WARNING, ERROR),
+        ("file://{}/videos/a.avi", "absolute-path", WARNING, ERROR),
+        ("..\\videos\\a.avi", "backslash", ERROR, ERROR),
         ("cafe\u0301.avi", "unicode", ERROR, ERROR),
         ("near.avi", "name", INFO, WARNING),
         ("./near.avi", "name", INFO, WARNING),
@@ -95,9 +95,9 @@ def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Sev
     (folder / "linked").symlink_to("real")
     (folder / "empty.avi").touch()
     value = text.format(tmp_path).encode("utf-8", "surrogateescape")
-    set_texts(path, DATASET, np.array([value], dtype=object), dtype=UTF8)
+    set_paths(path, DATASET, np.array([value], dtype=object), dtype=UTF8)
     findings = [finding for finding in check(path) if finding.code != "name" or code == "name"]
-    if code == "above" and in_dandiset and text == "../../films/a.avi":
+    if code == "above" and in_dandiset and text == "../../videos/a.avi":
         code = "outside-dandiset"
     assert [(finding.code, finding.severity) for finding in findings] == [(code, there if in_dandiset else here)]
     (finding,) = findings
@@ -108,12 +108,12 @@ def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Sev
         "external_file",
         0,
     )
-    assert finding.text == value.decode("utf-8", "surrogateescape")
+    assert finding.stored_path == value.decode("utf-8", "surrogateescape")
     assert len(finding.message) < 1000
 
 
 def test_all_is_well(tmp_path: Path, in_dandiset: bool) -> None:
-    path = scene(tmp_path, "../films/a.avi", dandiset=in_dandiset)
+    path = scene(tmp_path, "../videos/a.avi", dandiset=in_dandiset)
     for mode in ("symlink", "copy"):
         relocate(path, mode)
         assert found(path) == []
@@ -123,12 +123,12 @@ def test_all_is_well(tmp_path: Path, in_dandiset: bool) -> None:
 def test_every_type(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
-    texts = sum(map(len, media.places.values()))
-    assert [code for code, _ in found(path)].count("above") == texts
+    paths = sum(map(len, media.places.values()))
+    assert [code for code, _ in found(path)].count("above") == paths
     relocate(path, "copy")
     assert found(tmp_path) == []
     shutil.rmtree(tmp_path / "nwb" / "a")
-    assert [code for code, _ in found(path)] == ["missing"] * texts
+    assert [code for code, _ in found(path)] == ["missing"] * paths
     assert {finding.neurodata_type for finding in check(path)} >= {"ImageSeries", "ExternalImage", "ImageMaskSeries"}
 
 
@@ -140,7 +140,7 @@ def test_pose_lists(tmp_path: Path) -> None:
     assert codes.count(("above", "original_videos")) == 2
     assert codes.count(("absolute-path", "original_videos")) == 1
     relocate(path, "copy")
-    assert found(path) == []  # lists that share the films of a series are as they should be
+    assert found(path) == []  # lists that share the videos of a series are as they should be
     with h5py.File(path, "r+") as file:
         values = file["processing/behavior/PoseEstimation/original_videos"]
         values[0] = "elsewhere/" + values.asstr()[0].rpartition("/")[2]
@@ -152,34 +152,34 @@ def test_fields_of_ones_own(tmp_path: Path) -> None:
     run_maker("extension", path)
     shutil.rmtree(tmp_path / "media")
     few = [finding for finding in check(path) if finding.code == "missing"]
-    more = [f for f in check(path, media_options={"media_fields": [("FilmArchive", "film_paths")]}) if f not in few]
+    more = [f for f in check(path, media_options={"media_fields": [("FilmArchive", "video_paths")]}) if f not in few]
     assert few
-    assert {finding.field for finding in more if finding.code == "missing"} == {"film_paths"}
+    assert {finding.field for finding in more if finding.code == "missing"} == {"video_paths"}
 
 
 def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     relocate(path)
-    (tmp_path / "set" / "films" / "a.avi").unlink()
+    (tmp_path / "set" / "videos" / "a.avi").unlink()
     finding = only(path)
     assert (finding.code, finding.severity) == ("missing", ERROR)
     assert "a link that leads nowhere" in finding.message
 
 
 def test_something_else_than_texts(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
-    set_texts(path, DATASET, np.array([1]))
-    assert found(path) == [("no-text", ERROR)]
+    path = scene(tmp_path, "../videos/a.avi")
+    set_paths(path, DATASET, np.array([1]))
+    assert found(path) == [("not-a-string", ERROR)]
     with h5py.File(path, "r+") as file:
         del file[DATASET]
         file[DATASET] = h5py.SoftLink("/nowhere")
-    assert found(path) == [("no-text", ERROR)]
+    assert found(path) == [("not-a-string", ERROR)]
 
 
 def test_ids_that_are_none(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     make_media(path.parent / "near.avi")
-    set_texts(path, DATASET, ["near.avi"], dtype=UTF8)
+    set_paths(path, DATASET, ["near.avi"], dtype=UTF8)
     for bad in ("../../x", None):
         with h5py.File(path, "r+") as file:
             del file["acquisition/video"].attrs["object_id"]
@@ -188,17 +188,17 @@ def test_ids_that_are_none(tmp_path: Path) -> None:
         assert found(path) == ([] if bad is None else [("object-id", INFO)])
 
 
-def test_one_film_under_two_names(tmp_path: Path) -> None:
-    path = scene(tmp_path, *["../films/a.avi"] * 2)
-    assert "same-film" not in [code for code, _ in found(path)]  # one name
-    shutil.copy(tmp_path / "films" / "a.avi", tmp_path / "set" / "films" / "copy.avi")
-    os.link(tmp_path / "set" / "films" / "a.avi", tmp_path / "set" / "films" / "link.avi")
-    (tmp_path / "set" / "films" / "other.avi").write_bytes(b"other " + b"x" * 244)
-    set_texts(path, DATASET, [f"../films/{name}.avi" for name in ("a", "copy", "link", "other")], dtype=UTF8)
-    findings = [finding for finding in check(path) if finding.code == "same-film"]
+def test_one_video_under_two_names(tmp_path: Path) -> None:
+    path = scene(tmp_path, *["../videos/a.avi"] * 2)
+    assert "same-media" not in [code for code, _ in found(path)]  # one name
+    shutil.copy(tmp_path / "videos" / "a.avi", tmp_path / "set" / "videos" / "copy.avi")
+    os.link(tmp_path / "set" / "videos" / "a.avi", tmp_path / "set" / "videos" / "link.avi")
+    (tmp_path / "set" / "videos" / "other.avi").write_bytes(b"other " + b"x" * 244)
+    set_paths(path, DATASET, [f"../videos/{name}.avi" for name in ("a", "copy", "link", "other")], dtype=UTF8)
+    findings = [finding for finding in check(path) if finding.code == "same-media"]
     assert [(finding.index, finding.severity) for finding in findings] == [(1, INFO), (2, INFO)]
     assert "the size, the beginning and the end" in findings[0].message
-    assert "it is the film of" in findings[1].message
+    assert "it is the video of" in findings[1].message
 
 
 # -------------------------------------------------------------------- files
@@ -220,13 +220,13 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_half_edited(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
-    assert ("half-edited", ERROR) in found(path)
+    assert ("interrupted-edit", ERROR) in found(path)
 
 
 def test_stores_of_zarr(tmp_path: Path) -> None:
@@ -241,13 +241,13 @@ def test_stores_of_zarr(tmp_path: Path) -> None:
 
 
 def test_orphans(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     relocate(path, "copy")
     home = path.parent / "sub-a"
     for name in ("old.avi", "deep/er/old.png", ".DS_Store", ".cache/x.avi"):
         make_media(home / name)
     (home / "dangling.avi").symlink_to("nowhere")
-    (home / "folder").symlink_to(tmp_path / "films")
+    (home / "folder").symlink_to(tmp_path / "videos")
     findings = list(check(path))
     assert {(finding.code, finding.severity) for finding in findings} == {("orphan", WARNING)}
     named = [next(name for name in finding.message.split("'") if name.startswith("sub-a")) for finding in findings]
@@ -257,24 +257,24 @@ def test_orphans(tmp_path: Path) -> None:
 
 
 def test_what_a_text_means_is_no_orphan_however_it_is_spelled(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     (home := path.parent / "sub-a").mkdir()
     for name in "abcd":
         make_media(home / f"{name}.avi")
     (home / "link.avi").symlink_to("d.avi")
-    texts = ["./sub-a/a.avi", "sub-a\\b.avi", str(home / "c.avi"), "sub-a/x/../link.avi", "sub-a/d.avi"]
-    set_texts(path, DATASET, texts, dtype=UTF8)
+    paths = ["./sub-a/a.avi", "sub-a\\b.avi", str(home / "c.avi"), "sub-a/x/../link.avi", "sub-a/d.avi"]
+    set_paths(path, DATASET, paths, dtype=UTF8)
     assert "orphan" not in [code for code, _ in found(path)]
 
 
 def test_no_media_folder(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     (path.parent / "sub-a").write_text("a file")
     assert "orphan" not in [code for code, _ in found(path)]
 
 
 def test_media_whose_nwb_file_has_another_name(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../films/a.avi")
+    path = scene(tmp_path, "../videos/a.avi")
     relocate(path, "copy")
     path = path.rename(path.with_name("sub-b.nwb"))
     findings = found(tmp_path, tmp_path / "set")
@@ -286,9 +286,9 @@ def test_media_whose_nwb_file_has_another_name(tmp_path: Path) -> None:
 def test_two_thousand_references_are_quick(tmp_path: Path) -> None:
     nwbfile = new_nwbfile()
     for number in range(200):
-        nwbfile.add_acquisition(image_series([f"films/{number}_{n}.avi" for n in range(10)], f"s{number}"))
+        nwbfile.add_acquisition(image_series([f"videos/{number}_{n}.avi" for n in range(10)], f"s{number}"))
         for n in range(10):
-            make_media(tmp_path / "films" / f"{number}_{n}.avi")
+            make_media(tmp_path / "videos" / f"{number}_{n}.avi")
     with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
         io.write(nwbfile)
     with taking_at_most(5):
@@ -322,54 +322,54 @@ def validates(dandiset: Path) -> bool:
 
 BROKEN = {
     # what is wrong: (our code, whether nwbinspector has an error, whether `dandi validate` refuses)
-    "a film that is gone": ("missing", True, True),
+    "a video that is gone": ("missing", True, True),
     "a URL": ("url", True, True),
-    "a dead absolute path": ("dead-absolute-path", False, False),
+    "a dead absolute path": ("missing-absolute", False, False),
     "a path out of the dandiset": ("outside-dandiset", False, False),
-    "a picture that is gone": ("missing", False, False),
+    "an image that is gone": ("missing", False, False),
     "a suffix that is dropped": ("suffix", False, False),
     "a folder that is a link": ("linked-folder", False, False),
-    "an empty film": ("empty", False, False),
+    "an empty video": ("empty", False, False),
 }
 
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_beside_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
     code, inspector, dandi = BROKEN[what]
-    film = make_media(tmp_path / "films" / "a.avi")
+    video = make_media(tmp_path / "videos" / "a.avi")
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dandiset.yaml").write_text("identifier: DANDI:000000\n")
     path = tmp_path / "set" / "sub-mouse0" / "sub-mouse0_ses-sessionid0_image.nwb"
     path.parent.mkdir()
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series(["../../films/a.avi"]))
-    picture = ExternalImage(name="picture", data=str(make_media(tmp_path / "films" / "p.png")), image_format="PNG")
-    nwbfile.add_acquisition(Images(name="pictures", description="pictures", images=[picture]))
+    nwbfile.add_acquisition(image_series(["../../videos/a.avi"]))
+    image = ExternalImage(name="image", data=str(make_media(tmp_path / "videos" / "p.png")), image_format="PNG")
+    nwbfile.add_acquisition(Images(name="images", description="images", images=[image]))
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
     relocate(path, "copy")
     assert found(tmp_path / "set") == []
-    (text,) = stored_texts(path)
+    (text,) = stored_paths(path)
     changed = {
         "a URL": "https://example.org/a.mp4",
         "a dead absolute path": "/nowhere/a.avi",
-        "a path out of the dandiset": "../../films/a.avi",
+        "a path out of the dandiset": "../../videos/a.avi",
         "a suffix that is dropped": text.replace(".avi", ".webm"),
         "a folder that is a link": "linked/a.avi",
     }
-    if what == "a film that is gone":
+    if what == "a video that is gone":
         (path.parent / text).unlink()
-    elif what == "a picture that is gone":
-        (path.parent / stored_texts(path, "acquisition/pictures/picture")[0]).unlink()
-    elif what == "an empty film":
+    elif what == "an image that is gone":
+        (path.parent / stored_paths(path, "acquisition/images/image")[0]).unlink()
+    elif what == "an empty video":
         (path.parent / text).write_bytes(b"")
     elif what == "a suffix that is dropped":
         (path.parent / text).rename(path.parent / changed[what])
     elif what == "a folder that is a link":
-        (path.parent / "linked").symlink_to(film.parent)
+        (path.parent / "linked").symlink_to(video.parent)
     if what in changed:
-        set_texts(path, DATASET, [changed[what]], dtype=UTF8)
+        set_paths(path, DATASET, [changed[what]], dtype=UTF8)
     assert (code, ERROR) in found(tmp_path / "set")
     assert bool(others(path)) == inspector
-    if what in ("a film that is gone", "a dead absolute path", "a picture that is gone"):  # a process of its own each
+    if what in ("a video that is gone", "a dead absolute path", "an image that is gone"):  # a process of its own each
         assert validates(tmp_path / "set") != dandi

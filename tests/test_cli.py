@@ -11,12 +11,12 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import play, stored_texts, tree, write_nwb
+from helpers import play, stored_paths, tree, write_nwb
 from makers import make_media
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
-from nwb_extfiles.media.films import walking_dot, write_avi
+from nwb_extfiles.media.small_videos import walking_dot, write_avi
 
 DATASET = "acquisition/behavior_video/external_file"
 
@@ -31,14 +31,14 @@ def test_demo(tmp_path: Path, mode: str) -> None:
         f"sub-mouse{number}_ses-sessionid{number}_image.nwb" for number in (0, 1)
     ]
     for path in nwb_paths:
-        texts = stored_texts(path, DATASET)
-        assert all(play(path.parent / text) == 25 for text in texts)
-        assert all(text in result.output for text in texts)
+        paths = stored_paths(path, DATASET)
+        assert all(play(path.parent / text) == 25 for text in paths)
+        assert all(text in result.output for text in paths)
         with h5py.File(path) as file:
             object_id = file["acquisition/behavior_video"].attrs["object_id"]
         if mode != "reference":
-            assert texts == [f"{path.stem}/{object_id}_external_file_{index}.avi" for index in (0, 1)]
-            assert all(text.rpartition("/")[2] in result.output for text in texts)
+            assert paths == [f"{path.stem}/{object_id}_external_file_{index}.avi" for index in (0, 1)]
+            assert all(text.rpartition("/")[2] in result.output for text in paths)
     assert "MISSING" not in result.output
     assert "Before:" in result.output
     assert "After:" in result.output
@@ -80,10 +80,10 @@ def test_as_a_module() -> None:
     assert "Usage: nwb-extfiles" in help_text
 
 
-def test_film_is_real(tmp_path: Path) -> None:
+def test_video_is_real(tmp_path: Path) -> None:
     frames = walking_dot(seed=1)
-    write_avi(tmp_path / "film.avi", frames, rate=25)
-    assert play(tmp_path / "film.avi") == len(frames)
+    write_avi(tmp_path / "video.avi", frames, rate=25)
+    assert play(tmp_path / "video.avi") == len(frames)
 
 
 # ------------------------------------------------------- ls, check and relocate
@@ -91,12 +91,12 @@ def test_film_is_real(tmp_path: Path) -> None:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: films in ``films``, NWB files in ``nwb``."""
+    """The working directory: videos in ``videos``, NWB files in ``nwb``."""
     folder = tmp_path / "lab"
     for name in ("a.avi", "b.avi"):
-        make_media(folder / "films" / name)
-    write_nwb(folder / "nwb" / "good.nwb", ["../films/a.avi", "../films/b.avi"])
-    write_nwb(folder / "nwb" / "lost.nwb", ["../films/a.avi", "gone.avi", "https://example.org/c.mp4"])
+        make_media(folder / "videos" / name)
+    write_nwb(folder / "nwb" / "good.nwb", ["../videos/a.avi", "../videos/b.avi"])
+    write_nwb(folder / "nwb" / "lost.nwb", ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"])
     monkeypatch.chdir(folder)
     return folder
 
@@ -115,7 +115,7 @@ def test_ls(lab: Path) -> None:
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0] == "nwb/good.nwb"
-    assert "'../films/a.avi' -> films/a.avi  256 bytes" in result.stdout
+    assert "'../videos/a.avi' -> videos/a.avi  256 bytes" in result.stdout
     assert "'gone.avi' -> MISSING" in result.stdout
     assert "'https://example.org/c.mp4' -> a URL" in result.stdout
     assert lines[-1] == "5 references in 2 NWB files: 3 found, 1 missing, 1 URL"
@@ -131,12 +131,12 @@ def test_ls_of_files_without_references(lab: Path) -> None:
 
 def test_ls_json(lab: Path) -> None:
     records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
-    assert [record["text"] for record in records] == ["../films/a.avi", "gone.avi", "https://example.org/c.mp4"]
-    assert [record["path"] for record in records] == [str(lab / "films" / "a.avi"), None, None]
+    assert [record["text"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
+    assert [record["path"] for record in records] == [str(lab / "videos" / "a.avi"), None, None]
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]
     assert {record["nwb_path"] for record in records} == {str(lab / "nwb" / "lost.nwb")}
-    assert json.loads(run("ls", "--json", "films").stdout) == []
+    assert json.loads(run("ls", "--json", "videos").stdout) == []
 
 
 def test_ls_goes_on_after_a_file_that_it_cannot_read(lab: Path) -> None:
@@ -146,22 +146,22 @@ def test_ls_goes_on_after_a_file_that_it_cannot_read(lab: Path) -> None:
     assert result.stdout.splitlines()[-1].startswith("5 references in 2 NWB files")
     result = run("ls", "--json", code=1)
     assert len(json.loads(result.stdout)) == 5
-    result = run("ls", "--media", "films/a.avi", code=1)
+    result = run("ls", "--media", "videos/a.avi", code=1)
     assert "lost.nwb" in result.stdout
 
 
 def test_ls_the_other_way_round(lab: Path) -> None:
-    result = run("ls", "--media", "films/a.avi", "films/b.avi")
+    result = run("ls", "--media", "videos/a.avi", "videos/b.avi")
     assert [line for line in result.stdout.splitlines() if " in " in line] == [
-        "films/a.avi in nwb/good.nwb",
-        "films/b.avi in nwb/good.nwb",
-        "films/a.avi in nwb/lost.nwb",
+        "videos/a.avi in nwb/good.nwb",
+        "videos/b.avi in nwb/good.nwb",
+        "videos/a.avi in nwb/lost.nwb",
     ]
-    assert "nwb/lost.nwb" not in run("ls", "--media", lab / "films" / "b.avi", "nwb").stdout
+    assert "nwb/lost.nwb" not in run("ls", "--media", lab / "videos" / "b.avi", "nwb").stdout
     assert "'gone.avi' -> MISSING" in run("ls", "--media", "gone.avi").stdout
     assert run("ls", "--media", "never.avi", "nwb").stdout == "no NWB file here refers to never.avi\n"
-    records = json.loads(run("ls", "--media", "films/b.avi", "--json").stdout)
-    assert [(record["media"], record["index"]) for record in records] == [("films/b.avi", 1)]
+    records = json.loads(run("ls", "--media", "videos/b.avi", "--json").stdout)
+    assert [(record["media"], record["index"]) for record in records] == [("videos/b.avi", 1)]
 
 
 def test_check(lab: Path) -> None:
@@ -188,7 +188,7 @@ def test_relocate(lab: Path) -> None:
     assert run("relocate", "nwb/good.nwb", "--media-mode", "copy").stdout == (
         "nwb/good.nwb: 2 media by copy, 512 bytes\n"
     )
-    assert stored_texts(lab / "nwb" / "good.nwb") == [entry["new_text"] for entry in plan[0]["media"]]
+    assert stored_paths(lab / "nwb" / "good.nwb") == [entry["new_path"] for entry in plan[0]["media"]]
     assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 in place already\n"
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
@@ -202,7 +202,7 @@ def test_relocate_says_what_to_do(lab: Path) -> None:
     assert tree(lab) == before
     result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", "--missing", "keep")
     assert result.stderr.count("warning:") == 1
-    assert list((lab / "films").iterdir()) == []
+    assert list((lab / "videos").iterdir()) == []
     assert json.loads(run("check", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
 
 
@@ -212,7 +212,7 @@ def test_relocate_says_what_to_do(lab: Path) -> None:
         ["ls", "nowhere"],
         ["ls", "--media"],
         ["ls", "--media", "nwb"],
-        ["ls", "--media", "films/a.avi", "nowhere.nwb"],
+        ["ls", "--media", "videos/a.avi", "nowhere.nwb"],
         ["check"],
         ["check", "nowhere"],
         ["relocate"],
@@ -236,9 +236,9 @@ def test_wrong_words(lab: Path, words: list[str]) -> None:
 def test_options_reach_the_plan(lab: Path) -> None:
     path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\a.avi", "elsewhere/b.avi"])
     run("relocate", path, code=1)
-    run("relocate", path, "--path-map", f"D:\\rig={lab / 'films'}", "--search", "films", "--within", "nwb", code=1)
-    run("relocate", path, "--path-map", f"D:\\rig={lab / 'films'}", "--search", "films", "--within", "films")
-    assert [(path.parent / text).is_file() for text in stored_texts(path)] == [True, True]
+    run("relocate", path, "--path-map", f"D:\\rig={lab / 'videos'}", "--search", "videos", "--within", "nwb", code=1)
+    run("relocate", path, "--path-map", f"D:\\rig={lab / 'videos'}", "--search", "videos", "--within", "videos")
+    assert [(path.parent / text).is_file() for text in stored_paths(path)] == [True, True]
 
 
 def test_recover(lab: Path) -> None:
@@ -277,18 +277,18 @@ def test_a_reader_that_goes_early(lab: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
 def test_on_a_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
-    make_media(lab / "films" / "a.avi").write_bytes(bytes(30_000_000))
+    make_media(lab / "videos" / "a.avi").write_bytes(bytes(30_000_000))
     seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
     assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes; a new manifest\n"
     assert b"30.0M" in seen
     assert is_clear(seen)
     assert module("relocate", "nwb/good.nwb").stderr == ""
-    (film,) = (lab / "nwb" / "good").glob("*_0.avi")
-    film.write_bytes(bytes(29_999_999))
+    (video,) = (lab / "nwb" / "good").glob("*_0.avi")
+    video.write_bytes(bytes(29_999_999))
     seen, told = on_terminal("check", "nwb/good.nwb", "--checksums")
     assert told == module("check", "nwb/good.nwb", "--checksums").stdout
-    assert "film-truncated" in told
-    assert b"films read: 30.0M" in seen or b"films read: 256B" in seen
+    assert "media-truncated" in told
+    assert b"videos read: 30.0M" in seen or b"videos read: 256B" in seen
     assert is_clear(seen)
 
 
@@ -322,10 +322,10 @@ def is_clear(seen: bytes) -> bool:
 
 
 def test_any_spelling_from_any_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(lab / "films")
+    monkeypatch.chdir(lab / "videos")
     run("relocate", "../nwb/good.nwb", "--search", ".")
-    texts = stored_texts(lab / "nwb" / "good.nwb")
-    assert [os.readlink(lab / "nwb" / text) for text in texts] == ["../../films/a.avi", "../../films/b.avi"]
+    paths = stored_paths(lab / "nwb" / "good.nwb")
+    assert [os.readlink(lab / "nwb" / text) for text in paths] == ["../../videos/a.avi", "../../videos/b.avi"]
     monkeypatch.chdir("/")
     assert run("check", lab / "nwb" / "good.nwb").exit_code == 0
 

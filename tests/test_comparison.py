@@ -18,7 +18,7 @@ from recordings import DATASET, recording
 
 from nwb_extfiles import organize, relocate
 from nwb_extfiles.nwb.comparison import is_edited_copy, same_content
-from nwb_extfiles.nwb.stores import edit_texts
+from nwb_extfiles.nwb.files import write_paths
 
 
 def rich(path: Path) -> Path:
@@ -399,7 +399,7 @@ EDITS = {("/acquisition/video", "external_file"): ["a/somewhere_else_with_a_long
 def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
     before = original.read_bytes()
-    edit_texts(copy, EDITS)
+    write_paths(copy, EDITS)
     assert is_edited_copy(copy, original, EDITS)
     assert not is_edited_copy(original, copy, EDITS | {("/acquisition/video", "external_file"): ["a.avi", "c.avi"]})
     assert not is_edited_copy(copy, original, {})
@@ -411,7 +411,7 @@ def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) ->
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_no_other_byte_may_differ_in_an_edited_copy(original: Path, tmp_path: Path, place: float, bit: int) -> None:
     copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
-    edit_texts(copy, EDITS)
+    write_paths(copy, EDITS)
     content = bytearray(copy.read_bytes())
     content[int(place * len(content))] ^= 1 << bit
     for other in (content, bytes(content[:-1]), copy.read_bytes() + b"\0"):

@@ -76,15 +76,15 @@ def test_copy(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_copy_of_a_film(tmp_path: Path, films: list[Path], sync: bool) -> None:
+def test_copy_of_a_video(tmp_path: Path, videos: list[Path], sync: bool) -> None:
     """As it comes: with whatever this file system can, and the default sizes."""
-    os.utime(films[0], ns=(PAST + 5, PAST))
+    os.utime(videos[0], ns=(PAST + 5, PAST))
     counts: list[int] = []
-    contents.copy_verified(films[0], tmp_path / "film.avi", on_bytes=counts.append, sync=sync)
-    assert digest(tmp_path / "film.avi") == digest(films[0])
-    assert (tmp_path / "film.avi").stat().st_mtime_ns == PAST
-    assert sum(counts) == films[0].stat().st_size
-    assert not os.path.samefile(tmp_path / "film.avi", films[0])
+    contents.copy_verified(videos[0], tmp_path / "video.avi", on_bytes=counts.append, sync=sync)
+    assert digest(tmp_path / "video.avi") == digest(videos[0])
+    assert (tmp_path / "video.avi").stat().st_mtime_ns == PAST
+    assert sum(counts) == videos[0].stat().st_size
+    assert not os.path.samefile(tmp_path / "video.avi", videos[0])
 
 
 @pytest.mark.usefixtures("small_chunks", "way")
@@ -172,7 +172,7 @@ def test_source_changed_while_copied(tmp_path: Path, change: str) -> None:
 
 @pytest.mark.usefixtures("small_chunks", "way")
 def test_source_that_grows_as_fast_as_it_is_copied(tmp_path: Path) -> None:
-    """A film that is being recorded must not be followed until the disk is full."""
+    """A video that is being recorded must not be followed until the disk is full."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     size = source.stat().st_size
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import contents, image_series, new_nwbfile, set_texts, stored_texts, taking_at_most, write_nwb
+from helpers import contents, image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, write_nwb
 from makers import Media, make_media, quiet, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
@@ -35,7 +35,7 @@ def rows(found: list[Resolution]) -> list[tuple[Any, ...]]:
             entry.reference.index,
             entry.reference.neurodata_type,
             entry.reference.object_id,
-            entry.reference.text,
+            entry.reference.stored_path,
             entry.url,
             None if entry.file is None else (entry.file.real, entry.file.size),
         )
@@ -47,8 +47,8 @@ def rows(found: list[Resolution]) -> list[tuple[Any, ...]]:
 
 
 def test_from_a_path(tmp_path: Path) -> None:
-    film = make_media(tmp_path / "films" / "a.avi")
-    path = write_nwb(tmp_path / "a.nwb", ["films/a.avi", "gone.avi", "https://example.org/a.mp4", str(film)])
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "a.nwb", ["videos/a.avi", "gone.avi", "https://example.org/a.mp4", str(video)])
     with h5py.File(path) as file:
         object_id = file["acquisition/video"].attrs["object_id"]
     found = find_external_files(path)
@@ -57,20 +57,20 @@ def test_from_a_path(tmp_path: Path) -> None:
         (entry.reference.object_path, entry.reference.neurodata_type, entry.reference.object_id, entry.reference.field)
         for entry in found
     } == {("/acquisition/video", "ImageSeries", object_id, "external_file")}
-    assert [entry.reference.text for entry in found] == stored_texts(path)
-    assert [entry.file and entry.file.path for entry in found] == [film, None, None, film]
-    assert [entry.file.size for entry in found if entry.file] == [film.stat().st_size] * 2
+    assert [entry.reference.stored_path for entry in found] == stored_paths(path)
+    assert [entry.file and entry.file.path for entry in found] == [video, None, None, video]
+    assert [entry.file.size for entry in found if entry.file] == [video.stat().st_size] * 2
     assert [entry.url for entry in found] == [False, False, True, False]
     assert [entry.problem is not None for entry in found] == [False, True, False, False]
 
 
 def test_relative_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_media(tmp_path / "films" / "a.avi")
-    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../films/a.avi"])
+    make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
     expected = rows(find_external_files(path))
     monkeypatch.chdir(path.parent)
     assert rows(find_external_files("a.nwb")) == expected
-    monkeypatch.chdir(tmp_path / "films")
+    monkeypatch.chdir(tmp_path / "videos")
     assert rows(find_external_files(Path("../nwb/a.nwb"))) == expected
 
 
@@ -111,7 +111,7 @@ def test_options(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("extension", path)
     usual = find_external_files(path)
-    more = find_external_files(path, media_options={"media_fields": [("FilmArchive", "film_paths")]})
+    more = find_external_files(path, media_options={"media_fields": [("FilmArchive", "video_paths")]})
     assert len(more) == len(usual) + 2
     shutil.move(tmp_path / "media", tmp_path / "elsewhere")
     assert all(entry.problem for entry in find_external_files(path))
@@ -120,7 +120,7 @@ def test_options(tmp_path: Path) -> None:
 
 def test_problems(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
-    set_texts(path, DATASET, [1])
+    set_paths(path, DATASET, [1])
     problems: list[ExternalFilesError] = []
     assert find_external_files(path, problems=problems) == []
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
@@ -151,13 +151,13 @@ def test_a_container_that_was_read(everywhere: Path, how: str) -> None:
 
 
 def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = make_media(tmp_path / "films" / "a.avi")
+    video = make_media(tmp_path / "videos" / "a.avi")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series(["films/a.avi", str(film), "gone.avi"]))
+    nwbfile.add_acquisition(image_series(["videos/a.avi", str(video), "gone.avi"]))
     monkeypatch.chdir(tmp_path)
     found = find_external_files(nwbfile)
-    assert [entry.file and entry.file.path for entry in found] == [film, film, None]
-    assert [entry.reference.text for entry in found] == ["films/a.avi", str(film), "gone.avi"]
+    assert [entry.file and entry.file.path for entry in found] == [video, video, None]
+    assert [entry.reference.stored_path for entry in found] == ["videos/a.avi", str(video), "gone.avi"]
     assert {entry.reference.object_id for entry in found} == {nwbfile.acquisition["video"].object_id}
     assert {entry.reference.object_path for entry in found} == {"/acquisition/video"}
     assert nwbfile.container_source is None
@@ -165,13 +165,13 @@ def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_paths_in_memory(tmp_path: Path) -> None:
-    film = make_media(tmp_path / "a.avi")
+    video = make_media(tmp_path / "a.avi")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([film]))
+    nwbfile.add_acquisition(image_series([video]))
     (entry,) = find_external_files(nwbfile)
     assert entry.file is not None
-    assert entry.file.path == film
-    assert entry.reference.text == str(film)
+    assert entry.file.path == video
+    assert entry.reference.stored_path == str(video)
 
 
 def same(first: Path, second: Path) -> bool:
@@ -216,7 +216,7 @@ def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
             series._AbstractContainer__object_id = ids["second"]
             nwbfile.add_acquisition(series)
             if target is listed:
-                assert [entry.reference.text for entry in find_external_files(nwbfile)] == ["a.avi", "b.avi"]
+                assert [entry.reference.stored_path for entry in find_external_files(nwbfile)] == ["a.avi", "b.avi"]
                 find_external_files(nwbfile)
             io.write(nwbfile)
         with NWBHDF5IO(target, "r") as source, NWBHDF5IO(target.with_suffix(".out.nwb"), "w") as io:
@@ -229,15 +229,15 @@ def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
 
 
 def test_a_relocating_export_after_a_listing(tmp_path: Path) -> None:
-    film = make_media(tmp_path / "films" / "a.avi")
-    path = write_nwb(tmp_path / "raw" / "a.nwb", ["../films/a.avi"])
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "raw" / "a.nwb", ["../videos/a.avi"])
     target = tmp_path / "new" / "b.nwb"
     with quiet(), NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = source.read()
         find_external_files(nwbfile)
         io.export(src_io=source, nwbfile=nwbfile, relocate_media=True, media_mode="copy")
-    (text,) = stored_texts(target)
-    assert (target.parent / text).read_bytes() == film.read_bytes()
+    (text,) = stored_paths(target)
+    assert (target.parent / text).read_bytes() == video.read_bytes()
 
 
 # ------------------------------------------------------------ the other way round
@@ -247,36 +247,38 @@ def test_a_relocating_export_after_a_listing(tmp_path: Path) -> None:
 def library(tmp_path: Path) -> Path:
     """Three NWB files: two refer to ``a.avi``, one of them by a link; one to ``b.avi`` and to what is gone."""
     for name in ("a.avi", "b.avi", "c.avi"):
-        make_media(tmp_path / "films" / name)
-    (tmp_path / "films" / "alias.avi").symlink_to("a.avi")
-    os.link(tmp_path / "films" / "a.avi", tmp_path / "films" / "hard.avi")
-    write_nwb(tmp_path / "nwb" / "1.nwb", ["../films/a.avi", "../films/b.avi"])
-    write_nwb(tmp_path / "nwb" / "deep" / "2.nwb", ["../../films/alias.avi"])
-    write_nwb(tmp_path / "nwb" / "3.nwb", ["../films/b.avi", "lost.avi", "D:\\lab\\lost.avi", "https://x.org/lost.avi"])
+        make_media(tmp_path / "videos" / name)
+    (tmp_path / "videos" / "alias.avi").symlink_to("a.avi")
+    os.link(tmp_path / "videos" / "a.avi", tmp_path / "videos" / "hard.avi")
+    write_nwb(tmp_path / "nwb" / "1.nwb", ["../videos/a.avi", "../videos/b.avi"])
+    write_nwb(tmp_path / "nwb" / "deep" / "2.nwb", ["../../videos/alias.avi"])
+    write_nwb(
+        tmp_path / "nwb" / "3.nwb", ["../videos/b.avi", "lost.avi", "D:\\lab\\lost.avi", "https://x.org/lost.avi"]
+    )
     return tmp_path
 
 
-def referring(library: Path, *films: str | Path, **options: Any) -> list[tuple[str, str, int]]:
+def referring(library: Path, *videos: str | Path, **options: Any) -> list[tuple[str, str, int]]:
     return [
-        (str(film), Path(entry.reference.nwb_path).name, entry.reference.index)
-        for film, entry in find_referring_files([library / film for film in films], [library / "nwb"], **options)
+        (str(video), Path(entry.reference.nwb_path).name, entry.reference.index)
+        for video, entry in find_referring_files([library / video for video in videos], [library / "nwb"], **options)
     ]
 
 
-@pytest.mark.parametrize("film", ["a.avi", "alias.avi", "hard.avi"])
-def test_referring_files_by_any_name(library: Path, film: str) -> None:
-    name = str(library / "films" / film)
-    assert referring(library, f"films/{film}") == [(name, "1.nwb", 0), (name, "2.nwb", 0)]
+@pytest.mark.parametrize("video", ["a.avi", "alias.avi", "hard.avi"])
+def test_referring_files_by_any_name(library: Path, video: str) -> None:
+    name = str(library / "videos" / video)
+    assert referring(library, f"videos/{video}") == [(name, "1.nwb", 0), (name, "2.nwb", 0)]
 
 
-def test_referring_files_of_several_films(library: Path) -> None:
-    assert [row[1:] for row in referring(library, "films/b.avi", "films/a.avi")] == [
+def test_referring_files_of_several_videos(library: Path) -> None:
+    assert [row[1:] for row in referring(library, "videos/b.avi", "videos/a.avi")] == [
         ("1.nwb", 0), ("1.nwb", 1), ("3.nwb", 0), ("2.nwb", 0),
     ]  # fmt: skip
-    assert referring(library, "films/c.avi") == []
+    assert referring(library, "videos/c.avi") == []
 
 
-def test_referring_files_of_a_lost_film(library: Path) -> None:
+def test_referring_files_of_a_lost_video(library: Path) -> None:
     assert [row[1:] for row in referring(library, "lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert [row[1:] for row in referring(library, "elsewhere/lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert referring(library, "never.avi") == []
@@ -284,13 +286,13 @@ def test_referring_files_of_a_lost_film(library: Path) -> None:
 
 def test_referring_files_after_a_relocation(library: Path) -> None:
     relocate(library / "nwb" / "1.nwb", "hardlink")
-    assert [row[1:] for row in referring(library, "films/a.avi")] == [("1.nwb", 0), ("2.nwb", 0)]
+    assert [row[1:] for row in referring(library, "videos/a.avi")] == [("1.nwb", 0), ("2.nwb", 0)]
 
 
 def test_many(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "0.nwb", [f"{number}.avi" for number in range(100)])
     for number in range(1, 40):
         shutil.copy(path, tmp_path / f"{number}.nwb")
-    film = make_media(tmp_path / "7.avi")
+    video = make_media(tmp_path / "7.avi")
     with taking_at_most(5):
-        assert len(list(find_referring_files([film], [tmp_path]))) == 40
+        assert len(list(find_referring_files([video], [tmp_path]))) == 40

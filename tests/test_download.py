@@ -25,7 +25,7 @@ import h5py
 import pytest
 import remfile
 from click.testing import CliRunner
-from helpers import digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
+from helpers import digest, image_series, new_nwbfile, play, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 from servers import Handler, Server, reading_from_here
 
@@ -84,10 +84,10 @@ def breaks_off(tmp_path: Path, stop: int, content: bytes = BIG, **kwargs: Any) -
 
 
 def fetched(server: Server, tmp_path: Path, route: Any = None, **kwargs: Any) -> bytes:
-    """What is fetched from ``film.avi``, and left at the place for it."""
+    """What is fetched from ``video.avi``, and left at the place for it."""
     if route is not None:
-        server.routes["/film.avi"] = route
-    remote = urls.ask(server.url("film.avi"))
+        server.routes["/video.avi"] = route
+    remote = urls.ask(server.url("video.avi"))
     download.fetch(remote, tmp_path / "part", **kwargs)
     return (tmp_path / "part").read_bytes()
 
@@ -104,32 +104,32 @@ def export(source: Path, target: Path, mode: str = "copy", **options: Any) -> An
 
 @pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy", "move"])
 @pytest.mark.filterwarnings("ignore:.*stays behind with references")
-def test_films_come_along(tmp_path: Path, server: Server, films: list[Path], video_files: Path, mode: str) -> None:
+def test_videos_come_along(tmp_path: Path, server: Server, videos: list[Path], video_files: Path, mode: str) -> None:
     for name in ("one.avi", "two.AVI"):
-        (server.folder / name).write_bytes(films[4 if name == "one.avi" else 5].read_bytes())
+        (server.folder / name).write_bytes(videos[4 if name == "one.avi" else 5].read_bytes())
     local = digest(video_files / "test1_0.avi")
-    texts = [server.url("one.avi"), "../video_files/test1_0.avi", server.url("two.AVI?x=1#t")]
-    source = write_nwb(tmp_path / "nwbfiles" / "a.nwb", texts)
+    paths = [server.url("one.avi"), "../video_files/test1_0.avi", server.url("two.AVI?x=1#t")]
+    source = write_nwb(tmp_path / "nwbfiles" / "a.nwb", paths)
     before = digest(source)
     target = tmp_path / "dandiset" / "sub-a.nwb"
     seen: list[tuple[int, int]] = []
     plan = export(source, target, mode, progress=lambda done, total: seen.append((done, total)))
-    new = stored_texts(target)
+    new = stored_paths(target)
     assert [Path(text).name.partition("_external_file_")[2] for text in new] == ["0.avi", "1.avi", "2.avi"]
-    assert [digest(target.parent / text) for text in new] == [digest(films[4]), local, digest(films[5])]
+    assert [digest(target.parent / text) for text in new] == [digest(videos[4]), local, digest(videos[5])]
     assert [play(target.parent / text) for text in new] == [10, 10, 10]
     assert [entry.action for entry in plan.relocations] == [Action.DOWNLOAD, Action.TRANSFER, Action.DOWNLOAD]
     assert not (target.parent / new[0]).is_symlink()
     assert (target.parent / new[0]).stat().st_nlink == 1
-    total = sum(films[number].stat().st_size for number in (0, 4, 5))
+    total = sum(videos[number].stat().st_size for number in (0, 4, 5))
     assert seen[-1] == (total, total) == (plan.media_bytes,) * 2
     assert digest(source) == before
     assert sorted(tree(target.parent)) == ["sub-a", "sub-a.nwb", *sorted(new)]
 
 
-def test_downloads_are_in_what_is_told(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
-    size = films[0].stat().st_size
+def test_downloads_are_in_what_is_told(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(videos[0].read_bytes())
+    size = videos[0].stat().st_size
     source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
     run = CliRunner().invoke
     planned = run(main, ["relocate", "--urls", "download", "--dry-run", str(source)]).output.splitlines()
@@ -145,7 +145,7 @@ def test_downloads_are_in_what_is_told(tmp_path: Path, server: Server, films: li
     assert done.exit_code == 0
     assert "no paths of media" not in planned + done.output
     (made,) = (tmp_path / "set").glob("sub-*/*.nwb")
-    assert digest(made.parent / stored_texts(made)[0]) == digest(films[0])
+    assert digest(made.parent / stored_paths(made)[0]) == digest(videos[0])
     told = run(main, ["relocate", "--urls", "download", "--manifest", str(source)]).output
     assert f"1 by download, {size:,} bytes; a new manifest" in told
 
@@ -154,9 +154,9 @@ def test_no_room_for_the_downloads_of_many_files(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them fits, and not all together."""
-    texts = [[server.url(f"{number}.avi")] for number in range(3)]
-    for number, text in enumerate(texts):
-        (server.folder / f"{number}.avi").write_bytes(b"film" * 250_000)
+    paths = [[server.url(f"{number}.avi")] for number in range(3)]
+    for number, text in enumerate(paths):
+        (server.folder / f"{number}.avi").write_bytes(b"video" * 250_000)
         nwbfile = new_nwbfile(identifier=str(number), subject=f"m{number}")
         nwbfile.add_acquisition(image_series(text, "video"))
         with NWBHDF5IO(tmp_path / f"{number}.nwb", "w") as io:
@@ -168,18 +168,18 @@ def test_no_room_for_the_downloads_of_many_files(
     assert not (tmp_path / "set").exists()
 
 
-def test_nothing_is_fetched_by_default_or_by_reference(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+def test_nothing_is_fetched_by_default_or_by_reference(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(videos[0].read_bytes())
     source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
     for number, settings in enumerate(({"mode": "copy", "urls": "keep"}, {"mode": "reference", "urls": "download"})):
         with pytest.warns(ExternalFilesWarning, match="only URLs"):
             export(source, tmp_path / f"{number}.nwb", **settings)
-        assert stored_texts(tmp_path / f"{number}.nwb") == stored_texts(source)
+        assert stored_paths(tmp_path / f"{number}.nwb") == stored_paths(source)
     assert server.asked == []
 
 
-def test_one_url_in_several_places_is_fetched_once(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+def test_one_url_in_several_places_is_fetched_once(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(videos[0].read_bytes())
     url = server.url("one.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([url, url], "video"))
@@ -188,16 +188,16 @@ def test_one_url_in_several_places_is_fetched_once(tmp_path: Path, server: Serve
     options = {"urls": "download"}
     with NWBExtFilesHDF5IO(target, "w", relocate_media=True, media_mode="symlink", media_options=options) as io:
         io.write(nwbfile)
-    new = stored_texts(target) + stored_texts(target, "acquisition/other/external_file")
+    new = stored_paths(target) + stored_paths(target, "acquisition/other/external_file")
     assert len(set(new)) == 3
-    assert {digest(tmp_path / text) for text in new} == {digest(films[0])}
+    assert {digest(tmp_path / text) for text in new} == {digest(videos[0])}
     assert len(requests(server)) == 1
 
 
-def test_running_twice_is_running_once(tmp_path: Path, server: Server, films: list[Path]) -> None:
+def test_running_twice_is_running_once(tmp_path: Path, server: Server, videos: list[Path]) -> None:
     """With a checksum the server tells that the target is right; without it is fetched, and compared."""
     source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
-    content = films[0].read_bytes()
+    content = videos[0].read_bytes()
     for headers in ({}, {"Content_MD5": base64.b64encode(hashlib.md5(content).digest()).decode()}):
         server.routes["/one.avi"] = sends(content, **headers)
         target = tmp_path / f"out{len(headers)}" / "b.nwb"
@@ -223,24 +223,24 @@ def test_other_content_at_the_target(tmp_path: Path, server: Server, same_size: 
     assert tree(target.parent) == before
     with pytest.warns(ExternalFilesWarning, match=r"\(6 bytes\) is replaced, and its content is discarded"):
         export(source, target, existing="replace")
-    (text,) = stored_texts(target)
+    (text,) = stored_paths(target)
     assert (target.parent / text).read_bytes() == (b"latest" if same_size else b"of another length")
 
 
-def test_in_place(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    (server.folder / "one.avi").write_bytes(films[0].read_bytes())
+def test_in_place(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    (server.folder / "one.avi").write_bytes(videos[0].read_bytes())
     path = write_nwb(tmp_path / "a" / "a.nwb", [server.url("one.avi")])
     with NWBExtFilesHDF5IO(path, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy", media_options={"urls": "download"})
-    (text,) = stored_texts(path)
-    assert digest(path.parent / text) == digest(films[0])
+    (text,) = stored_paths(path)
+    assert digest(path.parent / text) == digest(videos[0])
 
 
 def test_all_problems_at_once_and_nothing_is_left(tmp_path: Path, server: Server) -> None:
     server.routes["/login.avi"] = answers(200, "<html>please log in</html>", "text/html; charset=utf-8")
     server.routes["/secret.avi"] = answers(403, "no")
-    texts = [server.url("none.avi"), server.url("login.avi"), server.url("secret.avi"), "gone.avi"]
-    source = write_nwb(tmp_path / "a.nwb", texts)
+    paths = [server.url("none.avi"), server.url("login.avi"), server.url("secret.avi"), "gone.avi"]
+    source = write_nwb(tmp_path / "a.nwb", paths)
     (tmp_path / "out").mkdir()
     with pytest.raises(ExternalFilesError) as caught:
         export(source, tmp_path / "out" / "b.nwb")
@@ -251,7 +251,7 @@ def test_all_problems_at_once_and_nothing_is_left(tmp_path: Path, server: Server
     assert "no such file" in said[0]
     assert "a web page (text/html)" in said[1]
     assert "403" in said[2]
-    for number, text in enumerate(texts):
+    for number, text in enumerate(paths):
         assert f"external_file[{number}]" in said[number]
         assert repr(text) in said[number]
         assert "media_options" in said[number]
@@ -259,19 +259,19 @@ def test_all_problems_at_once_and_nothing_is_left(tmp_path: Path, server: Server
 
 
 def test_a_missing_one_may_be_kept(tmp_path: Path, server: Server) -> None:
-    server.routes["/one.avi"] = sends(b"film")
+    server.routes["/one.avi"] = sends(b"video")
     source = write_nwb(tmp_path / "a.nwb", [server.url("none.avi"), server.url("one.avi")])
     with pytest.warns(ExternalFilesWarning, match=r"external_file\[0\]: no file for"):
         export(source, tmp_path / "out" / "b.nwb", missing="keep")
-    texts = stored_texts(tmp_path / "out" / "b.nwb")
-    assert texts[0] == server.url("none.avi")
-    assert (tmp_path / "out" / texts[1]).read_bytes() == b"film"
+    paths = stored_paths(tmp_path / "out" / "b.nwb")
+    assert paths[0] == server.url("none.avi")
+    assert (tmp_path / "out" / paths[1]).read_bytes() == b"video"
 
 
 def test_a_break_for_good_leaves_what_was(tmp_path: Path, server: Server) -> None:
     source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi"), server.url("two.avi")])
     target = tmp_path / "out" / "b.nwb"
-    server.routes["/one.avi"] = server.routes["/two.avi"] = sends(b"film")
+    server.routes["/one.avi"] = server.routes["/two.avi"] = sends(b"video")
     export(source, target)
     before = tree(target.parent)
     server.routes["/one.avi"] = sends(BIG)
@@ -284,15 +284,15 @@ def test_a_break_for_good_leaves_what_was(tmp_path: Path, server: Server) -> Non
     assert tree(target.parent) == before
 
 
-def test_other_urls_stay(tmp_path: Path, server: Server, films: list[Path]) -> None:
+def test_other_urls_stay(tmp_path: Path, server: Server, videos: list[Path]) -> None:
     secret = tmp_path / "secret.avi"
     secret.write_bytes(b"secret")
-    texts = ["data:video/mp4;base64,AAAA", "ftp://example.org/a.avi", "dandi://dandi/000001/a.avi"]
-    source = write_nwb(tmp_path / "a.nwb", texts)
+    paths = ["data:video/mp4;base64,AAAA", "ftp://example.org/a.avi", "dandi://dandi/000001/a.avi"]
+    source = write_nwb(tmp_path / "a.nwb", paths)
     with pytest.warns(ExternalFilesWarning) as caught:
         export(source, tmp_path / "out" / "b.nwb")
     assert sum("only http, https, s3, gs URLs are downloaded" in str(warning.message) for warning in caught) == 3
-    assert stored_texts(tmp_path / "out" / "b.nwb") == texts
+    assert stored_paths(tmp_path / "out" / "b.nwb") == paths
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "data:,x", "ftp://h/a", "local:///etc/passwd", "/etc/passwd"])
@@ -317,7 +317,7 @@ def test_a_redirect_to_a_file_is_refused(tmp_path: Path, server: Server) -> None
 
 def test_no_room(tmp_path: Path, server: Server) -> None:
     """A server that announces more than fits is refused before anything is fetched."""
-    server.routes["/one.avi"] = sends(b"film", Content_Length=str(10**15))
+    server.routes["/one.avi"] = sends(b"video", Content_Length=str(10**15))
     source = write_nwb(tmp_path / "a.nwb", [server.url("one.avi")])
     with pytest.raises(RelocationRefusedError, match="1,000,000,000,000,000 bytes"):
         export(source, tmp_path / "out" / "b.nwb")
@@ -334,10 +334,10 @@ def test_no_room_for_an_endless_one(tmp_path: Path, server: Server, monkeypatch:
 # ----------------------------------------------------- beside a file that is afar
 
 
-def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one film.avi", "../../out.avi"])
+def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    write_nwb(server.folder / "sub-a" / "a.nwb", ["a/one video.avi", "../../out.avi"])
     (server.folder / "sub-a" / "a").mkdir()
-    shutil.copy(films[1], server.folder / "sub-a" / "a" / "one film.avi")
+    shutil.copy(videos[1], server.folder / "sub-a" / "a" / "one video.avi")
     target = tmp_path / "out" / "b.nwb"
 
     def export_it(opener: Any, **options: Any) -> None:
@@ -350,10 +350,10 @@ def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Serv
             export_it(lambda url: fsspec.open(url).open())
         with pytest.warns(ExternalFilesWarning, match=r"external_file\[1\]: no file"):
             export_it(lambda url: fsspec.open(url).open(), urls="download", missing="keep")
-        texts = stored_texts(target)
-        assert digest(target.parent / texts[0]) == digest(films[1])
-        assert texts[1] == "../../out.avi"
-        with pytest.raises(MissingMediaError, match="one film"):  # nobody knows where that is
+        paths = stored_paths(target)
+        assert digest(target.parent / paths[0]) == digest(videos[1])
+        assert paths[1] == "../../out.avi"
+        with pytest.raises(MissingMediaError, match="one video"):  # nobody knows where that is
             export_it(remfile.File, urls="download")
 
 
@@ -368,8 +368,8 @@ def test_beside_an_nwb_file_that_is_read_from_a_url(tmp_path: Path, server: Serv
         ("https://h/a", {"content-type": "video/mp4; codecs=x"}, ".mp4"),
         ("https://h/a", {"content-type": "application/octet-stream"}, ""),
         ("https://h/get.php?a", {"content-type": "video/x-msvideo"}, ".avi"),
-        ("https://h/get", {"content-disposition": 'attachment; filename="my film.MOV"'}, ".mov"),
-        ("https://h/get", {"content-disposition": "attachment; filename*=UTF-8''my%20film.mkv"}, ".mkv"),
+        ("https://h/get", {"content-disposition": 'attachment; filename="my video.MOV"'}, ".mov"),
+        ("https://h/get", {"content-disposition": "attachment; filename*=UTF-8''my%20video.mkv"}, ".mkv"),
         ("https://h/get", {"content-disposition": 'attachment; filename="../../x.a/b"'}, ""),
         ("https://h/a.h264", {"content-type": "application/octet-stream"}, ".h264"),
     ],
@@ -379,12 +379,12 @@ def test_suffix(url: str, headers: dict[str, str], suffix: str) -> None:
 
 
 def test_dandi_is_told_of(tmp_path: Path, server: Server) -> None:
-    server.routes["/film"] = sends(b"film", Content_Type="application/octet-stream")
+    server.routes["/video"] = sends(b"video", Content_Type="application/octet-stream")
     server.routes["/shot"] = sends(b"shot", Content_Type="image/png")
-    source = write_nwb(tmp_path / "a.nwb", [server.url("film"), server.url("shot")])
-    with pytest.warns(ExternalFilesWarning, match="DANDI takes no files without a suffix.*'film'"):
+    source = write_nwb(tmp_path / "a.nwb", [server.url("video"), server.url("shot")])
+    with pytest.warns(ExternalFilesWarning, match="DANDI takes no files without a suffix.*'video'"):
         export(source, tmp_path / "out" / "b.nwb")
-    assert [Path(text).suffix for text in stored_texts(tmp_path / "out" / "b.nwb")] == ["", ".png"]
+    assert [Path(text).suffix for text in stored_paths(tmp_path / "out" / "b.nwb")] == ["", ".png"]
 
 
 # ------------------------------------------------------------- what is verified
@@ -444,8 +444,8 @@ def test_another_length_than_announced(tmp_path: Path, server: Server) -> None:
 
 
 def test_more_than_announced(tmp_path: Path, server: Server) -> None:
-    remote = RemoteFile(url=server.url("film.avi"), size=1000, validator=ETAG)
-    server.routes["/film.avi"] = chunked(BIG, ETag=ETAG)
+    remote = RemoteFile(url=server.url("video.avi"), size=1000, validator=ETAG)
+    server.routes["/video.avi"] = chunked(BIG, ETag=ETAG)
     with pytest.raises(OSError, match=r"bytes now, and 1000 before|more than the 1,000 bytes"):
         download.fetch(remote, tmp_path / "part")
     part = f"bytes 0-9999999/{len(BIG)}"
@@ -457,7 +457,7 @@ def test_more_than_announced(tmp_path: Path, server: Server) -> None:
         handler.end_headers()
         handler.wfile.write(BIG)
 
-    server.routes["/film.avi"] = too_much
+    server.routes["/video.avi"] = too_much
     with pytest.raises(OSError, match="more than the 1,000 bytes"):
         download.fetch(remote, tmp_path / "part")
     assert (tmp_path / "part").stat().st_size <= 1000
@@ -498,8 +498,8 @@ def test_an_unknown_length_with_an_end(tmp_path: Path, server: Server) -> None:
 
 
 def test_compressed_on_its_way(tmp_path: Path, server: Server) -> None:
-    packed = zlib.compress(b"film" * 1000)
-    assert fetched(server, tmp_path, sends(packed, Content_Encoding="deflate", ETag=ETAG)) == b"film" * 1000
+    packed = zlib.compress(b"video" * 1000)
+    assert fetched(server, tmp_path, sends(packed, Content_Encoding="deflate", ETag=ETAG)) == b"video" * 1000
 
 
 def test_the_file_changes_meanwhile(tmp_path: Path, server: Server) -> None:
@@ -599,7 +599,7 @@ def test_retry_after(text: str, wait: float) -> None:
 
 def test_redirects_without_an_end(tmp_path: Path, server: Server) -> None:
     with pytest.raises(OSError, match="redirects again and again"):
-        fetched(server, tmp_path, redirects("/film.avi"))
+        fetched(server, tmp_path, redirects("/video.avi"))
 
 
 def test_a_redirect_to_what_is_refused(tmp_path: Path, server: Server) -> None:
@@ -618,14 +618,14 @@ def redirects(target: str) -> Callable[[Handler], None]:
     return answer
 
 
-def test_the_suffix_may_be_that_of_the_place_it_leads_to(tmp_path: Path, server: Server, films: list[Path]) -> None:
-    (server.folder / "film.AVI").write_bytes(films[0].read_bytes())
-    server.routes["/1/download"] = redirects("/film.AVI?signature=x")
+def test_the_suffix_may_be_that_of_the_place_it_leads_to(tmp_path: Path, server: Server, videos: list[Path]) -> None:
+    (server.folder / "video.AVI").write_bytes(videos[0].read_bytes())
+    server.routes["/1/download"] = redirects("/video.AVI?signature=x")
     source = write_nwb(tmp_path / "a.nwb", [server.url("1/download")])
     export(source, tmp_path / "out" / "b.nwb")
-    (text,) = stored_texts(tmp_path / "out" / "b.nwb")
+    (text,) = stored_paths(tmp_path / "out" / "b.nwb")
     assert text.endswith("_external_file_0.avi")
-    assert digest(tmp_path / "out" / text) == digest(films[0])
+    assert digest(tmp_path / "out" / text) == digest(videos[0])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
@@ -683,8 +683,8 @@ def test_a_bucket_of_s3(tmp_path: Path, server: Server, monkeypatch: pytest.Monk
     ):  # fmt: skip
         monkeypatch.setenv(name, value)
     s3 = dict(ETag=f'"{hashlib.md5(BIG).hexdigest()}"', Last_Modified=DATE, x_amz_request_id="1", Accept_Ranges="bytes")
-    server.routes["/bucket/films/one film.avi"] = sends(**s3)
-    url = "s3://bucket/films/one film.avi"
+    server.routes["/bucket/videos/one video.avi"] = sends(**s3)
+    url = "s3://bucket/videos/one video.avi"
     remote = urls.ask(url)
     assert (remote.size, remote.suffix, remote.checksums) == (
         len(BIG),
@@ -695,7 +695,7 @@ def test_a_bucket_of_s3(tmp_path: Path, server: Server, monkeypatch: pytest.Monk
     assert (tmp_path / "part").read_bytes() == BIG
     with pytest.raises(FileNotFoundError):
         urls.ask("s3://bucket/none.avi")
-    server.routes["/bucket/films/one film.avi"] = sends(bytes(len(BIG)), **s3)
+    server.routes["/bucket/videos/one video.avi"] = sends(bytes(len(BIG)), **s3)
     with pytest.raises(OSError, match="md5"):
         download.fetch(remote, tmp_path / "other")
 
@@ -743,7 +743,7 @@ KILLED = """
 
 def kill(server: Server, part: Path) -> int:
     """Have a process killed in the middle; how much it has left."""
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), server.url("film.avi"), str(part)]
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), server.url("video.avi"), str(part)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     server.asked.clear()
     return part.stat().st_size
@@ -753,7 +753,7 @@ def kill(server: Server, part: Path) -> int:
 @pytest.mark.parametrize("checksum", [True, False])
 def test_a_killed_run_is_gone_on_from(tmp_path: Path, server: Server, checksum: bool) -> None:
     headers = {"ETag": ETAG, **({"Content_MD5": b64("md5")} if checksum else {})}
-    server.routes["/film.avi"] = sends(**headers)
+    server.routes["/video.avi"] = sends(**headers)
     left = kill(server, tmp_path / "part")
     assert left >= 2_000_000
     kept = json.loads((tmp_path / "part.state").read_bytes())["size"]  # how far that was known to be good
@@ -805,7 +805,7 @@ def hard_link(part: Path) -> None:
 def test_what_a_killed_run_left_is_not_trusted(
     tmp_path: Path, server: Server, spoil: Callable[[Path], None], checksum: bool
 ) -> None:
-    server.routes["/film.avi"] = sends(ETag=ETAG, **({"Content_MD5": b64("md5")} if checksum else {}))
+    server.routes["/video.avi"] = sends(ETag=ETAG, **({"Content_MD5": b64("md5")} if checksum else {}))
     kill(server, tmp_path / "part")
     spoil(tmp_path / "part")
     victim = tmp_path / "victim"
@@ -816,14 +816,14 @@ def test_what_a_killed_run_left_is_not_trusted(
 
 
 def test_another_content_has_another_part() -> None:
-    film = RemoteFile(url="https://h/a", size=3, validator='"a"')
+    video = RemoteFile(url="https://h/a", size=3, validator='"a"')
     others = [
         RemoteFile(url="https://h/b", size=3, validator='"a"'),
         RemoteFile(url="https://h/a", size=4, validator='"a"'),
         RemoteFile(url="https://h/a", size=3, validator='"b"'),
         RemoteFile(url="https://h/a", size=3),
     ]
-    assert len({download.part_name(remote) for remote in (film, *others)}) == 5
+    assert len({download.part_name(remote) for remote in (video, *others)}) == 5
 
 
 KILLED_EXPORT = """
@@ -844,7 +844,7 @@ KILLED_EXPORT = """
 
 @posix
 def test_a_killed_export_is_gone_on_from(tmp_path: Path, server: Server) -> None:
-    """The first film was whole, the second not; neither is fetched again."""
+    """The first video was whole, the second not; neither is fetched again."""
     other = os.urandom(len(BIG))
     server.routes["/one.avi"] = sends(ETag=ETAG)
     server.routes["/two.avi"] = sends(other, ETag=ETAG)
@@ -858,9 +858,9 @@ def test_a_killed_export_is_gone_on_from(tmp_path: Path, server: Server) -> None
     assert 1_000_000 < half < len(BIG)
     server.asked.clear()
     export(source, target)
-    texts = stored_texts(target)
-    assert [(target.parent / text).read_bytes() for text in texts] == [BIG, other]
-    assert sorted(tree(target.parent)) == ["b", "b.nwb", *sorted(texts)]
+    paths = stored_paths(target)
+    assert [(target.parent / text).read_bytes() for text in paths] == [BIG, other]
+    assert sorted(tree(target.parent)) == ["b", "b.nwb", *sorted(paths)]
     begins = {path: str(asked) for _, path, asked in server.asked}  # of the last request for each
     assert begins["/two.avi"] == f"bytes={half}-"
     assert not any(path == "/one.avi" and asked is None for _, path, asked in server.asked[2:])

@@ -27,7 +27,7 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
     combine,
 )
-from nwb_extfiles.tasks.inplace import relocate_files
+from nwb_extfiles.tasks.relocating import relocate_files
 
 KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (MissingMediaError, FileNotFoundError),
@@ -47,9 +47,9 @@ PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="exter
 @pytest.mark.parametrize(("kind", "builtin"), KINDS)
 def test_each_is_the_fitting_builtin(kind: type[ExternalFilesError], builtin: type[Exception]) -> None:
     with pytest.raises(builtin) as info:
-        raise kind("no such film", **PLACE)
+        raise kind("no such video", **PLACE)
     assert isinstance(info.value, ExternalFilesError)
-    assert str(info.value) == "no such film"
+    assert str(info.value) == "no such video"
 
 
 def test_every_error_is_in_the_tree_and_exported() -> None:
@@ -115,14 +115,14 @@ def test_combine_one() -> None:
 
 
 def test_combine_same_kind() -> None:
-    problems = [MissingMediaError(f"film {n} is not there", nwb_path="/a.nwb", index=n) for n in range(12)]
+    problems = [MissingMediaError(f"video {n} is not there", nwb_path="/a.nwb", index=n) for n in range(12)]
     error = combine(problems)
     assert type(error) is MissingMediaError
     assert isinstance(error, FileNotFoundError)
     assert error.problems == tuple(problems)
     assert error.nwb_path == "/a.nwb"
     assert error.index is None
-    assert all(f"{n + 1}. film {n} is not there" in str(error) for n in range(12))
+    assert all(f"{n + 1}. video {n} is not there" in str(error) for n in range(12))
     assert str(error).startswith("12 problems")
 
 

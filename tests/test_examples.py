@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import digest, play, stored_texts
+from helpers import digest, play, stored_paths
 
 GALLERY = Path(__file__).parents[1] / "docs" / "gallery"
 ACQUISITION = "acquisition/behavior_video/external_file"
@@ -34,10 +34,10 @@ def run(name: str, folder: Path) -> tuple[Path, str]:
     return lab, done.stdout
 
 
-def assert_same_films(nwb_path: Path, dataset: str, films: list[Path]) -> None:
-    texts = stored_texts(nwb_path, dataset)
-    assert [digest(nwb_path.parent / text) for text in texts] == [digest(film) for film in films]
-    for text in texts:
+def assert_same_videos(nwb_path: Path, dataset: str, videos: list[Path]) -> None:
+    paths = stored_paths(nwb_path, dataset)
+    assert [digest(nwb_path.parent / text) for text in paths] == [digest(video) for video in videos]
+    for text in paths:
         assert text.startswith(f"{nwb_path.stem}/")
         assert not (nwb_path.parent / text).is_symlink()
         assert play(nwb_path.parent / text) == 25
@@ -51,9 +51,9 @@ def test_all_are_tested() -> None:
 
 def test_export(tmp_path: Path) -> None:
     lab, said = run("plot_1_export", tmp_path)
-    films = [lab / "video_files" / name for name in ("test1_0.avi", "test1_1.avi")]
-    assert_same_films(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb", ACQUISITION, films)
-    assert stored_texts(lab / "plain/sub-mouse0/mouse0.nwb", ACQUISITION)[0] == "../video_files/test1_0.avi"
+    videos = [lab / "video_files" / name for name in ("test1_0.avi", "test1_1.avi")]
+    assert_same_videos(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb", ACQUISITION, videos)
+    assert stored_paths(lab / "plain/sub-mouse0/mouse0.nwb", ACQUISITION)[0] == "../video_files/test1_0.avi"
     assert "-> nothing" in said
     assert "Give relocate_media=True" in said
 
@@ -61,9 +61,9 @@ def test_export(tmp_path: Path) -> None:
 def test_dandi(tmp_path: Path) -> None:
     lab, said = run("plot_2_dandi", tmp_path)
     for number in (0, 1):
-        films = [lab / "video_files" / f"test{number + 1}_{index}.avi" for index in (0, 1)]
+        videos = [lab / "video_files" / f"test{number + 1}_{index}.avi" for index in (0, 1)]
         nwb_path = lab / f"000000/sub-mouse{number}/sub-mouse{number}_ses-sessionid{number}_image.nwb"
-        assert_same_films(nwb_path, ACQUISITION, films)
+        assert_same_videos(nwb_path, ACQUISITION, videos)
     assert "2 NWB files: nothing to complain of" in said
     assert "No errors found." in said
     assert said.count("VideoAsset") == 4
@@ -75,24 +75,24 @@ def test_dandi(tmp_path: Path) -> None:
 def test_neuroconv(tmp_path: Path) -> None:
     pytest.importorskip("neuroconv")
     lab, _ = run("plot_3_neuroconv", tmp_path)
-    films = [lab / "raw" / f"top_{number}.avi" for number in (0, 1)]
+    videos = [lab / "raw" / f"top_{number}.avi" for number in (0, 1)]
     for name in ("dandiset/sub-mouse0/sub-mouse0_ses-maze1_image.nwb", "second/maze1.nwb"):
-        assert_same_films(lab / name, "acquisition/top/external_file", films)
+        assert_same_videos(lab / name, "acquisition/top/external_file", videos)
 
 
 def test_bare_names(tmp_path: Path) -> None:
     lab, _ = run("plot_4_bare_names", tmp_path)
-    films = sorted((lab / "server/20240101").iterdir())
-    for film in films:
-        dataset = f"processing/video_files/video/{film.name}/external_file"
-        assert_same_films(lab / "dandiset/sub-rat1/sub-rat1_ses-20240101_image.nwb", dataset, [film])
-        assert stored_texts(lab / "rat1_20240101.nwb", dataset) == [f"server/20240101/{film.name}"]
+    videos = sorted((lab / "server/20240101").iterdir())
+    for video in videos:
+        dataset = f"processing/video_files/video/{video.name}/external_file"
+        assert_same_videos(lab / "dandiset/sub-rat1/sub-rat1_ses-20240101_image.nwb", dataset, [video])
+        assert stored_paths(lab / "rat1_20240101.nwb", dataset) == [f"server/20240101/{video.name}"]
 
 
 def test_other_machine(tmp_path: Path) -> None:
     lab, said = run("plot_5_other_machine", tmp_path)
-    films = [lab / f"server/videos/mouse0/video_{number}.avi" for number in (0, 1)]
-    assert_same_films(lab / "arena.nwb", ACQUISITION, films)
+    videos = [lab / f"server/videos/mouse0/video_{number}.avi" for number in (0, 1)]
+    assert_same_videos(lab / "arena.nwb", ACQUISITION, videos)
     assert "2 problems; nothing was changed" in said
     assert "0 findings" in said
 
@@ -102,7 +102,7 @@ def test_cluster(tmp_path: Path) -> None:
     lab, said = run("plot_6_cluster", tmp_path)
     for number in range(8):
         nwb_path = lab / f"dandiset/sub-mouse{number % 2}/sub-mouse{number % 2}_ses-day{number}_image.nwb"
-        assert_same_films(nwb_path, ACQUISITION, [lab / "videos" / f"{number}.avi"])
+        assert_same_videos(nwb_path, ACQUISITION, [lab / "videos" / f"{number}.avi"])
     assert "8 of 8 NWB files" in said
     assert "0 findings" in said
 
@@ -110,7 +110,7 @@ def test_cluster(tmp_path: Path) -> None:
 def test_zarr(tmp_path: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     lab, _ = run("plot_7_zarr", tmp_path)
-    films = [lab / "video_files" / name for name in ("test1_0.avi", "test1_1.avi")]
-    assert_same_films(lab / "back/mouse0.nwb", ACQUISITION, films)
+    videos = [lab / "video_files" / name for name in ("test1_0.avi", "test1_1.avi")]
+    assert_same_videos(lab / "back/mouse0.nwb", ACQUISITION, videos)
     beside = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"
-    assert sorted(map(digest, beside.iterdir())) == sorted(map(digest, films))
+    assert sorted(map(digest, beside.iterdir())) == sorted(map(digest, videos))

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 from hdmf.data_utils import DataChunkIterator
-from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_texts, tree, write_nwb
+from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO, TimeSeries
 
 from nwb_extfiles import ExternalFilesWarning, MissingMediaError, NWBExtFilesHDF5IO
@@ -30,7 +30,7 @@ def export(source: Path, target: Path, **kwargs: object) -> NWBExtFilesHDF5IO:
 
 @pytest.fixture
 def source(tmp_path: Path, video_files: Path) -> Path:
-    """The example: films beside the folder of the NWB file."""
+    """The example: videos beside the folder of the NWB file."""
     return write_nwb(tmp_path / "nwbfiles" / "test1_0_0.nwb", [f"../video_files/test1_{n}.avi" for n in (0, 1)])
 
 
@@ -39,23 +39,23 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "dandiset" / "sub-mouse0" / "sub-mouse0_ses-sessionid0_image.nwb"
 
 
-def test_example(source: Path, target: Path, films: list[Path]) -> None:
-    """The folder of the example, names and texts to the letter, and films that play."""
+def test_example(source: Path, target: Path, videos: list[Path]) -> None:
+    """The folder of the example, names and texts to the letter, and videos that play."""
     before = tree(source.parent.parent)
     export(source, target, relocate_media=True, media_mode="copy")
 
     stem, uuid = target.stem, object_id(source)
     names = [f"{stem}/{uuid}_external_file_{index}.avi" for index in (0, 1)]
-    assert stored_texts(target) == names
+    assert stored_paths(target) == names
     assert set(tree(target.parent)) == {target.name, stem, *names}
-    assert_resolves(target, films[:2])
+    assert_resolves(target, videos[:2])
     assert all(play(target.parent / name) == 10 for name in names)
     after = tree(source.parent.parent)
     assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(source: Path, target: Path, films: list[Path], video_files: Path, mode: str) -> None:
+def test_modes(source: Path, target: Path, videos: list[Path], video_files: Path, mode: str) -> None:
     original = video_files / "test1_0.avi"
     inode = original.stat().st_ino
     if mode == "move":
@@ -64,10 +64,10 @@ def test_modes(source: Path, target: Path, films: list[Path], video_files: Path,
     else:
         export(source, target, relocate_media=True, media_mode=mode)
 
-    assert_resolves(target, films[:2])
-    first = target.parent / stored_texts(target)[0]
+    assert_resolves(target, videos[:2])
+    first = target.parent / stored_paths(target)[0]
     if mode == "reference":
-        assert stored_texts(target) == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
+        assert stored_paths(target) == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
         assert not (target.parent / target.stem).exists()
         return
     assert first.parent == target.parent / target.stem
@@ -102,21 +102,21 @@ def test_texts_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> No
 
 def test_symlink_is_the_default(source: Path, target: Path) -> None:
     export(source, target, relocate_media=True)
-    assert (target.parent / stored_texts(target)[0]).is_symlink()
+    assert (target.parent / stored_paths(target)[0]).is_symlink()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_twice_is_once(source: Path, target: Path, films: list[Path], mode: str) -> None:
+def test_twice_is_once(source: Path, target: Path, videos: list[Path], mode: str) -> None:
     """A second export of the first one's result, to another place and back, finds everything in order."""
     if mode == "move":
-        pytest.skip("the films are gone from where the source says")
+        pytest.skip("the videos are gone from where the source says")
     export(source, target, relocate_media=True, media_mode=mode)
     once = tree(target.parent)
     export(source, target, relocate_media=True, media_mode=mode)
     twice = tree(target.parent)
     assert {name for name in once if name != target.name} == {name for name in twice if name != target.name}
     assert {k: v for k, v in once.items() if k != target.name} == {k: v for k, v in twice.items() if k != target.name}
-    assert_resolves(target, films[:2])
+    assert_resolves(target, videos[:2])
 
 
 def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
@@ -125,10 +125,10 @@ def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
         assert io.relocation is None
         assert not target.exists()
     assert io.relocation is not None
-    assert [entry.text for entry in io.relocation.relocations] == stored_texts(target)
+    assert [entry.new_path for entry in io.relocation.relocations] == stored_paths(target)
     assert io.relocation.mode == "copy"
     assert io.relocation.media_bytes == sum(
-        digest_size for digest_size in ((target.parent / text).stat().st_size for text in stored_texts(target))
+        digest_size for digest_size in ((target.parent / text).stat().st_size for text in stored_paths(target))
     )
 
 
@@ -138,13 +138,13 @@ def test_relocation_is_told_where_a_remark_is_an_error(source: Path, target: Pat
         io = NWBExtFilesHDF5IO(target, "w")
         with pytest.warns(ExternalFilesWarning, match="stays behind"):
             io.export(src_io=src_io, relocate_media=True, media_mode="move")
-        film, changed = video_files / "test1_0.avi", b"another film"
-        film.write_bytes(changed)
+        video, changed = video_files / "test1_0.avi", b"another video"
+        video.write_bytes(changed)
         with pytest.raises(ExternalFilesWarning, match="changed since it was read"):
             io.close()
-    assert film.read_bytes() == changed
+    assert video.read_bytes() == changed
     assert io.relocation is not None
-    assert [entry.text for entry in io.relocation.relocations] == stored_texts(target)
+    assert [entry.new_path for entry in io.relocation.relocations] == stored_paths(target)
 
 
 def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
@@ -154,14 +154,14 @@ def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
             io.export(src_io=src_io, relocate_media=True, media_mode="copy")
         with NWBHDF5IO(tmp_path / "plain.nwb", "w") as io:
             io.export(src_io=src_io)
-    assert stored_texts(tmp_path / "plain.nwb") == stored_texts(source)
+    assert stored_paths(tmp_path / "plain.nwb") == stored_paths(source)
     assert digest(source) == digest(source)
 
 
 # ------------------------------------------------------------ copied while the NWB file is written
 
 
-def test_messages_name_both_nwb_files(source: Path, target: Path, films: list[Path], video_files: Path) -> None:
+def test_messages_name_both_nwb_files(source: Path, target: Path, videos: list[Path], video_files: Path) -> None:
     """The file to be written is not there yet; the text that nothing is found for stands in the other one."""
     (video_files / "test1_1.avi").unlink()
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
@@ -176,26 +176,26 @@ def test_messages_name_both_nwb_files(source: Path, target: Path, films: list[Pa
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """An NWB file with a film that is worth a thread."""
-    film = tmp_path / "films" / "large.avi"
-    film.parent.mkdir()
-    with open(film, "wb") as stream:
+    """An NWB file with a video that is worth a thread."""
+    video = tmp_path / "videos" / "large.avi"
+    video.parent.mkdir()
+    with open(video, "wb") as stream:
         stream.write(b"RIFF")
         stream.truncate(40 * 1024 * 1024)
-    return write_nwb(tmp_path / "large.nwb", ["films/large.avi"])
+    return write_nwb(tmp_path / "large.nwb", ["videos/large.avi"])
 
 
-def test_large_film(tmp_path: Path, large: Path) -> None:
+def test_large_video(tmp_path: Path, large: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     told: list[tuple[int, int]] = []
     with NWBHDF5IO(large, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
         options = dict(progress=lambda done, total: told.append((done, total)))
         io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=options)
-    assert_resolves(target, [large.parent / "films" / "large.avi"])
+    assert_resolves(target, [large.parent / "videos" / "large.avi"])
     assert told[-1] == (40 * 1024 * 1024, 40 * 1024 * 1024)
 
 
-def test_large_film_that_fails(tmp_path: Path, large: Path) -> None:
+def test_large_video_that_fails(tmp_path: Path, large: Path) -> None:
     """The error of the thread reaches the caller, and nothing is left."""
 
     def progress(done: int, total: int) -> None:
@@ -208,13 +208,13 @@ def test_large_film_that_fails(tmp_path: Path, large: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_large_film_and_an_nwb_file_that_fails(tmp_path: Path, large: Path) -> None:
+def test_large_video_and_an_nwb_file_that_fails(tmp_path: Path, large: Path) -> None:
     def broken() -> Iterator[float]:
         yield 0.0
         raise ValueError("the recording is damaged")
 
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([large.parent / "films" / "large.avi"]))
+    nwbfile.add_acquisition(image_series([large.parent / "videos" / "large.avi"]))
     nwbfile.add_acquisition(TimeSeries(name="z", data=DataChunkIterator(broken(), buffer_size=1), unit="V", rate=1.0))
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="the recording is damaged"):

@@ -108,12 +108,12 @@ def test_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) ->
 @linux
 @pytest.mark.parametrize("links", [True, False])
 def test_rename_of_a_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
-    make_file(tmp_path / "film")
-    (tmp_path / "source").symlink_to("film")
+    make_file(tmp_path / "video")
+    (tmp_path / "source").symlink_to("video")
     if not links:
         no_hard_links(monkeypatch)
     filesystem.rename_exclusive(tmp_path / "source", tmp_path / "target")
-    assert tree(tmp_path) == {"film": digest(tmp_path / "film"), "target": "-> film"}
+    assert tree(tmp_path) == {"video": digest(tmp_path / "video"), "target": "-> video"}
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -311,11 +311,11 @@ def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @posix
 def test_lock_follows_no_symlink(tmp_path: Path) -> None:
-    (tmp_path / "film").write_bytes(b"film")
-    (tmp_path / "lock").symlink_to("film")
+    (tmp_path / "video").write_bytes(b"video")
+    (tmp_path / "lock").symlink_to("video")
     with pytest.raises(OSError, match="lock"):
         filesystem.FileLock(tmp_path / "lock")
-    assert (tmp_path / "film").read_bytes() == b"film"
+    assert (tmp_path / "video").read_bytes() == b"video"
 
 
 @posix

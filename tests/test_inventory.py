@@ -1,4 +1,4 @@
-"""Films against the manifest: changed, truncated, swapped, missing; found again, and repaired."""
+"""Videos against the manifest: changed, truncated, swapped, missing; found again, and repaired."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner
-from helpers import digest, stored_texts, tree, write_nwb
+from helpers import digest, stored_paths, tree, write_nwb
 
 from nwb_extfiles import (
     ExternalFilesError,
@@ -32,42 +32,42 @@ from nwb_extfiles.cli import main
 
 @pytest.fixture
 def recorded(tmp_path: Path, video_files: Path) -> Path:
-    """An NWB file with two films beside it, and a manifest."""
+    """An NWB file with two videos beside it, and a manifest."""
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi", "../video_files/test1_1.avi"])
     relocate(path, "copy", media_options=dict(manifest=True))
     return path
 
 
-def films(path: Path) -> list[Path]:
-    return [path.parent / text for text in stored_texts(path)]
+def videos(path: Path) -> list[Path]:
+    return [path.parent / text for text in stored_paths(path)]
 
 
 def codes(path: Path, *search: Path) -> list[tuple[str, int | None]]:
     found = check(path, checksums=True, media_options=dict(search=search))
-    return [(finding.code, finding.index) for finding in found if finding.code.startswith("film-")]
+    return [(finding.code, finding.index) for finding in found if finding.code.startswith("video-")]
 
 
 def truncate(path: Path) -> None:
-    first = films(path)[0]
+    first = videos(path)[0]
     first.write_bytes(first.read_bytes()[:-100])
 
 
 def change(path: Path) -> None:
-    first = films(path)[0]
+    first = videos(path)[0]
     content = bytearray(first.read_bytes())
     content[-1] ^= 1
     first.write_bytes(content)
 
 
 def swap(path: Path) -> None:
-    first, second = films(path)
+    first, second = videos(path)
     first.rename(path.parent / "aside")
     second.rename(first)
     (path.parent / "aside").rename(second)
 
 
 def lose(path: Path) -> None:
-    films(path)[0].unlink()
+    videos(path)[0].unlink()
 
 
 DAMAGES = {"truncated": truncate, "changed": change, "swapped": swap, "missing": lose}
@@ -80,14 +80,14 @@ def test_all_is_well(recorded: Path) -> None:
 @pytest.mark.parametrize("what", DAMAGES)
 def test_told_apart(recorded: Path, what: str) -> None:
     DAMAGES[what](recorded)
-    expected = [(f"film-{what}", 0)] + ([("film-swapped", 1)] if what == "swapped" else [])
+    expected = [(f"video-{what}", 0)] + ([("media-swapped", 1)] if what == "swapped" else [])
     assert codes(recorded) == expected
 
 
 def test_what_is_missing_is_told_once(recorded: Path) -> None:
     lose(recorded)
     assert [finding.code for finding in check(recorded)] == ["missing"]
-    assert [finding.code for finding in check(recorded, checksums=True)] == ["film-missing"]
+    assert [finding.code for finding in check(recorded, checksums=True)] == ["media-missing"]
 
 
 @pytest.mark.parametrize("what", DAMAGES)
@@ -103,7 +103,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
     (finding,) = [
         found
         for found in check(recorded, checksums=True, media_options=options)
-        if found.index == 0 and found.code.startswith("film-")
+        if found.index == 0 and found.code.startswith("video-")
     ]
     assert "--repair" in finding.message
     assert ("--existing replace" in finding.message) == (what != "missing")
@@ -115,7 +115,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
     is_discarded = what in ("changed", "truncated")
     with pytest.warns(ExternalFilesWarning, match="content is discarded") if is_discarded else nullcontext():
         relocate(recorded, mode, media_options=dict(options, existing="replace"), repair=True)
-    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
+    assert [digest(video) for video in videos(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
     assert list(check(recorded, checksums=True)) == []
 
 
@@ -124,28 +124,28 @@ def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video
     DAMAGES[what](recorded)
     backup = [] if what == "swapped" else [shutil.copytree(video_files, tmp_path / "back up")]
     found = check(recorded, checksums=True, media_options=dict(search=backup))
-    told = next(finding.message for finding in found if finding.code.startswith("film-"))
+    told = next(finding.message for finding in found if finding.code.startswith("video-"))
     assert ("--search" in told) == bool(backup)
     command = re.search("`nwb-extfiles (.+)`", told)
     assert command
     result = CliRunner().invoke(main, shlex.split(command[1]))
     assert result.exit_code == 0, result.output
-    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
+    assert [digest(video) for video in videos(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
 
 
 @pytest.mark.parametrize("mode", ["move", "reference", "symlink"])
 def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files: Path, mode: str) -> None:
-    """The film gets its suffix back; what has the name that it would have with it beside the film is another's."""
+    """The video gets its suffix back; what has the name that it would have with it beside the video is another's."""
     lose(recorded)
     backup = tmp_path / "backup"
     backup.mkdir()
-    shutil.copy(video_files / "test1_0.avi", backup / "film.bak")
-    (backup / "film.avi").symlink_to(video_files / "test2_0.avi")
+    shutil.copy(video_files / "test1_0.avi", backup / "video.bak")
+    (backup / "video.avi").symlink_to(video_files / "test2_0.avi")
     relocate(recorded, mode, media_options=dict(search=backup), repair=True)
-    assert [digest(film) for film in films(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
-    assert films(recorded)[0].suffix == (".bak" if mode == "reference" else ".avi")
-    assert digest(backup / "film.avi") == digest(video_files / "test2_0.avi")
-    assert (backup / "film.bak").exists() == (mode != "move")
+    assert [digest(video) for video in videos(recorded)] == [digest(video_files / f"test1_{n}.avi") for n in (0, 1)]
+    assert videos(recorded)[0].suffix == (".bak" if mode == "reference" else ".avi")
+    assert digest(backup / "video.avi") == digest(video_files / "test2_0.avi")
+    assert (backup / "video.bak").exists() == (mode != "move")
 
 
 AS_NOBODY = """
@@ -158,7 +158,7 @@ relocate(other, "copy", media_options=dict(search=backup, existing="replace"), r
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("film-")))
+print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("video-")))
 options = dict(search=backup, existing="replace")
 try:
     relocate(path, "copy", media_options=options, repair=True)
@@ -172,25 +172,25 @@ print(*(finding.code for finding in check(path, checksums=True)))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are others there")
-def test_films_that_may_not_be_read(video_files: Path) -> None:
+def test_videos_that_may_not_be_read(video_files: Path) -> None:
     """They are named, and keep neither other videos nor other files from being looked at; none is replaced unseen."""
     with tempfile.TemporaryDirectory() as name:  # where any user can get to
         folder = Path(name)
-        shutil.copytree(video_files, folder / "films")
-        for nwb, film in (("a.nwb", "test1_0.avi"), ("b.nwb", "test1_1.avi"), ("c.nwb", "test2_0.avi")):
-            relocate(write_nwb(folder / nwb, [f"films/{film}"]), "copy", media_options=dict(manifest=True))
-        closed = folder / "films" / "another.avi"  # of the size that is looked for
-        shutil.copy(folder / "films" / "test1_0.avi", closed)
+        shutil.copytree(video_files, folder / "videos")
+        for nwb, video in (("a.nwb", "test1_0.avi"), ("b.nwb", "test1_1.avi"), ("c.nwb", "test2_0.avi")):
+            relocate(write_nwb(folder / nwb, [f"videos/{video}"]), "copy", media_options=dict(manifest=True))
+        closed = folder / "videos" / "another.avi"  # of the size that is looked for
+        shutil.copy(folder / "videos" / "test1_0.avi", closed)
         lose(folder / "b.nwb")
         lose(folder / "c.nwb")
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o777)
         closed.chmod(0)
-        films(folder / "a.nwb")[0].chmod(0)
-        arguments = map(str, (folder, folder / "a.nwb", folder / "films", folder / "c.nwb"))
+        videos(folder / "a.nwb")[0].chmod(0)
+        arguments = map(str, (folder, folder / "a.nwb", folder / "videos", folder / "c.nwb"))
         run = subprocess.run([sys.executable, "-c", AS_NOBODY, *arguments], capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
-    assert run.stdout == "film-unreadable film-missing\nTrue\n\n"
+    assert run.stdout == "media-unreadable media-missing\nTrue\n\n"
 
 
 def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
 
 
 def test_what_the_manifest_does_not_know(recorded: Path, video_files: Path) -> None:
-    former = films(recorded)[0]
+    former = videos(recorded)[0]
     shutil.copy(video_files / "test2_0.avi", recorded.parent / "new.avi")
     with h5py.File(recorded, "r+") as file:
         file["acquisition/video/external_file"][0] = "new.avi"
@@ -222,8 +222,8 @@ def test_found_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) ->
     copy = Path(shutil.copy(video_files / "test1_1.avi", tmp_path / "whatever.bin"))
     lose(recorded)
     assert list(find_referring_files([copy], [recorded])) == []
-    ((film, found),) = find_referring_files([copy], [tmp_path / "nwb"], by_checksum=True)
-    assert (film, found.reference.index) == (copy, 1)
+    ((video, found),) = find_referring_files([copy], [tmp_path / "nwb"], by_checksum=True)
+    assert (video, found.reference.index) == (copy, 1)
 
 
 def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None:
@@ -232,7 +232,7 @@ def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None
     change(recorded)
     result = run(main, ["check", "--checksums", "--search", str(video_files), str(recorded)])
     assert result.exit_code == 1
-    assert "film-changed" in result.output
+    assert "media-changed" in result.output
     assert "--repair" in result.output
     arguments = ["relocate", "--repair", "--search", str(video_files), "--media-mode", "copy", str(recorded)]
     assert run(main, arguments).exit_code == 1
@@ -261,9 +261,9 @@ def test_link_that_leads_nowhere(tmp_path: Path, video_files: Path) -> None:
     """What is told to do mends it."""
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi"])
     relocate(path, "symlink", media_options=dict(manifest=True))
-    elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "film")
+    elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "video")
     options: dict[str, Any] = dict(search=[tmp_path])
-    found = [entry for entry in check(path, checksums=True, media_options=options) if entry.code == "film-missing"]
+    found = [entry for entry in check(path, checksums=True, media_options=options) if entry.code == "media-missing"]
     assert "--existing replace" in found[0].message
     relocate(path, "symlink", media_options=dict(options, existing="replace"), repair=True)
-    assert digest(films(path)[0]) == digest(elsewhere)
+    assert digest(videos(path)[0]) == digest(elsewhere)

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import assert_resolves, contents, digest, image_series, stored_texts, tree, write_nwb
+from helpers import assert_resolves, contents, digest, image_series, stored_paths, tree, write_nwb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
@@ -20,7 +20,7 @@ from pynwb import NWBHDF5IO
 from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
-from nwb_extfiles.disk.journal import OverlayFile, edit_journalled, take_back
+from nwb_extfiles.disk.journal import OverlayFile, edit_journalled, rollback
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def change(file: h5py.File) -> None:
     file["texts"][()] = ["somewhere/else/" + "x" * 300, "y"]
 
 
-def texts(path: Path) -> list[str]:
-    return stored_texts(path, "texts")
+def paths(path: Path) -> list[str]:
+    return stored_paths(path, "texts")
 
 
 @given(
@@ -79,25 +79,25 @@ def test_overlay_is_a_file(tmp_path_factory: pytest.TempPathFactory, content: by
 def test_edit_and_take_back(path: Path, tmp_path: Path) -> None:
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
-    assert texts(path)[0].startswith("somewhere")
+    assert paths(path)[0].startswith("somewhere")
     after = path.read_bytes()
     assert (tmp_path / "journal").stat().st_size < 50_000, "kilobytes, not the file"
-    assert take_back(path, tmp_path / "journal")
+    assert rollback(path, tmp_path / "journal")
     assert path.read_bytes() == before != after
-    assert not take_back(path, tmp_path / "journal")
+    assert not rollback(path, tmp_path / "journal")
 
 
-def test_a_file_that_was_written_anew_stays(path: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_a_file_that_was_written_anew_stays(path: Path, tmp_path: Path, videos: list[Path]) -> None:
     """By a program that knows nothing of journals, after a kill; of another size, or of the same."""
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
     noted = (tmp_path / "journal").read_bytes()
-    other = write_nwb(tmp_path / "other.nwb", [str(film) for film in films]).read_bytes()
+    other = write_nwb(tmp_path / "other.nwb", [str(video) for video in videos]).read_bytes()
     for anew in (other, before[:-1], bytes(len(before)), bytes(reversed(before))):
         path.write_bytes(anew)
         (tmp_path / "journal").write_bytes(noted)
         with pytest.warns(ExternalFilesWarning, match="written anew"):
-            assert not take_back(path, tmp_path / "journal")
+            assert not rollback(path, tmp_path / "journal")
         assert path.read_bytes() == anew
         assert not (tmp_path / "journal").exists()
 
@@ -109,7 +109,7 @@ def test_a_torn_page_is_put_back(path: Path, tmp_path: Path, cut: int) -> None:
     edited = path.read_bytes()
     start = next(n for n in range(0, len(before), 4096) if before[n : n + 4096] != edited[n : n + 4096])
     path.write_bytes(before[:start] + edited[start : start + cut] + before[start + cut :])
-    assert take_back(path, tmp_path / "journal")
+    assert rollback(path, tmp_path / "journal")
     assert path.read_bytes() == before
 
 
@@ -131,7 +131,7 @@ def test_incomplete_journal_is_no_journal(path: Path, tmp_path: Path, damage: Ca
     edit_journalled(path, tmp_path / "journal", change)
     (tmp_path / "journal").write_bytes(damage((tmp_path / "journal").read_bytes()))
     edited = path.read_bytes()
-    assert not take_back(path, tmp_path / "journal")
+    assert not rollback(path, tmp_path / "journal")
     assert path.read_bytes() == edited
     assert not (tmp_path / "journal").exists()
 
@@ -180,17 +180,17 @@ def die_at(step: int, nwb: Path, mode: str) -> bool:
 
 @pytest.mark.skipif(os.name == "nt", reason="no fork")
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_killed_while_texts_are_written(nwb: Path, films: list[Path], mode: str) -> None:
+def test_killed_while_texts_are_written(nwb: Path, videos: list[Path], mode: str) -> None:
     before = contents(nwb)
     step = 0
     while die_at(step, nwb, mode):
         with NWBExtFilesHDF5IO(nwb, "r") as io:  # the next open restores it
             assert io.read().acquisition["video"].external_file[0] == "../video_files/test1_0.avi"
         assert contents(nwb) == before
-        assert_resolves(nwb, films[:2])
+        assert_resolves(nwb, videos[:2])
         step += 1
     assert step >= 1
-    assert_resolves(nwb, films[:2])  # the child that was not killed
+    assert_resolves(nwb, videos[:2])  # the child that was not killed
     assert not [name for name in tree(nwb.parent) if name.startswith(".")]
 
 
@@ -205,7 +205,7 @@ def test_recover_from_the_command_line(nwb: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"{nwb}: nothing to restore\n")
 
 
-def test_failing_disk_while_texts_are_written(nwb: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_disk_while_texts_are_written(nwb: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     before, names = contents(nwb), set(tree(nwb.parent.parent))
     with monkeypatch.context() as patch:
 
@@ -218,7 +218,7 @@ def test_failing_disk_while_texts_are_written(nwb: Path, films: list[Path], monk
             relocate(nwb)
     assert (contents(nwb), set(tree(nwb.parent.parent))) == (before, names)
     relocate(nwb)
-    assert_resolves(nwb, films[:2])
+    assert_resolves(nwb, videos[:2])
 
 
 def test_new_objects_go_when_the_edit_fails(nwb: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +238,11 @@ def test_new_objects_go_when_the_edit_fails(nwb: Path, video_files: Path, monkey
     assert set(tree(nwb.parent)) == set(before)
     with h5py.File(nwb) as file:
         assert list(file["acquisition"]) == ["video"]
-    assert stored_texts(nwb) == ["../video_files/test1_0.avi", "../video_files/test1_1.avi"]
+    assert stored_paths(nwb) == ["../video_files/test1_0.avi", "../video_files/test1_1.avi"]
 
 
 @pytest.mark.parametrize("gigabytes", [5, pytest.param(50, marks=pytest.mark.long)])
-def test_large_file_is_not_copied(nwb: Path, films: list[Path], gigabytes: int) -> None:
+def test_large_file_is_not_copied(nwb: Path, videos: list[Path], gigabytes: int) -> None:
     """A sparse file of many gigabytes: kilobytes are written."""
     with h5py.File(nwb, "r+") as file:
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -259,7 +259,7 @@ def test_large_file_is_not_copied(nwb: Path, films: list[Path], gigabytes: int) 
     nwbfile_digest = digest(nwb.parent.parent / "video_files" / "test1_0.avi")
     with NWBExtFilesHDF5IO(nwb, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert digest(nwb.parent / stored_texts(nwb)[0]) == nwbfile_digest
+    assert digest(nwb.parent / stored_paths(nwb)[0]) == nwbfile_digest
     assert nwb.stat().st_size > gigabytes * 2**30
     assert (nwb.stat().st_blocks - blocks) * 512 < 2**20
     with NWBHDF5IO(nwb, "r") as io:

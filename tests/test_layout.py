@@ -19,7 +19,7 @@ from dandi.pynwb_utils import get_neurodata_types, get_neurodata_types_to_modali
 from helpers import taking_at_most
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings import new_ids, recording, set_text
+from recordings import new_ids, recording, set_scalar
 
 from nwb_extfiles.errors import RelocationRefusedError
 from nwb_extfiles.tasks import modalities
@@ -60,7 +60,7 @@ def assert_same_names(paths: list[Path], **options: Any) -> list[str]:
 
 
 def edited(path: Path, edit: Callable[[h5py.File], object], **fields: Any) -> Path:
-    recording(path, ["film.avi"], **fields)
+    recording(path, ["video.avi"], **fields)
     with h5py.File(path, "r+") as file:
         edit(file)
     return path
@@ -101,8 +101,8 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
 def test_fields(tmp_path: Path, fields: dict[str, Any]) -> None:
-    odd = recording(tmp_path / "odd.nwb", ["film.avi"], **fields)
-    plain = recording(tmp_path / "plain.nwb", ["film.avi"], subject="other")
+    odd = recording(tmp_path / "odd.nwb", ["video.avi"], **fields)
+    plain = recording(tmp_path / "plain.nwb", ["video.avi"], subject="other")
     assert_same_names([odd])
     assert_same_names([odd, plain])
 
@@ -166,7 +166,7 @@ EDITS: dict[str, Callable[[h5py.File], object]] = {
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_edits(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
     odd = edited(tmp_path / "odd.nwb", edit)
-    plain = recording(tmp_path / "plain.nwb", ["film.avi"], subject="other")
+    plain = recording(tmp_path / "plain.nwb", ["video.avi"], subject="other")
     if edit is EDITS["a link to nowhere"]:
         assert theirs(odd) is None  # it follows the link
         assert ours(odd) is not None
@@ -177,7 +177,7 @@ def test_edits(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
 
 def test_types_are_those_that_dandi_finds(tmp_path: Path) -> None:
     """Also where no program puts them, so that pynwb would choke on the file."""
-    path = recording(tmp_path / "a.nwb", ["film.avi"])
+    path = recording(tmp_path / "a.nwb", ["video.avi"])
     with h5py.File(path, "r+") as file:
         for name, neurodata_type in (("acquisition/voltage", "ElectricalSeries"), ("acquisition/voltage/in", "LFP")):
             file.create_group(name).attrs.update(neurodata_type=neurodata_type, namespace="core", object_id=name)
@@ -232,16 +232,16 @@ def test_extension_types(tmp_path: Path, what: str) -> None:
     path = tmp_path / "raw" / "odd.nwb"
     run_maker(what, path)
     assert_same_names([path])
-    assert_same_names([path, recording(tmp_path / "plain.nwb", ["film.avi"])])
+    assert_same_names([path, recording(tmp_path / "plain.nwb", ["video.avi"])])
 
 
 # --------------------------------------------------------------- files together
 
 
 def test_told_apart_by_object_id(tmp_path: Path) -> None:
-    paths = [recording(tmp_path / f"{number}.nwb", ["film.avi"]) for number in range(3)]
-    paths += [recording(tmp_path / f"b{number}.nwb", ["film.avi"], session="b") for number in range(2)]
-    paths += [recording(tmp_path / "c.nwb", ["film.avi"], session="c")]
+    paths = [recording(tmp_path / f"{number}.nwb", ["video.avi"]) for number in range(3)]
+    paths += [recording(tmp_path / f"b{number}.nwb", ["video.avi"], session="b") for number in range(2)]
+    paths += [recording(tmp_path / "c.nwb", ["video.avi"], session="c")]
     names = assert_same_names(paths)
     assert all("_obj-" in name for name in names[:5])
     assert "_obj-" not in names[5]
@@ -255,7 +255,7 @@ def test_told_apart_by_probes(tmp_path: Path) -> None:
 
 
 def test_required_fields(tmp_path: Path) -> None:
-    paths = [recording(tmp_path / f"{number}.nwb", ["film.avi"], subject=f"m{number}") for number in range(2)]
+    paths = [recording(tmp_path / f"{number}.nwb", ["video.avi"], subject=f"m{number}") for number in range(2)]
     assert assert_same_names(paths)[0] == "sub-m0/sub-m0_image.nwb"
     assert assert_same_names(paths, required_fields=["session_id"])[0] == "sub-m0/sub-m0_ses-sessionid0_image.nwb"
     with pytest.raises(RelocationRefusedError, match="'nonsense' cannot be required"):
@@ -264,7 +264,7 @@ def test_required_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("object_ids", [("same", "same"), ("", "x"), (None, "x")])
 def test_files_that_cannot_be_told_apart(tmp_path: Path, object_ids: tuple[Any, Any]) -> None:
-    paths = [recording(tmp_path / f"{number}.nwb", ["film.avi"]) for number in range(2)]
+    paths = [recording(tmp_path / f"{number}.nwb", ["video.avi"]) for number in range(2)]
     for path, object_id in zip(paths, object_ids, strict=True):
         with h5py.File(path, "r+") as file:
             del file.attrs["object_id"]
@@ -348,7 +348,7 @@ def test_time_does_not_grow_with_the_square(places: list[Path]) -> None:
 
 
 def test_external_links(tmp_path: Path) -> None:
-    path = recording(tmp_path / "a.nwb", ["film.avi"])
+    path = recording(tmp_path / "a.nwb", ["video.avi"])
     with h5py.File(path, "r+") as file:
         assert external_links(file) == []
         file["acquisition/video/deep/deeper"] = h5py.ExternalLink("other.nwb", "/x")
@@ -358,7 +358,7 @@ def test_external_links(tmp_path: Path) -> None:
 
 def test_without_pynwb(tmp_path: Path) -> None:
     """What can be read without pynwb is."""
-    path = recording(tmp_path / "a.nwb", ["film.avi"])
+    path = recording(tmp_path / "a.nwb", ["video.avi"])
     code = (
         "import sys, h5py; from pathlib import Path; from nwb_extfiles.tasks.layout import layout_metadata;"
         "path = Path(sys.argv[1]); print(layout_metadata(h5py.File(path), path)['subject_id']);"
@@ -389,6 +389,6 @@ def test_named_without_pynwb(tmp_path: Path) -> None:
 
 def test_set_text_is_a_maker(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        set_text(file, "a", "b")
-        set_text(file, "a", None)
+        set_scalar(file, "a", "b")
+        set_scalar(file, "a", None)
         assert "a" not in file

@@ -67,7 +67,7 @@ def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) 
     raw, processed = linking
     (found,) = find_external_files(processed)
     assert found.reference.nwb_path == str(raw)
-    assert (found.reference.object_path, found.reference.text) == ("/acquisition/video", "video.avi")
+    assert (found.reference.object_path, found.reference.stored_path) == ("/acquisition/video", "video.avi")
     assert found.file is not None
     assert found.file.path == raw.parent / "video.avi"
     listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(processed)]).output)

@@ -16,23 +16,23 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import digest, image_series, new_nwbfile, stored_texts, write_nwb
+from helpers import digest, image_series, new_nwbfile, stored_paths, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.io import backend
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
-from nwb_extfiles.transfers.staged import StagedMedia
+from nwb_extfiles.transfers.media_copies import StagedMedia
 
-FILMS = ("test1_0.avi", "test1_1.avi")
-TEXTS = [f"../video_files/{name}" for name in FILMS]
+VIDEOS = ("test1_0.avi", "test1_1.avi")
+PATHS = [f"../video_files/{name}" for name in VIDEOS]
 RECORD = dict(manifest=True)
 
 
 @pytest.fixture
 def source(tmp_path: Path, video_files: Path) -> Path:
-    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", TEXTS)
+    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", PATHS)
 
 
 def table(path: Path) -> dict[str, list[Any]]:
@@ -47,10 +47,10 @@ def table(path: Path) -> dict[str, list[Any]]:
     }
 
 
-def assert_right(path: Path, video_files: Path, names: tuple[str, ...] = FILMS) -> None:
+def assert_right(path: Path, video_files: Path, names: tuple[str, ...] = VIDEOS) -> None:
     found = table(path)
     assert found["original_name"] == list(names)
-    assert found["path"] == stored_texts(path)
+    assert found["path"] == stored_paths(path)
     for text, sha256, size, name in zip(found["path"], found["sha256"], found["size_in_bytes"], names, strict=True):
         assert digest(path.parent / text) == sha256 == digest(video_files / name)
         assert size == (video_files / name).stat().st_size
@@ -77,7 +77,7 @@ def test_export(tmp_path: Path, source: Path, video_files: Path, mode: str, cont
 
 
 def test_move(tmp_path: Path, source: Path, video_files: Path) -> None:
-    before = [digest(video_files / name) for name in FILMS]
+    before = [digest(video_files / name) for name in VIDEOS]
     target = tmp_path / "out" / "b.nwb"
     with pytest.warns(UserWarning, match="stays behind"):
         export(source, target, mode="move")
@@ -87,7 +87,7 @@ def test_move(tmp_path: Path, source: Path, video_files: Path) -> None:
 def test_write_and_append(tmp_path: Path, video_files: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([video_files / name for name in FILMS]))
+    nwbfile.add_acquisition(image_series([video_files / name for name in VIDEOS]))
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=RECORD)
     assert_right(target, video_files)
@@ -95,7 +95,7 @@ def test_write_and_append(tmp_path: Path, video_files: Path) -> None:
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([video_files / "test2_0.avi"], "again"))
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert sorted(table(target)["original_name"]) == [*FILMS, "test2_0.avi"]
+    assert sorted(table(target)["original_name"]) == [*VIDEOS, "test2_0.avi"]
 
 
 def test_relocate_and_organize(tmp_path: Path, source: Path, video_files: Path) -> None:
@@ -134,7 +134,7 @@ def test_rows_go_with_their_references(tmp_path: Path, source: Path, video_files
     assert_right(second, video_files)
 
 
-def test_links_keep_the_name_of_their_film(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_links_keep_the_name_of_their_video(tmp_path: Path, source: Path, video_files: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target, mode="symlink", options=None)
     relocate(target, media_options=RECORD)
@@ -168,7 +168,7 @@ def test_pynwb_reads_it_from_the_cached_schema(tmp_path: Path, source: Path, vid
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, target], capture_output=True, text=True, check=True
     )
-    assert run.stdout.strip() == f"{list(FILMS)} False"
+    assert run.stdout.strip() == f"{list(VIDEOS)} False"
 
 
 def test_containers(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ from helpers import new_nwbfile
 from pynwb import NWBHDF5IO
 from nwb_extfiles.nwb.manifest import read_manifest
 from nwb_extfiles.ndx import ExternalFileManifest, ExternalFilesMetaData
-manifest = ExternalFileManifest(name="manifest", description="films")
+manifest = ExternalFileManifest(name="manifest", description="videos")
 manifest.add_row(referring_object_id="a", referring_object_path="/b", field="external_file", index=0, path="c/d.avi",
     original_name="é.avi", size_in_bytes=2**40, sha256="0" * 64, media_type="video/x-msvideo")
 nwbfile = new_nwbfile()
@@ -259,13 +259,13 @@ def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, 
     with quiet():
         with NWBHDF5IO(source, "r") as src, NWBExtFilesZarrIO(str(first), mode="w") as io:
             io.export(src_io=src, write_args=dict(link_data=False), media_options=RECORD, **arguments)
-        assert zarr_table(first)["original_name"] == list(FILMS)
+        assert zarr_table(first)["original_name"] == list(VIDEOS)
         with NWBZarrIO(str(first), mode="r") as src, NWBExtFilesZarrIO(str(second), mode="w") as io:
             io.export(src_io=src, write_args=dict(link_data=False), **arguments)
         with NWBZarrIO(str(second), mode="r") as io:
             frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
     found = zarr_table(second)
-    assert found["original_name"] == list(FILMS) == frame.original_name.tolist()
+    assert found["original_name"] == list(VIDEOS) == frame.original_name.tolist()
     assert [text.split("/")[0] for text in found["path"]] == ["c", "c"]
     for text, sha256 in zip(found["path"], found["sha256"], strict=True):
         assert digest(second.parent / text) == sha256
@@ -338,19 +338,19 @@ def test_schemas_whose_place_is_unknown(tmp_path: Path, source: Path, video_file
     relocate(source, "copy", media_options=RECORD)
     assert_right(source, video_files)
     with NWBHDF5IO(source) as io:
-        assert len(io.read().lab_meta_data["external_files"].manifest) == len(FILMS)
+        assert len(io.read().lab_meta_data["external_files"].manifest) == len(VIDEOS)
     assert validate(path=source) == []
 
 
 def test_names_that_are_not_utf8(tmp_path: Path, video_files: Path) -> None:
     """The table stays one that pynwb can read."""
-    film = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    video = tmp_path / os.fsdecode(b"caf\xe9.avi")
     try:
-        shutil.copy(video_files / FILMS[0], film)
+        shutil.copy(video_files / VIDEOS[0], video)
     except OSError:
         pytest.skip("the file system takes no such name")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([film]))
+    nwbfile.add_acquisition(image_series([video]))
     target = tmp_path / "out" / "b.nwb"
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=RECORD)
@@ -360,10 +360,10 @@ def test_names_that_are_not_utf8(tmp_path: Path, video_files: Path) -> None:
 
 
 def test_objects_without_an_id(tmp_path: Path, video_files: Path) -> None:
-    """As in very old files; each keeps its own film."""
+    """As in very old files; each keeps its own video."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
-    for name, film in zip(("first", "second"), FILMS, strict=True):
-        nwbfile.add_acquisition(image_series([video_files / film], name))
+    for name, video in zip(("first", "second"), VIDEOS, strict=True):
+        nwbfile.add_acquisition(image_series([video_files / video], name))
     with NWBHDF5IO(target, "w") as io:
         io.write(nwbfile)
     with h5py.File(target, "r+") as file:
@@ -371,19 +371,19 @@ def test_objects_without_an_id(tmp_path: Path, video_files: Path) -> None:
             del file["acquisition"][name].attrs["object_id"]
     for _ in range(2):
         relocate(target, "copy", media_options=RECORD)
-        assert table(target)["original_name"] == list(FILMS)
+        assert table(target)["original_name"] == list(VIDEOS)
         assert not [entry for entry in check(target, checksums=True) if entry.code == "stale-manifest"]
 
 
 def test_a_second_call_adds_to_the_table(tmp_path: Path, video_files: Path) -> None:
-    """Also one that does not ask for it: a table of half the films would be taken for whole."""
+    """Also one that does not ask for it: a table of half the videos would be taken for whole."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
-    nwbfile.add_acquisition(image_series([video_files / FILMS[0]], "first"))
+    nwbfile.add_acquisition(image_series([video_files / VIDEOS[0]], "first"))
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_options=RECORD)
-        nwbfile.add_acquisition(image_series([video_files / FILMS[1]], "second"))
+        nwbfile.add_acquisition(image_series([video_files / VIDEOS[1]], "second"))
         io.write(nwbfile, relocate_media=True)
-    assert table(target)["original_name"] == list(FILMS)
+    assert table(target)["original_name"] == list(VIDEOS)
 
 
 def add_column(path: Path, name: str = "camera") -> list[str]:
@@ -423,7 +423,7 @@ def test_columns_of_others_stay(tmp_path: Path, source: Path, way: Callable[[Pat
     found = table(target)
     assert list(found) == [*ours, "camera"]
     assert found["camera"] == values
-    assert found["path"] == stored_texts(target)
+    assert found["path"] == stored_paths(target)
     assert all(text.startswith(f"{target.stem}/") for text in found["path"])
     with quiet(), NWBHDF5IO(target, "r") as io:
         frame = io.read().lab_meta_data["external_files"].manifest.to_dataframe()
@@ -434,17 +434,17 @@ def test_columns_of_others_stay(tmp_path: Path, source: Path, way: Callable[[Pat
 
 @pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
 def test_columns_of_others_for_other_rows(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
-    """Nobody knows what to write there for another film, nor which row is whose."""
+    """Nobody knows what to write there for another video, nor which row is whose."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     add_column(target)
     with h5py.File(target, "r+") as file:
         series = file["acquisition/video"]
         third = "../video_files/test1_0.avi"
-        texts = [*series["external_file"].asstr()[()], third]
+        paths = [*series["external_file"].asstr()[()], third]
         attributes = {"starting_frame": [0, 10, 20]}
         del series["external_file"]
-        series.create_dataset("external_file", data=texts, dtype=h5py.string_dtype()).attrs.update(attributes)
+        series.create_dataset("external_file", data=paths, dtype=h5py.string_dtype()).attrs.update(attributes)
     before = digest(target)
     message = r"(b|c|renamed)\.nwb: /general/external_files/manifest has further columns, 'camera'"
     with pytest.raises(ExternalFilesError, match=message):
@@ -453,22 +453,22 @@ def test_columns_of_others_for_other_rows(tmp_path: Path, source: Path, way: Cal
     assert sum(path.suffix == ".nwb" for path in target.parent.rglob("*")) == 1
 
 
-def test_other_films_than_before_are_told_of(tmp_path: Path, source: Path) -> None:
-    """When the table is brought up to date, the last trace of the right film goes."""
+def test_other_videos_than_before_are_told_of(tmp_path: Path, source: Path) -> None:
+    """When the table is brought up to date, the last trace of the right video goes."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
-    first, second = (target.parent / text for text in stored_texts(target))
+    first, second = (target.parent / text for text in stored_paths(target))
     first.write_bytes(first.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="manifest told") as caught:
         relocate(target, "copy")
     assert len(caught) == 1
-    assert table(target)["original_name"] == list(FILMS)
+    assert table(target)["original_name"] == list(VIDEOS)
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
     with pytest.warns(UserWarning, match="manifest told"):
         relocate(target, "copy")
-    assert table(target)["original_name"] == list(reversed(FILMS))  # each with its film
+    assert table(target)["original_name"] == list(reversed(VIDEOS))  # each with its video
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "reference", "move"])
@@ -491,13 +491,13 @@ def test_progress_ends_at_its_total(tmp_path: Path, source: Path, video_files: P
     assert_ends()
 
 
-def test_progress_of_a_film_that_is_known(tmp_path: Path, video_files: Path) -> None:
+def test_progress_of_a_video_that_is_known(tmp_path: Path, video_files: Path) -> None:
     told: list[tuple[int, int]] = []
     options = dict(manifest=True, progress=lambda done, total: told.append((done, total)))
     nwbfile = new_nwbfile()
     with NWBExtFilesHDF5IO(tmp_path / "a.nwb", "w") as io:
         for name in ("first", "second"):
-            nwbfile.add_acquisition(image_series([video_files / FILMS[0]], name))
+            nwbfile.add_acquisition(image_series([video_files / VIDEOS[0]], name))
             io.write(nwbfile, relocate_media=True, media_mode="symlink", media_options=options)
             assert told[-1][0] == told[-1][1] > 0
 
@@ -511,25 +511,25 @@ def test_a_move_to_another_file_system_reads_once(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
     ))  # fmt: skip
     monkeypatch.setattr("nwb_extfiles.disk.contents.digest_of", lambda path, **_: read.append(path))
-    before = [digest(video_files / name) for name in FILMS]
+    before = [digest(video_files / name) for name in VIDEOS]
     relocate(source, "move", media_options=RECORD)
     assert not read
     assert table(source)["sha256"] == before
 
 
-def test_a_film_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_video_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nwb_extfiles.disk.contents import digest_of
 
     def growing(path: Path, **keywords: Any) -> str:
-        with open(path, "ab") as film:
-            film.write(b"more")
+        with open(path, "ab") as video:
+            video.write(b"more")
         return digest_of(path, **keywords)
 
     monkeypatch.setattr("nwb_extfiles.disk.contents.digest_of", growing)
-    before = stored_texts(source)
+    before = stored_paths(source)
     with pytest.raises(OSError, match="changed while it was read"):
         relocate(source, media_options=RECORD)
-    assert stored_texts(source) == before
+    assert stored_paths(source) == before
 
 
 def codes(frame: FrameType | None) -> Iterator[CodeType]:
@@ -553,8 +553,8 @@ def test_ctrl_c_while_media_are_copied(
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
     monkeypatch.setattr(StagedMedia, "cancel", lambda self: (cancel(self), cancelled.set()))
-    with open(video_files / FILMS[0], "ab") as film:
-        film.truncate(20 * 1024 * 1024)
+    with open(video_files / VIDEOS[0], "ab") as video:
+        video.truncate(20 * 1024 * 1024)
     told: list[int] = []
 
     def interrupt(done: int, total: int) -> None:
@@ -587,4 +587,4 @@ def test_nothing_to_do_is_nothing_done(tmp_path: Path, source: Path, video_files
     told: list[tuple[int, int]] = []
     relocate(source, "copy", media_options=dict(progress=lambda done, total: told.append((done, total))))
     assert (source.read_bytes(), source.stat().st_mtime_ns) == before
-    assert told == []  # no film was read
+    assert told == []  # no video was read

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from helpers import digest, image_series, new_nwbfile, play, stored_texts, write_nwb
+from helpers import digest, image_series, new_nwbfile, play, stored_paths, write_nwb
 from pynwb import NWBHDF5IO, get_manager, get_type_map
 from pynwb.base import ExternalImage, Images
 from pynwb.image import ImageSeries
@@ -39,8 +39,8 @@ def test_resolved_paths_open_anywhere(relocated: Path, video_files: Path, monkey
 
 
 def test_search_and_path_map_on_reading(tmp_path: Path, video_files: Path) -> None:
-    source = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\films\test1_0.avi", "test1_1.avi"])
-    options = {"search": video_files, "path_map": {r"D:\films": str(video_files)}}
+    source = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\videos\test1_0.avi", "test1_1.avi"])
+    options = {"search": video_files, "path_map": {r"D:\videos": str(video_files)}}
     with NWBExtFilesHDF5IO(source, "r", resolve_media=True, media_options=options) as io:
         paths = io.read().acquisition["video"].external_file
     assert list(paths) == [str(video_files / "test1_0.avi"), str(video_files / "test1_1.avi")]
@@ -48,7 +48,7 @@ def test_search_and_path_map_on_reading(tmp_path: Path, video_files: Path) -> No
 
 def test_without_the_option_texts_are_as_stored(relocated: Path) -> None:
     with NWBExtFilesHDF5IO(relocated, "r") as io:
-        assert list(io.read().acquisition["video"].external_file) == stored_texts(relocated)
+        assert list(io.read().acquisition["video"].external_file) == stored_paths(relocated)
 
 
 @pytest.mark.parametrize("modified", [False, True])
@@ -64,18 +64,18 @@ def test_resolved_paths_are_written_as_they_were_stored(
             nwbfile.acquisition["video"].set_modified()
         with (NWBHDF5IO if plain else NWBExtFilesHDF5IO)(target, "w") as io:
             io.export(src_io=src_io, nwbfile=nwbfile)
-    assert stored_texts(target) == stored_texts(relocated)
+    assert stored_paths(target) == stored_paths(relocated)
 
 
-def test_pictures(tmp_path: Path) -> None:
-    (tmp_path / "p.png").write_bytes(b"picture")
+def test_images(tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"image")
     nwbfile = new_nwbfile()
-    image = ExternalImage(name="picture", data="p.png", image_format="PNG")
-    nwbfile.add_acquisition(Images(name="pictures", images=[image], description="of mice"))
+    image = ExternalImage(name="image", data="p.png", image_format="PNG")
+    nwbfile.add_acquisition(Images(name="images", images=[image], description="of mice"))
     with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
         io.write(nwbfile)
     with NWBExtFilesHDF5IO(tmp_path / "a.nwb", "r", resolve_media=True) as io:
-        assert io.read().acquisition["pictures"]["picture"].data == str(tmp_path / "p.png")
+        assert io.read().acquisition["images"]["image"].data == str(tmp_path / "p.png")
 
 
 def test_built_texts_remember_their_file(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_built_texts_remember_their_file(tmp_path: Path) -> None:
     manager = BuildManager(type_map)
     series = image_series([Path("a.avi"), "b.avi"])
     builder = manager.build(series, source=str(tmp_path / "x.nwb"))
-    texts = builder["external_file"].data
-    assert list(texts) == ["a.avi", "b.avi"]
-    assert {text.base for text in texts} == {str(tmp_path)}
+    paths = builder["external_file"].data
+    assert list(paths) == ["a.avi", "b.avi"]
+    assert {text.base for text in paths} == {str(tmp_path)}
     assert series.external_file == [Path("a.avi"), "b.avi"]
 
 
@@ -99,7 +99,7 @@ def test_other_ios_are_not_changed(relocated: Path) -> None:
     type_map = get_type_map()
     assert not hasattr(type(type_map.get_map(image_series(["a.avi"]))), "media_parent")
     with NWBHDF5IO(relocated, "r") as io:
-        assert list(io.read().acquisition["video"].external_file) == stored_texts(relocated)
+        assert list(io.read().acquisition["video"].external_file) == stored_paths(relocated)
 
 
 def test_registering_twice_resolves_once(relocated: Path) -> None:

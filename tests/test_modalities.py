@@ -35,7 +35,7 @@ def test_the_schema_in_a_store_says_the_same(path: Path, tmp_path: Path) -> None
     pytest.importorskip("hdmf_zarr")
     from zarr_makers import write_store
 
-    from nwb_extfiles.nwb.stores import open_nwb
+    from nwb_extfiles.nwb.files import open_nwb
 
     with h5py.File(path) as file, open_nwb(write_store(tmp_path / "stores" / "a.nwb.zarr", ["a.avi"])) as root:
         assert modality_by_type(root) == modality_by_type(file) != {}

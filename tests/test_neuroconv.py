@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import assert_resolves, digest, play, stored_texts, tree, write_nwb
+from helpers import assert_resolves, digest, play, stored_paths, tree, write_nwb
 from makers import quiet
 
 from nwb_extfiles import ExternalFilesError, MissingMediaError, RelocationRefusedError
@@ -37,7 +37,7 @@ BEHAVIOR = "processing/behavior/{}/external_file"
 
 
 class PoseInterface(BaseDataInterface):
-    """What the converters of pose trackers write: a PoseEstimation with the absolute path of its film."""
+    """What the converters of pose trackers write: a PoseEstimation with the absolute path of its video."""
 
     def __init__(self, file_path: str) -> None:
         super().__init__(file_path=file_path)
@@ -69,19 +69,19 @@ class RelocatingLab(RelocateMediaMixin, Lab):
 
 
 @pytest.fixture
-def recordings(tmp_path: Path, films: list[Path]) -> dict[str, list[Path]]:
-    """The films of one session: one from above, two from the side, and 30 of a miniscope."""
+def recordings(tmp_path: Path, videos: list[Path]) -> dict[str, list[Path]]:
+    """The videos of one session: one from above, two from the side, and 30 of a miniscope."""
     folder = tmp_path / "raw"
     (folder / "scope").mkdir(parents=True)
-    top = [Path(shutil.copy(films[0], folder / "top.avi"))]
-    side = [Path(shutil.copy(films[number], folder / f"side{number}.avi")) for number in (1, 2)]
-    scope = [Path(shutil.copy(films[3 + number % 5], folder / "scope" / f"{number}.avi")) for number in range(30)]
+    top = [Path(shutil.copy(videos[0], folder / "top.avi"))]
+    side = [Path(shutil.copy(videos[number], folder / f"side{number}.avi")) for number in (1, 2)]
+    scope = [Path(shutil.copy(videos[3 + number % 5], folder / "scope" / f"{number}.avi")) for number in range(30)]
     return dict(top=top, side=side, scope=scope)
 
 
 def source_data(recordings: dict[str, list[Path]]) -> dict[str, Any]:
-    def video(name: str, films: list[Path]) -> dict[str, Any]:
-        return dict(file_paths=[str(film) for film in films], video_name=name)
+    def video(name: str, paths: list[Path]) -> dict[str, Any]:
+        return dict(file_paths=[str(path) for path in paths], video_name=name)
 
     return dict(
         Top=video("top", recordings["top"]),
@@ -114,18 +114,18 @@ def run(cls: type[NWBConverter], nwb_path: Path, recordings: dict[str, list[Path
 
 
 def assert_in_place(nwb_path: Path, recordings: dict[str, list[Path]]) -> None:
-    for dataset, films in (
+    for dataset, videos in (
         (ACQUISITION.format("top"), recordings["top"]),
         (BEHAVIOR.format("side"), recordings["side"]),
         (ACQUISITION.format("scope"), recordings["scope"]),
         ("processing/behavior/PoseEstimation/original_videos", recordings["top"]),
     ):
-        texts = stored_texts(nwb_path, dataset)
-        assert len(texts) == len(films)
-        for text, film in zip(texts, films, strict=True):
+        paths = stored_paths(nwb_path, dataset)
+        assert len(paths) == len(videos)
+        for text, video in zip(paths, videos, strict=True):
             assert text.startswith(f"{nwb_path.stem}/")
-            assert digest(nwb_path.parent / text) == digest(film)
-    assert play(nwb_path.parent / stored_texts(nwb_path, ACQUISITION.format("top"))[0]) == 10
+            assert digest(nwb_path.parent / text) == digest(video)
+    assert play(nwb_path.parent / stored_paths(nwb_path, ACQUISITION.format("top"))[0]) == 10
 
 
 def compression(nwb_path: Path) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_converter_writes_as_neuroconv_does(tmp_path: Path, recordings: dict[str
     run(Lab, plain, recordings)
     run(RelocatingLab, ours, recordings)
     dataset = ACQUISITION.format("scope")
-    assert stored_texts(ours, dataset) == stored_texts(plain, dataset)
+    assert stored_paths(ours, dataset) == stored_paths(plain, dataset)
     run(RelocatingLab, ours, recordings, overwrite=True, relocate_media=True)
     assert compression(ours) == compression(plain)
 
@@ -176,103 +176,103 @@ def test_class_attributes_are_defaults(tmp_path: Path, recordings: dict[str, lis
 def test_interface_and_pipe(tmp_path: Path, recordings: dict[str, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
     """A single interface with a path relative to the working directory, and a pipe of interfaces."""
 
-    class Film(RelocateMediaMixin, ExternalVideoInterface):
+    class Video(RelocateMediaMixin, ExternalVideoInterface):
         pass
 
     class Pipe(RelocateMediaMixin, ConverterPipe):
         pass
 
     monkeypatch.chdir(tmp_path / "raw")
-    film = Film(file_paths=["top.avi"], video_name="top")
+    video = Video(file_paths=["top.avi"], video_name="top")
     with quiet():
-        film.run_conversion(nwbfile_path="../out/one.nwb", metadata=metadata(film), relocate_media=True)
-    text = stored_texts(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
+        video.run_conversion(nwbfile_path="../out/one.nwb", metadata=metadata(video), relocate_media=True)
+    text = stored_paths(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
     assert digest(tmp_path / "out" / text) == digest(recordings["top"][0])
-    pipe = Pipe(data_interfaces=dict(a=film))
+    pipe = Pipe(data_interfaces=dict(a=video))
     with quiet():
         pipe.run_conversion(nwbfile_path="../out/two.nwb", metadata=metadata(pipe), relocate_media=True)
-    assert stored_texts(tmp_path / "out" / "two.nwb", ACQUISITION.format("top"))[0].startswith("two/")
+    assert stored_paths(tmp_path / "out" / "two.nwb", ACQUISITION.format("top"))[0].startswith("two/")
 
 
 def test_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     nwb_path = tmp_path / "a.nwb"
 
-    class Film(RelocateMediaMixin, ExternalVideoInterface):
+    class Video(RelocateMediaMixin, ExternalVideoInterface):
         pass
 
-    first = Film(file_paths=[recordings["top"][0]], video_name="top")
+    first = Video(file_paths=[recordings["top"][0]], video_name="top")
     with quiet():
         first.run_conversion(nwbfile_path=nwb_path, metadata=metadata(first), relocate_media=True)
         before = tree(tmp_path / "a")
-        second = Film(file_paths=[recordings["side"][0]], video_name="side")
+        second = Video(file_paths=[recordings["side"][0]], video_name="side")
         second.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True)
-    for name, film in (("top", recordings["top"][0]), ("side", recordings["side"][0])):
-        (text,) = stored_texts(nwb_path, ACQUISITION.format(name))
+    for name, video in (("top", recordings["top"][0]), ("side", recordings["side"][0])):
+        (text,) = stored_paths(nwb_path, ACQUISITION.format(name))
         assert text.startswith("a/")
-        assert digest(tmp_path / text) == digest(film)
+        assert digest(tmp_path / text) == digest(video)
     assert before.items() <= tree(tmp_path / "a").items()
 
 
-class Film(RelocateMediaMixin, ExternalVideoInterface):
-    """A film that is taken along if that is asked for."""
+class Video(RelocateMediaMixin, ExternalVideoInterface):
+    """A video that is taken along if that is asked for."""
 
 
-def append_film(film: Path | str, nwb_path: Path, **kwargs: Any) -> Film:
-    film = Film(file_paths=[film], video_name="new")
+def append_video(video: Path | str, nwb_path: Path, **kwargs: Any) -> Video:
+    video = Video(file_paths=[video], video_name="new")
     with quiet():
-        film.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True, **kwargs)
-    return film
+        video.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True, **kwargs)
+    return video
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["there", "missing"])
-def test_append_from_a_folder_with_a_film_of_the_same_name(
-    tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch, there: bool
+def test_append_from_a_folder_with_a_video_of_the_same_name(
+    tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
     """What an existing file names is beside it; only what is new may be in the working directory."""
-    nwb_path = write_nwb(tmp_path / "nwb" / "a.nwb", ["film.avi"])
+    nwb_path = write_nwb(tmp_path / "nwb" / "a.nwb", ["video.avi"])
     working_folder = tmp_path / "today"
     working_folder.mkdir()
-    shutil.copy(films[1], working_folder / "film.avi")
-    shutil.copy(films[2], working_folder / "new.avi")
+    shutil.copy(videos[1], working_folder / "video.avi")
+    shutil.copy(videos[2], working_folder / "new.avi")
     monkeypatch.chdir(working_folder)
     if there:
-        shutil.copy(films[0], tmp_path / "nwb" / "film.avi")
-        append_film("new.avi", nwb_path, media_mode="copy")
-        assert_resolves(nwb_path, films[:1])
-        assert_resolves(nwb_path, films[2:3], ACQUISITION.format("new"))
+        shutil.copy(videos[0], tmp_path / "nwb" / "video.avi")
+        append_video("new.avi", nwb_path, media_mode="copy")
+        assert_resolves(nwb_path, videos[:1])
+        assert_resolves(nwb_path, videos[2:3], ACQUISITION.format("new"))
     else:
-        with pytest.raises(MissingMediaError, match=r"film\.avi"):
-            append_film("new.avi", nwb_path, media_mode="copy")
-        assert stored_texts(nwb_path) == ["film.avi"]
+        with pytest.raises(MissingMediaError, match=r"video\.avi"):
+            append_video("new.avi", nwb_path, media_mode="copy")
+        assert stored_paths(nwb_path) == ["video.avi"]
 
 
 @pytest.mark.parametrize("how", ["append", "overwrite"])
-def test_after_a_killed_relocation(tmp_path: Path, films: list[Path], how: str) -> None:
+def test_after_a_killed_relocation(tmp_path: Path, videos: list[Path], how: str) -> None:
     """What the killed run noted is put back before NeuroConv writes, not into what it has written."""
-    shutil.copy(films[0], tmp_path / "film.avi")
-    nwb_path = write_nwb(tmp_path / "a.nwb", ["film.avi"])
+    shutil.copy(videos[0], tmp_path / "video.avi")
+    nwb_path = write_nwb(tmp_path / "a.nwb", ["video.avi"])
     code = (
         "import os, sys\nfrom nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, nwb_path], check=False).returncode == 9
     if how == "append":
-        append_film(films[1], nwb_path)
-        assert_resolves(nwb_path, films[:1])
+        append_video(videos[1], nwb_path)
+        assert_resolves(nwb_path, videos[:1])
     else:
-        film = Film(file_paths=[films[1]], video_name="new")
+        video = Video(file_paths=[videos[1]], video_name="new")
         with quiet():
-            film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), overwrite=True, relocate_media=True)
-    assert_resolves(nwb_path, films[1:2], ACQUISITION.format("new"))
+            video.run_conversion(nwbfile_path=nwb_path, metadata=metadata(video), overwrite=True, relocate_media=True)
+    assert_resolves(nwb_path, videos[1:2], ACQUISITION.format("new"))
     assert not list(tmp_path.glob(".nwb-extfiles-*"))
 
 
-def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, films: list[Path]) -> None:
-    write_nwb(tmp_path / "a.nwb", ["https://example.org/film.avi"])
+def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, videos: list[Path]) -> None:
+    write_nwb(tmp_path / "a.nwb", ["https://example.org/video.avi"])
     (tmp_path / "link.nwb").symlink_to("a.nwb")
     before = tree(tmp_path)
     with pytest.raises(RelocationRefusedError, match="symbolic link"):
-        append_film(films[0], tmp_path / "link.nwb")
+        append_video(videos[0], tmp_path / "link.nwb")
     assert tree(tmp_path) == before
 
 
@@ -286,34 +286,34 @@ def test_the_mixin_comes_first(base: type) -> None:
     type("RightToo", (logging, RelocateMediaMixin, base), {})
 
 
-def test_a_failed_run_has_relocated_nothing(tmp_path: Path, films: list[Path]) -> None:
-    nwb_path = write_nwb(tmp_path / "a.nwb", ["https://example.org/film.avi"])
-    film = append_film(films[0], nwb_path)
-    assert film.relocation is not None
+def test_a_failed_run_has_relocated_nothing(tmp_path: Path, videos: list[Path]) -> None:
+    nwb_path = write_nwb(tmp_path / "a.nwb", ["https://example.org/video.avi"])
+    video = append_video(videos[0], nwb_path)
+    assert video.relocation is not None
     with quiet(), pytest.raises(ValueError, match="exists"):
-        film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), relocate_media=True)
-    assert film.relocation is None
+        video.run_conversion(nwbfile_path=nwb_path, metadata=metadata(video), relocate_media=True)
+    assert video.relocation is None
 
 
-def test_a_missing_film_is_told_and_can_be_mended(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_a_missing_video_is_told_and_can_be_mended(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     from nwb_extfiles import relocate
 
-    class LosesItsFilm(PoseInterface):
+    class LosesItsVideo(PoseInterface):
         def add_to_nwbfile(self, *args: Any, **kwargs: Any) -> None:
             super().add_to_nwbfile(*args, **kwargs)
             Path(self.source_data["file_path"]).rename(tmp_path / "hidden.avi")
 
     class Losing(RelocateMediaMixin, NWBConverter):
-        data_interface_classes = dict(Pose=LosesItsFilm)
+        data_interface_classes = dict(Pose=LosesItsVideo)
 
     converter = Losing(dict(Pose=dict(file_path=str(recordings["top"][0]))))
     nwb_path = tmp_path / "a.nwb"
     with quiet(), pytest.raises(MissingMediaError, match=r"original_videos\[0\]"):
         converter.run_conversion(nwbfile_path=nwb_path, metadata=metadata(converter), relocate_media=True)
-    assert stored_texts(nwb_path, "processing/behavior/PoseEstimation/original_videos") == [str(recordings["top"][0])]
+    assert stored_paths(nwb_path, "processing/behavior/PoseEstimation/original_videos") == [str(recordings["top"][0])]
     (tmp_path / "hidden.avi").rename(recordings["top"][0])
     relocate(nwb_path)
-    assert stored_texts(nwb_path, "processing/behavior/PoseEstimation/original_videos")[0].startswith("a/")
+    assert stored_paths(nwb_path, "processing/behavior/PoseEstimation/original_videos")[0].startswith("a/")
 
 
 def test_arguments_are_looked_at_first(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
@@ -355,11 +355,11 @@ def test_code_that_cannot_be_changed(
     nwb_path = tmp_path / "a.nwb"
     with relocating_backends("copy"):
         run(Lab, nwb_path, recordings)
-        film = ExternalVideoInterface(file_paths=[recordings["side"][0]], video_name="again")
+        video = ExternalVideoInterface(file_paths=[recordings["side"][0]], video_name="again")
         with quiet():
-            film.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True)
+            video.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True)
     assert_in_place(nwb_path, recordings)
-    (text,) = stored_texts(nwb_path, ACQUISITION.format("again"))
+    (text,) = stored_paths(nwb_path, ACQUISITION.format("again"))
     assert digest(tmp_path / text) == digest(recordings["side"][0])
 
 
@@ -426,14 +426,14 @@ def test_zarr_for_code_that_cannot_be_changed(
 def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     from zarr_makers import assert_leads_to
 
-    class Film(RelocateMediaMixin, ExternalVideoInterface):
+    class Video(RelocateMediaMixin, ExternalVideoInterface):
         relocate_media = True
 
     store = tmp_path / "a.nwb.zarr"
-    first = Film(file_paths=[recordings["top"][0]], video_name="top")
+    first = Video(file_paths=[recordings["top"][0]], video_name="top")
     with quiet():
         first.run_conversion(nwbfile_path=store, metadata=metadata(first), backend="zarr")
-        second = Film(file_paths=[recordings["side"][0]], video_name="side")
+        second = Video(file_paths=[recordings["side"][0]], video_name="side")
         second.run_conversion(nwbfile_path=store, append_on_disk_nwbfile=True)
     assert_leads_to(store, recordings["top"], ACQUISITION.format("top"))
     assert_leads_to(store, recordings["side"][:1], ACQUISITION.format("side"))
@@ -441,23 +441,23 @@ def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
 
 def test_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     """Later NeuroConv makes the paths relative to the NWB file, right before it writes."""
-    from helpers import set_texts
+    from helpers import set_paths
 
     class WritesRelativePaths(ExternalVideoInterface):
         def run_conversion(self, nwbfile_path: Path, **kwargs: Any) -> None:
             super().run_conversion(nwbfile_path, **kwargs)
             dataset = ACQUISITION.format("top")
-            relative = [os.path.relpath(text, nwbfile_path.parent) for text in stored_texts(nwbfile_path, dataset)]
+            relative = [os.path.relpath(text, nwbfile_path.parent) for text in stored_paths(nwbfile_path, dataset)]
             assert relative == ["../raw/top.avi"]
-            set_texts(nwbfile_path, dataset, relative)
+            set_paths(nwbfile_path, dataset, relative)
 
-    class Film(RelocateMediaMixin, WritesRelativePaths):
+    class Video(RelocateMediaMixin, WritesRelativePaths):
         pass
 
-    film = Film(file_paths=recordings["top"], video_name="top")
+    video = Video(file_paths=recordings["top"], video_name="top")
     nwb_path = tmp_path / "out" / "a.nwb"
     with quiet():
-        film.run_conversion(nwbfile_path=nwb_path, metadata=metadata(film), relocate_media=True, media_mode="copy")
-    (text,) = stored_texts(nwb_path, ACQUISITION.format("top"))
+        video.run_conversion(nwbfile_path=nwb_path, metadata=metadata(video), relocate_media=True, media_mode="copy")
+    (text,) = stored_paths(nwb_path, ACQUISITION.format("top"))
     assert text.startswith("a/")
     assert digest(nwb_path.parent / text) == digest(recordings["top"][0])

@@ -69,14 +69,14 @@ class TestFolders:
     def test_relative_is_made_absolute_at_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        (tmp_path / "films").mkdir()
+        (tmp_path / "videos").mkdir()
         monkeypatch.chdir(tmp_path)
-        options = MediaOptions(**{name: "films"})
+        options = MediaOptions(**{name: "videos"})
         monkeypatch.chdir("/")
-        assert getattr(options, name) == (tmp_path / "films",)
+        assert getattr(options, name) == (tmp_path / "videos",)
 
     def test_must_be_a_folder(self, tmp_path: Path, name: str) -> None:
-        file = tmp_path / "film.avi"
+        file = tmp_path / "video.avi"
         file.write_bytes(b"")
         for value in (file, tmp_path / "nowhere", [tmp_path, tmp_path / "nowhere"]):
             with pytest.raises(ValueError, match=rf"{name}.*no folder"):

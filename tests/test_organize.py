@@ -18,9 +18,9 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import contents, digest, mounted, set_texts, stored_texts
+from helpers import contents, digest, mounted, set_paths, stored_paths
 from helpers import tree as tree_of
-from recordings import DATASET, film, new_ids, object_id, recording, state, working_in
+from recordings import DATASET, new_ids, object_id, recording, state, video, working_in
 
 from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, organize
 from nwb_extfiles.cli import main
@@ -41,11 +41,11 @@ MODES = ("copy", "move", "symlink", "hardlink", "reference")
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """Two NWB files with two films each, as in the example."""
+    """Two NWB files with two videos each, as in the example."""
     for number in range(2):
         recording(
             tmp_path / "raw" / f"test{number}.nwb",
-            [f"../films/f{number}_0.avi", f"../films/f{number}_1.avi"],
+            [f"../videos/f{number}_0.avi", f"../videos/f{number}_1.avi"],
             subject=f"mouse{number}",
             session=f"s{number}",
         )
@@ -82,20 +82,20 @@ def target(root: Path, number: int = 0) -> Path:
     return root / f"sub-mouse{number}" / f"sub-mouse{number}_ses-s{number}_image.nwb"
 
 
-def content_of(films: Path) -> dict[str, str]:
-    return {path.name: digest(path) for path in films.iterdir()}
+def content_of(videos: Path) -> dict[str, str]:
+    return {path.name: digest(path) for path in videos.iterdir()}
 
 
 def assert_organized(path: Path, expected: list[str], mode: str = "copy") -> None:
-    """Each text leads, from beside the NWB file, to a film with that digest; named as DANDI names them."""
-    texts = stored_texts(path)
-    assert [digest(path.parent / text) for text in texts] == expected
+    """Each text leads, from beside the NWB file, to a video with that digest; named as DANDI names them."""
+    paths = stored_paths(path)
+    assert [digest(path.parent / text) for text in paths] == expected
     if mode != "reference":
-        suffixes = [Path(text).suffix for text in texts]
-        assert texts == [
+        suffixes = [Path(text).suffix for text in paths]
+        assert paths == [
             f"{path.stem}/{object_id(path)}_external_file_{n}{suffix}" for n, suffix in enumerate(suffixes)
         ]
-        assert [(path.parent / text).is_symlink() for text in texts] == [mode == "symlink"] * len(texts)
+        assert [(path.parent / text).is_symlink() for text in paths] == [mode == "symlink"] * len(paths)
 
 
 def assert_no_temporaries(folder: Path) -> None:
@@ -108,24 +108,24 @@ def assert_no_temporaries(folder: Path) -> None:
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
-    inodes = {path.name: path.stat().st_ino for path in (tmp_path / "films").iterdir()}
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
+    inodes = {path.name: path.stat().st_ino for path in (tmp_path / "videos").iterdir()}
     before = {path.name: (contents(path), path.read_bytes()) for path in raw.iterdir()}
     quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
     for number in range(2):
         path = target(root, number)
-        assert_organized(path, [films[f"f{number}_{n}.avi"] for n in range(2)], mode)
+        assert_organized(path, [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
         if mode in ("move", "hardlink"):
-            found = [(path.parent / text).stat().st_ino for text in stored_texts(path)]
+            found = [(path.parent / text).stat().st_ino for text in stored_paths(path)]
             assert found == [inodes[f"f{number}_{n}.avi"] for n in range(2)]
         if mode == "symlink":
-            assert all(not os.path.isabs(os.readlink(path.parent / text)) for text in stored_texts(path))
+            assert all(not os.path.isabs(os.readlink(path.parent / text)) for text in stored_paths(path))
         was = before[f"test{number}.nwb"][0]
         now = contents(path)
         assert {key: value for key, value in now.items() if key != DATASET} == {
             key: value for key, value in was.items() if key != DATASET
         }
-    assert sorted(content_of(tmp_path / "films")) == ([] if mode == "move" else sorted(films))
+    assert sorted(content_of(tmp_path / "videos")) == ([] if mode == "move" else sorted(videos))
     left = {path.name: path.read_bytes() for path in raw.iterdir()}
     assert left == ({} if files_mode == "move" else {name: data for name, (_, data) in before.items()})
     assert_no_temporaries(tmp_path)
@@ -162,10 +162,10 @@ def test_in_place_twice_is_once(raw: Path, tmp_path: Path, mode: str) -> None:
 
 
 def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     for mode in ("symlink", "hardlink", "copy", "move"):
         quietly(raw, root, media_files_mode=mode)
-        assert_organized(target(root), [films["f0_0.avi"], films["f0_1.avi"]], "symlink" if mode == "symlink" else "")
+        assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]], "symlink" if mode == "symlink" else "")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
     ],
 )
 def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str, spelling: str, where: str) -> None:
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     root.mkdir()
     folder = tmp_path / where
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,8 +197,8 @@ def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str,
     with working_in(folder):
         run("-d", spell(root), "--media-files-mode", mode, "-q", spell(raw))
     for number in range(2):
-        assert_organized(target(root, number), [films[f"f{number}_{n}.avi"] for n in range(2)], mode)
-        for text in stored_texts(target(root, number)):
+        assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
+        for text in stored_paths(target(root, number)):
             assert "link" not in text
             if mode == "symlink":
                 assert "link" not in os.readlink(target(root, number).parent / text)
@@ -230,15 +230,15 @@ def test_names_of_the_world(tmp_path: Path) -> None:
     (made,) = (tmp_path / "ds").rglob("*.nwb")
     assert made.name == "sub-Mäuschen_image.nwb"
     assert_organized(made, [was], "symlink")
-    assert stored_texts(made)[0].endswith(".avi")
+    assert stored_paths(made)[0].endswith(".avi")
 
 
 def test_urls_stay(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "https://x.org/b.avi", "s3://bucket/c.mp4"])
     organize(tmp_path / "raw", tmp_path / "ds")
     (made,) = (tmp_path / "ds").rglob("*.nwb")
-    assert stored_texts(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
-    assert digest(made.parent / stored_texts(made)[0]) == digest(tmp_path / "raw" / "a.avi")
+    assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
+    assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
 
 
 def test_fast_path_reads_nothing_with_pynwb(raw: Path, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_fast_path_reads_nothing_with_pynwb(raw: Path, tmp_path: Path) -> None:
 
 
 def test_data_is_kept_byte_for_byte(tmp_path: Path) -> None:
-    """A file without films is the same file, bytes and times."""
+    """A file without videos is the same file, bytes and times."""
     path = recording(tmp_path / "raw" / "a.nwb", None)
     with pytest.warns(ExternalFilesWarning, match="no external file"):
         organize(tmp_path / "raw", tmp_path / "ds")
@@ -297,7 +297,7 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         organize(tmp_path / "nowhere", tmp_path / "ds")
     with pytest.raises(RelocationRefusedError, match="there is no NWB file"):
-        organize(tmp_path / "films", tmp_path / "ds")
+        organize(tmp_path / "videos", tmp_path / "ds")
     with pytest.raises(RelocationRefusedError, match="is no folder"):
         organize(raw, raw / "test0.nwb")
     assert state(tmp_path) == before
@@ -308,7 +308,7 @@ def test_dandis_own_words_are_taken(raw: Path, tmp_path: Path) -> None:
         "-d", tmp_path / "ds", "--files-mode", "copy", "--update-external-file-paths", "--media-files-mode", "copy",
         "--invalid", "warn", "--required-field", "session_id", "-J", "1", raw,
     )  # fmt: skip
-    assert_organized(target(tmp_path / "ds"), [digest(tmp_path / "films" / f"f0_{n}.avi") for n in range(2)])
+    assert_organized(target(tmp_path / "ds"), [digest(tmp_path / "videos" / f"f0_{n}.avi") for n in range(2)])
 
 
 def test_without_updating(raw: Path, tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_without_updating(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
     run("-d", tmp_path / "ds", "--keep-external-file-paths", raw / "plain.nwb", raw / "url.nwb")
     (made,) = (tmp_path / "ds" / "sub-url").glob("*.nwb")
-    assert stored_texts(made) == ["https://x.org/a.avi"]
+    assert stored_paths(made) == ["https://x.org/a.avi"]
 
 
 def test_required_field(tmp_path: Path) -> None:
@@ -365,13 +365,13 @@ def test_json(raw: Path, tmp_path: Path) -> None:
     assert first["source"] == str(raw / "test0.nwb")
     assert first["target"] == str(target(tmp_path / "ds"))
     assert first["bytes"] == (raw / "test0.nwb").stat().st_size
-    assert [entry["source"] for entry in second["media"]] == [str(tmp_path / f"films/f1_{n}.avi") for n in range(2)]
+    assert [entry["source"] for entry in second["media"]] == [str(tmp_path / f"videos/f1_{n}.avi") for n in range(2)]
     for entry in first["media"] + second["media"]:
         assert digest(Path(entry["target"])) == digest(Path(entry["source"]))
         assert Path(entry["target"]).is_symlink()
         assert entry["mode"] == "symlink"
-        assert entry["target"].endswith(entry["new_text"])
-    total = sum(path.stat().st_size for folder in (raw, tmp_path / "films") for path in folder.iterdir())
+        assert entry["target"].endswith(entry["new_path"])
+    total = sum(path.stat().st_size for folder in (raw, tmp_path / "videos") for path in folder.iterdir())
     assert plans[0]["total_bytes"] == total
     assert {"source", "action", "object_id", "field", "index", "text", "bytes", "neurodata_type"} <= set(
         first["media"][0]
@@ -393,7 +393,7 @@ def test_what_is_said(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("mode", "jobs"), [*((mode, 1) for mode in MODES), ("copy", 2)])
 def test_progress_adds_up(raw: Path, tmp_path: Path, mode: str, jobs: int) -> None:
     recording(raw / "plain.nwb", None, subject="plain")
-    recording(raw / "shared.nwb", ["../films/f0_0.avi", "../films/f0_0.avi"], subject="shared")
+    recording(raw / "shared.nwb", ["../videos/f0_0.avi", "../videos/f0_0.avi"], subject="shared")
     for again in range(2):
         calls: list[tuple[int, int]] = []
         done = []
@@ -422,21 +422,21 @@ def test_plan_is_a_value(raw: Path, tmp_path: Path) -> None:
 
 def test_one_report(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
-    recording(raw / "missing.nwb", ["../films/gone.avi"], subject="missing", films=False)
-    recording(raw / "taken.nwb", ["../films/f0_0.avi"], subject="taken", session="t")
-    film(root / "sub-taken" / "sub-taken_ses-t_image.nwb", "something else")
-    other = recording(raw / "media.nwb", ["../films/f0_1.avi"], subject="media", session="m")
-    film(root / "sub-media" / "sub-media_ses-m_image" / f"{object_id(other)}_external_file_0.avi", "other film")
-    recording(raw / "folder.nwb", ["../films/f0_0.avi"], subject="folder")
+    recording(raw / "missing.nwb", ["../videos/gone.avi"], subject="missing", videos=False)
+    recording(raw / "taken.nwb", ["../videos/f0_0.avi"], subject="taken", session="t")
+    video(root / "sub-taken" / "sub-taken_ses-t_image.nwb", "something else")
+    other = recording(raw / "media.nwb", ["../videos/f0_1.avi"], subject="media", session="m")
+    video(root / "sub-media" / "sub-media_ses-m_image" / f"{object_id(other)}_external_file_0.avi", "other video")
+    recording(raw / "folder.nwb", ["../videos/f0_0.avi"], subject="folder")
     (root / "sub-folder").write_text("a file where a folder should be")
-    recording(raw / "link.nwb", ["../films/f0_0.avi"], subject="link")
+    recording(raw / "link.nwb", ["../videos/f0_0.avi"], subject="link")
     (root / "sub-link").symlink_to(tmp_path)
-    recording(raw / "long.nwb", ["../films/f0_0.avi"], subject="l" * 250)
-    recording(raw / "odd.nwb", ["../films/f0_0.avi"], subject="odd")
-    set_texts(raw / "odd.nwb", DATASET, ["pipe.avi"], dtype=h5py.string_dtype())
+    recording(raw / "long.nwb", ["../videos/f0_0.avi"], subject="l" * 250)
+    recording(raw / "odd.nwb", ["../videos/f0_0.avi"], subject="odd")
+    set_paths(raw / "odd.nwb", DATASET, ["pipe.avi"], dtype=h5py.string_dtype())
     os.mkfifo(raw / "pipe.avi")
-    recording(raw / "numbers.nwb", ["../films/f0_0.avi"], subject="numbers")
-    set_texts(raw / "numbers.nwb", DATASET, [1, 2])
+    recording(raw / "numbers.nwb", ["../videos/f0_0.avi"], subject="numbers")
+    set_paths(raw / "numbers.nwb", DATASET, [1, 2])
     os.mkfifo(raw / "x")  # looked at by nobody
     before = sorted(tree_of(root).items())
     kept = {path: path.read_bytes() for path in raw.glob("*.nwb")}
@@ -470,8 +470,8 @@ def test_unreadable_files(raw: Path, tmp_path: Path) -> None:
     (raw / "truncated.nwb").write_bytes(whole[: len(whole) // 2])
     (raw / "empty.nwb").write_bytes(b"")
     (raw / "dangling.nwb").symlink_to("nowhere")
-    recording(raw / "nobody.nwb", ["../films/f0_0.avi"], subject=None)
-    with h5py.File(recording(raw / "linked.nwb", ["../films/f0_0.avi"], subject="linked"), "r+") as file:
+    recording(raw / "nobody.nwb", ["../videos/f0_0.avi"], subject=None)
+    with h5py.File(recording(raw / "linked.nwb", ["../videos/f0_0.avi"], subject="linked"), "r+") as file:
         file["acquisition/elsewhere"] = h5py.ExternalLink("test0.nwb", "/acquisition/video")
     with h5py.File(raw / "bare.nwb", "w"):
         pass
@@ -511,7 +511,7 @@ def test_odd_things_in_a_file(raw: Path, tmp_path: Path) -> None:
     with h5py.File(raw / "test0.nwb", "r+") as file:
         file["acquisition/ring"] = file["/"]
         file["acquisition/soft"] = h5py.SoftLink("/acquisition")
-    with h5py.File(recording(raw / "odd.nwb", ["../films/f0_0.avi"], subject="nul"), "r+") as file:
+    with h5py.File(recording(raw / "odd.nwb", ["../videos/f0_0.avi"], subject="nul"), "r+") as file:
         del file["general/subject/subject_id"]
         file["general/subject/subject_id"] = "a\x01\x7fb"
     with pytest.raises(ExternalFilesError, match=r"odd\.nwb"):
@@ -520,27 +520,27 @@ def test_odd_things_in_a_file(raw: Path, tmp_path: Path) -> None:
     assert len(organize(raw, tmp_path / "ds")) == 2
 
 
-# -------------------------------------------------------------------- shared films
+# -------------------------------------------------------------------- shared videos
 
 
 @pytest.mark.parametrize(
     ("mode", "files_mode", "jobs"),
     [*((mode, files_mode, 1) for mode in MODES for files_mode in ("copy", "move")), ("move", "move", 2)],
 )
-def test_shared_film(tmp_path: Path, mode: str, files_mode: str, jobs: int) -> None:
+def test_shared_video(tmp_path: Path, mode: str, files_mode: str, jobs: int) -> None:
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for number in range(3):
-        recording(raw / f"{number}.nwb", ["../films/shared.avi"], subject=f"mouse{number}", session=f"s{number}")
-    was, inode = digest(tmp_path / "films" / "shared.avi"), (tmp_path / "films" / "shared.avi").stat().st_ino
+        recording(raw / f"{number}.nwb", ["../videos/shared.avi"], subject=f"mouse{number}", session=f"s{number}")
+    was, inode = digest(tmp_path / "videos" / "shared.avi"), (tmp_path / "videos" / "shared.avi").stat().st_ino
     quietly(raw, root, media_files_mode=mode, files_mode=files_mode, jobs=jobs)
     for number in range(3):
         assert_organized(target(root, number), [was], mode)
         if mode in ("move", "hardlink"):
-            assert (target(root, number).parent / stored_texts(target(root, number))[0]).stat().st_ino == inode
-    assert (tmp_path / "films" / "shared.avi").exists() == (mode != "move")
+            assert (target(root, number).parent / stored_paths(target(root, number))[0]).stat().st_ino == inode
+    assert (tmp_path / "videos" / "shared.avi").exists() == (mode != "move")
 
 
-def test_shared_film_moves_between_file_systems(tmp_path: Path, elsewhere: Path) -> None:
+def test_shared_video_moves_between_file_systems(tmp_path: Path, elsewhere: Path) -> None:
     for number in range(2):
         text = os.path.relpath(elsewhere / "shared.avi", tmp_path / "raw")
         recording(tmp_path / "raw" / f"{number}.nwb", [text], subject=f"mouse{number}", session=f"s{number}")
@@ -552,7 +552,7 @@ def test_shared_film_moves_between_file_systems(tmp_path: Path, elsewhere: Path)
 
 
 def test_hard_links_end_at_the_file_system(tmp_path: Path, elsewhere: Path) -> None:
-    text = os.path.relpath(film(elsewhere / "a.avi"), tmp_path / "raw")
+    text = os.path.relpath(video(elsewhere / "a.avi"), tmp_path / "raw")
     recording(tmp_path / "raw" / "a.nwb", [text])
     before = state(tmp_path)
     with pytest.raises(RelocationRefusedError, match="another file system"):
@@ -560,8 +560,8 @@ def test_hard_links_end_at_the_file_system(tmp_path: Path, elsewhere: Path) -> N
     assert state(tmp_path) == before
 
 
-def test_linked_films_move(tmp_path: Path) -> None:
-    """git-annex keeps content read-only in one place, and links to it, films and NWB files alike."""
+def test_linked_videos_move(tmp_path: Path) -> None:
+    """git-annex keeps content read-only in one place, and links to it, videos and NWB files alike."""
     raw, annex = tmp_path / "raw", tmp_path / "annex"
     path = recording(raw / "a.nwb", ["a.avi"])
     annex.mkdir()
@@ -584,28 +584,28 @@ def test_linked_films_move(tmp_path: Path) -> None:
 
 
 def test_sources_are_not_written_to(raw: Path, tmp_path: Path) -> None:
-    for path in [*raw.iterdir(), *(tmp_path / "films").iterdir()]:
+    for path in [*raw.iterdir(), *(tmp_path / "videos").iterdir()]:
         path.chmod(0o444)
-    before = state(raw) | state(tmp_path / "films")
+    before = state(raw) | state(tmp_path / "videos")
     for mode in ("copy", "symlink", "hardlink", "reference"):
         quietly(raw, tmp_path / mode, media_files_mode=mode)
-        assert state(raw) | state(tmp_path / "films") == before
+        assert state(raw) | state(tmp_path / "videos") == before
 
 
 # ------------------------------------------------------------------- what stands there
 
 
 def test_replace(raw: Path, tmp_path: Path) -> None:
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
-    film(target(root), "something else")
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
+    video(target(root), "something else")
     stands = target(root).with_suffix("") / f"{object_id(raw / 'test0.nwb')}_external_file_0.avi"
-    film(stands, "another film")
+    video(stands, "another video")
     before = state(root)
     with pytest.raises(MediaExistsError, match='existing="replace"'):
         organize(raw, root, media_files_mode="copy")
     assert state(root) == before
     run("-d", root, "--existing", "replace", "--media-files-mode", "copy", raw)
-    assert_organized(target(root), [films["f0_0.avi"], films["f0_1.avi"]])
+    assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]])
     assert_no_temporaries(root)
 
 
@@ -654,12 +654,12 @@ def test_replaced_is_what_another_is_made_of(tmp_path: Path) -> None:
         assert state(tmp_path) == before
 
 
-def test_a_film_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
-    """B moves the film that stands, rightly, beside A."""
+def test_a_video_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
+    """B moves the video that stands, rightly, beside A."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     recording(raw / "0.nwb", ["a.avi"], subject="mouse0", session="s0")
     organize(raw, root, media_files_mode="copy", required_fields=["session_id"])
-    place = target(root).parent / stored_texts(target(root))[0]
+    place = target(root).parent / stored_paths(target(root))[0]
     text = os.path.relpath(place, raw)
     recording(raw / "1.nwb", [text], subject="mouse1", session="s1")
     was = digest(place)
@@ -668,19 +668,19 @@ def test_a_film_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
     assert_organized(target(root, 1), [was])
 
 
-def test_a_film_that_another_one_links_to_stays(tmp_path: Path) -> None:
-    """A takes its own media folder along; B has a link, or a path, to a film in there."""
+def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
+    """A takes its own media folder along; B has a link, or a path, to a video in there."""
     for mode in ("symlink", "reference"):
         raw, root = tmp_path / mode / "raw", tmp_path / mode / "ds"
         path = recording(raw / "a.nwb", ["x.avi"], subject="mouse0", session="s0")
         own = f"a/{object_id(path)}_external_file_0.avi"
-        set_texts(path, DATASET, [own], dtype=h5py.string_dtype())
-        was = digest(film(raw / own, "the film"))
+        set_paths(path, DATASET, [own], dtype=h5py.string_dtype())
+        was = digest(video(raw / own, "the video"))
         (raw / "x.avi").unlink()
         recording(raw / "b.nwb", [own], subject="mouse1", session="s1")
         quietly(raw, root, files_mode="move", media_files_mode=mode)
         for number in range(2):
-            (text,) = stored_texts(target(root, number))
+            (text,) = stored_paths(target(root, number))
             assert digest(target(root, number).parent / text) == was, (mode, number)
 
 
@@ -688,23 +688,23 @@ def test_a_film_that_another_one_links_to_stays(tmp_path: Path) -> None:
 
 
 def test_in_place(raw: Path, tmp_path: Path) -> None:
-    """After subjects were renamed, files and films follow, in every mode, and empty folders go."""
-    films = content_of(tmp_path / "films")
+    """After subjects were renamed, files and videos follow, in every mode, and empty folders go."""
+    videos = content_of(tmp_path / "videos")
     for mode in ("symlink", "copy", "move", "hardlink"):
         root = tmp_path / mode
         quietly(raw, root, media_files_mode="symlink" if mode == "symlink" else "copy")
         (root / "dandiset.yaml").write_text("identifier: '000001'\n")
         with h5py.File(target(root), "r+") as file:
             file["general/subject/subject_id"][()] = "renamed"
-        inodes = [(target(root).parent / text).lstat().st_ino for text in stored_texts(target(root))]
+        inodes = [(target(root).parent / text).lstat().st_ino for text in stored_paths(target(root))]
         with working_in(root):
             run("-f", "move", "--media-files-mode", mode)
         made = root / "sub-renamed" / "sub-renamed_ses-s0_image.nwb"
-        assert_organized(made, [films["f0_0.avi"], films["f0_1.avi"]], mode)
+        assert_organized(made, [videos["f0_0.avi"], videos["f0_1.avi"]], mode)
         if mode != "symlink":
-            assert [(made.parent / text).stat().st_ino for text in stored_texts(made)] == inodes
+            assert [(made.parent / text).stat().st_ino for text in stored_paths(made)] == inodes
         assert not (root / "sub-mouse0").exists()
-        assert_organized(target(root, 1), [films["f1_0.avi"], films["f1_1.avi"]], mode)
+        assert_organized(target(root, 1), [videos["f1_0.avi"], videos["f1_1.avi"]], mode)
         assert_no_temporaries(root)
         before = state(root)
         quietly([], root, files_mode="move", media_files_mode=mode)
@@ -715,15 +715,15 @@ def test_flat_dandiset(tmp_path: Path) -> None:
     """Raw files that were put into the dandiset as they are."""
     root = tmp_path / "ds"
     for number in range(2):
-        recording(root / f"{number}.nwb", [f"films/{number}.avi"], subject=f"mouse{number}", session=f"s{number}")
+        recording(root / f"{number}.nwb", [f"videos/{number}.avi"], subject=f"mouse{number}", session=f"s{number}")
     recording(root / "sub-x" / "deep" / "x.nwb", ["x.avi"], subject="x", session="s")
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
-    was = content_of(root / "films")
+    was = content_of(root / "videos")
     quietly([], root, files_mode="move", media_files_mode="move")
     for number in range(2):
         assert_organized(target(root, number), [was[f"{number}.avi"]])
     assert sorted(path.name for path in root.iterdir()) == [
-        "dandiset.yaml", "films", "sub-mouse0", "sub-mouse1", "sub-x",
+        "dandiset.yaml", "videos", "sub-mouse0", "sub-mouse1", "sub-x",
     ]  # fmt: skip
     assert not (root / "sub-x" / "deep").exists()
 
@@ -741,7 +741,7 @@ def test_in_place_under_several_names(tmp_path: Path) -> None:
         organize([], root, **options)
     assert digest(tmp_path / "raw" / "a.nwb") == was
     path = root / "sub-mouse0" / "sub-mouse0_image.nwb"
-    assert digest(path.parent / stored_texts(path, DATASET)[0]) == digest(tmp_path / "raw" / "a.avi")
+    assert digest(path.parent / stored_paths(path, DATASET)[0]) == digest(tmp_path / "raw" / "a.avi")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         organize([], root, **options)
@@ -752,8 +752,8 @@ def test_in_place_through_a_link_is_refused(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     quietly(raw, root)
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
-    set_texts(
-        target(root), DATASET, [str(tmp_path / "films" / f"f0_{n}.avi") for n in range(2)], dtype=h5py.string_dtype()
+    set_paths(
+        target(root), DATASET, [str(tmp_path / "videos" / f"f0_{n}.avi") for n in range(2)], dtype=h5py.string_dtype()
     )
     kept = tmp_path / "annex.nwb"
     target(root).rename(kept)
@@ -772,10 +772,10 @@ def test_dandiset_inside_the_sources(raw: Path, tmp_path: Path) -> None:
     inside = root / "incoming"
     shutil.move(raw, inside)
     for path in inside.iterdir():
-        set_texts(
+        set_paths(
             path,
             DATASET,
-            [str(tmp_path / "films" / f"f{path.stem[-1]}_{n}.avi") for n in range(2)],
+            [str(tmp_path / "videos" / f"f{path.stem[-1]}_{n}.avi") for n in range(2)],
             dtype=h5py.string_dtype(),
         )
     shutil.rmtree(root / "sub-mouse0")
@@ -790,28 +790,28 @@ def test_dandiset_inside_the_sources(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str) -> None:
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
-    kept = (tmp_path / "films" / "f1_0.avi").read_bytes()
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
+    kept = (tmp_path / "videos" / "f1_0.avi").read_bytes()
 
     def on_file(file: Any) -> None:
         if "mouse0" in str(file.target):
-            (tmp_path / "films" / "f1_0.avi").write_bytes(b"another")
+            (tmp_path / "videos" / "f1_0.avi").write_bytes(b"another")
 
     with pytest.raises(TransferError, match="1 of 2 NWB files could not be organized") as caught:
         quietly(raw, root, files_mode=mode, media_files_mode=mode, on_file=on_file)
     assert "test1.nwb" in str(caught.value)
     assert ("nothing that was to move was removed" in str(caught.value)) == (mode == "move")
-    assert_organized(target(root), [films["f0_0.avi"], films["f0_1.avi"]])
+    assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]])
     assert not (root / "sub-mouse1").exists()
     assert len(list(raw.iterdir())) == 2
-    assert len(list((tmp_path / "films").iterdir())) == 4
+    assert len(list((tmp_path / "videos").iterdir())) == 4
     assert_no_temporaries(tmp_path)
-    (tmp_path / "films" / "f1_0.avi").write_bytes(kept)
+    (tmp_path / "videos" / "f1_0.avi").write_bytes(kept)
     quietly(raw, root, files_mode=mode, media_files_mode=mode)
     for number in range(2):
-        assert_organized(target(root, number), [films[f"f{number}_{n}.avi"] for n in range(2)])
+        assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)])
     assert sorted(raw.iterdir()) == ([] if mode == "move" else [raw / "test0.nwb", raw / "test1.nwb"])
-    assert len(list((tmp_path / "films").iterdir())) == (0 if mode == "move" else 4)
+    assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 4)
 
 
 def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
@@ -840,7 +840,7 @@ def test_what_a_failure_leaves_is_told(raw: Path, tmp_path: Path, monkeypatch: p
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(organizing, "_stage_nwb_file", full)
-    monkeypatch.setattr("nwb_extfiles.transfers.staging.StagingFolder.clear", broken)
+    monkeypatch.setattr("nwb_extfiles.transfers.staging_folder.StagingFolder.clear", broken)
     result = run("-d", tmp_path / "ds", "--media-files-mode", "copy", raw, code=1)
     assert "2 of 2 NWB files could not be organized" in result.stderr
     assert result.stderr.count("could not be cleared: [Errno 5]") == 2
@@ -854,7 +854,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 def test_interrupted_and_run_again(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     """However far the first run got, the second one ends with what an undisturbed one gives."""
-    films, root = content_of(tmp_path / "films"), tmp_path / "ds"
+    videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     before = {path.name: digest(path) for path in raw.iterdir()}
 
     def stop(*_: Any) -> None:
@@ -864,19 +864,19 @@ def test_interrupted_and_run_again(raw: Path, tmp_path: Path, mode: str, files_m
         with pytest.raises(Stop):
             quietly(raw, root, media_files_mode=mode, files_mode=files_mode, **options)
         assert {path.name: digest(path) for path in raw.iterdir()} == before
-        assert content_of(tmp_path / "films") == films
+        assert content_of(tmp_path / "videos") == videos
         assert_no_temporaries(tmp_path)
     quietly(raw, root, media_files_mode=mode, files_mode=files_mode)
     for number in range(2):
-        assert_organized(target(root, number), [films[f"f{number}_{n}.avi"] for n in range(2)], mode)
+        assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
 
 
 def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
     """What is left of a session gets the name that it got beside the others."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for number in range(3):
-        recording(raw / f"{number}.nwb", [f"../films/{number}.avi"])
-    was = content_of(tmp_path / "films")
+        recording(raw / f"{number}.nwb", [f"../videos/{number}.avi"])
+    was = content_of(tmp_path / "videos")
     saved = tmp_path / "saved"
     shutil.copytree(raw, saved)
     quietly(raw, root, media_files_mode="copy", files_mode="move")
@@ -893,7 +893,7 @@ def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
     quietly(raw, root, media_files_mode="copy", files_mode="move")
     assert len(list(root.rglob("*.nwb"))) == 3
     assert list(raw.iterdir()) == []
-    assert content_of(tmp_path / "films") == was
+    assert content_of(tmp_path / "videos") == was
 
 
 def test_stopped_while_a_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None:
@@ -931,20 +931,20 @@ def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
 
 
 def test_no_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told of before anything is touched; a sparse film is as big as it says."""
+    """Told of before anything is touched; a sparse video is as big as it says."""
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 1 << 39)
-    with open(tmp_path / "films" / "f1_1.avi", "r+b") as file:
+    with open(tmp_path / "videos" / "f1_1.avi", "r+b") as file:
         file.truncate(1 << 40)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(RelocationRefusedError, match="bytes"):
         organize(raw, tmp_path / "ds", media_files_mode="copy")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
     quietly(raw, tmp_path / "ds", media_files_mode="move")
-    assert not (tmp_path / "films" / "f1_1.avi").exists()
+    assert not (tmp_path / "videos" / "f1_1.avi").exists()
 
 
 def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each film fits, all of them do not."""
+    """Each video fits, all of them do not."""
     free = 1 << 39
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: free)
     for number in range(3):
@@ -959,8 +959,8 @@ def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_disk_full(raw: Path, tmp_path: Path) -> None:
     """Somebody else takes the room while the run goes on."""
     for name in ("f0_0.avi", "f1_0.avi"):
-        film(tmp_path / "films" / name, name, size=1_500_000)
-    films = content_of(tmp_path / "films")
+        video(tmp_path / "videos" / name, name, size=1_500_000)
+    videos = content_of(tmp_path / "videos")
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "none") as small:
         fill = small / "fill"
 
@@ -972,11 +972,11 @@ def test_disk_full(raw: Path, tmp_path: Path) -> None:
         with pytest.raises(TransferError, match="1 of 2 NWB files could not be organized") as caught:
             organize(raw, small / "ds", media_files_mode="copy", on_file=on_file)
         assert "No space left" in str(caught.value)
-        assert_organized(target(small / "ds"), [films["f0_0.avi"], films["f0_1.avi"]])
+        assert_organized(target(small / "ds"), [videos["f0_0.avi"], videos["f0_1.avi"]])
         assert not target(small / "ds", 1).exists()
         fill.unlink()
         organize(raw, small / "ds", media_files_mode="copy")
-        assert_organized(target(small / "ds", 1), [films["f1_0.avi"], films["f1_1.avi"]])
+        assert_organized(target(small / "ds", 1), [videos["f1_0.avi"], videos["f1_1.avi"]])
         assert_no_temporaries(small)
 
 
@@ -1002,9 +1002,9 @@ def store(tmp_path: Path, video_files: Path) -> Path:
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
 def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
     """A Zarr store is called like an NWB file, with .zarr behind; its media are beside it."""
-    from zarr_makers import texts_in
+    from zarr_makers import paths_in
 
-    films = [digest(video_files / f"test1_{number}.avi") for number in (0, 1)]
+    videos = [digest(video_files / f"test1_{number}.avi") for number in (0, 1)]
     before = tree_of(store)
     root = tmp_path / "dandiset"
     with warnings.catch_warnings():
@@ -1012,10 +1012,10 @@ def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> No
         organize([store.parent], root, media_files_mode=mode)
         target = root / "sub-mouse0" / "sub-mouse0_image.nwb.zarr"
         assert [path.name for path in target.parent.iterdir() if path.name.endswith(".zarr")] == [target.name]
-        texts = texts_in(target)
-        assert [digest(target.parent / text) for text in texts] == films
+        paths = paths_in(target)
+        assert [digest(target.parent / text) for text in paths] == videos
         if mode != "reference":
-            assert {text.split("/")[0] for text in texts} == {"sub-mouse0_image"}
+            assert {text.split("/")[0] for text in paths} == {"sub-mouse0_image"}
         assert tree_of(store) == before
         done = tree_of(root)
         if mode != "move":

@@ -17,9 +17,9 @@ import pytest
 from click.testing import CliRunner, Result
 from dandi.organize import CopyMode, FileOperationMode, OrganizeInvalid
 from dandi.organize import organize as dandi_organize
-from helpers import digest, stored_texts
+from helpers import digest, stored_paths
 from makers import quiet
-from recordings import new_ids, recording, set_text, state
+from recordings import new_ids, recording, set_scalar, state
 
 from nwb_extfiles import MediaExistsError, organize
 from nwb_extfiles.cli import main
@@ -38,9 +38,9 @@ def names(root: Path) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.nwb"))
 
 
-def films_of(root: Path) -> list[str]:
+def videos_of(root: Path) -> list[str]:
     """The digests of all videos that NWB files lead to."""
-    return sorted(digest(path.parent / text) for path in root.rglob("*.nwb") for text in stored_texts(path))
+    return sorted(digest(path.parent / text) for path in root.rglob("*.nwb") for text in stored_paths(path))
 
 
 def dandis_names(raw: Path, root: Path) -> list[str]:
@@ -145,7 +145,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for day in "abc":
         recording(raw / day / "x.nwb", [f"{day}.avi"], session=day, start=f"2020-01-0{ord(day) - 96}T00:00:00+00:00")
-    expected, videos = dandis_names(raw, tmp_path / "dandis"), films_of(raw)
+    expected, videos = dandis_names(raw, tmp_path / "dandis"), videos_of(raw)
     root.mkdir()
     (root / "dandiset.yaml").write_text(YAML)
     mode = ["--media-files-mode", "move" if files_mode == "move" else "copy"]
@@ -155,7 +155,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     assert names(root) == ["sub-mouse0/sub-mouse0_image.nwb", "sub-mouse0/sub-mouse0_ses-b_image.nwb"]
     assert "sub-mouse0_image.nwb keeps its name" in result.stderr
     run("-d", root, "-f", files_mode, *mode, raw / "c")
-    assert films_of(root) == videos
+    assert videos_of(root) == videos
     if files_mode == "copy":  # all of them are there already
         run("-d", root, *mode, raw)
         assert len(names(root)) == 3
@@ -164,7 +164,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     assert words[:2] == ["nwb-extfiles", "organize"]
     assert run(*words[2:]).stderr == ""
     assert names(root) == expected
-    assert films_of(root) == videos
+    assert videos_of(root) == videos
     if files_mode == "copy":
         before = state(root)
         assert run("-d", root, *mode, raw).stderr == ""
@@ -231,7 +231,7 @@ def test_a_name_that_another_session_has_got(tmp_path: Path) -> None:
     run("-d", root, tmp_path / "raw")
     for path in root.rglob("*_ses-a_*.nwb"):
         with h5py.File(path, "r+") as file:
-            set_text(file, "general/session_id", "c")  # so that the name is wrong
+            set_scalar(file, "general/session_id", "c")  # so that the name is wrong
     message = run("-d", root, tmp_path / "raw" / "a.nwb", code=1).stderr
     assert "whose session_id is 'c', not 'a'" in message
     assert "--existing replace" not in message
@@ -297,7 +297,7 @@ def test_links_to_other_files(tmp_path: Path, typed: bool) -> None:
             nwbfile.add_acquisition(linked)
         io.export(source, nwbfile, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
     run("-d", tmp_path / "ds", fixed.parent)
-    assert films_of(tmp_path / "ds") == [digest(tmp_path / "other" / "o.avi")]
+    assert videos_of(tmp_path / "ds") == [digest(tmp_path / "other" / "o.avi")]
 
 
 def _training_frame(nwbfile: Any, series: Any) -> None:

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from dandi.files import find_dandi_files
 from dandi.organize import CopyMode, FileOperationMode, OrganizeInvalid
 from dandi.organize import organize as dandi_organize
-from helpers import contents, digest, stored_texts, tree
+from helpers import contents, digest, stored_paths, tree
 from makers import Media, quiet, run_maker, write_everywhere
-from recordings import DATASET, film, object_id, recording, working_in
+from recordings import DATASET, object_id, recording, video, working_in
 
 from nwb_extfiles import ExternalFilesWarning, MissingMediaError, organize
 from nwb_extfiles.cli import main
@@ -29,8 +29,8 @@ from nwb_extfiles.errors import MediaExistsError
 EXAMPLE = "acquisition/behavior_video/external_file"
 DANDISET = """\
 identifier: DANDI:000001
-name: Mice on film
-description: Mice that are filmed
+name: Mice on video
+description: Mice that are recorded
 contributor:
 - name: Doe, Jane
   email: jane@example.org
@@ -86,7 +86,7 @@ def test_example(example: Path, tmp_path: Path, mode: str, files_mode: str) -> N
     """Through the command line: what dandi lists, validates and inspects."""
     for name in ("nwbfiles", "video_files"):
         shutil.copytree(example / name, tmp_path / name)
-    films = {path.name: digest(path) for path in (tmp_path / "video_files").iterdir()}
+    videos = {path.name: digest(path) for path in (tmp_path / "video_files").iterdir()}
     root = tmp_path / "dandiset"
     root.mkdir()
     (root / "dandiset.yaml").write_text(DANDISET)
@@ -98,12 +98,12 @@ def test_example(example: Path, tmp_path: Path, mode: str, files_mode: str) -> N
     expected = []
     for number in (0, 1):
         name = f"sub-mouse{number}/sub-mouse{number}_ses-sessionid{number}_image"
-        (texts) = stored_texts(root / f"{name}.nwb", EXAMPLE)
+        (paths) = stored_paths(root / f"{name}.nwb", EXAMPLE)
         series = object_id(root / f"{name}.nwb", "acquisition/behavior_video")
-        assert texts == [f"{Path(name).name}/{series}_external_file_{index}.avi" for index in (0, 1)]
-        for index, text in enumerate(texts):
-            assert digest(root / f"sub-mouse{number}" / text) == films[f"test{number + 1}_{index}.avi"]
-        expected += [f"{name}.nwb", *(f"sub-mouse{number}/{text}" for text in texts)]
+        assert paths == [f"{Path(name).name}/{series}_external_file_{index}.avi" for index in (0, 1)]
+        for index, text in enumerate(paths):
+            assert digest(root / f"sub-mouse{number}" / text) == videos[f"test{number + 1}_{index}.avi"]
+        expected += [f"{name}.nwb", *(f"sub-mouse{number}/{text}" for text in paths)]
     found = find_dandi_files(root, dandiset_path=root, allow_all=False)
     assert sorted(getattr(file, "path", "") for file in found) == sorted(expected)
     if files_mode == "copy":
@@ -148,7 +148,7 @@ def test_same_names_and_texts(example: Path, tmp_path: Path) -> None:
     for name in names(its):
         place = EXAMPLE if "_ses-sessionid" in name else DATASET
         if "sub-none" not in name:
-            assert stored_texts(mine / name, place) == stored_texts(its / name, place)
+            assert stored_paths(mine / name, place) == stored_paths(its / name, place)
         assert contents(mine / name).keys() == contents(its / name).keys()
 
 
@@ -162,14 +162,14 @@ def test_same_tree_in_every_mode(tmp_path: Path, mode: str) -> None:
     for who in ("mine", "its"):
         folder = tmp_path / who
         if who == "mine":
-            recording(folder / "raw" / "a.nwb", ["films/a.avi", "films/b.avi"])
+            recording(folder / "raw" / "a.nwb", ["videos/a.avi", "videos/b.avi"])
             shutil.copytree(folder, tmp_path / "its")
             ours(folder / "raw", folder / "ds", media_files_mode=mode)
         else:
             dandi(folder / "raw", folder / "ds", media_files_mode=CopyMode(mode))
         found.append({name: digest(folder / "ds" / name) for name, what in tree_but_nwb(folder / "ds").items()
                       if what not in ("folder", "an NWB file")})  # fmt: skip
-        left = {path.name for path in (folder / "raw" / "films").iterdir()}
+        left = {path.name for path in (folder / "raw" / "videos").iterdir()}
         assert left == (set() if mode == "move" else {"a.avi", "b.avi"})
     assert found[0] == found[1]
     assert len(found[0]) == 2
@@ -207,8 +207,8 @@ def test_same_files_are_invalid(tmp_path: Path) -> None:
 
 
 def resolves(path: Path, place: str, expected: list[Path]) -> bool:
-    found = [path.parent / text for text in stored_texts(path, place)]
-    return [digest(film) if film.exists() else "" for film in found] == [digest(film) for film in expected]
+    found = [path.parent / text for text in stored_paths(path, place)]
+    return [digest(video) if video.exists() else "" for video in found] == [digest(video) for video in expected]
 
 
 def test_nested_series(tmp_path: Path) -> None:
@@ -218,34 +218,34 @@ def test_nested_series(tmp_path: Path) -> None:
     (name,) = names(mine)
     assert names(its) == [name]
     wrong = 0
-    for place, films in media.places.items():
-        assert resolves(mine / name, place, [media.folder / film for film in films]), place
-        wrong += not resolves(its / name, place, [media.folder / film for film in films])
+    for place, videos in media.places.items():
+        assert resolves(mine / name, place, [media.folder / video for video in videos]), place
+        wrong += not resolves(its / name, place, [media.folder / video for video in videos])
     assert wrong > 5  # it looks at acquisition alone
 
 
 def test_unknown_extension_shifts_nothing(tmp_path: Path) -> None:
-    texts = ["a.avi", "b.h264", "c.avi"]
-    recording(tmp_path / "raw" / "a.nwb", texts)
-    films = [tmp_path / "raw" / text for text in texts]
+    paths = ["a.avi", "b.h264", "c.avi"]
+    recording(tmp_path / "raw" / "a.nwb", paths)
+    videos = [tmp_path / "raw" / text for text in paths]
     ours(tmp_path / "raw", tmp_path / "ours")
     (name,) = names(tmp_path / "ours")
-    assert resolves(tmp_path / "ours" / name, DATASET, films)
+    assert resolves(tmp_path / "ours" / name, DATASET, videos)
     with pytest.warns(ExternalFilesWarning, match="h264"):
         organize(tmp_path / "raw", tmp_path / "warned")
 
 
 def test_urls(tmp_path: Path) -> None:
-    texts = ["https://x.org/stream?v=1", "a.avi", "https://x.org/b.mp4"]
-    recording(tmp_path / "raw" / "a.nwb", texts)
+    paths = ["https://x.org/stream?v=1", "a.avi", "https://x.org/b.mp4"]
+    recording(tmp_path / "raw" / "a.nwb", paths)
     ours(tmp_path / "raw", tmp_path / "ours")
     (name,) = names(tmp_path / "ours")
-    found = stored_texts(tmp_path / "ours" / name)
-    assert (found[0], found[2]) == (texts[0], texts[2])
+    found = stored_paths(tmp_path / "ours" / name)
+    assert (found[0], found[2]) == (paths[0], paths[2])
     assert digest((tmp_path / "ours" / name).parent / found[1]) == digest(tmp_path / "raw" / "a.avi")
 
 
-def test_missing_film(tmp_path: Path) -> None:
+def test_missing_video(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "gone.avi"])
     (tmp_path / "raw" / "gone.avi").unlink()
     before = tree(tmp_path)
@@ -271,7 +271,7 @@ def test_existing_different_media(tmp_path: Path) -> None:
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     stands = Path("sub-mouse0") / "sub-mouse0_image" / f"{object_id(path)}_external_file_0.avi"
     for who in ("ours", "dandi"):
-        film(tmp_path / who / stands, "precious")
+        video(tmp_path / who / stands, "precious")
     was = digest(tmp_path / "ours" / stands)
     with pytest.raises(MediaExistsError):
         ours(tmp_path / "raw", tmp_path / "ours")
@@ -285,8 +285,8 @@ def test_pose_estimation(tmp_path: Path) -> None:
     assert any("labeled_videos" in place for place in places)
     ours(tmp_path / "raw", tmp_path / "ours")
     (name,) = names(tmp_path / "ours")
-    for place, films in places.items():
-        assert resolves(tmp_path / "ours" / name, place, [tmp_path / "media" / film for film in films]), place
+    for place, videos in places.items():
+        assert resolves(tmp_path / "ours" / name, place, [tmp_path / "media" / video for video in videos]), place
 
 
 def _scalar(file: h5py.File) -> None:
@@ -312,7 +312,7 @@ def test_old_storages(tmp_path: Path, edit: Callable[[h5py.File], None]) -> None
     assert resolves(tmp_path / "ours" / name, DATASET, [tmp_path / "raw" / "a.avi"])
 
 
-def test_shared_film_moves(tmp_path: Path) -> None:
+def test_shared_video_moves(tmp_path: Path) -> None:
     for number in range(2):
         recording(tmp_path / "raw" / f"{number}.nwb", ["a.avi"], subject=f"m{number}")
     was = digest(tmp_path / "raw" / "a.avi")
@@ -320,5 +320,5 @@ def test_shared_film_moves(tmp_path: Path) -> None:
         dandi(tmp_path / "raw", tmp_path / "dandi", media_files_mode=CopyMode.MOVE)
     ours(tmp_path / "raw", tmp_path / "ours", media_files_mode="move")
     for name in names(tmp_path / "ours"):
-        (text,) = stored_texts(tmp_path / "ours" / name)
+        (text,) = stored_paths(tmp_path / "ours" / name)
         assert digest((tmp_path / "ours" / name).parent / text) == was

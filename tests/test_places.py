@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import contents, digest, image_series, new_nwbfile, set_texts, stored_texts, tree, write_nwb
+from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths, tree, write_nwb
 from makers import (
     WAYS,
     Media,
@@ -37,7 +37,7 @@ from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, RelocationRefu
 
 SOURCES = ("plain", "ours", "resolving")
 SERIES = "acquisition/video"
-TEXTS = f"{SERIES}/external_file"
+PATHS = f"{SERIES}/external_file"
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ def opened(path: Path, source: str, **kwargs: Any) -> Iterator[Any]:
         yield io
 
 
-def texts_of(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    return {dataset: look(path, dataset).texts for dataset in places}
+def paths_of(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {dataset: look(path, dataset).paths for dataset in places}
 
 
-def without_texts(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def without_paths(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """All that is in a file; of texts that name media, the attributes alone."""
     return {name: value[:2] if name in places else value for name, value in contents(path).items()}
 
@@ -111,8 +111,8 @@ def check(
                 io.export(src_io=src_io, **arguments)
     assert tree(case.nwb.parent.parent) == before
     assert_relocated(target, case.media, case.places if relocated is None else relocated)
-    assert without_texts(target, case.places) == without_texts(control, case.places)
-    assert texts_of(second, case.places) == texts_of(control, case.places)
+    assert without_paths(target, case.places) == without_paths(control, case.places)
+    assert paths_of(second, case.places) == paths_of(control, case.places)
     assert contents(second) == contents(control)
     return target
 
@@ -142,15 +142,15 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Case:
 def test_every_place_of_the_core(everywhere: Case, tmp_path: Path, way: str, source: str) -> None:
     assert len(everywhere.places) == 22
     target = check(everywhere, tmp_path / "out", way, source)
-    for images in ("acquisition/pictures", "stimulus/templates/shown_pictures", "processing/behavior/traces"):
-        assert order_of_images(target, images) == ["picture2", "picture0", "picture1"]
+    for name in ("acquisition/images", "stimulus/templates/shown_images", "processing/behavior/traces"):
+        assert order_of_images(target, name) == ["image2", "image0", "image1"]
     with quiet(), NWBHDF5IO(target, "r") as io:
         nwbfile = io.read()
-        pictures = nwbfile.acquisition["pictures"]
-        ordered = [pictures.order_of_images[n] for n in range(3)]
-        assert [image.name for image in ordered] == ["picture2", "picture0", "picture1"]
+        images = nwbfile.acquisition["images"]
+        ordered = [images.order_of_images[n] for n in range(3)]
+        assert [image.name for image in ordered] == ["image2", "image0", "image1"]
         assert [image.data for image in ordered] == [
-            look(target, f"acquisition/pictures/{image.name}").texts[0] for image in ordered
+            look(target, f"acquisition/images/{image.name}").paths[0] for image in ordered
         ]
         mask = nwbfile.processing["behavior"]["mask"]
         assert mask.masked_imageseries is nwbfile.acquisition["series"]
@@ -168,7 +168,7 @@ def test_every_place_is_verbatim_without_relocation(
         assert not target.exists()
         return
     relocate(everywhere.nwb, target, relocate_media=relocate_media)
-    assert texts_of(target, everywhere.places) == texts_of(everywhere.nwb, everywhere.places)
+    assert paths_of(target, everywhere.places) == paths_of(everywhere.nwb, everywhere.places)
     assert contents(target) == contents(everywhere.nwb)
 
 
@@ -184,22 +184,22 @@ def test_write_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abso
         with NWBExtFilesHDF5IO(target, "w") as io:
             io.write(nwbfile, relocate_media=True, media_mode="copy")
     assert_relocated(target, media.folder, media.places)
-    assert order_of_images(target, "acquisition/pictures") == ["picture2", "picture0", "picture1"]
+    assert order_of_images(target, "acquisition/images") == ["image2", "image0", "image1"]
     folder = str(media.folder) if absolute else "../media"
     assert nwbfile.acquisition["series"].external_file == [f"{folder}/a0.avi", f"{folder}/a1.AVI"]
-    assert nwbfile.acquisition["pictures"]["picture0"].data == f"{folder}/pictures0.png"
+    assert nwbfile.acquisition["images"]["image0"].data == f"{folder}/images0.png"
 
 
 def test_write_of_paths(tmp_path: Path) -> None:
     """`pathlib.Path` in memory."""
-    films = [make_media(tmp_path / "media" / f"{n}.avi") for n in range(2)]
+    videos = [make_media(tmp_path / "media" / f"{n}.avi") for n in range(2)]
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series(films))
+    nwbfile.add_acquisition(image_series(videos))
     target = tmp_path / "out" / "a.nwb"
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_relocated(target, tmp_path / "media", {TEXTS: ["0.avi", "1.avi"]})
-    assert nwbfile.acquisition["video"].external_file == films
+    assert_relocated(target, tmp_path / "media", {PATHS: ["0.avi", "1.avi"]})
+    assert nwbfile.acquisition["video"].external_file == videos
 
 
 # -------------------------------------------------------------------- storages
@@ -215,10 +215,10 @@ class Storage:
 
     @property
     def data(self) -> Any:
-        texts = [f"../media/{name}".encode() for name in self.names]
+        paths = [f"../media/{name}".encode() for name in self.names]
         if self.shape == ():
-            return texts[0]
-        array = np.array(texts, dtype=self.keywords["dtype"])
+            return paths[0]
+        array = np.array(paths, dtype=self.keywords["dtype"])
         return array if self.shape is None else array.reshape(self.shape)
 
 
@@ -252,14 +252,14 @@ def stored_as(storages: Mapping[str, Storage], folder: Path) -> Case:
     places = {}
     with h5py.File(nwb, "r+") as file:
         for number, (name, storage) in enumerate(storages.items()):
-            for film in storage.names:
-                make_media(folder / "media" / film)
+            for video in storage.names:
+                make_media(folder / "media" / video)
             file.copy(SERIES, file["acquisition"], name=name)
             series = file["acquisition"][name]
             series.attrs["object_id"] = f"933f8cf6-9e4b-405f-8cad-cc031d1faf{number:02d}"
             del series["external_file"]
-            texts = series.create_dataset("external_file", data=storage.data, **storage.keywords)
-            texts.attrs["starting_frame"] = np.zeros(len(storage.names), dtype="int64")
+            paths = series.create_dataset("external_file", data=storage.data, **storage.keywords)
+            paths.attrs["starting_frame"] = np.zeros(len(storage.names), dtype="int64")
             places[f"acquisition/{name}/external_file"] = storage.names
         del file[SERIES]
     return Case(nwb, folder / "media", places)
@@ -313,39 +313,39 @@ def test_verbatim_is_verbatim(tmp_path: Path, relocate_media: bool | None, way: 
     with quiet(), opened(case.nwb, source) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         arguments = arguments_of(way, src_io, list(STORAGES))
         io.export(src_io=src_io, relocate_media=relocate_media, **arguments)
-    assert texts_of(target, case.places) == texts_of(case.nwb, case.places)
+    assert paths_of(target, case.places) == paths_of(case.nwb, case.places)
 
 
 @pytest.mark.parametrize("kind", ["vlen ascii", "fixed"])
 @pytest.mark.parametrize("way", WAYS)
-def test_storage_of_pictures(everywhere: Case, tmp_path: Path, way: str, kind: str) -> None:
+def test_storage_of_images(everywhere: Case, tmp_path: Path, way: str, kind: str) -> None:
     case = everywhere.copied_to(tmp_path / "home")
     dtype = h5py.string_dtype("ascii") if kind == "vlen ascii" else "S60"
     with h5py.File(case.nwb, "r+") as file:
-        pictures = file["acquisition/pictures"]
-        for name in ("picture0", "picture1", "picture2"):
-            text, attributes = pictures[name][()], dict(pictures[name].attrs)
-            del pictures[name]
-            pictures.create_dataset(name, data=text, dtype=dtype).attrs.update(attributes)
-        pictures["order_of_images"][...] = [pictures[f"picture{n}"].ref for n in (2, 0, 1)]
+        images = file["acquisition/images"]
+        for name in ("image0", "image1", "image2"):
+            text, attributes = images[name][()], dict(images[name].attrs)
+            del images[name]
+            images.create_dataset(name, data=text, dtype=dtype).attrs.update(attributes)
+        images["order_of_images"][...] = [images[f"image{n}"].ref for n in (2, 0, 1)]
     target = tmp_path / "out" / "sub-a.nwb"
     with quiet(), NWBHDF5IO(case.nwb, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
-        arguments = arguments_of(way, src_io, [f"picture{n}" for n in range(3)])
+        arguments = arguments_of(way, src_io, [f"image{n}" for n in range(3)])
         io.export(src_io=src_io, relocate_media=True, media_mode="copy", **arguments)
     assert_relocated(target, case.media, case.places)
-    assert order_of_images(target, "acquisition/pictures") == ["picture2", "picture0", "picture1"]
+    assert order_of_images(target, "acquisition/images") == ["image2", "image0", "image1"]
 
 
 @pytest.fixture
 def odd_name(tmp_path: Path) -> tuple[Path, str]:
-    """An NWB file whose film has a name that is not UTF-8, and that name."""
+    """An NWB file whose video has a name that is not UTF-8, and that name."""
     name = os.fsdecode(b"\xff\xfe.avi")
     try:
         make_media(tmp_path / "media" / name)
     except OSError:  # pragma: no cover
         pytest.skip("the file system has no such names")
     nwb = write_nwb(tmp_path / "nwb" / "source.nwb", ["x.avi"])
-    set_texts(nwb, TEXTS, np.array([b"../media/\xff\xfe.avi"], dtype=object), dtype=h5py.string_dtype())
+    set_paths(nwb, PATHS, np.array([b"../media/\xff\xfe.avi"], dtype=object), dtype=h5py.string_dtype())
     return nwb, name
 
 
@@ -353,14 +353,14 @@ def test_name_that_is_not_utf8(odd_name: tuple[Path, str], tmp_path: Path) -> No
     """It is found, and gets a name that is text."""
     nwb, name = odd_name
     target = relocate(nwb, tmp_path / "out" / "sub-a.nwb")
-    assert_relocated(target, tmp_path / "media", {TEXTS: [name]})
+    assert_relocated(target, tmp_path / "media", {PATHS: [name]})
 
 
 def test_name_that_is_not_utf8_by_reference(odd_name: tuple[Path, str], tmp_path: Path) -> None:
     """The bytes of the name stay in the text."""
     target = relocate(odd_name[0], tmp_path / "out" / "deep" / "a.nwb", media_mode="reference")
     with h5py.File(target) as file:
-        assert file[TEXTS][()].tolist() == [b"../../media/\xff\xfe.avi"]
+        assert file[PATHS][()].tolist() == [b"../../media/\xff\xfe.avi"]
 
 
 def test_text_that_would_become_none_is_refused(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_text_that_would_become_none_is_refused(tmp_path: Path) -> None:
         relocate(nwb, tmp_path / "out" / "a.nwb", media_mode="reference", media_options={"search": folder})
     assert tree(tmp_path) == before
     target = relocate(nwb, tmp_path / "out" / "a.nwb", media_mode="symlink", media_options={"search": folder})
-    assert_relocated(target, folder, {TEXTS: ["a.avi"]})
+    assert_relocated(target, folder, {PATHS: ["a.avi"]})
 
 
 # ------------------------------------------------------------------- extensions
@@ -391,7 +391,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return Case(home / "nwb" / "source.nwb", home / "media", places)
 
 
-ARCHIVE = "processing/behavior/archive/film_paths"
+ARCHIVE = "processing/behavior/archive/video_paths"
 
 
 def series_only(case: Case) -> Case:
@@ -404,9 +404,9 @@ def series_only(case: Case) -> Case:
 def test_types_known_by_the_cached_specification(extension: Case, tmp_path: Path, way: str, source: str) -> None:
     from pynwb import get_type_map
 
-    assert "ndx-films" not in get_type_map().namespace_catalog.namespaces
+    assert "ndx-videos" not in get_type_map().namespace_catalog.namespaces
     target = check(series_only(extension), tmp_path / "out", way, source)
-    assert look(target, ARCHIVE).texts == look(extension.nwb, ARCHIVE).texts
+    assert look(target, ARCHIVE).paths == look(extension.nwb, ARCHIVE).paths
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -419,15 +419,15 @@ def test_specifications_not_cached(extension: Case, tmp_path: Path, load_namespa
     """Types of which nothing is known are known by their datasets."""
     case = series_only(extension).copied_to(tmp_path / "home")
     forget_specifications(case.nwb)
-    picture = "acquisition/pictures/labelled"  # a dataset that has no fixed name: nothing tells what it is
-    relocated = {dataset: names for dataset, names in case.places.items() if dataset != picture}
+    image = "acquisition/images/labelled"  # a dataset that has no fixed name: nothing tells what it is
+    relocated = {dataset: names for dataset, names in case.places.items() if dataset != image}
     target = check(case, tmp_path / "out", relocated=relocated, load_namespaces=load_namespaces)
-    assert look(target, picture).texts == look(case.nwb, picture).texts
+    assert look(target, image).paths == look(case.nwb, image).paths
 
 
 def series_known_by_name(case: Case) -> Case:
-    """Without the picture of an extension type, of which nothing is known where the specifications are no use."""
-    return Case(case.nwb, case.media, {key: value for key, value in case.places.items() if "pictures" not in key})
+    """Without the image of an extension type, of which nothing is known where the specifications are no use."""
+    return Case(case.nwb, case.media, {key: value for key, value in case.places.items() if "images" not in key})
 
 
 def test_specifications_lost(extension: Case, tmp_path: Path) -> None:
@@ -441,8 +441,8 @@ def test_specifications_lost(extension: Case, tmp_path: Path) -> None:
 def test_specifications_are_not_json(extension: Case, tmp_path: Path) -> None:
     case = series_known_by_name(series_only(extension)).copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
-        version = next(iter(file["specifications/ndx-films"].values()))
-        version["ndx-films.extensions"][()] = "{"
+        version = next(iter(file["specifications/ndx-videos"].values()))
+        version["ndx-videos.extensions"][()] = "{"
     check(case, tmp_path / "out", load_namespaces=False)
 
 
@@ -458,15 +458,15 @@ def forget_specifications(path: Path) -> None:
 )
 def test_registered_field(extension: Case, tmp_path: Path, way: str, source: str) -> None:
     """A type and field of which the table does not know, through `MediaOptions.media_fields`."""
-    options = {"media_fields": [("FilmArchive", "film_paths")]}
+    options = {"media_fields": [("FilmArchive", "video_paths")]}
     check(extension, tmp_path / "out", way, source, media_options=options)
 
 
 def test_registered_field_of_a_parent_type(extension: Case, tmp_path: Path) -> None:
     """Subtypes are included; types that are not are left alone."""
-    check(extension, tmp_path / "a", media_options={"media_fields": [("NWBDataInterface", "film_paths")]})
+    check(extension, tmp_path / "a", media_options={"media_fields": [("NWBDataInterface", "video_paths")]})
     relocated = series_only(extension).places
-    options = {"media_fields": [("TimeSeries", "film_paths"), ("NoSuchType", "film_paths")]}
+    options = {"media_fields": [("TimeSeries", "video_paths"), ("NoSuchType", "video_paths")]}
     check(extension, tmp_path / "b", media_options=options, relocated=relocated)
 
 
@@ -535,15 +535,15 @@ def assert_pose_relocated(target: Path, media: Path) -> None:
         look(target, f"{POSE}/labeled_videos"),
     )
     stem = target.stem
-    assert series.texts == [f"{stem}/{series.object_id}_external_file_{n}.avi" for n in (0, 1)]
+    assert series.paths == [f"{stem}/{series.object_id}_external_file_{n}.avi" for n in (0, 1)]
     own = f"{stem}/{original.object_id}_original_videos_1.avi"
-    assert original.texts == [series.texts[0], own, series.texts[1]]
-    assert labeled.texts == [f"{stem}/{original.object_id}_labeled_videos_{n}.mp4" for n in range(3)]
+    assert original.paths == [series.paths[0], own, series.paths[1]]
+    assert labeled.paths == [f"{stem}/{original.object_id}_labeled_videos_{n}.mp4" for n in range(3)]
     expected = {
-        series.texts[0]: "film0.avi",
-        series.texts[1]: "film1.avi",
+        series.paths[0]: "video0.avi",
+        series.paths[1]: "video1.avi",
         own: "own.avi",
-        **{text: f"labeled{n}.mp4" for n, text in enumerate(labeled.texts)},
+        **{text: f"labeled{n}.mp4" for n, text in enumerate(labeled.paths)},
     }
     for text, name in expected.items():
         assert digest(target.parent / text) == digest(media / name)
@@ -562,8 +562,8 @@ def test_pose_videos_by_every_way(pose: Case, tmp_path: Path, imported: str, sou
     for way in WAYS:
         target, plain = tmp_path / way / "sub-a.nwb", tmp_path / way / "plain.nwb"
         assert_pose_relocated(target, pose.media)
-        assert texts_of(plain, pose.places) == texts_of(pose.nwb, pose.places), way
-        assert without_texts(target, pose.places) == without_texts(plain, pose.places), way
+        assert paths_of(plain, pose.places) == paths_of(pose.nwb, pose.places), way
+        assert without_paths(target, pose.places) == without_paths(plain, pose.places), way
 
 
 def test_pose_videos_here(pose: Case, tmp_path: Path) -> None:
@@ -574,7 +574,7 @@ def test_pose_without_cached_specification(pose: Case, tmp_path: Path) -> None:
     case = pose.copied_to(tmp_path / "home")
     forget_specifications(case.nwb)
     with h5py.File(case.nwb, "r+") as file:
-        file[f"{POSE}/original_videos"][2] = str(case.media / "film1.avi")  # an absolute path
+        file[f"{POSE}/original_videos"][2] = str(case.media / "video1.avi")  # an absolute path
     with quiet(), NWBHDF5IO(case.nwb, "r", load_namespaces=False) as src_io:
         with NWBExtFilesHDF5IO(tmp_path / "out" / "sub-a.nwb", "w") as io:
             io.export(src_io=src_io, relocate_media=True, media_mode="copy")
@@ -590,15 +590,15 @@ def test_pose_videos_of_no_series(pose: Case, tmp_path: Path) -> None:
     assert_relocated(target, pose.media, places)
 
 
-def test_pose_lists_that_name_one_film(pose: Case, tmp_path: Path) -> None:
-    """Two entries of pose lists with a film that no series has: one copy."""
+def test_pose_lists_that_name_one_video(pose: Case, tmp_path: Path) -> None:
+    """Two entries of pose lists with a video that no series has: one copy."""
     case = pose.copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         file[f"{POSE}/labeled_videos"][1] = "../media/own.avi"
     target = relocate(case.nwb, tmp_path / "out" / "sub-a.nwb")
     labeled, original = look(target, f"{POSE}/labeled_videos"), look(target, f"{POSE}/original_videos")
-    assert labeled.texts[1] == original.texts[1]
-    assert digest(target.parent / labeled.texts[1]) == digest(pose.media / "own.avi")
+    assert labeled.paths[1] == original.paths[1]
+    assert digest(target.parent / labeled.paths[1]) == digest(pose.media / "own.avi")
 
 
 def test_pose_by_reference_and_url(pose: Case, tmp_path: Path) -> None:
@@ -606,8 +606,8 @@ def test_pose_by_reference_and_url(pose: Case, tmp_path: Path) -> None:
     with h5py.File(case.nwb, "r+") as file:
         file[f"{POSE}/original_videos"][1] = "https://example.org/own.avi"
     target = relocate(case.nwb, tmp_path / "out" / "deep" / "sub-a.nwb", media_mode="reference")
-    assert look(target, f"{POSE}/original_videos").texts[1] == "https://example.org/own.avi"
-    text = look(target, f"{POSE}/labeled_videos").texts[2]
+    assert look(target, f"{POSE}/original_videos").paths[1] == "https://example.org/own.avi"
+    text = look(target, f"{POSE}/labeled_videos").paths[2]
     assert text == "../../home/media/labeled2.mp4"
 
 
@@ -639,11 +639,11 @@ makers.write_pose(target, makers.Media(target.parent.parent / "media"))
 # ------------------------------------------------------------------------ links
 
 
-def one_series(folder: Path, name: str = "source", films: Sequence[str] = ("x.avi", "y.avi")) -> Case:
-    for film in films:
-        make_media(folder / "media" / film)
-    nwb = write_nwb(folder / "nwb" / f"{name}.nwb", [f"../media/{film}" for film in films])
-    return Case(nwb, folder / "media", {TEXTS: films})
+def one_series(folder: Path, name: str = "source", videos: Sequence[str] = ("x.avi", "y.avi")) -> Case:
+    for video in videos:
+        make_media(folder / "media" / video)
+    nwb = write_nwb(folder / "nwb" / f"{name}.nwb", [f"../media/{video}" for video in videos])
+    return Case(nwb, folder / "media", {PATHS: videos})
 
 
 def add_module(path: Path) -> None:
@@ -677,7 +677,7 @@ def test_second_name_of_a_series(tmp_path: Path, way: str, source: str) -> None:
 def test_series_added_twice_by_pynwb(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     nwbfile = new_nwbfile()
-    series = image_series(media(TEXTS, "x.avi"))
+    series = image_series(media(PATHS, "x.avi"))
     nwbfile.add_acquisition(series)
     nwbfile.create_processing_module("behavior", "again").add(series)
     target = tmp_path / "out" / "a.nwb"
@@ -707,13 +707,13 @@ def raw_series(folder: Path) -> Case:
     case = one_series(folder, "raw", ("raw0.avi", "raw1.avi"))
     with h5py.File(case.nwb, "r+") as file:
         file.move(SERIES, RAW)
-    return Case(case.nwb, case.media, {f"{RAW}/external_file": case.places[TEXTS]})
+    return Case(case.nwb, case.media, {f"{RAW}/external_file": case.places[PATHS]})
 
 
 def make_linked_by_pynwb(tmp_path: Path) -> tuple[Case, Case]:
     """The same, made as pynwb's tutorial makes it."""
     other = raw_series(tmp_path / "other")
-    own = Case(tmp_path / "own" / "nwb" / "derived.nwb", tmp_path / "own" / "media", {TEXTS: ["x.avi"]})
+    own = Case(tmp_path / "own" / "nwb" / "derived.nwb", tmp_path / "own" / "media", {PATHS: ["x.avi"]})
     make_media(own.media / "x.avi")
     own.nwb.parent.mkdir(parents=True)
     with NWBHDF5IO(other.nwb, "r") as other_io:
@@ -733,7 +733,7 @@ def test_series_in_another_file_stays_there(linked: tuple[Case, Case], tmp_path:
     target = check(own, tmp_path / "out", way, source, but=LINKED)
     assert tree(other.nwb.parent.parent) == before
     assert_link_to(target, other.nwb)
-    assert look(target, "acquisition/raw_video/external_file").texts == ["../media/raw0.avi", "../media/raw1.avi"]
+    assert look(target, "acquisition/raw_video/external_file").paths == ["../media/raw0.avi", "../media/raw1.avi"]
 
 
 def assert_link_to(target: Path, other: Path, link: str = "acquisition/raw_video") -> None:
@@ -754,7 +754,7 @@ def test_link_to_another_file_made_by_pynwb(tmp_path: Path, relocate_media: bool
     if relocate_media:
         assert_relocated(target, own.media, own.places)
     else:
-        assert stored_texts(target) == ["../media/x.avi"]
+        assert stored_paths(target) == ["../media/x.avi"]
 
 
 @pytest.mark.parametrize("source", ["plain", "resolving"])
@@ -765,7 +765,7 @@ def test_series_in_another_file_is_copied(
 ) -> None:
     """Its texts are relative to the folder of that other file."""
     own, other = linked if made_by == "h5py" else make_linked_by_pynwb(tmp_path / "second")
-    make_media(own.media / "raw0.avi").write_bytes(b"a film of the same name, which is not meant")
+    make_media(own.media / "raw0.avi").write_bytes(b"a video of the same name, which is not meant")
     before = tree(other.nwb.parent.parent)
     target = tmp_path / "out" / "sub-a.nwb"
     with quiet(), opened(own.nwb, source) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
@@ -795,19 +795,19 @@ def test_series_in_another_file_without_relocation(linked: tuple[Case, Case], tm
             io.export(src_io=src_io, **arguments)
     assert target.exists() == (way != "without_links")
     if target.exists():
-        assert look(target, f"{RAW}/external_file").texts == ["../media/raw0.avi", "../media/raw1.avi"]
+        assert look(target, f"{RAW}/external_file").paths == ["../media/raw0.avi", "../media/raw1.avi"]
         with h5py.File(target) as file:
             assert file[f"{RAW}/external_file"].file.filename != str(target)
 
 
 def assert_copied(target: Path, own: Case, other: Case) -> None:
-    """Both series are in one file, each with its own films."""
+    """Both series are in one file, each with its own videos."""
     found = {}
     for case in (own, other):
         for dataset, names in case.places.items():
             seen = look(target, dataset)
-            assert seen.texts == [f"sub-a/{seen.object_id}_external_file_{n}.avi" for n in range(len(names))]
-            for text, name in zip(seen.texts, names, strict=True):
+            assert seen.paths == [f"sub-a/{seen.object_id}_external_file_{n}.avi" for n in range(len(names))]
+            for text, name in zip(seen.paths, names, strict=True):
                 assert digest(target.parent / text) == digest(case.media / name)
                 found[text] = name
     assert {f"sub-a/{path.name}" for path in (target.parent / "sub-a").iterdir()} == set(found)
@@ -822,7 +822,7 @@ def test_soft_link_to_texts(tmp_path: Path, way: str, source: str) -> None:
         file.copy(SERIES, file["acquisition"], name="second")
         file["acquisition/second"].attrs["object_id"] = "3e7a4ad5-2e0f-4c0b-a2cb-02b9a2cf7a4d"
         del file["acquisition/second/external_file"]
-        file["acquisition/second/external_file"] = h5py.SoftLink(f"/{TEXTS}")
+        file["acquisition/second/external_file"] = h5py.SoftLink(f"/{PATHS}")
     target = tmp_path / "out" / "a.nwb"
     before = digest(case.nwb)
     with quiet(), opened(case.nwb, source) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
@@ -830,9 +830,9 @@ def test_soft_link_to_texts(tmp_path: Path, way: str, source: str) -> None:
         io.export(src_io=src_io, relocate_media=True, media_mode="copy", **arguments)
     assert digest(case.nwb) == before
     for series in ("video", "second"):
-        texts = look(target, f"acquisition/{series}/external_file").texts
-        assert [digest(target.parent / text) for text in texts] == [
-            digest(case.media / name) for name in case.places[TEXTS]
+        paths = look(target, f"acquisition/{series}/external_file").paths
+        assert [digest(target.parent / text) for text in paths] == [
+            digest(case.media / name) for name in case.places[PATHS]
         ]
     assert_relocated(target, case.media, case.places) if way != "series_modified" else None
 
@@ -846,8 +846,8 @@ def test_hard_link_to_texts(tmp_path: Path, way: str, mode: str | None) -> None:
         file.copy(SERIES, file["acquisition"], name="second")
         file["acquisition/second"].attrs["object_id"] = "3e7a4ad5-2e0f-4c0b-a2cb-02b9a2cf7a4d"
         del file["acquisition/second/external_file"]
-        file["acquisition/second/external_file"] = file[TEXTS]
-    films = [digest(case.media / name) for name in case.places[TEXTS]]
+        file["acquisition/second/external_file"] = file[PATHS]
+    videos = [digest(case.media / name) for name in case.places[PATHS]]
     target = tmp_path / "out" / "a.nwb"
     arguments = {"relocate_media": False} if mode is None else {"relocate_media": True, "media_mode": mode}
     with quiet(), opened(case.nwb, "plain") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
@@ -855,22 +855,22 @@ def test_hard_link_to_texts(tmp_path: Path, way: str, mode: str | None) -> None:
     for series in ("video", "second"):
         found = look(target, f"acquisition/{series}/external_file")
         if mode is None:
-            assert found.texts == look(case.nwb, TEXTS).texts
+            assert found.paths == look(case.nwb, PATHS).paths
             continue
-        assert all(text.startswith(f"a/{found.object_id}_external_file_") for text in found.texts)
-        assert [digest(target.parent / text) for text in found.texts] == films
+        assert all(text.startswith(f"a/{found.object_id}_external_file_") for text in found.paths)
+        assert [digest(target.parent / text) for text in found.paths] == videos
 
 
-def link_texts(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Case]:
+def link_paths(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Case]:
     """A series whose texts are a dataset in another file."""
     other = one_series(tmp_path / "other", "raw", ("raw0.avi", "raw1.avi"))
     own = one_series(tmp_path / "own", "derived", ("x.avi",))
     with h5py.File(other.nwb, "r+") as file:
-        file.move(TEXTS, f"{SERIES}/{name}")
+        file.move(PATHS, f"{SERIES}/{name}")
     with h5py.File(own.nwb, "r+") as file:
-        del file[TEXTS]
-        file[TEXTS] = h5py.ExternalLink(os.path.relpath(other.nwb, own.nwb.parent), f"/{SERIES}/{name}")
-    return Case(own.nwb, other.media, {TEXTS: ["raw0.avi", "raw1.avi"]}), other
+        del file[PATHS]
+        file[PATHS] = h5py.ExternalLink(os.path.relpath(other.nwb, own.nwb.parent), f"/{SERIES}/{name}")
+    return Case(own.nwb, other.media, {PATHS: ["raw0.avi", "raw1.avi"]}), other
 
 
 @pytest.mark.parametrize("source", ["plain", "resolving"])
@@ -878,24 +878,24 @@ def link_texts(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Ca
 @pytest.mark.parametrize("name", ["external_file", "other_name"])
 def test_texts_in_another_file(tmp_path: Path, name: str, way: str, source: str) -> None:
     """They are relative to that file, which is not changed; the new file has texts of its own."""
-    own, other = link_texts(tmp_path, name=name)
+    own, other = link_paths(tmp_path, name=name)
     before = tree(tmp_path / "other"), tree(tmp_path / "own")
     target = tmp_path / "out" / "sub-a.nwb"
     with quiet(), opened(own.nwb, source) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         arguments = arguments_of(way, src_io, ["video"])
         io.export(src_io=src_io, relocate_media=True, media_mode="copy", **arguments)
     assert (tree(tmp_path / "other"), tree(tmp_path / "own")) == before
-    assert_relocated(target, other.media, {TEXTS: ["raw0.avi", "raw1.avi"]})
+    assert_relocated(target, other.media, {PATHS: ["raw0.avi", "raw1.avi"]})
     with h5py.File(target) as file:
-        assert file[TEXTS].file.filename == str(target)
-        assert "starting_frame" in file[TEXTS].attrs
+        assert file[PATHS].file.filename == str(target)
+        assert "starting_frame" in file[PATHS].attrs
 
 
 def test_texts_in_another_file_stay_without_relocation(tmp_path: Path) -> None:
-    own, other = link_texts(tmp_path)
+    own, other = link_paths(tmp_path)
     target = relocate(own.nwb, tmp_path / "out" / "a.nwb", relocate_media=None)
-    assert_link_to(target, other.nwb, TEXTS)
-    assert stored_texts(target) == ["../media/raw0.avi", "../media/raw1.avi"]
+    assert_link_to(target, other.nwb, PATHS)
+    assert stored_paths(target) == ["../media/raw0.avi", "../media/raw1.avi"]
 
 
 def test_dangling_links(tmp_path: Path) -> None:
@@ -923,16 +923,16 @@ def test_no_object_id(tmp_path: Path, way: str) -> None:
         with quiet(), NWBHDF5IO(case.nwb, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
             arguments = arguments_of(way, src_io, ["video"])
             io.export(src_io=src_io, relocate_media=True, media_mode="copy", **arguments)
-        texts = stored_texts(target)
-        assert [digest(target.parent / text) for text in texts] == [digest(case.media / n) for n in case.places[TEXTS]]
-        runs.append(texts)
-        object_id = look(target, TEXTS).object_id
+        paths = stored_paths(target)
+        assert [digest(target.parent / text) for text in paths] == [digest(case.media / n) for n in case.places[PATHS]]
+        runs.append(paths)
+        object_id = look(target, PATHS).object_id
         if object_id:  # hdmf invents one for each reading, and writes it where it builds the series anew
             assert way in ("series_modified", "without_links")
-            assert texts == [f"sub-a/{object_id}_external_file_{n}.avi" for n in (0, 1)]
+            assert paths == [f"sub-a/{object_id}_external_file_{n}.avi" for n in (0, 1)]
         else:
-            assert texts == runs[0]
-            uuid.UUID(texts[0].removeprefix("sub-a/")[:36])
+            assert paths == runs[0]
+            uuid.UUID(paths[0].removeprefix("sub-a/")[:36])
 
 
 def test_no_object_id_of_several(tmp_path: Path) -> None:
@@ -943,8 +943,8 @@ def test_no_object_id_of_several(tmp_path: Path) -> None:
         file.copy(SERIES, file["acquisition"], name="second")
         file["acquisition/second/external_file"][...] = ["../media/y.avi", "../media/x.avi"]
     target = relocate(case.nwb, tmp_path / "out" / "a.nwb")
-    for dataset, names in ((TEXTS, ("x.avi", "y.avi")), ("acquisition/second/external_file", ("y.avi", "x.avi"))):
-        assert [digest(target.parent / text) for text in stored_texts(target, dataset)] == [
+    for dataset, names in ((PATHS, ("x.avi", "y.avi")), ("acquisition/second/external_file", ("y.avi", "x.avi"))):
+        assert [digest(target.parent / text) for text in stored_paths(target, dataset)] == [
             digest(case.media / name) for name in names
         ]
 
@@ -970,7 +970,7 @@ def test_object_id_that_is_no_uuid(tmp_path: Path, object_id: str) -> None:
     before = tree(tmp_path)
     with pytest.raises(UnsafeReferenceError, match=r"object_id .* is no UUID") as caught:
         relocate(case.nwb, tmp_path / "out" / "a.nwb")
-    assert len(caught.value.problems) == 2  # one for each film
+    assert len(caught.value.problems) == 2  # one for each video
     assert caught.value.problems[1].index == 1
     assert caught.value.problems[1].object_path == f"/{SERIES}"
     assert tree(tmp_path) == before
@@ -982,7 +982,7 @@ def test_object_id_does_not_matter_by_reference(tmp_path: Path) -> None:
         file[SERIES].attrs["object_id"] = "no id"
     target = tmp_path / "out" / "a.nwb"
     relocate(case.nwb, target, media_mode="reference")
-    assert stored_texts(target) == ["../home/media/x.avi", "../home/media/y.avi"]
+    assert stored_paths(target) == ["../home/media/x.avi", "../home/media/y.avi"]
 
 
 @pytest.mark.parametrize("object_id", [7, 1.5, np.array([1, 2]), b"not text \xff"])
@@ -998,8 +998,8 @@ def test_object_id_of_another_kind(tmp_path: Path, object_id: Any) -> None:
     except UnsafeReferenceError:
         assert tree(tmp_path) == before
     else:  # as if there were none
-        assert [digest(target.parent / text) for text in stored_texts(target)] == [
-            digest(case.media / name) for name in case.places[TEXTS]
+        assert [digest(target.parent / text) for text in stored_paths(target)] == [
+            digest(case.media / name) for name in case.places[PATHS]
         ]
 
 
@@ -1009,16 +1009,16 @@ def test_object_id_in_bytes_and_capitals(tmp_path: Path) -> None:
     with h5py.File(case.nwb, "r+") as file:
         file[SERIES].attrs["object_id"] = np.bytes_(object_id)
     target = relocate(case.nwb, tmp_path / "out" / "a.nwb")
-    assert stored_texts(target) == [f"a/{object_id}_external_file_{n}.avi" for n in (0, 1)]
+    assert stored_paths(target) == [f"a/{object_id}_external_file_{n}.avi" for n in (0, 1)]
 
 
-def duplicate(case: Case, texts: Sequence[str]) -> None:
+def duplicate(case: Case, paths: Sequence[str]) -> None:
     with h5py.File(case.nwb, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
-        file["acquisition/second/external_file"][...] = texts
+        file["acquisition/second/external_file"][...] = paths
 
 
-def test_duplicate_object_ids_with_different_films(tmp_path: Path) -> None:
+def test_duplicate_object_ids_with_different_videos(tmp_path: Path) -> None:
     case = one_series(tmp_path / "home")
     duplicate(case, ["../media/x.avi", "../media/x.avi"])
     (tmp_path / "out").mkdir()
@@ -1031,7 +1031,7 @@ def test_duplicate_object_ids_with_different_films(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move"])
-def test_duplicate_object_ids_with_the_same_films(tmp_path: Path, mode: str) -> None:
+def test_duplicate_object_ids_with_the_same_videos(tmp_path: Path, mode: str) -> None:
     case = one_series(tmp_path / "home")
     duplicate(case, ["../media/x.avi", "../media/../media/y.avi"])
     wanted = [digest(case.media / name) for name in ("x.avi", "y.avi")]
@@ -1039,17 +1039,17 @@ def test_duplicate_object_ids_with_the_same_films(tmp_path: Path, mode: str) -> 
     with NWBHDF5IO(case.nwb, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         io.export(src_io=src_io, relocate_media=True, media_mode=mode)
-    for dataset in (TEXTS, "acquisition/second/external_file"):
-        assert [digest(target.parent / text) for text in stored_texts(target, dataset)] == wanted
+    for dataset in (PATHS, "acquisition/second/external_file"):
+        assert [digest(target.parent / text) for text in stored_paths(target, dataset)] == wanted
     assert len(list((target.parent / "a").iterdir())) == 2
 
 
-def test_one_film_in_one_series_twice(tmp_path: Path) -> None:
+def test_one_video_in_one_series_twice(tmp_path: Path) -> None:
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
-        file[TEXTS][...] = ["../media/y.avi", "../media/y.avi"]
+        file[PATHS][...] = ["../media/y.avi", "../media/y.avi"]
     target = relocate(case.nwb, tmp_path / "out" / "sub-a.nwb")
-    assert_relocated(target, case.media, {TEXTS: ["y.avi", "y.avi"]})
+    assert_relocated(target, case.media, {PATHS: ["y.avi", "y.avi"]})
 
 
 # -------------------------------------------------------------------- not texts
@@ -1060,20 +1060,20 @@ def test_one_film_in_one_series_twice(tmp_path: Path) -> None:
 )
 def test_numbers_for_texts(tmp_path: Path, values: Any) -> None:
     case = one_series(tmp_path / "home")
-    set_texts(case.nwb, TEXTS, values)
+    set_paths(case.nwb, PATHS, values)
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    with pytest.raises(UnsafeReferenceError, match=f"'/{TEXTS}' holds no text") as caught:
+    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no text") as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1
-    assert caught.value.object_path == f"/{TEXTS}"
+    assert caught.value.object_path == f"/{PATHS}"
     assert tree(tmp_path) == before
     for relocate_media in (False, None):
         relocate(case.nwb, target, relocate_media=relocate_media)
         with h5py.File(target) as file, h5py.File(case.nwb) as source:
-            assert file[TEXTS].dtype == source[TEXTS].dtype
-            assert np.array_equal(file[TEXTS][()], source[TEXTS][()])
+            assert file[PATHS].dtype == source[PATHS].dtype
+            assert np.array_equal(file[PATHS][()], source[PATHS][()])
         shutil.rmtree(tmp_path / "out")
 
 
@@ -1081,7 +1081,7 @@ def test_series_without_external_file(tmp_path: Path) -> None:
     """Frames inside the file: nothing to do."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
-        del file[TEXTS]
+        del file[PATHS]
         del file[SERIES]["data"]
         file[SERIES].create_dataset("data", data=np.zeros((2, 3, 4))).attrs.update({"unit": "n.a.", "conversion": 1.0})
     with pytest.warns(ExternalFilesWarning, match="nothing to relocate: no external file"):

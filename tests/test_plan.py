@@ -12,7 +12,7 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import digest, stored_texts, tree, write_nwb
+from helpers import digest, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
@@ -46,19 +46,19 @@ def ref(index: int = 0, object_id: str | None = A, **kwargs: Any) -> ExternalFil
         object_id=object_id,
         field="external_file",
         index=index,
-        text=f"text{index}",
+        stored_path=f"text{index}",
         base="/in",
     )
     return ExternalFileReference(**(values | kwargs))
 
 
 def media(name: str = "a.avi", inode: int | None = None, size: int = 10, device: int = 1) -> MediaFile:
-    path = Path("/films", name)
+    path = Path("/videos", name)
     return MediaFile(path, path, size, (device, hash(name) if inode is None else inode))
 
 
 def url(index: int = 0, object_id: str = A) -> Resolution:
-    return Resolution(ref(index, object_id, text=f"https://example.org/{index}"), url=True)
+    return Resolution(ref(index, object_id, stored_path=f"https://example.org/{index}"), url=True)
 
 
 def missing(index: int = 0, object_id: str = A) -> Resolution:
@@ -102,8 +102,8 @@ def actions(made: RelocationPlan) -> list[Action]:
     return [entry.action for entry in made.relocations]
 
 
-def texts(made: RelocationPlan) -> list[str]:
-    return [entry.text for entry in made.relocations]
+def paths(made: RelocationPlan) -> list[str]:
+    return [entry.new_path for entry in made.relocations]
 
 
 def name(index: int, object_id: str = A, suffix: str = ".avi", field: str = "external_file") -> str:
@@ -116,7 +116,7 @@ def name(index: int, object_id: str = A, suffix: str = ".avi", field: str = "ext
 def test_nothing() -> None:
     made = plan([])
     assert made.relocations == ()
-    assert made.texts == {}
+    assert made.paths == {}
     assert made.media_bytes == 0
     assert made.warnings == ()
 
@@ -126,10 +126,10 @@ def test_order_and_indices_are_kept(mode: MediaMode) -> None:
     found = [Resolution(ref(n, key), media(f"{key}{n}.avi")) for key in (B, A) for n in range(12)]
     made = plan(found, mode)
     assert [entry.reference for entry in made.relocations] == [resolution.reference for resolution in found]
-    assert texts(made) == [name(n, key) for key in (B, A) for n in range(12)]
+    assert paths(made) == [name(n, key) for key in (B, A) for n in range(12)]
     assert set(actions(made)) == {Action.TRANSFER}
-    assert [str(entry.target) for entry in made.relocations] == texts(made)
-    assert made.texts[f"/acquisition/{B}", "external_file", 11] == name(11, B)
+    assert [str(entry.target) for entry in made.relocations] == paths(made)
+    assert made.paths[f"/acquisition/{B}", "external_file", 11] == name(11, B)
     assert made.media_bytes == 240
     assert (made.mode, made.nwb_path) == (mode, OUT)
 
@@ -139,21 +139,21 @@ def test_order_and_indices_are_kept(mode: MediaMode) -> None:
 )
 def test_suffix(source: str, suffix: str) -> None:
     (entry,) = plan([Resolution(ref(), media(source))]).relocations
-    assert entry.text == name(0, suffix=suffix)
+    assert entry.new_path == name(0, suffix=suffix)
 
 
 @pytest.mark.parametrize("source", ["a.a b", "a.é", "a.\udcff", "a.a:b", "a.x\n", "a." + "x" * 33])
 def test_suffix_that_not_every_file_system_can_hold(source: str) -> None:
     """What is no suffix elsewhere is left out of the name; the archive's complaint is passed on."""
     made = plan([Resolution(ref(3), media(source))], archived=bool)
-    assert texts(made) == [name(3, suffix="")]
+    assert paths(made) == [name(3, suffix="")]
     assert "without a suffix" in made.warnings[0]
 
 
 def test_url_keeps_its_place_in_a_list() -> None:
     found = [Resolution(ref(0), media("a.avi")), url(1), Resolution(ref(2), media("b.avi"))]
     made = plan(found)
-    assert texts(made) == [name(0), "https://example.org/1", name(2)]
+    assert paths(made) == [name(0), "https://example.org/1", name(2)]
     assert actions(made) == [Action.TRANSFER, Action.KEEP, Action.TRANSFER]
     assert made.relocations[1].source is made.relocations[1].target is None
     assert made.warnings == ()
@@ -183,7 +183,7 @@ def test_joined() -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("/films/a.avi", "../films/a.avi"),
+        ("/videos/a.avi", "../videos/a.avi"),
         ("/out/a.avi", "a.avi"),
         ("/out/deep/a b.avi", "deep/a b.avi"),
         ("/a.avi", "../a.avi"),
@@ -192,13 +192,13 @@ def test_joined() -> None:
 def test_reference_mode(path: str, text: str) -> None:
     file = MediaFile(Path(path), Path("/store/4711"), 10, (1, 1))
     (entry,) = plan([Resolution(ref(), file)], MediaMode.REFERENCE).relocations
-    assert (entry.action, entry.text, entry.target, entry.source) == (Action.POINT, text, None, file)
+    assert (entry.action, entry.new_path, entry.target, entry.source) == (Action.REWRITE_PATH, text, None, file)
 
 
 def test_reference_mode_shares_and_keeps() -> None:
     found = [Resolution(ref(0), media()), url(1), Resolution(ref(2), media())]
     made = plan(found, MediaMode.REFERENCE, free=0, device=99)
-    assert texts(made) == ["../films/a.avi", "https://example.org/1", "../films/a.avi"]
+    assert paths(made) == ["../videos/a.avi", "https://example.org/1", "../videos/a.avi"]
     assert made.media_bytes == 0
 
 
@@ -206,7 +206,7 @@ def test_reference_mode_shares_and_keeps() -> None:
 def test_reference_mode_makes_no_url(file_name: str) -> None:
     """A file beside the NWB file whose bare name would read as a URL."""
     file = MediaFile(OUT.parent / file_name, OUT.parent / file_name, 1, (1, 1))
-    (text,) = texts(plan([Resolution(ref(text=f"./{file_name}"), file)], MediaMode.REFERENCE))
+    (text,) = paths(plan([Resolution(ref(stored_path=f"./{file_name}"), file)], MediaMode.REFERENCE))
     assert text == f"./{file_name}"
 
 
@@ -215,8 +215,8 @@ def test_reference_mode_makes_no_url(file_name: str) -> None:
 )
 def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name: str, nwb_name: str) -> None:
     """Where the media stay, nothing is wrong with names that they will not get."""
-    film = tmp_path / file_name
-    film.write_bytes(b"film")
+    video = tmp_path / file_name
+    video.write_bytes(b"video")
     source = write_nwb(tmp_path / "in" / "in.nwb", [f"../{file_name}"])
     with h5py.File(source, "r+") as file:
         file["acquisition/video"].attrs["object_id"] = object_id
@@ -225,10 +225,10 @@ def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name
         warnings.filterwarnings("ignore", "The file path provided", UserWarning)  # pynwb, of a name without .nwb
         with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
             io.export(src_io=src_io, relocate_media=True, media_mode="reference")
-    assert stored_texts(target) == [f"../../{file_name}"]
+    assert stored_paths(target) == [f"../../{file_name}"]
 
 
-# -------------------------------------------------------------------- one film, many
+# -------------------------------------------------------------------- one video, many
 
 
 @pytest.mark.parametrize(
@@ -240,25 +240,25 @@ def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name
         (MediaMode.HARDLINK, Action.TRANSFER),
     ],
 )
-def test_shared_film(mode: MediaMode, further: Action) -> None:
+def test_shared_video(mode: MediaMode, further: Action) -> None:
     """Each reference has its own name; the bytes are brought once."""
     found = [Resolution(ref(0), media()), Resolution(ref(1), media()), Resolution(ref(0, B), media())]
     made = plan(found, mode, free=10)
     assert actions(made) == [Action.TRANSFER, further, further]
-    assert texts(made) == [name(0), name(1), name(0, B)]
+    assert paths(made) == [name(0), name(1), name(0, B)]
     if further is Action.DUPLICATE:
         assert made.media_bytes == 10
 
 
 def test_shared_by_two_names() -> None:
-    """Two paths of one file, by a hard or symbolic link, are one film; the suffix is that of each name."""
+    """Two paths of one file, by a hard or symbolic link, are one video; the suffix is that of each name."""
     found = [Resolution(ref(0), media("a.avi", inode=7)), Resolution(ref(1), media("b.MOV", inode=7))]
     made = plan(found)
     assert actions(made) == [Action.TRANSFER, Action.DUPLICATE]
-    assert texts(made) == [name(0), name(1, suffix=".mov")]
+    assert paths(made) == [name(0), name(1, suffix=".mov")]
 
 
-def test_same_inode_on_another_device_is_another_film() -> None:
+def test_same_inode_on_another_device_is_another_video() -> None:
     found = [Resolution(ref(0), media("a", inode=7)), Resolution(ref(1), media("b", inode=7, device=2))]
     assert actions(plan(found)) == [Action.TRANSFER, Action.TRANSFER]
 
@@ -273,7 +273,7 @@ def test_shared_with_one_that_is_there_already() -> None:
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 def test_field_that_repeats_shares_the_copy(mode: MediaMode) -> None:
-    """The `original_videos` of a pose name the film of a series, wherever they stand in the file."""
+    """The `original_videos` of a pose name the video of a series, wherever they stand in the file."""
     repeating = dict(field="original_videos", repeats=True)
     found = [
         Resolution(ref(0, B, **repeating), media("a.avi")),
@@ -284,7 +284,7 @@ def test_field_that_repeats_shares_the_copy(mode: MediaMode) -> None:
     ]
     made = plan(found, mode)
     own = name(1, B, field="original_videos")
-    assert texts(made) == [name(1), own, name(0), name(1), own]
+    assert paths(made) == [name(1), own, name(0), name(1), own]
     assert actions(made) == [Action.SHARE, Action.TRANSFER, Action.TRANSFER, Action.TRANSFER, Action.SHARE]
     assert [entry.reference for entry in made.relocations] == [resolution.reference for resolution in found]
 
@@ -295,7 +295,7 @@ def test_two_fields_of_one_object_do_not_meet() -> None:
     ]
     made = plan(found)
     assert actions(made) == [Action.TRANSFER, Action.TRANSFER]
-    assert len(set(texts(made))) == 2
+    assert len(set(paths(made))) == 2
 
 
 # ---------------------------------------------------------------------- object ids
@@ -319,11 +319,11 @@ def test_no_object_id() -> None:
         for path in ("/acquisition/video", "/acquisition/video2")
     ]
     once, again = plan(found), plan(found)
-    assert texts(once) == texts(again)
-    assert len({text.split("_")[0] for text in texts(once)}) == 2
+    assert paths(once) == paths(again)
+    assert len({text.split("_")[0] for text in paths(once)}) == 2
 
 
-def test_same_object_id_and_different_films() -> None:
+def test_same_object_id_and_different_videos() -> None:
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media("a.avi")),
         Resolution(ref(0, A, object_path="/processing/two"), media("b.avi")),
@@ -340,22 +340,22 @@ def test_same_object_id_and_different_suffixes_do_not_meet() -> None:
         Resolution(ref(0, A, object_path="/acquisition/one"), media("a.avi")),
         Resolution(ref(0, A, object_path="/processing/two"), media("b.mov")),
     ]
-    assert texts(plan(found)) == [name(0), name(0, suffix=".mov")]
+    assert paths(plan(found)) == [name(0), name(0, suffix=".mov")]
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 @pytest.mark.parametrize("state", [TargetState.ABSENT, TargetState.SAME])
-def test_same_object_id_and_same_film(mode: MediaMode, state: TargetState) -> None:
+def test_same_object_id_and_same_video(mode: MediaMode, state: TargetState) -> None:
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media()),
         Resolution(ref(0, A, object_path="/processing/two"), media()),
     ]
     made = plan(found, mode, states={name(0): state})
-    assert texts(made) == [name(0), name(0)]
+    assert paths(made) == [name(0), name(0)]
     assert actions(made)[1] is Action.SHARE
 
 
-def test_same_object_id_same_film_and_a_target_in_the_way() -> None:
+def test_same_object_id_same_video_and_a_target_in_the_way() -> None:
     """The one thing that is wrong is told, and nothing that is not so."""
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media()),
@@ -373,11 +373,11 @@ def test_a_folder_never_gives_way() -> None:
     assert "replace it" not in str(error)
 
 
-def test_a_naming_that_calls_two_films_alike() -> None:
+def test_a_naming_that_calls_two_videos_alike() -> None:
     """It is not the ids that are at fault, be they those of two objects or of one."""
     for key in (A, B):
         found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(1, key), media("b.avi"))]
-        error = refusal(found, naming=lambda **_: PurePosixPath("film.avi"), states={"film.avi": TargetState.ABSENT})
+        error = refusal(found, naming=lambda **_: PurePosixPath("video.avi"), states={"video.avi": TargetState.ABSENT})
         assert isinstance(error, UnsafeReferenceError)
         assert "mend the naming" in str(error)
         assert "object_id" not in str(error)
@@ -398,7 +398,7 @@ def test_target_with_same_content_is_reused(mode: MediaMode, existing: str) -> N
     (entry,) = plan(
         [Resolution(ref(), media())], mode, states={name(0): TargetState.SAME}, existing=existing, free=0
     ).relocations
-    assert (entry.action, entry.text, entry.replaces) == (Action.REUSE, name(0), False)
+    assert (entry.action, entry.new_path, entry.replaces) == (Action.REUSE, name(0), False)
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
@@ -473,7 +473,7 @@ def test_paths_as_long_as_the_system_takes() -> None:
     assert error.index == 10
     assert f"has {length + 1} characters, and this system takes {length}" in str(error)
     assert actions(plan(found, longest=length + 1)) == [Action.TRANSFER] * 2
-    assert actions(plan(found, MediaMode.REFERENCE, longest=1)) == [Action.POINT] * 2
+    assert actions(plan(found, MediaMode.REFERENCE, longest=1)) == [Action.REWRITE_PATH] * 2
 
 
 # ------------------------------------------------------------------------------ room
@@ -523,7 +523,7 @@ def test_missing_is_an_error() -> None:
 @pytest.mark.parametrize("mode", list(MediaMode))
 def test_missing_is_kept(mode: MediaMode) -> None:
     made = plan([Resolution(ref(0), media()), missing(1), url(2)], mode, missing="keep")
-    assert texts(made)[1:] == ["text1", "https://example.org/2"]
+    assert paths(made)[1:] == ["text1", "https://example.org/2"]
     assert actions(made)[1:] == [Action.KEEP, Action.KEEP]
     (warning,) = made.warnings
     assert "text1" in warning
@@ -595,7 +595,7 @@ def test_many_of_one_kind() -> None:
 def test_stem(file_name: str, stem: str) -> None:
     assert nwb_stem(Path("/out", file_name)) == stem
     made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
-    assert texts(made) == [f"{stem}/{A}_external_file_0.avi"]
+    assert paths(made) == [f"{stem}/{A}_external_file_0.avi"]
 
 
 def test_no_suffix_leaves_no_name_for_the_folder() -> None:
@@ -611,7 +611,7 @@ def test_names_that_are_all_suffix(file_name: str) -> None:
         made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
     except UnsafeReferenceError:
         return
-    (text,) = texts(made)
+    (text,) = paths(made)
     assert ".." not in PurePosixPath(text).parts
     assert not PurePosixPath(text).is_absolute()
 
@@ -632,14 +632,14 @@ class Named:
 
 
 def test_custom_naming() -> None:
-    naming = Named(PurePosixPath("media/ümläut film.avi"))
+    naming = Named(PurePosixPath("media/ümläut video.avi"))
     made = plan([Resolution(ref(4), media("A.AVI"))], naming=naming)
-    assert texts(made) == ["media/ümläut film.avi"]
+    assert paths(made) == ["media/ümläut video.avi"]
     assert naming.asked == [dict(nwb_stem="x", object_id=A, field="external_file", index=4, suffix=".avi")]
 
 
 def test_custom_naming_may_answer_with_a_text() -> None:
-    assert texts(plan([Resolution(ref(), media())], naming=Named("./media//a.avi"))) == ["media/a.avi"]
+    assert paths(plan([Resolution(ref(), media())], naming=Named("./media//a.avi"))) == ["media/a.avi"]
 
 
 @pytest.mark.parametrize(
@@ -674,13 +674,13 @@ def test_custom_naming_that_escapes_on_windows(answer: str) -> None:
 
 
 def test_custom_naming_without_index() -> None:
-    """Two films, one name: refused, not overwritten."""
+    """Two videos, one name: refused, not overwritten."""
     found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
     assert isinstance(refusal(found, naming=Named("media/a.avi")), UnsafeReferenceError)
 
 
 def test_custom_naming_with_a_file_that_is_a_folder_too() -> None:
-    """One film at `a`, another at `a/b.avi`: that cannot be, and is told before anything is done."""
+    """One video at `a`, another at `a/b.avi`: that cannot be, and is told before anything is done."""
     answers = iter(["media/a", "media/a/b.avi"])
     found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
     assert isinstance(refusal(found, naming=lambda **kwargs: PurePosixPath(next(answers))), ExternalFilesError)
@@ -689,7 +689,7 @@ def test_custom_naming_with_a_file_that_is_a_folder_too() -> None:
 # ---------------------------------------------------------------- a look at the disk
 
 
-def file_at(path: Path, content: bytes = b"film") -> MediaFile:
+def file_at(path: Path, content: bytes = b"video") -> MediaFile:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     status = path.stat()
@@ -698,7 +698,7 @@ def file_at(path: Path, content: bytes = b"film") -> MediaFile:
 
 def surveyed(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | None = None) -> Destination:
     """What is found at the only target of a plan for `out/x.nwb`."""
-    source = source or file_at(tmp_path / "films" / "a.avi")
+    source = source or file_at(tmp_path / "videos" / "a.avi")
     nwb_path = tmp_path / "out" / "x.nwb"
     named, problems = name_targets([Resolution(ref(), source)], MediaOptions(), nwb_path=nwb_path, identifier="id0")
     assert not problems
@@ -710,7 +710,7 @@ def surveyed(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Where the film of `surveyed` goes; its folder is there."""
+    """Where the video of `surveyed` goes; its folder is there."""
     path = tmp_path / "out" / name(0)
     path.parent.mkdir(parents=True)
     return path
@@ -739,12 +739,12 @@ def test_survey_for_references(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 def test_survey_same_content(tmp_path: Path, place: Path, mode: MediaMode) -> None:
-    place.write_bytes(b"film")
+    place.write_bytes(b"video")
     assert state(tmp_path, mode) is TargetState.SAME
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-@pytest.mark.parametrize("content", [b"", b"filM", b"film\0", b"fil"])
+@pytest.mark.parametrize("content", [b"", b"video", b"video\0", b"fil"])
 def test_survey_other_content(tmp_path: Path, place: Path, mode: MediaMode, content: bytes) -> None:
     place.write_bytes(content)
     assert state(tmp_path, mode) is TargetState.OTHER
@@ -757,7 +757,7 @@ def test_survey_itself(tmp_path: Path, place: Path, mode: MediaMode) -> None:
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 def test_survey_link_to_the_same(tmp_path: Path, place: Path, mode: MediaMode) -> None:
-    source = file_at(tmp_path / "films" / "a.avi")
+    source = file_at(tmp_path / "videos" / "a.avi")
     place.symlink_to(os.path.relpath(source.path, place.parent))
     expected = TargetState.SAME if mode is MediaMode.SYMLINK else TargetState.LINK
     assert state(tmp_path, mode, source) is expected
@@ -790,7 +790,7 @@ def test_survey_media_folder_is_none(tmp_path: Path, kind: str) -> None:
 
 def test_folder_in_the_way_is_not_replaced(tmp_path: Path, place: Path) -> None:
     place.mkdir()
-    source = file_at(tmp_path / "films" / "a.avi")
+    source = file_at(tmp_path / "videos" / "a.avi")
     options = MediaOptions(existing="replace")
     nwb_path = tmp_path / "out" / "x.nwb"
     named, _ = name_targets([Resolution(ref(), source)], options, nwb_path=nwb_path, identifier="id0")
@@ -803,11 +803,11 @@ def test_folder_in_the_way_is_not_replaced(tmp_path: Path, place: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["hardlink", "copy", "move"])
 def test_move_within_its_own_folder_takes_nothing_away(tmp_path: Path, mode: str) -> None:
-    """One film under two names in a media folder, which is moved to where it is."""
-    film = file_at(tmp_path / "a.avi").path
+    """One video under two names in a media folder, which is moved to where it is."""
+    video = file_at(tmp_path / "a.avi").path
     source = write_nwb(tmp_path / "in.nwb", ["a.avi", "a.avi"])
     target = tmp_path / "out" / "x.nwb"
-    expected = digest(film)
+    expected = digest(video)
 
     def export(source: Path, target: Path, **kwargs: Any) -> None:
         with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
@@ -822,4 +822,4 @@ def test_move_within_its_own_folder_takes_nothing_away(tmp_path: Path, mode: str
     shutil.copy(target, again)
     with pytest.warns(ExternalFilesWarning):
         export(again, target, relocate_media=True, media_mode="move")
-    assert [digest(target.parent / text) for text in stored_texts(target)] == [expected, expected]
+    assert [digest(target.parent / text) for text in stored_paths(target)] == [expected, expected]

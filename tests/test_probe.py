@@ -53,8 +53,8 @@ def test_fractional_rate(tmp_path: Path) -> None:
         assert told(encode(tmp_path / name, rate="30000/1001"))[2:] == (30, 29.97)
 
 
-def test_sound_beside_the_picture(tmp_path: Path) -> None:
-    """The track of the picture is not the first."""
+def test_sound_beside_the_image(tmp_path: Path) -> None:
+    """The track of the image is not the first."""
     path = tmp_path / "a.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
     command += ["-f", "lavfi", "-i", "sine=duration=1", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=1"]

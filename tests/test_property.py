@@ -1,4 +1,4 @@
-"""Whatever the NWB file: each reference that led to a film leads to the same bytes after, and nothing else changes.
+"""Whatever the NWB file: each reference that led to a video leads to the same bytes after, and nothing else changes.
 
 The files are made by pynwb, storage that it cannot make is put in by h5py, and the result is judged by h5py alone.
 """
@@ -35,18 +35,18 @@ PLACES = ("acquisition", "presentation", "templates", "processing", "nested", "a
 STORAGES = ("as pynwb", "vlen utf-8", "vlen ascii", "fixed", "chunked", "compressed")
 SPELLINGS = ("relative", "dotted", "roundabout", "absolute", "file url", "file url of localhost", "backslashes")
 URLS = ("https://example.org/a%20b.avi", "s3://bucket/Ä.mp4", "HTTP://x/y", "data:video/mp4;base64,AA==")
-GONE = ("gone/film.avi", "../gone.mp4", "/gone/film.avi", "C:\\gone\\film.avi", "file:///gone.avi")
-FOLDERS = ("nwb files", "films", "nwb files/deep/er", "fílme und mehr", "")
+GONE = ("gone/video.avi", "../gone.mp4", "/gone/video.avi", "C:\\gone\\video.avi", "file:///gone.avi")
+FOLDERS = ("nwb files", "videos", "nwb files/deep/er", "fílme und mehr", "")
 SUFFIXES = (".avi", ".MP4", ".mov", "", ".h264", ".x-y")
 ADDED_ID = "00000000-0000-4000-8000-000000000001"
 
 
 @dataclass(frozen=True)
 class Text:
-    """One stored text: a URL, a path to nothing, or a spelling of the path of a film."""
+    """One stored text: a URL, a path to nothing, or a spelling of the path of a video."""
 
     kind: str
-    film: int = 0
+    video: int = 0
     verbatim: str = ""
 
 
@@ -57,17 +57,17 @@ class Holder:
     neurodata_type: str
     place: str
     storage: str
-    texts: tuple[Text, ...]
+    paths: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
 class Case:
-    """An NWB file, its films, and an export."""
+    """An NWB file, its videos, and an export."""
 
-    films: tuple[tuple[str, str], ...]
+    videos: tuple[tuple[str, str], ...]
     """Folder and name of each."""
     alike: bool
-    """Whether the first two films, where there are two, are two files of the same bytes."""
+    """Whether the first two videos, where there are two, are two files of the same bytes."""
     holders: tuple[Holder, ...]
     destination: str
     mode: str
@@ -81,23 +81,23 @@ LETTERS = st.text(st.sampled_from("aé日 %#&'~$-_+,;=@[]{}!ß(^"), min_size=1, 
 
 @st.composite
 def cases(draw: st.DrawFn, mode: str) -> Case:
-    films = tuple(
+    videos = tuple(
         (draw(st.sampled_from(FOLDERS)), f"{number}{draw(LETTERS)}{draw(st.sampled_from(SUFFIXES))}")
         for number in range(draw(st.integers(2, 5)))
     )
-    of_film = st.builds(Text, st.sampled_from(SPELLINGS), st.sampled_from(range(len(films))))
+    of_media = st.builds(Text, st.sampled_from(SPELLINGS), st.sampled_from(range(len(videos))))
     of_none = st.one_of(
         st.builds(Text, st.just("url"), verbatim=st.sampled_from(URLS)),
         st.builds(Text, st.just("gone"), verbatim=st.sampled_from(GONE)),
     )
-    # The plainest case that counts has two films in one list: an order can be wrong.
+    # The plainest case that counts has two videos in one list: an order can be wrong.
     lists = st.tuples(
-        st.lists(of_film, min_size=2, max_size=4, unique_by=lambda text: text.film),
-        st.lists(of_none | of_film, max_size=2),
+        st.lists(of_media, min_size=2, max_size=4, unique_by=lambda text: text.video),
+        st.lists(of_none | of_media, max_size=2),
     ).flatmap(lambda parts: st.permutations(parts[0] + parts[1]).map(tuple))
     holders = st.builds(Holder, *map(st.sampled_from, (TYPES, PLACES, STORAGES)), lists)
     return Case(
-        films,
+        videos,
         draw(st.booleans()),
         tuple(draw(st.lists(holders, min_size=1, max_size=4))),
         draw(st.sampled_from(("out", "out/sub-a/ö", "nwb files", "nwb files/deep/er", ""))),
@@ -110,24 +110,24 @@ def cases(draw: st.DrawFn, mode: str) -> Case:
 # ------------------------------------------------------------------------------ making
 
 
-def spelled(text: Text, films: list[Path], folder: Path) -> str:
+def spelled(text: Text, videos: list[Path], folder: Path) -> str:
     """A text as it stands in an NWB file in `folder`."""
     if text.kind in ("url", "gone"):
         return text.verbatim
-    film = films[text.film]
-    relative = os.path.relpath(film, folder)
+    video = videos[text.video]
+    relative = os.path.relpath(video, folder)
     return {
         "relative": relative,
         "dotted": f"./{relative}",
         "roundabout": f"./../{folder.name}//{relative}",
-        "absolute": str(film),
-        "file url": film.as_uri(),
-        "file url of localhost": film.as_uri().replace("file://", "FILE://localhost"),
+        "absolute": str(video),
+        "file url": video.as_uri(),
+        "file url of localhost": video.as_uri().replace("file://", "FILE://localhost"),
         "backslashes": relative.replace("/", "\\"),
     }[text.kind]
 
 
-def build(holder: Holder, number: int, texts: list[str], nwbfile: NWBFile) -> Any:
+def build(holder: Holder, number: int, paths: list[str], nwbfile: NWBFile) -> Any:
     """The container for a holder."""
     in_stack = holder.place == "nested" and holder.neurodata_type == "ImageSeries"
     name = "corrected" if in_stack else f"{holder.neurodata_type}_{number}"
@@ -136,16 +136,16 @@ def build(holder: Holder, number: int, texts: list[str], nwbfile: NWBFile) -> An
             name=f"images_{number}",
             images=[
                 ExternalImage(name=f"image_{index}", data=text, image_format="PNG", image_mode="RGB")
-                for index, text in enumerate(texts)
+                for index, text in enumerate(paths)
             ],
         )
     common: dict[str, Any] = dict(
         name=name,
-        external_file=texts,
+        external_file=paths,
         format="external",
         rate=25.0,
-        num_samples=10 * len(texts),
-        starting_frame=[10 * index for index in range(len(texts))],
+        num_samples=10 * len(paths),
+        starting_frame=[10 * index for index in range(len(paths))],
         unit="n.a.",
     )
     if holder.neurodata_type == "OpticalSeries":
@@ -207,12 +207,12 @@ def add(nwbfile: NWBFile, container: Any, place: str, number: int) -> None:
         nwbfile.add_acquisition(container)
 
 
-def write(path: Path, case: Case, films: list[Path]) -> None:
+def write(path: Path, case: Case, videos: list[Path]) -> None:
     """Write the NWB file by pynwb, then store the texts as the case says."""
     nwbfile = new_nwbfile()
     for number, holder in enumerate(case.holders):
-        texts = [spelled(text, films, path.parent) for text in holder.texts]
-        container = build(holder, number, texts, nwbfile)
+        paths = [spelled(text, videos, path.parent) for text in holder.paths]
+        container = build(holder, number, paths, nwbfile)
         add(nwbfile, container, holder.place, number)
         if number == 0 and case.link and isinstance(container, TimeSeries):
             module = nwbfile.create_processing_module(name="links", description="with a link")
@@ -234,18 +234,18 @@ def store_as(dataset: h5py.Dataset, storage: str) -> None:
     """Store the texts of a dataset otherwise."""
     if storage == "as pynwb":
         return
-    texts = [text.encode() if isinstance(text, str) else text for text in dataset[()]]
+    paths = [text.encode() if isinstance(text, str) else text for text in dataset[()]]
     parent, name, attributes = dataset.parent, dataset.name.rpartition("/")[2], dict(dataset.attrs)
     kinds: dict[str, dict[str, Any]] = {
         "vlen utf-8": dict(dtype=h5py.string_dtype("utf-8")),
         "vlen ascii": dict(dtype=h5py.string_dtype("ascii")),
-        "fixed": dict(dtype=f"S{max(map(len, texts))}"),
+        "fixed": dict(dtype=f"S{max(map(len, paths))}"),
         "chunked": dict(dtype=h5py.string_dtype(), chunks=(1,), maxshape=(None,)),
         "compressed": dict(dtype=h5py.string_dtype(), chunks=(1,), compression="gzip", compression_opts=2),
     }
     del parent[name]
     settings = kinds[storage]
-    fresh = parent.create_dataset(name, data=np.array(texts, dtype=object).astype(settings["dtype"]), **settings)
+    fresh = parent.create_dataset(name, data=np.array(paths, dtype=object).astype(settings["dtype"]), **settings)
     fresh.attrs.update(attributes)
 
 
@@ -266,9 +266,9 @@ def media_datasets(file: h5py.File) -> Iterator[tuple[h5py.Dataset, list[str]]]:
     return iter(found)
 
 
-def texts_by_path(path: Path) -> dict[str, list[str]]:
+def paths_by_object(path: Path) -> dict[str, list[str]]:
     with h5py.File(path, "r") as file:
-        return {dataset.name: texts for dataset, texts in media_datasets(file)}
+        return {dataset.name: paths for dataset, paths in media_datasets(file)}
 
 
 def everything_else(path: Path) -> dict[str, Any]:
@@ -306,7 +306,7 @@ def everything_else(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def expecting_warnings() -> Iterator[None]:
-    """Warnings of this package are right here (a move, a suffix that DANDI drops, a film that is gone)."""
+    """Warnings of this package are right here (a move, a suffix that DANDI drops, a video that is gone)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExternalFilesWarning)
         yield
@@ -332,30 +332,30 @@ def check(case: Case) -> None:
         event(label)
     with tempfile.TemporaryDirectory() as name:
         root = Path(os.path.realpath(name))
-        films = []
-        for number, (folder, film_name) in enumerate(case.films):
-            film = root / folder / film_name
-            film.parent.mkdir(parents=True, exist_ok=True)
+        videos = []
+        for number, (folder, video_name) in enumerate(case.videos):
+            video = root / folder / video_name
+            video.parent.mkdir(parents=True, exist_ok=True)
             content = b"alike" if case.alike and number < 2 else os.urandom(40) + bytes([number])
-            film.write_bytes(content)
-            films.append(film)
+            video.write_bytes(content)
+            videos.append(video)
         source = root / "nwb files" / "source.file.nwb"
         source.parent.mkdir(exist_ok=True)
-        write(source, case, films)
+        write(source, case, videos)
         target, plain = root / case.destination / "x.nwb", root / case.destination / "plain.nwb"
         target.parent.mkdir(parents=True, exist_ok=True)
 
         expected: dict[str, list[str | bytes]] = {}
-        stored = texts_by_path(source)
+        stored = paths_by_object(source)
         meaning: dict[str, bytes] = {}
         for holder in case.holders:
-            for text in holder.texts:
+            for text in holder.paths:
                 if text.kind not in ("url", "gone"):
-                    meaning[spelled(text, films, source.parent)] = films[text.film].read_bytes()
-        for path, texts in stored.items():
-            expected[path] = [meaning.get(text, text) for text in texts]
+                    meaning[spelled(text, videos, source.parent)] = videos[text.video].read_bytes()
+        for path, paths in stored.items():
+            expected[path] = [meaning.get(text, text) for text in paths]
         named = {
-            films[text.film] for holder in case.holders for text in holder.texts if text.kind not in ("url", "gone")
+            videos[text.video] for holder in case.holders for text in holder.paths if text.kind not in ("url", "gone")
         }
 
         export(lambda: NWBHDF5IO(plain, "w"), source, case.way)
@@ -374,7 +374,7 @@ def check(case: Case) -> None:
         after = tree(root)
 
         # Every reference leads to the same bytes, and what led nowhere is as it was.
-        found = texts_by_path(target)
+        found = paths_by_object(target)
         assert found.keys() == expected.keys()
         for path, wanted in expected.items():
             assert len(found[path]) == len(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import assert_resolves, image_series, new_nwbfile, stored_texts, tree, write_nwb
+from helpers import assert_resolves, image_series, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
@@ -49,35 +49,35 @@ def test_the_previous_file_survives_a_refusal(source: Path, tmp_path: Path) -> N
     assert tree(tmp_path) == before
 
 
-def test_links_that_stay_right_go_through(source: Path, films: list[Path]) -> None:
-    """A folder at the same depth finds the films by the same texts."""
+def test_links_that_stay_right_go_through(source: Path, videos: list[Path]) -> None:
+    """A folder at the same depth finds the videos by the same texts."""
     target = source.parent.parent / "other" / "b.nwb"
     export(source, target)
-    assert stored_texts(target) == stored_texts(source)
-    assert_resolves(target, films[:2])
+    assert stored_paths(target) == stored_paths(source)
+    assert_resolves(target, videos[:2])
 
 
-@pytest.mark.parametrize("text", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\films\a.avi"])
+@pytest.mark.parametrize("text", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\videos\a.avi"])
 def test_what_cannot_break_goes_through(text: str, tmp_path: Path) -> None:
     source = write_nwb(tmp_path / "a.nwb", [text])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_texts(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
 
 
-def test_absolute_paths_go_through(video_files: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_absolute_paths_go_through(video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
     text = str(video_files / "test1_0.avi")
     source = write_nwb(tmp_path / "a.nwb", [text])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_texts(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
 
 
 def test_false_writes_verbatim(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     export(source, target, relocate_media=False)
-    assert stored_texts(target) == stored_texts(source)
+    assert stored_paths(target) == stored_paths(source)
 
 
-def test_in_a_dandiset_media_have_their_place(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_in_a_dandiset_media_have_their_place(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     """Even a link that works is refused there, unless it is where DANDI has it."""
     (tmp_path / "dandiset.yaml").write_text("identifier: '000000'\n")
     beside = source.parent.parent / "other" / "b.nwb"
@@ -91,7 +91,7 @@ def test_in_a_dandiset_media_have_their_place(source: Path, tmp_path: Path, film
     with NWBHDF5IO(target, "r") as src_io, NWBExtFilesHDF5IO(tmp_path / "again" / "sub-a.nwb", "w") as io:
         io.export(src_io=src_io, relocate_media=True, media_mode="copy")
     export(target, tmp_path / "again" / "sub-a.nwb")  # the same stem, media in place
-    assert_resolves(tmp_path / "again" / "sub-a.nwb", films[:2])
+    assert_resolves(tmp_path / "again" / "sub-a.nwb", videos[:2])
 
 
 def test_a_dead_text_in_a_dandiset_is_refused(tmp_path: Path) -> None:
@@ -119,15 +119,15 @@ def test_unknown_words(source: Path, tmp_path: Path) -> None:
         export(source, tmp_path / "b.nwb", relocate_media=True, media_options={"serch": "."})
 
 
-def test_defaults_of_the_constructor(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_defaults_of_the_constructor(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with (
         NWBHDF5IO(source, "r") as src_io,
         NWBExtFilesHDF5IO(target, "w", relocate_media=True, media_mode="hardlink") as io,
     ):
         io.export(src_io=src_io)
-    assert_resolves(target, films[:2])
-    assert (target.parent / stored_texts(target)[0]).stat().st_nlink == 2
+    assert_resolves(target, videos[:2])
+    assert (target.parent / stored_paths(target)[0]).stat().st_nlink == 2
 
     verbatim = tmp_path / "far" / "away" / "c.nwb"
     with (
@@ -135,31 +135,31 @@ def test_defaults_of_the_constructor(source: Path, tmp_path: Path, films: list[P
         NWBExtFilesHDF5IO(verbatim, "w", relocate_media=True, media_mode="hardlink") as io,
     ):
         io.export(src_io=src_io, relocate_media=False)
-    assert stored_texts(verbatim) == stored_texts(source)
+    assert stored_paths(verbatim) == stored_paths(source)
     assert io.relocation is None
 
 
-def test_export_io(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_export_io(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with NWBHDF5IO(source, "r") as src_io:
         NWBExtFilesHDF5IO.export_io(path=str(target), src_io=src_io, relocate_media=True, media_mode="copy")
-    assert_resolves(target, films[:2])
+    assert_resolves(target, videos[:2])
 
 
-@pytest.mark.parametrize("texts", [[], ["https://example.org/a.avi", "s3://bucket/b.mp4"]])
-def test_nothing_to_relocate_warns(tmp_path: Path, texts: list[str]) -> None:
-    source = write_nwb(tmp_path / "a.nwb", texts or ["https://example.org/a.avi"])
-    if not texts:
+@pytest.mark.parametrize("paths", [[], ["https://example.org/a.avi", "s3://bucket/b.mp4"]])
+def test_nothing_to_relocate_warns(tmp_path: Path, paths: list[str]) -> None:
+    source = write_nwb(tmp_path / "a.nwb", paths or ["https://example.org/a.avi"])
+    if not paths:
         nwbfile = new_nwbfile()
         with NWBHDF5IO(source, "w") as io:
             io.write(nwbfile)
     with pytest.warns(ExternalFilesWarning, match="nothing to relocate"):
         export(source, tmp_path / "b.nwb", relocate_media=True)
-    if texts:
-        assert stored_texts(tmp_path / "b.nwb") == texts
+    if paths:
+        assert stored_paths(tmp_path / "b.nwb") == paths
 
 
-def test_a_missing_film_is_told_with_every_place(source: Path, video_files: Path, tmp_path: Path) -> None:
+def test_a_missing_video_is_told_with_every_place(source: Path, video_files: Path, tmp_path: Path) -> None:
     (video_files / "test1_1.avi").unlink()
     search = tmp_path / "search"
     search.mkdir()
@@ -174,20 +174,22 @@ def test_a_missing_film_is_told_with_every_place(source: Path, video_files: Path
     assert tree(tmp_path) == before
 
 
-def test_a_missing_film_is_kept_on_request(source: Path, video_files: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_a_missing_video_is_kept_on_request(
+    source: Path, video_files: Path, tmp_path: Path, videos: list[Path]
+) -> None:
     (video_files / "test1_1.avi").unlink()
     target = tmp_path / "ds" / "b.nwb"
     with pytest.warns(ExternalFilesWarning, match="kept as it is"):
         export(source, target, relocate_media=True, media_mode="copy", media_options={"missing": "keep"})
-    first, second = stored_texts(target)
+    first, second = stored_paths(target)
     assert first.startswith("b/")
     assert second == "../video_files/test1_1.avi"
 
 
 def test_all_problems_at_once(tmp_path: Path, video_files: Path) -> None:
     (video_files / "folder.avi").mkdir()
-    texts = ["../video_files/gone.avi", "../video_files/folder.avi", "../video_files/test1_0.avi", "also gone.avi"]
-    source = write_nwb(tmp_path / "nwbfiles" / "a.nwb", texts)
+    paths = ["../video_files/gone.avi", "../video_files/folder.avi", "../video_files/test1_0.avi", "also gone.avi"]
+    source = write_nwb(tmp_path / "nwbfiles" / "a.nwb", paths)
     before = tree(tmp_path)
     with pytest.raises(PlanError) as caught:
         export(source, tmp_path / "ds" / "b.nwb", relocate_media=True)
@@ -211,32 +213,32 @@ def test_a_link_as_destination_is_refused(source: Path, tmp_path: Path) -> None:
         export(source, target, relocate_media=True)
     export(source, target, relocate_media=False)
     assert target.is_symlink()
-    assert stored_texts(tmp_path / "real" / "file.nwb") == stored_texts(source)
+    assert stored_paths(tmp_path / "real" / "file.nwb") == stored_paths(source)
 
 
-def test_a_refused_call_may_be_mended_on_the_same_io(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_a_refused_call_may_be_mended_on_the_same_io(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         with pytest.raises(RelocationRefusedError):
             io.export(src_io=src_io)
         io.export(src_io=src_io, relocate_media=True, media_mode="copy")
-    assert_resolves(target, films[:2])
+    assert_resolves(target, videos[:2])
 
 
-def test_suffixes(tmp_path: Path, films: list[Path]) -> None:
+def test_suffixes(tmp_path: Path, videos: list[Path]) -> None:
     """Lowercased; one that the archive drops is told."""
     for name in ("A.AVI", "b.webm"):
-        (tmp_path / name).write_bytes(films[0].read_bytes())
+        (tmp_path / name).write_bytes(videos[0].read_bytes())
     source = write_nwb(tmp_path / "a.nwb", ["A.AVI", "b.webm"])
     with pytest.warns(ExternalFilesWarning, match=r"files that end in \.webm"):
         export(source, tmp_path / "ds" / "b.nwb", relocate_media=True, media_mode="copy")
-    assert [Path(text).suffix for text in stored_texts(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
+    assert [Path(text).suffix for text in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
 
 
-def test_other_content_at_the_target(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_other_content_at_the_target(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "ds" / "b.nwb"
     export(source, target, relocate_media=True, media_mode="copy")
-    first = target.parent / stored_texts(target)[0]
+    first = target.parent / stored_paths(target)[0]
     first.write_bytes(b"somebody's own")
     before = tree(tmp_path)
     with pytest.raises(FileExistsError, match="is not a copy of"):
@@ -244,12 +246,12 @@ def test_other_content_at_the_target(source: Path, tmp_path: Path, films: list[P
     assert tree(tmp_path) == before
     with pytest.warns(ExternalFilesWarning, match="its content is discarded"):
         export(source, target, relocate_media=True, media_mode="copy", media_options={"existing": "replace"})
-    assert_resolves(target, films[:2])
+    assert_resolves(target, videos[:2])
     assert not [name for name in tree(tmp_path) if "/." in name]
 
 
 def test_in_memory_relative_to_the_working_directory(
-    tmp_path: Path, video_files: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, video_files: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(video_files)
     target = tmp_path / "ds" / "b.nwb"
@@ -263,4 +265,4 @@ def test_in_memory_relative_to_the_working_directory(
     assert not target.exists()
     with NWBExtFilesHDF5IO("../ds/b.nwb", "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_resolves(target, films[:1])
+    assert_resolves(target, videos[:1])

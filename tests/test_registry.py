@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from helpers import stored_texts
+from helpers import stored_paths
 from makers import Media, run_maker
 
 from nwb_extfiles.nwb.registry import MEDIA_FIELDS, MediaField, media_fields, registered_fields
@@ -44,13 +44,13 @@ TABLE = """
 def test_pairs_and_fields(tmp_path: Path) -> None:
     module = """
         from nwb_extfiles.nwb.registry import MediaField
-        PAIRS = [("FilmArchive", "film_paths"), ["Scan", None], ("ImageSeries", "external_file")]
+        PAIRS = [("FilmArchive", "video_paths"), ["Scan", None], ("ImageSeries", "external_file")]
         FIELDS = (field for field in (MediaField("Pose", "videos", repeats=True), MediaField("Scan", None)))
     """
     install(tmp_path, "one", module, "pairs = one_module:PAIRS")
     install(tmp_path, "two", module, "fields = two_module:FIELDS")
     out, err = run(tmp_path, TABLE)
-    found = [("FilmArchive", "film_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
+    found = [("FilmArchive", "video_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
     assert sorted(eval(out), key=str) == sorted(found, key=str)
     assert err == ""
 
@@ -112,10 +112,10 @@ def test_a_broken_one_is_named_and_passed_over(tmp_path: Path, module: str, reas
 
 
 def test_declared_types_are_relocated(tmp_path: Path) -> None:
-    """Their films come along as those of ImageSeries do, with no option given, and they are found in files."""
+    """Their videos come along as those of ImageSeries do, with no option given, and they are found in files."""
     source, target = tmp_path / "nwb" / "a.nwb", tmp_path / "out" / "b.nwb"
     run_maker("extension", source)
-    install(tmp_path / "site", "ndx", "FIELDS = [('FilmArchive', 'film_paths')]", "x = ndx_module:FIELDS")
+    install(tmp_path / "site", "ndx", "FIELDS = [('FilmArchive', 'video_paths')]", "x = ndx_module:FIELDS")
     code = """
         import sys, warnings
         warnings.simplefilter("ignore")
@@ -123,25 +123,25 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
         from nwb_extfiles import NWBExtFilesHDF5IO, resolve_external_files
         with NWBHDF5IO(sys.argv[1], "r") as source, NWBExtFilesHDF5IO(sys.argv[2], "w") as io:
             io.export(src_io=source, relocate_media=True, media_mode="copy")
-        print(sum(entry.reference.field == "film_paths" for entry in resolve_external_files(sys.argv[2])))
+        print(sum(entry.reference.field == "video_paths" for entry in resolve_external_files(sys.argv[2])))
     """
     out, _ = run(tmp_path / "site", code, source, target)
     assert out == "2\n"
-    texts = stored_texts(target, "processing/behavior/archive/film_paths")
+    paths = stored_paths(target, "processing/behavior/archive/video_paths")
     media = Media(tmp_path / "media").folder
-    assert [(target.parent / text).read_bytes() for text in texts] == [
+    assert [(target.parent / text).read_bytes() for text in paths] == [
         (media / name).read_bytes() for name in ("r0.avi", "r1.avi")
     ]
 
 
 def test_table() -> None:
     assert media_fields() == MEDIA_FIELDS
-    further = media_fields([("FilmArchive", "film_paths")])
-    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "film_paths"))
+    further = media_fields([("FilmArchive", "video_paths")])
+    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "video_paths"))
     assert [field.label for field in further] == [
         "external_file",
         "external_file",
         "original_videos",
         "labeled_videos",
-        "film_paths",
+        "video_paths",
     ]

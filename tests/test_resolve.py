@@ -20,7 +20,7 @@ needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here
 posix = pytest.mark.skipif(os.name == "nt", reason="spellings that Windows reads otherwise")
 
 
-def film(path: Path, content: bytes = b"film") -> Path:
+def video(path: Path, content: bytes = b"video") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
@@ -37,7 +37,7 @@ def look(text: str, base: Path | None = None, **kwargs: Any) -> Resolution:
         object_id="933f8cf6-9e4b-405f-8cad-cc031d1fafc9",
         field="external_file",
         index=2,
-        text=text,
+        stored_path=text,
         base=None if base is None else str(base),
     )
     found = resolve(reference, MediaOptions(**kwargs), destination=destination, working_folder=working_folder)
@@ -99,7 +99,7 @@ def test_url(text: str, tmp_path: Path) -> None:
 
 
 def test_url_wins_over_a_file_of_that_name(tmp_path: Path) -> None:
-    film(tmp_path / "http:" / "example.org" / "a.avi")
+    video(tmp_path / "http:" / "example.org" / "a.avi")
     assert look("http://example.org/a.avi", tmp_path).url
 
 
@@ -149,7 +149,7 @@ def test_is_absolute(text: str, expected: bool) -> None:
 
 
 def test_file_url(tmp_path: Path) -> None:
-    path = film(tmp_path / "with space & 100% ümläut#1?.avi")
+    path = video(tmp_path / "with space & 100% ümläut#1?.avi")
     assert file(path.as_uri(), Path("/nonexistent")) == path
     assert file(path.as_uri()) == path
 
@@ -157,18 +157,18 @@ def test_file_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["", "localhost"])
 @pytest.mark.parametrize("scheme", ["file", "FILE", "File"])
 def test_file_url_of_this_machine(tmp_path: Path, scheme: str, host: str) -> None:
-    path = film(tmp_path / "a b.avi")
+    path = video(tmp_path / "a b.avi")
     assert file(f"{scheme}://{host}{tmp_path}/a%20b.avi", tmp_path) == path
     assert file(f"{scheme}://{host}{tmp_path}/a b.avi", tmp_path) == path
 
 
 def test_file_url_host_ignores_case(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.avi")
+    path = video(tmp_path / "a.avi")
     assert file(f"file://LOCALHOST{path}", tmp_path) == path
 
 
 def test_file_url_of_another_machine(tmp_path: Path) -> None:
-    film(tmp_path / "a.avi")
+    video(tmp_path / "a.avi")
     error = problem(f"file://lab-server{tmp_path}/a.avi", tmp_path)
     assert isinstance(error, MissingMediaError)
     assert "lab-server" in str(error)
@@ -177,42 +177,42 @@ def test_file_url_of_another_machine(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_file_url_of_a_share(tmp_path: Path, in_memory: bool) -> None:
-    r"""As pathlib writes ``\\server\share\films\a b.avi``."""
-    path = film(tmp_path / "films" / "a b.avi")
+    r"""As pathlib writes ``\\server\share\videos\a b.avi``."""
+    path = video(tmp_path / "videos" / "a b.avi")
     base = None if in_memory else tmp_path / "nwb"
-    for text in ("file://server/share/films/a%20b.avi", "FILE://Server/share/films/a%20b.avi"):
+    for text in ("file://server/share/videos/a%20b.avi", "FILE://Server/share/videos/a%20b.avi"):
         assert file(text, base, path_map={r"\\server\share": tmp_path}) == path
-        assert file(text, base, path_map={"//server/share/films": tmp_path / "films"}) == path
-        assert file(text, base, search=tmp_path / "films") == path
+        assert file(text, base, path_map={"//server/share/videos": tmp_path / "videos"}) == path
+        assert file(text, base, search=tmp_path / "videos") == path
 
 
 @pytest.mark.parametrize(
     ("text", "prefix"),
     [
-        (r"\\?\D:\films\a.avi", "D:\\"),
-        (r"\\?\D:\films\a.avi", r"d:\FILMS"),
-        (r"D:\films\a.avi", r"\\?\D:\films"),
-        (r"\\?\UNC\server\share\films\a.avi", r"\\server\share\films"),
-        (r"\\?\unc\server\share\films\a.avi", r"\\server\share"),
+        (r"\\?\D:\videos\a.avi", "D:\\"),
+        (r"\\?\D:\videos\a.avi", r"d:\VIDEOS"),
+        (r"D:\videos\a.avi", r"\\?\D:\videos"),
+        (r"\\?\UNC\server\share\videos\a.avi", r"\\server\share\videos"),
+        (r"\\?\unc\server\share\videos\a.avi", r"\\server\share"),
     ],
 )
 def test_long_path_prefix_of_windows(tmp_path: Path, text: str, prefix: str) -> None:
-    path = film(tmp_path / "films" / "a.avi")
-    new = path.parent if "films" in prefix.lower() else tmp_path
+    path = video(tmp_path / "videos" / "a.avi")
+    new = path.parent if "videos" in prefix.lower() else tmp_path
     assert file(text, tmp_path / "nwb", path_map={prefix: new}) == path
     assert file(text, tmp_path / "nwb", search=path.parent) == path
 
 
 def test_file_url_of_windows(tmp_path: Path) -> None:
-    path = film(tmp_path / "a b.avi")
-    for text in ("file:///C:/films/a%20b.avi", "file:///C:\\films\\a b.avi", "file://localhost/c:/films/a%20b.avi"):
-        assert file(text, path_map={"C:\\films": tmp_path}) == path
+    path = video(tmp_path / "a b.avi")
+    for text in ("file:///C:/videos/a%20b.avi", "file:///C:\\videos\\a b.avi", "file://localhost/c:/videos/a%20b.avi"):
+        assert file(text, path_map={"C:\\videos": tmp_path}) == path
         assert file(text, search=tmp_path) == path
-    assert isinstance(problem("file:///C:/films/a.avi", tmp_path), MissingMediaError)
+    assert isinstance(problem("file:///C:/videos/a.avi", tmp_path), MissingMediaError)
 
 
 def test_file_url_is_found_below_search(tmp_path: Path) -> None:
-    path = film(tmp_path / "a b.avi")
+    path = video(tmp_path / "a b.avi")
     assert file("file:///old/machine/a%20b.avi", search=tmp_path) == path
 
 
@@ -220,7 +220,7 @@ def test_file_url_is_found_below_search(tmp_path: Path) -> None:
 def test_file_url_of_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi"))
     try:
-        path.write_bytes(b"film")
+        path.write_bytes(b"video")
     except OSError:
         pytest.skip("the file system takes UTF-8 names only")
     assert path.as_uri().endswith("caf%E9.avi")
@@ -252,44 +252,44 @@ def test_odd_file_urls_are_problems_not_crashes(tmp_path: Path, text: str, in_me
 
 
 def test_relative_to_the_file_that_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = film(tmp_path / "nwb" / "films" / "a.avi")
+    path = video(tmp_path / "nwb" / "videos" / "a.avi")
     monkeypatch.chdir(tmp_path)
-    film(tmp_path / "films" / "a.avi", b"a decoy in the working folder")
-    film(tmp_path / "out" / "films" / "a.avi", b"a decoy in the destination")
-    for text in ("films/a.avi", "./films/a.avi", "films//a.avi", "films/./a.avi", "films/../films/a.avi"):
+    video(tmp_path / "videos" / "a.avi", b"a decoy in the working folder")
+    video(tmp_path / "out" / "videos" / "a.avi", b"a decoy in the destination")
+    for text in ("videos/a.avi", "./videos/a.avi", "videos//a.avi", "videos/./a.avi", "videos/../videos/a.avi"):
         assert file(text, tmp_path / "nwb", destination=tmp_path / "out", working_folder=tmp_path) == path
 
 
 def test_a_decoy_is_no_answer(tmp_path: Path) -> None:
     """A text of a file has one meaning: neither destination nor working folder count."""
-    film(tmp_path / "out" / "a.avi")
-    film(tmp_path / "cwd" / "a.avi")
+    video(tmp_path / "out" / "a.avi")
+    video(tmp_path / "cwd" / "a.avi")
     error = problem("a.avi", tmp_path, destination=tmp_path / "out", working_folder=tmp_path / "cwd")
     assert isinstance(error, MissingMediaError)
 
 
 def test_upwards(tmp_path: Path) -> None:
-    path = film(tmp_path / "films" / "a.avi")
+    path = video(tmp_path / "videos" / "a.avi")
     base = tmp_path / "x" / "y"
     base.mkdir(parents=True)
-    assert file("../../films/a.avi", base) == path
+    assert file("../../videos/a.avi", base) == path
     assert file("../" * 40 + str(path)[1:], base) == path
 
 
 def test_absolute(tmp_path: Path) -> None:
-    path = film(tmp_path / "films" / "a.avi")
+    path = video(tmp_path / "videos" / "a.avi")
     assert file(str(path), tmp_path / "elsewhere") == path
     assert file(str(path)) == path
     (tmp_path / "x").mkdir()
-    assert file(f"{tmp_path}/x/../films/./a.avi") == path
+    assert file(f"{tmp_path}/x/../videos/./a.avi") == path
 
 
 def test_path_is_free_of_links_but_for_its_name(tmp_path: Path) -> None:
-    path = film(tmp_path / "store" / "4711")
-    (tmp_path / "films").mkdir()
-    link = tmp_path / "films" / "a.avi"
+    path = video(tmp_path / "store" / "4711")
+    (tmp_path / "videos").mkdir()
+    link = tmp_path / "videos" / "a.avi"
     link.symlink_to(path)
-    (tmp_path / "short").symlink_to(tmp_path / "films")
+    (tmp_path / "short").symlink_to(tmp_path / "videos")
     found = look("short/a.avi", tmp_path).file
     assert found is not None
     assert (found.path, found.real) == (link, path)
@@ -297,8 +297,8 @@ def test_path_is_free_of_links_but_for_its_name(tmp_path: Path) -> None:
 
 def test_many_are_found_as_one_is(tmp_path: Path) -> None:
     """Though each folder is freed of links once for all."""
-    film(tmp_path / "real" / "a.avi")
-    film(tmp_path / "real" / "b.avi")
+    video(tmp_path / "real" / "a.avi")
+    video(tmp_path / "real" / "b.avi")
     (tmp_path / "real" / "c.avi").symlink_to("b.avi")
     (tmp_path / "real" / "d.avi").symlink_to("nowhere")
     (tmp_path / "real" / "folder").mkdir()
@@ -312,7 +312,7 @@ def test_many_are_found_as_one_is(tmp_path: Path) -> None:
             object_id=None,
             field="external_file",
             index=index,
-            text=text,
+            stored_path=text,
             base=str(tmp_path),
         )
         for index, text in enumerate([f"{folder}/{name}" for folder in ("real", "way") for name in names])
@@ -329,12 +329,12 @@ def test_many_are_found_as_one_is(tmp_path: Path) -> None:
 
 def test_folder_reached_by_a_link(tmp_path: Path) -> None:
     """`..` climbs from where the folder is, as it does for whoever opens the text."""
-    path = film(tmp_path / "real" / "films" / "a.avi")
+    path = video(tmp_path / "real" / "videos" / "a.avi")
     (tmp_path / "real" / "nwb").mkdir()
     (tmp_path / "short").symlink_to(tmp_path / "real" / "nwb")
-    film(tmp_path / "films" / "a.avi", b"a decoy where the text leads as a text")
-    assert file("../films/a.avi", tmp_path / "short") == path
-    assert os.path.samefile(tmp_path / "short" / "../films/a.avi", path)
+    video(tmp_path / "videos" / "a.avi", b"a decoy where the text leads as a text")
+    assert file("../videos/a.avi", tmp_path / "short") == path
+    assert os.path.samefile(tmp_path / "short" / "../videos/a.avi", path)
 
 
 @pytest.mark.parametrize(
@@ -366,10 +366,10 @@ def test_folder_reached_by_a_link(tmp_path: Path) -> None:
     ],
 )
 def test_names_are_taken_by_the_letter(tmp_path: Path, name: str) -> None:
-    path = film(tmp_path / "films" / name)
-    assert file(f"films/{name}", tmp_path) == path
+    path = video(tmp_path / "videos" / name)
+    assert file(f"videos/{name}", tmp_path) == path
     assert file(str(path), tmp_path) == path
-    assert file(f"elsewhere/{name}", tmp_path, search=tmp_path / "films") == path
+    assert file(f"elsewhere/{name}", tmp_path, search=tmp_path / "videos") == path
 
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
@@ -378,35 +378,35 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS finds either form by itself")
 @pytest.mark.parametrize(("stored", "on_disk"), [(NFC, NFD), (NFD, NFC)])
 def test_other_form_of_unicode(tmp_path: Path, stored: str, on_disk: str) -> None:
-    """Films that were copied from macOS may be called otherwise than the text says, to no eye's notice."""
-    path = film(tmp_path / "films" / on_disk / "a.avi")
-    assert file(f"films/{stored}/a.avi", tmp_path) == path
-    assert file(str(tmp_path / "films" / stored / "a.avi"), tmp_path) == path
-    assert file(f"elsewhere/{stored}/a.avi", tmp_path, search=tmp_path / "films") == path
-    assert file(f"films/{stored}/a.avi", None, destination=tmp_path) == path
-    own = film(tmp_path / "films" / stored / "a.avi", b"another")
-    assert file(f"films/{stored}/a.avi", tmp_path) == own
-    assert file(f"films/{stored}/a.avi", None, destination=tmp_path, working_folder=tmp_path) == own
-    missing = problem(f"films/{stored}/b.avi", tmp_path)
+    """Videos that were copied from macOS may be called otherwise than the text says, to no eye's notice."""
+    path = video(tmp_path / "videos" / on_disk / "a.avi")
+    assert file(f"videos/{stored}/a.avi", tmp_path) == path
+    assert file(str(tmp_path / "videos" / stored / "a.avi"), tmp_path) == path
+    assert file(f"elsewhere/{stored}/a.avi", tmp_path, search=tmp_path / "videos") == path
+    assert file(f"videos/{stored}/a.avi", None, destination=tmp_path) == path
+    own = video(tmp_path / "videos" / stored / "a.avi", b"another")
+    assert file(f"videos/{stored}/a.avi", tmp_path) == own
+    assert file(f"videos/{stored}/a.avi", None, destination=tmp_path, working_folder=tmp_path) == own
+    missing = problem(f"videos/{stored}/b.avi", tmp_path)
     assert isinstance(missing, MissingMediaError)
     assert str(missing).count("No such file") == 1, "two places that look alike say less than one"
 
 
 def test_plain_path_is_not_unquoted(tmp_path: Path) -> None:
-    film(tmp_path / "a b.avi")
+    video(tmp_path / "a b.avi")
     assert isinstance(problem("a%20b.avi", tmp_path), MissingMediaError)
-    quoted = film(tmp_path / "a%20b.avi", b"another")
+    quoted = video(tmp_path / "a%20b.avi", b"another")
     assert file("a%20b.avi", tmp_path) == quoted
     assert file(str(quoted), tmp_path) == quoted
 
 
 def test_home_and_variables_are_not_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film(tmp_path / "home" / "a.avi")
+    video(tmp_path / "home" / "a.avi")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for text in ("~/a.avi", "$HOME/a.avi", "${HOME}/a.avi", "%HOME%/a.avi"):
         assert isinstance(problem(text, tmp_path), MissingMediaError)
         assert isinstance(problem(text, None, destination=tmp_path, working_folder=tmp_path), MissingMediaError)
-    assert file("~/a.avi", film(tmp_path / "nwb" / "~" / "a.avi").parent.parent)
+    assert file("~/a.avi", video(tmp_path / "nwb" / "~" / "a.avi").parent.parent)
 
 
 @posix
@@ -414,7 +414,7 @@ def test_surrogate_escapes(tmp_path: Path) -> None:
     """A stored text that is not UTF-8 names the file with these very bytes."""
     name = os.fsdecode(b"caf\xe9.avi")
     try:
-        path = film(tmp_path / name)
+        path = video(tmp_path / name)
     except OSError:
         pytest.skip("the file system takes UTF-8 names only")
     assert file(name, tmp_path) == path
@@ -432,10 +432,10 @@ def test_other_surrogates_are_missing(tmp_path: Path, text: str) -> None:
 
 @posix
 def test_backslashes(tmp_path: Path) -> None:
-    path = film(tmp_path / "films" / "cam 1" / "a.avi")
+    path = video(tmp_path / "videos" / "cam 1" / "a.avi")
     base = tmp_path / "nwb"
     base.mkdir()
-    for text in ("..\\films\\cam 1\\a.avi", "..\\films/cam 1\\a.avi", ".\\..\\films\\cam 1\\a.avi"):
+    for text in ("..\\videos\\cam 1\\a.avi", "..\\videos/cam 1\\a.avi", ".\\..\\videos\\cam 1\\a.avi"):
         assert file(text, base) == path
         assert file(text, None, destination=base) == path
         assert file(text, None, working_folder=base) == path
@@ -443,15 +443,15 @@ def test_backslashes(tmp_path: Path) -> None:
 
 @posix
 def test_name_with_a_backslash(tmp_path: Path) -> None:
-    path = film(tmp_path / "films\\a.avi")
-    assert file("films\\a.avi", tmp_path) == path
-    film(tmp_path / "films" / "a.avi", b"another")
-    assert isinstance(problem("films\\a.avi", tmp_path), AmbiguousMediaError)
+    path = video(tmp_path / "videos\\a.avi")
+    assert file("videos\\a.avi", tmp_path) == path
+    video(tmp_path / "videos" / "a.avi", b"another")
+    assert isinstance(problem("videos\\a.avi", tmp_path), AmbiguousMediaError)
 
 
 @posix
 def test_windows_absolute_is_foreign(tmp_path: Path) -> None:
-    for text in ("C:\\films\\a.avi", "C:/films/a.avi", "\\\\server\\share\\a.avi"):
+    for text in ("C:\\videos\\a.avi", "C:/videos/a.avi", "\\\\server\\share\\a.avi"):
         error = problem(text, tmp_path)
         assert isinstance(error, MissingMediaError)
         assert "path_map" in str(error)
@@ -459,8 +459,8 @@ def test_windows_absolute_is_foreign(tmp_path: Path) -> None:
 
 @posix
 def test_rooted_windows_path_is_no_path_of_this_machine(tmp_path: Path) -> None:
-    r"""``\films\a.avi`` is on some drive of some Windows; it is not ``/films/a.avi``."""
-    path = film(tmp_path / "a.avi")
+    r"""``\videos\a.avi`` is on some drive of some Windows; it is not ``/videos/a.avi``."""
+    path = video(tmp_path / "a.avi")
     assert isinstance(problem(str(path).replace("/", "\\"), tmp_path / "nwb"), MissingMediaError)
 
 
@@ -485,25 +485,25 @@ def test_rooted_windows_path_is_no_path_of_this_machine(tmp_path: Path) -> None:
         ("/data/", "/data//cam1/a.avi"),
         ("/", "/cam1/a.avi"),
         ("/data/cam1/a.avi", "/data/cam1/a.avi"),
-        ("old films", "old films/cam1/a.avi"),
+        ("old videos", "old videos/cam1/a.avi"),
         ("/data", "file:///data/cam1/a.avi"),
     ],
 )
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_path_map(tmp_path: Path, prefix: str, text: str, in_memory: bool) -> None:
-    path = film(tmp_path / "lab" / "cam1" / "a.avi")
+    path = video(tmp_path / "lab" / "cam1" / "a.avi")
     new = path if prefix == text else tmp_path / "lab"
     assert file(text, None if in_memory else tmp_path, path_map={prefix: new}) == path
     assert file(text, None if in_memory else tmp_path, path_map={prefix: f"{new}/"}) == path
 
 
 def test_path_map_of_a_drive_alone_ignores_case(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.avi")
+    path = video(tmp_path / "a.avi")
     assert file("d:\\a.avi", tmp_path, path_map={"D:": tmp_path}) == path
 
 
 def test_path_map_case_counts_without_a_drive(tmp_path: Path) -> None:
-    film(tmp_path / "a.avi")
+    video(tmp_path / "a.avi")
     assert isinstance(problem("/DATA/a.avi", tmp_path / "x", path_map={"/data": tmp_path}), MissingMediaError)
 
 
@@ -520,15 +520,15 @@ def test_path_map_case_counts_without_a_drive(tmp_path: Path) -> None:
 )
 def test_path_map_ends_at_a_slash(tmp_path: Path, prefix: str, text: str) -> None:
     for name in ("a.avi", "base/a.avi", ".old/a.avi", "eos/a.avi"):
-        film(tmp_path / "lab" / name)
+        video(tmp_path / "lab" / name)
     error = problem(text, tmp_path, path_map={prefix: tmp_path / "lab"})
     assert isinstance(error, MissingMediaError)
     assert str(tmp_path / "lab") not in str(error)
 
 
 def test_path_map_longest_prefix(tmp_path: Path) -> None:
-    deep, flat = film(tmp_path / "deep" / "a.avi"), film(tmp_path / "flat" / "b.avi", b"other")
-    film(tmp_path / "flat" / "cam1" / "a.avi", b"a decoy")
+    deep, flat = video(tmp_path / "deep" / "a.avi"), video(tmp_path / "flat" / "b.avi", b"other")
+    video(tmp_path / "flat" / "cam1" / "a.avi", b"a decoy")
     for mapping in (
         {"/data": tmp_path / "flat", "/data/cam1": tmp_path / "deep"},
         {"/data/cam1": tmp_path / "deep", "/data": tmp_path / "flat"},
@@ -538,13 +538,13 @@ def test_path_map_longest_prefix(tmp_path: Path) -> None:
 
 
 def test_path_map_before_the_path_itself(tmp_path: Path) -> None:
-    stale = film(tmp_path / "old" / "a.avi", b"stale")
-    path = film(tmp_path / "new" / "a.avi")
+    stale = video(tmp_path / "old" / "a.avi", b"stale")
+    path = video(tmp_path / "new" / "a.avi")
     assert file(str(stale), tmp_path, path_map={str(tmp_path / "old"): tmp_path / "new"}) == path
 
 
 def test_path_map_falls_back(tmp_path: Path) -> None:
-    path = film(tmp_path / "old" / "a.avi")
+    path = video(tmp_path / "old" / "a.avi")
     assert file(str(path), tmp_path, path_map={str(path.parent): tmp_path / "nowhere"}) == path
 
 
@@ -556,7 +556,7 @@ def test_path_map_falls_back(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_search_by_bare_name(tmp_path: Path, text: str, in_memory: bool) -> None:
-    path = film(tmp_path / "pool" / "a.avi")
+    path = video(tmp_path / "pool" / "a.avi")
     base = tmp_path / "nwb"
     base.mkdir()
     assert file(text, None if in_memory else base, search=path.parent) == path
@@ -564,23 +564,23 @@ def test_search_by_bare_name(tmp_path: Path, text: str, in_memory: bool) -> None
 
 
 def test_search_by_tail(tmp_path: Path) -> None:
-    """Two films of one name are told apart by the folders in the text."""
-    one = film(tmp_path / "pool" / "day1" / "a.avi", b"1")
-    two = film(tmp_path / "pool" / "day2" / "a.avi", b"2")
+    """Two videos of one name are told apart by the folders in the text."""
+    one = video(tmp_path / "pool" / "day1" / "a.avi", b"1")
+    two = video(tmp_path / "pool" / "day2" / "a.avi", b"2")
     for day, path in (("day1", one), ("day2", two)):
         for text in (f"/old/{day}/a.avi", f"D:\\old\\{day}\\a.avi", f"../../{day}/a.avi"):
             assert file(text, tmp_path, search=tmp_path / "pool") == path
 
 
 def test_search_comes_after_the_text_itself(tmp_path: Path) -> None:
-    path = film(tmp_path / "a.avi")
-    film(tmp_path / "pool" / "a.avi", b"another")
+    path = video(tmp_path / "a.avi")
+    video(tmp_path / "pool" / "a.avi", b"another")
     assert file("a.avi", tmp_path, search=tmp_path / "pool") == path
     assert file(str(path), tmp_path, search=tmp_path / "pool") == path
 
 
 def test_search_two_different_files(tmp_path: Path) -> None:
-    one, two = film(tmp_path / "1" / "a.avi", b"1"), film(tmp_path / "2" / "a.avi", b"2")
+    one, two = video(tmp_path / "1" / "a.avi", b"1"), video(tmp_path / "2" / "a.avi", b"2")
     error = problem("gone/a.avi", tmp_path, search=[one.parent, two.parent])
     assert isinstance(error, AmbiguousMediaError)
     assert isinstance(error, ValueError)
@@ -590,14 +590,14 @@ def test_search_two_different_files(tmp_path: Path) -> None:
 
 def test_search_two_different_tails(tmp_path: Path) -> None:
     """Never a guess: a file that fits the whole tail and one that fits the bare name."""
-    film(tmp_path / "pool" / "day1" / "a.avi", b"1")
-    film(tmp_path / "pool" / "a.avi", b"2")
+    video(tmp_path / "pool" / "day1" / "a.avi", b"1")
+    video(tmp_path / "pool" / "a.avi", b"2")
     assert isinstance(problem("/old/day1/a.avi", tmp_path, search=tmp_path / "pool"), AmbiguousMediaError)
 
 
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])
 def test_search_one_file_twice(tmp_path: Path, kind: str) -> None:
-    one = film(tmp_path / "1" / "a.avi")
+    one = video(tmp_path / "1" / "a.avi")
     two = tmp_path / "2" / "a.avi"
     two.parent.mkdir()
     two.hardlink_to(one) if kind == "hardlink" else two.symlink_to(one)
@@ -606,13 +606,13 @@ def test_search_one_file_twice(tmp_path: Path, kind: str) -> None:
 
 
 def test_search_one_folder_twice(tmp_path: Path) -> None:
-    path = film(tmp_path / "1" / "a.avi")
+    path = video(tmp_path / "1" / "a.avi")
     (tmp_path / "2").symlink_to(tmp_path / "1")
     assert file("gone/a.avi", tmp_path, search=[tmp_path / "1", tmp_path / "2", tmp_path / "1"]) == path
 
 
 def test_search_does_not_climb(tmp_path: Path) -> None:
-    film(tmp_path / "a.avi")
+    video(tmp_path / "a.avi")
     (tmp_path / "pool").mkdir()
     (tmp_path / "nwb" / "deep").mkdir(parents=True)
     for text in ("x/../../a.avi", "../a.avi", "..\\a.avi", "/x/../../a.avi"):
@@ -621,14 +621,14 @@ def test_search_does_not_climb(tmp_path: Path) -> None:
 
 
 def test_search_does_not_descend(tmp_path: Path) -> None:
-    film(tmp_path / "pool" / "deep" / "a.avi")
+    video(tmp_path / "pool" / "deep" / "a.avi")
     assert isinstance(problem("a.avi", tmp_path, search=tmp_path / "pool"), MissingMediaError)
 
 
 def test_search_passes_by_what_is_no_file(tmp_path: Path) -> None:
-    """A folder of that name in one search folder does not hide the film in the next."""
+    """A folder of that name in one search folder does not hide the video in the next."""
     (tmp_path / "1" / "a.avi").mkdir(parents=True)
-    path = film(tmp_path / "2" / "a.avi")
+    path = video(tmp_path / "2" / "a.avi")
     assert file("gone/a.avi", tmp_path, search=[tmp_path / "1", tmp_path / "2"]) == path
 
 
@@ -637,12 +637,12 @@ def test_search_passes_by_what_is_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["destination", "search", "working_folder"])
 def test_in_memory(tmp_path: Path, where: str) -> None:
-    path = film(tmp_path / where / "films" / "a.avi")
+    path = video(tmp_path / where / "videos" / "a.avi")
     for name in ("destination", "search", "working_folder"):
         (tmp_path / name).mkdir(exist_ok=True)
     places = {name: tmp_path / name for name in ("destination", "search", "working_folder")}
-    assert file("films/a.avi", None, **places) == path
-    assert file("./films/a.avi", None, **places) == path
+    assert file("videos/a.avi", None, **places) == path
+    assert file("./videos/a.avi", None, **places) == path
 
 
 @pytest.mark.parametrize(
@@ -650,7 +650,7 @@ def test_in_memory(tmp_path: Path, where: str) -> None:
 )
 def test_in_memory_two_different(tmp_path: Path, where: tuple[str, str]) -> None:
     for number, name in enumerate(where):
-        film(tmp_path / name / "a.avi", bytes([number]))
+        video(tmp_path / name / "a.avi", bytes([number]))
     places = {name: tmp_path / name for name in where}
     error = problem("a.avi", None, **places)
     assert isinstance(error, AmbiguousMediaError)
@@ -658,7 +658,7 @@ def test_in_memory_two_different(tmp_path: Path, where: tuple[str, str]) -> None
 
 
 def test_in_memory_one_file_by_several_ways(tmp_path: Path) -> None:
-    path = film(tmp_path / "out" / "a.avi")
+    path = video(tmp_path / "out" / "a.avi")
     (tmp_path / "cwd").mkdir()
     (tmp_path / "cwd" / "a.avi").symlink_to(path)
     (tmp_path / "pool").mkdir()
@@ -669,9 +669,9 @@ def test_in_memory_one_file_by_several_ways(tmp_path: Path) -> None:
 
 
 def test_in_memory_absolute_has_one_meaning(tmp_path: Path) -> None:
-    path = film(tmp_path / "films" / "a.avi")
-    film(tmp_path / "out" / "a.avi", b"another")
-    film(tmp_path / "pool" / "a.avi", b"a third")
+    path = video(tmp_path / "videos" / "a.avi")
+    video(tmp_path / "out" / "a.avi", b"another")
+    video(tmp_path / "pool" / "a.avi", b"a third")
     places = dict(destination=tmp_path / "out", working_folder=tmp_path / "out", search=tmp_path / "pool")
     assert file(str(path), None, **places) == path
 
@@ -680,13 +680,13 @@ def test_in_memory_absolute_has_one_meaning(tmp_path: Path) -> None:
 
 
 def test_within(tmp_path: Path) -> None:
-    path = film(tmp_path / "lab" / "films" / "a.avi")
-    for roots in (tmp_path / "lab", [tmp_path / "lab" / "films"], ["/usr", tmp_path]):
+    path = video(tmp_path / "lab" / "videos" / "a.avi")
+    for roots in (tmp_path / "lab", [tmp_path / "lab" / "videos"], ["/usr", tmp_path]):
         assert file(str(path), within=roots) == path
 
 
 def test_within_refuses(tmp_path: Path) -> None:
-    path = film(tmp_path / "secret" / "a.avi")
+    path = video(tmp_path / "secret" / "a.avi")
     (tmp_path / "lab" / "nwb").mkdir(parents=True)
     for text in (str(path), "../../secret/a.avi", path.as_uri(), "..\\..\\secret\\a.avi"):
         error = problem(text, tmp_path / "lab" / "nwb", within=tmp_path / "lab")
@@ -697,13 +697,13 @@ def test_within_refuses(tmp_path: Path) -> None:
 
 def test_within_is_no_prefix_of_letters(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
-    path = film(tmp_path / "laboratory" / "a.avi")
+    path = video(tmp_path / "laboratory" / "a.avi")
     assert isinstance(problem(str(path), within=tmp_path / "lab"), UnsafeReferenceError)
 
 
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_within_sees_through_links(tmp_path: Path, what: str) -> None:
-    path = film(tmp_path / "secret" / "a.avi")
+    path = video(tmp_path / "secret" / "a.avi")
     (tmp_path / "lab").mkdir()
     if what == "file":
         (tmp_path / "lab" / "a.avi").symlink_to(path)
@@ -716,32 +716,32 @@ def test_within_sees_through_links(tmp_path: Path, what: str) -> None:
 
 
 def test_within_a_root_that_is_a_link(tmp_path: Path) -> None:
-    path = film(tmp_path / "real" / "a.avi")
+    path = video(tmp_path / "real" / "a.avi")
     (tmp_path / "root").symlink_to(tmp_path / "real")
     assert file(str(path), within=tmp_path / "root") == path
     assert file("root/a.avi", tmp_path, within=tmp_path / "root") == path
 
 
 def test_within_holds_for_map_and_search(tmp_path: Path) -> None:
-    path = film(tmp_path / "secret" / "a.avi")
+    path = video(tmp_path / "secret" / "a.avi")
     (tmp_path / "lab").mkdir()
     for options in (dict(search=path.parent), dict(path_map={"/old": path.parent})):
         assert isinstance(problem("/old/a.avi", tmp_path, within=tmp_path / "lab", **options), UnsafeReferenceError)
 
 
-# ----------------------------------------------------------------- what is no film
+# ----------------------------------------------------------------- what is no video
 
 
-def test_folder_is_no_film(tmp_path: Path) -> None:
-    (tmp_path / "films").mkdir()
-    for text in ("films", "films/", ".", "..", "/", str(tmp_path), "films/..", "./", "..\\"):
+def test_folder_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for text in ("videos", "videos/", ".", "..", "/", str(tmp_path), "videos/..", "./", "..\\"):
         error = problem(text, tmp_path)
         assert isinstance(error, UnsafeReferenceError), text
         assert "a folder" in str(error)
 
 
 @needs_fifo
-def test_pipe_is_no_film(tmp_path: Path) -> None:
+def test_pipe_is_no_video(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.avi")
     error = problem("a.avi", tmp_path)
     assert isinstance(error, UnsafeReferenceError)
@@ -751,7 +751,7 @@ def test_pipe_is_no_film(tmp_path: Path) -> None:
 
 
 @posix
-def test_device_is_no_film(tmp_path: Path) -> None:
+def test_device_is_no_video(tmp_path: Path) -> None:
     for text in ("/dev/null", "/dev/zero", "file:///dev/zero"):
         error = problem(text, tmp_path)
         assert isinstance(error, UnsafeReferenceError)
@@ -759,7 +759,7 @@ def test_device_is_no_film(tmp_path: Path) -> None:
 
 
 @posix
-def test_socket_is_no_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("a.avi")
@@ -780,7 +780,7 @@ def test_dangling_link(tmp_path: Path) -> None:
 
 
 def test_file_where_a_folder_should_be(tmp_path: Path) -> None:
-    film(tmp_path / "a.avi")
+    video(tmp_path / "a.avi")
     assert isinstance(problem("a.avi/b.avi", tmp_path), MissingMediaError)
 
 
@@ -794,7 +794,7 @@ def test_empty(tmp_path: Path, text: str, in_memory: bool) -> None:
 
 @pytest.mark.parametrize("text", ["\0", "a\0b.avi", "a.avi\0", "/etc/\0passwd", "file:///a\0"])
 def test_nul(tmp_path: Path, text: str) -> None:
-    film(tmp_path / "a.avi")
+    video(tmp_path / "a.avi")
     error = problem(text, tmp_path, search=tmp_path, path_map={"/etc": tmp_path})
     assert isinstance(error, UnsafeReferenceError)
     assert "NUL" in str(error)
@@ -858,7 +858,7 @@ def test_error_says_when_there_are_more(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read all")
 def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
-    path = film(tmp_path / "locked" / "a.avi")
+    path = video(tmp_path / "locked" / "a.avi")
     path.parent.chmod(0)
     try:
         error = problem(str(path), tmp_path)
@@ -874,7 +874,7 @@ def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("pattern", ["/acquisition/video", "/acquisition/*", "vid*", "*"])
 def test_search_for(tmp_path: Path, in_memory: bool, pattern: str) -> None:
-    own, other = film(tmp_path / "own" / "0.avi", b"own"), film(tmp_path / "other" / "0.avi", b"other")
+    own, other = video(tmp_path / "own" / "0.avi", b"own"), video(tmp_path / "other" / "0.avi", b"other")
     base = None if in_memory else tmp_path
     assert file("0.avi", base, search_for={pattern: own.parent}, search=other.parent) == own
     assert file("0.avi", base, search_for={"/stimulus/*": own.parent}, search=other.parent) == other
@@ -883,12 +883,15 @@ def test_search_for(tmp_path: Path, in_memory: bool, pattern: str) -> None:
 
 
 def test_search_for_comes_after_what_the_file_says(tmp_path: Path) -> None:
-    film(tmp_path / "own" / "0.avi", b"own")
-    assert file("0.avi", film(tmp_path / "0.avi").parent, search_for={"*": tmp_path / "own"}) == tmp_path / "0.avi"
+    video(tmp_path / "own" / "0.avi", b"own")
+    assert file("0.avi", video(tmp_path / "0.avi").parent, search_for={"*": tmp_path / "own"}) == tmp_path / "0.avi"
 
 
 def test_search_for_is_the_last_word_where_the_file_says_nothing(tmp_path: Path) -> None:
     """A container in memory: the destination and the working directory have such a file too."""
-    own = film(tmp_path / "own" / "0.avi", b"own")
-    here, there = film(tmp_path / "here" / "0.avi", b"here").parent, film(tmp_path / "there" / "0.avi", b"there").parent
+    own = video(tmp_path / "own" / "0.avi", b"own")
+    here, there = (
+        video(tmp_path / "here" / "0.avi", b"here").parent,
+        video(tmp_path / "there" / "0.avi", b"there").parent,
+    )
     assert file("0.avi", destination=here, working_folder=there, search_for={"video": own.parent}) == own

@@ -1,4 +1,4 @@
-"""Films get back the names that they had."""
+"""Videos get back the names that they had."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from helpers import digest, image_series, new_nwbfile, stored_texts, tree
+from helpers import digest, image_series, new_nwbfile, stored_paths, tree
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, organize
@@ -18,7 +18,7 @@ from nwb_extfiles.tasks.restoring import restore
 
 @pytest.fixture
 def downloaded(tmp_path: Path, video_files: Path) -> Path:
-    """An NWB file of a dandiset, alone with its media: two series, of which one names two films called alike."""
+    """An NWB file of a dandiset, alone with its media: two series, of which one names two videos called alike."""
     (tmp_path / "more").mkdir()
     shutil.copy(video_files / "test2_0.avi", tmp_path / "more" / "test1_0.avi")
     nwbfile = new_nwbfile()
@@ -35,8 +35,8 @@ def test_names_come_back(tmp_path: Path, downloaded: Path, video_files: Path) ->
     plan = restore(downloaded, tmp_path / "mine")
     target = tmp_path / "mine" / "a.nwb"
     assert plan.nwb_path == target
-    assert stored_texts(target, "acquisition/top/external_file") == ["test1_1.avi", "https://example.org/a.avi"]
-    first, second = stored_texts(target, "acquisition/side/external_file")
+    assert stored_paths(target, "acquisition/top/external_file") == ["test1_1.avi", "https://example.org/a.avi"]
+    first, second = stored_paths(target, "acquisition/side/external_file")
     assert {Path(first).name, Path(second).name} == {"test1_0.avi"}
     assert digest(target.parent / first) == digest(video_files / "test1_0.avi")
     assert digest(target.parent / second) == digest(video_files / "test2_0.avi")
@@ -66,28 +66,28 @@ def test_names_that_the_archive_would_not_take(tmp_path: Path, video_files: Path
         io.write(nwbfile, relocate_media=True, media_options=dict(manifest=True))
     plan = restore(tmp_path / "other" / "a.nwb", tmp_path / "mine")
     assert plan.warnings == ()
-    assert stored_texts(tmp_path / "mine" / "a.nwb") == ["a.AVI", "b.h264"]
+    assert stored_paths(tmp_path / "mine" / "a.nwb") == ["a.AVI", "b.h264"]
 
 
 ODD_NAMES = {
-    "a film\u202fof the screen\xa0.avi": "a film\u202fof the screen\xa0.avi",  # as macOS calls them
+    "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as macOS calls them
     "two\nlines.avi": "two\ufffdlines.avi",
-    "C:\\films\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
+    "C:\\videos\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
 }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows takes no such names")
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_odd_names(tmp_path: Path, video_files: Path, name: str) -> None:
-    """What the manifest calls a film is a name that it can get back."""
-    film = Path(shutil.copy(video_files / "test1_0.avi", tmp_path / name))
+    """What the manifest calls a video is a name that it can get back."""
+    video = Path(shutil.copy(video_files / "test1_0.avi", tmp_path / name))
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([str(film)]))
+    nwbfile.add_acquisition(image_series([str(video)]))
     with NWBExtFilesHDF5IO(tmp_path / "a\xa0name" / "a\xa0b.nwb", "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=dict(manifest=True))
     restore(tmp_path / "a\xa0name" / "a\xa0b.nwb", tmp_path / "mine")
-    assert stored_texts(tmp_path / "mine" / "a\xa0b.nwb") == [ODD_NAMES[name]]
-    assert digest(tmp_path / "mine" / ODD_NAMES[name]) == digest(film)
+    assert stored_paths(tmp_path / "mine" / "a\xa0b.nwb") == [ODD_NAMES[name]]
+    assert digest(tmp_path / "mine" / ODD_NAMES[name]) == digest(video)
 
 
 def test_a_store_may_be_named_with_a_slash_at_its_end(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
@@ -126,13 +126,13 @@ def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Pat
 
 
 def recorded(folder: Path, names: list[str], video_files: Path) -> Path:
-    """An NWB file with a film of each name."""
+    """An NWB file with a video of each name."""
     nwbfile = new_nwbfile()
     for number, name in enumerate(names):
-        film = folder / "in" / name
-        film.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(video_files / f"test1_{number}.avi", film)
-        nwbfile.add_acquisition(image_series([film], f"video{number}"))
+        video = folder / "in" / name
+        video.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video_files / f"test1_{number}.avi", video)
+        nwbfile.add_acquisition(image_series([video], f"video{number}"))
     target = folder / "out" / "a.nwb"
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy", media_options=dict(manifest=True))
@@ -146,7 +146,7 @@ def test_times_in_names(tmp_path: Path, video_files: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*DANDI takes no")
-def test_a_film_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
+def test_a_video_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
     restore(recorded(tmp_path, ["A.nwb", "acquisition_video0"], video_files), tmp_path / "mine")
     names = {
         path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*") if path.is_file()
@@ -154,30 +154,30 @@ def test_a_film_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: P
     assert names == {"a.nwb", "acquisition_video0_/external_file_0/A.nwb", "acquisition_video0"}
 
 
-def test_films_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_videos_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are downloaded are called as their URLs tell."""
     from nwb_extfiles.web.remote import RemoteFile
 
     monkeypatch.setattr(
-        "nwb_extfiles.plans.planning.ask_all", lambda urls, **_: {url: RemoteFile(url=url, size=1) for url in urls}
+        "nwb_extfiles.plans.pipeline.ask_all", lambda urls, **_: {url: RemoteFile(url=url, size=1) for url in urls}
     )
     nwbfile = new_nwbfile()
-    urls = [f"https://example.org/{name}" for name in ("one/a%20film.avi", "two/a%20film.avi", "b.avi", "?id=3")]
+    urls = [f"https://example.org/{name}" for name in ("one/a%20video.avi", "two/a%20video.avi", "b.avi", "?id=3")]
     nwbfile.add_acquisition(image_series([video_files / "test1_0.avi", *urls], "top"))
     with NWBExtFilesHDF5IO(tmp_path / "out" / "a.nwb", "w") as io:
         io.write(nwbfile, relocate_media=True, media_options=dict(manifest=True))
         object_id = nwbfile.acquisition["top"].object_id
     plan = restore(tmp_path / "out" / "a.nwb", tmp_path / "mine", media_options=dict(urls="download"), dry_run=True)
-    assert [entry.text for entry in plan.relocations] == [
+    assert [entry.new_path for entry in plan.relocations] == [
         "test1_0.avi",
-        "acquisition_top/external_file_1/a film.avi",
-        "acquisition_top/external_file_2/a film.avi",
+        "acquisition_top/external_file_1/a video.avi",
+        "acquisition_top/external_file_2/a video.avi",
         "b.avi",
         f"{object_id}_external_file_4",
     ]
 
 
-def test_the_nwb_file_keeps_its_films(tmp_path: Path, downloaded: Path) -> None:
+def test_the_nwb_file_keeps_its_videos(tmp_path: Path, downloaded: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="keeps its media"):
         restore(downloaded, tmp_path / "mine", "move")

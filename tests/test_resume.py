@@ -29,17 +29,17 @@ def export(source: Path, **options: object) -> Path:
 
 
 def killed_in_copy(number: int, source: Path, **options: object) -> None:
-    """Export in a child that is killed when half of a film is copied."""
+    """Export in a child that is killed when half of a video is copied."""
     child = os.fork()
     if child == 0:
         copies = iter(range(number))
         copy = contents.copy_verified
 
-        def dying(film: Path, part: Path, **kwargs: object) -> None:
+        def dying(video: Path, part: Path, **kwargs: object) -> None:
             if next(copies, None) is None:
-                part.write_bytes(film.read_bytes()[:1000])
+                part.write_bytes(video.read_bytes()[:1000])
                 os.kill(os.getpid(), signal.SIGKILL)
-            copy(film, part, **kwargs)
+            copy(video, part, **kwargs)
 
         contents.copy_verified = dying
         export(source, **options)
@@ -49,43 +49,43 @@ def killed_in_copy(number: int, source: Path, **options: object) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the films that are copied."""
+    """Names of the videos that are copied."""
     names: list[str] = []
     copy = contents.copy_verified
 
-    def telling(film: Path, part: Path, **kwargs: object) -> None:
-        names.append(film.name)
-        copy(film, part, **kwargs)
+    def telling(video: Path, part: Path, **kwargs: object) -> None:
+        names.append(video.name)
+        copy(video, part, **kwargs)
 
     monkeypatch.setattr(contents, "copy_verified", telling)
     return names
 
 
-def test_whole_copies_are_used(source: Path, films: list[Path], copied: list[str]) -> None:
+def test_whole_copies_are_used(source: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source)
     target = export(source)
     assert copied == ["test2_0.avi"]
-    assert_resolves(target, films[:3])
+    assert_resolves(target, videos[:3])
     assert not [name for name in tree(target.parent) if name.startswith(".")]
 
 
-def test_not_if_the_film_has_changed(source: Path, video_files: Path, films: list[Path], copied: list[str]) -> None:
+def test_not_if_the_video_has_changed(source: Path, video_files: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source)
-    (video_files / "test1_0.avi").write_bytes(films[5].read_bytes())
+    (video_files / "test1_0.avi").write_bytes(videos[5].read_bytes())
     target = export(source)
     assert copied == ["test1_0.avi", "test2_0.avi"]
-    assert_resolves(target, [films[5], films[1], films[2]])
+    assert_resolves(target, [videos[5], videos[1], videos[2]])
     assert not [name for name in tree(target.parent) if name.startswith(".")]
 
 
-def test_not_if_they_may_not_be_on_the_disk(source: Path, films: list[Path], copied: list[str]) -> None:
+def test_not_if_they_may_not_be_on_the_disk(source: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source, sync=False)
-    assert_resolves(export(source), films[:3])
+    assert_resolves(export(source), videos[:3])
     assert copied == ["test1_0.avi", "test1_1.avi", "test2_0.avi"]
 
 
-def test_films_in_place_are_used(source: Path, films: list[Path], copied: list[str]) -> None:
+def test_videos_in_place_are_used(source: Path, videos: list[Path], copied: list[str]) -> None:
     export(source)
     copied.clear()
-    assert_resolves(export(source), films[:3])
+    assert_resolves(export(source), videos[:3])
     assert copied == []

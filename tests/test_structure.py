@@ -179,7 +179,7 @@ FAST = {
     "help of organize": ["organize", "--help"],
     "ls": ["ls", "a.nwb"],
     "ls --json": ["ls", "--json", "."],
-    "ls --media": ["ls", "--media", "film.avi", "."],
+    "ls --media": ["ls", "--media", "video.avi", "."],
     "check": ["check", "."],
     "check --json": ["check", "--json", "a.nwb"],
     "relocate": ["relocate", "a.nwb"],
@@ -190,8 +190,8 @@ FAST = {
 @pytest.mark.parametrize("command", FAST)
 def test_commands_start_fast(tmp_path: Path, command: str) -> None:
     """Pynwb and dandi take seconds to import; those who list and check wait for neither."""
-    (tmp_path / "film.avi").write_bytes(b"film")
-    write_nwb(tmp_path / "a.nwb", ["film.avi", "gone.avi"] if command != "relocate" else ["film.avi"])
+    (tmp_path / "video.avi").write_bytes(b"video")
+    write_nwb(tmp_path / "a.nwb", ["video.avi", "gone.avi"] if command != "relocate" else ["video.avi"])
     code = (
         "import sys\n"
         "from nwb_extfiles.cli import main\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from helpers import set_texts, write_nwb
+from helpers import set_paths, write_nwb
 from makers import make_media
 from servers import Server
 
@@ -48,7 +48,7 @@ def test_plain(text: str) -> None:
 
 
 def test_plain_keeps_what_is_plain() -> None:
-    text = "C:\\films\\é 日本 🐭 'a'.avi"
+    text = "C:\\videos\\é 日本 🐭 'a'.avi"
     assert plain(text) == text
 
 
@@ -57,13 +57,13 @@ def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     stored = text.replace("\0", "")
     value = stored.encode("utf-8", "surrogateescape")
-    set_texts(path, "acquisition/video/external_file", np.array([value], dtype=object), dtype=h5py.string_dtype())
+    set_paths(path, "acquisition/video/external_file", np.array([value], dtype=object), dtype=h5py.string_dtype())
     with h5py.File(path, "r+") as file:
         file["acquisition"].move("video", "vi\x1b[31m\ndeo")
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["neurodata_type"] = "Evil\nnwb-extfiles: all is well"
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["object_id"] = "\x1b[0m"
     (found,) = find_external_files(path)
-    assert found.reference.text == stored
+    assert found.reference.stored_path == stored
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options={"missing": "keep"})
     lines = [*reference_lines(found), *(line for finding in check(path) for line in finding_lines(finding))]
@@ -73,9 +73,9 @@ def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
         assert plain(line).isprintable()
         assert len(line) < 1500
     for record in (reference_record(found), relocation_record(plan)):
-        text_again = json.loads(as_json(record))
+        path_again = json.loads(as_json(record))
         assert as_json(record).isascii()
-        assert (text_again["text"] if "text" in text_again else text_again["media"][0]["text"]) == stored
+        assert (path_again["text"] if "text" in path_again else path_again["media"][0]["text"]) == stored
 
 
 def test_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,30 +107,30 @@ def test_messages_name_options(tmp_path: Path) -> None:
 
     assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
     assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._CURE).endswith("or name them with --media-field TYPE FIELD")
+    assert in_options(registry._WHAT_TO_DO).endswith("or name them with --media-field TYPE FIELD")
 
 
 def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    film = make_media(tmp_path / "films" / "a.avi")
-    texts = ["../films/a.avi", "https://example.org/b.mp4", "gone.avi"]
-    path = write_nwb(tmp_path / "nwb" / "a.nwb", texts)
+    video = make_media(tmp_path / "videos" / "a.avi")
+    paths = ["../videos/a.avi", "https://example.org/b.mp4", "gone.avi"]
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", paths)
     with h5py.File(path) as file:
         object_id = file["acquisition/video"].attrs["object_id"]
-    target, size = f"a/{object_id}_external_file_0.avi", film.stat().st_size
+    target, size = f"a/{object_id}_external_file_0.avi", video.stat().st_size
     options = {"missing": "keep"}
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, "copy", dry_run=True, media_options=options)
     assert [line.split() for line in relocation_lines(plan)] == [
         ["nwb/a.nwb"],
-        ["copy", f"{size:,}", "bytes", "films/a.avi", "->", target],
+        ["copy", f"{size:,}", "bytes", "videos/a.avi", "->", target],
         ["keep", "'https://example.org/b.mp4'"],
         ["keep", "'gone.avi'"],
         f"total: 1 media by copy, {size} bytes; 1 not found; 1 URL".split(),
     ]
     record = relocation_record(plan)
     assert record["total_bytes"] == size
-    assert record["media"][0]["source"] == str(film)
+    assert record["media"][0]["source"] == str(video)
     assert record["media"][0]["target"] == str(path.parent / target)
     assert (record["media"][0]["mode"], record["media"][0]["bytes"]) == ("copy", size)
     with pytest.warns(ExternalFilesWarning):
@@ -149,12 +149,12 @@ def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_plan_tells_what_is_downloaded(tmp_path: Path, server: Server) -> None:
     size = (make_media(server.folder / "a.avi")).stat().st_size
-    film = make_media(tmp_path / "films" / "b.avi")
+    video = make_media(tmp_path / "videos" / "b.avi")
     url = server.url("a.avi")
-    path = write_nwb(tmp_path / "nwb" / "a.nwb", [url, url, "../films/b.avi"])
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", [url, url, "../videos/b.avi"])
     options = {"urls": "download"}
     plan = relocate(path, "copy", dry_run=True, media_options=options)
-    assert media_summary(plan) == (f"1 media by copy, {film.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
+    assert media_summary(plan) == (f"1 media by copy, {video.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
     organized = organize(path, tmp_path / "dandiset", dry_run=True, media_options=options)
     assert f"total: 1 NWB file and 3 media to bring, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url])

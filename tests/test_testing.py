@@ -14,18 +14,18 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from helpers import digest, play, set_texts, stored_texts
+from helpers import digest, play, set_paths, stored_paths
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import NWBExtFilesHDF5IO
-from nwb_extfiles.media.films import walking_dot
+from nwb_extfiles.media.small_videos import walking_dot
 from nwb_extfiles.testing import (
     NWBWithMedia,
     assert_external_files_resolve,
     image_series,
-    make_film,
-    make_picture,
+    make_image,
+    make_video,
     new_nwbfile,
     write_nwb,
 )
@@ -36,9 +36,9 @@ SERIES = "/acquisition/video/external_file"
 def test_what_the_fixture_says_is_on_disk(nwb_with_media: NWBWithMedia) -> None:
     assert len(nwb_with_media.media) >= 7
     for dataset, media in nwb_with_media.media.items():
-        texts = stored_texts(nwb_with_media.path, dataset)
-        assert [digest(nwb_with_media.path.parent / text) for text in texts] == [digest(path) for path in media]
-        assert all(text.startswith("../media/") for text in texts)
+        paths = stored_paths(nwb_with_media.path, dataset)
+        assert [digest(nwb_with_media.path.parent / text) for text in paths] == [digest(path) for path in media]
+        assert all(text.startswith("../media/") for text in paths)
     files = {path for media in nwb_with_media.media.values() for path in media}
     assert files == set(nwb_with_media.folder.iterdir())
     assert len({digest(path) for path in files}) == len(files)
@@ -52,14 +52,14 @@ def test_every_place_is_covered(nwb_with_media: NWBWithMedia) -> None:
     pytest.importorskip("ndx_pose")
     places = {dataset.split("/")[1] + "/" + dataset.rpartition("/")[2] for dataset in nwb_with_media.media}
     assert places == {
-        "acquisition/external_file", "acquisition/picture", "stimulus/external_file", "processing/external_file",
+        "acquisition/external_file", "acquisition/image", "stimulus/external_file", "processing/external_file",
         "processing/original_videos", "processing/labeled_videos",
     }  # fmt: skip
 
 
 def test_absolute_paths(make_nwb_with_media: Callable[..., NWBWithMedia]) -> None:
     made = make_nwb_with_media("other", absolute=True)
-    assert stored_texts(made.path, SERIES) == [str(path) for path in made.media[SERIES]]
+    assert stored_paths(made.path, SERIES) == [str(path) for path in made.media[SERIES]]
     assert_external_files_resolve(made.path)
 
 
@@ -73,13 +73,13 @@ def test_without_ndx_pose(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), str(tmp_path)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "PoseEstimation" not in out
-    assert "/acquisition/pictures/picture" in out
+    assert "/acquisition/images/image" in out
 
 
-def test_pictures_and_films_are_what_they_are_drawn_as(tmp_path: Path) -> None:
+def test_images_and_videos_are_what_they_are_drawn_as(tmp_path: Path) -> None:
     frames = walking_dot(3)[..., ::-1]
-    assert np.array_equal(imageio.imread(make_picture(tmp_path / "new" / "a.png", 3)), frames[0])
-    assert np.abs(imageio.imread(make_film(tmp_path / "a.avi", 3), index=7).astype(int) - frames[7]).max() <= 2
+    assert np.array_equal(imageio.imread(make_image(tmp_path / "new" / "a.png", 3)), frames[0])
+    assert np.abs(imageio.imread(make_video(tmp_path / "a.avi", 3), index=7).astype(int) - frames[7]).max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink", "reference"])
@@ -112,7 +112,7 @@ def test_pynwb_alone_breaks_them(nwb_with_media: NWBWithMedia, tmp_path: Path) -
     assert len(lines) == 1 + sum(map(len, nwb_with_media.media.values()))
     assert str(target) in lines[0]
     assert any(line.startswith("  /acquisition/video, external_file[1]: '../media/second.AVI': ") for line in lines)
-    assert any(line.startswith("  /acquisition/pictures/picture, external_file[0]: ") for line in lines)
+    assert any(line.startswith("  /acquisition/images/image, external_file[0]: ") for line in lines)
 
 
 def test_only_what_is_broken_is_listed(nwb_with_media: NWBWithMedia) -> None:
@@ -129,12 +129,12 @@ def test_urls_pass(tmp_path: Path) -> None:
 
 
 def test_file_urls_are_looked_at(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "a film.avi")
-    path = write_nwb(tmp_path / "a.nwb", [film.as_uri()])
-    assert assert_external_files_resolve(path) == [film]
+    video = make_video(tmp_path / "a video.avi")
+    path = write_nwb(tmp_path / "a.nwb", [video.as_uri()])
+    assert assert_external_files_resolve(path) == [video]
     with pytest.raises(AssertionError, match="it is absolute"):
         assert_external_files_resolve(path, portable=True)
-    for text in ((tmp_path / "gone.avi").as_uri(), "file://lab-server/film.avi"):
+    for text in ((tmp_path / "gone.avi").as_uri(), "file://lab-server/video.avi"):
         with pytest.raises(AssertionError, match=text):
             assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", [text]))
 
@@ -142,37 +142,37 @@ def test_file_urls_are_looked_at(tmp_path: Path) -> None:
 def test_stores_are_judged_too(tmp_path: Path) -> None:
     from nwb_extfiles import NWBExtFilesZarrIO
 
-    film = make_film(tmp_path / "film.avi")
+    video = make_video(tmp_path / "video.avi")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([film]))
+    nwbfile.add_acquisition(image_series([video]))
     store = tmp_path / "out" / "a.nwb.zarr"
     with NWBExtFilesZarrIO(store, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
     (found,) = assert_external_files_resolve(store, portable=True)
-    assert found.read_bytes() == film.read_bytes()
+    assert found.read_bytes() == video.read_bytes()
     found.unlink()
     with pytest.raises(AssertionError, match="1 of 1 external files"):
         assert_external_files_resolve(store)
 
 
-def test_a_folder_is_no_film(tmp_path: Path) -> None:
-    (tmp_path / "film.avi").mkdir()
+def test_a_folder_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "video.avi").mkdir()
     with pytest.raises(AssertionError, match="there is no file"):
-        assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", ["film.avi"]))
+        assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", ["video.avi"]))
 
 
 def test_portable(tmp_path: Path) -> None:
-    inside = make_film(tmp_path / "nwb" / "films" / "a.avi")
-    outside = make_film(tmp_path / "b.avi")
+    inside = make_video(tmp_path / "nwb" / "videos" / "a.avi")
+    outside = make_video(tmp_path / "b.avi")
     (tmp_path / "nwb" / "link.avi").symlink_to(outside)
     (tmp_path / "nwb" / "near.avi").symlink_to(inside)
-    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["films/a.avi", "near.avi"])
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["videos/a.avi", "near.avi"])
     assert assert_external_files_resolve(path, portable=True) == [inside, tmp_path / "nwb" / "near.avi"]
     for text, reason in (
         (str(inside), "it is absolute"), ("../b.avi", "it leads out of"), ("link.avi", "a symbolic link to"),
-        ("films/../films/a.avi", "it leads out of"), ("films\\a.avi", "it has backslashes"),
+        ("videos/../videos/a.avi", "it leads out of"), ("videos\\a.avi", "it has backslashes"),
     ):  # fmt: skip
-        set_texts(path, SERIES, [text])
+        set_paths(path, SERIES, [text])
         with pytest.raises(AssertionError, match=reason):
             assert_external_files_resolve(path, portable=True)
 

@@ -60,18 +60,18 @@ def reference(document: Path, index: int, text: str, repeats: bool = False) -> E
         object_id=UUID,
         field="videos" if repeats else "external_file",
         index=index,
-        text=text,
+        stored_path=text,
         base=str(document.parent),
         repeats=repeats,
     )
 
 
-def planned(document: Path, films: list[Path], mode: MediaMode, *, repeats: int = 0, **options: Any) -> RelocationPlan:
-    """The plan for one object that names the films; the last of them in a field that repeats others."""
+def planned(document: Path, videos: list[Path], mode: MediaMode, *, repeats: int = 0, **options: Any) -> RelocationPlan:
+    """The plan for one object that names the videos; the last of them in a field that repeats others."""
     resolutions = []
-    for index, film in enumerate(films):
-        repeating = index >= len(films) - repeats
-        resolutions.append(Resolution(reference(document, index, str(film), repeating), media_file(film)))
+    for index, video in enumerate(videos):
+        repeating = index >= len(videos) - repeats
+        resolutions.append(Resolution(reference(document, index, str(video), repeating), media_file(video)))
     chosen = MediaOptions(**options)
     named, problems = name_targets(resolutions, chosen, nwb_path=document, identifier="id0")
     return make_plan(named, survey(named, document, mode), chosen, mode, problems=problems)
@@ -127,13 +127,13 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """What is compared before and after: a document that exists, and films elsewhere."""
+    """What is compared before and after: a document that exists, and videos elsewhere."""
     root = tmp_path / "root"
     (root / "dandiset").mkdir(parents=True)
     (root / "dandiset" / "a.nwb").write_bytes(OLD)
-    (root / "films").mkdir()
+    (root / "videos").mkdir()
     for number in range(3):
-        (root / "films" / f"film_{number}.avi").write_bytes(b"film %d" % number * (100 + number))
+        (root / "videos" / f"video_{number}.avi").write_bytes(b"video %d" % number * (100 + number))
     return root
 
 
@@ -144,7 +144,7 @@ def document(root: Path) -> Path:
 
 @pytest.fixture
 def sources(root: Path) -> list[Path]:
-    return [root / "films" / f"film_{number}.avi" for number in range(3)]
+    return [root / "videos" / f"video_{number}.avi" for number in range(3)]
 
 
 # --------------------------------------------------------------- when all is well
@@ -152,16 +152,16 @@ def sources(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_modes(root: Path, document: Path, films: list[Path], mode: MediaMode, sync: bool) -> None:
-    """Real films, to the last name below the root."""
-    sources = [root / "films" / f"real_{number}.avi" for number in range(2)]
-    for film, source in zip(films, sources, strict=False):
-        shutil.copy2(film, source)
+def test_modes(root: Path, document: Path, videos: list[Path], mode: MediaMode, sync: bool) -> None:
+    """Real videos, to the last name below the root."""
+    sources = [root / "videos" / f"real_{number}.avi" for number in range(2)]
+    for video, source in zip(videos, sources, strict=False):
+        shutil.copy2(video, source)
     before, inodes = tree(root), [source.stat().st_ino for source in sources]
     carry_out(document, planned(document, sources, mode), sync=sync)
 
     targets = targets_of(document, 2)
-    assert [digest(target) for target in targets] == [digest(film) for film in films[:2]]
+    assert [digest(target) for target in targets] == [digest(video) for video in videos[:2]]
     expected = {**before, "dandiset/a": "folder", "dandiset/a.nwb": digest(document)}
     for index, target in enumerate(targets):
         name = target.relative_to(root).as_posix()
@@ -173,17 +173,17 @@ def test_modes(root: Path, document: Path, films: list[Path], mode: MediaMode, s
     assert document.read_bytes() == NEW
     same = [target.stat().st_ino == inode for target, inode in zip(targets, inodes, strict=True)]
     assert same == [mode is not MediaMode.COPY] * 2
-    assert [target.stat().st_mtime_ns for target in targets] == [film.stat().st_mtime_ns for film in films[:2]]
+    assert [target.stat().st_mtime_ns for target in targets] == [video.stat().st_mtime_ns for video in videos[:2]]
 
 
 @pytest.mark.parametrize("mode", [MediaMode.COPY, MediaMode.MOVE])
 @pytest.mark.parametrize("links", [True, False])
-def test_shared_film(
+def test_shared_video(
     root: Path, document: Path, sources: list[Path], mode: MediaMode, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file under all its names, or copies where a file can have but one name."""
-    film, content = sources[0], digest(sources[0])
-    plan = planned(document, [film, sources[1], film, film], mode)
+    video, content = sources[0], digest(sources[0])
+    plan = planned(document, [video, sources[1], video, video], mode)
     assert [entry.action for entry in plan.relocations].count(Action.DUPLICATE) == 2
     if not links:
         no_hard_links(monkeypatch)
@@ -191,15 +191,15 @@ def test_shared_film(
     targets = targets_of(document, 4)
     assert [digest(targets[index]) for index in (0, 2, 3)] == [content] * 3
     assert len({targets[index].stat().st_ino for index in (0, 2, 3)}) == (1 if links else 3)
-    assert film.exists() == (mode is MediaMode.COPY)
-    if film.exists():
-        assert not os.path.samefile(film, targets[0])
+    assert video.exists() == (mode is MediaMode.COPY)
+    if video.exists():
+        assert not os.path.samefile(video, targets[0])
     assert dot_names(root) == []
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_two_names_of_one_film(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
-    content, other = digest(sources[0]), root / "films" / "other name.avi"
+def test_two_names_of_one_video(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+    content, other = digest(sources[0]), root / "videos" / "other name.avi"
     os.link(sources[0], other)
     carry_out(document, planned(document, [sources[0], other], mode))
     assert [digest(target) for target in targets_of(document, 2)] == [content] * 2
@@ -213,14 +213,14 @@ def test_field_that_repeats_shares(root: Path, document: Path, sources: list[Pat
     assert [entry.action for entry in plan.relocations] == [Action.TRANSFER, Action.SHARE]
     carry_out(document, plan)
     assert [path.name for path in (document.parent / "a").iterdir()] == [f"{UUID}_external_file_0.avi"]
-    assert {document.parent / entry.text for entry in plan.relocations} == set(targets_of(document, 1))
+    assert {document.parent / entry.new_path for entry in plan.relocations} == set(targets_of(document, 1))
 
 
 def test_nothing_to_bring(root: Path, document: Path, sources: list[Path]) -> None:
     """Mode reference, URLs and kept texts make no file and no folder."""
     before = tree(root)
     plan = planned(document, sources, MediaMode.REFERENCE)
-    kept = replace(plan.relocations[0], action=Action.KEEP, source=None, text="https://example.org/film.avi")
+    kept = replace(plan.relocations[0], action=Action.KEEP, source=None, new_path="https://example.org/video.avi")
     carry_out(document, replace(plan, relocations=(*plan.relocations, kept)))
     assert tree(root) == {**before, "dandiset/a.nwb": digest(document)}
     assert document.read_bytes() == NEW
@@ -269,7 +269,7 @@ def test_further_name_of_a_reused_target(root: Path, document: Path, sources: li
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 def test_twice_is_once(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
-    """The second time from the first one's result; a film that is shared is one file under two names by then."""
+    """The second time from the first one's result; a video that is shared is one file under two names by then."""
     shared = [sources[0], sources[0], sources[1]]
     carry_out(document, planned(document, shared, mode))
     once = tree(root)
@@ -277,7 +277,7 @@ def test_twice_is_once(root: Path, document: Path, sources: list[Path], mode: Me
     assert tree(root) == once
 
 
-def test_move_of_a_film_that_is_in_its_place_and_shared(root: Path, document: Path, sources: list[Path]) -> None:
+def test_move_of_a_video_that_is_in_its_place_and_shared(root: Path, document: Path, sources: list[Path]) -> None:
     """The source of one reference is the target of the other, which must keep it."""
     first, second = targets_of(document, 2)
     first.parent.mkdir()
@@ -288,7 +288,7 @@ def test_move_of_a_film_that_is_in_its_place_and_shared(root: Path, document: Pa
 
 
 def test_move_never_takes_a_reused_target(root: Path, document: Path, sources: list[Path]) -> None:
-    """Two references to one film; the second has its target already, and a third names that very file."""
+    """Two references to one video; the second has its target already, and a third names that very file."""
     targets = targets_of(document, 3)
     targets[0].parent.mkdir()
     shutil.copy(sources[0], targets[1])
@@ -305,7 +305,7 @@ def test_folders_that_were_not_there(root: Path, sources: list[Path], mode: Medi
     plan = planned(document, sources[:1], mode)
     carry_out(document, plan, sync=True)
     assert document.read_bytes() == NEW
-    assert targets_of(document, 1)[0].read_bytes() == b"film 0" * 100
+    assert targets_of(document, 1)[0].read_bytes() == b"video 0" * 100
     assert dot_names(root) == []
 
 
@@ -329,9 +329,9 @@ def test_permissions_of_the_document_stay(document: Path, sources: list[Path]) -
 @pytest.mark.parametrize("mode", FILE_MODES)
 def test_symlinked_source(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """A move takes the link that was named, as mv does; what it leads to, and links between, stay."""
-    link, content = root / "films" / "link.avi", digest(sources[0])
+    link, content = root / "videos" / "link.avi", digest(sources[0])
     (root / "links").mkdir()
-    (root / "links" / "between.avi").symlink_to("../films/film_0.avi")
+    (root / "links" / "between.avi").symlink_to("../videos/video_0.avi")
     link.symlink_to("../links/between.avi")
     before = tree(root)
     carry_out(document, planned(document, [link], mode))
@@ -339,7 +339,7 @@ def test_symlinked_source(root: Path, document: Path, sources: list[Path], mode:
     assert digest(target) == content
     after = tree(root)
     gone = {name for name in before if name not in after}
-    assert gone == ({"films/link.avi"} if mode is MediaMode.MOVE else set())
+    assert gone == ({"videos/link.avi"} if mode is MediaMode.MOVE else set())
     assert digest(sources[0]) == content
     assert target.is_symlink() == (mode is MediaMode.SYMLINK)
     if target.is_symlink():
@@ -373,8 +373,8 @@ def test_replace(root: Path, document: Path, sources: list[Path], mode: MediaMod
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_films_that_change_places(document: Path, sources: list[Path], mode: MediaMode) -> None:
-    """Each film's target is the other one's source: both stay whole, or the plan is refused."""
+def test_videos_that_change_places(document: Path, sources: list[Path], mode: MediaMode) -> None:
+    """Each video's target is the other one's source: both stay whole, or the plan is refused."""
     carry_out(document, planned(document, sources[:2], MediaMode.COPY))
     first, second = targets_of(document, 2)
     content = [digest(first), digest(second)]
@@ -389,8 +389,8 @@ def test_films_that_change_places(document: Path, sources: list[Path], mode: Med
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_film_whose_place_is_taken_by_another(document: Path, sources: list[Path], mode: MediaMode) -> None:
-    """The second target is the first film's source, and gives way: the film is not lost by that."""
+def test_video_whose_place_is_taken_by_another(document: Path, sources: list[Path], mode: MediaMode) -> None:
+    """The second target is the first video's source, and gives way: the video is not lost by that."""
     carry_out(document, planned(document, sources[:2], MediaMode.COPY))
     first, second = targets_of(document, 2)
     content = [digest(second), digest(sources[2])]
@@ -436,7 +436,7 @@ def test_rollback_when_not_all_was_begun(root: Path, sources: list[Path], mode: 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 def test_stage_after_a_stage_that_failed(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
-    """What the first had brought of its films is no part of the second."""
+    """What the first had brought of its videos is no part of the second."""
     content = digest(sources[0])
     failing, plan = planned(document, sources, mode), planned(document, [sources[0]] * 2, mode)
     third = sources[2].read_bytes()
@@ -510,7 +510,7 @@ def test_former_content_comes_back(
     plan = planned(document, sources[:1], MediaMode.COPY, existing="replace")
     if kind != "file":
         target.unlink()
-        places = {"symlink to a file": "../../films/film_2.avi", "symlink to a folder": root / "films"}
+        places = {"symlink to a file": "../../videos/video_2.avi", "symlink to a folder": root / "videos"}
         target.symlink_to(places.get(kind, "nowhere"))
     before = tree(root)
     if not links:
@@ -618,11 +618,11 @@ def test_parts_that_cannot_be_cleared_are_told(
     assert tree(root) == before
 
 
-def test_progress_callback_interrupts(root: Path, document: Path, films: list[Path]) -> None:
-    """Ctrl-C in the middle of the second film."""
+def test_progress_callback_interrupts(root: Path, document: Path, videos: list[Path]) -> None:
+    """Ctrl-C in the middle of the second video."""
     sources = []
-    for number, film in enumerate(films[:3]):
-        sources.append(Path(shutil.copy(film, root / "films" / f"real_{number}.avi")))
+    for number, video in enumerate(videos[:3]):
+        sources.append(Path(shutil.copy(video, root / "videos" / f"real_{number}.avi")))
     first = sources[0].stat().st_size
 
     def interrupt(done: int, total: int) -> None:
@@ -654,7 +654,7 @@ def test_source_changed_since_the_plan(
         sources[1].write_bytes(b"other")
     else:
         content = sources[1].read_bytes()
-        sources[1].rename(root / "films" / "elsewhere.avi")
+        sources[1].rename(root / "videos" / "elsewhere.avi")
         sources[1].write_bytes(content[::-1])
     before = tree(root)
     transfer = Transfer(document)
@@ -670,7 +670,7 @@ def test_source_changed_since_the_plan(
 def test_source_that_went_while_the_document_was_written(
     root: Path, document: Path, sources: list[Path], mode: MediaMode
 ) -> None:
-    """Where the film stays, nothing but a way to it is staged: a new document would be committed that leads nowhere."""
+    """Where the video stays, only a link to it is staged: a new document would be committed with a dead link."""
     transfer = staged(document, planned(document, sources, mode))
     sources[1].unlink()
     with pytest.raises(TransferError, match=r"external_file\[1\].* is gone") as caught:
@@ -694,7 +694,7 @@ def test_moved_source_that_changed_stays(root: Path, document: Path, sources: li
         file.write(b"more")
     longer = digest(sources[0])
     transfer.commit(sync=False)
-    with pytest.warns(ExternalFilesWarning, match=r"film_0\.avi.*changed") as caught:
+    with pytest.warns(ExternalFilesWarning, match=r"video_0\.avi.*changed") as caught:
         transfer.conclude(sync=False)
     assert len(caught) == 1
     assert digest(sources[0]) == longer
@@ -706,8 +706,8 @@ def test_link_to_a_moved_source_that_changed_stays(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file stays, so does the name that it is known by."""
-    link = root / "films" / "link.avi"
-    link.symlink_to("film_0.avi")
+    link = root / "videos" / "link.avi"
+    link.symlink_to("video_0.avi")
     plan = planned(document, [link], MediaMode.MOVE)
     no_hard_links(monkeypatch)
     transfer = staged(document, plan)
@@ -724,7 +724,7 @@ def test_link_to_a_moved_source_that_changed_stays(
 def test_moved_source_that_changed_while_the_next_was_copied(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first film's copy is done and verified; what comes to its source after that is in no copy."""
+    """The first video's copy is done and verified; what comes to its source after that is in no copy."""
     first = sources[0].stat().st_size
 
     def grow(done: int, total: int) -> None:
@@ -740,7 +740,7 @@ def test_moved_source_that_changed_while_the_next_was_copied(
     monkeypatch.undo()
     longer = digest(sources[0])
     transfer.commit(sync=False)
-    with pytest.warns(ExternalFilesWarning, match=r"film_0\.avi.*changed"):
+    with pytest.warns(ExternalFilesWarning, match=r"video_0\.avi.*changed"):
         transfer.conclude(sync=False)
     assert digest(sources[0]) == longer
     assert [source.exists() for source in sources] == [True, False, False]
@@ -767,14 +767,14 @@ def test_a_plan_that_fails_leaves_an_earlier_move_as_it_was(root: Path, document
     first = planned(document, sources[:1], MediaMode.MOVE)
     second = planned(document, [sources[1], sources[0], sources[2]], MediaMode.MOVE)
     second = replace(second, relocations=second.relocations[1:])
-    film = sources[0].read_bytes()
+    video = sources[0].read_bytes()
     transfer = staged(document, first)
     sources[2].write_bytes(b"shorter")
     with pytest.raises(TransferError, match="not the file any more"):
         transfer.media.stage(second, sync=False)
     transfer.commit(sync=False)
     transfer.conclude(sync=False)
-    assert targets_of(document, 1)[0].read_bytes() == film
+    assert targets_of(document, 1)[0].read_bytes() == video
     assert [source.exists() for source in sources] == [False, True, True]
 
 
@@ -791,11 +791,11 @@ def test_moved_source_that_was_replaced_stays(root: Path, document: Path, source
     """Another file has the old name by now; it was never copied."""
     transfer = staged(document, planned(document, sources[:1], MediaMode.MOVE))
     transfer.commit(sync=False)
-    (root / "films" / "next").write_bytes(b"the next film")
-    (root / "films" / "next").replace(sources[0])
+    (root / "videos" / "next").write_bytes(b"the next video")
+    (root / "videos" / "next").replace(sources[0])
     with pytest.warns(ExternalFilesWarning, match="still there"):
         transfer.conclude(sync=False)
-    assert sources[0].read_bytes() == b"the next film"
+    assert sources[0].read_bytes() == b"the next video"
 
 
 def reusing(document: Path, source: Path, mode: MediaMode = MediaMode.MOVE) -> tuple[RelocationPlan, Path]:
@@ -1113,7 +1113,7 @@ def test_something_at_the_place_of_the_staging_folder(
     if kind == "file":
         area.write_bytes(b"mine")
     else:
-        area.symlink_to(root / "films")
+        area.symlink_to(root / "videos")
     before = tree(root)
     with pytest.raises(TransferError, match="in the way"):
         Transfer(document)
@@ -1144,7 +1144,7 @@ def test_file_system_without_locks(
 
 
 def test_disk_full(root: Path, sources: list[Path], tmpfs: Path) -> None:
-    """The first film fits, the second does not; the room went after the plan was made."""
+    """The first video fits, the second does not; the room went after the plan was made."""
     for source in sources:
         source.write_bytes(os.urandom(400 * 1024))
     document = tmpfs / "folder" / "a.nwb"
@@ -1167,8 +1167,8 @@ def test_disk_full(root: Path, sources: list[Path], tmpfs: Path) -> None:
 def test_move_to_another_file_system(root: Path, sources: list[Path], tmpfs: Path) -> None:
     document = tmpfs / "a.nwb"
     content, times = [digest(source) for source in sources], [source.stat().st_mtime_ns for source in sources]
-    link = root / "films" / "link.avi"
-    link.symlink_to("film_0.avi")
+    link = root / "videos" / "link.avi"
+    link.symlink_to("video_0.avi")
     plan = planned(document, [link, *sources[1:], link], MediaMode.MOVE)
     transfer = staged(document, plan)
     assert [source.exists() for source in sources] == [True] * 3
@@ -1179,7 +1179,7 @@ def test_move_to_another_file_system(root: Path, sources: list[Path], tmpfs: Pat
     assert [digest(target) for target in targets] == [*content, content[0]]
     assert [target.stat().st_mtime_ns for target in targets[:3]] == times
     assert os.path.samefile(targets[0], targets[3])
-    assert list((root / "films").iterdir()) == [sources[0]]  # it was named by a link, which alone goes
+    assert list((root / "videos").iterdir()) == [sources[0]]  # it was named by a link, which alone goes
     assert dot_names(tmpfs) == []
 
 
@@ -1225,7 +1225,7 @@ class Stopper:
 
 
 def scene(root: Path, mode: MediaMode, exclusive: bool = False) -> tuple[Path, list[Path], RelocationPlan]:
-    """A document, two films and a further name; targets that are absent, replaced and shared."""
+    """A document, two videos and a further name; targets that are absent, replaced and shared."""
     if root.exists():
         shutil.rmtree(root)
     document, sources = root / "d" / "a.nwb", [root / "f" / f"{number}.avi" for number in range(2)]
@@ -1233,12 +1233,12 @@ def scene(root: Path, mode: MediaMode, exclusive: bool = False) -> tuple[Path, l
     for folder in (sources[0].parent, targets[0].parent):
         folder.mkdir(parents=True)
     for number, source in enumerate(sources):
-        source.write_bytes(b"film %d" % number)
+        source.write_bytes(b"video %d" % number)
     if not exclusive:
         document.write_bytes(OLD)
     targets[1].write_bytes(b"something else")
-    films = [sources[0], sources[1], sources[0]]
-    return document, films, planned(document, films, mode, existing="replace")
+    videos = [sources[0], sources[1], sources[0]]
+    return document, videos, planned(document, videos, mode, existing="replace")
 
 
 def is_done(document: Path) -> bool:
@@ -1247,7 +1247,7 @@ def is_done(document: Path) -> bool:
 
 def assert_media_in_place(document: Path) -> None:
     targets = targets_of(document, 3)
-    assert [target.read_bytes() for target in targets] == [b"film 0", b"film 1", b"film 0"]
+    assert [target.read_bytes() for target in targets] == [b"video 0", b"video 1", b"video 0"]
 
 
 variants = pytest.mark.parametrize(
@@ -1310,9 +1310,9 @@ def test_killed_anywhere(tmp_path: Path, mode: MediaMode, links: bool, exclusive
     faults, at, ended = [], 0, False
     while not ended:
         at += 1
-        document, films, plan = scene(root, mode, exclusive)
+        document, videos, plan = scene(root, mode, exclusive)
         before = tree(root)
-        only_copies = {digest(film) for film in films}
+        only_copies = {digest(video) for video in videos}
         with pytest.MonkeyPatch.context() as patch:
             Stopper(patch, at, after=False, links=links)
             try:
@@ -1337,7 +1337,7 @@ def test_killed_anywhere(tmp_path: Path, mode: MediaMode, links: bool, exclusive
             else:
                 after = tree(root)
                 assert {name: after.get(name) for name in before} == before
-                carry_out(document, planned(document, films, mode, existing="replace"), exclusive=exclusive)
+                carry_out(document, planned(document, videos, mode, existing="replace"), exclusive=exclusive)
                 assert is_done(document)
                 assert_media_in_place(document)
             assert dot_names(root) == []
@@ -1441,9 +1441,9 @@ def test_folder_that_comes_and_goes(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pictures(root: Path) -> list[Path]:
+def images(root: Path) -> list[Path]:
     """Enough small files to be copied by threads, two of them larger than small ones are, one of them twice."""
-    folder = root / "pictures"
+    folder = root / "images"
     folder.mkdir()
     places = [folder / f"{number}.png" for number in range(150)]
     for number, place in enumerate(places):
@@ -1466,8 +1466,8 @@ def in_disorder(monkeypatch: pytest.MonkeyPatch, fails: Path | None = None) -> N
 
 
 @pytest.mark.parametrize("sync", [False, True])
-def test_many_small_files(document: Path, pictures: list[Path], sync: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = planned(document, pictures, MediaMode.COPY)
+def test_many_small_files(document: Path, images: list[Path], sync: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(document, images, MediaMode.COPY)
     in_disorder(monkeypatch)
     done: list[tuple[int, int]] = []
     transfer = Transfer(document)
@@ -1475,21 +1475,21 @@ def test_many_small_files(document: Path, pictures: list[Path], sync: bool, monk
     transfer.media.stage(plan, sync=sync, progress=lambda *counts: done.append(counts))
     transfer.commit(sync=sync)
     transfer.conclude(sync=sync)
-    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+    for source, target in zip(images, targets_of(document, len(images), ".png"), strict=True):
         assert digest(target) == digest(source)
     assert dot_names(document.parent) == []
-    total = sum(place.stat().st_size for place in set(pictures))
+    total = sum(place.stat().st_size for place in set(images))
     assert done[-1] == (total, total)
     assert sorted(done) == done
 
 
 @pytest.mark.parametrize("number", [0, 3, 70, 149])
 def test_one_of_many_small_files_fails(
-    root: Path, document: Path, pictures: list[Path], number: int, monkeypatch: pytest.MonkeyPatch
+    root: Path, document: Path, images: list[Path], number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = tree(root)
-    plan = planned(document, pictures, MediaMode.COPY)
-    failing = next(place for place in pictures if place.stem == str(number))
+    plan = planned(document, images, MediaMode.COPY)
+    failing = next(place for place in images if place.stem == str(number))
     with monkeypatch.context() as broken:
         in_disorder(broken, failing)
         transfer = Transfer(document)
@@ -1501,15 +1501,15 @@ def test_one_of_many_small_files_fails(
     transfer.media.stage(plan, sync=False)  # and it can be staged again
     transfer.commit(sync=False)
     transfer.conclude(sync=False)
-    assert digest(targets_of(document, len(pictures), ".png")[-1]) == digest(pictures[-1])
+    assert digest(targets_of(document, len(images), ".png")[-1]) == digest(images[-1])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stopped])
 def test_many_small_files_interrupted(
-    root: Path, document: Path, pictures: list[Path], error: type[BaseException]
+    root: Path, document: Path, images: list[Path], error: type[BaseException]
 ) -> None:
     before = tree(root)
-    plan = planned(document, pictures, MediaMode.COPY)
+    plan = planned(document, images, MediaMode.COPY)
 
     def interrupt(done: int, total: int) -> None:
         if done > 1000:
@@ -1524,9 +1524,9 @@ def test_many_small_files_interrupted(
 
 
 def test_whole_copies_of_many_small_files_are_taken_up(
-    document: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    document: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = planned(document, pictures, MediaMode.COPY)
+    plan = planned(document, images, MediaMode.COPY)
     child = os.fork()
     if child == 0:  # killed when all is staged
         transfer = Transfer(document)
@@ -1543,15 +1543,15 @@ def test_whole_copies_of_many_small_files_are_taken_up(
     )
     carry_out(document, plan, sync=True)
     assert copied == []
-    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+    for source, target in zip(images, targets_of(document, len(images), ".png"), strict=True):
         assert digest(target) == digest(source)
     assert dot_names(document.parent) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="forks")
-def test_interrupt_that_leaves_locks_does_not_hang(root: Path, document: Path, pictures: list[Path]) -> None:
+def test_interrupt_that_leaves_locks_does_not_hang(root: Path, document: Path, images: list[Path]) -> None:
     """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
-    plan = planned(document, pictures[:40], MediaMode.COPY)
+    plan = planned(document, images[:40], MediaMode.COPY)
     before, at, status = tree(root), 0, 1
     while status:
         at += 1
@@ -1592,7 +1592,7 @@ def _interrupted_with_lock(document: Path, plan: RelocationPlan, at: int) -> int
 
 @pytest.mark.parametrize("threads", [0, 1])
 def test_many_small_files_with_few_threads(
-    document: Path, pictures: list[Path], threads: int, monkeypatch: pytest.MonkeyPatch
+    document: Path, images: list[Path], threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system gives no more, as many as there are do; and be it the one that calls."""
     start, begun = threading.Thread.start, list[threading.Thread]()
@@ -1605,34 +1605,34 @@ def test_many_small_files_with_few_threads(
         start(self)
 
     monkeypatch.setattr(threading.Thread, "start", seldom)
-    carry_out(document, planned(document, pictures, MediaMode.COPY))
+    carry_out(document, planned(document, images, MediaMode.COPY))
     assert len(begun) == threads
-    for source, target in zip(pictures, targets_of(document, len(pictures), ".png"), strict=True):
+    for source, target in zip(images, targets_of(document, len(images), ".png"), strict=True):
         assert digest(target) == digest(source)
     assert dot_names(document.parent) == []
 
 
 def test_second_name_before_the_file_that_follows(root: Path, sources: list[Path]) -> None:
-    """A film of the former media folder, whose other name stands earlier in the list."""
+    """A video of the former media folder, whose other name stands earlier in the list."""
     document = root / "dandiset" / "renamed.nwb"
     document.write_bytes(OLD)
     former = root / "dandiset" / "former"
     former.mkdir()
-    film, other = former / f"{UUID}_external_file_1.avi", root / "other.avi"
-    shutil.copy(sources[0], film)
-    os.link(film, other)
+    video, other = former / f"{UUID}_external_file_1.avi", root / "other.avi"
+    shutil.copy(sources[0], video)
+    os.link(video, other)
     resolutions = [
         Resolution(reference(document, index, str(place)), media_file(place))
-        for index, place in enumerate((other, film))
+        for index, place in enumerate((other, video))
     ]
     options = MediaOptions()
     named, problems = name_targets(
         resolutions, options, nwb_path=document, identifier="id0", is_former=lambda folder: folder == former
     )
     plan = make_plan(named, survey(named, document, MediaMode.COPY), options, MediaMode.COPY, problems=problems)
-    assert {entry.action for entry in plan.relocations} == {Action.FOLLOW, Action.DUPLICATE}
+    assert {entry.action for entry in plan.relocations} == {Action.RENAME, Action.DUPLICATE}
     carry_out(document, plan)
     for target in targets_of(document, 2):
         assert digest(target) == digest(sources[0])
-    assert not film.exists()
+    assert not video.exists()
     assert other.exists()

@@ -35,14 +35,14 @@ def test_type_tree() -> None:
 
 def test_line_that_breaks_off() -> None:
     """It is known as far as it goes, and no further."""
-    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Film": "ExternalImage", "Root": ""})
+    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
     for name, count in (("FilmedSeries", 3), ("Root", 0)):
         assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
-    assert [f.field for f in types.fields_of("ndx", "Film", MEDIA_FIELDS, is_dataset=True)] == [None]
+    assert [f.field for f in types.fields_of("ndx", "Video", MEDIA_FIELDS, is_dataset=True)] == [None]
 
 
 def test_fields_of() -> None:
-    types = TypeTree(hierarchy, lambda: {"Picture": "ExternalImage", "ExternalImage": "BaseImage", "BaseImage": ""})
+    types = TypeTree(hierarchy, lambda: {"Image": "ExternalImage", "ExternalImage": "BaseImage", "BaseImage": ""})
 
     def fields(namespace: str, neurodata_type: str, *, is_dataset: bool = False) -> list[str | None]:
         found = types.fields_of(namespace, neurodata_type, MEDIA_FIELDS, is_dataset=is_dataset)
@@ -51,8 +51,8 @@ def test_fields_of() -> None:
     assert fields("core", "OpticalSeries") == ["external_file"]
     assert fields("core", "OpticalSeries", is_dataset=True) == []
     assert fields("core", "Text") == []
-    assert fields("ndx", "Picture", is_dataset=True) == [None]
-    assert fields("ndx", "Picture") == []
+    assert fields("ndx", "Image", is_dataset=True) == [None]
+    assert fields("ndx", "Image") == []
     assert fields("ndx", "Nothing") == ["external_file", "original_videos", "labeled_videos"]
     assert fields("ndx", "Nothing", is_dataset=True) == []
 

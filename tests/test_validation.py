@@ -16,7 +16,7 @@ from nwb_extfiles import NWBExtFilesHDF5IO
 
 
 @pytest.fixture(params=["symlink", "hardlink", "copy"])
-def dandiset(request: pytest.FixtureRequest, tmp_path: Path, video_files: Path, films: list[Path]) -> Path:
+def dandiset(request: pytest.FixtureRequest, tmp_path: Path, video_files: Path, videos: list[Path]) -> Path:
     """The example in a dandiset."""
     folder = tmp_path / "dandiset"
     folder.mkdir()
@@ -32,7 +32,7 @@ def dandiset(request: pytest.FixtureRequest, tmp_path: Path, video_files: Path, 
         target = folder / f"sub-mouse{number}" / f"sub-mouse{number}_ses-sessionid{number}_image.nwb"
         with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
             io.export(src_io=src_io, relocate_media=True, media_mode=request.param)
-        assert_resolves(target, films[2 * number : 2 * number + 2])
+        assert_resolves(target, videos[2 * number : 2 * number + 2])
     return folder
 
 
@@ -52,7 +52,7 @@ def test_validators_are_content(dandiset: Path) -> None:
                 if m.importance.value > Importance.BEST_PRACTICE_SUGGESTION.value
             ] == []
         taken = {asset.filepath for asset in find_dandi_files(dandiset, dandiset_path=dandiset)}
-    # what `dandi upload` takes: every NWB file and every film
+    # what `dandi upload` takes: every NWB file and every video
     assert {path for path in taken if path.name != "dandiset.yaml"} == {
         path for path in dandiset.rglob("*") if path.suffix in (".nwb", ".avi")
     }

@@ -46,7 +46,7 @@ def test_list_of_old_files_gets_shorter() -> None:
 def test_the_check_finds_what_it_is_for() -> None:
     old = "Nothing tells of it until somebody wants to see the film; the texts lead nowhere."
     assert len([word for word in WORDS if word.search(old)]) == 4
-    new = "Nobody notices until they open the video; `plan.texts`, `make_film` and the text of a message are fine."
+    new = "Nobody notices until they open the video; `plan.new_paths`, `make_film` and the text of a message are fine."
     assert not [word for word in WORDS if word.search(new)]
 
 

@@ -15,8 +15,8 @@ from helpers import (
     digest,
     image_series,
     new_nwbfile,
-    set_texts,
-    stored_texts,
+    set_paths,
+    stored_paths,
     tree,
     write_nwb,
 )
@@ -34,45 +34,45 @@ from nwb_extfiles import (
 
 
 @pytest.mark.parametrize("kind", [str, Path, np.str_, "array"])
-def test_new_containers(tmp_path: Path, video_files: Path, films: list[Path], kind: object) -> None:
+def test_new_containers(tmp_path: Path, video_files: Path, videos: list[Path], kind: object) -> None:
     paths = [video_files / "test1_0.avi", video_files / "test1_1.avi"]
-    texts = np.array([str(path) for path in paths]) if kind == "array" else [kind(path) for path in paths]  # type: ignore[operator]
+    values = np.array([str(path) for path in paths]) if kind == "array" else [kind(path) for path in paths]  # type: ignore[operator]
     nwbfile = new_nwbfile()
     series = image_series(["x", "y"])
-    series.fields["external_file"] = texts
+    series.fields["external_file"] = values
     nwbfile.add_acquisition(series)
     with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_resolves(tmp_path / "ds" / "a.nwb", films[:2])
-    assert series.external_file is texts
+    assert_resolves(tmp_path / "ds" / "a.nwb", videos[:2])
+    assert series.external_file is values
 
 
 @pytest.mark.parametrize("own_manager", [True, False])
 def test_relative_to_the_destination_first(
-    tmp_path: Path, films: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, videos: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ds").mkdir()
-    (tmp_path / "ds" / "film.avi").write_bytes(films[0].read_bytes())
+    (tmp_path / "ds" / "video.avi").write_bytes(videos[0].read_bytes())
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series(["film.avi"]))
+    nwbfile.add_acquisition(image_series(["video.avi"]))
     manager = None if own_manager else get_manager()
     with NWBExtFilesHDF5IO(tmp_path / "ds" / "a.nwb", "w", manager=manager) as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_resolves(tmp_path / "ds" / "a.nwb", films[:1])
+    assert_resolves(tmp_path / "ds" / "a.nwb", videos[:1])
 
 
 @pytest.mark.parametrize("own_manager", [True, False])
 def test_two_files_that_fit_are_no_guess(
-    tmp_path: Path, films: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, videos: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for folder, film in zip(("ds", "work"), films, strict=False):
+    for folder, video in zip(("ds", "work"), videos, strict=False):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "film.avi").write_bytes(film.read_bytes())
+        (tmp_path / folder / "video.avi").write_bytes(video.read_bytes())
     monkeypatch.chdir(tmp_path / "work")
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series(["film.avi"]))
+    nwbfile.add_acquisition(image_series(["video.avi"]))
     manager = None if own_manager else get_manager()
     with (
         pytest.raises(AmbiguousMediaError, match="2 different files"),
@@ -82,7 +82,7 @@ def test_two_files_that_fit_are_no_guess(
     assert not (tmp_path / "ds" / "a.nwb").exists()
 
 
-def test_second_write_in_one_session(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_second_write_in_one_session(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     target = tmp_path / "ds" / "a.nwb"
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")], "first"))
@@ -90,8 +90,8 @@ def test_second_write_in_one_session(tmp_path: Path, video_files: Path, films: l
         io.write(nwbfile)
         nwbfile.add_acquisition(image_series([str(video_files / "test1_1.avi")], "second"))
         io.write(nwbfile)
-    assert_resolves(target, films[:1], "acquisition/first/external_file")
-    assert_resolves(target, films[1:2], "acquisition/second/external_file")
+    assert_resolves(target, videos[:1], "acquisition/first/external_file")
+    assert_resolves(target, videos[1:2], "acquisition/second/external_file")
     assert io.relocation is not None
     assert len(io.relocation.relocations) == 2
 
@@ -160,26 +160,26 @@ def existing(tmp_path: Path, video_files: Path) -> Path:
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
 @pytest.mark.parametrize("media_mode", ["symlink", "hardlink", "copy", "move"])
-def test_relocate_in_place(existing: Path, films: list[Path], mode: str, media_mode: str) -> None:
+def test_relocate_in_place(existing: Path, videos: list[Path], mode: str, media_mode: str) -> None:
     before = contents(existing)
     with NWBExtFilesHDF5IO(existing, mode) as io:
         io.write(io.read(), relocate_media=True, media_mode=media_mode)
         assert io.relocation is None
     assert io.relocation is not None
-    assert_resolves(existing, films[:2])
-    assert all(text.startswith("a/") for text in stored_texts(existing))
+    assert_resolves(existing, videos[:2])
+    assert all(text.startswith("a/") for text in stored_paths(existing))
     after = contents(existing)
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed == {"acquisition/video/external_file"}
     assert not [name for name in tree(existing.parent) if name.startswith(".")]
 
 
-def test_twice_in_place_is_once(existing: Path, films: list[Path]) -> None:
+def test_twice_in_place_is_once(existing: Path, videos: list[Path]) -> None:
     for _ in range(2):
         with NWBExtFilesHDF5IO(existing, "r+") as io:
             io.write(io.read(), relocate_media=True, media_mode="move")
         result = tree(existing.parent / "a")
-    assert_resolves(existing, films[:2])
+    assert_resolves(existing, videos[:2])
     assert len(result) == 2
 
 
@@ -198,11 +198,11 @@ def test_twice_in_place_is_once(existing: Path, films: list[Path]) -> None:
     ],
     ids=["fixed", "ascii", "chunked"],
 )
-def test_storage_in_place(existing: Path, films: list[Path], storage: dict[str, object]) -> None:
-    set_texts(existing, "acquisition/video/external_file", **storage)
+def test_storage_in_place(existing: Path, videos: list[Path], storage: dict[str, object]) -> None:
+    set_paths(existing, "acquisition/video/external_file", **storage)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert_resolves(existing, films[:2])
+    assert_resolves(existing, videos[:2])
     with h5py.File(existing) as file:
         dataset = file["acquisition/video/external_file"]
         assert list(dataset.attrs["starting_frame"]) == [0, 10]
@@ -212,24 +212,24 @@ def test_storage_in_place(existing: Path, films: list[Path], storage: dict[str, 
         assert len(io.read().acquisition["video"].external_file) == 2
 
 
-def test_old_and_new_in_one_write(existing: Path, video_files: Path, films: list[Path]) -> None:
+def test_old_and_new_in_one_write(existing: Path, video_files: Path, videos: list[Path]) -> None:
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_resolves(existing, films[:2])
-    assert_resolves(existing, films[2:3], "acquisition/new/external_file")
+    assert_resolves(existing, videos[:2])
+    assert_resolves(existing, videos[2:3], "acquisition/new/external_file")
 
 
 def test_appending_leaves_old_texts_alone(existing: Path, video_files: Path) -> None:
     """Without a word, what is in the file stays; what is new and would dangle is refused."""
-    texts = stored_texts(existing)
+    paths = stored_paths(existing)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
         io.write(nwbfile)
-    assert stored_texts(existing) == texts
-    assert stored_texts(existing, "acquisition/new/external_file") == [str(video_files / "test2_0.avi")]
+    assert stored_paths(existing) == paths
+    assert stored_paths(existing, "acquisition/new/external_file") == [str(video_files / "test2_0.avi")]
 
 
 def test_missing_in_place(existing: Path, video_files: Path) -> None:
@@ -240,15 +240,15 @@ def test_missing_in_place(existing: Path, video_files: Path) -> None:
     assert tree(existing.parent.parent) == before
 
 
-def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, films: list[Path]) -> None:
+def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "a.nwb"
     nwbfile = new_nwbfile()
-    (tmp_path / "p.png").write_bytes(b"picture")
-    image = ExternalImage(name="picture", data="p.png", image_format="PNG")
-    nwbfile.add_acquisition(Images(name="pictures", images=[image], description="of mice"))
+    (tmp_path / "p.png").write_bytes(b"image")
+    image = ExternalImage(name="image", data="p.png", image_format="PNG")
+    nwbfile.add_acquisition(Images(name="images", images=[image], description="of mice"))
     with NWBHDF5IO(target, "w") as io:
         io.write(nwbfile)
-    set_texts(target, "acquisition/pictures/picture", np.bytes_(b"p.png"))
+    set_paths(target, "acquisition/images/image", np.bytes_(b"p.png"))
     before = digest(target)
     with (
         pytest.raises(RelocationRefusedError, match="export to a new file"),
@@ -261,7 +261,7 @@ def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, films: li
 # -------------------------------------------------- several calls, other ways
 
 
-def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     """In one session of a new file: what a first call wrote as it was, a second one relocates."""
     target = tmp_path / "ds" / "a.nwb"
     nwbfile = new_nwbfile()
@@ -270,27 +270,27 @@ def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, f
         io.write(nwbfile, relocate_media=False)
         nwbfile.add_acquisition(image_series([str(video_files / "test1_1.avi")], "second"))
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    for name, film in (("first", films[0]), ("second", films[1])):
-        assert_resolves(target, [film], f"acquisition/{name}/external_file")
-        assert stored_texts(target, f"acquisition/{name}/external_file")[0].startswith("a/")
+    for name, video in (("first", videos[0]), ("second", videos[1])):
+        assert_resolves(target, [video], f"acquisition/{name}/external_file")
+        assert stored_paths(target, f"acquisition/{name}/external_file")[0].startswith("a/")
 
 
-def test_twice_in_one_session_of_an_existing_file(existing: Path, video_files: Path, films: list[Path]) -> None:
+def test_twice_in_one_session_of_an_existing_file(existing: Path, video_files: Path, videos: list[Path]) -> None:
     with NWBExtFilesHDF5IO(existing, "r+", relocate_media=True, media_mode="copy") as io:
         nwbfile = io.read()
         io.write(nwbfile)
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
         io.write(nwbfile)
-    assert_resolves(existing, films[:2])
-    assert_resolves(existing, films[2:3], "acquisition/new/external_file")
+    assert_resolves(existing, videos[:2])
+    assert_resolves(existing, videos[2:3], "acquisition/new/external_file")
     assert io.relocation is not None
     assert len(io.relocation.relocations) == 3
 
 
-def test_an_open_file_is_handed_in(existing: Path, films: list[Path]) -> None:
+def test_an_open_file_is_handed_in(existing: Path, videos: list[Path]) -> None:
     with h5py.File(existing, "r+") as file, NWBExtFilesHDF5IO(file=file, mode="r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert_resolves(existing, films[:2])
+    assert_resolves(existing, videos[:2])
 
 
 def test_a_file_in_memory_has_no_place_for_media(existing: Path, video_files: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_file_in_memory_has_no_place_for_media(existing: Path, video_files: Pa
     assert tree(existing.parent.parent) == before
 
 
-def test_links_to_texts_of_another_file_are_not_followed(existing: Path, films: list[Path]) -> None:
+def test_links_to_texts_of_another_file_are_not_followed(existing: Path, videos: list[Path]) -> None:
     """In place, a dataset takes the place of the link; the other file keeps its own."""
     other = existing.with_name("other.nwb")
     existing.rename(other)
@@ -322,13 +322,13 @@ def test_links_to_texts_of_another_file_are_not_followed(existing: Path, films: 
     assert digest(other) == before
     with NWBExtFilesHDF5IO(existing, "r+", relocate_media=True, media_mode="copy") as io:
         io.write_builder(io.read_builder())
-    assert_resolves(existing, films[:2])
+    assert_resolves(existing, videos[:2])
     with h5py.File(existing) as file:
         assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.HardLink)
     assert digest(other) == before
 
 
-def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     nwbfile = new_nwbfile()
     series = image_series(["x"])
     series.fields["external_file"] = H5DataIO([str(video_files / "test1_0.avi")], maxshape=(None,), chunks=(1,))
@@ -336,7 +336,7 @@ def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Pat
     target = tmp_path / "ds" / "a.nwb"
     with NWBExtFilesHDF5IO(target, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_resolves(target, films[:1])
+    assert_resolves(target, videos[:1])
     with h5py.File(target) as file:
         dataset = file["acquisition/video/external_file"]
         assert (dataset.maxshape, dataset.chunks) == ((None,), (1,))

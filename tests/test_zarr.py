@@ -14,7 +14,7 @@ import pytest
 import zarr
 from hdmf.data_utils import GenericDataChunkIterator
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
-from helpers import digest, image_series, new_nwbfile, play, set_texts, stored_texts, tree, write_nwb
+from helpers import digest, image_series, new_nwbfile, play, set_paths, stored_paths, tree, write_nwb
 from makers import WAYS, Media, arguments_of, quiet, run_maker, write_everywhere
 from pynwb import NWBHDF5IO, TimeSeries, get_manager
 from pynwb.base import ExternalImage, ImageReferences, Images
@@ -26,8 +26,8 @@ from zarr_makers import (
     h5_object_id,
     nothing_left,
     open_source,
+    paths_in,
     references,
-    texts_in,
     write_store,
 )
 
@@ -81,7 +81,7 @@ class Pieces(GenericDataChunkIterator):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", ["hdf5-zarr", "zarr-zarr", "zarr-hdf5"])
 def test_modes(
-    tmp_path: Path, source: Path, source_store: Path, target: Path, films: list[Path], video_files: Path,
+    tmp_path: Path, source: Path, source_store: Path, target: Path, videos: list[Path], video_files: Path,
     mode: str, way: str,
 ) -> None:  # fmt: skip
     of, to = way.split("-")
@@ -95,17 +95,17 @@ def test_modes(
             io = export(chosen, path, relocate_media=True, media_mode=mode)
     else:
         io = export(chosen, path, relocate_media=True, media_mode=mode)
-    texts = texts_in(path) if to == "zarr" else stored_texts(path)
-    for text, film in zip(texts, films[:2], strict=True):
-        assert digest(path.parent / text) == digest(film)
+    paths = paths_in(path) if to == "zarr" else stored_paths(path)
+    for text, video in zip(paths, videos[:2], strict=True):
+        assert digest(path.parent / text) == digest(video)
     if mode == "reference":
-        assert texts == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
+        assert paths == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     else:
         owner = zarr.open(str(chosen), "r")["acquisition/video"].attrs if of == "zarr" else None
         uuid = owner["object_id"] if owner else h5_object_id(chosen)
-        assert texts == [f"sub-mouse0_ses-s/{uuid}_external_file_{n}.avi" for n in (0, 1)]
-        first = path.parent / texts[0]
+        assert paths == [f"sub-mouse0_ses-s/{uuid}_external_file_{n}.avi" for n in (0, 1)]
+        first = path.parent / paths[0]
         assert first.is_symlink() == (mode == "symlink")
         assert (first.stat().st_nlink > 1) == (mode == "hardlink")
         assert play(first) == 10
@@ -116,29 +116,29 @@ def test_modes(
     }
     assert nothing_left(tmp_path)
     assert io.relocation is not None
-    assert [entry.text for entry in io.relocation.relocations] == texts
+    assert [entry.new_path for entry in io.relocation.relocations] == paths
     if to == "zarr":
         assert io.path == str(path)
 
 
 @pytest.mark.parametrize("kind", ["list", "paths", "numpy", "array", "objects", "bytes", "tuple", "data_io"])
-def test_new_containers(tmp_path: Path, video_files: Path, films: list[Path], kind: str) -> None:
+def test_new_containers(tmp_path: Path, video_files: Path, videos: list[Path], kind: str) -> None:
     paths = [video_files / "test1_0.avi", video_files / "test1_1.avi"]
-    texts = [str(path) for path in paths]
+    strings = [str(path) for path in paths]
     values = {
-        "list": texts,
+        "list": strings,
         "paths": paths,
-        "numpy": [np.str_(text) for text in texts],
-        "array": np.array(texts),
-        "objects": np.array(texts, dtype=object),
-        "bytes": [text.encode() for text in texts],
-        "tuple": tuple(texts),
-        "data_io": ZarrDataIO(texts, chunks=(1,)),
+        "numpy": [np.str_(text) for text in strings],
+        "array": np.array(strings),
+        "objects": np.array(strings, dtype=object),
+        "bytes": [text.encode() for text in strings],
+        "tuple": tuple(strings),
+        "data_io": ZarrDataIO(strings, chunks=(1,)),
     }[kind]
     store = write_store(
         tmp_path / "ds" / "a.nwb.zarr", values, NWBExtFilesZarrIO, relocate_media=True, media_mode="copy"
     )
-    assert_leads_to(store, films[:2])
+    assert_leads_to(store, videos[:2])
     if kind == "data_io":
         assert zarr.open(str(store), "r")[DATASET].chunks == (1,)
 
@@ -155,42 +155,42 @@ def test_new_containers(tmp_path: Path, video_files: Path, films: list[Path], ki
 )
 @pytest.mark.parametrize("way", WAYS[:1] + WAYS[-1:])
 def test_string_storage_of_hdf5(
-    source: Path, target: Path, films: list[Path], storage: dict[str, Any], relocate: bool, way: str
+    source: Path, target: Path, videos: list[Path], storage: dict[str, Any], relocate: bool, way: str
 ) -> None:
     """hdmf-zarr alone writes "b'a.avi'" for texts that HDF5 gives as bytes."""
-    texts = [f"../video_files/test1_{n}.avi".encode() for n in (0, 1)]
-    set_texts(source, DATASET, texts, **storage)
+    paths = [f"../video_files/test1_{n}.avi".encode() for n in (0, 1)]
+    set_paths(source, DATASET, paths, **storage)
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
         arguments = {**arguments_of(way, src_io), "write_args": UNLINKED}
         how = {"relocate_media": True, "media_mode": "copy"} if relocate else {"relocate_media": False}
         io.export(src_io=src_io, **arguments, **how)
     if relocate:
-        assert_leads_to(target, films[:2])
+        assert_leads_to(target, videos[:2])
     else:
-        assert texts_in(target) == [text.decode() for text in texts]
+        assert paths_in(target) == [text.decode() for text in paths]
 
 
 def test_no_texts(tmp_path: Path, source: Path, target: Path) -> None:
-    set_texts(source, DATASET, [], dtype=h5py.string_dtype(), shape=(0,))
+    set_paths(source, DATASET, [], dtype=h5py.string_dtype(), shape=(0,))
     with pytest.warns(ExternalFilesWarning, match="nothing to relocate"):
         export(source, target, relocate_media=True)
-    assert texts_in(target) == []
+    assert paths_in(target) == []
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_ways_to_export_a_store(source_store: Path, target: Path, films: list[Path], way: str) -> None:
+def test_ways_to_export_a_store(source_store: Path, target: Path, videos: list[Path], way: str) -> None:
     before = tree(source_store)
     with NWBZarrIO(str(source_store), "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
         arguments = arguments_of(way, src_io, ["video"])
         given = dict(arguments.get("write_args", {}))
         io.export(src_io=src_io, relocate_media=True, media_mode="copy", **arguments)
         assert arguments.get("write_args", {}) == given
-    assert_leads_to(target, films[:2])
+    assert_leads_to(target, videos[:2])
     assert tree(source_store) == before
     with NWBZarrIO(str(target), "r") as io:
         read = io.read()
         assert read.file_create_date
-        assert list(read.acquisition["video"].external_file[:]) == texts_in(target)
+        assert list(read.acquisition["video"].external_file[:]) == paths_in(target)
 
 
 @pytest.mark.parametrize("to", ["zarr", "zarr-zarr", "hdf5"])
@@ -209,19 +209,19 @@ def test_media_everywhere(tmp_path: Path, to: str) -> None:
     old, new = references(source), references(path)
     assert len(new) == len(old) == 24
     for was, now in zip(old, new, strict=True):
-        assert now.text == f"b/{was.object_id}_external_file_{was.index}{Path(was.text).suffix.lower()}"
+        assert now.stored_path == f"b/{was.object_id}_external_file_{was.index}{Path(was.stored_path).suffix.lower()}"
         assert (now.object_path, now.neurodata_type, now.object_id) == (
             was.object_path,
             was.neurodata_type,
             was.object_id,
         )
-        assert digest(path.parent / now.text) == digest(source.parent / was.text)
+        assert digest(path.parent / now.stored_path) == digest(source.parent / was.stored_path)
     with open_source(path) as io:
         read = io.read()
-        order = read.acquisition["pictures"].order_of_images.data
-        assert [image.name for image in order[:]] == ["picture2", "picture0", "picture1"]
-        assert read.acquisition["pictures"].images["picture0"].data == next(
-            now.text for now in new if now.object_path == "/acquisition/pictures/picture0"
+        order = read.acquisition["images"].order_of_images.data
+        assert [image.name for image in order[:]] == ["image2", "image0", "image1"]
+        assert read.acquisition["images"].images["image0"].data == next(
+            now.stored_path for now in new if now.object_path == "/acquisition/images/image0"
         )
 
 
@@ -230,7 +230,7 @@ def test_types_of_extensions(tmp_path: Path, what: str) -> None:
     """Their specifications are known from the file alone; of a Zarr store too."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     run_maker(what, source)
-    further = {"media_fields": [("FilmArchive", "film_paths")]}
+    further = {"media_fields": [("FilmArchive", "video_paths")]}
     first, second = tmp_path / "one" / "b.nwb.zarr", tmp_path / "two" / "b.nwb.zarr"
     export(source, first, relocate_media=True, media_mode="copy", media_options=further)
     export(first, second, relocate_media=True, media_mode="copy", media_options=further)
@@ -241,34 +241,34 @@ def test_types_of_extensions(tmp_path: Path, what: str) -> None:
             (was.object_path, was.field, was.index) for was in old
         ]
         for was, now in zip(old, new, strict=True):
-            assert now.text.startswith("b/")
-            place = Path(was.text) if was.text.startswith("/") else source.parent / was.text
-            assert digest(path.parent / now.text) == digest(place)
+            assert now.stored_path.startswith("b/")
+            place = Path(was.stored_path) if was.stored_path.startswith("/") else source.parent / was.stored_path
+            assert digest(path.parent / now.stored_path) == digest(place)
     if what == "extension":
-        texts = texts_in(second, "processing/behavior/archive/film_paths")
-        assert all(text.startswith("b/") for text in texts)
-        assert (first.parent / texts[0]).exists()
+        paths = paths_in(second, "processing/behavior/archive/video_paths")
+        assert all(text.startswith("b/") for text in paths)
+        assert (first.parent / paths[0]).exists()
 
 
-def test_urls_keep_their_place(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_urls_keep_their_place(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     store = tmp_path / "ds" / "a.nwb.zarr"
-    url = "https://example.org/film.avi"
+    url = "https://example.org/video.avi"
     write_store(
         store, [url, str(video_files / "test1_0.avi"), url], NWBExtFilesZarrIO, relocate_media=True, media_mode="copy"
     )
-    texts = texts_in(store)
-    assert texts[::2] == [url, url]
-    assert texts[1].endswith("_external_file_1.avi")
-    assert digest(store.parent / texts[1]) == digest(films[0])
+    paths = paths_in(store)
+    assert paths[::2] == [url, url]
+    assert paths[1].endswith("_external_file_1.avi")
+    assert digest(store.parent / paths[1]) == digest(videos[0])
 
 
-def test_defaults_of_the_constructor_and_a_manager_of_ones_own(source: Path, target: Path, films: list[Path]) -> None:
+def test_defaults_of_the_constructor_and_a_manager_of_ones_own(source: Path, target: Path, videos: list[Path]) -> None:
     with (
         NWBHDF5IO(source, "r") as src_io,
         NWBExtFilesZarrIO(target, "w", get_manager(), relocate_media=True, media_mode="copy") as io,
     ):
         io.export(src_io=src_io, write_args=UNLINKED)
-    assert_leads_to(target, films[:2])
+    assert_leads_to(target, videos[:2])
     with pytest.raises(ValueError, match="manager of its own"):
         NWBExtFilesZarrIO(target, "r", get_manager(), resolve_media=True)
     with pytest.raises(ValueError, match="media_mode='copy' was given"):
@@ -281,7 +281,7 @@ def test_resolved_when_read(source_store: Path, video_files: Path, target: Path)
         assert [Path(path) for path in paths] == [video_files / f"test1_{n}.avi" for n in (0, 1)]
         with NWBExtFilesZarrIO(target, "w") as to:  # what is stored is written again, not what was resolved
             to.export(src_io=io, nwbfile=io.read(), relocate_media=False)
-    assert texts_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
+    assert paths_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
 
 
 def test_drop_in(tmp_path: Path) -> None:
@@ -320,9 +320,9 @@ def test_links_inside_are_those_of_hdmf_zarr(tmp_path: Path) -> None:
 def test_a_store_with_new_links_is_read_after_it_is_renamed(tmp_path: Path, video_files: Path) -> None:
     source = tmp_path / "a.nwb.zarr"
     nwbfile = new_nwbfile()
-    pictures = [ExternalImage(name=f"p{n}", data="https://example.org/p.png", image_format="PNG") for n in range(2)]
-    order = ImageReferences(name="order_of_images", data=pictures[::-1])
-    nwbfile.add_acquisition(Images(name="pictures", images=pictures, order_of_images=order))
+    members = [ExternalImage(name=f"p{n}", data="https://example.org/p.png", image_format="PNG") for n in range(2)]
+    order = ImageReferences(name="order_of_images", data=members[::-1])
+    nwbfile.add_acquisition(Images(name="images", images=members, order_of_images=order))
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")], "one"))
     masked = image_series([], "two")
     nwbfile.add_acquisition(masked)
@@ -336,11 +336,11 @@ def test_a_store_with_new_links_is_read_after_it_is_renamed(tmp_path: Path, vide
     assert link == [{"name": "one", "path": "/acquisition/one", "source": "."}]
     with NWBZarrIO(str(moved), "r") as io:
         read = io.read()
-        assert [image.name for image in read.acquisition["pictures"].order_of_images.data[:]] == ["p1", "p0"]
+        assert [image.name for image in read.acquisition["images"].order_of_images.data[:]] == ["p1", "p0"]
         assert read.processing["behavior"]["BehavioralEvents"]["one"] is read.acquisition["one"]
 
 
-def test_texts_of_another_store(tmp_path: Path, source_store: Path, films: list[Path]) -> None:
+def test_texts_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
     """Texts that come from another store are relative to that one; hdmf-zarr copies them as they are."""
     with NWBZarrIO(str(source_store), "r") as other:
         nwbfile = new_nwbfile()
@@ -352,10 +352,10 @@ def test_texts_of_another_store(tmp_path: Path, source_store: Path, films: list[
             with pytest.raises(RelocationRefusedError, match="would not be found"):
                 io.write(nwbfile)
             io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_leads_to(own, films[:2])
+    assert_leads_to(own, videos[:2])
 
 
-def test_a_link_to_texts_of_another_store(tmp_path: Path, source_store: Path, films: list[Path]) -> None:
+def test_a_link_to_texts_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
     """It is kept where nothing is relocated; else the texts become those of the store with the link."""
     linked = tmp_path / "far" / "ds" / "b.nwb.zarr"
     shutil.copytree(source_store, linked)
@@ -370,10 +370,10 @@ def test_a_link_to_texts_of_another_store(tmp_path: Path, source_store: Path, fi
     assert attributes["zarr_link"] == [link]
     target = tmp_path / "again" / "c.nwb.zarr"
     export(linked, target, relocate_media=True, media_mode="copy")
-    assert_leads_to(target, films[:2])
+    assert_leads_to(target, videos[:2])
     with NWBExtFilesZarrIO(linked, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert_leads_to(linked, films[:2])
+    assert_leads_to(linked, videos[:2])
     assert tree(source_store) == before
 
 
@@ -392,12 +392,12 @@ def test_links_to_another_store_from_behind_a_linked_folder(tmp_path: Path, sour
                 io.write(nwbfile)
         (made[name],) = zarr.open(str(target), "r")["stimulus/presentation"].attrs["zarr_link"]
         with NWBZarrIO(str(target), "r") as io:
-            assert list(io.read().stimulus["video"].external_file[:]) == texts_in(source_store)
+            assert list(io.read().stimulus["video"].external_file[:]) == paths_in(source_store)
     assert made["ours"] == made["theirs"]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, films: list[Path], jobs: int) -> None:
+def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, videos: list[Path], jobs: int) -> None:
     """hdmf-zarr writes them at the end, by several processes if it is told to."""
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
@@ -406,7 +406,7 @@ def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, films: list
     store = tmp_path / "ds" / "a.nwb.zarr"
     with NWBExtFilesZarrIO(store, "w") as io:
         io.write(nwbfile, relocate_media=True, media_mode="copy", number_of_jobs=jobs)
-    assert_leads_to(store, films[:1])
+    assert_leads_to(store, videos[:1])
     assert zarr.open(str(store), "r")["acquisition/pieces/data"][:].tolist() == list(range(100))
 
 
@@ -426,12 +426,12 @@ def test_false_writes_verbatim(source: Path, source_store: Path, tmp_path: Path)
     for number, of in enumerate((source, source_store)):
         target = tmp_path / "far" / f"away{number}" / "b.nwb.zarr"
         export(of, target, relocate_media=False)
-        assert texts_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
+        assert paths_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
 
 
-def test_links_that_stay_right_go_through(source: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_links_that_stay_right_go_through(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     export(source, tmp_path / "other" / "b.nwb.zarr")
-    assert_leads_to(tmp_path / "other" / "b.nwb.zarr", films[:2])
+    assert_leads_to(tmp_path / "other" / "b.nwb.zarr", videos[:2])
 
 
 def test_missing_media_are_told_before_anything(source: Path, target: Path, tmp_path: Path, video_files: Path) -> None:
@@ -502,14 +502,14 @@ def test_two_at_once(target: Path) -> None:
     assert target.is_dir()
 
 
-def test_store_objects_are_as_ever(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_store_objects_are_as_ever(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
     store = tmp_path / "ds" / "a.nwb.zarr"
     with NWBExtFilesZarrIO(zarr.DirectoryStore(str(store)), "w") as io:
         assert store.is_dir()
         io.write(nwbfile, relocate_media=True, media_mode="copy")
-    assert_leads_to(store, films[:1])
+    assert_leads_to(store, videos[:1])
     assert nothing_left(tmp_path)
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
@@ -520,7 +520,7 @@ def test_store_objects_are_as_ever(tmp_path: Path, video_files: Path, films: lis
         io.write(nwbfile, relocate_media=True, media_mode="copy")
 
 
-def test_nested_stores(tmp_path: Path, video_files: Path, films: list[Path]) -> None:
+def test_nested_stores(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
     store = tmp_path / "ds" / "a.nwb.zarr"
@@ -528,7 +528,7 @@ def test_nested_stores(tmp_path: Path, video_files: Path, films: list[Path]) -> 
         io.write(nwbfile, relocate_media=False)
     with NWBExtFilesZarrIO(store, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert_leads_to(store, films[:1])
+    assert_leads_to(store, videos[:1])
 
 
 # -------------------------------------------------------------- all or nothing
@@ -653,8 +653,8 @@ def test_validators(source: Path, target: Path) -> None:
     store = f"{target.parent.name}/{target.name}"
     assert assets[store] is ZarrAsset
     assert set(assets.values()) <= {ZarrAsset, VideoAsset, ImageAsset}
-    assert {path.partition("/")[2] for path in assets if path != store} == set(texts_in(target))
-    (target.parent / texts_in(target)[0]).unlink()
+    assert {path.partition("/")[2] for path in assets if path != store} == set(paths_in(target))
+    (target.parent / paths_in(target)[0]).unlink()
     with NWBZarrIO(str(target), "r") as io:
         told = {message.check_function_name for message in inspect_nwbfile_object(io.read())}
         assert [name for name in told if "external_file" in name]
@@ -666,7 +666,7 @@ def test_validators(source: Path, target: Path) -> None:
 @pytest.mark.parametrize("relocating", [{"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"}])
 @pytest.mark.parametrize("how", ["write", "export"])
 def test_dimensions_keep_their_labels(
-    how: str, relocating: dict[str, Any], source: Path, tmp_path: Path, films: list[Path]
+    how: str, relocating: dict[str, Any], source: Path, tmp_path: Path, videos: list[Path]
 ) -> None:
     """As hdmf-zarr's own class has them; xarray looks for them."""
     attributes = []
@@ -678,7 +678,7 @@ def test_dimensions_keep_their_labels(
                 io.export(src_io=src_io, write_args={"link_data": False}, **further)
         else:
             nwbfile = new_nwbfile()
-            nwbfile.add_acquisition(image_series([str(films[0])]))
+            nwbfile.add_acquisition(image_series([str(videos[0])]))
             with io_class(str(path), "w") as io:
                 io.write(nwbfile, **further)
         attributes.append(dict(zarr.open(str(path), "r")[DATASET].attrs))

@@ -20,8 +20,8 @@ from zarr_makers import (
     assert_consolidated,
     assert_leads_to,
     nothing_left,
+    paths_in,
     references,
-    texts_in,
     without_path,
     write_store,
 )
@@ -32,7 +32,7 @@ from nwb_extfiles import (
     NWBExtFilesZarrIO,
     TransferError,
 )
-from nwb_extfiles.nwb.stores import edit_texts, find_nwb_files
+from nwb_extfiles.nwb.files import find_nwb_files, write_paths
 
 pytestmark = [
     pytest.mark.usefixtures("trusted_stores"),
@@ -55,12 +55,12 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
-def test_in_place(source_store: Path, films: list[Path], video_files: Path, mode: str) -> None:
+def test_in_place(source_store: Path, videos: list[Path], video_files: Path, mode: str) -> None:
     before = tree(source_store)
     with NWBExtFilesZarrIO(source_store, mode, relocate_media=True, media_mode="copy") as io:
         nwbfile = io.read()
         io.write(nwbfile)
-    assert_leads_to(source_store, films[:2])
+    assert_leads_to(source_store, videos[:2])
     changed = {name for name, what in tree(source_store).items() if what != before.get(name)}
     # hdmf-zarr puts the specifications in anew
     assert {name for name in changed if not name.startswith("specifications")} == {f"{DATASET}/0"}
@@ -68,8 +68,8 @@ def test_in_place(source_store: Path, films: list[Path], video_files: Path, mode
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
         io.write(nwbfile)
-    assert_leads_to(source_store, films[:2])
-    assert_leads_to(source_store, films[2:3], "acquisition/new/external_file")
+    assert_leads_to(source_store, videos[:2])
+    assert_leads_to(source_store, videos[2:3], "acquisition/new/external_file")
     assert nothing_left(source_store.parent)
 
 
@@ -81,7 +81,7 @@ def test_in_place_fails_whole(source_store: Path, tmp_path: Path, video_files: P
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
         io.write(nwbfile, relocate_media=True, media_mode="copy")
         raise KeyboardInterrupt
-    assert texts_in(source_store) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
+    assert paths_in(source_store) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
     assert not (source_store / "acquisition" / "new").exists()
     assert_consolidated(source_store)
     after = tree(tmp_path)
@@ -110,7 +110,7 @@ def test_the_same_references_as_in_hdf5(tmp_path: Path) -> None:
     assert without_path(references(store)) == without_path(references(source))
 
 
-def test_links_to_texts(tmp_path: Path, source_store: Path, films: list[Path], video_files: Path) -> None:
+def test_links_to_texts(tmp_path: Path, source_store: Path, videos: list[Path], video_files: Path) -> None:
     """Inside the store they are texts of the object; out of it they are not followed; edited, they become a dataset."""
     other = source_store.with_name("other.nwb.zarr")
     shutil.copytree(source_store, other)
@@ -129,16 +129,16 @@ def test_links_to_texts(tmp_path: Path, source_store: Path, films: list[Path], v
         group.attrs["zarr_link"] = [{"name": "else", "path": "/acquisition", "source": "."}, link]
         zarr.consolidate_metadata(str(source_store))
         found = references(source_store)
-        assert [reference.text for reference in found] == (
+        assert [reference.stored_path for reference in found] == (
             [f"../video_files/test1_{n}.avi" for n in (0, 1)] if number < 2 else []
         )
         if number == 3:
             continue
         before = tree(other)
         journal = tmp_path / "journal"
-        edit_texts(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
-        assert texts_in(source_store) == ["x.avi", "y.avi"]
-        assert texts_in(source_store, "acquisition/texts")[0].startswith("..")
+        write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
+        assert paths_in(source_store) == ["x.avi", "y.avi"]
+        assert paths_in(source_store, "acquisition/texts")[0].startswith("..")
         assert tree(other) == before
         journal.unlink()
 
@@ -186,11 +186,11 @@ def test_nothing_is_unpickled_unasked(tmp_path: Path, source_store: Path, monkey
     """Stores come from anywhere, and a pickle can run any program."""
     root = zarr.open_group(str(source_store), mode="r+")
     attributes = root[DATASET].attrs.asdict()
-    texts = np.array(["../video_files/test1_0.avi"], dtype=object)
-    array = root.create_dataset(DATASET, data=texts, dtype=object, object_codec=numcodecs.Pickle(), overwrite=True)
+    paths = np.array(["../video_files/test1_0.avi"], dtype=object)
+    array = root.create_dataset(DATASET, data=paths, dtype=object, object_codec=numcodecs.Pickle(), overwrite=True)
     array.attrs.put(attributes)
     zarr.consolidate_metadata(str(source_store))
-    assert [reference.text for reference in references(source_store)] == list(texts)
+    assert [reference.stored_path for reference in references(source_store)] == list(paths)
     monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", False)
     assert references(source_store) == []
 
@@ -209,20 +209,20 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
     new = [f"a/{'long' * 11}.avi", "b.avi"]
     journal = tmp_path / "staging" / "journal"
     journal.parent.mkdir()
-    edit_texts(source_store, {("/acquisition/video", "external_file"): new}, journal=journal if journalled else None)
+    write_paths(source_store, {("/acquisition/video", "external_file"): new}, journal=journal if journalled else None)
     stored = zarr.open_group(str(source_store), mode="r")[DATASET]
     assert [text.decode() if isinstance(text, bytes) else text for text in stored[:]] == new
     assert stored.chunks == (1,)
     assert stored.attrs["starting_frame"] == attributes["starting_frame"]
     assert_consolidated(source_store)
-    assert [reference.text for reference in references(source_store)] == new
+    assert [reference.stored_path for reference in references(source_store)] == new
     with NWBZarrIO(str(source_store), "r") as io:
         assert len(io.read().acquisition["video"].external_file) == 2
     assert journal.exists() == journalled
     if journalled:
-        from nwb_extfiles.disk.journal import take_back
+        from nwb_extfiles.disk.journal import rollback
 
-        assert take_back(source_store, journal)
+        assert rollback(source_store, journal)
         journal.parent.rmdir()
         assert tree(tmp_path) == before
 
@@ -230,10 +230,10 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
 @pytest.mark.parametrize("text", ["other.avi", None])
 def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path, text: str | None) -> None:
     """By a program that knows nothing of journals, after a kill."""
-    from nwb_extfiles.disk.journal import take_back
+    from nwb_extfiles.disk.journal import rollback
 
     journal = tmp_path / "journal"
-    edit_texts(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
+    write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
     shutil.rmtree(source_store)
     if text is not None:
         write_store(source_store, [text])
@@ -242,14 +242,14 @@ def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path,
         (source_store / ".zgroup").write_text('{"zarr_format": 2}')
     before = tree(source_store)
     with pytest.warns(ExternalFilesWarning, match="written anew"):
-        assert not take_back(source_store, journal)
+        assert not rollback(source_store, journal)
     assert tree(source_store) == before
     assert not journal.exists()
 
 
 def test_a_journal_that_leads_out_of_the_store(tmp_path: Path, source_store: Path, source: Path) -> None:
     from nwb_extfiles.disk.folder_journal import edit_files
-    from nwb_extfiles.disk.journal import take_back
+    from nwb_extfiles.disk.journal import rollback
 
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -277,13 +277,13 @@ def test_a_journal_that_leads_out_of_the_store(tmp_path: Path, source_store: Pat
         forged = forge(content, b"precious", evil)
         (tmp_path / "journal").write_bytes(forged)
         with pytest.raises(TransferError, match="no path to a file in it"):
-            take_back(source_store, tmp_path / "journal")
+            rollback(source_store, tmp_path / "journal")
         assert (outside / "precious").read_text() == "y"
     (tmp_path / "journal").write_bytes(content)
     with pytest.raises(TransferError, match="no journal of"):
-        take_back(source, tmp_path / "journal")
+        rollback(source, tmp_path / "journal")
     (tmp_path / "journal").write_bytes(content[:-5])
-    assert not take_back(source_store, tmp_path / "journal")
+    assert not rollback(source_store, tmp_path / "journal")
     assert not (tmp_path / "journal").exists()
 
 
@@ -298,7 +298,7 @@ def forge(journal: bytes, old: bytes, new: bytes) -> bytes:
 def test_zarr_is_loaded_only_when_a_store_is_met(source: Path, source_store: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from nwb_extfiles.nwb.stores import *; from nwb_extfiles.nwb.finding import *\n"
+        "from nwb_extfiles.nwb.files import *; from nwb_extfiles.nwb.scan import *\n"
         "from nwb_extfiles.nwb.registry import *\n"
         "def look(path):\n"
         "    with open_nwb(Path(path)) as file: n = len(find_in_file(file))\n"
@@ -313,7 +313,7 @@ def test_without_hdmf_zarr(source_store: Path) -> None:
         "import sys\n"
         "for name in ('zarr', 'hdmf_zarr', 'numcodecs'): sys.modules[name] = None\n"
         "from pathlib import Path; import nwb_extfiles\n"
-        "from nwb_extfiles import *; from nwb_extfiles.nwb.stores import *\n"
+        "from nwb_extfiles import *; from nwb_extfiles.nwb.files import *\n"
         "NWBExtFilesHDF5IO\n"
         "try: nwb_extfiles.NWBExtFilesZarrIO\n"
         "except ImportError as error: print(error)\n"

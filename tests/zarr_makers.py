@@ -14,16 +14,16 @@ from helpers import digest, image_series, new_nwbfile
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO
-from nwb_extfiles.nwb.finding import find_in_file
+from nwb_extfiles.nwb.files import open_nwb
 from nwb_extfiles.nwb.references import ExternalFileReference
-from nwb_extfiles.nwb.stores import open_nwb
+from nwb_extfiles.nwb.scan import find_in_file
 
 DATASET = "acquisition/video/external_file"
 UNLINKED = {"link_data": False}
 """Without it hdmf-zarr exports nothing from HDF5."""
 
 
-def texts_in(store: Path, dataset: str = DATASET) -> list[str]:
+def paths_in(store: Path, dataset: str = DATASET) -> list[str]:
     """The texts in a store, read by zarr from its files alone, and from what is consolidated."""
     plain = zarr.open_group(str(store), mode="r")[dataset]
     if (store / ".zmetadata").exists():
@@ -40,10 +40,10 @@ def assert_consolidated(store: Path) -> None:
 
 
 def assert_leads_to(store: Path, expected: list[Path], dataset: str = DATASET) -> None:
-    texts = texts_in(store, dataset)
-    assert len(texts) == len(expected)
-    for text, film in zip(texts, expected, strict=True):
-        assert digest(store.parent / text) == digest(film), text
+    paths = paths_in(store, dataset)
+    assert len(paths) == len(expected)
+    for text, video in zip(paths, expected, strict=True):
+        assert digest(store.parent / text) == digest(video), text
 
 
 def nothing_left(folder: Path) -> bool:
@@ -60,10 +60,10 @@ def without_path(found: list[ExternalFileReference]) -> list[ExternalFileReferen
     return [replace(reference, nwb_path="") for reference in found]
 
 
-def write_store(path: Path, texts: Any, io_class: type = NWBZarrIO, **kwargs: Any) -> Path:
+def write_store(path: Path, paths: Any, io_class: type = NWBZarrIO, **kwargs: Any) -> Path:
     nwbfile = new_nwbfile()
     series = image_series(["x"])
-    series.fields["external_file"] = texts
+    series.fields["external_file"] = paths
     nwbfile.add_acquisition(series)
     path.parent.mkdir(exist_ok=True)
     with io_class(str(path), "w") as io:

@@ -34,7 +34,7 @@ def show_references(nwb_path: Path) -> None:
     """Print each stored path, and whether it leads to a video."""
     for found in find_external_files(nwb_path):
         print(
-            found.reference.text,
+            found.reference.stored_path,
             "->",
             "nothing" if found.file is None else f"{found.file.size:,} bytes",
         )

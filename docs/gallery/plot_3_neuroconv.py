@@ -25,12 +25,12 @@ from neuroconv.datainterfaces import ExternalVideoInterface
 from nwb_extfiles import NWBExtFilesHDF5IO
 from nwb_extfiles.demo import draw_tree
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
-from nwb_extfiles.testing import make_film
+from nwb_extfiles.testing import make_video
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "raw")
 for number in (0, 1):
-    make_film(lab / f"raw/top_{number}.avi", seed=number)
+    make_video(lab / f"raw/top_{number}.avi", seed=number)
 
 # %%
 # The converter
@@ -87,7 +87,7 @@ print(*draw_tree(lab), sep="\n")
 # ``converter.relocation`` is the record of what happened to the videos.
 
 for entry in converter.relocation.relocations:
-    print(entry.source.path.name, "->", entry.text)
+    print(entry.source.path.name, "->", entry.new_path)
 
 # %%
 # A class can have its own defaults, for code whose calls you cannot change:

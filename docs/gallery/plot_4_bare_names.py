@@ -27,13 +27,13 @@ from pynwb.image import ImageSeries
 
 from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files, relocate
 from nwb_extfiles.demo import draw_tree
-from nwb_extfiles.testing import make_film
+from nwb_extfiles.testing import make_video
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/20240101")
 videos = ["20240101_rat1_01_s1.1.avi", "20240101_rat1_02_r1.1.avi"]
 for number, video in enumerate(videos):
-    make_film(lab / "server/20240101" / video, seed=number)
+    make_video(lab / "server/20240101" / video, seed=number)
 
 # pynwb deprecates this container, but such files exist.
 warnings.filterwarnings("ignore", message="BehavioralEvents is deprecated")
@@ -81,7 +81,11 @@ for found in find_external_files(lab / "rat1_20240101.nwb"):
 
 options = dict(search=lab / "server/20240101")
 for found in find_external_files(lab / "rat1_20240101.nwb", media_options=options):
-    print(found.reference.text, "->", found.file.path.relative_to(lab.resolve()))
+    print(
+        found.reference.stored_path,
+        "->",
+        found.file.path.relative_to(lab.resolve()),
+    )
 
 # %%
 # Export, or repair in place
@@ -103,7 +107,7 @@ print(*draw_tree(lab / "dandiset"), sep="\n")
 # Or fix the file in place. ``reference`` leaves the videos on the server and corrects the paths:
 
 plan = relocate(lab / "rat1_20240101.nwb", "reference", media_options=options)
-print(*plan.texts.values(), sep="\n")
+print(*plan.new_paths.values(), sep="\n")
 
 # %%
 # If a name matches two different videos in the search folders, that is an error, never a guess.

@@ -23,12 +23,12 @@ from pynwb.image import ImageSeries
 
 from nwb_extfiles import MissingMediaError, NWBExtFilesHDF5IO, check, relocate
 from nwb_extfiles.demo import draw_tree
-from nwb_extfiles.testing import make_film
+from nwb_extfiles.testing import make_video
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "server/videos/mouse0")
 for number in (0, 1):
-    make_film(lab / f"server/videos/mouse0/video_{number}.avi", seed=number)
+    make_video(lab / f"server/videos/mouse0/video_{number}.avi", seed=number)
 
 nwbfile = NWBFile(
     session_description="a mouse in an arena",
@@ -61,7 +61,7 @@ with NWBHDF5IO(lab / "arena.nwb", "w") as io:
 # -------------
 
 for finding in check(lab / "arena.nwb"):
-    print(f"{finding.severity}: {finding.text}: {finding.message}")
+    print(f"{finding.severity}: {finding.stored_path}: {finding.message}")
 
 # %%
 # Without further options, the file is refused and does not change. A path with a drive letter is a Windows path, so it was
@@ -82,7 +82,7 @@ except MissingMediaError as error:
 options = dict(path_map={r"D:\videos": lab / "server/videos"})
 plan = relocate(lab / "arena.nwb", "copy", media_options=options, dry_run=True)
 for entry in plan.relocations:
-    print(entry.reference.text, "->", entry.target)
+    print(entry.reference.stored_path, "->", entry.target)
 
 # %%
 # Now for real. The NWB file is not rewritten: only its stored paths change, in place and crash-safe.

@@ -27,13 +27,13 @@ from pynwb.image import ImageSeries
 
 from nwb_extfiles import check, organize
 from nwb_extfiles.demo import draw_tree
-from nwb_extfiles.testing import make_film
+from nwb_extfiles.testing import make_video
 
 lab = Path(tempfile.mkdtemp(), "lab")
 os.makedirs(lab / "nwbfiles")
 os.makedirs(lab / "videos")
 for number in range(8):
-    make_film(lab / f"videos/{number}.avi", seed=number)
+    make_video(lab / f"videos/{number}.avi", seed=number)
     nwbfile = NWBFile(
         session_description="a mouse in an arena",
         identifier=f"session {number}",

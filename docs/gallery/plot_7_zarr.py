@@ -43,7 +43,7 @@ print(
     sep="\n",
 )
 for found in find_external_files(store):
-    print(found.reference.text, "->", f"{found.file.size:,} bytes")
+    print(found.reference.stored_path, "->", f"{found.file.size:,} bytes")
 
 # %%
 # And back

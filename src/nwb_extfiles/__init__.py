@@ -1,7 +1,7 @@
 """NWB files that take their media along.
 
-`NWBExtFilesHDF5IO` is `pynwb.NWBHDF5IO` with three more arguments: on write and export it brings the films and
-pictures that the NWB file names to their place beside it, and lets the stored paths follow.
+`NWBExtFilesHDF5IO` is `pynwb.NWBHDF5IO` with three more arguments: on write and export it brings the videos and
+images that the NWB file names to their place beside it, and lets the stored paths follow.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .tasks.checks import Finding, Severity, check
     from .tasks.dandiset import OrganizedFile, OrganizePlan
     from .tasks.discovery import find_external_files, find_referring_files
-    from .tasks.inplace import relocate
+    from .tasks.opening import resolve_external_files
     from .tasks.organizing import organize
-    from .tasks.readers import resolve_external_files
+    from .tasks.relocating import relocate
     from .tasks.restoring import restore
     from .web.remote import RemoteFile
 
@@ -114,8 +114,8 @@ _MODULE_OF = {
     "find_referring_files": "tasks.discovery",
     "organize": "tasks.organizing",
     "register_media_mappers": "io.mappers",
-    "relocate": "tasks.inplace",
-    "resolve_external_files": "tasks.readers",
+    "relocate": "tasks.relocating",
+    "resolve_external_files": "tasks.opening",
     "restore": "tasks.restoring",
 }
 

@@ -92,10 +92,10 @@ def _show_warning(
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nwb-extfiles")
 def main() -> None:
-    """NWB files that take their films and pictures along.
+    """NWB files that take their videos and images along.
 
-    An NWB file names its films by their paths, which break when it is renamed, moved or published. `check` finds such
-    breaks, `relocate` mends them where the file is, `organize` brings files and films into a dandiset, `restore` gives
+    An NWB file names its videos by their paths, which break when it is renamed, moved or published. `check` finds such
+    breaks, `relocate` mends them where the file is, `organize` brings files and videos into a dandiset, `restore` gives
     them their old names back. The last three have --dry-run.
     """
 
@@ -133,7 +133,7 @@ def _media_options(function: F) -> F:
         (
             click.option(
                 "--search", type=folder, multiple=True,
-                help="A folder in which to look for films that are not where the NWB file says. May be repeated.",
+                help="A folder in which to look for videos that are not where the NWB file says. May be repeated.",
             ),
             click.option(
                 "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
@@ -154,7 +154,7 @@ def _media_options(function: F) -> F:
             ),
             click.option(
                 "--missing", type=click.Choice(["error", "keep"]), default="error", show_default=True,
-                help="What to do where a film is not found: refuse, or keep the path as it is.",
+                help="What to do where a video is not found: refuse, or keep the path as it is.",
             ),
             click.option(
                 "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
@@ -163,11 +163,11 @@ def _media_options(function: F) -> F:
             _media_field,
             click.option(
                 "--urls", type=click.Choice(["keep", "download"]), default="keep", show_default=True,
-                help="What to do with films behind URLs: leave them there, or fetch them to their place.",
+                help="What to do with videos behind URLs: leave them there, or fetch them to their place.",
             ),
             click.option(
                 "--manifest", is_flag=True,
-                help="Record the films in the NWB file: their original names, sizes and checksums.",
+                help="Record the videos in the NWB file: their original names, sizes and checksums.",
             ),
             click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing."),
             click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON."),
@@ -231,7 +231,7 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
 
 @contextmanager
 def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
-    """Give what counts the bytes of films that are read, and what prints a line; a bar on a terminal, if any."""
+    """Give what counts the bytes of videos that are read, and what prints a line; a bar on a terminal, if any."""
     if not (shown and sys.stderr.isatty()):
         yield lambda count: None, _say
     else:
@@ -239,7 +239,9 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 
         from .terminal import plain
 
-        with tqdm(desc="films read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
+        with tqdm(
+            desc="videos read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False
+        ) as bar:
             yield bar.update, lambda line: bar.write(plain(line), file=sys.stdout)
 
 
@@ -258,11 +260,11 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 )  # fmt: skip
 @click.option(
     "--media-files-mode", "--media-mode", type=_MEDIA_MODES,
-    help="How films and pictures get into the dandiset.  [default: symlink]",
+    help="How videos and images get into the dandiset.  [default: symlink]",
 )  # fmt: skip
 @click.option(
     "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
-    help="Whether films come along and their paths in the NWB files are updated. If not, files with films are refused.",
+    help="Whether videos are organized too and their paths updated. If not, NWB files with videos are refused.",
 )  # fmt: skip
 @click.option(
     "--invalid", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
@@ -287,13 +289,13 @@ def organize(
 ) -> None:
     """Bring NWB files and their media into a dandiset.
 
-    PATHS are NWB files, and folders in which to look for such. They get the names that DANDI gives them, their films
+    PATHS are NWB files, and folders in which to look for such. They get the names that DANDI gives them, their videos
     the places where DANDI looks for them. Everything is checked before anything is touched, and a run that was stopped
     can be repeated. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
     """
     if media_files_mode is not None and not update:
         raise click.UsageError(
-            "--media-files-mode says how films come along, and --keep-external-file-paths that none do"
+            "--media-files-mode says how videos come along, and --keep-external-file-paths that none do"
         )
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
@@ -337,21 +339,21 @@ def organize(
 )  # fmt: skip
 @click.option(
     "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
-    help="How films and pictures get to their place.",
+    help="How videos and images get to their place.",
 )  # fmt: skip
 @click.option(
     "--repair", is_flag=True,
-    help="Look for films that are missing, or not those of the manifest, by their content (with --search DIR).",
+    help="Look for videos that are missing, or not those of the manifest, by their content (with --search DIR).",
 )  # fmt: skip
 @_media_options
 def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
     """Bring the media of NWB files to where DANDI wants them.
 
-    That is a folder beside each NWB file with its name: x.nwb has its films in x/. The NWB files stay where they are;
-    only the paths in them change, in place. After an NWB file was renamed, its films follow to the folder of its new
+    That is a folder beside each NWB file with its name: x.nwb has its videos in x/. The NWB files stay where they are;
+    only the paths in them change, in place. After an NWB file was renamed, its videos follow to the folder of its new
     name. Everything is checked before anything is touched.
     """
-    from .tasks.inplace import relocate_files
+    from .tasks.relocating import relocate_files
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
 
     with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
@@ -375,10 +377,10 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=_ExistingPath())
-@click.option("--checksums", is_flag=True, help="Read the films too, and compare them with the manifest.")
+@click.option("--checksums", is_flag=True, help="Read the videos too, and compare them with the manifest.")
 @click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
-    help="With --checksums: a folder in which to look for films that are not in their place. May be repeated.",
+    help="With --checksums: a folder in which to look for videos that are not in their place. May be repeated.",
 )  # fmt: skip
 @_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -397,14 +399,14 @@ def check(
 
     \b
     ERROR    a path is broken, or will be in the archive; the exit code is 1
-    WARNING  it works here, and may not elsewhere; or films that no NWB file names
+    WARNING  it works here, and may not elsewhere; or videos that no NWB file names
     INFO     worth knowing
 
     In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
     """  # noqa: D301
     from dataclasses import asdict
 
-    from .nwb.stores import find_nwb_files
+    from .nwb.files import find_nwb_files
     from .tasks.checks import Severity
     from .tasks.checks import check as look_at
     from .terminal import as_json as to_json
@@ -442,10 +444,10 @@ def _count(number: int, noun: str) -> str:
 
 @main.command()
 @click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--media", is_flag=True, help="Tell which NWB files refer to films, instead of the other way round.")
+@click.option("--media", is_flag=True, help="Tell which NWB files refer to videos, instead of the other way round.")
 @click.option(
     "--by-checksum", is_flag=True,
-    help="With --media: find films by their content in the manifests of NWB files, whatever they are called.",
+    help="With --media: find videos by their content in the manifests of NWB files, whatever they are called.",
 )  # fmt: skip
 @_media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
@@ -458,48 +460,48 @@ def ls(
     PATHS are NWB files, and folders in which to look for such; the working directory, if none is named. Changes
     nothing.
 
-    With --media it goes the other way round: PATHS name films too, and the NWB files that refer to them are listed.
-    Of a film that is lost, its name is enough.
+    With --media it goes the other way round: PATHS name videos too, and the NWB files that refer to them are listed.
+    Of a video that is lost, its name is enough.
 
     \b
     nwb-extfiles ls session.nwb
-    nwb-extfiles ls --media film.avi dandiset
+    nwb-extfiles ls --media video.avi dandiset
     """  # noqa: D301
-    from .nwb.stores import NWB_SUFFIX
+    from .nwb.files import NWB_SUFFIX
     from .terminal import as_json as to_json
     from .terminal import reference_record
 
     media = media or by_checksum
-    films = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
-    places = [path for path in paths if path not in films] or [Path()]
-    if media and not films:
-        raise click.UsageError("--media needs a film: nwb-extfiles ls --media FILM... [PATHS]...")
+    videos = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
+    places = [path for path in paths if path not in videos] or [Path()]
+    if media and not videos:
+        raise click.UsageError("--media needs a video: nwb-extfiles ls --media VIDEO... [PATHS]...")
     for path in places:
         _ExistingPath().convert(path, None, ctx)
     problems: list[ExternalFilesError] = []
-    found = list(_references(films, places, by_checksum, media_fields, problems))
+    found = list(_references(videos, places, by_checksum, media_fields, problems))
     if as_json:
-        records = [reference_record(entry) | ({"media": str(film)} if film else {}) for film, entry in found]
+        records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
         click.echo(to_json(records))
     else:
-        _list(films, found)
+        _list(videos, found)
     for problem in problems:
         _complain(str(problem))
     ctx.exit(1 if problems else 0)
 
 
 def _references(
-    films: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
+    videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
 ) -> Iterator[tuple[Path | None, Resolution]]:
     """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
-    from .nwb.stores import find_nwb_files
+    from .nwb.files import find_nwb_files
     from .tasks.discovery import find_external_files, find_referring_files
 
     options = {"media_fields": media_fields}
     for path in find_nwb_files(places):
         try:
-            if films:
-                yield from find_referring_files(films, [path], by_checksum=by_checksum, media_options=options)
+            if videos:
+                yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
             else:
                 for entry in find_external_files(path, media_options=options, problems=problems):
                     yield None, entry
@@ -507,22 +509,22 @@ def _references(
             problems.append(problem)
 
 
-def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> None:
+def _list(videos: list[Path], found: list[tuple[Path | None, Resolution]]) -> None:
     from .terminal import reference_lines, shown
 
     last = None
-    for film, entry in found:
+    for video, entry in found:
         path = shown(entry.reference.nwb_path)
-        head = path if film is None else f"{film} in {path}"
+        head = path if video is None else f"{video} in {path}"
         if head != last:
             _say(head)
             last = head
         for line in reference_lines(entry):
             _say(line)
-    if films:
-        for film in films:
-            if all(other != film for other, _ in found):
-                _say(f"no NWB file here refers to {film}")
+    if videos:
+        for video in videos:
+            if all(other != video for other, _ in found):
+                _say(f"no NWB file here refers to {video}")
         return
     if not found:  # it counts the files that have some
         _say("no NWB file here refers to external files")
@@ -540,14 +542,14 @@ def _list(films: list[Path], found: list[tuple[Path | None, Resolution]]) -> Non
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--media-mode", type=click.Choice([mode.value for mode in MediaMode if mode is not MediaMode.MOVE]),
-    default=MediaMode.COPY.value, show_default=True, help="How films and pictures get there.",
+    default=MediaMode.COPY.value, show_default=True, help="How videos and images get there.",
 )  # fmt: skip
 @_media_options
 def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
-    """Give films their original names back.
+    """Give videos their original names back.
 
-    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its films under the names
-    that they had before; FILE and its films stay as they are.
+    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its videos under the names
+    that they had before; FILE and its videos stay as they are.
     """
     from .tasks.restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
@@ -568,13 +570,13 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--media-mode", type=_MEDIA_MODES, default=MediaMode.COPY.value, show_default=True,
-    help="How the films get into the dandiset.",
+    help="How the videos get into the dandiset.",
 )  # fmt: skip
 def demo(folder: Path, media_mode: str) -> None:
     """Make an example in DIR and run the main job on it.
 
-    Two NWB files with two films each are exported into DIR/dandiset, films and all. Shows the folder before and
-    after, and that each path in the new NWB files leads to its film. DIR must be new or empty.
+    Two NWB files with two videos each are exported into DIR/dandiset, videos and all. Shows the folder before and
+    after, and that each path in the new NWB files leads to its video. DIR must be new or empty.
     """
     from .demo import run_demo
 
@@ -589,7 +591,7 @@ def recover(paths: tuple[Path, ...]) -> None:
     PATHS are NWB files, and folders in which to look for such. The next run of this package on such a file does the
     same before it begins.
     """
-    from .nwb.stores import find_nwb_files, walk_nwb_files, zarr_marker
+    from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown
     from .transfers.transfer import recover as restore
 

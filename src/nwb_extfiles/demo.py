@@ -1,7 +1,7 @@
 """The main job on an example that makes itself: ``nwb-extfiles demo DIR``.
 
-Two NWB files, each with an ImageSeries of two films that lie in a folder beside, are exported into a dandiset. The
-films are real: uncompressed AVI, which every player plays and which needs no encoder to write.
+Two NWB files, each with an ImageSeries of two videos that lie in a folder beside, are exported into a dandiset. The
+videos are real: uncompressed AVI, which every player plays and which needs no encoder to write.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import RelocationRefusedError
-from .media.films import FRAMES, RATE, walking_dot, write_avi
+from .media.small_videos import FRAMES, RATE, walking_dot, write_avi
 from .options import MediaMode
 
 __all__ = ["draw_tree", "make_example", "run_demo"]
@@ -26,7 +26,7 @@ class _Session:
     source: str
     subject: str
     session: str
-    films: tuple[str, str]
+    videos: tuple[str, str]
 
     @property
     def target(self) -> str:
@@ -48,7 +48,7 @@ def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> Non
     folder : pathlib.Path
         Must not exist, or be empty.
     mode : MediaMode
-        How the films get into the dandiset.
+        How the videos get into the dandiset.
     say : callable
         Called with each line to be shown.
 
@@ -81,7 +81,7 @@ def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> Non
 
 
 def make_example(folder: Path) -> None:
-    """Write the NWB files and films of the example.
+    """Write the NWB files and videos of the example.
 
     Parameters
     ----------
@@ -95,10 +95,10 @@ def make_example(folder: Path) -> None:
     (folder / "nwbfiles").mkdir(parents=True)
     (folder / "video_files").mkdir()
     for number, session in enumerate(_SESSIONS):
-        for index, film in enumerate(session.films):
-            write_avi(folder / "video_files" / film, walking_dot(seed=2 * number + index), rate=RATE)
+        for index, video in enumerate(session.videos):
+            write_avi(folder / "video_files" / video, walking_dot(seed=2 * number + index), rate=RATE)
         nwbfile = NWBFile(
-            session_description="A mouse walks through the picture.",
+            session_description="A mouse walks through the image.",
             identifier=f"nwb-extfiles-demo-{number}",
             session_start_time=datetime(2024, 1, 1 + number, 12, tzinfo=UTC),
             session_id=session.session,
@@ -108,8 +108,8 @@ def make_example(folder: Path) -> None:
         nwbfile.add_acquisition(
             ImageSeries(
                 name="behavior_video",
-                description="Two films, one after the other.",
-                external_file=[f"../video_files/{film}" for film in session.films],
+                description="Two videos, one after the other.",
+                external_file=[f"../video_files/{video}" for video in session.videos],
                 format="external",
                 starting_frame=[0, FRAMES],
                 rate=float(RATE),
@@ -123,14 +123,14 @@ def make_example(folder: Path) -> None:
 def _say_references(nwb_path: Path, say: Callable[[str], object]) -> None:
     import h5py
 
-    from .nwb.finding import find_in_file
+    from .nwb.scan import find_in_file
 
     say(f"\n{nwb_path.name}")
     with h5py.File(nwb_path, "r") as file:
         for reference in find_in_file(file):
-            found = nwb_path.parent / reference.text
-            verdict = f"{found.stat().st_size:,} bytes" if found.is_file() else "MISSING"
-            say(f"  {reference.object_path} {reference.field}[{reference.index}]\n    {reference.text}: {verdict}")
+            found = nwb_path.parent / reference.stored_path
+            state = f"{found.stat().st_size:,} bytes" if found.is_file() else "MISSING"
+            say(f"  {reference.object_path} {reference.field}[{reference.index}]\n    {reference.stored_path}: {state}")
 
 
 def _say_tree(folder: Path, say: Callable[[str], object]) -> None:

@@ -97,5 +97,5 @@ def is_portable_suffix(suffix: str) -> bool:
 
 def is_showable(text: str) -> bool:
     """Whether no character of a text controls a terminal, ends a line, or is no Unicode; no space does, of any kind."""
-    # macOS puts a narrow no-break space into the names of films of the screen
+    # macOS puts a narrow no-break space into the names of videos of the screen
     return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in text)

@@ -1,6 +1,6 @@
 """NeuroConv conversions that take media along.
 
-NeuroConv writes the paths of films as it was given them, and copies nothing. `RelocateMediaMixin` brings the films to
+NeuroConv writes the paths of videos as it was given them, and copies nothing. `RelocateMediaMixin` brings the videos to
 their place when a conversion has written its file; nothing of NeuroConv is changed, so its compression settings and
 all its ways to write stay as they are.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RelocationRefusedError
 from .options import MediaMode, MediaOptions, refuse_mode_alone
 from .plans.plan import RelocationPlan
-from .tasks.inplace import references_before, relocate
+from .tasks.relocating import references_before, relocate
 
 if TYPE_CHECKING:
 
@@ -58,7 +58,7 @@ class RelocateMediaMixin(_Conversion):
     >>> from nwb_extfiles.neuroconv import RelocateMediaMixin
     >>> class Session(RelocateMediaMixin, NWBConverter):
     ...     data_interface_classes = dict(Video=ExternalVideoInterface)
-    >>> converter = Session(dict(Video=dict(file_paths=["film.mp4"])))  # doctest: +SKIP
+    >>> converter = Session(dict(Video=dict(file_paths=["video.mp4"])))  # doctest: +SKIP
     >>> converter.run_conversion("sub-a/sub-a.nwb", relocate_media=True, media_mode="copy")  # doctest: +SKIP
     """
 

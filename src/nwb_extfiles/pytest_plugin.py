@@ -34,7 +34,7 @@ def make_nwb_with_media(tmp_path: Path) -> Callable[..., NWBWithMedia]:
 
 @pytest.fixture
 def nwb_with_media(make_nwb_with_media: Callable[..., NWBWithMedia]) -> NWBWithMedia:
-    """An NWB file with real films and pictures in every place that may hold a path, which the test may change.
+    """An NWB file with real videos and images in every place that may hold a path, which the test may change.
 
     It is in ``tmp_path/nwb_with_media/nwb``, its media are in ``tmp_path/nwb_with_media/media``; see
     `nwb_extfiles.testing.NWBWithMedia`.

@@ -131,12 +131,12 @@ def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
         size = _bytes(entry)
         line = f"  {_mode(entry, plan):9} {' ' * 19 if size is None else _size(size)}  "
         if entry.source is None:
-            target = "" if entry.target is None else f" -> {folder}{entry.text}"
-            yield f"{line}{_quoted(entry.reference.text)}{target}"
+            target = "" if entry.target is None else f" -> {folder}{entry.new_path}"
+            yield f"{line}{_quoted(entry.reference.stored_path)}{target}"
         elif _in_place(entry, plan):
-            yield f"{line}{folder}{entry.text}"
+            yield f"{line}{folder}{entry.new_path}"
         else:
-            yield f"{line}{shown(entry.source.path)} -> {folder}{entry.text}"
+            yield f"{line}{shown(entry.source.path)} -> {folder}{entry.new_path}"
 
 
 def _bytes(entry: Relocation) -> int | None:
@@ -147,7 +147,7 @@ def _bytes(entry: Relocation) -> int | None:
 
 def _mode(entry: Relocation, plan: RelocationPlan) -> str:
     """What happens, in a word that a user knows: the mode, where the file gets there in that."""
-    if entry.action in (Action.TRANSFER, Action.POINT):
+    if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
         return str(plan.mode)
     return "in place" if _in_place(entry, plan) else str(entry.action)
 
@@ -167,7 +167,7 @@ def _size(size: int) -> str:
 
 def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
     # what follows a renamed file, or gets a second name, is brought too, and no byte of it is copied
-    media = sum(entry.brings for plan in plans for entry in plan.relocations)
+    media = sum(entry.creates_target for plan in plans for entry in plan.relocations)
     heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
     return f"total: {heads}{media} media to bring, {size:,} bytes"
 
@@ -176,9 +176,9 @@ def media_summary(plan: RelocationPlan) -> str:
     """What a plan does to the media of one NWB file, in a few words."""
     counts: Counter[str] = Counter()
     for entry in plan.relocations:
-        if entry.action is Action.KEEP and is_url(entry.reference.text):
+        if entry.action is Action.KEEP and is_url(entry.reference.stored_path):
             counts["url"] += 1
-        elif entry.remote is not None and entry.brings:
+        elif entry.remote is not None and entry.creates_target:
             counts[Action.DOWNLOAD] += 1  # a further name of it too
         else:
             counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
@@ -186,8 +186,8 @@ def media_summary(plan: RelocationPlan) -> str:
     parts = [
         (brought, f"{brought} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
         (fetched, f"{fetched} by download, {plan.download_bytes:,} bytes"),
-        (counts[Action.FOLLOW], f"{counts[Action.FOLLOW]} media follow the new name of the NWB file"),
-        (counts[Action.POINT], f"{counts[Action.POINT]} media stay, and are pointed at"),
+        (counts[Action.RENAME], f"{counts[Action.RENAME]} media follow the new name of the NWB file"),
+        (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} media stay, and are pointed at"),
         (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
         (counts[Action.REUSE], f"{counts[Action.REUSE]} there already"),
         (counts["in place"], f"{counts['in place']} in place already"),
@@ -210,7 +210,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
                 "mode": _mode(entry, plan),
                 "source": None if entry.source is None else str(entry.source.path),
                 "target": None if entry.target is None else str(plan.nwb_path.parent / entry.target),
-                "new_text": entry.text,
+                "new_path": entry.new_path,
                 "bytes": _bytes(entry),
             }
             for entry in plan.relocations
@@ -249,7 +249,7 @@ def _place(reference: Any) -> dict[str, Any]:
         "object_id": reference.object_id,
         "field": reference.field,
         "index": reference.index,
-        "text": reference.text,
+        "stored_path": reference.stored_path,
     }
 
 
@@ -260,7 +260,7 @@ def reference_lines(found: Resolution) -> Iterator[str]:
         f"  {reference.object_path}  {reference.neurodata_type} {reference.object_id or '(no object_id)'}  "
         f"{reference.field}[{reference.index}]"
     )
-    yield f"    {_quoted(reference.text)} -> {_meaning(found)}"
+    yield f"    {_quoted(reference.stored_path)} -> {_meaning(found)}"
 
 
 def _meaning(found: Resolution) -> str:
@@ -289,7 +289,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:
     place = ""
     if finding.object_path is not None:
         entry = f"[{finding.index}]" if finding.index is not None else ""
-        text = f": {_quoted(finding.text)}" if finding.text is not None else ""
+        text = f": {_quoted(finding.stored_path)}" if finding.stored_path is not None else ""
         place = f"{finding.object_path} {finding.field}{entry}{text}"
     yield f"  {finding.severity.upper():8} {finding.code:18} {place or finding.message}"
     if place:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .media.films import FRAMES, RATE, walking_dot, write_avi, write_png
-from .nwb.finding import find_in_file
+from .media.small_videos import FRAMES, RATE, walking_dot, write_avi, write_png
+from .nwb.files import open_nwb
 from .nwb.references import ExternalFileReference
-from .nwb.stores import open_nwb
+from .nwb.scan import find_in_file
 from .plans.resolve import is_absolute, is_url, without_file_scheme
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ __all__ = [
     "NWBWithMedia",
     "assert_external_files_resolve",
     "image_series",
-    "make_film",
+    "make_image",
     "make_nwb_with_media",
-    "make_picture",
+    "make_video",
     "new_nwbfile",
     "write_nwb",
 ]
@@ -54,15 +54,15 @@ class NWBWithMedia:
 # ---------------------------------------------------------------------- media
 
 
-def make_film(path: str | os.PathLike[str], seed: int = 0) -> Path:
-    """Write a film of one second: uncompressed AVI, 96 x 72 pixels, which every player plays.
+def make_video(path: str | os.PathLike[str], seed: int = 0) -> Path:
+    """Write a video of one second: uncompressed AVI, 96 x 72 pixels, which every player plays.
 
     Parameters
     ----------
     path : path
         Replaced if it exists; missing folders are made.
     seed : int
-        Another film for each.
+        Another video for each.
 
     Returns
     -------
@@ -74,8 +74,8 @@ def make_film(path: str | os.PathLike[str], seed: int = 0) -> Path:
     return path
 
 
-def make_picture(path: str | os.PathLike[str], seed: int = 0) -> Path:
-    """Write a picture, as `make_film` does a film: PNG, 96 x 72 pixels."""
+def make_image(path: str | os.PathLike[str], seed: int = 0) -> Path:
+    """Write an image, as `make_video` does a video: PNG, 96 x 72 pixels."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_png(path, walking_dot(seed)[0])
@@ -101,20 +101,20 @@ def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str =
     from pynwb.file import Subject
 
     return NWBFile(
-        session_description="a mouse is filmed",
+        session_description="a mouse is recorded",
         identifier=identifier,
         session_start_time=datetime(2020, 1, 1, tzinfo=UTC),
         session_id=session,
         experimenter=["Doe, Jane"],
         institution="An institute",
         lab="A lab",
-        experiment_description="filming",
-        keywords=["film"],
+        experiment_description="recording",
+        keywords=["video"],
         subject=Subject(subject_id=subject, species="Mus musculus", sex="M", age="P90D", description="a mouse"),
     )
 
 
-def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
+def image_series(paths: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
     """An ImageSeries whose ``external_file`` holds the texts.
 
     Parameters
@@ -133,12 +133,12 @@ def image_series(texts: Sequence[str | os.PathLike[str]], name: str = "video", *
     from pynwb.image import ImageSeries
 
     kwargs.setdefault("rate", float(RATE))
-    kwargs.setdefault("num_samples", 10 * max(1, len(texts)))
-    kwargs.setdefault("starting_frame", [10 * index for index in range(len(texts))])
-    return ImageSeries(name=name, external_file=list(texts), format="external", description="a film", **kwargs)
+    kwargs.setdefault("num_samples", 10 * max(1, len(paths)))
+    kwargs.setdefault("starting_frame", [10 * index for index in range(len(paths))])
+    return ImageSeries(name=name, external_file=list(paths), format="external", description="a video", **kwargs)
 
 
-def write_nwb(path: str | os.PathLike[str], texts: Sequence[str], **kwargs: Any) -> Path:
+def write_nwb(path: str | os.PathLike[str], paths: Sequence[str], **kwargs: Any) -> Path:
     """Write an NWB file with one ImageSeries ``video`` in acquisition, by pynwb alone.
 
     Parameters
@@ -155,7 +155,7 @@ def write_nwb(path: str | os.PathLike[str], texts: Sequence[str], **kwargs: Any)
     pathlib.Path
     """
     nwbfile = new_nwbfile(**kwargs)
-    nwbfile.add_acquisition(image_series(texts))
+    nwbfile.add_acquisition(image_series(paths))
     return _write(nwbfile, Path(path))
 
 
@@ -181,7 +181,7 @@ class _Media:
         """Make media, and give the texts that name them in a dataset."""
         for name in names:
             if name not in self._made:
-                make = make_picture if name.endswith(".png") else make_film
+                make = make_image if name.endswith(".png") else make_video
                 self._made[name] = make(self.folder / name, seed=len(self._made))
         self.named[dataset] = tuple(self._made[name] for name in names)
         return [str(path) if self.absolute else f"../{self.folder.name}/{path.name}" for path in self.named[dataset]]
@@ -193,15 +193,15 @@ def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = Fals
     Parameters
     ----------
     folder : path
-        Gets ``nwb/source.nwb`` and, with the films and pictures, ``media/``; it is made if it is missing.
+        Gets ``nwb/source.nwb`` and, with the videos and images, ``media/``; it is made if it is missing.
     absolute : bool
         Whether the stored paths are absolute; else they are relative to the NWB file, ``../media/…``.
 
     Returns
     -------
     NWBWithMedia
-        With `ImageSeries` in acquisition (two films), stimulus and processing, and one deep in other containers;
-        `ExternalImage` in an `Images`; and, if ndx-pose is installed, a `PoseEstimation` with lists of films. Each
+        With `ImageSeries` in acquisition (two videos), stimulus and processing, and one deep in other containers;
+        `ExternalImage` in an `Images`; and, if ndx-pose is installed, a `PoseEstimation` with lists of videos. Each
         object is written by pynwb as it is.
     """
     from pynwb.base import ExternalImage, Images, TimeSeries
@@ -225,9 +225,9 @@ def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = Fals
         xy_translation=TimeSeries(name="xy_translation", data=np.zeros((10, 2)), unit="pixels", rate=float(RATE)),
     )
     behavior.add(MotionCorrection(corrected_image_stacks=[stack]))
-    (picture,) = media("/acquisition/pictures/picture", "picture.png")
-    image = ExternalImage(name="picture", data=picture, image_format="PNG")
-    nwbfile.add_acquisition(Images(name="pictures", images=[image], description="of the mouse"))
+    (png,) = media("/acquisition/images/image", "image.png")
+    image = ExternalImage(name="image", data=png, image_format="PNG")
+    nwbfile.add_acquisition(Images(name="images", images=[image], description="of the mouse"))
     path = folder / "nwb" / "source.nwb"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of ndx-pose, that its fields are old
@@ -294,18 +294,18 @@ def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: boo
     with open_nwb(path) as file:
         references = find_in_file(file)
     for reference in references:
-        if is_url(reference.text):
+        if is_url(reference.stored_path):
             continue
         try:
-            place = Path(str(reference.base), without_file_scheme(reference.text))
+            place = Path(str(reference.base), without_file_scheme(reference.stored_path))
         except ValueError:  # on another machine
-            place = Path(str(reference.base), reference.text)
+            place = Path(str(reference.base), reference.stored_path)
         reasons = [] if place.is_file() else [f"there is no file {str(place)!r}"]
         if portable:
             reasons.extend(_why_not_portable(reference, place, path))
         if reasons:
             entry = f"{reference.object_path}, {reference.field}[{reference.index}]"
-            broken.append(f"  {entry}: {reference.text!r}: {'; '.join(reasons)}")
+            broken.append(f"  {entry}: {reference.stored_path!r}: {'; '.join(reasons)}")
         found.append(place)
     if broken:
         raise AssertionError(
@@ -315,11 +315,11 @@ def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: boo
 
 
 def _why_not_portable(reference: ExternalFileReference, place: Path, nwb_path: Path) -> Iterator[str]:
-    if is_absolute(reference.text):
+    if is_absolute(reference.stored_path):
         yield "it is absolute"
-    elif "\\" in reference.text:
+    elif "\\" in reference.stored_path:
         yield "it has backslashes"
-    elif ".." in PurePosixPath(reference.text).parts:
+    elif ".." in PurePosixPath(reference.stored_path).parts:
         yield f"it leads out of {str(nwb_path.parent)!r}"
     elif not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(nwb_path.parent)):
         yield f"it is a symbolic link to {os.path.realpath(place)!r}"

@@ -57,7 +57,7 @@ class Result:
     """How many references or files there were, where it is told how something grows."""
 
     @property
-    def verdict(self) -> str:
+    def verification(self) -> str:
         if self.bound is None:
             return ""
         return "met" if self.value <= self.bound else "MISSED"
@@ -153,21 +153,21 @@ def sparse_file(path: Path, size: int) -> Path:
     return path
 
 
-def nwb_with_references(path: Path, objects: int, references: int, texts_each: int = 1) -> Path:
-    """An NWB file of so many objects, some of which refer to small films beside it."""
-    films = path.parent / "films"
-    films.mkdir(exist_ok=True, parents=True)
+def nwb_with_references(path: Path, objects: int, references: int, paths_each: int = 1) -> Path:
+    """An NWB file of so many objects, some of which refer to small videos beside it."""
+    videos = path.parent / "videos"
+    videos.mkdir(exist_ok=True, parents=True)
     nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
     module = nwbfile.create_processing_module("behavior", "behavior")
     number = 0
-    for name in range(references // texts_each):
-        texts = []
-        for _ in range(texts_each):
-            texts.append(f"films/{path.stem}_{number}.avi")
-            (path.parent / texts[-1]).write_bytes(b"film %d" % number)
+    for name in range(references // paths_each):
+        paths = []
+        for _ in range(paths_each):
+            paths.append(f"videos/{path.stem}_{number}.avi")
+            (path.parent / paths[-1]).write_bytes(b"video %d" % number)
             number += 1
-        module.add(image_series(texts, f"video{name}"))
-    for name in range(objects - references // texts_each):
+        module.add(image_series(paths, f"video{name}"))
+    for name in range(objects - references // paths_each):
         module.add(TimeSeries(name=f"series{name}", data=np.arange(10.0), unit="V", rate=10.0))
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
@@ -175,16 +175,16 @@ def nwb_with_references(path: Path, objects: int, references: int, texts_each: i
 
 
 def nwb_in_a_folder(
-    path: Path, films: int, film_size: int, fill: Callable[[NWBFile], object] = lambda nwbfile: None
+    path: Path, videos: int, video_size: int, fill: Callable[[NWBFile], object] = lambda nwbfile: None
 ) -> Path:
-    """An NWB file with one series of so many films, as `dandi organize` finds them, and what else is filled in."""
-    folder = path.parent / "films"
+    """An NWB file with one series of so many videos, as `dandi organize` finds them, and what else is filled in."""
+    folder = path.parent / "videos"
     folder.mkdir(parents=True, exist_ok=True)
-    texts = [f"films/{path.stem}_{number}.avi" for number in range(films)]
-    for text in texts:
-        bytes_file(path.parent / text, film_size)
+    paths = [f"videos/{path.stem}_{number}.avi" for number in range(videos)]
+    for text in paths:
+        bytes_file(path.parent / text, video_size)
     nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
-    nwbfile.add_acquisition(image_series(texts))
+    nwbfile.add_acquisition(image_series(paths))
     fill(nwbfile)
     with NWBHDF5IO(path, "w") as io:
         io.write(nwbfile)
@@ -245,26 +245,26 @@ def copy_by_cp(source: Path, target: Path) -> None:
     flush(target)
 
 
-def copy_of_a_film(settings: Settings) -> Iterator[Result]:
+def copy_of_a_video(settings: Settings) -> Iterator[Result]:
     from nwb_extfiles.disk.contents import copy_verified
 
     with settings.place() as place:
-        film = bytes_file(place / "film.avi", settings.size(512 * MB))
+        video = bytes_file(place / "video.avi", settings.size(512 * MB))
         target = place / "copy.avi"
 
         os.sync()
         value, detail = paired(
-            lambda: copy_verified(film, target),
-            lambda: copy_by_cp(film, target),
+            lambda: copy_verified(video, target),
+            lambda: copy_by_cp(video, target),
             settings.rounds,
             clean=lambda: remove(target),
         )
         yield Result(
-            "copy of a 512 MB film, both sides verified, synced", "cp + fsync", "wall", value, 1.15, detail=detail
+            "copy of a 512 MB video, both sides verified, synced", "cp + fsync", "wall", value, 1.15, detail=detail
         )
 
 
-def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
+def links_of_a_large_video(settings: Settings) -> Iterator[Result]:
     from nwb_extfiles.disk.contents import can_clone
 
     with settings.place() as place:
@@ -272,7 +272,7 @@ def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
         for size in (1, settings.size(2048 * MB)):
             folder = place / str(size)
             source = nwb_in_a_folder(folder / "a.nwb", 1, 1)
-            sparse_file(folder / "films" / "a_0.avi", size)
+            sparse_file(folder / "videos" / "a_0.avi", size)
             times[size] = source
         small, large = times.values()
         out = place / "out"
@@ -291,7 +291,7 @@ def links_of_a_large_film(settings: Settings) -> Iterator[Result]:
                         taken[source].append(seconds)
             beyond = statistics.median(taken[large]) - statistics.median(taken[small])
             yield Result(
-                f"{name} of a 2 GB film", "of a film of 1 byte", "wall, difference", beyond * 1e3, 5, "ms",
+                f"{name} of a 2 GB video", "of a video of 1 byte", "wall, difference", beyond * 1e3, 5, "ms",
                 f"{read / MB:.1f} MB read in all",
             )  # fmt: skip
 
@@ -326,11 +326,11 @@ def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
             data = np.random.default_rng(0).integers(0, 2**15, settings.size(250 * MB), dtype=np.int16)
             nwbfile.add_acquisition(TimeSeries(name="raw", data=data, unit="V", rate=3e4))
             io.write(nwbfile)
-        film, out = place / "films" / "a_0.avi", place / "out"
+        video, out = place / "videos" / "a_0.avi", place / "out"
         out.mkdir()
 
         def alone() -> None:
-            copy_by_cp(film, out / "film.avi")
+            copy_by_cp(video, out / "video.avi")
 
         def plain() -> None:
             export(source, out / "b.nwb", None)
@@ -341,18 +341,22 @@ def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
                 remove(path)
 
         os.sync()
-        times: dict[str, list[float]] = {"ours": [], "film": [], "nwb": []}
+        times: dict[str, list[float]] = {"ours": [], "video": [], "nwb": []}
         for number in range(settings.rounds + 1):
-            for name, run in (("ours", lambda: export(source, out / "b.nwb", "copy")), ("film", alone), ("nwb", plain)):
+            for name, run in (
+                ("ours", lambda: export(source, out / "b.nwb", "copy")),
+                ("video", alone),
+                ("nwb", plain),
+            ):
                 clean()
                 taken = wall(run)
                 if number:
                     times[name].append(taken)
-        ours, of_film, of_nwb = map(statistics.median, times.values())
+        ours, of_media, of_nwb = map(statistics.median, times.values())
         yield Result(
-            "export of a 500 MB NWB file with a 1 GB film, copy mode", "the larger of cp and export + fsync", "wall",
-            ours / max(of_film, of_nwb), 1.25,
-            detail=f"{ours:.2f} s; film alone {of_film:.2f} s, NWB file alone {of_nwb:.2f} s",
+            "export of a 500 MB NWB file with a 1 GB video, copy mode", "the larger of cp and export + fsync", "wall",
+            ours / max(of_media, of_nwb), 1.25,
+            detail=f"{ours:.2f} s; video alone {of_media:.2f} s, NWB file alone {of_nwb:.2f} s",
         )  # fmt: skip
 
 
@@ -406,22 +410,22 @@ def organize_many_files(settings: Settings) -> Iterator[Result]:
             source = place / "source"
             for number in range(settings.size(100)):
                 nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 200_000, fill)
-            yield from _organize(settings, place, source, f"organize of 100 {kind} NWB files x 2 films", 1 / 10)
+            yield from _organize(settings, place, source, f"organize of 100 {kind} NWB files x 2 videos", 1 / 10)
 
 
 def organize_many_series(settings: Settings) -> Iterator[Result]:
     with settings.place() as place:
-        films = place / "source" / "films"
-        films.mkdir(parents=True)
+        videos = place / "source" / "videos"
+        videos.mkdir(parents=True)
         nwbfile = new_nwbfile()
         for number in range(settings.size(200)):
-            texts = [f"films/{number}_{index}.avi" for index in range(3)]
-            for text in texts:
+            paths = [f"videos/{number}_{index}.avi" for index in range(3)]
+            for text in paths:
                 (place / "source" / text).write_bytes(text.encode())
-            nwbfile.add_acquisition(image_series(texts, f"video{number}"))
+            nwbfile.add_acquisition(image_series(paths, f"video{number}"))
         with NWBHDF5IO(place / "source" / "a.nwb", "w") as io:
             io.write(nwbfile)
-        yield from _organize(settings, place, place / "source", "organize of 1 NWB file x 200 series x 3 films", 1 / 4)
+        yield from _organize(settings, place, place / "source", "organize of 1 NWB file x 200 series x 3 videos", 1 / 4)
 
 
 def _organize(settings: Settings, place: Path, source: Path, what: str, bound: float) -> Iterator[Result]:
@@ -475,7 +479,7 @@ def relocate_in_a_huge_file(settings: Settings) -> Iterator[Result]:
             for source in files:
                 remove(source.with_suffix(""))
                 with h5py.File(source, "r+") as file:
-                    file["acquisition/video/external_file"][:] = ["films/a_0.avi", "films/a_1.avi"]
+                    file["acquisition/video/external_file"][:] = ["videos/a_0.avi", "videos/a_1.avi"]
                     file.flush()
                 os.sync()
 
@@ -483,22 +487,22 @@ def relocate_in_a_huge_file(settings: Settings) -> Iterator[Result]:
         yield Result("relocate in place, 50 GB (sparse) NWB file", "a 5 MB file", "wall", value, 1.5, detail=detail)
 
 
-def many_small_films(settings: Settings) -> Iterator[Result]:
+def many_small_videos(settings: Settings) -> Iterator[Result]:
     from nwb_extfiles import relocate
 
     with settings.place() as place:
         source = nwb_in_a_folder(place / "a.nwb", settings.size(1000), 200_000)
-        films = place / "films"
+        videos = place / "videos"
         folders = new_folders(place)
 
         def ours(*, sync: bool) -> None:
             folder = next(folders)
-            (folder / "films").symlink_to(films)
+            (folder / "videos").symlink_to(videos)
             relocate(shutil.copy(source, folder), "copy", media_options=dict(sync=sync))
 
         def theirs(*, sync: bool) -> None:
-            copied = next(folders) / "films"
-            subprocess.run(["cp", "-r", films, copied], check=True)
+            copied = next(folders) / "videos"
+            subprocess.run(["cp", "-r", videos, copied], check=True)
             if sync:
                 subprocess.run(["sync", *sorted(copied.iterdir())], check=True)
 
@@ -511,7 +515,7 @@ def many_small_films(settings: Settings) -> Iterator[Result]:
             )
             what, against = (", synced", "cp -r + fsync of each") if sync else ("", "cp -r")
             yield Result(
-                f"1,000 films of 200 kB, copy mode, verified{what}", against, "wall", value, 1.5, detail=detail
+                f"1,000 videos of 200 kB, copy mode, verified{what}", against, "wall", value, 1.5, detail=detail
             )
 
 
@@ -544,7 +548,7 @@ def growth(settings: Settings) -> Iterator[Result]:
 
     with settings.place() as place:
         for count in sorted({10, 100, 1000, settings.size(10_000)}):
-            source = nwb_with_references(place / str(count) / "a.nwb", count // 10, count, texts_each=10)
+            source = nwb_with_references(place / str(count) / "a.nwb", count // 10, count, paths_each=10)
             seconds = wall(lambda source=source: relocate(source, "symlink", media_options=dict(sync=False)))
             yield Result(
                 f"relocate, {count:,} references", "-", "wall a reference", seconds / count * 1e3, None, "ms",
@@ -571,8 +575,8 @@ def growth(settings: Settings) -> Iterator[Result]:
 
 
 BENCHMARKS = (
-    copy_of_a_film, links_of_a_large_film, export_of_many_objects, export_of_a_large_file, finding_references,
-    organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_films, starts, growth,
+    copy_of_a_video, links_of_a_large_video, export_of_many_objects, export_of_a_large_file, finding_references,
+    organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos, starts, growth,
 )  # fmt: skip
 
 
@@ -582,7 +586,7 @@ def as_markdown(results: list[Result]) -> str:
         bound = "" if result.bound is None else f"{result.bound:.3g} {result.unit}"
         lines.append(
             f"| {result.what} | {result.against} | {result.measured} | {result.value:.3g} {result.unit} "
-            f"{result.detail and f'({result.detail}) '}| {bound} | {result.verdict} |"
+            f"{result.detail and f'({result.detail}) '}| {bound} | {result.verification} |"
         )
     return "\n".join(lines)
 
@@ -608,7 +612,7 @@ def main() -> None:
                 for result in pool.submit(run_one, number, settings).result():
                     results.append(result)
                     print(
-                        f"{result.what}: {result.value:.3g} {result.unit} {result.verdict} ({result.detail})",
+                        f"{result.what}: {result.value:.3g} {result.unit} {result.verification} ({result.detail})",
                         flush=True,
                     )
     table = as_markdown(results)
@@ -619,7 +623,7 @@ def main() -> None:
         record: dict[str, Any] = {
             "scale": chosen.scale, "rounds": chosen.rounds, "python": platform.python_version(),
             "system": platform.system(), "processors": os.cpu_count(),
-            "results": [{**asdict(result), "verdict": result.verdict} for result in results],
+            "results": [{**asdict(result), "verdict": result.verification} for result in results],
         }  # fmt: skip
         (chosen.output / "results.json").write_text(json.dumps(record, indent=2))
 

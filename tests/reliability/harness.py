@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-from helpers import digest, set_texts, stored_texts, write_nwb
+from helpers import digest, set_paths, stored_paths, write_nwb
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
@@ -29,8 +29,8 @@ MODES = ("copy", "move", "symlink", "hardlink")
 TEMPORARY = ".nwb-extfiles-"
 DATASET = "acquisition/video/external_file"
 
-SOURCE_TEXTS = ("films/film_0.avi", "films/film_1.avi", "films/film_0.avi")
-"""Two films; the first one under two names."""
+SOURCE_PATHS = ("videos/video_0.avi", "videos/video_1.avi", "videos/video_0.avi")
+"""Two videos; the first one under two names."""
 
 
 # ------------------------------------------------------------------- scenes
@@ -47,21 +47,21 @@ class Template:
 
 
 def make_template(folder: Path, size: int, seed: int = 0) -> Template:
-    """An NWB file with two films of `size` bytes, and two files that may stand at the destination before."""
+    """An NWB file with two videos of `size` bytes, and two files that may stand at the destination before."""
     rng = random.Random(seed)
-    (folder / "raw" / "films").mkdir(parents=True)
+    (folder / "raw" / "videos").mkdir(parents=True)
     for number in range(2):
-        (folder / "raw" / "films" / f"film_{number}.avi").write_bytes(rng.randbytes(size + number))
-    source = write_nwb(folder / "raw" / "source.nwb", SOURCE_TEXTS)
+        (folder / "raw" / "videos" / f"video_{number}.avi").write_bytes(rng.randbytes(size + number))
+    source = write_nwb(folder / "raw" / "source.nwb", SOURCE_PATHS)
     with h5py.File(source) as file:
         object_id = str(file["acquisition/video"].attrs["object_id"])
     targets = tuple(f"sub-a/{object_id}_external_file_{index}.avi" for index in range(3))
-    for kind, texts in (("other", tuple(f"sub-a/old_{index}.avi" for index in range(3))), ("same", targets)):
+    for kind, paths in (("other", tuple(f"sub-a/old_{index}.avi" for index in range(3))), ("same", targets)):
         place = folder / kind
         (place / "sub-a").mkdir(parents=True)
         shutil.copy(source, place / "sub-a.nwb")
-        set_texts(place / "sub-a.nwb", DATASET, list(texts), dtype=h5py.string_dtype())
-        for index, text in enumerate(texts):
+        set_paths(place / "sub-a.nwb", DATASET, list(paths), dtype=h5py.string_dtype())
+        for index, text in enumerate(paths):
             (place / text).write_bytes(rng.randbytes(size // 2 + index))
     return Template(folder, object_id, targets)
 
@@ -90,13 +90,13 @@ class Scene:
         shutil.copytree(self.template.folder / "raw", self.root / "raw")
         if self.previous != "none":
             shutil.copytree(self.template.folder / self.previous, self.destination)
-        self.digests = [digest(self.source.parent / text) for text in SOURCE_TEXTS]
+        self.digests = [digest(self.source.parent / text) for text in SOURCE_PATHS]
         self.former = {path: digest(path) for path in self.destination.rglob("*") if path.is_file()}
 
     @property
-    def films(self) -> list[Path]:
+    def videos(self) -> list[Path]:
         """Where the references of the source lead."""
-        return [self.source.parent / text for text in SOURCE_TEXTS]
+        return [self.source.parent / text for text in SOURCE_PATHS]
 
     @property
     def targets(self) -> list[Path]:
@@ -141,7 +141,7 @@ class Scene:
             return False
         if digest(self.target) == self.former.get(self.target):
             return False
-        assert tuple(stored_texts(self.target)) == self.template.targets
+        assert tuple(stored_paths(self.target)) == self.template.targets
         return True
 
     def assert_new(self) -> None:
@@ -157,9 +157,11 @@ class Scene:
         if new:
             self.assert_new()
         else:
-            assert [digest(film) for film in self.films] == self.digests, "a film went before the NWB file was there"
-        for film, content in zip(self.films, self.digests, strict=True):
-            assert not film.exists() or digest(film) == content, f"{film} has other bytes"
+            assert [digest(video) for video in self.videos] == self.digests, (
+                "a video went before the NWB file was there"
+            )
+        for video, content in zip(self.videos, self.digests, strict=True):
+            assert not video.exists() or digest(video) == content, f"{video} has other bytes"
         whole = {*self.digests, *self.former.values()}
         for path in self.destination.rglob("*"):
             if path.is_symlink():

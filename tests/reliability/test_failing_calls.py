@@ -21,7 +21,7 @@ from typing import Any
 import h5py
 import pytest
 from harness import DATASET, MODES, TEMPORARY, Scene, Template, make_template, quiet
-from helpers import contents, digest, image_series, new_nwbfile, set_texts, stored_texts
+from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths
 
 from nwb_extfiles import DestinationBusyError, ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
 
@@ -146,8 +146,8 @@ class InPlace(Scene):
             shutil.rmtree(self.destination)
             self.destination.mkdir()
         shutil.move(self.destination.parent / "moved.nwb", self.target)
-        self.texts = tuple(os.path.relpath(film, self.destination) for film in self.films)
-        set_texts(self.target, DATASET, list(self.texts), dtype=h5py.string_dtype())
+        self.paths = tuple(os.path.relpath(video, self.destination) for video in self.videos)
+        set_paths(self.target, DATASET, list(self.paths), dtype=h5py.string_dtype())
         self.first = contents(self.target)
         self.former = {path: digest(path) for path in self.destination.rglob("*.avi")}
 
@@ -157,11 +157,11 @@ class InPlace(Scene):
             io.write(io.read(), relocate_media=True, media_mode=mode, media_options=media_options)
 
     def is_new(self) -> bool:
-        texts = tuple(stored_texts(self.target))
-        assert texts in (self.texts, self.template.targets)
+        paths = tuple(stored_paths(self.target))
+        assert paths in (self.paths, self.template.targets)
         now, changed = contents(self.target), DATASET
         assert {name for name in self.first if now.get(name) != self.first[name]} <= {changed}
-        return texts == self.template.targets
+        return paths == self.template.targets
 
     def assert_former(self) -> None:
         super().assert_former()
@@ -172,7 +172,7 @@ class Excluding(Scene):
     """A container out of memory, written to a new NWB file that must not replace another one."""
 
     def export(self, mode: str, *arguments: Any, **options: Any) -> None:
-        nwbfile, series = new_nwbfile(), image_series([str(film) for film in self.films])
+        nwbfile, series = new_nwbfile(), image_series([str(video) for video in self.videos])
         series._AbstractContainer__object_id = self.template.object_id
         nwbfile.add_acquisition(series)
         with quiet(), NWBExtFilesHDF5IO(self.target, "w" if self.target.exists() else "x") as io:

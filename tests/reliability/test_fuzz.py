@@ -22,21 +22,21 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import image_series, new_nwbfile, set_texts, tree, write_nwb
+from helpers import image_series, new_nwbfile, set_paths, tree, write_nwb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 
-TEXTS = "acquisition/video/external_file"
+PATHS = "acquisition/video/external_file"
 FUZZ = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
 STORAGES = ("variable", "ascii", "fixed", "chunked", "compressed", "scalar", "two-dimensional")
-FILM = b"a film" * 50
+VIDEO = b"a video" * 50
 
 SHAPES = [
-    "films/a.avi", "./films/a.avi", "..//x/../films/a.avi", "films\\a.avi", "C:\\films\\a.avi", "C:films",
-    "\\\\?\\C:\\a", "//host/share/a", "file:", "file:/", "file://", "file:///", "file:///films/a.avi",
+    "videos/a.avi", "./videos/a.avi", "..//x/../videos/a.avi", "videos\\a.avi", "C:\\videos\\a.avi", "C:videos",
+    "\\\\?\\C:\\a", "//host/share/a", "file:", "file:/", "file://", "file:///", "file:///videos/a.avi",
     "file://localhost/", "\\\\host\\a",
     "file://[", "file://a@b:c/%00", "http://", "https://x/%zz", "s3://b/k", "data:", "data:,x", "x:y", "ab://", "a://b",
     "~", "~/x", "$HOME", "%PATH%", "{0}", "%s", "%n", "\x00", "\x1b[31m", "\r\n", "\u202e", "\ufeff", "..", ".",
@@ -51,7 +51,7 @@ def encoded(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
 
 
-raw_texts = st.lists(part, max_size=4).map(lambda parts: b"".join(map(encoded, parts)))
+raw_paths = st.lists(part, max_size=4).map(lambda parts: b"".join(map(encoded, parts)))
 
 
 @contextmanager
@@ -61,17 +61,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def store(path: Path, texts: list[bytes], storage: str) -> None:
+def store(path: Path, paths: list[bytes], storage: str) -> None:
     """Store bytes as texts; what no variable length text can hold becomes one of fixed length."""
-    longest = max(1, *map(len, texts)) if texts else 1
-    fixed = np.array(texts, dtype=f"S{longest}")
-    variable = np.array([text.partition(b"\0")[0] for text in texts], dtype=object)
-    if storage == "fixed" or not texts:
-        set_texts(path, TEXTS, fixed)
+    longest = max(1, *map(len, paths)) if paths else 1
+    fixed = np.array(paths, dtype=f"S{longest}")
+    variable = np.array([text.partition(b"\0")[0] for text in paths], dtype=object)
+    if storage == "fixed" or not paths:
+        set_paths(path, PATHS, fixed)
     elif storage == "two-dimensional":
-        set_texts(path, TEXTS, fixed.reshape(-1, 1))
+        set_paths(path, PATHS, fixed.reshape(-1, 1))
     elif storage == "scalar":
-        set_texts(path, TEXTS, variable[0], dtype=h5py.string_dtype())
+        set_paths(path, PATHS, variable[0], dtype=h5py.string_dtype())
     else:
         settings_of: dict[str, Any] = {
             "variable": {},
@@ -79,37 +79,37 @@ def store(path: Path, texts: list[bytes], storage: str) -> None:
             "chunked": dict(chunks=(1,), maxshape=(None,)),
             "compressed": dict(chunks=(1,), compression="gzip"),
         }
-        set_texts(path, TEXTS, variable, **{"dtype": h5py.string_dtype(), **settings_of[storage]})
+        set_paths(path, PATHS, variable, **{"dtype": h5py.string_dtype(), **settings_of[storage]})
 
 
 def raw(path: Path) -> tuple[Any, ...]:
     """What is stored, by h5py alone."""
     with h5py.File(path, "r") as file:
-        dataset = file[TEXTS]
+        dataset = file[PATHS]
         return str(dataset.dtype), dataset.shape, dataset.chunks, np.asarray(dataset[()]).tolist()
 
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_nwb(tmp_path_factory.mktemp("template") / "t.nwb", ["films/a.avi"])
+    return write_nwb(tmp_path_factory.mktemp("template") / "t.nwb", ["videos/a.avi"])
 
 
 @contextmanager
 def playground(template: Path) -> Iterator[Path]:
-    """A folder with a source that can be changed and a film."""
+    """A folder with a source that can be changed and a video."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(os.path.realpath(name))
-        (root / "in" / "films").mkdir(parents=True)
-        (root / "in" / "films" / "a.avi").write_bytes(FILM)
+        (root / "in" / "videos").mkdir(parents=True)
+        (root / "in" / "videos" / "a.avi").write_bytes(VIDEO)
         (root / "in" / "s.nwb").write_bytes(template.read_bytes())
         (root / "out").mkdir()
         yield root
 
 
-def check_texts(template: Path, texts: list[bytes], storage: str, mode: str) -> None:
+def check_paths(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     with playground(template) as root, quiet():
         source = root / "in" / "s.nwb"
-        store(source, texts, storage)
+        store(source, paths, storage)
         try:
             with NWBHDF5IO(source, "r") as src_io, NWBHDF5IO(root / "plain.nwb", "w") as io:
                 io.export(src_io=src_io)
@@ -139,29 +139,29 @@ def check_texts(template: Path, texts: list[bytes], storage: str, mode: str) -> 
         assert raw(root / "out" / "false.nwb") == raw(root / "plain.nwb")
 
 
-lists_of_texts = st.lists(raw_texts, max_size=4)
+lists_of_paths = st.lists(raw_paths, max_size=4)
 modes = st.sampled_from(["copy", "symlink", "hardlink", "reference"])
 
 
 @settings(FUZZ, max_examples=25)
-@given(texts=lists_of_texts, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts(template: Path, texts: list[bytes], storage: str, mode: str) -> None:
-    check_texts(template, texts, storage, mode)
+@given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
+def test_texts(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+    check_paths(template, paths, storage, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
-@given(texts=lists_of_texts, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts_long(template: Path, texts: list[bytes], storage: str, mode: str) -> None:
-    check_texts(template, texts, storage, mode)
+@given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
+def test_texts_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+    check_paths(template, paths, storage, mode)
 
 
-def check_memory(texts: list[str], mode: str) -> None:
+def check_memory(paths: list[str], mode: str) -> None:
     """Containers made in memory: what pynwb cannot write it does not, and nothing is left."""
     with tempfile.TemporaryDirectory() as name, quiet():
         root = Path(os.path.realpath(name))
         nwbfile = new_nwbfile()
-        nwbfile.add_acquisition(image_series(texts))
+        nwbfile.add_acquisition(image_series(paths))
         try:
             with NWBExtFilesHDF5IO(root / "a.nwb", "w") as io:
                 io.write(
@@ -171,23 +171,23 @@ def check_memory(texts: list[str], mode: str) -> None:
             assert tree(root) == {}
         except (UnicodeEncodeError, ValueError):  # surrogates and NUL
             assert tree(root) == {}
-            assert any("\0" in text or not text.isascii() for text in texts)
+            assert any("\0" in text or not text.isascii() for text in paths)
 
 
-any_text = st.lists(st.sampled_from(SHAPES) | st.text(st.characters(), max_size=12), max_size=3).map("".join)
+any_path = st.lists(st.sampled_from(SHAPES) | st.text(st.characters(), max_size=12), max_size=3).map("".join)
 
 
 @settings(FUZZ, max_examples=25)
-@given(texts=st.lists(any_text, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory(texts: list[str], mode: str) -> None:
-    check_memory(texts, mode)
+@given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
+def test_texts_in_memory(paths: list[str], mode: str) -> None:
+    check_memory(paths, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
-@given(texts=st.lists(any_text, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory_long(texts: list[str], mode: str) -> None:
-    check_memory(texts, mode)
+@given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
+def test_texts_in_memory_long(paths: list[str], mode: str) -> None:
+    check_memory(paths, mode)
 
 
 # ------------------------------------------------------------------ bytes of files
@@ -258,9 +258,9 @@ def check_bytes(template: Path, seed: int) -> str:
         if chance.random() < 0.5:  # there is one before
             assert in_a_child(source, target) == SUCCESS
         of_target = target.exists() and chance.random() < 0.5
-        if of_target:  # and it is the damaged one, asked for a film that is gone
+        if of_target:  # and it is the damaged one, asked for a video that is gone
             target.write_bytes(flipped(target.read_bytes(), chance))
-            (root / "in" / "films" / "a.avi").unlink()
+            (root / "in" / "videos" / "a.avi").unlink()
         else:
             source.write_bytes(flipped(whole, chance))
         before = tree(root)
@@ -277,7 +277,7 @@ def check_bytes(template: Path, seed: int) -> str:
             outcome = "crashed"
             assert final(root) == {name: what for name, what in before.items() if ".nwb-extfiles-" not in name}
             source.write_bytes(whole)
-            (root / "in" / "films" / "a.avi").write_bytes(FILM)
+            (root / "in" / "videos" / "a.avi").write_bytes(VIDEO)
             target.unlink(missing_ok=True)
             assert in_a_child(source, target) == SUCCESS
             assert not list(root.rglob(".nwb-extfiles-*"))

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 import pytest
 from harness import run_apart
-from helpers import digest, image_series, new_nwbfile, set_texts, stored_texts, write_nwb
+from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, write_nwb
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
@@ -37,12 +37,12 @@ from nwb_extfiles import (
     UnsafeReferenceError,
 )
 from nwb_extfiles.transfers import transfer
-from nwb_extfiles.transfers.staging import WHOLE_PREFIX
+from nwb_extfiles.transfers.staging_folder import WHOLE_PREFIX
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, sockets and signals of POSIX")
 
 SERIES = "acquisition/video"
-TEXTS = f"{SERIES}/external_file"
+PATHS = f"{SERIES}/external_file"
 MODES = ("copy", "move", "symlink", "hardlink")
 UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 SECONDS = 20
@@ -94,18 +94,18 @@ def silently() -> Iterator[None]:
 
 
 class Home:
-    """A downloaded NWB file with a film, a place to export to, and the rest of the disk."""
+    """A downloaded NWB file with a video, a place to export to, and the rest of the disk."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.films, self.out, self.victim = root / "films", root / "out", root / "victim"
-        for folder in (self.films, self.out, self.victim):
+        self.videos, self.out, self.victim = root / "videos", root / "out", root / "victim"
+        for folder in (self.videos, self.out, self.victim):
             folder.mkdir()
-        self.film = self.films / "a.avi"
-        self.film.write_bytes(b"film a" * 100)
+        self.video = self.videos / "a.avi"
+        self.video.write_bytes(b"video a" * 100)
         self.secret = self.victim / "secret.avi"
         self.secret.write_bytes(b"precious")
-        self.source = write_nwb(root / "in" / "source.nwb", ["../films/a.avi"])
+        self.source = write_nwb(root / "in" / "source.nwb", ["../videos/a.avi"])
         self.target = self.out / "a.nwb"
 
     def store(self, value: Any) -> None:
@@ -113,9 +113,9 @@ class Home:
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         if b"\0" in value or len(value) > 60_000:
-            set_texts(self.source, TEXTS, np.array([value], dtype=f"S{max(1, len(value))}"))
+            set_paths(self.source, PATHS, np.array([value], dtype=f"S{max(1, len(value))}"))
         else:
-            set_texts(self.source, TEXTS, np.array([value], dtype=object), dtype=h5py.string_dtype())
+            set_paths(self.source, PATHS, np.array([value], dtype=object), dtype=h5py.string_dtype())
 
     def export(self, target: Path | None = None, **kwargs: Any) -> Path:
         kwargs.setdefault("relocate_media", True)
@@ -133,8 +133,8 @@ class Home:
     def assert_exported(self, target: Path | None = None) -> None:
         """The NWB file and its media are in their place, and nothing else has come to stand there."""
         target = target or self.target
-        (text,) = stored_texts(target)
-        assert (target.parent / text).read_bytes() == self.film.read_bytes()
+        (text,) = stored_paths(target)
+        assert (target.parent / text).read_bytes() == self.video.read_bytes()
         assert not target.is_symlink()
         assert not (target.parent / text).is_symlink()
 
@@ -178,7 +178,7 @@ def test_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.Mo
 
 def test_object_id_of_a_container(home: Home) -> None:
     nwbfile = new_nwbfile()
-    series = image_series([str(home.film)])
+    series = image_series([str(home.video)])
     series._AbstractContainer__object_id = "../../victim/x"
     nwbfile.add_acquisition(series)
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="no UUID"), silently():
@@ -188,39 +188,39 @@ def test_object_id_of_a_container(home: Home) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_two_objects_with_one_id(home: Home, mode: str) -> None:
-    (home.films / "b.avi").write_bytes(b"film b")
+    (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
-        file["acquisition/second/external_file"][...] = ["../films/b.avi"]
+        file["acquisition/second/external_file"][...] = ["../videos/b.avi"]
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="two objects have one object_id"):
         home.export(media_mode=mode)
 
 
 def test_two_ids_that_differ_in_case(home: Home) -> None:
     """They are one name on Windows and macOS."""
-    (home.films / "b.avi").write_bytes(b"film b")
+    (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file[SERIES].attrs["object_id"] = UUID
         file.copy(SERIES, file["acquisition"], name="second")
         file["acquisition/second"].attrs["object_id"] = UUID.upper()
-        file["acquisition/second/external_file"][...] = ["../films/b.avi"]
+        file["acquisition/second/external_file"][...] = ["../videos/b.avi"]
     with unchanged(home.root), pytest.raises(UnsafeReferenceError):
         home.export()
 
 
 # ----------------------------------------------------------------------- texts
 
-TEXTS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
+PATHS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "empty": ("", UnsafeReferenceError),
     "blank": (" \t\n", UnsafeReferenceError),
-    "not UTF-8": (b"../films/\xff\xfe\x80.avi", MissingMediaError),
-    "64 kB": ("../films/" + "x" * 64 * 1024, MissingMediaError),
-    "64 kB of folders": ("../films/" * 8000 + "a.avi", MissingMediaError),
+    "not UTF-8": (b"../videos/\xff\xfe\x80.avi", MissingMediaError),
+    "64 kB": ("../videos/" + "x" * 64 * 1024, MissingMediaError),
+    "64 kB of folders": ("../videos/" * 8000 + "a.avi", MissingMediaError),
     "a megabyte": ("y/" * 500_000, MissingMediaError),
-    "nul": (b"../films/a.avi\0.png", UnsafeReferenceError),
-    "newline": ("../films/a.avi\n", MissingMediaError),
-    "newlines": ("\n../films/a.avi\n\n", MissingMediaError),
-    "control": ("../films/\x1b[2J\x07a.avi", MissingMediaError),
+    "nul": (b"../videos/a.avi\0.png", UnsafeReferenceError),
+    "newline": ("../videos/a.avi\n", MissingMediaError),
+    "newlines": ("\n../videos/a.avi\n\n", MissingMediaError),
+    "control": ("../videos/\x1b[2J\x07a.avi", MissingMediaError),
     "home": ("~/a.avi", MissingMediaError),
     "home of a user": ("~root/a.avi", MissingMediaError),
     "variable": ("$HOME/a.avi", MissingMediaError),
@@ -230,7 +230,7 @@ TEXTS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "braces": ("{0}{0.__class__}{}{nwb_stem}", MissingMediaError),
     "shell": ("$(touch pwned)`touch pwned`;touch pwned|touch pwned&", MissingMediaError),
     "option": ("--help", MissingMediaError),
-    "glob": ("../films/*.avi", MissingMediaError),
+    "glob": ("../videos/*.avi", MissingMediaError),
     "brackets": ("file://[::1", UnsafeReferenceError),
     "other machine": ("file://evil.example.org/a.avi", MissingMediaError),
     "share": ("\\\\evil\\share\\a.avi", MissingMediaError),
@@ -238,7 +238,7 @@ TEXTS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "device": ("/dev/zero", UnsafeReferenceError),
     "terminal": ("/dev/tty", UnsafeReferenceError),
     "device by URL": ("file:///dev/zero", UnsafeReferenceError),
-    "folder": ("../films", UnsafeReferenceError),
+    "folder": ("../videos", UnsafeReferenceError),
     "folder itself": (".", UnsafeReferenceError),
     "root": ("/", UnsafeReferenceError),
     "pipe": ("../special/pipe.avi", UnsafeReferenceError),
@@ -272,10 +272,10 @@ def special(home: Home) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("name", TEXTS_OF_NO_FILE)
+@pytest.mark.parametrize("name", PATHS_OF_NO_FILE)
 def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, expected = TEXTS_OF_NO_FILE[name]
-    monkeypatch.setenv("HOME", str(home.films))
+    text, expected = PATHS_OF_NO_FILE[name]
+    monkeypatch.setenv("HOME", str(home.videos))
     monkeypatch.chdir(home.out)
     home.store(text.replace("{root}", str(home.root)) if isinstance(text, str) else text)
     for mode in (*MODES, "reference"):
@@ -290,29 +290,29 @@ def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pyte
     with silently(), NWBHDF5IO(home.source, "r") as src_io, NWBHDF5IO(plain, "w") as io:
         io.export(src_io=src_io)
     with h5py.File(home.target) as ours, h5py.File(plain) as theirs:
-        assert ours[TEXTS].dtype == theirs[TEXTS].dtype
-        assert ours[TEXTS][()].tolist() == theirs[TEXTS][()].tolist()
+        assert ours[PATHS].dtype == theirs[PATHS].dtype
+        assert ours[PATHS][()].tolist() == theirs[PATHS][()].tolist()
 
 
 def test_many_of_them_are_one_error(home: Home, special: Path) -> None:
-    texts = [text for text, _ in TEXTS_OF_NO_FILE.values() if isinstance(text, str) and len(text) < 1000]
-    set_texts(home.source, TEXTS, [*texts, "../films/a.avi"])
+    paths = [text for text, _ in PATHS_OF_NO_FILE.values() if isinstance(text, str) and len(text) < 1000]
+    set_paths(home.source, PATHS, [*paths, "../videos/a.avi"])
     with unchanged(home.root), pytest.raises(PlanError) as caught:
         home.export()
-    assert len(caught.value.problems) == len(texts)
-    assert [problem.index for problem in caught.value.problems] == list(range(len(texts)))
+    assert len(caught.value.problems) == len(paths)
+    assert [problem.index for problem in caught.value.problems] == list(range(len(paths)))
 
 
-@pytest.mark.parametrize("text", ["../victim/secret.avi", "../films/link.avi", "../films/deep/secret.avi",
+@pytest.mark.parametrize("text", ["../victim/secret.avi", "../videos/link.avi", "../videos/deep/secret.avi",
                                   "{victim}/secret.avi", "file://{victim}/secret.avi", "..\\victim\\secret.avi",
-                                  "../films/../victim/secret.avi", "file://{films}/%2e%2e/victim/secret.avi",
-                                  "D:\\films\\..\\victim\\secret.avi", "/etc/passwd"])  # fmt: skip
+                                  "../videos/../victim/secret.avi", "file://{videos}/%2e%2e/victim/secret.avi",
+                                  "D:\\videos\\..\\victim\\secret.avi", "/etc/passwd"])  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, "reference"])
 def test_path_that_leaves_within(home: Home, text: str, mode: str) -> None:
-    (home.films / "link.avi").symlink_to(home.secret)
-    (home.films / "deep").symlink_to(home.victim)
-    home.store(text.format(victim=home.victim, films=home.films))
-    options = dict(within=[home.films], path_map={"D:\\films": str(home.films)}, search=[home.films])
+    (home.videos / "link.avi").symlink_to(home.secret)
+    (home.videos / "deep").symlink_to(home.victim)
+    home.store(text.format(victim=home.victim, videos=home.videos))
+    options = dict(within=[home.videos], path_map={"D:\\videos": str(home.videos)}, search=[home.videos])
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="outside of"):
         home.export(media_mode=mode, media_options=options)
 
@@ -340,7 +340,7 @@ def test_files_that_lie_about_their_size(home: Home, text: str) -> None:
 
 
 def test_link_that_works_here_and_is_too_long_there(home: Home) -> None:
-    text = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../films/a.avi"
+    text = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../videos/a.avi"
     home.store(text)
     target = home.out / ("deep" * 40) / "a.nwb"
     with unchanged(home.root), pytest.raises(ExternalFilesError, match="relocate_media"):
@@ -375,7 +375,7 @@ def test_text_in_memory(home: Home, text: str, relocate: bool | None) -> None:
 # ----------------------------------------------------------- things that are no texts
 
 
-def no_texts(file: h5py.File) -> dict[str, Any]:
+def no_strings(file: h5py.File) -> dict[str, Any]:
     references = np.array([file["acquisition"].ref, file.ref], dtype=h5py.ref_dtype)
     return {
         "integers": np.arange(3),
@@ -386,7 +386,7 @@ def no_texts(file: h5py.File) -> dict[str, Any]:
         "references": references,
         "a reference": file["acquisition"].ref,
         "compound": np.array([(1, b"a.avi")], dtype=[("n", "i4"), ("text", "S5")]),
-        "compound of text": np.array([(b"../films/a.avi",)], dtype=[("text", "S20")]),
+        "compound of text": np.array([(b"../videos/a.avi",)], dtype=[("text", "S20")]),
         "opaque": np.array([b"abc"], dtype="V3"),
         "arrays": np.zeros((2, 3), dtype="i2"),
         "nothing": h5py.Empty("f4"),
@@ -400,10 +400,10 @@ def no_texts(file: h5py.File) -> dict[str, Any]:
 )  # fmt: skip
 def test_external_file_of_something_else(home: Home, name: str) -> None:
     with h5py.File(home.source, "r+") as file:
-        values = no_texts(file)[name]
-        del file[TEXTS]
+        values = no_strings(file)[name]
+        del file[PATHS]
         kind = h5py.ref_dtype if "reference" in name else None
-        file.create_dataset(TEXTS, data=values, dtype=kind)
+        file.create_dataset(PATHS, data=values, dtype=kind)
     with unchanged(home.root), pytest.raises((UnsafeReferenceError, theirs(home) or UnsafeReferenceError)) as caught:
         home.export()
     if isinstance(caught.value, ExternalFilesError):
@@ -432,18 +432,18 @@ def test_object_id_that_is_not_utf8(home: Home) -> None:
 
 
 def test_two_dimensions(home: Home) -> None:
-    set_texts(home.source, TEXTS, np.array([[b"../films/a.avi"], [b"/dev/zero"]]))
+    set_paths(home.source, PATHS, np.array([[b"../videos/a.avi"], [b"/dev/zero"]]))
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="a device"):
         home.export()
-    set_texts(home.source, TEXTS, np.array([[b"../films/a.avi"], [b"../films/a.avi"]]))
+    set_paths(home.source, PATHS, np.array([[b"../videos/a.avi"], [b"../videos/a.avi"]]))
     home.export()
-    assert len({digest(home.out / text) for text in stored_texts(home.target)} | {digest(home.film)}) == 1
+    assert len({digest(home.out / text) for text in stored_paths(home.target)} | {digest(home.video)}) == 1
 
 
 def test_group_where_texts_belong(home: Home) -> None:
     with h5py.File(home.source, "r+") as file:
-        del file[TEXTS]
-        file.create_group(TEXTS).create_dataset("external_file", data=["/dev/zero"])
+        del file[PATHS]
+        file.create_group(PATHS).create_dataset("external_file", data=["/dev/zero"])
     assert_refused_or_harmless(home)
 
 
@@ -451,9 +451,9 @@ def test_texts_in_a_raw_file(home: Home) -> None:
     """HDF5 can keep a dataset's bytes in any file; one that is a pipe must not stop us."""
     os.mkfifo(home.root / "pipe")
     with h5py.File(home.source, "r+") as file:
-        attributes = dict(file[TEXTS].attrs)
-        del file[TEXTS]
-        made = file.create_dataset(TEXTS, (1,), dtype="S14", external=[(str(home.root / "pipe"), 0, 14)])
+        attributes = dict(file[PATHS].attrs)
+        del file[PATHS]
+        made = file.create_dataset(PATHS, (1,), dtype="S14", external=[(str(home.root / "pipe"), 0, 14)])
         made.attrs.update(attributes)
     with unchanged(home.root):
         assert "UnsafeReferenceError" in export_in_a_process(home)
@@ -522,7 +522,7 @@ def test_not_hdf5(home: Home, content: bytes) -> None:
 
 def test_hdf5_that_is_no_nwb(home: Home) -> None:
     with h5py.File(home.source, "w") as file:
-        file["acquisition/video/external_file"] = ["../films/a.avi"]
+        file["acquisition/video/external_file"] = ["../videos/a.avi"]
     assert_refused_or_harmless(home)
 
 
@@ -543,30 +543,30 @@ def soft_link_upwards(file: h5py.File) -> None:
     file["acquisition/up"] = h5py.SoftLink("/acquisition")
 
 
-def texts_that_link_to_themselves(file: h5py.File) -> None:
-    del file[TEXTS]
-    file[TEXTS] = h5py.SoftLink(f"/{TEXTS}")
+def paths_that_link_to_themselves(file: h5py.File) -> None:
+    del file[PATHS]
+    file[PATHS] = h5py.SoftLink(f"/{PATHS}")
 
 
-def texts_that_link_to_the_series(file: h5py.File) -> None:
-    del file[TEXTS]
-    file[TEXTS] = h5py.SoftLink(f"/{SERIES}")
+def paths_that_link_to_the_series(file: h5py.File) -> None:
+    del file[PATHS]
+    file[PATHS] = h5py.SoftLink(f"/{SERIES}")
 
 
-def texts_in_a_file_that_is_gone(file: h5py.File) -> None:
-    del file[TEXTS]
-    file[TEXTS] = h5py.ExternalLink("gone.nwb", f"/{TEXTS}")
+def paths_in_a_file_that_is_gone(file: h5py.File) -> None:
+    del file[PATHS]
+    file[PATHS] = h5py.ExternalLink("gone.nwb", f"/{PATHS}")
 
 
-def texts_in_a_file_that_is_none(file: h5py.File) -> None:
-    del file[TEXTS]
-    file[TEXTS] = h5py.ExternalLink("../films/a.avi", "/x")
+def paths_in_a_file_that_is_none(file: h5py.File) -> None:
+    del file[PATHS]
+    file[PATHS] = h5py.ExternalLink("../videos/a.avi", "/x")
 
 
-def texts_in_this_very_file(file: h5py.File) -> None:
-    file["scratch_texts"] = file[TEXTS]
-    del file[TEXTS]
-    file[TEXTS] = h5py.ExternalLink("source.nwb", "/scratch_texts")
+def paths_in_this_very_file(file: h5py.File) -> None:
+    file["scratch_texts"] = file[PATHS]
+    del file[PATHS]
+    file[PATHS] = h5py.ExternalLink("source.nwb", "/scratch_texts")
 
 
 def external_ring(file: h5py.File) -> None:
@@ -577,8 +577,8 @@ def external_ring(file: h5py.File) -> None:
     "damage",
     [
         hard_link_upwards, hard_link_to_the_root, soft_links_in_a_ring, soft_link_upwards,
-        texts_that_link_to_themselves, texts_that_link_to_the_series, texts_in_a_file_that_is_gone,
-        texts_in_a_file_that_is_none, texts_in_this_very_file, external_ring,
+        paths_that_link_to_themselves, paths_that_link_to_the_series, paths_in_a_file_that_is_gone,
+        paths_in_a_file_that_is_none, paths_in_this_very_file, external_ring,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, None])
@@ -591,26 +591,26 @@ def test_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None
 
 
 def export_links(home: Home, mode: str | None) -> None:
-    if mode == "move":  # the film may go: look at it alone
-        film = home.film.read_bytes()
+    if mode == "move":  # the video may go: look at it alone
+        video = home.video.read_bytes()
         with silently():
             try:
                 home.export(media_mode="move")
             except Exception:
-                assert home.film.read_bytes() == film
+                assert home.video.read_bytes() == video
                 assert snapshot(home.out) == {}
             else:
-                places = [home.film, *home.out.glob("a/*")]
-                assert any(place.exists() and place.read_bytes() == film for place in places)
+                places = [home.video, *home.out.glob("a/*")]
+                assert any(place.exists() and place.read_bytes() == video for place in places)
         return
     assert_refused_or_harmless(home, **(dict(media_mode=mode) if mode else dict(relocate_media=None)))
 
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "truncated", "ring", "numbers", "flipped", "folder"])
 def test_what_stands_at_the_destination(home: Home, what: str) -> None:
-    """An NWB file there is asked for films that are gone; it may be anything."""
+    """An NWB file there is asked for videos that are gone; it may be anything."""
     home.export()
-    home.film.unlink()
+    home.video.unlink()
     if what == "garbage":
         home.target.write_bytes(b"garbage" * 1000)
     elif what == "empty":
@@ -628,10 +628,10 @@ def test_what_stands_at_the_destination(home: Home, what: str) -> None:
         with h5py.File(home.target, "r+") as file:
             if what == "ring":
                 file["acquisition/loop"] = file["acquisition"]
-                texts_that_link_to_themselves(file)
+                paths_that_link_to_themselves(file)
             else:
-                del file[TEXTS]
-                file[TEXTS] = [1, 2]
+                del file[PATHS]
+                file[PATHS] = [1, 2]
                 file[SERIES].attrs["neurodata_type"] = [1, 2]
     with unchanged(home.root), pytest.raises((ExternalFilesError, OSError)) as caught:
         home.export()
@@ -641,11 +641,11 @@ def test_what_stands_at_the_destination(home: Home, what: str) -> None:
 
 def test_destination_with_texts_behind_a_pipe(home: Home) -> None:
     home.export()
-    home.film.unlink()
+    home.video.unlink()
     os.mkfifo(home.out / "pipe")
     with h5py.File(home.target, "r+") as file:
-        del file[TEXTS]
-        file[TEXTS] = h5py.ExternalLink("pipe", "/x")
+        del file[PATHS]
+        file[PATHS] = h5py.ExternalLink("pipe", "/x")
     with unchanged(home.root):
         assert "MissingMediaError" in export_in_a_process(home)
 
@@ -802,15 +802,15 @@ ATTACKS = [value for name, value in globals().items() if name.startswith(("stage
 def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path], None], mode: str) -> None:
     attack(home, staging(home.target))
     before, refused = snapshot(home.out), None
-    with unchanged(home.victim, home.films, home.source.parent):
+    with unchanged(home.victim, home.videos, home.source.parent):
         try:
             home.export(media_mode=mode)
         except ExternalFilesError as error:
             refused = error
             assert before == snapshot(home.out) or attack is former_makes_its_own_link
         else:
-            (text,) = stored_texts(home.target)
-            assert (home.out / text).read_bytes() == home.film.read_bytes()
+            (text,) = stored_paths(home.target)
+            assert (home.out / text).read_bytes() == home.video.read_bytes()
             assert not home.target.is_symlink()
             assert not [name for name in os.listdir(home.out) if name.startswith(".nwb-extfiles-")]
     assert refused is None or isinstance(refused, TransferError) or attack is former_makes_its_own_link
@@ -820,10 +820,10 @@ def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path]
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
     """The same for a relocation of the downloaded file itself."""
-    target = write_nwb(home.target, ["../films/a.avi"])
+    target = write_nwb(home.target, ["../videos/a.avi"])
     attack(home, staging(target))
     before, content, refused = set(snapshot(home.out)), digest(target), None
-    with unchanged(home.victim, home.films, home.source.parent), silently():
+    with unchanged(home.victim, home.videos, home.source.parent), silently():
         try:
             with NWBExtFilesHDF5IO(target, "r+") as io:
                 io.write(io.read(), relocate_media=True, media_mode="copy")
@@ -832,22 +832,22 @@ def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Ho
             assert digest(target) == content
             assert before == set(snapshot(home.out)) or attack is former_makes_its_own_link
         else:
-            (text,) = stored_texts(target)
-            assert (home.out / text).read_bytes() == home.film.read_bytes()
+            (text,) = stored_paths(target)
+            assert (home.out / text).read_bytes() == home.video.read_bytes()
     assert refused is None or isinstance(refused, TransferError) or attack is former_makes_its_own_link
 
 
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
 def test_whole_copy_that_is_none(home: Home, planted: str) -> None:
     """What lies in a staging folder under the name of a whole copy need not be one."""
-    name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.film.stat()))
+    name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.video.stat()))
     area = staging(home.target)
     area.mkdir()
     if planted == "link":
         (area / name).symlink_to(home.secret)
     else:
-        (area / name).write_bytes(b"evil" if planted == "other size" else b"x" * home.film.stat().st_size)
-    with unchanged(home.victim, home.films):
+        (area / name).write_bytes(b"evil" if planted == "other size" else b"x" * home.video.stat().st_size)
+    with unchanged(home.victim, home.videos):
         home.export()
     home.assert_exported()
 
@@ -870,9 +870,9 @@ def test_target_is_a_link_to_other_media(home: Home, mode: str) -> None:
     (home.out / "a" / f"{object_id}_external_file_0.avi").symlink_to(home.secret)
     with unchanged(home.root), pytest.raises(ExternalFilesError):
         home.export(media_mode=mode)
-    film = home.film.read_bytes()
+    video = home.video.read_bytes()
     with unchanged(home.victim):
         home.export(media_mode=mode, media_options=dict(existing="replace"))
-    (text,) = stored_texts(home.target)
-    assert (home.out / text).read_bytes() == film
+    (text,) = stored_paths(home.target)
+    assert (home.out / text).read_bytes() == video
     assert not (home.out / text).is_symlink()

@@ -97,7 +97,7 @@ def recover(scene: Scene, mode: str, new: bool, only_clear: bool) -> None:
     assert scene.temporaries() == []
     if whole:
         assert [target.lstat().st_ino for target in scene.targets] == whole, "what was whole was copied again"
-    assert [film.exists() for film in scene.films] == [mode != "move"] * 3
+    assert [video.exists() for video in scene.videos] == [mode != "move"] * 3
     if scene.previous == "other":
         assert all(path.exists() for path in scene.former)
 

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 from harness import TEMPORARY, quiet, run_apart
-from helpers import digest, stored_texts, tree, write_nwb
+from helpers import digest, stored_paths, tree, write_nwb
 
 from nwb_extfiles import relocate
-from nwb_extfiles.tasks.inplace import relocate_files
+from nwb_extfiles.tasks.relocating import relocate_files
 from nwb_extfiles.transfers.transfer import recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
@@ -67,7 +67,7 @@ class Scene:
         """What each file refers to, and what is there."""
         found = []
         for document in self.documents:
-            for text in stored_texts(document):
+            for text in stored_paths(document):
                 place = document.parent / text
                 found.append((text, digest(place) if place.exists() else "nowhere"))
         return found
@@ -97,7 +97,7 @@ def swapped(kept: Path) -> None:
         video.write_bytes(f"video of {name}".encode() * 300)
         paths.append(write_nwb(kept / f"sub-{name}" / f"{name}.nwb", [f"../raw/{name}.avi"]))
         relocate(paths[-1], "move", media_options={"manifest": True})
-    one, two = (path.parent / stored_texts(path)[0] for path in paths)
+    one, two = (path.parent / stored_paths(path)[0] for path in paths)
     one.rename(kept / "x")
     two.rename(one)
     (kept / "x").rename(two)

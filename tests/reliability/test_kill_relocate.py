@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import pytest
 from harness import MODES, TEMPORARY, Killer, quiet, run_apart
-from helpers import digest, image_series, new_nwbfile, stored_texts
+from helpers import digest, image_series, new_nwbfile, stored_paths
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import relocate
@@ -32,15 +32,15 @@ DATASETS = [f"acquisition/series{number}/external_file" for number in range(SERI
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``raw``: an NWB file, its films elsewhere; ``renamed-<mode>``: media in place, the NWB file under a new name."""
+    """``raw``: an NWB file, its videos elsewhere; ``renamed-<mode>``: media in place, the NWB file under a new name."""
     folder = tmp_path_factory.mktemp("template")
     rng = random.Random(0)
-    (folder / "raw" / "films").mkdir(parents=True)
+    (folder / "raw" / "videos").mkdir(parents=True)
     nwbfile = new_nwbfile()
     for number in range(SERIES):
-        film = folder / "raw" / "films" / f"{number % 30}.avi"  # some in two series
-        film.write_bytes(rng.randbytes(100_000))
-        nwbfile.add_acquisition(image_series([f"films/{film.name}"], f"series{number}"))
+        video = folder / "raw" / "videos" / f"{number % 30}.avi"  # some in two series
+        video.write_bytes(rng.randbytes(100_000))
+        nwbfile.add_acquisition(image_series([f"videos/{video.name}"], f"series{number}"))
     with NWBHDF5IO(folder / "raw" / "a.nwb", "w") as io:
         io.write(nwbfile)
     for first in ("copy", "symlink"):
@@ -53,11 +53,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def meant(path: Path) -> list[str]:
     """What each text of a file leads to."""
-    return [digest(path.parent / text) for dataset in DATASETS for text in stored_texts(path, dataset)]
+    return [digest(path.parent / text) for dataset in DATASETS for text in stored_paths(path, dataset)]
 
 
-def texts(path: Path) -> list[str]:
-    return [text for dataset in DATASETS for text in stored_texts(path, dataset)]
+def paths(path: Path) -> list[str]:
+    return [text for dataset in DATASETS for text in stored_paths(path, dataset)]
 
 
 def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None:
@@ -76,9 +76,9 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
             relocate(path, mode)
 
     set_up()
-    before, films = texts(path), meant(path)
+    before, videos = paths(path), meant(path)
     killer = Killer(job, rng)
-    after = texts(path)
+    after = paths(path)
     assert all(text.startswith(f"{path.stem}/") for text in after)
     seen: Counter[str] = Counter()
     killed = runs = 0
@@ -92,13 +92,13 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
             assert not recover(path)
             with h5py.File(path) as file:
                 file.visititems(lambda name, item: item[()] if isinstance(item, h5py.Dataset) else None)
-            now = texts(path)
+            now = paths(path)
             assert now in (before, after), "some texts are old and some new"
-            assert meant(path) == films, "a text leads elsewhere"
+            assert meant(path) == videos, "a text leads elsewhere"
             seen[f"{'restored' if half else 'whole'}, {'new' if now == after else 'old'}"] += 1
             assert run_apart(lambda: job(lambda step: None)) == 0
-            assert texts(path) == after
-            assert meant(path) == films
+            assert paths(path) == after
+            assert meant(path) == videos
             assert list(place.rglob(f"*{TEMPORARY}*")) == []
         except BaseException as error:
             error.add_note(f"NWB_EXTFILES_SEED={SEED}, {what}, {mode}; killed at {killer.trace[-1]}")

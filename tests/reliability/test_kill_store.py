@@ -24,7 +24,7 @@ from zarr_makers import (
     export,
     h5_object_id,
     nothing_left,
-    texts_in,
+    paths_in,
     write_store,
 )
 
@@ -99,15 +99,15 @@ def disturbed(
 @pytest.mark.parametrize("previous", ["none", pytest.param("store", marks=pytest.mark.long)])
 @pytest.mark.parametrize("then", ["export", "recover"])
 def test_killed_at_each_step(
-    source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str, then: str
+    source: Path, target: Path, tmp_path: Path, videos: list[Path], previous: str, then: str
 ) -> None:
-    """After each there is the former store or the new one with its films, now or by the next call."""
+    """After each there is the former store or the new one with its videos, now or by the next call."""
     kept = tmp_path / "kept"
     target.parent.mkdir(parents=True)
     if previous == "store":
         write_store(target, ["sub-mouse0_ses-s/old.avi"])
         (target.parent / "sub-mouse0_ses-s").mkdir()
-        shutil.copy(films[5], target.parent / "sub-mouse0_ses-s" / "old.avi")
+        shutil.copy(videos[5], target.parent / "sub-mouse0_ses-s" / "old.avi")
     shutil.copytree(target.parent, kept)
     former = tree(kept)
     export(source, target, relocate_media=True, media_mode="copy")
@@ -125,32 +125,32 @@ def test_killed_at_each_step(
     seen = set()
     for _ in disturbed(job, target.parent, restore):
         if target.exists():
-            is_new = texts_in(target)[0].startswith(f"sub-mouse0_ses-s/{uuid}")
+            is_new = paths_in(target)[0].startswith(f"sub-mouse0_ses-s/{uuid}")
             seen.add("new" if is_new else "former")
             if is_new:
-                assert_leads_to(target, films[:2])
+                assert_leads_to(target, videos[:2])
             else:
                 assert tree(target) == tree(kept / target.name)
         else:
             seen.add("none")
         if then == "recover":
             recover(target)
-            if target.exists() and texts_in(target)[0].startswith(f"sub-mouse0_ses-s/{uuid}"):
-                assert_leads_to(target, films[:2])
+            if target.exists() and paths_in(target)[0].startswith(f"sub-mouse0_ses-s/{uuid}"):
+                assert_leads_to(target, videos[:2])
             else:
                 assert {name: tree(target.parent).get(name) for name in former} == former
         export(source, target, relocate_media=True, media_mode="copy")
-        assert_leads_to(target, films[:2])
+        assert_leads_to(target, videos[:2])
         assert nothing_left(tmp_path)
         if previous == "store":
-            assert digest(target.parent / "sub-mouse0_ses-s" / "old.avi") == digest(films[5])
+            assert digest(target.parent / "sub-mouse0_ses-s" / "old.avi") == digest(videos[5])
     assert seen == ({"former", "none", "new"} if previous == "store" else {"none", "new"})
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("previous", ["none", "store"])
-def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, films: list[Path], previous: str) -> None:
-    """Everything is as it was, or the new store stands with its films."""
+def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, videos: list[Path], previous: str) -> None:
+    """Everything is as it was, or the new store stands with its videos."""
     kept = tmp_path / "kept"
     target.parent.mkdir(parents=True)
     if previous == "store":
@@ -184,9 +184,9 @@ def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, films: li
         if status == failed:
             assert tree(target.parent) == tree(kept)
         else:
-            assert_leads_to(target, films[:2])
+            assert_leads_to(target, videos[:2])
         export(source, target, relocate_media=True, media_mode="copy")
-        assert_leads_to(target, films[:2])
+        assert_leads_to(target, videos[:2])
         assert nothing_left(tmp_path)
     assert seen == {failed, done}
     assert count > 8
@@ -232,10 +232,10 @@ def test_a_file_takes_the_name_of_a_killed_store(source: Path, tmp_path: Path) -
     assert nothing_left(tmp_path)
 
 
-def test_in_place_killed_at_each_step(source_store: Path, tmp_path: Path, films: list[Path]) -> None:
+def test_in_place_killed_at_each_step(source_store: Path, tmp_path: Path, videos: list[Path]) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(source_store.parent, kept)
-    before = texts_in(source_store)
+    before = paths_in(source_store)
 
     def restore() -> None:
         shutil.rmtree(source_store.parent)
@@ -249,11 +249,11 @@ def test_in_place_killed_at_each_step(source_store: Path, tmp_path: Path, films:
     seen = []
     for _ in disturbed(job, source_store.parent, restore):
         recover(source_store)
-        texts = texts_in(source_store)
-        seen.append(texts != before)
-        if texts != before:
-            assert_leads_to(source_store, films[:2])
+        paths = paths_in(source_store)
+        seen.append(paths != before)
+        if paths != before:
+            assert_leads_to(source_store, videos[:2])
         assert nothing_left(source_store.parent) or seen[-1]
-        assert_leads_to(source_store, films[:2])
+        assert_leads_to(source_store, videos[:2])
     assert seen == sorted(seen)
     assert set(seen) == {False, True}

@@ -155,8 +155,10 @@ def test_export_to_where_the_media_folder_is_a_link_to_that_of_the_source(watch:
     a = settled(root / "raw/a.nwb")
     (root / "out").mkdir()
     (root / "out/b").symlink_to("../raw/a")
-    leaves = frozenset([a] if mode == "move" else [])
-    watch.judged(lambda: run_call(exported(a, root / "out/b.nwb", mode)), Told(leaves=leaves), f"export {mode}")
+    removes_source = frozenset([a] if mode == "move" else [])
+    watch.checked(
+        lambda: run_call(exported(a, root / "out/b.nwb", mode)), Told(removes_source=removes_source), f"export {mode}"
+    )
     if (root / "out/b.nwb").exists():
         assert resolved(root / "out/b.nwb").is_file()
 
@@ -245,8 +247,8 @@ def test_an_export_replaces_videos_that_a_third_file_needs(watch: Watch, root: P
     make_nwb(root / "out/c.nwb", [stored(target)], subject="c")
     (root / "raw/v.avi").unlink()
     make_video(root / "raw/v.avi", "newer")
-    told = Told(replaces=True, overwrites=target, leaves=frozenset([a] if mode == "move" else []))
-    watch.judged(lambda: run_call(exported(a, target, mode, existing="replace")), told, f"export {mode}")
+    told = Told(replaces=True, overwrites=target, removes_source=frozenset([a] if mode == "move" else []))
+    watch.checked(lambda: run_call(exported(a, target, mode, existing="replace")), told, f"export {mode}")
 
 
 def test_a_new_file_is_written_with_the_video_of_another_one(watch: Watch, root: Path) -> None:
@@ -259,7 +261,7 @@ def test_a_new_file_is_written_with_the_video_of_another_one(watch: Watch, root:
         with NWBExtFilesHDF5IO(root / "out/a.nwb", "w") as io:
             io.write(nwbfile, relocate_media=True, media_mode="move")
 
-    watch.judged(lambda: run_call(write), called="write out/a.nwb, move")
+    watch.checked(lambda: run_call(write), called="write out/a.nwb, move")
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
@@ -278,13 +280,15 @@ def test_a_zarr_store_needs_the_video(watch: Watch, root: Path, call: str, trust
 
 
 def move(watch: Watch, call: str, path: Path, root: Path) -> None:
-    leaves = Told(leaves=frozenset([path]), organizes=call == "organize")
+    removes_source = Told(removes_source=frozenset([path]), organizes=call == "organize")
     if call == "relocate":
         watch.run("relocate", "--media-mode", "move", path)
     elif call == "organize":
-        watch.run("organize", "-d", root / "ds", "--media-files-mode", "move", path, told=leaves)
+        watch.run("organize", "-d", root / "ds", "--media-files-mode", "move", path, told=removes_source)
     else:
-        watch.judged(lambda: run_call(exported(path, root / "out/a.nwb", "move")), leaves, f"export {path}, move")
+        watch.checked(
+            lambda: run_call(exported(path, root / "out/a.nwb", "move")), removes_source, f"export {path}, move"
+        )
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])

@@ -32,8 +32,8 @@ from world import (
     Reach,
     State,
     Told,
+    checker,
     hardlinked_copy,
-    judge,
     look,
     make_nwb,
     make_video,
@@ -252,7 +252,7 @@ class Machine(RuleBasedStateMachine):
         if outcome.killed:
             self.killed = job, told, called, named, after.temporaries - before.temporaries
         store, backup = self.root / "store", self.root / "backup"
-        wrong += judge(before, after, told, outcome, store=store, backup=backup, reach=reach)
+        wrong += checker(before, after, told, outcome, store=store, backup=backup, reach=reach)
         self.must_hold(wrong, outcome)
         return outcome
 
@@ -380,8 +380,8 @@ class Machine(RuleBasedStateMachine):
         ]
         words += ["--media-files-mode", mode] if mode else []
         words += ["--required-field", "session_id"] if session else []
-        leaves = frozenset(named) if files_mode == "copy" and mode == "move" else frozenset[Path]()
-        told = Told(replaces=existing == "replace", organizes=True, leaves=leaves)
+        removes_source = frozenset(named) if files_mode == "copy" and mode == "move" else frozenset[Path]()
+        told = Told(replaces=existing == "replace", organizes=True, removes_source=removes_source)
         given = [self.aliased(path, alias) for path in given]
         self.run("organize", *words, *given, told=told, kill=kill, named=[*named, dandiset / "any.nwb"])
 
@@ -412,7 +412,7 @@ class Machine(RuleBasedStateMachine):
             replaces=existing == "replace",
             overwrites=place if place != source else None,
             written_from=source,
-            leaves=frozenset([source]) if mode == "move" and place != source else frozenset(),
+            removes_source=frozenset([source]) if mode == "move" and place != source else frozenset(),
         )
         called = f"export {source_path} -> {place}, {media}"
         self.step(lambda: run_call(call), told, called, kill, [source, place])
@@ -451,7 +451,7 @@ class Machine(RuleBasedStateMachine):
         self.tell(f"{called}   # again; exit code {outcome.exit_code}")
         after = self.looked()
         store, backup = self.root / "store", self.root / "backup"
-        wrong = judge(before, after, told, outcome, store=store, backup=backup, reach=reach)
+        wrong = checker(before, after, told, outcome, store=store, backup=backup, reach=reach)
         if outcome.exit_code == 0:
             wrong += [f"left by the killed run, and by the next one: {path}" for path in left & after.temporaries]
         self.must_hold(wrong, outcome)
@@ -609,7 +609,7 @@ def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: st
         assert (outcome.exit_code, "backup/n.nwb" in outcome.output) == (1, True), outcome.output
     else:
         outcome = run_call(export)
-    assert judge(before, look(root), Told(), outcome) == []
+    assert checker(before, look(root), Told(), outcome) == []
     assert video.exists()
 
 

@@ -20,8 +20,8 @@ from unittest import mock
 import h5py
 import pytest
 from harness import Killer, another_device, quiet
-from helpers import digest, stored_texts
-from recordings import DATASET, film, recording
+from helpers import digest, stored_paths
+from recordings import DATASET, recording, video
 
 from nwb_extfiles import organize
 from nwb_extfiles.tasks import organizing
@@ -33,17 +33,17 @@ COUNT = 4
 
 
 class Stage:
-    """Recordings with films, two of one session so that names hang on all of them, and one film that two have."""
+    """Recordings with videos, two of one session so that names hang on all of them, and one video that two have."""
 
     def __init__(self, folder: Path) -> None:
-        self.raw, self.films = folder / "raw", folder / "films"
-        texts = [["../films/0.avi", "../films/shared.avi"], ["../films/1.avi"], ["../films/shared.avi"], None]
-        film(self.films / "shared.avi", os.urandom(1000), 300_000)
+        self.raw, self.videos = folder / "raw", folder / "videos"
+        paths = [["../videos/0.avi", "../videos/shared.avi"], ["../videos/1.avi"], ["../videos/shared.avi"], None]
+        video(self.videos / "shared.avi", os.urandom(1000), 300_000)
         for number in range(2):
-            film(self.films / f"{number}.avi", os.urandom(1000), 200_000)
+            video(self.videos / f"{number}.avi", os.urandom(1000), 200_000)
         for number in range(COUNT):
             session = "same" if number < 2 else f"s{number}"
-            recording(self.raw / f"{number}.nwb", texts[number], subject=f"m{number // 2}", session=session)
+            recording(self.raw / f"{number}.nwb", paths[number], subject=f"m{number // 2}", session=session)
 
 
 def in_place(folder: Path) -> None:
@@ -56,7 +56,7 @@ def in_place(folder: Path) -> None:
         with h5py.File(path, "r+") as file:
             subject = file["general/subject/subject_id"]
             subject[()] = f"new{subject[()].decode()}"
-    shutil.rmtree(folder / "films")
+    shutil.rmtree(folder / "videos")
     shutil.rmtree(folder / "raw")
 
 
@@ -86,8 +86,8 @@ def contents(folder: Path) -> dict[str, str]:
             found[name] = "folder"
         elif path.suffix == ".nwb" and not path.name.startswith("."):
             with h5py.File(path, "r") as file:
-                texts = stored_texts(path) if DATASET in file else []
-                found[name] = f"{file.attrs['object_id']} {texts}"
+                paths = stored_paths(path) if DATASET in file else []
+                found[name] = f"{file.attrs['object_id']} {paths}"
         else:
             found[name] = f"{'link to ' if path.is_symlink() else ''}{digest(path)}"
     return found
@@ -97,7 +97,7 @@ def but_folders(entries: dict[str, str]) -> dict[str, str]:
     return {name: what for name, what in entries.items() if what != "folder"}
 
 
-def assert_unharmed(folders: list[Path], films: set[str], ids: set[str]) -> None:
+def assert_unharmed(folders: list[Path], videos: set[str], ids: set[str]) -> None:
     """At any moment: no content is lost, and no NWB file under its own name has a link that leads nowhere."""
     there, seen = set(), set()
     for folder in folders:
@@ -110,10 +110,10 @@ def assert_unharmed(folders: list[Path], films: set[str], ids: set[str]) -> None
                     has = DATASET in file
                 place = path.parent
                 if has and ".nwb-extfiles" not in str(path) and place.name.startswith("sub-new"):
-                    assert all(digest(place / text) in films for text in stored_texts(path))
+                    assert all(digest(place / text) in videos for text in stored_paths(path))
             elif path.is_file():
                 there.add(digest(path))
-    assert films <= there, "a film is lost"
+    assert videos <= there, "a video is lost"
     assert ids <= seen, "an NWB file is lost"
 
 
@@ -136,7 +136,7 @@ def kills(
     root = fresh()
     killer = Killer(job(folder, files_mode, mode, root, inside), rng)
     expected = [contents(place) for place in (folder, root)]
-    films = {digest(path) for path in template.rglob("*.avi")}
+    videos = {digest(path) for path in template.rglob("*.avi")}
     ids = set()
     for path in template.rglob("*.nwb"):
         with h5py.File(path) as file:
@@ -157,7 +157,7 @@ def kills(
                 in_time = killer.kill(run, step)
                 killed += in_time
                 seen["killed" if in_time else "ended"] += 1
-                assert_unharmed([folder, root], films, ids)
+                assert_unharmed([folder, root], videos, ids)
                 is_over = files_mode == "move" and not inside and not list((folder / "raw").iterdir())
                 if is_over or killed >= count or rng.random() < 0.6:
                     break

@@ -35,7 +35,7 @@ from unittest import mock
 
 import h5py
 import pytest
-from helpers import digest, image_series, new_nwbfile, set_texts, stored_texts
+from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
@@ -46,8 +46,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders are not synced 
 SEED = int(os.environ.get("NWB_EXTFILES_SEED", "7"))
 TEMPORARY = ".nwb-extfiles-"
 DATASET = "acquisition/video/external_file"
-FILMS = ("raw/films/film_0.avi", "raw/films/film_1.avi", "raw/films/film_0.avi")
-"""Where the references lead: two films, the first one twice."""
+VIDEOS = ("raw/videos/video_0.avi", "raw/videos/video_1.avi", "raw/videos/video_0.avi")
+"""Where the references lead: two videos, the first one twice."""
 SOURCE, DOCUMENT = "raw/source.nwb", "dest/sub-a.nwb"
 PAGE = 4096
 
@@ -390,26 +390,26 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """A source with two films, and what may stand at the destination before."""
+    """A source with two videos, and what may stand at the destination before."""
     folder = tmp_path_factory.mktemp("template")
     rng = random.Random(1)
-    (folder / "raw" / "films").mkdir(parents=True)
+    (folder / "raw" / "videos").mkdir(parents=True)
     for number in range(2):
-        (folder / FILMS[number]).write_bytes(rng.randbytes(9000 + number))
+        (folder / VIDEOS[number]).write_bytes(rng.randbytes(9000 + number))
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([f"films/film_{number}.avi" for number in (0, 1, 0)]))
+    nwbfile.add_acquisition(image_series([f"videos/video_{number}.avi" for number in (0, 1, 0)]))
     with NWBHDF5IO(folder / SOURCE, "w") as writer:
         writer.write(nwbfile, cache_spec=False)  # makes each run, of which there are many, shorter
     with h5py.File(folder / SOURCE) as file:
         object_id = file["acquisition/video"].attrs["object_id"]
     targets = tuple(f"sub-a/{object_id}_external_file_{index}.avi" for index in range(3))
     others = tuple(f"sub-a/old_{index}.avi" for index in range(3))
-    for kind, texts in (("other", others), ("same", targets), ("edited", ())):
+    for kind, paths in (("other", others), ("same", targets), ("edited", ())):
         (folder / kind / "sub-a").mkdir(parents=True)
         shutil.copy(folder / SOURCE, folder / kind / "sub-a.nwb")
-        stored = list(texts) or [f"../{film}" for film in FILMS]
-        set_texts(folder / kind / "sub-a.nwb", DATASET, stored, dtype=h5py.string_dtype())
-        for index, text in enumerate(texts):
+        stored = list(paths) or [f"../{video}" for video in VIDEOS]
+        set_paths(folder / kind / "sub-a.nwb", DATASET, stored, dtype=h5py.string_dtype())
+        for index, text in enumerate(paths):
             (folder / kind / text).write_bytes(rng.randbytes(7000 + index))
     for index, text in enumerate(targets):
         if index != 1:
@@ -424,7 +424,7 @@ class Case:
     What stands at the destination before is ``none``, ``other`` (an NWB file with media under other names), ``same``
     (one with media under the very names that the new ones get), ``stray`` (such media without an NWB file), or, for an
     edit in place, ``bare`` (nothing else) or ``edited`` (other media under those names). Links can be
-    made ``everywhere``, not ``across`` from the films to the destination, or ``nowhere``.
+    made ``everywhere``, not ``across`` from the videos to the destination, or ``nowhere``.
     """
 
     mode: str
@@ -467,15 +467,15 @@ class Scene:
         self.edits = case.io_mode == "r+"
         if self.edits:  # it was made from this one, which would need the videos where they are
             (self.root / SOURCE).unlink()
-        self.films = {film: digest(self.root / film) for film in FILMS}
+        self.videos = {video: digest(self.root / video) for video in VIDEOS}
         self.former = {path: digest(path) for path in self.root.glob("dest/**/*") if path.is_file()}
-        self.former_texts = stored_texts(self.document) if self.document.exists() else []
-        # The very films are laid out again for each tree: what is known of them by their number stays true.
+        self.former_paths = stored_paths(self.document) if self.document.exists() else []
+        # The very videos are laid out again for each tree: what is known of them by their number stays true.
         self.vault.mkdir()
         self.kept = {}
-        for film in set(FILMS):
-            _link(self.root / film, self.vault / Path(film).name)
-            self.kept[(self.root / film).stat().st_ino] = self.vault / Path(film).name
+        for video in set(VIDEOS):
+            _link(self.root / video, self.vault / Path(video).name)
+            self.kept[(self.root / video).stat().st_ino] = self.vault / Path(video).name
 
     @property
     def document(self) -> Path:
@@ -488,7 +488,7 @@ class Scene:
     @property
     def contents(self) -> list[str]:
         """The digests of what the references name."""
-        return [self.films[film] for film in FILMS]
+        return [self.videos[video] for video in VIDEOS]
 
     def call(self, mode: str | None = None, **options: Any) -> None:
         """What is tested."""
@@ -510,7 +510,7 @@ class Scene:
     def in_memory(self) -> NWBFile:
         """What stands in the source, with the object_id that the targets have in their names."""
         nwbfile = new_nwbfile()
-        series = image_series([self.root / film for film in FILMS])
+        series = image_series([self.root / video for video in VIDEOS])
         series._AbstractContainer__object_id = Path(self.template.targets[0]).name[:36]
         nwbfile.add_acquisition(series)
         return nwbfile
@@ -518,10 +518,10 @@ class Scene:
     @contextmanager
     def surroundings(self) -> Iterator[None]:
         """Links are refused where the case says so; warnings of a move that leaves an NWB file are right."""
-        links, films = os.link, str(self.root / "raw" / "films")
+        links, videos = os.link, str(self.root / "raw" / "videos")
 
         def link(source: Any, target: Any, **kwargs: Any) -> None:
-            if self.case.links == "nowhere" or (str(source).startswith(films) != str(target).startswith(films)):
+            if self.case.links == "nowhere" or (str(source).startswith(videos) != str(target).startswith(videos)):
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
             links(source, target, **kwargs)
 
@@ -554,30 +554,30 @@ class Scene:
 
     # ------------------------------------------------------------- judge
 
-    def judge(self, new_document: str) -> None:
+    def checker(self, new_document: str) -> None:
         """What must be true after a power cut, whenever it came."""
         present = {str(path): digest(path) for path in self.root.rglob("*") if path.is_file()}
         if self.edits:
             with unsynced():
                 recover(self.document)
-            new = self._judge_edited()
+            new = self._check_edited()
         else:
             found = present.get(str(self.document))
             new = found == new_document
             if not new:
                 assert found == self.former.get(self.document), "the NWB file is neither the previous nor the new one"
-        own = {str(path) for path in [*self.targets, *(self.root / film for film in FILMS)]}
+        own = {str(path) for path in [*self.targets, *(self.root / video for video in VIDEOS)]}
         for content in self.contents:
-            assert content in {present.get(path) for path in own}, "a film is lost"
+            assert content in {present.get(path) for path in own}, "a video is lost"
         if new:
             found = [digest(path) if path.exists() else "" for path in self.targets]
             assert found == self.contents, "the new NWB file stands there without its media"
             return
-        for film, content in self.films.items():
-            assert present.get(str(self.root / film)) == content, f"{film} went before the NWB file was there"
+        for video, content in self.videos.items():
+            assert present.get(str(self.root / video)) == content, f"{video} went before the NWB file was there"
         for path, content in self.former.items():
             assert path == self.document or content in present.values(), f"the former {path.name} is lost"
-        for text in () if self.edits else self.former_texts:
+        for text in () if self.edits else self.former_paths:
             found = present.get(str(self.document.parent / text))
             whole = {self.former[self.document.parent / text]}
             if self.document.parent / text in self.targets:
@@ -585,18 +585,18 @@ class Scene:
             gone = self.case.links == "nowhere" and found is None  # for the moment, says `Transfer`
             assert gone or found in whole, f"{text}, which the previous NWB file refers to, is truncated"
 
-    def _judge_edited(self) -> bool:
+    def _check_edited(self) -> bool:
         """Whether the texts are the new ones; fails if they are neither."""
-        texts = stored_texts(self.document)
-        if tuple(texts) == self.template.targets:
+        paths = stored_paths(self.document)
+        if tuple(paths) == self.template.targets:
             return True
-        assert texts == self.former_texts, "the texts are neither the old nor the new ones"
-        assert [digest(self.document.parent / text) for text in texts] == self.contents
+        assert paths == self.former_paths, "the texts are neither the old nor the new ones"
+        assert [digest(self.document.parent / text) for text in paths] == self.contents
         for path, content in self.former.items():
             assert path == self.document or digest(path) == content, f"the former {path.name} is not back"
         return False
 
-    def judge_return(self, new_document: str) -> None:
+    def check_return(self, new_document: str) -> None:
         """The next run begins by bringing back what the NWB file that stands there refers to."""
         if self.document.exists() and digest(self.document) == new_document:
             return
@@ -609,19 +609,19 @@ class Scene:
         for path, content in self.former.items():
             assert path == self.document or (path.exists() and digest(path) == content), f"{path.name} is not back"
 
-    def judge_next_run(self, expected: set[str]) -> None:
+    def check_next_run(self, expected: set[str]) -> None:
         """The same call again completes, and clears up."""
         with unsynced():
             self.call()
         names = self.names()
         assert not [name for name in names if TEMPORARY in name]
-        assert tuple(stored_texts(self.document)) == self.template.targets
+        assert tuple(stored_paths(self.document)) == self.template.targets
         assert [digest(target) for target in self.targets] == self.contents
-        # An edit whose texts were changed does not know any more where its films came from.
-        ignored = set(FILMS) if self.edits else set()
+        # An edit whose texts were changed does not know any more where its videos came from.
+        ignored = set(VIDEOS) if self.edits else set()
         assert names - ignored == expected - ignored
         assert {path: digest(path) for path in self.vault.iterdir()} == {
-            self.vault / Path(film).name: content for film, content in self.films.items()
+            self.vault / Path(video).name: content for video, content in self.videos.items()
         }
 
     def names(self) -> set[str]:
@@ -635,7 +635,7 @@ def record_run(scene: Scene) -> tuple[Record, int]:
     """Record the call of a case; also the number of steps that came before it."""
     if scene.case.trouble == "killed":
         # what holds the lock lets go of it, as it does when its process ends
-        with mock.patch.object(Transfer, "rollback", lambda transfer: transfer._staging.let_go()):
+        with mock.patch.object(Transfer, "rollback", lambda transfer: transfer._staging.release()):
             fail_at_last_step(scene)
         assert [name for name in scene.names() if "/former/" in name]
     record = Record(scene.root)
@@ -676,9 +676,9 @@ def fail_at_last_step(scene: Scene) -> None:
 
 def prepare_unsynced(scene: Scene) -> None:
     """Have the media at their final names, as somebody copied them who has flushed nothing."""
-    for film, target in zip(FILMS, scene.targets, strict=True):
+    for video, target in zip(VIDEOS, scene.targets, strict=True):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(scene.root / film, target)
+        shutil.copyfile(scene.root / video, target)
 
 
 def cut_everywhere(
@@ -715,12 +715,12 @@ def cut_everywhere(
     for position, (what, state) in enumerate(chosen):
         try:
             scene.lay_out(state, record)
-            scene.judge(new_document)
+            scene.checker(new_document)
             if scene.former and not scene.edits:
-                scene.judge_return(new_document)
+                scene.check_return(new_document)
             if position in again:
                 scene.lay_out(state, record)
-                scene.judge_next_run(expected)
+                scene.check_next_run(expected)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             wrong.setdefault(reason, f"{case}, seed {SEED}, {what}: {reason}")
@@ -850,7 +850,7 @@ def test_no_sync(case: Case, template: Template, place: Path) -> None:
     with record.running():
         scene.call(sync=False)
     assert record.syncs == 0
-    assert tuple(stored_texts(scene.document)) == scene.template.targets
+    assert tuple(stored_paths(scene.document)) == scene.template.targets
     assert [digest(target) for target in scene.targets] == scene.contents
     assert not [name for name in scene.names() if TEMPORARY in name]
 
@@ -863,8 +863,8 @@ def test_copies_are_as_private_as_their_source(umask: int, template: Template, p
     """Whatever the umask says; what is new follows that."""
     scene = Scene(Case("copy"), template, place)
     permissions = (0o400, 0o755)
-    for film, mode in zip(FILMS[:2], permissions, strict=True):
-        (scene.root / film).chmod(mode)
+    for video, mode in zip(VIDEOS[:2], permissions, strict=True):
+        (scene.root / video).chmod(mode)
     before = os.umask(umask)
     try:
         scene.call()
@@ -880,8 +880,8 @@ def test_copies_are_as_private_as_their_source(umask: int, template: Template, p
 @pytest.mark.parametrize("case", [Case("copy"), Case("move", links="across"), Case("copy", "bare", "r+")], ids=str)
 def test_times_of_copies_are_kept(case: Case, template: Template, place: Path) -> None:
     scene = Scene(case, template, place)
-    for number, film in enumerate(FILMS[:2]):
-        os.utime(scene.root / film, ns=(10**18 + number, 15 * 10**17 + 123_456_789 + number))
+    for number, video in enumerate(VIDEOS[:2]):
+        os.utime(scene.root / video, ns=(10**18 + number, 15 * 10**17 + 123_456_789 + number))
     scene.call()
     for number, target in zip((0, 1, 0), scene.targets, strict=True):
         assert target.stat().st_mtime_ns == 15 * 10**17 + 123_456_789 + number

@@ -16,7 +16,7 @@ import h5py
 import pytest
 from click.testing import CliRunner
 from harness import TEMPORARY, quiet, run_apart
-from helpers import digest, image_series, new_nwbfile, set_texts, stored_texts, tree, write_nwb
+from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
@@ -29,8 +29,8 @@ from nwb_extfiles import (
 )
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
-from nwb_extfiles.tasks.inplace import relocate_files
-from nwb_extfiles.transfers.staging import StagingFolder
+from nwb_extfiles.tasks.relocating import relocate_files
+from nwb_extfiles.transfers.staging_folder import StagingFolder
 from nwb_extfiles.transfers.transfer import Transfer, TransferCall, recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
@@ -53,7 +53,7 @@ def killed(job: Callable[[], object], where: type, method: str) -> None:
     assert run_apart(run) == -signal.SIGKILL
 
 
-def half_edited(path: Path) -> None:
+def interrupted_edit(path: Path) -> None:
     """Relocate, killed in the middle of the pages of the NWB file."""
 
     def run() -> None:
@@ -99,10 +99,10 @@ def codes(path: Path) -> list[str]:
 
 def test_a_renamed_file_finds_its_journal(path: Path) -> None:
     before = path.read_bytes()
-    half_edited(path)
+    interrupted_edit(path)
     assert path.read_bytes() != before
     new = path.rename(path.with_name("b.nwb"))
-    assert "half-edited" in codes(new)
+    assert "interrupted-edit" in codes(new)
     with pytest.raises(RelocationRefusedError, match="nwb-extfiles recover"):
         relocate(new, "copy", dry_run=True)
     done = CliRunner().invoke(main, ["recover", str(new)])
@@ -114,7 +114,7 @@ def test_a_renamed_file_finds_its_journal(path: Path) -> None:
 @pytest.mark.parametrize("then", ["relocate", "open", "recover the former name"])
 def test_a_renamed_file_is_restored_by_whoever_comes(path: Path, then: str) -> None:
     before = path.read_bytes()
-    half_edited(path)
+    interrupted_edit(path)
     new = path.rename(path.with_name("b.nwb"))
     shutil.copy(path.parent.parent / "raw" / "0.avi", path)  # something else gets the name
     if then == "open":
@@ -123,7 +123,7 @@ def test_a_renamed_file_is_restored_by_whoever_comes(path: Path, then: str) -> N
     elif then == "relocate":
         relocate(new, "copy", media_options={"search": [path.parent]})
         recover(new)
-        assert len(stored_texts(new, "acquisition/series7/external_file")) == 1
+        assert len(stored_paths(new, "acquisition/series7/external_file")) == 1
         assert codes(new) == []
         return
     else:
@@ -135,11 +135,11 @@ def test_a_renamed_file_is_restored_by_whoever_comes(path: Path, then: str) -> N
 def test_a_copy_of_a_half_edited_file(path: Path) -> None:
     before = path.read_bytes()
     shutil.copy(path, path.with_name("backup.nwb"))
-    half_edited(path)
+    interrupted_edit(path)
     copy = path.with_name("copy.nwb")
     shutil.copy(path, copy)
-    assert "half-edited" in codes(copy)
-    assert "half-edited" not in codes(path.with_name("backup.nwb"))
+    assert "interrupted-edit" in codes(copy)
+    assert "interrupted-edit" not in codes(path.with_name("backup.nwb"))
     assert recover(copy, thoroughly=True)
     assert copy.read_bytes() == before
     assert recover(path)
@@ -168,9 +168,9 @@ def test_what_somebody_put_there_is_left(tmp_path: Path, keep: str) -> None:
     video.write_bytes(b"former" * 1000)
     path = write_nwb(tmp_path / "ds" / "a.nwb", ["../raw/a.avi"])
     relocate(path, "copy")
-    target = path.parent / stored_texts(path)[0]
+    target = path.parent / stored_paths(path)[0]
     video.write_bytes(b"other" * 1000)
-    set_texts(path, DATASET, ["../raw/a.avi"], dtype=h5py.string_dtype())
+    set_paths(path, DATASET, ["../raw/a.avi"], dtype=h5py.string_dtype())
     before = path.read_bytes()
     killed(lambda: relocate(path, "copy", media_options={"existing": "replace"}), Transfer, "_commit_document")
     assert target.read_bytes() == b"other" * 1000
@@ -218,14 +218,14 @@ def test_old_names_go_with_the_next_call(tmp_path: Path, then: str) -> None:
     else:
         assert CliRunner().invoke(main, ["recover", str(path)]).exit_code == 0
     assert not video.exists()
-    assert digest(path.parent / stored_texts(path)[0]) == content
+    assert digest(path.parent / stored_paths(path)[0]) == content
     assert leftovers(tmp_path) == []
 
 
 @pytest.mark.parametrize("change", ["the old one is another", "the new one is gone", "the new one has other bytes"])
 def test_old_names_stay_without_proof(tmp_path: Path, change: str) -> None:
     path, video, _ = moved(tmp_path)
-    target = path.parent / stored_texts(path)[0]
+    target = path.parent / stored_paths(path)[0]
     if change == "the old one is another":
         video.unlink()
         video.write_bytes(b"video of another day")
@@ -260,7 +260,7 @@ def test_a_downloaded_list_of_removals_removes_no_only_copy(tmp_path: Path) -> N
         "targets": [["a/a.avi", stamp(path.parent / "a" / "a.avi")]],
     }
     (staging.path / "removals").write_text(json.dumps([note]))
-    staging.let_go()
+    staging.release()
     with quiet():
         recover(path, thoroughly=True)
     assert precious.exists()
@@ -292,9 +292,9 @@ def test_a_file_that_changed_while_media_were_copied(tmp_path: Path, change: str
     assert path.read_bytes() == changed[0]
     assert all(video.exists() for video in videos)
     assert not path.with_suffix("").exists()
-    wanted = [digest(tmp_path / "ds" / text) for text in stored_texts(path)]
+    wanted = [digest(tmp_path / "ds" / text) for text in stored_paths(path)]
     relocate(path, "move")
-    assert [digest(path.parent / text) for text in stored_texts(path)] == wanted
+    assert [digest(path.parent / text) for text in stored_paths(path)] == wanted
 
 
 # ----------------------------------------------------------- calls over several files
@@ -316,7 +316,7 @@ def test_a_member_without_its_leader_goes_back(tmp_path: Path) -> None:
     paths[0].parent.rename(tmp_path / "elsewhere")
     # all was committed; the leader is where nobody looks, and has its own journal no more
     assert (paths[1].read_bytes() == before[1]) == recover(paths[1])
-    assert digest(paths[1].parent / stored_texts(paths[1])[0]) == digest(tmp_path / "raw" / "b.avi")
+    assert digest(paths[1].parent / stored_paths(paths[1])[0]) == digest(tmp_path / "raw" / "b.avi")
 
 
 @pytest.mark.parametrize("who", [0, 1])
@@ -325,7 +325,7 @@ def test_all_members_are_seen_half_edited(tmp_path: Path, who: int) -> None:
     before = [path.read_bytes() for path in paths]
     killed(lambda: relocate_files(paths, "copy"), Transfer, "_commit_document")
     assert all(path.read_bytes() != content for path, content in zip(paths, before, strict=True))
-    assert all("half-edited" in codes(path) for path in paths)
+    assert all("interrupted-edit" in codes(path) for path in paths)
     assert recover(paths[who])
     assert [path.read_bytes() for path in paths] == before
     assert not any(map(recover, paths))
@@ -342,7 +342,7 @@ def test_a_leader_that_does_not_know_the_member_is_not_asked(tmp_path: Path) -> 
     (leader / "unfinished").unlink()
     (leader / "committed").write_text(json.dumps(mark))
     assert recover(paths[1])
-    assert stored_texts(paths[1]) == ["../raw/b.avi"]
+    assert stored_paths(paths[1]) == ["../raw/b.avi"]
     assert leader.exists(), "it is not touched for another's sake"
 
 
@@ -397,7 +397,7 @@ def test_a_store(tmp_path: Path, what: str) -> None:
         killed(lambda: relocate(path, "copy"), Transfer, "_commit_document")
         assert tree(path) != before
         new = path.rename(path.with_name("b.nwb.zarr"))
-        assert "half-edited" in codes(new)
+        assert "interrupted-edit" in codes(new)
         assert CliRunner().invoke(main, ["recover", str(new)]).exit_code == 0
         assert tree(new) == before
         assert leftovers(tmp_path) == []
@@ -419,7 +419,7 @@ def test_a_store(tmp_path: Path, what: str) -> None:
 def test_recover_on_a_folder_finds_a_half_edited_file_of_any_suffix(path: Path, suffix: str) -> None:
     before = path.read_bytes()
     path = path.rename(path.with_suffix(suffix))
-    half_edited(path)
+    interrupted_edit(path)
     assert path.read_bytes() != before
     done = CliRunner().invoke(main, ["recover", str(path.parent.parent)])
     assert (done.exit_code, "restored" in done.output) == (0, True)

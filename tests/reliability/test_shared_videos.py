@@ -154,7 +154,7 @@ def test_export_onto_itself_through_an_alias(watch: Watch, root: Path, outside: 
             with NWBHDF5IO(other / "a.nwb", "r") as source, NWBExtFilesHDF5IO(path, "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode=mode)
 
-        watch.judged(lambda: run_call(export), called=f"export {other / 'a.nwb'} -> {path}, {mode}")
+        watch.checked(lambda: run_call(export), called=f"export {other / 'a.nwb'} -> {path}, {mode}")
 
 
 @ALIASES
@@ -415,11 +415,11 @@ def test_stores_keep_what_they_have(root: Path, store: Path, kind: str, call: st
 
 def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
     """The same by each way there is."""
-    leaves = frozenset([path] if mode == "move" else [])
+    removes_source = frozenset([path] if mode == "move" else [])
     if call == "relocate":
         watch.run("relocate", "--media-mode", mode, path)
     elif call == "organize":
-        told = Told(organizes=True, leaves=leaves)
+        told = Told(organizes=True, removes_source=removes_source)
         watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, told=told)
     elif call == "export":
 
@@ -427,14 +427,14 @@ def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
             with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(root / "out/a.nwb", "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode=mode)
 
-        watch.judged(lambda: run_call(export), Told(leaves=leaves), f"export {path}, {mode}")
+        watch.checked(lambda: run_call(export), Told(removes_source=removes_source), f"export {path}, {mode}")
     else:
 
         def write() -> None:
             with NWBExtFilesHDF5IO(path, "r+") as io:
                 io.write(io.read(), relocate_media=True, media_mode=mode)
 
-        watch.judged(lambda: run_call(write), called=f"write {path}, r+, {mode}")
+        watch.checked(lambda: run_call(write), called=f"write {path}, r+, {mode}")
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -540,9 +540,9 @@ def test_a_move_of_a_video_that_the_dandiset_needs(watch: Watch, root: Path, cal
 def test_organize_moves_a_shared_video_of_both(watch: Watch, root: Path, order: str, files_mode: str) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     paths = [files[name] for name in order]
-    leaves = frozenset(paths if files_mode == "copy" else [])
+    removes_source = frozenset(paths if files_mode == "copy" else [])
     words = ["-d", root / "ds", "-f", files_mode, "--media-files-mode", "move"]
-    watch.succeeds("organize", *words, *paths, told=Told(organizes=True, leaves=leaves))
+    watch.succeeds("organize", *words, *paths, told=Told(organizes=True, removes_source=removes_source))
     assert all(resolved(path).is_file() for path in nwb_files(root / "ds"))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import image_series, new_nwbfile, stored_texts
+from helpers import image_series, new_nwbfile, stored_paths
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,7 +32,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, MissingMediaError, NWBExtFilesHDF5IO
 
-TEXTS = "acquisition/{}/external_file"
+PATHS = "acquisition/{}/external_file"
 MODES = ("copy", "move", "symlink", "hardlink", "reference")
 PLACES = ("raw/a.nwb", "raw/b.nwb", "out/a.nwb", "out/b.nwb", "out/sub-x/a.nwb", "deep/er/c.nwb")
 NUMBER = st.integers(0, 5)
@@ -43,7 +43,7 @@ class Interrupt(KeyboardInterrupt):
 
 
 class Disk(RuleBasedStateMachine):
-    """Films, NWB files and what is done with them."""
+    """Videos, NWB files and what is done with them."""
 
     nwb_files = Bundle("nwb_files")
 
@@ -64,13 +64,13 @@ class Disk(RuleBasedStateMachine):
         """The texts in an NWB file, by h5py alone."""
         with h5py.File(path, "r") as file:
             names = list(file["acquisition"])
-        return {name: stored_texts(path, TEXTS.format(name)) for name in names}
+        return {name: stored_paths(path, PATHS.format(name)) for name in names}
 
     def meaning(self, path: Path) -> dict[str, list[bytes | None]]:
         """What each reference leads to now."""
         found: dict[str, list[bytes | None]] = {}
-        for name, texts in self.series(path).items():
-            places = [path.parent / text for text in texts]
+        for name, paths in self.series(path).items():
+            places = [path.parent / text for text in paths]
             found[name] = [place.read_bytes() if place.is_file() else None for place in places]
         return found
 
@@ -83,7 +83,7 @@ class Disk(RuleBasedStateMachine):
         }
 
     def expect_loss(self) -> None:
-        """After a film went on purpose: what now leads nowhere may, and nothing may lead to something else."""
+        """After a video went on purpose: what now leads nowhere may, and nothing may lead to something else."""
         for path, expected in self.model.items():
             for name, contents in self.meaning(path).items():
                 for index, now in enumerate(contents):
@@ -94,46 +94,48 @@ class Disk(RuleBasedStateMachine):
 
     @initialize()
     def folders(self) -> None:
-        (self.root / "films").mkdir()
+        (self.root / "videos").mkdir()
 
-    def new_film(self) -> Path:
+    def new_video(self) -> Path:
         self.made += 1
         suffix = (".avi", ".MP4", "")[self.made % 3]
-        film = self.root / "films" / f"{self.made}{suffix}"
-        content = b"film %d " % self.made * 20
-        film.write_bytes(content)
+        video = self.root / "videos" / f"{self.made}{suffix}"
+        content = b"video %d " % self.made * 20
+        video.write_bytes(content)
         self.content.add(content)
-        return film
+        return video
 
     @rule(target=nwb_files, counts=st.lists(st.integers(1, 2), min_size=1, max_size=2), absolute=st.booleans())
     def make_nwb(self, counts: list[int], absolute: bool) -> Path:
-        """A new NWB file with new films; pynwb writes it."""
-        films = [[self.new_film() for _ in range(count)] for count in counts]
+        """A new NWB file with new videos; pynwb writes it."""
+        videos = [[self.new_video() for _ in range(count)] for count in counts]
         path = self.root / "new" / f"n{self.made}.nwb"
         path.parent.mkdir(exist_ok=True)
         nwbfile = new_nwbfile()
-        for number, group in enumerate(films):
-            texts = [str(film) if absolute else os.path.relpath(film, path.parent) for film in group]
-            nwbfile.add_acquisition(image_series(texts, f"s{number}"))
+        for number, group in enumerate(videos):
+            paths = [str(video) if absolute else os.path.relpath(video, path.parent) for video in group]
+            nwbfile.add_acquisition(image_series(paths, f"s{number}"))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with NWBHDF5IO(path, "w") as io:
                 io.write(nwbfile)
-        self.model[path] = {f"s{number}": [film.read_bytes() for film in group] for number, group in enumerate(films)}
+        self.model[path] = {
+            f"s{number}": [video.read_bytes() for video in group] for number, group in enumerate(videos)
+        }
         return path
 
     @rule(target=nwb_files, first=nwb_files)
     def make_second_nwb(self, first: Path) -> Path:
-        """Another NWB file with the films of one that is there, and objects of its own."""
+        """Another NWB file with the videos of one that is there, and objects of its own."""
         places = {
-            name: [os.path.realpath(first.parent / text) for text in texts]
-            for name, texts in self.series(first).items()
+            name: [os.path.realpath(first.parent / text) for text in paths]
+            for name, paths in self.series(first).items()
         }
         self.made += 1
         path = self.root / "new" / f"n{self.made}.nwb"
         nwbfile = new_nwbfile()
-        for name, texts in places.items():
-            nwbfile.add_acquisition(image_series([os.path.relpath(text, path.parent) for text in texts], name))
+        for name, paths in places.items():
+            nwbfile.add_acquisition(image_series([os.path.relpath(text, path.parent) for text in paths], name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with NWBHDF5IO(path, "w") as io:
@@ -186,7 +188,7 @@ class Disk(RuleBasedStateMachine):
         found = self.meaning(target)
         for name, contents in wanted.items():
             for now, then in zip(found[name], contents, strict=True):
-                # A film that was gone may have been found where an earlier move to this very file put it.
+                # A video that was gone may have been found where an earlier move to this very file put it.
                 assert now == then or (then is None and (missing == "keep" or now in self.content))
         self.model[target] = found
         if mode == "move" or existing == "replace":
@@ -217,9 +219,9 @@ class Disk(RuleBasedStateMachine):
         self.relocate(source, target, mode, "error", "error", None)
         if target not in self.model:
             return
-        texts = self.series(target)
+        paths = self.series(target)
         self.relocate(source, target, mode, "error", "error", None)
-        assert mode == "reference" or self.series(target) == texts
+        assert mode == "reference" or self.series(target) == paths
 
     @rule(source=nwb_files, place=st.sampled_from(PLACES), relocate=st.sampled_from([None, False]))
     def export_verbatim(self, source: Path, place: str, relocate: bool | None) -> None:
@@ -260,11 +262,11 @@ class Disk(RuleBasedStateMachine):
 
     @precondition(lambda self: self.made > 2)
     @rule(number=st.integers(0, 30))
-    def delete_a_film(self, number: int) -> None:
-        """The user removes a film of the first folder; what was in it may be nowhere then."""
-        films = sorted((self.root / "films").iterdir())
-        if films:
-            films[number % len(films)].unlink()
+    def delete_a_video(self, number: int) -> None:
+        """The user removes a video of the first folder; what was in it may be nowhere then."""
+        videos = sorted((self.root / "videos").iterdir())
+        if videos:
+            videos[number % len(videos)].unlink()
             self.content = {content for content in self.content if content in self.everything().values()}
             self.expect_loss()
 
@@ -280,7 +282,7 @@ class Disk(RuleBasedStateMachine):
         if media.is_dir():
             shutil.copytree(media, copy.with_suffix(""), dirs_exist_ok=True, symlinks=False, ignore=dangling)
         self.model[copy] = self.meaning(copy)
-        own = [text.startswith(f"{path.stem}/") for texts in self.series(copy).values() for text in texts]
+        own = [text.startswith(f"{path.stem}/") for paths in self.series(copy).values() for text in paths]
         before = [content for contents in self.model[path].values() for content in contents]
         after = [content for contents in self.model[copy].values() for content in contents]
         for relocated, then, now in zip(own, before, after, strict=True):
@@ -302,7 +304,7 @@ class Disk(RuleBasedStateMachine):
         assert not list(self.root.rglob(".nwb-extfiles-*"))
 
     @invariant()
-    def no_film_is_lost(self) -> None:
+    def no_video_is_lost(self) -> None:
         there = {value for value in self.everything().values() if isinstance(value, bytes)}
         assert self.content <= there
 

@@ -1,4 +1,4 @@
-"""Others at work on the same files: a second export, a writer of a film, a full disk, a folder that goes."""
+"""Others at work on the same files: a second export, a writer of a video, a full disk, a folder that goes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_one_of_two_wins(template: Template, other_template: Template, tmp_path:
         assert children[winner].wait() == 0
         scenes[winner].assert_new()
         assert scenes[winner].temporaries() == []
-        assert [digest(film) for film in scenes[1 - winner].films] == scenes[1 - winner].digests
+        assert [digest(video) for video in scenes[1 - winner].videos] == scenes[1 - winner].digests
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -110,7 +110,7 @@ def test_race_without_an_order(template: Template, other_template: Template, tmp
         assert b"o" in answers
         right = 0
         for scene, answer in zip(scenes, answers, strict=True):
-            assert answer == b"o" or [digest(film) for film in scene.films] == scene.digests
+            assert answer == b"o" or [digest(video) for video in scene.videos] == scene.digests
             right += scene.target.exists() and scene.template.object_id in scene.target.read_bytes().decode("latin-1")
             assert scene.temporaries() == []
             if answer == b"o" and answers.count(b"o") == 1:
@@ -160,11 +160,11 @@ def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
     assert scene.temporaries() == []
 
 
-# --------------------------------------------------- films that do not keep still
+# --------------------------------------------------- videos that do not keep still
 
 
 def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
-    """Export by copy, and change the first film when a part of it is copied."""
+    """Export by copy, and change the first video when a part of it is copied."""
     monkeypatch.setattr(contents, "COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(contents, "_LARGEST_COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(contents, "_clone", lambda reader, writer: False)
@@ -172,59 +172,59 @@ def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Ca
 
     def interfere(done: int, total: int) -> None:
         if not changed and done:
-            changed.append(scene.films[0])
-            change(scene.films[0])
+            changed.append(scene.videos[0])
+            change(scene.videos[0])
 
     scene.export("copy", progress=interfere)
 
 
-def shrink(film: Path) -> None:
-    os.truncate(film, SIZE // 2)
+def shrink(video: Path) -> None:
+    os.truncate(video, SIZE // 2)
 
 
-def grow(film: Path) -> None:
-    with film.open("ab") as file:
+def grow(video: Path) -> None:
+    with video.open("ab") as file:
         file.write(b"more")
 
 
-def overwrite(film: Path) -> None:
-    with film.open("r+b") as file:
+def overwrite(video: Path) -> None:
+    with video.open("r+b") as file:
         file.write(b"other")
 
 
 @pytest.mark.parametrize("change", [shrink, grow, overwrite])
-def test_film_changes_while_it_is_copied(
+def test_video_changes_while_it_is_copied(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]
 ) -> None:
-    before, film = scene.entries(), str(scene.films[0])
-    with pytest.raises(TransferError, match=r"film_0\.avi"):
+    before, video = scene.entries(), str(scene.videos[0])
+    with pytest.raises(TransferError, match=r"video_0\.avi"):
         change_during_copy(scene, monkeypatch, change)
-    changed = digest(scene.films[0])
-    assert_as_before(scene, {**before, film: changed})
-    scene.digests = [digest(path) for path in scene.films]
+    changed = digest(scene.videos[0])
+    assert_as_before(scene, {**before, video: changed})
+    scene.digests = [digest(path) for path in scene.videos]
     scene.export("copy")
     scene.assert_new()
 
 
-def test_film_vanishes_while_it_is_copied(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_vanishes_while_it_is_copied(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its third reference no longer finds it."""
     before = scene.entries()
-    hidden = scene.films[0].with_name("hidden.avi")
-    with pytest.raises(TransferError, match=r"film_0\.avi"):
-        change_during_copy(scene, monkeypatch, lambda film: film.rename(hidden))
-    hidden.rename(scene.films[0])
+    hidden = scene.videos[0].with_name("hidden.avi")
+    with pytest.raises(TransferError, match=r"video_0\.avi"):
+        change_during_copy(scene, monkeypatch, lambda video: video.rename(hidden))
+    hidden.rename(scene.videos[0])
     assert_as_before(scene, before)
     scene.export("copy")
     scene.assert_new()
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_later_film_vanishes(scene: Scene, mode: str) -> None:
+def test_later_video_vanishes(scene: Scene, mode: str) -> None:
     """When the first one has been staged."""
-    before, film, hidden = scene.entries(), scene.films[1], scene.films[1].with_name("hidden.avi")
-    with pytest.raises(TransferError, match=r"film_1\.avi"):
-        scene.export(mode, progress=lambda done, total: film.exists() and film.rename(hidden))
-    hidden.rename(film)
+    before, video, hidden = scene.entries(), scene.videos[1], scene.videos[1].with_name("hidden.avi")
+    with pytest.raises(TransferError, match=r"video_1\.avi"):
+        scene.export(mode, progress=lambda done, total: video.exists() and video.rename(hidden))
+    hidden.rename(video)
     assert_as_before(scene, before)
     scene.export(mode)
     scene.assert_new()
@@ -233,12 +233,12 @@ def test_later_film_vanishes(scene: Scene, mode: str) -> None:
 @pytest.mark.parametrize("previous", ["none", "same"])
 @pytest.mark.parametrize("mode", MODES)
 def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
-    """An error, the films stay, and what was removed stays so; the next run makes the folder anew."""
+    """An error, the videos stay, and what was removed stays so; the next run makes the folder anew."""
     scene = Scene(template, tmp_path / "root", previous, tmp_path / "root" / "dandiset")
     with pytest.raises((OSError, ExternalFilesError)):
         scene.export(mode, progress=lambda done, total: shutil.rmtree(scene.destination, ignore_errors=True))
     assert not scene.destination.exists()
-    assert [digest(film) for film in scene.films] == scene.digests
+    assert [digest(video) for video in scene.videos] == scene.digests
     assert scene.temporaries() == []
     scene.export(mode)
     scene.assert_new()
@@ -249,7 +249,7 @@ def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> No
     with pytest.raises((OSError, ExternalFilesError)):
         scene.export(mode, lambda step: step == b"c" and shutil.rmtree(scene.destination))
     assert not scene.destination.exists()
-    assert [digest(film) for film in scene.films] == scene.digests
+    assert [digest(video) for video in scene.videos] == scene.digests
     scene.export(mode)
     scene.assert_new()
 
@@ -269,13 +269,13 @@ def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("room", [0, 100_000])
 def test_disk_gets_full_meanwhile(template: Template, tmp_path: Path, mode: str, room: int) -> None:
-    """In the middle of the films, and of the NWB file; in a process of its own, for HDF5 may not recover."""
+    """In the middle of the videos, and of the NWB file; in a process of its own, for HDF5 may not recover."""
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={4 * SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
         filler = small / "filler"
 
         def fill(done: int, total: int) -> None:
-            """Leave room for the films, but not for the NWB file; or for one film only."""
+            """Leave room for the videos, but not for the NWB file; or for one video only."""
             if not filler.exists():
                 left = filesystem.free_bytes(small) - room - (SIZE if room else 0)
                 filler.write_bytes(bytes(max(0, left)))
@@ -330,4 +330,4 @@ def test_hardlink_into_another_mount_of_one_device(template: Template, tmp_path:
         assert_as_before(scene, before)
         scene.export("move")
         scene.assert_new()
-        assert [film.exists() for film in scene.films] == [False] * 3
+        assert [video.exists() for video in scene.videos] == [False] * 3

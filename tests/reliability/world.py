@@ -24,7 +24,7 @@ from typing import Any
 
 import h5py
 from click.testing import CliRunner
-from recordings import DATASET, recording, set_text
+from recordings import DATASET, recording, set_scalar
 
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import ExternalFilesError, ExternalFilesWarning
@@ -59,23 +59,23 @@ def parse(content: bytes) -> Recording | None:
     """Read the bytes of an NWB file, by h5py alone; None if they are none that can be read."""
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
-            marker = _text(file[MARKER][()])
+            marker = _path_as_stored(file[MARKER][()])
             paths, manifest = {}, {}
             for name, series in file["acquisition"].items():
                 if "external_file" in series:
                     for index, value in enumerate(series["external_file"][()].ravel().tolist()):
-                        paths[f"/acquisition/{name}", index] = _text(value)
+                        paths[f"/acquisition/{name}", index] = _path_as_stored(value)
             if MANIFEST in file:
                 rows = file[MANIFEST]
                 for row in range(len(rows["index"])):
-                    place = _text(rows["referring_object_path"][row]), int(rows["index"][row])
-                    manifest[place] = _text(rows["sha256"][row])
+                    place = _path_as_stored(rows["referring_object_path"][row]), int(rows["index"][row])
+                    manifest[place] = _path_as_stored(rows["sha256"][row])
             return Recording(marker, paths, manifest)
     except (OSError, KeyError, RuntimeError):
         return None
 
 
-def _text(value: Any) -> str:
+def _path_as_stored(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -198,7 +198,7 @@ class Told:
     """An NWB file that is opened with mode "w"."""
     written_from: Path | None = None
     """The NWB file that it is an export of, whose media it has from then on."""
-    leaves: frozenset[Path] = frozenset()
+    removes_source: frozenset[Path] = frozenset()
     """NWB files that stay where they are while their media are moved away; a warning must name each."""
     repairs: frozenset[Path] = frozenset()
     """NWB files whose media shall be those of their manifests."""
@@ -215,7 +215,7 @@ class Outcome:
     killed: bool = False
 
 
-def judge(
+def checker(
     before: State,
     after: State,
     told: Told,
@@ -341,7 +341,7 @@ def _broken(
             continue
         if told.replaces and told.organizes and found in _others(path, entry, before):
             continue  # another version of the NWB file, which was to replace it
-        if path in told.leaves and found is None:
+        if path in told.removes_source and found is None:
             if outcome.killed or path.name in outcome.output:
                 continue
             yield f"{called} {entry} dangles, and no warning names it"
@@ -462,9 +462,9 @@ def make_video(path: Path, content: str) -> Path:
 
 def make_nwb(path: Path, paths: Iterable[str], marker: str = "", **metadata: Any) -> Path:
     """An NWB file with one series; the videos are made by others."""
-    recording(path, list(paths), films=False, **metadata)
+    recording(path, list(paths), videos=False, **metadata)
     with h5py.File(path, "r+") as file:
-        set_text(file, MARKER, marker or str(path))
+        set_scalar(file, MARKER, marker or str(path))
     return path
 
 
@@ -487,13 +487,13 @@ def set_path(path: Path, index: int, text: str) -> None:
 
 
 def set_marker(path: Path, marker: str) -> None:
-    edited(path, lambda file: set_text(file, MARKER, marker))
+    edited(path, lambda file: set_scalar(file, MARKER, marker))
 
 
 def stored(path: Path, index: int = 0) -> str:
     """A path as it is stored in the series of `make_nwb`."""
     with h5py.File(path, "r") as file:
-        return _text(file[DATASET][index])
+        return _path_as_stored(file[DATASET][index])
 
 
 def swap(first: Path, second: Path) -> None:
@@ -529,18 +529,18 @@ class Watch:
     backup: Path | None = None
     story: list[str] = field(default_factory=list)
 
-    def judged(self, job: Callable[[], Outcome], told: Told = Told(), called: str = "") -> Outcome:
+    def checked(self, job: Callable[[], Outcome], told: Told = Told(), called: str = "") -> Outcome:
         """Do something; fails if anything is lost by it."""
         before = look(self.root)
         outcome = job()
         self.story.append(f"{called}\n    exit code {outcome.exit_code}: {outcome.output.strip()}")
-        wrong = judge(before, look(self.root), told, outcome, store=self.store, backup=self.backup)
+        wrong = checker(before, look(self.root), told, outcome, store=self.store, backup=self.backup)
         assert not wrong, "\n".join([*wrong, "after:", *self.story])
         return outcome
 
     def run(self, *arguments: object, told: Told = Told()) -> Outcome:
         """A command of the command line."""
-        return self.judged(lambda: run_command(*arguments), told, shell(*arguments))
+        return self.checked(lambda: run_command(*arguments), told, shell(*arguments))
 
     def succeeds(self, *arguments: object, told: Told = Told()) -> Outcome:
         outcome = self.run(*arguments, told=told)

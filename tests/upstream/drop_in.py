@@ -18,7 +18,7 @@ _plain = pynwb.NWBHDF5IO
 
 
 class _Relocating(NWBExtFilesHDF5IO):
-    """As a user sets it up whose calls cannot be changed; films of the tests do not exist, so they are kept."""
+    """As a user sets it up whose calls cannot be changed; videos of the tests do not exist, so they are kept."""
 
     @functools.wraps(NWBExtFilesHDF5IO.__init__)
     def __init__(self, *args, **kwargs):
@@ -34,5 +34,5 @@ def pytest_configure(config):
         if name.partition(".")[0] == "pynwb" and getattr(module, "NWBHDF5IO", None) is _plain:
             module.NWBHDF5IO = ours
     if relocating:
-        # pynwb's files have few films, and their tests take any warning for a failure
+        # pynwb's files have few videos, and their tests take any warning for a failure
         config.addinivalue_line("filterwarnings", f"ignore::{ExternalFilesWarning.__module__}.ExternalFilesWarning")

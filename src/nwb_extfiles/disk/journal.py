@@ -2,9 +2,9 @@
 
 HDF5 edits a file through an overlay that keeps what is written in memory, so that the exact set of changed pages is
 known before the file is touched. What these pages held before is written to a journal beside the file and flushed;
-then the pages are written. Until the caller removes the journal, `take_back` undoes the edit. The cost is that of the
+then the pages are written. Until the caller removes the journal, `rollback` undoes the edit. The cost is that of the
 pages, whatever the size of the file. Documents that are folders have their own kind of journal, `folder_journal`;
-`take_back` knows both.
+`rollback` knows both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import h5py
 from ..errors import DestinationBusyError, TransferError, warn
 from . import filesystem, folder_journal
 
-__all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "take_back"]
+__all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "rollback"]
 
 _PAGE = 4096
 _SECTOR = 512  # what a disk writes whole or not at all
@@ -167,7 +167,7 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
     DestinationBusyError
         If another program has the file open for writing; nothing is changed.
     Exception
-        As `edit` raises; nothing is changed. After an OSError while pages are written `take_back` is to be called.
+        As `edit` raises; nothing is changed. After an OSError while pages are written `rollback` is to be called.
     """
     handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
@@ -208,7 +208,7 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
         filesystem.sync_folder(journal.parent)
 
 
-def take_back(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool = False) -> bool:
+def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool = False) -> bool:
     """Undo an edit that was broken off.
 
     Parameters

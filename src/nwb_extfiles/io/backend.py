@@ -23,16 +23,17 @@ from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
 from ..disk import filesystem
 from ..errors import ExternalFilesError, RelocationRefusedError, combine, warn
-from ..media.inventory import make_rows, other_films
+from ..media.inventory import make_rows, other_videos
+from ..nwb.files import cannot_hold, remove_objects, write_paths
 from ..nwb.manifest import ManifestRow
+from ..nwb.path_datasets import is_stored, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
-from ..nwb.storage import is_stored, read_texts, unwrapped
-from ..nwb.stores import cannot_hold, edit_texts, remove_objects
 from ..options import MediaMode, MediaOptions, refuse_mode_alone
 from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer, recover
-from .builders import StoredTexts
+from .builders import StoredPaths
 from .mappers import register_media_mappers
+from .plan_from_builders import Request, Tree, find_paths, plan_relocation
 from .refusals import (
     refuse_annexed,
     refuse_broken_links,
@@ -41,7 +42,6 @@ from .refusals import (
     refuse_unmarked_changes,
     refuse_unreadable_links,
 )
-from .relocation import Request, Tree, find_texts, plan_relocation
 
 __all__ = ["MEDIA_ARGS", "RESOLVE_ARG", "Call", "MediaIOMixin"]
 
@@ -78,8 +78,8 @@ RESOLVE_ARG: dict[str, Any] = {
 """What the constructor takes besides, with `MEDIA_ARGS` as defaults."""
 
 _WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
-_HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of films begins first
-_LOOKS_UP = 0.2  # seconds after which a wait for films begins anew
+_HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of videos begins first
+_LOOKS_UP = 0.2  # seconds after which a wait for videos begins anew
 _MODES_THAT_CREATE = ("w", "w-", "x")
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class MediaIOMixin(_Backend):
         if self._defaults["relocate_media"] is not None:
             self._request()
         # other texts, by the builder of the old: one for each place where that stands
-        self._substitutes: dict[int, list[tuple[StoredTexts, list[str]]]] = {}
+        self._substitutes: dict[int, list[tuple[StoredPaths, list[str]]]] = {}
         # hdmf tells builders apart by id(): those that it counts as written, and those whose texts are relocated,
         # must not make room for others.
         self._alive: list[Any] = []
@@ -320,7 +320,7 @@ class MediaIOMixin(_Backend):
         if self._transfer is not None:
             refuse_links_to_destination(tree)
         refuse_unreadable_links(tree, self.get_written)
-        stored = [entry for entry in find_texts(tree, request) if id(entry.builder) not in self._settled]
+        stored = [entry for entry in find_paths(tree, request) if id(entry.builder) not in self._settled]
         refuse_unmarked_changes(tree, stored, self.get_written)
         new = [entry for entry in stored if not self._is_written(entry)]
         old = [entry for entry in stored if self._is_written(entry) and entry.references]
@@ -336,10 +336,10 @@ class MediaIOMixin(_Backend):
             refuse_other_names(Path(self._path()))
         plan = plan_relocation(tree, stored, request, done=self._done)
         written = {(entry.references[0].object_path, entry.references[0].field) for entry in old}
-        edits = {place: texts for place, texts in plan.edits.items() if place in written}
+        edits = {place: paths for place, paths in plan.edits.items() if place in written}
         if self._transfer is None and (problems := cannot_hold(self._file, edits, plan.nwb_path)):
             raise combine(problems)
-        self._substitute(new, plan.texts)
+        self._substitute(new, plan.new_paths)
         transfer = self._transfer or self._begin_in_place(plan.nwb_path)
         with self._staging(transfer, plan, request.options):
             self._new_objects.update(self._not_in_file(new))
@@ -347,7 +347,7 @@ class MediaIOMixin(_Backend):
             super().write_builder(builder=builder, **kwargs)
         if plan.manifest is not None:
             rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
-            transfer.notes.extend(other_films(plan, rows))
+            transfer.notes.extend(other_videos(plan, rows))
             self._rows = {**(self._rows or {}), **{row.place: row for row in rows}}
         self._edits.update(edits)
         self._planned.extend(
@@ -390,36 +390,36 @@ class MediaIOMixin(_Backend):
             self._transfer_in_place = Transfer(nwb_path, edits_document=True)
         return self._transfer_in_place
 
-    def _is_written(self, entry: StoredTexts) -> bool:
+    def _is_written(self, entry: StoredPaths) -> bool:
         """Whether the texts stand already in the file that is open for writing."""
         return bool(self.get_written(entry.builder))
 
-    def _substitute(self, stored: list[StoredTexts], new_texts: Mapping[tuple[str, str, int], str]) -> None:
+    def _substitute(self, stored: list[StoredPaths], new_paths: Mapping[tuple[str, str, int], str]) -> None:
         """Prepare the right texts for each builder that would write others."""
         self._substitutes.clear()
         places = Counter(id(entry.builder) for entry in stored if entry.references)
         for entry in stored:
-            texts = _texts(entry, new_texts)
-            is_changed = texts != [reference.text for reference in entry.references]
+            paths = _paths(entry, new_paths)
+            is_changed = paths != [reference.stored_path for reference in entry.references]
             # hdmf writes a dataset that several objects share by hard links to one of them only
-            if is_changed or places[id(entry.builder)] > 1 or not self._writes(entry, texts):
-                self._substitutes.setdefault(id(entry.builder), []).append((entry, texts))
+            if is_changed or places[id(entry.builder)] > 1 or not self._writes(entry, paths):
+                self._substitutes.setdefault(id(entry.builder), []).append((entry, paths))
 
-    def _writes(self, entry: StoredTexts, texts: list[str]) -> bool:
+    def _writes(self, entry: StoredPaths, paths: list[str]) -> bool:
         """Whether the builder as it is writes these texts."""
         data = unwrapped(entry.dataset.data)
-        if entry.not_text or self._copies(data):
+        if entry.not_a_string or self._copies(data):
             return True
         if is_stored(data):
             return False  # of another backend: what becomes of bytes there is its own affair
-        read = read_texts(data)
-        return read is None or [str(text) for text in read[0]] == texts
+        read = read_paths(data)
+        return read is None or [str(text) for text in read[0]] == paths
 
-    def _builder_like(self, entry: StoredTexts, texts: list[str]) -> DatasetBuilder:
+    def _builder_like(self, entry: StoredPaths, paths: list[str]) -> DatasetBuilder:
         """A builder of the texts, with the attributes of the old one and storage like it."""
         return DatasetBuilder(
             name=entry.builder.name,
-            data=self._stored_like(entry.dataset.data, texts, entry.shape),
+            data=self._stored_like(entry.dataset.data, paths, entry.shape),
             dtype="utf8",
             attributes=dict(entry.dataset.attributes),
             dimension_labels=entry.dataset.dimension_labels,  # which hdmf-zarr writes as _ARRAY_DIMENSIONS
@@ -432,7 +432,7 @@ class MediaIOMixin(_Backend):
         substitute = self._substitute_for(parent, builder)
         if substitute is None:
             return super().write_dataset(parent, builder, **kwargs)
-        written = self._write_texts(parent, *substitute, **kwargs)
+        written = self._write_paths(parent, *substitute, **kwargs)
         self._written_builders.set_written(builder)
         return written
 
@@ -440,7 +440,7 @@ class MediaIOMixin(_Backend):
         """Write a link; a dataset in its place if it leads to texts that change."""
         substitute = self._substitute_for(parent, builder)
         if substitute is not None:
-            written = self._write_texts(parent, *substitute)
+            written = self._write_paths(parent, *substitute)
             self._written_builders.set_written(builder)
             return written
         if self._transfer is not None and builder.builder.source == self.source:
@@ -448,16 +448,16 @@ class MediaIOMixin(_Backend):
             export_source = self.source
         return super().write_link(parent, builder, export_source=export_source)
 
-    def _substitute_for(self, parent: Any, builder: Any) -> tuple[StoredTexts, list[str]] | None:
+    def _substitute_for(self, parent: Any, builder: Any) -> tuple[StoredPaths, list[str]] | None:
         """What to write in the place of a builder, where the group `parent` is about to get it."""
         substitutes = self._substitutes.get(id(builder), [])
         if len(substitutes) > 1:
             return next((one for one in substitutes if one[0].references[0].object_path == parent.name), None)
         return None if not substitutes or self.get_written(builder) else substitutes[0]
 
-    def _write_texts(self, parent: Any, entry: StoredTexts, texts: list[str], **kwargs: Any) -> Any:
+    def _write_paths(self, parent: Any, entry: StoredPaths, paths: list[str], **kwargs: Any) -> Any:
         """Write the texts of a field as they shall be; gives the dataset."""
-        substitute = self._builder_like(entry, texts)
+        substitute = self._builder_like(entry, paths)
         self._alive.append(substitute)
         return super().write_dataset(parent, substitute, **kwargs)
 
@@ -513,9 +513,9 @@ class MediaIOMixin(_Backend):
         rows = None if self._rows is None else list(self._rows.values())
         # a file that is staged is nobody else's
         planned = [] if journal is None else self._planned
-        edit_texts(path, self._edits, manifest=rows, name=name, journal=journal, sync=self._sync, planned=planned)
+        write_paths(path, self._edits, manifest=rows, name=name, journal=journal, sync=self._sync, planned=planned)
 
-    def _not_in_file(self, new: list[StoredTexts]) -> set[str]:
+    def _not_in_file(self, new: list[StoredPaths]) -> set[str]:
         """Paths of objects that a call is about to bring into a file that existed before."""
         if self._transfer is not None:
             return set()
@@ -596,7 +596,7 @@ class MediaIOMixin(_Backend):
         """Close as the backend does."""
         raise NotImplementedError  # pragma: no cover
 
-    def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+    def _stored_like(self, old: Any, paths: Sequence[str], shape: tuple[int, ...]) -> Any:
         """The texts as data of a builder, to be stored as the old data are."""
         raise NotImplementedError  # pragma: no cover
 
@@ -611,9 +611,9 @@ def _wait_for(staged: Future[None]) -> None:
     staged.result()
 
 
-def _texts(entry: StoredTexts, new_texts: Mapping[tuple[str, str, int], str]) -> list[str]:
+def _paths(entry: StoredPaths, new_paths: Mapping[tuple[str, str, int], str]) -> list[str]:
     """The texts of one field as the file shall hold them."""
-    return [new_texts.get(reference.entry, reference.text) for reference in entry.references]
+    return [new_paths.get(reference.entry, reference.stored_path) for reference in entry.references]
 
 
 def _note(error: BaseException, left: list[str]) -> None:

@@ -8,28 +8,28 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ..nwb.path_datasets import StoredPath, attribute_string, read_paths
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField
-from ..nwb.storage import ExternalFileText, attribute_text, read_texts
 from ..nwb.type_tree import TypeTree
 
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
 
-__all__ = ["StoredTexts", "find_in_builders", "target_of"]
+__all__ = ["StoredPaths", "find_in_builders", "target_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTexts:
+class StoredPaths:
     """All texts of one field of one object, and the builder that holds them."""
 
     builder: Builder
     """The `DatasetBuilder`, or the `LinkBuilder` that stands where the dataset is expected."""
     references: tuple[ExternalFileReference, ...]
-    """In the order in which they are stored; empty if there are none, or if `not_text`."""
+    """In the order in which they are stored; empty if there are none, or if `not_a_string`."""
     shape: tuple[int, ...]
     """Shape of the dataset; () for a scalar."""
-    not_text: bool = False
+    not_a_string: bool = False
     """Whether something else than text is stored."""
     owner: Builder | None = None
     """The builder of the object that the field belongs to."""
@@ -53,7 +53,7 @@ def find_in_builders(
     nwb_path: str,
     value_of: Callable[[Builder, Builder, MediaField], tuple[Any, str | None]],
     holders: Mapping[str, str] | None = None,
-) -> list[StoredTexts]:
+) -> list[StoredPaths]:
     """Find all texts that name media in a tree of builders.
 
     Parameters
@@ -74,7 +74,7 @@ def find_in_builders(
 
     Returns
     -------
-    list of StoredTexts
+    list of StoredPaths
         Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
         are found at their own place, or belong to another file.
     """
@@ -84,7 +84,7 @@ def find_in_builders(
         return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
 
     holders = holders or {}
-    found: list[StoredTexts] = []
+    found: list[StoredPaths] = []
     seen: set[int] = set()
     stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in
     while stack:
@@ -103,14 +103,14 @@ def find_in_builders(
                 if holder is not None:
                     value, base = value_of(builder, holder, field)
                     found.append(
-                        _stored_texts(holder, value, base, builder, path, neurodata_type, field, nwb_path, holders)
+                        _stored_paths(holder, value, base, builder, path, neurodata_type, field, nwb_path, holders)
                     )
         if not is_dataset:
             stack.extend((child, path) for child in reversed((*builder.groups.values(), *builder.datasets.values())))
     return found
 
 
-def _stored_texts(
+def _stored_paths(
     holder: Builder,
     value: Any,
     base: str | None,
@@ -120,13 +120,13 @@ def _stored_texts(
     field: MediaField,
     nwb_path: str,
     holders: Mapping[str, str],
-) -> StoredTexts:
-    read = read_texts(value)
+) -> StoredPaths:
+    read = read_paths(value)
     if read is None:
-        return StoredTexts(holder, (), (), not_text=True, owner=owner)
-    texts, shape = read
-    object_id = attribute_text(owner.attributes.get("object_id"))
-    bases = [_base(text, base, nwb_path) for text in texts]
+        return StoredPaths(holder, (), (), not_a_string=True, owner=owner)
+    paths, shape = read
+    object_id = attribute_string(owner.attributes.get("object_id"))
+    bases = [_base(text, base, nwb_path) for text in paths]
     references = tuple(
         ExternalFileReference(
             nwb_path=nwb_path,
@@ -135,18 +135,18 @@ def _stored_texts(
             object_id=object_id,
             field=field.label,
             index=index,
-            text=text.stored if isinstance(text, ExternalFileText) else text,
+            stored_path=text.stored if isinstance(text, StoredPath) else text,
             base=bases[index],
             repeats=field.repeats,
             stored_in=holders.get(bases[index] or ""),
         )
-        for index, text in enumerate(texts)
+        for index, text in enumerate(paths)
     )
-    return StoredTexts(holder, references, shape, owner=owner)
+    return StoredPaths(holder, references, shape, owner=owner)
 
 
 def _base(text: str, base: str | None, destination: str) -> str | None:
-    if not isinstance(text, ExternalFileText):
+    if not isinstance(text, StoredPath):
         return base
     # hdmf gives a new container the file being written for its source
     return None if text.nwb_path in (None, destination) else text.base
@@ -170,4 +170,4 @@ def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:
     neurodata_type = attributes.get("neurodata_type")
     if neurodata_type is None:
         return "", None
-    return attribute_text(attributes.get("namespace")) or "", attribute_text(neurodata_type)
+    return attribute_string(attributes.get("namespace")) or "", attribute_string(neurodata_type)

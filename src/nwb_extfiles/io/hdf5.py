@@ -13,9 +13,9 @@ from hdmf.build import Builder, ReferenceBuilder
 from hdmf.utils import docval, get_docval
 from pynwb import NWBHDF5IO
 
-from ..nwb.storage import shaped, storage_settings, unwrapped, write_strings
+from ..nwb.path_datasets import shaped, storage_settings, unwrapped, write_strings
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
-from .builders import StoredTexts
+from .builders import StoredPaths
 
 __all__ = ["NWBExtFilesHDF5IO"]
 
@@ -101,7 +101,9 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         hdmf writes all of them again into such a file, with no journal.
         """
         if self._transfer is None:
-            attributes = {name: value for name, value in attributes.items() if not _stands(obj, name, value)}
+            attributes = {
+                name: value for name, value in attributes.items() if not _attribute_unchanged(obj, name, value)
+            }
         super().set_attributes(obj, dict(attributes))
 
     # ---------------------------------------------- what HDF5 is like
@@ -124,8 +126,8 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     def _close_backend(self, close_links: bool) -> None:
         NWBHDF5IO.close(self, close_links=close_links)
 
-    def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
-        data, inner = shaped(texts, shape), unwrapped(old)
+    def _stored_like(self, old: Any, paths: Sequence[str], shape: tuple[int, ...]) -> Any:
+        data, inner = shaped(paths, shape), unwrapped(old)
         settings: dict[str, Any] = {}
         if shape and isinstance(inner, h5py.Dataset):
             settings = storage_settings(inner)
@@ -133,16 +135,16 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
             settings = {name: value for name, value in old.io_settings.items() if value is not None}
         return H5DataIO(data, **settings) if settings else data
 
-    def _write_texts(self, parent: h5py.Group, entry: StoredTexts, texts: list[str], **kwargs: Any) -> Any:
-        if not isinstance(self._stored_like(entry.dataset.data, texts, entry.shape), list) or not texts:
-            return super()._write_texts(parent, entry, texts, **kwargs)
+    def _write_paths(self, parent: h5py.Group, entry: StoredPaths, paths: list[str], **kwargs: Any) -> Any:
+        if not isinstance(self._stored_like(entry.dataset.data, paths, entry.shape), list) or not paths:
+            return super()._write_paths(parent, entry, paths, **kwargs)
         # A plain list, as nearly all are: by way of a builder it would take several times as long.
-        written = write_strings(parent, entry.builder.name, texts)
+        written = write_strings(parent, entry.builder.name, paths)
         self.set_attributes(written, entry.dataset.attributes)
         return written
 
 
-def _stands(item: h5py.HLObject, name: str, value: Any) -> bool:
+def _attribute_unchanged(item: h5py.HLObject, name: str, value: Any) -> bool:
     """Whether an attribute has a value already, in the very type that it would be written in."""
     stored = item.attrs.get(name)
     if isinstance(value, ReferenceBuilder):

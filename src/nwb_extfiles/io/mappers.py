@@ -15,20 +15,20 @@ from typing import Any
 
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
+from ..nwb.path_datasets import StoredPath, is_stored, read_paths
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.storage import ExternalFileText, is_stored, read_texts
 from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.resolve import is_absolute, is_url
-from ..web.remote import is_opaque, origin
+from ..web.remote import is_opaque, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
 
 _UNTOUCHED = getattr(ObjectMapper, "NO_OVERRIDE", None)  # None means the same before hdmf 6.2
 
 
-class ResolvedMediaPath(ExternalFileText):
+class ResolvedMediaPath(StoredPath):
     """A path that `open` can open, of media that an NWB file names otherwise.
 
     Parameters
@@ -120,7 +120,7 @@ def _converts(parent: Any) -> Any:
     """Unwrap the data of a dataset type: hdmf asks no mapper for it, and h5py takes no subclass of str."""
 
     def convert_dtype(cls: Any, spec: Any, value: Any) -> Any:
-        value = value.stored if isinstance(value, ExternalFileText) else value
+        value = value.stored if isinstance(value, StoredPath) else value
         return parent.convert_dtype.__func__(cls, spec, value)
 
     return classmethod(convert_dtype)
@@ -131,19 +131,19 @@ def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
         value = getattr(container, attribute, None)
         if value is None or is_stored(value) or hasattr(value, "io_settings"):
             return _UNTOUCHED  # its file, or its storage settings, are kept by handing on the very object
-        read = read_texts(value)
+        read = read_paths(value)
         if read is None or len(read[1]) > 1:
             return _UNTOUCHED
-        texts = [_remembering(text, container) for text in read[0]]
-        return texts if read[1] else texts[0]
+        paths = [_remembering(text, container) for text in read[0]]
+        return paths if read[1] else paths[0]
 
     return build
 
 
-def _remembering(text: str, container: Any) -> ExternalFileText:
-    if isinstance(text, ExternalFileText):
-        return ExternalFileText(text.stored, text.nwb_path)
-    return ExternalFileText(text, container.container_source)
+def _remembering(text: str, container: Any) -> StoredPath:
+    if isinstance(text, StoredPath):
+        return StoredPath(text.stored, text.nwb_path)
+    return StoredPath(text, container.container_source)
 
 
 def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
@@ -152,10 +152,10 @@ def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, Buil
         if holder is None:
             return _UNTOUCHED
         dataset = getattr(holder, "builder", holder)  # through a link
-        stored = read_texts(dataset.data)
+        stored = read_paths(dataset.data)
         if stored is None:
             return _UNTOUCHED
-        nwb_path = origin(dataset.source)
+        nwb_path = source_of(dataset.source)
         paths = [_openable(text, nwb_path, builder, field, index, options) for index, text in enumerate(stored[0])]
         return paths if stored[1] else paths[0]
 
@@ -172,7 +172,7 @@ def _openable(
         object_id=None,
         field=field.label,
         index=index,
-        text=text,
+        stored_path=text,
         base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
     )
     found = locate(reference, options).location

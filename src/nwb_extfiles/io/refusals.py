@@ -18,12 +18,12 @@ from hdmf.build import Builder, GroupBuilder, LinkBuilder, ReferenceBuilder
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
-from ..nwb.storage import ExternalFileText, attribute_text, is_stored, path_of, read_texts, unwrapped
+from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..options import MediaOptions
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
-from .builders import StoredTexts, target_of
-from .relocation import Request, Tree, all_builders, containers_of, identifier
+from .builders import StoredPaths, target_of
+from .plan_from_builders import Request, Tree, all_builders, containers_of, identifier
 
 __all__ = [
     "refuse_annexed",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request, write_args: dict[str, Any]) -> None:
+def refuse_broken_links(tree: Tree, stored: list[StoredPaths], request: Request, write_args: dict[str, Any]) -> None:
     """Refuse to write texts verbatim where that breaks a link that works, or leaves a dandiset in disorder.
 
     Parameters
@@ -50,11 +50,11 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
     RelocationRefusedError
         With all such references at once.
     """
-    texts = [entry for entry in stored if not _stays_a_link(entry, write_args)]
-    if all(is_url(reference.text) for entry in texts for reference in entry.references):
+    paths = [entry for entry in stored if not _stays_a_link(entry, write_args)]
+    if all(is_url(reference.stored_path) for entry in paths for reference in entry.references):
         return
     nwb_path = Path(os.path.realpath(tree.nwb_path))
-    references = [reference for entry in texts for reference in entry.references]
+    references = [reference for entry in paths for reference in entry.references]
     resolutions = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
     named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
     dandiset = dandiset_above(nwb_path)
@@ -62,7 +62,7 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
     problems = []
     for entry in named:
         reason = None
-        if dandiset is not None and not entry.resolution.url and entry.resolution.reference.text not in places:
+        if dandiset is not None and not entry.resolution.url and entry.resolution.reference.stored_path not in places:
             reason = f"is not where media belong in the dandiset {dandiset}"
         elif _breaks(entry, nwb_path.parent):
             assert entry.resolution.file is not None
@@ -71,8 +71,8 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
             reference = entry.resolution.reference
             problems.append(
                 RelocationRefusedError(
-                    f"{reference.where}: {reference.text!r} {reason}. Give relocate_media=True (and a media_mode) to "
-                    f"take the media along, or relocate_media=False to write the paths as they are",
+                    f"{reference.where}: {reference.stored_path!r} {reason}. Give relocate_media=True (and a "
+                    f"media_mode) to take the media along, or relocate_media=False to write the paths as they are",
                     **reference.place,
                 )
             )
@@ -82,14 +82,14 @@ def refuse_broken_links(tree: Tree, stored: list[StoredTexts], request: Request,
 
 def _breaks(entry: Named, folder: Path) -> bool:
     """Whether a text that names a file now would not name it, or a copy of it, in a new folder."""
-    text, file = entry.resolution.reference.text, entry.resolution.file
+    text, file = entry.resolution.reference.stored_path, entry.resolution.file
     if file is None or is_absolute(text):
         return False
     places = (place for form in unicode_forms(text) for place in spellings(folder, form))
     return not any(place.is_file() and same_content(place, file.real) for place in places)
 
 
-def _stays_a_link(entry: StoredTexts, write_args: dict[str, Any]) -> bool:
+def _stays_a_link(entry: StoredPaths, write_args: dict[str, Any]) -> bool:
     """Whether the backend makes a link to the texts, so that they stay in the file that holds them now."""
     if isinstance(entry.builder, LinkBuilder):
         return True
@@ -178,7 +178,7 @@ def refuse_unreadable_links(tree: Tree, is_written: Callable[[Any], bool]) -> No
             targets = [target_of(value) for value in _references_in(builder)]
         lost = {id(target): target for target in targets if not is_there(target, isinstance(builder, LinkBuilder))}
         for target in lost.values():
-            kind = attribute_text(target.attributes.get("neurodata_type")) or "object"
+            kind = attribute_string(target.attributes.get("neurodata_type")) or "object"
             path = "/" + str(builder.path).partition("/")[2]
             problems.append(
                 RelocationRefusedError(
@@ -220,7 +220,7 @@ def _references_in(builder: Any) -> Iterator[Any]:
             yield target_of(value.builder if isinstance(value, ReferenceBuilder) else value)
 
 
-def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: Callable[[Any], bool]) -> None:
+def refuse_unmarked_changes(tree: Tree, stored: list[StoredPaths], is_written: Callable[[Any], bool]) -> None:
     """Refuse to write the paths that a file has where the containers have got others.
 
     hdmf hands on what was read, unless the container says that it was modified; what stands in a file that is open
@@ -238,7 +238,7 @@ def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: C
     RelocationRefusedError
         With all such fields at once.
     """
-    read = [entry for entry in stored if not entry.not_text and entry.dataset.location is not None]
+    read = [entry for entry in stored if not entry.not_a_string and entry.dataset.location is not None]
     containers = containers_of(tree) if read and tree.container is not None else {}
     problems = []
     for entry in read:
@@ -249,9 +249,9 @@ def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: C
         value = getattr(container, field, None)
         if value is None or value is entry.dataset.data:
             continue  # a field that pynwb's class does not know by this name, or that is as it was read
-        now = read_texts(value)
-        new = [text.stored if isinstance(text, ExternalFileText) else text for text in now[0]] if now else []
-        old = [reference.text for reference in entry.references]
+        now = read_paths(value)
+        new = [text.stored if isinstance(text, StoredPath) else text for text in now[0]] if now else []
+        old = [reference.stored_path for reference in entry.references]
         if new == old:
             continue
         path = "/" + str(owner.path).partition("/")[2]
@@ -274,8 +274,8 @@ def refuse_unmarked_changes(tree: Tree, stored: list[StoredTexts], is_written: C
         raise combine(problems)
 
 
-def _shown(texts: list[str]) -> str:
-    return repr(texts[0]) + (f" and {len(texts) - 1} more" if len(texts) > 1 else "") if texts else "none"
+def _shown(paths: list[str]) -> str:
+    return repr(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "") if paths else "none"
 
 
 def refuse_annexed(path: str) -> None:
@@ -301,11 +301,11 @@ def refuse_other_names(path: Path) -> None:
         return
     own = f"{path}.own"
     if os.name == "nt":
-        cure = f'copy "{path}" "{own}" && move /Y "{own}" "{path}"'
+        fix = f'copy "{path}" "{own}" && move /Y "{own}" "{path}"'
     else:
-        cure = f"cp -p {shlex.quote(str(path))} {shlex.quote(own)} && mv {shlex.quote(own)} {shlex.quote(str(path))}"
+        fix = f"cp -p {shlex.quote(str(path))} {shlex.quote(own)} && mv {shlex.quote(own)} {shlex.quote(str(path))}"
     raise RelocationRefusedError(
         f"{path} has {os.stat(path).st_nlink} names (hard links), as in a backup, and its paths would change under all "
-        f"of them. Close it, give this name content of its own, and open it again: {cure}",
+        f"of them. Close it, give this name content of its own, and open it again: {fix}",
         nwb_path=str(path),
     )

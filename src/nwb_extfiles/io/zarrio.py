@@ -14,8 +14,8 @@ from hdmf_zarr import NWBZarrIO, ZarrDataIO
 from zarr.storage import TempStore
 
 from ..errors import RelocationRefusedError
-from ..nwb.storage import path_of, shaped, unwrapped
-from ..nwb.stores import zarr_marker
+from ..nwb.files import zarr_marker
+from ..nwb.path_datasets import path_of, shaped, unwrapped
 from .backend import MEDIA_ARGS, RESOLVE_ARG, MediaIOMixin
 
 __all__ = ["NWBExtFilesZarrIO"]
@@ -141,7 +141,9 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
         hdmf-zarr writes all of them again into such a store, with no journal.
         """
         if self._transfer is None:
-            attributes = {name: value for name, value in attributes.items() if not self._stands(obj, name, value)}
+            attributes = {
+                name: value for name, value in attributes.items() if not self._attribute_unchanged(obj, name, value)
+            }
         super().write_attributes(obj=obj, attributes=dict(attributes))
 
     def write_dataset(self, parent: Any, builder: DatasetBuilder, **kwargs: Any) -> Any:
@@ -153,7 +155,7 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
             kwargs["link_data"] = kwargs.get("link_data", True) and path_of(data) != kwargs.get("export_source")
         return super().write_dataset(parent, builder, **kwargs)
 
-    def _stands(self, obj: Any, name: str, value: Any) -> bool:
+    def _attribute_unchanged(self, obj: Any, name: str, value: Any) -> bool:
         """Whether an attribute has a value already."""
         if name not in obj.attrs:
             return False
@@ -186,8 +188,8 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
     def _close_backend(self, close_links: bool) -> None:  # noqa: ARG002  # hdmf-zarr keeps no linked stores open
         NWBZarrIO.close(self)
 
-    def _stored_like(self, old: Any, texts: Sequence[str], shape: tuple[int, ...]) -> Any:
-        data, inner = shaped(texts, shape), unwrapped(old)
+    def _stored_like(self, old: Any, paths: Sequence[str], shape: tuple[int, ...]) -> Any:
+        data, inner = shaped(paths, shape), unwrapped(old)
         settings: dict[str, Any] = {}
         if shape and isinstance(inner, zarr.Array):
             settings = dict(chunks=inner.chunks, compressor=inner.compressor)

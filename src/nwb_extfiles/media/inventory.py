@@ -18,11 +18,19 @@ from ..plans.resolve import MediaFile, Resolution, media_file
 from ..web.download import part_name
 from .probe import probe
 
-__all__ = ["FilmState", "Verdict", "find_by_content", "make_rows", "other_films", "rows_by_entry", "verify_media"]
+__all__ = [
+    "MediaState",
+    "Verification",
+    "find_by_content",
+    "make_rows",
+    "other_videos",
+    "rows_by_entry",
+    "verify_media",
+]
 
 
-class FilmState(StrEnum):
-    """What a film is, against what the manifest says of it."""
+class MediaState(StrEnum):
+    """What a video is, against what the manifest says of it."""
 
     SAME = "same"
     CHANGED = "changed"
@@ -30,31 +38,31 @@ class FilmState(StrEnum):
     TRUNCATED = "truncated"
     """It is shorter than it was."""
     SWAPPED = "swapped"
-    """It is the film of another entry."""
+    """It is the video of another entry."""
     UNREADABLE = "unreadable"
     """It cannot be read, so nobody can tell what it is."""
     MISSING = "missing"
     STALE = "stale"
-    """The text was changed since the manifest was written, so that this speaks of another film."""
+    """The text was changed since the manifest was written, so that this speaks of another video."""
     UNKNOWN = "unknown"
     """The manifest does not speak of it."""
 
     @property
     def is_bad(self) -> bool:
-        """Whether the film is not there as it was."""
-        return self not in (FilmState.SAME, FilmState.STALE, FilmState.UNKNOWN)
+        """Whether the video is not there as it was."""
+        return self not in (MediaState.SAME, MediaState.STALE, MediaState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Verification:
     """What was found of one reference."""
 
     resolution: Resolution
-    state: FilmState
+    state: MediaState
     row: ManifestRow | None = None
     """What the manifest says of it; None if it does not speak of it."""
-    film_of: ManifestRow | None = None
-    """Whose film it is, where it is swapped."""
+    video_of: ManifestRow | None = None
+    """Whose video it is, where it is swapped."""
 
 
 def rows_by_entry(rows: Iterable[ManifestRow]) -> Callable[[ExternalFileReference], ManifestRow | None]:
@@ -85,7 +93,7 @@ def verify_media(
     found: Iterable[Resolution],
     *,
     on_bytes: Callable[[int], object] = lambda count: None,
-) -> Iterator[Verdict]:
+) -> Iterator[Verification]:
     """Compare media with the manifest.
 
     Parameters
@@ -95,7 +103,7 @@ def verify_media(
     found : iterable of Resolution
         All references of the NWB file, and what they mean.
     on_bytes : callable
-        Called with each number of bytes read. Each film is read once; of those whose size tells all, nothing.
+        Called with each number of bytes read. Each video is read once; of those whose size tells all, nothing.
 
     Yields
     ------
@@ -112,24 +120,24 @@ def verify_media(
         reference, file = resolution.reference, resolution.file
         row = of_entry(reference)
         if row is None:
-            yield Verdict(resolution, FilmState.UNKNOWN)
-        elif row.path != reference.text:
-            yield Verdict(resolution, FilmState.STALE, row)
+            yield Verification(resolution, MediaState.UNKNOWN)
+        elif row.path != reference.stored_path:
+            yield Verification(resolution, MediaState.STALE, row)
         elif file is None:
-            yield Verdict(resolution, FilmState.MISSING, row)
+            yield Verification(resolution, MediaState.MISSING, row)
         else:
             if file.size in sizes and file.identity not in digests:
                 digests[file.identity] = _digest_if_readable(file, on_bytes)
             digest = digests.get(file.identity, "")
             if digest is None:
-                yield Verdict(resolution, FilmState.UNREADABLE, row)
+                yield Verification(resolution, MediaState.UNREADABLE, row)
             elif digest == row.sha256:
-                yield Verdict(resolution, FilmState.SAME, row)
+                yield Verification(resolution, MediaState.SAME, row)
             elif digest in by_digest:
-                yield Verdict(resolution, FilmState.SWAPPED, row, by_digest[digest])
+                yield Verification(resolution, MediaState.SWAPPED, row, by_digest[digest])
             else:
-                state = FilmState.TRUNCATED if file.size < row.size_in_bytes else FilmState.CHANGED
-                yield Verdict(resolution, state, row)
+                state = MediaState.TRUNCATED if file.size < row.size_in_bytes else MediaState.CHANGED
+                yield Verification(resolution, state, row)
 
 
 def find_by_content(
@@ -138,12 +146,12 @@ def find_by_content(
     *,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> dict[str, MediaFile]:
-    """Find the films of a manifest by what is in them, whatever they are called.
+    """Find the videos of a manifest by what is in them, whatever they are called.
 
     Parameters
     ----------
     rows : iterable of ManifestRow
-        The films that are wanted.
+        The videos that are wanted.
     folders : iterable of pathlib.Path
         Where to look, at any depth. Symbolic links to folders are not followed; what cannot be read is passed over.
     on_bytes : callable
@@ -168,7 +176,7 @@ def find_by_content(
 
 
 def _digest_if_readable(file: MediaFile, on_bytes: Callable[[int], object]) -> str | None:
-    """The SHA-256 of a film; None if it cannot be read, which must not keep others from being looked at."""
+    """The SHA-256 of a video; None if it cannot be read, which must not keep others from being looked at."""
     try:
         return digest_of(file.real, on_bytes=on_bytes)
     except OSError:
@@ -204,16 +212,16 @@ def make_rows(
     Returns
     -------
     list of ManifestRow
-        One for each reference that means a file, in the order of the plan; URLs that stay have none. Of a film that was
-        not found, what the manifest said before stays.
+        One for each reference that means a file, in the order of the plan; URLs that stay have none. Of a video that
+        was not found, what the manifest said before stays.
     """
     before = rows_by_entry(plan.manifest or ())
     name_of = {row.sha256: row.original_name for row in plan.manifest or ()}
     rows = []
     for entry in plan.relocations:
         former = before(entry.reference)
-        if former is not None and former.path != entry.reference.text:
-            former = None  # it speaks of another film
+        if former is not None and former.path != entry.reference.stored_path:
+            former = None  # it speaks of another video
         file = entry.source or (fetched.get(part_name(entry.remote)) if entry.remote is not None else None)
         if file is not None:
             sha256 = digests[file.identity]
@@ -221,23 +229,23 @@ def make_rows(
             if former is not None or is_conventional(name):
                 name = name_of.get(sha256, name if former is None else former.original_name)
             if former is not None and former.sha256 == sha256:
-                name = former.original_name  # of two films alike, each keeps its own
+                name = former.original_name  # of two videos alike, each keeps its own
             rows.append(_row(entry, file, sha256, name))
         elif former is not None and entry.action is Action.KEEP:
             rows.append(former)
     return rows
 
 
-def other_films(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[str]:
-    """Warnings of films that are not those that the manifest told of: it is the last trace of what they were."""
+def other_videos(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[str]:
+    """Warnings of videos that are not those that the manifest told of: it is the last trace of what they were."""
     before = rows_by_entry(plan.manifest or ())
     now = {row.place: row for row in rows}
     for reference in (entry.reference for entry in plan.relocations):
         former, row = before(reference), now.get(reference.entry)
-        if former and row and former.path == reference.text and former.sha256 != row.sha256:
+        if former and row and former.path == reference.stored_path and former.sha256 != row.sha256:
             yield (
-                f"{reference.where}: its film is not {former.original_name[:300]!r} of {former.size_in_bytes:,} bytes "
-                f"with SHA-256 {former.sha256[:64]}, of which the manifest told; now that tells of the film that is "
+                f"{reference.where}: its video is not {former.original_name[:300]!r} of {former.size_in_bytes:,} bytes "
+                f"with SHA-256 {former.sha256[:64]}, of which the manifest told; now that tells of the video that is "
                 f"there. If it is damaged, put the right one in the place of {row.path!r}"
             )
 
@@ -249,11 +257,11 @@ def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) ->
         referring_object_path=entry.reference.object_path,
         field=entry.reference.field,
         index=entry.reference.index,
-        path=entry.text,
+        path=entry.new_path,
         original_name=original_name,
         size_in_bytes=file.size,
         sha256=sha256,
-        media_type=mimetypes.guess_type(entry.text.lower(), strict=False)[0] or "",
+        media_type=mimetypes.guess_type(entry.new_path.lower(), strict=False)[0] or "",
         width=facts.width,
         height=facts.height,
         frame_count=facts.frame_count,
@@ -263,11 +271,11 @@ def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) ->
 
 def _name_of_url(entry: Relocation) -> str:
     name = entry.remote.name.rpartition("/")[2] if entry.remote is not None else ""
-    return _restorable(name) or PurePosixPath(entry.text).name
+    return _restorable(name) or PurePosixPath(entry.new_path).name
 
 
 def _original_name(file: MediaFile) -> str:
-    """What a film was called; a link with a name of the archive tells it by what it leads to."""
+    """What a video was called; a link with a name of the archive tells it by what it leads to."""
     name = (file.real if is_conventional(file.path.name) else file.path).name
     # pynwb reads a table of valid texts only
     return _restorable(os.fsencode(name).decode("utf-8", "replace"))

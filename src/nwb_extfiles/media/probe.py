@@ -1,4 +1,4 @@
-"""What the container of a film or picture states of it: size, frames, rate.
+"""What the container of a video or image states of it: size, frames, rate.
 
 Only headers are read, and nothing is decoded, so that no codec is needed. What is not understood is not known; nothing
 in a file can make this fail, or read far.
@@ -25,7 +25,7 @@ _MOST_BYTES = 4 * 1024 * 1024  # of one table
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """What is known of a film or picture."""
+    """What is known of a video or image."""
 
     width: int = 0
     """In pixels; 0 if not known."""
@@ -43,7 +43,7 @@ def probe(path: Path) -> MediaFacts:
     Parameters
     ----------
     path : pathlib.Path
-        A film or picture, or anything else.
+        A video or image, or anything else.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def probe(path: Path) -> MediaFacts:
 
 
 def _sane(facts: MediaFacts) -> MediaFacts:
-    """Without numbers that no film has; where the picture has no size, the others are not to be believed."""
+    """Without numbers that no video has; where the image has no size, the others are not to be believed."""
     if not (0 < facts.width < 2**24 and 0 < facts.height < 2**24):
         return MediaFacts()
     if not 0 < facts.frame_count < 2**53:

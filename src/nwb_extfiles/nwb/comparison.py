@@ -24,11 +24,11 @@ from h5py import h5a, h5d, h5g, h5l, h5o, h5p, h5r, h5s, h5t
 
 from ..disk.journal import OverlayFile
 from ..errors import UnreadableFileError
-from .finding import find_in_file
+from .files import Edits, open_nwb
 from .manifest import MANIFEST_PATH, ManifestRow
+from .path_datasets import as_string, item_at, paths_at, replace_paths
 from .registry import MediaField
-from .storage import as_text, item_at, replace_texts, texts_at
-from .stores import Edits, open_nwb
+from .scan import find_in_file
 
 __all__ = ["is_edited_copy", "same_content"]
 
@@ -90,7 +90,7 @@ def is_edited_copy(other: Path, one: Path, edits: Edits) -> bool:
     one : pathlib.Path
         The file that it may be a copy of; it is only read.
     edits : mapping
-        The new paths, as `edit_texts` takes them.
+        The new paths, as `write_paths` takes them.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def is_edited_copy(other: Path, one: Path, edits: Edits) -> bool:
             if edits:
                 with h5py.File(edited, "r+") as file:
                     for (object_path, field), paths in edits.items():
-                        replace_texts(file, one.parent, object_path, field, paths)
+                        replace_paths(file, one.parent, object_path, field, paths)
             if edited.size != os.fstat(copy.fileno()).st_size:
                 return False
             edited.seek(0)
@@ -173,7 +173,7 @@ class _Files:
 
     def _same_names_of_root(self) -> bool:
         """The quickest of all tests that most different files do not pass."""
-        ids = [(as_text(file.attrs.get("object_id")), texts_at(file, "identifier")) for file in self._files]
+        ids = [(as_string(file.attrs.get("object_id")), paths_at(file, "identifier")) for file in self._files]
         return ids[0] == ids[1]
 
     @staticmethod
@@ -197,7 +197,7 @@ class _Files:
             return self._compare_members(one, other, path)
         if isinstance(one, h5d.DatasetID):
             if (address, b"") in self._media[0]:
-                same = _same_texts_but_values(one, other)
+                same = _same_strings_but_values(one, other)
             else:
                 same = self._same_data(one, other)
             return [] if same else None
@@ -217,7 +217,7 @@ class _Files:
         for name in links.keys() & others.keys():
             if all((key, name) in media for key, media in zip(keys, self._media, strict=True)):
                 first, second = h5d.open(one, name), h5d.open(other, name)  # one may be behind a link
-                if not _same_texts_but_values(first, second) or not self._same_attributes(first, second, path):
+                if not _same_strings_but_values(first, second) or not self._same_attributes(first, second, path):
                     return None
                 continue
             place = path.rstrip(b"/") + b"/" + name
@@ -449,7 +449,7 @@ def _same_shape(one: Any, other: Any) -> bool:
     return len(kinds) == 1 and one.shape == other.shape
 
 
-def _same_texts_but_values(one: h5d.DatasetID, other: h5d.DatasetID) -> bool:
+def _same_strings_but_values(one: h5d.DatasetID, other: h5d.DatasetID) -> bool:
     """Whether two datasets of paths have the same number of them, in the same shape."""
     return _same_shape(one, other) and all(h5py.check_string_dtype(item.dtype) is not None for item in (one, other))
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ExternalFilesError
-from .finding import find_in_file
+from .files import open_nwb
 from .references import ExternalFileReference
 from .registry import MediaField
-from .stores import open_nwb
+from .scan import find_in_file
 from .walk import ExternalLink
 
 __all__ = ["LinkedMedia", "find_behind_links"]

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from ..errors import RelocationRefusedError, UnsafeReferenceError
-from .storage import as_text, attribute_text, is_stored, read_texts
+from .path_datasets import as_string, attribute_string, is_stored, read_paths
 
 __all__ = [
     "MANIFEST_PATH",
@@ -188,7 +188,7 @@ def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) ->
     table = root.get(MANIFEST_PATH)
     if table is None or is_stored(table):
         return []
-    names = [name for name in map(as_text, table.attrs.get("colnames", ())) if name not in _TYPES and name in table]
+    names = [name for name in map(as_string, table.attrs.get("colnames", ())) if name not in _TYPES and name in table]
     if names and [row.place for row in read_manifest(root, nwb_path) or ()] != [row.place for row in rows]:
         raise RelocationRefusedError(
             f"{nwb_path}: /{MANIFEST_PATH} has further columns, {', '.join(map(repr, names))}, and not the rows any "
@@ -213,7 +213,7 @@ def _check_size(name: str, column: Any) -> None:
 def _values(column: Any, kind: type) -> list[Any]:
     if kind is not str:
         return [kind(value) for value in np.asarray(column[()] if hasattr(column, "shape") else column).ravel()]
-    read = read_texts(column)
+    read = read_paths(column)
     if read is None:
         raise TypeError(f"{column!r} is no text")
     return [str(text) for text in read[0]]
@@ -349,7 +349,7 @@ def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path)
     further = columns_of_others(file, rows, nwb_path)
     specifications = _specifications(file)
     places = (_META_DATA, MANIFEST_PATH)
-    object_ids = {path: attribute_text(file[path].attrs.get("object_id")) or "" for path in places if path in file}
+    object_ids = {path: attribute_string(file[path].attrs.get("object_id")) or "" for path in places if path in file}
     if _NAMESPACE in specifications:
         del specifications[_NAMESPACE]
     for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications), further):

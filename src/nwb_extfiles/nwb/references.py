@@ -23,7 +23,7 @@ class ExternalFileReference:
     """``external_file``, or the name of another field that holds paths (`MediaField`)."""
     index: int
     """Entry of the field, counted from 0."""
-    text: str
+    stored_path: str
     """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
     base: str | None
     """The folder that a relative text is relative to, for a file that is read from afar the URL of one; None if the

@@ -30,7 +30,7 @@ class MediaField:
     field: str | None
     """Name of the text dataset inside the object; None if the object is itself that dataset."""
     repeats: bool = False
-    """Whether the field names films that some series records: it then shares the copy of that series."""
+    """Whether the field names videos that some series records: it then shares the copy of that series."""
 
     @property
     def label(self) -> str:
@@ -87,17 +87,21 @@ def registered_fields() -> tuple[list[MediaField], list[str]]:
         try:
             declared = list(entry_point.load())
         except Exception as error:  # noqa: BLE001  # code of others, which may fail in any way
-            complaints.append(f"{who} cannot be loaded: {type(error).__name__}: {error}. {_CURE}")
+            complaints.append(f"{who} cannot be loaded: {type(error).__name__}: {error}. {_WHAT_TO_DO}")
             continue
         for field, value in _fields(declared):
             if field is None:
-                complaints.append(f"{who} has {value!r}, expected (neurodata type, name of its text dataset). {_CURE}")
+                complaints.append(
+                    f"{who} has {value!r}, expected (neurodata type, name of its text dataset). {_WHAT_TO_DO}"
+                )
             elif field not in (*MEDIA_FIELDS, *fields):
                 fields.append(field)
     return fields, complaints
 
 
-_CURE = "Paths that it would name are not found; update or remove that package, or give media_fields in media_options"
+_WHAT_TO_DO = (
+    "Paths that it would name are not found; update or remove that package, or give media_fields in media_options"
+)
 
 
 def _fields(declared: list[Any]) -> Iterator[tuple[MediaField | None, Any]]:

@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 from h5py import h5o
 
+from .path_datasets import is_stored, item_at, paths_at, read_paths
 from .registry import MediaField
-from .storage import is_stored, item_at, read_texts, texts_at
 
 __all__ = ["TypeTree", "parents_in_file", "sources_in_file", "typed_links_in_file"]
 
@@ -99,7 +99,7 @@ def parents_in_file(file: Any) -> dict[str, str]:
         return parents
 
     try:
-        for text in _texts_below(file[location]):
+        for text in _strings_below(file[location]):
             parents.update(_parents_in(text))
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
         pass
@@ -130,8 +130,8 @@ def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str,
         name = names[0] if len(names) == 1 else version
         specification = versions[name] if name in names else {}
         for source in specification:
-            read = texts_at(specification, source) if isinstance(specification, h5py.Group) else None
-            read = read or read_texts(specification[source])
+            read = paths_at(specification, source) if isinstance(specification, h5py.Group) else None
+            read = read or read_paths(specification[source])
             sources[source] = _parents_in(read[0][0]) if read else {}
     except (
         KeyError,
@@ -155,20 +155,20 @@ def typed_links_in_file(file: Any) -> frozenset[str]:
             collect(group)
 
     try:
-        for text in _texts_below(file[file.attrs[".specloc"]]):
+        for text in _strings_below(file[file.attrs[".specloc"]]):
             collect(json.loads(text))
     except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
         pass  # what was found until then
     return frozenset(names)
 
 
-def _texts_below(group: Any) -> Iterator[str]:
+def _strings_below(group: Any) -> Iterator[str]:
     """All texts in the datasets below a group."""
     if not isinstance(group, h5py.Group):
         datasets: list[Any] = []
         group.visititems(lambda _, item: datasets.append(item) if is_stored(item) else None)
         for dataset in datasets:
-            read = read_texts(dataset)
+            read = read_paths(dataset)
             yield from read[0] if read else ()
         return
     names: list[str] = []
@@ -179,7 +179,7 @@ def _texts_below(group: Any) -> Iterator[str]:
 
     h5o.visit(group.id, visit, info=True)  # every file has dozens of them, and h5py's objects cost more than the texts
     for name in names:
-        read = texts_at(group, name) or read_texts(item_at(group, name))
+        read = paths_at(group, name) or read_paths(item_at(group, name))
         yield from read[0] if read else ()
 
 

@@ -117,9 +117,9 @@ def _new_objects(
     group.links.iterate(visit, info=True)
     for name in elsewhere:
         target, object_path = group.links.get_val(name)
-        texts = (text.decode("utf-8", "surrogateescape") for text in (path + b"/" + name, target, object_path))
+        paths = (text.decode("utf-8", "surrogateescape") for text in (path + b"/" + name, target, object_path))
         assert external is not None
-        external.append(ExternalLink(*texts))
+        external.append(ExternalLink(*paths))
     for name, address in links:
         if address not in seen:
             seen.add(address)
@@ -153,9 +153,9 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
         if found.get_storage_size() == _STORED_STRING:
             # Asking for type and shape takes longer than reading. HDF5 gives bytes for texts of variable length alone,
             # and no size of elements would overflow a buffer of as many texts as there are bytes.
-            texts = np.empty(_STORED_STRING, dtype=_STRING)
-            found.read(texts, _STRING_IN_MEMORY)
-            return str(texts[0].decode("utf-8", "surrogateescape")) if isinstance(texts[0], bytes) else None
+            paths = np.empty(_STORED_STRING, dtype=_STRING)
+            found.read(paths, _STRING_IN_MEMORY)
+            return str(paths[0].decode("utf-8", "surrogateescape")) if isinstance(paths[0], bytes) else None
     except (OSError, TypeError, KeyError, RuntimeError):  # no such conversion, or nothing is stored
         pass
     kind = found.get_type()

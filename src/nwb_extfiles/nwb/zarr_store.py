@@ -158,14 +158,14 @@ def edit_store(
 ) -> None:
     """Change texts in a Zarr store that nobody has open.
 
-    The parameters are those of `stores.edit_texts`, and `check`, which is called first and raises if the store is not
+    The parameters are those of `stores.write_paths`, and `check`, which is called first and raises if the store is not
     what was planned with.
     """
     overlay = OverlayStore(path)
     root = zarr.open_group(overlay, mode="r+")
     check(root)
-    for (object_path, field), texts in edits.items():
-        _replace_texts(root, path, object_path, field, texts)
+    for (object_path, field), paths in edits.items():
+        _replace_paths(root, path, object_path, field, paths)
     if manifest is not None:
         _write_manifest(root, manifest, name or path)
     overlay.consolidate()
@@ -201,39 +201,39 @@ def _write_node(root: zarr.Group, node: Node) -> None:
         item[0] = node.data
         attributes["zarr_dtype"] = "scalar"
     else:
-        texts = isinstance(node.data, list)
+        paths = isinstance(node.data, list)
         item = root.create_dataset(
             node.path, shape=(len(node.data),), chunks=(max(1, len(node.data)),),
-            dtype=object if texts else node.data.dtype, object_codec=VLenUTF8() if texts else None,
+            dtype=object if paths else node.data.dtype, object_codec=VLenUTF8() if paths else None,
         )  # fmt: skip
         if len(node.data):
-            item[...] = np.array(node.data, dtype=object) if texts else node.data
-        attributes |= {"zarr_dtype": "str" if texts else str(node.data.dtype), "_ARRAY_DIMENSIONS": ["num_rows"]}
+            item[...] = np.array(node.data, dtype=object) if paths else node.data
+        attributes |= {"zarr_dtype": "str" if paths else str(node.data.dtype), "_ARRAY_DIMENSIONS": ["num_rows"]}
     item.attrs.put(attributes)
 
 
-def _replace_texts(root: zarr.Group, path: Path, object_path: str, field: str, texts: Sequence[str]) -> None:
+def _replace_paths(root: zarr.Group, path: Path, object_path: str, field: str, paths: Sequence[str]) -> None:
     owner = root[object_path]
     if isinstance(owner, zarr.Array):
-        _write_array(root, owner, texts)
+        _write_array(root, owner, paths)
     elif field in owner:
-        _write_array(root, owner[field], texts)
+        _write_array(root, owner[field], paths)
     else:
-        _write_over_link(root, path, owner, field, texts)  # what is behind a link may be another store's
+        _write_over_link(root, path, owner, field, paths)  # what is behind a link may be another store's
 
 
-def _write_array(root: zarr.Group, array: zarr.Array, texts: Sequence[str]) -> None:
-    if not texts:
+def _write_array(root: zarr.Group, array: zarr.Array, paths: Sequence[str]) -> None:
+    if not paths:
         return
-    values = np.empty(len(texts), dtype=object)
-    values[:] = texts
+    values = np.empty(len(paths), dtype=object)
+    values[:] = paths
     if array.dtype.kind == "S":
-        values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
+        values[:] = [text.encode("utf-8", "surrogateescape") for text in paths]
     if array.dtype.kind in "SU":
         unit = 4 if array.dtype.kind == "U" else 1
         if max(map(len, values)) * unit > array.dtype.itemsize:
             attributes = {**array.attrs.asdict(), "zarr_dtype": "str"}
-            values[:] = texts
+            values[:] = paths
             array = _create(root, array.path, array, attributes)
     array[...] = values.reshape(array.shape)
 
@@ -248,7 +248,7 @@ def _create(root: zarr.Group, path: str, like: zarr.Array, attributes: Mapping[s
     return array
 
 
-def _write_over_link(root: zarr.Group, path: Path, owner: zarr.Group, name: str, texts: Sequence[str]) -> None:
+def _write_over_link(root: zarr.Group, path: Path, owner: zarr.Group, name: str, paths: Sequence[str]) -> None:
     """Put an array of texts where a link to one was; the array behind the link is not touched."""
     links = owner.attrs["zarr_link"]
     (link,) = (link for link in links if link["name"] == name)
@@ -256,7 +256,7 @@ def _write_over_link(root: zarr.Group, path: Path, owner: zarr.Group, name: str,
     # absolute, for zarr would look below the group
     target = root[f"/{link['path']}"] if Path(other) == path else zarr.open_group(other, mode="r")[link["path"]]
     array = _create(root, f"{owner.path}/{name}", target, target.attrs.asdict())
-    array[...] = np.array(texts, dtype=object).reshape(array.shape)
+    array[...] = np.array(paths, dtype=object).reshape(array.shape)
     left = [link for link in links if link["name"] != name]
     if left:
         owner.attrs["zarr_link"] = left

@@ -1,1 +1,1 @@
-"""From a stored text to what will happen to its film. Nothing here changes anything on disk."""
+"""From a stored text to what will happen to its video. Nothing here changes anything on disk."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..web.archive import Neighbours
-from ..web.remote import NOWHERE, beside, is_opaque
+from ..web.archive import DandisetAssets
+from ..web.remote import UNKNOWN_BASE, beside, is_opaque
 from .resolve import is_absolute, is_url, resolve
 
 __all__ = ["LocationKind", "ResolvedExternalFile", "locate"]
@@ -49,7 +49,7 @@ class ResolvedExternalFile:
 
 
 def locate(
-    reference: ExternalFileReference, options: MediaOptions, *, neighbours: Neighbours | None = None
+    reference: ExternalFileReference, options: MediaOptions, *, assets: DandisetAssets | None = None
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened.
 
@@ -69,20 +69,20 @@ def locate(
     ResolvedExternalFile
         Never raises for what a text says. Nothing but the archive is asked over the network.
     """
-    text, base = reference.text, reference.base
+    text, base = reference.stored_path, reference.base
     if is_url(text):
         return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=text, urls=(text,))
     afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None or afar else Path(base)
-    sought = replace(reference, base=NOWHERE) if is_opaque(reference.nwb_path) else reference
+    sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
     found = resolve(sought, options, destination=folder, working_folder=folder)
     if found.file is not None:
         return ResolvedExternalFile(reference=reference, kind=LocationKind.FILE, location=str(found.file.path))
     problem = found.problem
     if is_absolute(text) or not isinstance(problem, MissingMediaError):
         return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
-    if neighbours is not None:
-        return _asset(reference, neighbours)
+    if assets is not None:
+        return _asset(reference, assets)
     if afar:
         return _beside(reference)
     if is_opaque(reference.nwb_path):
@@ -94,33 +94,33 @@ def locate(
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
 
 
-def _asset(reference: ExternalFileReference, neighbours: Neighbours) -> ResolvedExternalFile:
-    path = neighbours.path_of(reference.text)
+def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> ResolvedExternalFile:
+    path = assets.path_of(reference.stored_path)
     problem: ExternalFilesError
     if path is None:
         problem = UnsafeReferenceError(
-            f"{reference.where}: {reference.text!r} leads out of {neighbours.dandiset}; expected a path in it",
+            f"{reference.where}: {reference.stored_path!r} leads out of {assets.dandiset}; expected a path in it",
             **reference.place,
         )
-    elif urls := neighbours.find(path):
+    elif urls := assets.find(path):
         return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
     else:
         problem = MissingMediaError(
-            f"{reference.where}: {reference.text!r} would be the asset {path!r}, and {neighbours.dandiset} has none of "
-            f"that path; ask its owner to upload it, or name a folder with the file in `search` in media_options",
+            f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, and {assets.dandiset} has none "
+            f"of that path; ask its owner to upload it, or name a folder with the file in `search` in media_options",
             **reference.place,
         )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
 
 
 def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
-    url = beside(reference.nwb_path, reference.text)
+    url = beside(reference.nwb_path, reference.stored_path)
     if url is not None:
         return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
     problem = UnsafeReferenceError(
-        f"{reference.where}: {reference.text!r} means no file that could be told from the URL {reference.nwb_path}; "
-        f"name a folder with the file in `search` in media_options, or, for a file of a DANDI archive, give "
-        f"opened_from= its dandi:// URL",
+        f"{reference.where}: {reference.stored_path!r} means no file that could be told from the URL "
+        f"{reference.nwb_path}; name a folder with the file in `search` in media_options, or, for a file of a DANDI "
+        f"archive, give opened_from= its dandi:// URL",
         **reference.place,
     )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)

@@ -18,11 +18,11 @@ from pathlib import Path
 from ..disk import contents
 from ..disk.moves import folded
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
-from ..nwb.finding import find_in_file
+from ..nwb.files import is_nwb_name, nwb_files_called_like, open_nwb, walk_nwb_files
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import is_nwb_name, nwb_files_called_like, open_nwb, walk_nwb_files
+from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from .plan import Action, Relocation, RelocationPlan
 from .resolve import MediaFile, media_file, resolve_all
@@ -165,7 +165,7 @@ def _departures(plan: RelocationPlan) -> Iterator[_Departure]:
         if entry.target is None:
             continue
         place = folder / entry.target
-        goes = plan.mode is MediaMode.MOVE or entry.action is Action.FOLLOW or entry.leaves
+        goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
         if goes and source is not None and source.path != place:
             yield _Departure(source.path, source, entry, plan, is_replaced=False)
         if entry.replaces:
@@ -210,7 +210,7 @@ def _without_links_to(
     for entry in plan.relocations:
         source, new = entry.source, entry
         if source is not None and is_replaced(source.real):
-            if entry.action is Action.POINT:
+            if entry.action is Action.REWRITE_PATH:
                 problems.append(
                     RelocationRefusedError(
                         f"{entry.reference.where}: {str(source.real)!r} is to be replaced by another file in the same "
@@ -248,7 +248,7 @@ def _of_replaced(
             source = entry.source
             if source is None or source.size != former.size:
                 continue
-            gets_there = entry.brings and plan.mode_of(entry) is not MediaMode.SYMLINK
+            gets_there = entry.creates_target and plan.mode_of(entry) is not MediaMode.SYMLINK
             if source.identity == former.identity:
                 if gets_there:
                     return None, None  # it gets to another place in the same call

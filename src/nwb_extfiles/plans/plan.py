@@ -21,8 +21,8 @@ from ..errors import (
     combine,
 )
 from ..nwb.manifest import ManifestRow
+from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
-from ..nwb.storage import is_utf8
 from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
@@ -41,7 +41,7 @@ class Action(StrEnum):
     """The file gets to the target, in the mode of the plan."""
     DUPLICATE = "duplicate"
     """The target becomes a further name of a file that another reference transfers."""
-    FOLLOW = "follow"
+    RENAME = "rename"
     """The file, or the link to it, stands in the media folder that the NWB file had under its former name; that very
     entry comes along."""
     SHARE = "share"
@@ -50,7 +50,7 @@ class Action(StrEnum):
     """What is behind a URL is fetched to the target."""
     REUSE = "reuse"
     """The target is there already, with the right content."""
-    POINT = "point"
+    REWRITE_PATH = "rewrite_path"
     """The file stays; the text becomes relative to the new NWB file."""
     KEEP = "keep"
     """The text stays: a URL, or a file that was not found."""
@@ -62,7 +62,7 @@ class Relocation:
 
     reference: ExternalFileReference
     action: Action
-    text: str
+    new_path: str
     """The text that the new NWB file holds."""
     source: MediaFile | None = None
     """The file that the reference means; None for `Action.KEEP`, and where it is behind a URL."""
@@ -70,7 +70,7 @@ class Relocation:
     """Where the media will be, relative to the folder of the NWB file; None where they stay."""
     replaces: bool = False
     """Whether something stands at the target that gives way."""
-    leaves: bool = False
+    removes_source: bool = False
     """Whether a file that is reused still stands in the media folder of a former name too, and is to go there: a run
     was stopped before it could remove it."""
     remote: RemoteFile | None = None
@@ -80,14 +80,14 @@ class Relocation:
     would take from a store that others rely on; by a move where a link would lead to what is replaced."""
 
     @property
-    def brings(self) -> bool:
+    def creates_target(self) -> bool:
         """Whether something gets to the target that is not there yet, in whatever way."""
-        return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW, Action.DOWNLOAD)
+        return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME, Action.DOWNLOAD)
 
     @property
     def is_transfer(self) -> bool:
         """Whether the file gets to the target in the mode of the plan; a link that follows is made anew in that."""
-        if self.action is Action.FOLLOW and self.source is not None:
+        if self.action is Action.RENAME and self.source is not None:
             return self.source.is_link
         return self.action is Action.TRANSFER
 
@@ -114,9 +114,9 @@ class RelocationPlan:
         return entry.own_mode or self.mode
 
     @property
-    def texts(self) -> dict[tuple[str, str, int], str]:
+    def new_paths(self) -> dict[tuple[str, str, int], str]:
         """New text by object path, field and index."""
-        return {entry.reference.entry: entry.text for entry in self.relocations}
+        return {entry.reference.entry: entry.new_path for entry in self.relocations}
 
     @property
     def edits(self) -> dict[tuple[str, str], list[str]]:
@@ -125,9 +125,9 @@ class RelocationPlan:
         for entry in self.relocations:
             fields.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
         return {
-            place: [entry.text for entry in entries]
+            place: [entry.new_path for entry in entries]
             for place, entries in fields.items()
-            if any(entry.text != entry.reference.text for entry in entries)
+            if any(entry.new_path != entry.reference.stored_path for entry in entries)
         }
 
     @property
@@ -178,12 +178,12 @@ class RelocationPlan:
     def manifest_is_current(self) -> bool:
         """Whether the manifest, if there is to be one, speaks of these very references and sizes already.
 
-        Whether the films are still the same is not looked at.
+        Whether the videos are still the same is not looked at.
         """
         if self.manifest is None:
             return True
         wanted = {
-            entry.reference.entry: (entry.text, entry.source.size)
+            entry.reference.entry: (entry.new_path, entry.source.size)
             for entry in self.relocations
             if entry.source is not None
         }
@@ -243,7 +243,7 @@ def make_plan(
     planner = _Planner(destination, options, mode)
     relocations: list[Relocation | None] = [None] * len(named)
     faults = [*problems]
-    # Fields that repeat the films of others come last, so that they find the copy they share.
+    # Fields that repeat the videos of others come last, so that they find the copy they share.
     # What follows comes first: a link to it would lead to where it was.
     for position in sorted(range(len(named)), key=lambda position: _turn(named[position])):
         try:
@@ -261,7 +261,7 @@ def make_plan(
 
 
 def _turn(entry: Named) -> tuple[bool, bool]:
-    return not entry.follows, entry.resolution.reference.repeats
+    return not entry.renames_folder, entry.resolution.reference.repeats
 
 
 class _Planner:
@@ -285,7 +285,7 @@ class _Planner:
         if file is None:
             return self._keep(entry.resolution)
         if self.mode is MediaMode.REFERENCE:
-            return Relocation(reference, Action.POINT, self._relative_text(reference, file), file)
+            return Relocation(reference, Action.REWRITE_PATH, self._relative_path(reference, file), file)
         if entry.target is None:
             return None  # its name was at fault
         first = self._first.get(file.identity)
@@ -301,8 +301,8 @@ class _Planner:
         state = self.destination.targets[entry.target]
         if state is TargetState.SAME:
             action = Action.REUSE
-        elif entry.follows and self.mode is not MediaMode.MOVE:
-            action = Action.FOLLOW
+        elif entry.renames_folder and self.mode is not MediaMode.MOVE:
+            action = Action.RENAME
             if not file.is_link:
                 self._leaving.add(file.identity)
         elif first is not None and (self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving):
@@ -310,9 +310,16 @@ class _Planner:
         else:
             action = Action.TRANSFER
         replaces = state in (TargetState.LINK, TargetState.OTHER)
-        leaves = entry.follows and action is Action.REUSE
+        removes_source = entry.renames_folder and action is Action.REUSE
         return Relocation(
-            reference, action, str(entry.target), file, entry.target, replaces, leaves, own_mode=self._own_mode(file)
+            reference,
+            action,
+            str(entry.target),
+            file,
+            entry.target,
+            replaces,
+            removes_source,
+            own_mode=self._own_mode(file),
         )
 
     def _own_mode(self, file: MediaFile) -> MediaMode | None:
@@ -355,10 +362,12 @@ class _Planner:
         if problem is not None:
             if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
                 raise problem
-            self.warnings.append(f"{reference.where}: no file for {reference.text[:300]!r}; its text is kept as it is")
-        return Relocation(reference, Action.KEEP, reference.text)
+            self.warnings.append(
+                f"{reference.where}: no file for {reference.stored_path[:300]!r}; its text is kept as it is"
+            )
+        return Relocation(reference, Action.KEEP, reference.stored_path)
 
-    def _relative_text(self, reference: ExternalFileReference, file: MediaFile) -> str:
+    def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
             text = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
@@ -367,7 +376,7 @@ class _Planner:
                 f"'reference'",
                 **reference.place,
             ) from error
-        if is_utf8(reference.text) and not is_utf8(text):
+        if is_utf8(reference.stored_path) and not is_utf8(text):
             raise RelocationRefusedError(
                 f"{reference.where}: the path to {str(file.path)!r} is not in UTF-8, so readers could not decode it; "
                 f"rename what is on the way, or use another media_mode than 'reference'",
@@ -409,9 +418,9 @@ class _Planner:
             )
         state = self.destination.targets[target]
         if state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace"):
-            cure = "" if state is TargetState.FOLDER else ', or replace it with existing="replace" in media_options'
+            fix = "" if state is TargetState.FOLDER else ', or replace it with existing="replace" in media_options'
             raise MediaExistsError(
-                f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{cure}",
+                f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{fix}",
                 **reference.place,
             )
 
@@ -424,12 +433,12 @@ def _same_name(
     reference: ExternalFileReference, owner: ExternalFileReference, target: PurePosixPath
 ) -> ExternalFilesError:
     ids = [(entry.object_id or entry.object_path).casefold() for entry in (reference, owner)]
-    cure = "mend the naming"
+    fix = "mend the naming"
     if ids[0] == ids[1] and reference.object_path != owner.object_path:
-        cure = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
+        fix = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
     return UnsafeReferenceError(
         f"{reference.where}: its media and those of {owner.neurodata_type} {owner.object_path!r}, "
-        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; {cure}",
+        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; {fix}",
         **reference.place,
     )
 

@@ -40,7 +40,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
 _LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
 _MOST_LISTED = 20  # places that one message names
-_MOST_CURES = 4
+_MOST_HINTS = 4
 _NOT_GOT = "a file of git-annex, whose content is not on this machine"
 
 
@@ -120,7 +120,7 @@ def resolve_all(
         One for each reference, in their order.
     """
     known = known or {}
-    real_path = cache(os.path.realpath)  # films are many, their folders few
+    real_path = cache(os.path.realpath)  # videos are many, their folders few
     return [
         known.get(reference.entry) or resolve(reference, options, destination=destination, real_path=real_path)
         for reference in references
@@ -158,7 +158,7 @@ def resolve(
     Resolution
         Never raises for what a text says: the problem is in the answer, so that all can be reported at once.
     """
-    if is_url(reference.text):
+    if is_url(reference.stored_path):
         return Resolution(reference, url=True)
     try:
         return _choose(reference, options, destination, working_folder, real_path)
@@ -173,7 +173,7 @@ def _choose(
     working_folder: Path | None,
     real_path: Callable[[str], str],
 ) -> Resolution:
-    text = _local_text(reference)
+    text = _local_path(reference)
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     for form in unicode_forms(text):
@@ -208,7 +208,7 @@ def _look(
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     broken: list[str] = []
     for tier in tiers:
-        # A link that leads nowhere still tells what the film is called.
+        # A link that leads nowhere still tells what the video is called.
         further = (place for link in broken for place in below_folders(link, tier.searched))
         for place in dict.fromkeys((*tier.places, *further)):
             file = media_file(place, real_path)
@@ -224,11 +224,11 @@ def _look(
 
 
 def _ambiguous(reference: ExternalFileReference, text: str, files: Sequence[MediaFile]) -> AmbiguousMediaError:
-    cures = " or ".join(says_which(reference, text, file.path) for file in files[:_MOST_CURES])
+    fixes = " or ".join(says_which(reference, text, file.path) for file in files[:_MOST_HINTS])
     places = ", ".join(repr(str(file.path)) for file in files)
     return AmbiguousMediaError(
-        f"{reference.where}: {reference.text!r} fits {len(files)} different files: {places}",
-        hint=f"say which one is meant with {cures}",
+        f"{reference.where}: {reference.stored_path!r} fits {len(files)} different files: {places}",
+        hint=f"say which one is meant with {fixes}",
         **reference.place,
     )
 
@@ -242,8 +242,8 @@ def says_which(reference: ExternalFileReference, text: str, path: Path) -> str:
     return f"path_map_for={ {pattern: {text: str(path)}}!r} in media_options"
 
 
-def _local_text(reference: ExternalFileReference) -> str:
-    text = reference.text
+def _local_path(reference: ExternalFileReference) -> str:
+    text = reference.stored_path
     if not text.strip():
         raise UnsafeReferenceError(
             f"{reference.where}: the path is empty; expected the path of a media file", **reference.place
@@ -324,9 +324,9 @@ def unicode_forms(text: str) -> list[str]:
 
 def spellings(folder: str | Path, text: str) -> list[Path]:
     """The text below a folder; with its backslashes read as slashes if that is another path."""
-    texts = dict.fromkeys((text, text.replace("\\", "/")))
-    # \films\a.avi is on some drive of Windows, not at /films/a.avi
-    return [Path(folder, spelling) for spelling in texts if not spelling.startswith("/")]
+    paths = dict.fromkeys((text, text.replace("\\", "/")))
+    # \videos\a.avi is on some drive of Windows, not at /videos/a.avi
+    return [Path(folder, spelling) for spelling in paths if not spelling.startswith("/")]
 
 
 def _mapped(text: str, path_map: Mapping[str, str]) -> Path | None:
@@ -398,7 +398,7 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
     roots = [Path(os.path.realpath(root)) for root in options.within]
     if roots and not any(file.real.is_relative_to(root) for root in roots):
         raise UnsafeReferenceError(
-            f"{reference.where}: {reference.text!r} is {str(file.real)!r}, which lies outside of "
+            f"{reference.where}: {reference.stored_path!r} is {str(file.real)!r}, which lies outside of "
             f"{', '.join(repr(str(root)) for root in roots)}",
             hint="add its folder to `within` if you trust this file",
             **reference.place,
@@ -409,7 +409,7 @@ def _not_found(reference: ExternalFileReference, text: str, without_file: list[t
     tried = [f"{_short(str(place))} ({reason})" for place, reason in without_file]
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
     places = "; ".join(listed) or "nothing, because it is a path of another machine"
-    beginning = f"{reference.where}: no file for {_short(reference.text)}. Tried: {places}"
+    beginning = f"{reference.where}: no file for {_short(reference.stored_path)}. Tried: {places}"
     for place, reason in without_file:
         if reason is _NOT_GOT:
             return MissingMediaError(beginning, hint=how_to_get(place), **reference.place)
@@ -418,12 +418,12 @@ def _not_found(reference: ExternalFileReference, text: str, without_file: list[t
             beginning, hint="put the media file there, in the place of what is there now", **reference.place
         )
     foreign = _WINDOWS_ABSOLUTE.match(text) is not None and os.name != "nt"
-    cure = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
-    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.text):
-        cure = f'{cure}, fetch what is beside the NWB file with urls="download"'
+    fix = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):
+        fix = f'{fix}, fetch what is beside the NWB file with urls="download"'
     return MissingMediaError(
         beginning,
-        hint=f"put the file there, name where it is with {cure} in media_options, or keep the path as it is with "
+        hint=f"put the file there, name where it is with {fix} in media_options, or keep the path as it is with "
         f'missing="keep"',
         **reference.place,
     )

@@ -90,7 +90,7 @@ class Named:
 
     resolution: Resolution
     target: PurePosixPath | None
-    follows: bool = False
+    renames_folder: bool = False
     """Whether the file stands, under its right name, in the media folder of a former name of the NWB file."""
 
 
@@ -134,7 +134,9 @@ def name_targets(
                 target = _target(resolution.reference, suffix, options, nwb_path, identifier)
             except ExternalFilesError as problem:
                 problems.append(problem)
-        named.append(Named(resolution, target, target is not None and _follows(resolution.file, target, is_former)))
+        named.append(
+            Named(resolution, target, target is not None and _renames_folder(resolution.file, target, is_former))
+        )
     return named, problems
 
 
@@ -147,7 +149,7 @@ def _suffix(resolution: Resolution) -> str | None:
     return resolution.remote.suffix if resolution.remote is not None else None
 
 
-def _follows(file: MediaFile | None, target: PurePosixPath, is_former: Callable[[Path], bool]) -> bool:
+def _renames_folder(file: MediaFile | None, target: PurePosixPath, is_former: Callable[[Path], bool]) -> bool:
     return file is not None and file.path.name == target.name and is_former(file.path.parent)
 
 
@@ -254,7 +256,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
             targets[entry.target] = _state_of_download(folder / entry.target, remote)
         else:
             continue
-        if _leaves(folder, entry.target):
+        if _removes_source(folder, entry.target):
             outside.add(entry.target)
     existing = filesystem.nearest_folder(folder)
     device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
@@ -294,7 +296,7 @@ def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
     return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})
 
 
-def _leaves(folder: Path, target: PurePosixPath) -> bool:
+def _removes_source(folder: Path, target: PurePosixPath) -> bool:
     """Whether a folder on the way to the target is something else than a folder."""
     place = folder
     for part in target.parts[:-1]:

@@ -14,22 +14,22 @@ from typing import Any
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError
-from ..media.inventory import FilmState, Verdict, find_by_content, verify_media
+from ..media.inventory import MediaState, Verification, find_by_content, verify_media
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
+from ..nwb.files import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
-from ..nwb.stores import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
 from ..options import MediaOptions
 from ..plans.resolve import MediaFile, Resolution, is_absolute, resolve_all
 from ..plans.targets import dandiset_above, nwb_stem
-from ..transfers.staging import is_half_done
+from ..transfers.staging_folder import is_interrupted
 from .discovery import find_own_and_linked
 
 __all__ = ["Finding", "Severity", "check"]
 
 _LONGEST = 300  # characters of a path that a message shows
-_SAMPLE = 64 * 1024  # bytes that are compared at both ends of films of equal size
+_SAMPLE = 64 * 1024  # bytes that are compared at both ends of videos of equal size
 
 
 class Severity(StrEnum):
@@ -57,7 +57,7 @@ class Finding:
     neurodata_type: str | None = None
     field: str | None = None
     index: int | None = None
-    text: str | None = None
+    stored_path: str | None = None
     """The stored text."""
 
     @property
@@ -87,12 +87,12 @@ def check(
         NWB files, and folders in which to look for such. Of folders it is also told which media in them belong to no
         NWB file.
     checksums : bool
-        Whether films are read and compared with the manifest of their NWB file, where it has one.
+        Whether videos are read and compared with the manifest of their NWB file, where it has one.
     media_options : MediaOptions or mapping, optional
-        Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which films are
+        Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which videos are
         looked for by their content. What is found only by `search` or `path_map` is broken.
     on_bytes : callable
-        Called with each number of bytes of films read.
+        Called with each number of bytes of videos read.
 
     Yields
     ------
@@ -111,15 +111,15 @@ def check(
     seen: set[str] = set()
     for folder in paths:
         if os.path.isdir(folder):
-            yield from _homeless_media(Path(os.path.abspath(folder)), seen)
+            yield from _unowned_media(Path(os.path.abspath(folder)), seen)
 
 
 def _check_file(
     path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None = None
 ) -> Iterator[Finding]:
-    if is_half_done(Path(os.path.realpath(path)), thoroughly=True):
+    if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
         yield _of_file(
-            path, Severity.ERROR, "half-edited", "a run that was killed has left it half edited; call "
+            path, Severity.ERROR, "interrupted-edit", "a run that was killed has left it half edited; call "
             "`nwb-extfiles recover` on it",
         )  # fmt: skip
     problems: list[ExternalFilesError] = []
@@ -132,7 +132,7 @@ def _check_file(
     for problem in problems:
         yield Finding(
             severity=Severity.ERROR,
-            code="no-text",
+            code="not-a-string",
             message="it holds no text, or is a link that leads to none, where paths of media are expected",
             nwb_path=str(path),
             object_path=problem.object_path,
@@ -140,13 +140,13 @@ def _check_file(
         )
     place = _Place(path, dandiset_above(path), options)
     contents = [] if on_bytes is None else list(_contents(path, found, options, on_bytes))
-    told = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "film-missing"}
+    told = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "media-missing"}
     for resolution in found:
         if resolution.reference.entry not in told:
             yield from place.look_at(resolution)
     for behind in linked:
         yield from _linked(path, behind)
-    yield from _same_films(found)
+    yield from _same_media(found)
     yield from _orphans(path, found)
     yield from contents
 
@@ -168,13 +168,13 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
         yield _of_file(
             path, Severity.ERROR, "linked-media-missing", f"it is a link to {link.object_path!r} of "
             f"{behind.nwb_path}, whose media are missing ({len(missing)} of {len(references)}, such as "
-            f"{such.text[:_LONGEST]!r}); `nwb-extfiles check {holders}` says more", link.path,
+            f"{such.stored_path[:_LONGEST]!r}); `nwb-extfiles check {holders}` says more", link.path,
         )  # fmt: skip
     else:
         yield _of_file(
             path, Severity.INFO, "linked-media", f"it is a link to {link.object_path!r} of {behind.nwb_path}, and "
-            f"its media belong to that file ({len(references)}, such as {such.text[:_LONGEST]!r}); they do not come "
-            f"along with this one, so keep that file where the link looks for it; `nwb-extfiles check {holders}` "
+            f"its media belong to that file ({len(references)}, such as {such.stored_path[:_LONGEST]!r}); they do not "
+            f"come along with this one, so keep that file where the link looks for it; `nwb-extfiles check {holders}` "
             f"checks its media", link.path,
         )  # fmt: skip
 
@@ -182,7 +182,7 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
 def _contents(
     path: Path, found: list[Resolution], options: MediaOptions, on_bytes: Callable[[int], object]
 ) -> Iterator[Finding]:
-    """Films that are not those of the manifest."""
+    """Videos that are not those of the manifest."""
     try:
         with open_nwb(path) as file:
             rows = read_manifest(file, path)
@@ -192,17 +192,19 @@ def _contents(
     if rows is None:
         if any(not entry.url for entry in found):
             yield _of_file(
-                path, Severity.INFO, "no-manifest", "it has no manifest, so its films cannot be told from others; "
+                path, Severity.INFO, "no-manifest", "it has no manifest, so its videos cannot be told from others; "
                 "`nwb-extfiles relocate --manifest` writes one",
             )  # fmt: skip
         return
-    verdicts = list(verify_media(rows, found, on_bytes=on_bytes))
-    wanted = [verdict.row for verdict in verdicts if verdict.row is not None and verdict.state.is_bad]
+    verifications = list(verify_media(rows, found, on_bytes=on_bytes))
+    wanted = [
+        verification.row for verification in verifications if verification.row is not None and verification.state.is_bad
+    ]
     places = [path.parent / nwb_stem(path), *options.search_folders]
     elsewhere = find_by_content(wanted, places, on_bytes=on_bytes) if wanted else {}
-    for verdict in verdicts:
-        yield from _verdict(verdict, elsewhere)
-    spoken_of = {id(verdict.row) for verdict in verdicts}
+    for verification in verifications:
+        yield from _verification(verification, elsewhere)
+    spoken_of = {id(verification.row) for verification in verifications}
     gone = [row for row in rows if id(row) not in spoken_of]
     if gone:
         yield _of_file(
@@ -212,43 +214,43 @@ def _contents(
         )  # fmt: skip
 
 
-def _verdict(verdict: Verdict, elsewhere: Mapping[str, MediaFile]) -> Iterator[Finding]:
-    reference, row, state = verdict.resolution.reference, verdict.row, verdict.state
-    if state is FilmState.UNKNOWN:
+def _verification(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> Iterator[Finding]:
+    reference, row, state = verification.resolution.reference, verification.row, verification.state
+    if state is MediaState.UNKNOWN:
         yield _of(
             reference, Severity.INFO, "not-in-manifest", "the manifest does not speak of it; `nwb-extfiles relocate` "
             "brings the manifest up to date",
         )  # fmt: skip
-    elif state is FilmState.STALE:
+    elif state is MediaState.STALE:
         yield _of(
             reference, Severity.WARNING, "stale-manifest", "its path was changed by something that did not change the "
             "manifest; `nwb-extfiles relocate` brings the manifest up to date",
         )  # fmt: skip
     if row is None or not state.is_bad:
         return
-    film = elsewhere.get(row.sha256)
-    place = os.path.join(os.path.dirname(reference.nwb_path), reference.text)
-    in_its_place = state is not FilmState.MISSING or os.path.islink(place)  # be it a link that leads nowhere
+    video = elsewhere.get(row.sha256)
+    place = os.path.join(os.path.dirname(reference.nwb_path), reference.stored_path)
+    in_its_place = state is not MediaState.MISSING or os.path.islink(place)  # be it a link that leads nowhere
     replacing = " --existing replace" if in_its_place else ""
-    if film is None:
-        cure = "name folders to look for it in with --search"
+    if video is None:
+        fix = "name folders to look for it in with --search"
     else:
         nwb_path = Path(reference.nwb_path)
-        is_beside = film.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # where it is looked for anyway
-        search = "" if is_beside else f" --search {shlex.quote(str(film.path.parent))}"
-        cure = (
-            f"it is at {str(film.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
+        is_beside = video.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # where it is looked for anyway
+        search = "" if is_beside else f" --search {shlex.quote(str(video.path.parent))}"
+        fix = (
+            f"it is at {str(video.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
             f"{shlex.quote(reference.nwb_path)}` puts it back"
         )
-    was = f"the film {row.original_name!r} of {row.size_in_bytes:,} bytes"
+    was = f"the video {row.original_name!r} of {row.size_in_bytes:,} bytes"
     what = {
-        FilmState.CHANGED: f"its content is not that of {was}",
-        FilmState.TRUNCATED: f"it is shorter than {was}",
-        FilmState.SWAPPED: f"it is the film of {_entry_of(verdict.film_of)}, not {was}",
-        FilmState.UNREADABLE: f"it cannot be read, so nobody can tell whether it is {was}",
-        FilmState.MISSING: f"{was} is missing",
+        MediaState.CHANGED: f"its content is not that of {was}",
+        MediaState.TRUNCATED: f"it is shorter than {was}",
+        MediaState.SWAPPED: f"it is the video of {_entry_of(verification.video_of)}, not {was}",
+        MediaState.UNREADABLE: f"it cannot be read, so nobody can tell whether it is {was}",
+        MediaState.MISSING: f"{was} is missing",
     }[state]
-    yield _of(reference, Severity.ERROR, f"film-{state}", f"{what}; {cure}")
+    yield _of(reference, Severity.ERROR, f"video-{state}", f"{what}; {fix}")
 
 
 def _entry_of(row: ManifestRow | None) -> str:
@@ -269,7 +271,7 @@ def _of(reference: ExternalFileReference, severity: Severity, code: str, message
         neurodata_type=reference.neurodata_type,
         field=reference.field,
         index=reference.index,
-        text=reference.text,
+        stored_path=reference.stored_path,
     )
 
 
@@ -294,8 +296,8 @@ class _Place:
         elif resolution.file is None:
             yield self._broken(resolution)
         else:
-            yield from self._text(reference, resolution.file)
-            yield from self._film(reference, resolution.file)
+            yield from self._path_as_stored(reference, resolution.file)
+            yield from self._readable(reference, resolution.file)
 
     def _url(self, reference: ExternalFileReference) -> Finding:
         # The schema allows one for an ExternalImage; nwbinspector, which upload asks, refuses it for an ImageSeries.
@@ -310,12 +312,12 @@ class _Place:
         if not isinstance(resolution.problem, MissingMediaError):
             reason = str(resolution.problem).removeprefix(f"{reference.where}: ")
             return _of(reference, Severity.ERROR, "no-media", reason)
-        if is_absolute(reference.text):
+        if is_absolute(reference.stored_path):
             return _of(
-                reference, Severity.ERROR, "dead-absolute-path", "it is an absolute path, and leads nowhere on this "
+                reference, Severity.ERROR, "missing-absolute", "it is an absolute path, and leads nowhere on this "
                 "machine; tell `nwb-extfiles relocate` where the file is, with --path-map or --search",
             )  # fmt: skip
-        place = os.path.normpath(os.path.join(reference.base or self.nwb_path.parent, reference.text))
+        place = os.path.normpath(os.path.join(reference.base or self.nwb_path.parent, reference.stored_path))
         if is_annex_pointer(Path(place)):
             return _of(
                 reference, Severity.ERROR, "missing", f"its content is not on this machine, because it is a file of "
@@ -327,8 +329,8 @@ class _Place:
             f"relocate` where it is, with --search",
         )  # fmt: skip
 
-    def _text(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
-        text = reference.text
+    def _path_as_stored(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        text = reference.stored_path
         relocate = "; `nwb-extfiles relocate` brings it to its place"
         if is_absolute(text):
             yield _of(
@@ -364,7 +366,7 @@ class _Place:
             yield from self._name(reference, file)
 
     def _way(self, reference: ExternalFileReference, place: Path) -> Iterator[Finding]:
-        """What the archive passes over on the way to a film: names with a dot, and links in the place of folders."""
+        """What the archive passes over on the way to a video: names with a dot, and links in the place of folders."""
         way = place.relative_to(self.nwb_path.parent)
         hidden = next((part for part in way.parts if part.startswith(".")), None)
         linked = next((above for above in list(way.parents)[:-1] if (self.nwb_path.parent / above).is_symlink()), None)
@@ -399,21 +401,23 @@ class _Place:
                 suffix=suffix if is_portable_suffix(suffix) else "",
             )
         )
-        # A list that repeats the films of a series names those.
-        at_home = reference.text == f"{nwb_stem(self.nwb_path)}/{file.path.name}"
-        if reference.text != expected and not (reference.repeats and at_home and is_conventional(file.path.name)):
+        # A list that repeats the videos of a series names those.
+        at_home = reference.stored_path == f"{nwb_stem(self.nwb_path)}/{file.path.name}"
+        if reference.stored_path != expected and not (
+            reference.repeats and at_home and is_conventional(file.path.name)
+        ):
             severity = Severity.WARNING if self.dandiset is not None else Severity.INFO
             yield _of(
                 reference, severity, "name", f"it is not called as DANDI calls it, {expected!r}; `nwb-extfiles "
                 f"relocate` names it so",
             )  # fmt: skip
 
-    def _film(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+    def _readable(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         if not os.access(file.real, os.R_OK):
             yield _of(reference, Severity.ERROR, "not-readable", f"{str(file.real)!r} may not be read")
         elif file.size == 0:
             yield _of(reference, Severity.ERROR, "empty", f"{str(file.real)!r} is empty")
-        suffix = PurePosixPath(reference.text.replace("\\", "/")).suffix
+        suffix = PurePosixPath(reference.stored_path.replace("\\", "/")).suffix
         if not is_archived(suffix):
             kind = f"files that end in {suffix}" if suffix else "files without a suffix"
             lowered = " (in lower case it does; relocate the file)" if is_archived(suffix.lower()) else ""
@@ -423,28 +427,28 @@ class _Place:
             )  # fmt: skip
 
 
-def _same_films(found: list[Resolution]) -> Iterator[Finding]:
-    """Films that are kept under two names; lists that repeat those of a series share them on purpose."""
-    films = [entry for entry in found if entry.file is not None and not entry.reference.repeats]
-    sizes = Counter(entry.file.size for entry in films if entry.file is not None)
+def _same_media(found: list[Resolution]) -> Iterator[Finding]:
+    """Videos that are kept under two names; lists that repeat those of a series share them on purpose."""
+    videos = [entry for entry in found if entry.file is not None and not entry.reference.repeats]
+    sizes = Counter(entry.file.size for entry in videos if entry.file is not None)
     first: dict[Hashable, Resolution] = {}
-    for entry in films:
+    for entry in videos:
         file, reference = entry.file, entry.reference
         if file is None or sizes[file.size] == 1:
             continue
         for key in (file.identity, _look(file)):
             other = first.setdefault(key, entry)
-            if other.reference.text != reference.text:
+            if other.reference.stored_path != reference.stored_path:
                 how = "it is" if key == file.identity else "it has the size, the beginning and the end of"
                 yield _of(
-                    reference, Severity.INFO, "same-film", f"{how} the film of {other.reference.object_path!r}, "
+                    reference, Severity.INFO, "same-media", f"{how} the video of {other.reference.object_path!r}, "
                     f"{other.reference.field}[{other.reference.index}], under another name",
                 )  # fmt: skip
                 break
 
 
 def _look(file: MediaFile) -> Hashable:
-    """What a film looks like: its size, beginning and end; the file itself where that cannot be read."""
+    """What a video looks like: its size, beginning and end; the file itself where that cannot be read."""
     try:
         with open(file.real, "rb", buffering=0) as stream:
             digest = hashlib.blake2b(stream.read(_SAMPLE))
@@ -462,9 +466,9 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
         return
     home = Path(os.path.realpath(path.parent))
     wanted = {
-        os.path.normpath(home / entry.reference.text.replace("\\", "/"))
+        os.path.normpath(home / entry.reference.stored_path.replace("\\", "/"))
         for entry in found
-        if not entry.url and "\0" not in entry.reference.text
+        if not entry.url and "\0" not in entry.reference.stored_path
     } | {str(entry.file.path) for entry in found if entry.file is not None}
     # Names with a dot are no media for DANDI, but those of file managers and of this package.
     for place, folders, names in os.walk(home / folder.name):
@@ -483,7 +487,7 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _homeless_media(root: Path, seen: set[str]) -> Iterator[Finding]:
+def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
     """Folders of media, by the names in them, without an NWB file that they belong to; and what is not looked into."""
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -498,7 +502,7 @@ def _homeless_media(root: Path, seen: set[str]) -> Iterator[Finding]:
             yield _of_file(
                 Path(place), Severity.WARNING, "no-nwb-file", f"{len(media)} of its files {_are(len(media))} called as "
                 f"if of {os.path.basename(place)}.nwb, and there is none; if that was renamed, `nwb-extfiles relocate` "
-                f"on it brings its films along",
+                f"on it brings its videos along",
             )  # fmt: skip
 
 

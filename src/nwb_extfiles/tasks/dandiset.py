@@ -27,23 +27,23 @@ from ..errors import (
     combine,
 )
 from ..nwb.comparison import is_edited_copy, same_content
-from ..nwb.finding import find_in_file
+from ..nwb.files import cannot_hold, is_nwb_name, open_nwb, zarr_marker
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.stores import cannot_hold, is_nwb_name, open_nwb, zarr_marker
+from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
+from ..plans.pipeline import plan_references
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.planning import plan_references
 from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
-from .finished import (
+from .inspection import SUFFIX, Inspected, Named, inspect_all, read_named
+from .layout import dandi_paths
+from .written_files import (
     cannot_edit,
     is_former_media_folder,
     warned_of_other_names,
 )
-from .inspection import SUFFIX, Inspected, Named, inspect_all, read_named
-from .layout import dandi_paths
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizedFile", "Settings", "plan_files"]
 
@@ -82,7 +82,7 @@ class OrganizedFile:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is nothing to bring, nothing to write, and no film to remove."""
+        """Whether there is nothing to bring, nothing to write, and no video to remove."""
         return self.is_there_or_stays and not any(self._is_to_do(entry) for entry in self.plan.relocations)
 
     @property
@@ -91,7 +91,7 @@ class OrganizedFile:
         return self.is_there or (self.in_place and not self.plan.edits and self.plan.manifest_is_current)
 
     def _is_to_do(self, entry: Relocation) -> bool:
-        if entry.brings or entry.leaves:
+        if entry.creates_target or entry.removes_source:
             return True
         if self.plan.mode is not MediaMode.MOVE or entry.source is None or entry.target is None:
             return False
@@ -142,7 +142,7 @@ class Settings:
     """Free of symbolic links."""
     files_mode: FilesMode = "copy"
     media_mode: MediaMode = MediaMode.SYMLINK
-    update_texts: bool = True
+    update_paths: bool = True
     invalid: Literal["fail", "warn"] = "fail"
     required_fields: tuple[str, ...] = ()
     options: MediaOptions = MediaOptions()  # noqa: RUF009  # frozen
@@ -182,7 +182,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         )
     else:
         warnings.extend(f"left out: {error}" for error in unreadable)
-    if not settings.update_texts:
+    if not settings.update_paths:
         problems.extend(filter(None, map(_stays_dangling, inspected)))
     unnamed = bool(unreadable) and settings.invalid == "fail"
     try:
@@ -248,12 +248,12 @@ class _Plans:
 
 
 def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
-    local = [reference for reference in item.references if not is_url(reference.text)]
+    local = [reference for reference in item.references if not is_url(reference.stored_path)]
     if not local:
         return None
     return RelocationRefusedError(
-        f"{item.path} has {len(local)} external files, such as {local[0].text!r} in {local[0].object_path!r}, and "
-        f"their paths would be kept and lead nowhere; let them be updated (--update-external-file-paths)",
+        f"{item.path} has {len(local)} external files, such as {local[0].stored_path!r} in {local[0].object_path!r}, "
+        f"and their paths would be kept and lead nowhere; let them be updated (--update-external-file-paths)",
         nwb_path=str(item.path),
     )
 
@@ -404,7 +404,7 @@ def _planned(inspected: Inspected, target: Path, settings: Settings, table: Sequ
     if is_same_name(source, target):
         source = target  # which has two paths
     plan = plan_references(
-        inspected.references if settings.update_texts else (),
+        inspected.references if settings.update_paths else (),
         nwb_path=target,
         identifier=inspected.identifier,
         mode=settings.media_mode,
@@ -438,19 +438,19 @@ def _check_replaced(inspected: Inspected, target: Path, settings: Settings) -> N
         return
     other = read_named(target) if replaceable else None
     if target.is_symlink():
-        what, cures = f"is a symbolic link to {os.path.realpath(target)}", ["put the file itself there"]
+        what, fixes = f"is a symbolic link to {os.path.realpath(target)}", ["put the file itself there"]
     elif other is None:
-        what, cures = "exists and is not an NWB file that can be read", ["move that away"]
+        what, fixes = "exists and is not an NWB file that can be read", ["move that away"]
     elif _ids_of(other) == _ids_of(inspected):
         what = "exists and is another version of the same NWB file, with other content or other paths"
-        cures = ["move that away", 'replace it with existing="replace" in media_options']
+        fixes = ["move that away", 'replace it with existing="replace" in media_options']
     else:
         what = f"exists and is a different NWB file, {_difference(inspected, other)}"
-        cures = ["move that away"]
+        fixes = ["move that away"]
     if other is None or other.metadata.get("session_id") != inspected.metadata.get("session_id"):
-        cures = [*_further_fields(inspected, target, settings), *cures]
+        fixes = [*_further_fields(inspected, target, settings), *fixes]
     raise MediaExistsError(
-        f"{inspected.path}: it would be {target}, which {what}; {', or '.join(cures)}", nwb_path=str(inspected.path)
+        f"{inspected.path}: it would be {target}, which {what}; {', or '.join(fixes)}", nwb_path=str(inspected.path)
     )
 
 
@@ -514,11 +514,11 @@ def _compared(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaF
         if plan.manifest is None and is_edited_copy(target, inspected.path, plan.edits):
             return _unless_changed(inspected, target, before)
         with open_nwb(target) as file:
-            found = {entry.entry: entry.text for entry in find_in_file(file, table)}
+            found = {entry.entry: entry.stored_path for entry in find_in_file(file, table)}
             manifest = read_manifest(file, target)
     except (ExternalFilesError, OSError):
         return None
-    if any(found.get(place, text) != text for place, text in plan.texts.items()):
+    if any(found.get(place, text) != text for place, text in plan.new_paths.items()):
         return None
     if plan.manifest is not None and (manifest is None or not _names_in(plan.manifest) <= _names_in(manifest)):
         return None
@@ -615,7 +615,7 @@ class _Tally:
             )
 
     def remarks(self) -> Iterator[str]:
-        if self._settings.update_texts and not self._taken_along:
+        if self._settings.update_paths and not self._taken_along:
             found = (
                 "the NWB files have only URLs and paths of missing files, which stay as they are"
                 if self.media_count

@@ -1,4 +1,4 @@
-"""Which media NWB files refer to, and which NWB files refer to a film."""
+"""Which media NWB files refer to, and which NWB files refer to a video."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..disk.contents import digest_of
 from ..errors import ExternalFilesError, UnreadableFileError
-from ..nwb.finding import find_in_file
+from ..nwb.files import find_nwb_files, open_nwb
 from ..nwb.linked import LinkedMedia, find_behind_links
 from ..nwb.manifest import read_manifest
 from ..nwb.registry import media_fields
-from ..nwb.stores import find_nwb_files, open_nwb
+from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.resolve import Resolution, media_file, resolve_all
@@ -94,7 +94,7 @@ def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
     from pynwb import get_manager
 
     from ..io.mappers import register_media_mappers
-    from ..io.relocation import Request, Tree, find_texts
+    from ..io.plan_from_builders import Request, Tree, find_paths
 
     manager = nwbfile.read_io.manager if nwbfile.read_io is not None else get_manager()
     if nwbfile.read_io is None:
@@ -103,7 +103,7 @@ def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
     nwb_path = os.path.abspath(source) if source is not None else ""
     tree = Tree(manager.build(nwbfile, root=True), manager, nwb_path, container=nwbfile, source=nwbfile.read_io)
     folder = Path(nwb_path).parent if nwb_path else Path.cwd()
-    found = find_texts(tree, Request(options=options))
+    found = find_paths(tree, Request(options=options))
     return resolve_all((reference for entry in found for reference in entry.references), options, destination=folder)
 
 
@@ -114,25 +114,25 @@ def find_referring_files(
     by_checksum: bool = False,
     media_options: MediaOptions | dict[str, Any] | None = None,
 ) -> Iterator[tuple[Path, Resolution]]:
-    """Find the NWB files, and the objects in them, that refer to films.
+    """Find the NWB files, and the objects in them, that refer to videos.
 
     Parameters
     ----------
     media : iterable of paths
-        Films, by any of their names: symbolic and hard links to a film are that film. Of a film that is not there,
+        Videos, by any of their names: symbolic and hard links to a video are that video. Of a video that is not there,
         or whose name is all that is known, the references that lead nowhere and end in its name are found.
     paths : iterable of paths
         NWB files, and folders in which to look for such.
     by_checksum : bool
-        Whether films are known by their content, as the manifests of the NWB files tell it: also copies of a film that
-        have other names are found, and no film but those that are given is read.
+        Whether videos are known by their content, as the manifests of the NWB files tell it: also copies of a video
+        that have other names are found, and no video but those that are given is read.
     media_options : MediaOptions or mapping, optional
         As in `find_external_files`.
 
     Yields
     ------
     (pathlib.Path, Resolution)
-        The film as it was given, and what refers to it.
+        The video as it was given, and what refers to it.
 
     Raises
     ------
@@ -145,9 +145,9 @@ def find_referring_files(
         yield from _referring_by_checksum(media, paths, MediaOptions.from_value(media_options))
         return
     wanted: dict[tuple[int, int] | str, Path] = {}
-    for film in map(Path, media):
-        file = media_file(film)
-        wanted.setdefault(film.name or str(film) if isinstance(file, str) else file.identity, film)
+    for video in map(Path, media):
+        file = media_file(video)
+        wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
     options = MediaOptions.from_value(media_options)
     for path in find_nwb_files(paths):
         for found in find_own_and_linked(path, options)[0]:
@@ -159,7 +159,7 @@ def find_referring_files(
 def _referring_by_checksum(
     media: Iterable[str | os.PathLike[str]], paths: Iterable[str | os.PathLike[str]], options: MediaOptions
 ) -> Iterator[tuple[Path, Resolution]]:
-    wanted = {digest_of(Path(film)): Path(film) for film in media}
+    wanted = {digest_of(Path(video)): Path(video) for video in media}
     for path in find_nwb_files(paths):
         with open_nwb(path) as file:
             rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
@@ -172,4 +172,4 @@ def _referring_by_checksum(
 
 def _name(found: Resolution) -> str | None:
     """What a file that is missing is called, in whatever spelling; nothing for a URL."""
-    return None if found.url else PureWindowsPath(found.reference.text).name
+    return None if found.url else PureWindowsPath(found.reference.stored_path).name

@@ -14,16 +14,16 @@ from ..batch import Spool, each
 from ..disk import filesystem
 from ..disk.moves import stamp
 from ..errors import ExternalFilesError, UnreadableFileError
-from ..nwb.finding import find_in_file
+from ..nwb.files import NWB_SUFFIX, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.path_datasets import as_string
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField
-from ..nwb.storage import as_text
-from ..nwb.stores import NWB_SUFFIX, open_nwb
+from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
-from ..transfers.staging import is_half_done
-from .finished import file_identifier, half_edited
+from ..transfers.staging_folder import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
+from .written_files import file_identifier, interrupted_edit
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 
@@ -121,7 +121,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         links = external_links(file)
         if links:
             raise UnreadableFileError(
-                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; {_cure(links)}",
+                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; {_what_to_do(links)}",
                 nwb_path=str(path),
             )
         try:
@@ -136,10 +136,10 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         metadata |= _suffix(path)
         references = find_in_file(file, table, problems)
         manifest = read_manifest(file, path)
-        object_id = as_text(file.attrs.get("object_id"))
+        object_id = as_string(file.attrs.get("object_id"))
         identifier = file_identifier(file, path)
-    if is_half_done(Path(os.path.realpath(path))):
-        problems.append(half_edited(path))
+    if is_interrupted(Path(os.path.realpath(path))):
+        problems.append(interrupted_edit(path))
     return Inspected(
         path,
         filesystem.tree_size(path) if is_store else status.st_size,
@@ -153,7 +153,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
     )
 
 
-def _cure(links: Sequence[LinkToOtherFile]) -> str:
+def _what_to_do(links: Sequence[LinkToOtherFile]) -> str:
     """How to get rid of links to other files."""
     typed = next((link for link in links if link.is_typed), None)
     if typed is None:
@@ -173,7 +173,7 @@ def read_named(path: Path) -> Named | None:
             metadata = layout_metadata(file, path)
             if missing_metadata(metadata) is not None:
                 return None
-            ids = as_text(file.attrs.get("object_id")), file_identifier(file, path)
+            ids = as_string(file.attrs.get("object_id")), file_identifier(file, path)
             return Named(path, *ids, metadata | _suffix(path))
     except Exception:  # noqa: BLE001  # as the reader of dandi raises; such a file has no say
         return None

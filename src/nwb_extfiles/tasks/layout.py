@@ -18,14 +18,14 @@ import h5py
 from h5py import h5a, h5o, h5t
 
 from ..errors import RelocationRefusedError
-from ..nwb.storage import as_text, is_stored, is_utf8, path_of, read_texts, texts_at
+from ..nwb.path_datasets import as_string, is_stored, is_utf8, path_of, paths_at, read_paths
 from ..nwb.type_tree import typed_links_in_file
 from ..nwb.walk import read_attribute
 from . import modalities
 
 __all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
 
-_TEXTS = {
+_STRINGS = {
     "subject_id": "general/subject/subject_id",
     "session_id": "general/session_id",
     "session_start_time": "session_start_time",
@@ -59,9 +59,9 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     dict
         With the keys that `dandi.organize.create_unique_filenames_from_metadata` looks at.
     """
-    found: dict[str, Any] = {"path": str(path), "nwb_version": as_text(file.attrs.get("nwb_version"))}
-    for key, place in _TEXTS.items():
-        found[key] = _plain_text(file, place)
+    found: dict[str, Any] = {"path": str(path), "nwb_version": as_string(file.attrs.get("nwb_version"))}
+    for key, place in _STRINGS.items():
+        found[key] = _plain_string(file, place)
     types = _types_of_groups(file)
     if _is_plain(file, found, types):
         # As pynwb gives it; of a text dandi would ask for more than pynwb does.
@@ -75,14 +75,14 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
     return found | ({MODALITIES: modalities.modalities_of(found.get("nd_types", ()), by_type)} if by_type else {})
 
 
-def _plain_text(file: Any, place: str) -> str | _NotPlain | None:
+def _plain_string(file: Any, place: str) -> str | _NotPlain | None:
     """One text of a file; None if nothing is there."""
-    read = texts_at(file, place) if isinstance(file, h5py.File) else None
+    read = paths_at(file, place) if isinstance(file, h5py.File) else None
     if read is None:
         if place not in file:
             return None
         dataset = file[place]
-        read = read_texts(dataset) if is_stored(dataset) else None
+        read = read_paths(dataset) if is_stored(dataset) else None
     # hdmf-zarr stores a scalar as an array with one element
     one = () if isinstance(file, h5py.File) else (1,)
     if read is None or read[1] not in ((), one) or not is_utf8(read[0][0]):  # no asset can be called so
@@ -116,7 +116,7 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
     from dandi.organize import dandi_layout_fields
 
     found = get_metadata(path) or {}
-    wanted = {*dandi_layout_fields, *_TEXTS, "nwb_version", "nd_types"}
+    wanted = {*dandi_layout_fields, *_STRINGS, "nwb_version", "nd_types"}
     return {"path": str(path), **{key: value for key, value in found.items() if key in wanted}}
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from ..nwb.storage import as_text
+from ..nwb.path_datasets import as_string
 from ..nwb.type_tree import sources_in_file
 
 __all__ = ["DANDI_VERSIONS", "dandi_is_known", "modalities_of", "modality_by_type"]
@@ -54,7 +54,7 @@ def modality_by_type(file: Any) -> dict[str, str]:
     dict of str to str
         Empty if the file does not cache the core schema.
     """
-    nwb_version = as_text(file.attrs.get("nwb_version"))
+    nwb_version = as_string(file.attrs.get("nwb_version"))
     sources = sources_in_file(file, "core", nwb_version)
     parents = {name: parent for defined in sources.values() for name, parent in defined.items()}
     found: dict[str, str] = {}

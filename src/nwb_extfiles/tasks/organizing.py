@@ -16,16 +16,16 @@ from ..batch import Spool, each, workers
 from ..disk import contents, filesystem
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
+from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
-from ..nwb.stores import edit_texts, find_nwb_files
 from ..options import MediaMode, MediaOptions
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
-from ..transfers.staging import has_leftovers
+from ..transfers.staging_folder import has_leftovers
 from ..transfers.transfer import Transfer, recover
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
-from .finished import bring_media, new_rows, remove_empty, rolled_back
+from .written_files import bring_media, new_rows, remove_empty, rolled_back
 
 __all__ = ["carry_out", "organize"]
 
@@ -122,7 +122,7 @@ def organize(
     )
     sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
     if not dry_run:
-        _mend(sources)
+        _restore_interrupted(sources)
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
         for warning in plan.warnings:
@@ -181,7 +181,7 @@ def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Pa
     return sources
 
 
-def _mend(sources: list[Path]) -> None:
+def _restore_interrupted(sources: list[Path]) -> None:
     """Restore files whose texts a killed run was changing."""
     for path in sources:
         recover(Path(os.path.realpath(path)))
@@ -330,7 +330,7 @@ def _bring(
             sync=sync,
             progress=increments(on_bytes),
             url_timeout=url_timeout,
-            with_texts=not file.is_there,
+            with_paths=not file.is_there,
             keep_sources=True,
             tell=tell,
         )
@@ -370,7 +370,7 @@ def _stage_nwb_file(
         times = os.stat(staged)
         if staged.is_file():
             filesystem.make_writable(staged)
-        edit_texts(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
+        write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # By its time the next run knows what it was made of.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 

@@ -1,6 +1,6 @@
-"""The way back from the names of the archive: films under the names that they had before.
+"""The way back from the names of the archive: videos under the names that they had before.
 
-After a download each film is called by a UUID; the manifest in the NWB file knows what it was called.
+After a download each video is called by a UUID; the manifest in the NWB file knows what it was called.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from ..errors import (
 )
 from ..media.inventory import rows_by_entry
 from ..naming import is_showable
-from ..nwb.finding import find_in_file
+from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import cannot_hold, open_nwb
+from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
+from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
-from ..plans.planning import plan_references
 from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
 from .dandiset import OrganizedFile
-from .finished import file_identifier
 from .organizing import carry_out
+from .written_files import file_identifier
 
 __all__ = ["restore"]
 
@@ -53,7 +53,7 @@ def restore(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> RelocationPlan:
-    """Give films back the names that they had before they were relocated.
+    """Give videos back the names that they had before they were relocated.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def restore(
         An NWB file with a manifest, such as one that was downloaded from the archive. It stays as it is.
     folder : path
         Gets a copy of the NWB file, its media beside it, and the paths in that copy to match; made if it is missing.
-        Where two films had one name, each gets a folder of its own.
+        Where two videos had one name, each gets a folder of its own.
     media_mode : MediaMode or str
         How media get there; verified copies by default. Not by moving, for the NWB file keeps its media.
     media_options : MediaOptions or mapping, optional
@@ -158,10 +158,10 @@ def _names(
     options: MediaOptions,
     problems: list[ExternalFilesError],
 ) -> dict[_NamingKey, PurePosixPath]:
-    """The place of each film below the folder."""
+    """The place of each video below the folder."""
     of_entry = rows_by_entry(rows)
     names: dict[_NamingKey, PurePosixPath] = {}
-    wanted: dict[str, set[object]] = {}  # the films that would have each name
+    wanted: dict[str, set[object]] = {}  # the videos that would have each name
     found: list[tuple[_NamingKey, ExternalFileReference, str]] = []
     for reference in references:
         resolution = resolve(reference, options, destination=Path(reference.base or ""))
@@ -170,10 +170,10 @@ def _names(
         if file is None and not downloaded:
             continue  # the plan tells of it, or it stays a URL
         row = of_entry(reference)
-        if row is not None and row.path == reference.text:
+        if row is not None and row.path == reference.stored_path:
             name = row.original_name
         else:
-            name = file.path.name if file is not None else RemoteFile(url=reference.text, size=None).name
+            name = file.path.name if file is not None else RemoteFile(url=reference.stored_path, size=None).name
         try:
             if file is None and not _is_name(name):
                 continue  # such a URL tells no name
@@ -182,7 +182,7 @@ def _names(
         except ExternalFilesError as problem:
             problems.append(problem)
             continue
-        wanted.setdefault(name.casefold(), set()).add(reference.text if file is None else file.identity)
+        wanted.setdefault(name.casefold(), set()).add(reference.stored_path if file is None else file.identity)
         found.append((key, reference, name))
     for key, reference, name in found:
         folded = name.casefold()
@@ -192,7 +192,7 @@ def _names(
 
 
 def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
-    """A folder that no other entry has, and that is called like no film."""
+    """A folder that no other entry has, and that is called like no video."""
     folder = reference.object_path.strip("/").replace("/", "_")
     while folder.casefold() in taken:
         folder += "_"
@@ -208,7 +208,7 @@ def _check_name(name: str, reference: ExternalFileReference) -> None:
     """Refuse what is no bare name: the manifest may come from anybody."""
     if not _is_name(name):
         raise UnsafeReferenceError(
-            f"{reference.where}: the manifest says that its film was called {name[:80]!r}, which is no name of a file; "
-            f"mend the manifest",
+            f"{reference.where}: the manifest says that its video was called {name[:80]!r}, which is no name of a "
+            f"file; mend the manifest",
             **reference.place,
         )

@@ -24,11 +24,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..disk import filesystem
-from ..disk.journal import take_back
+from ..disk.journal import rollback
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import ExternalFilesError, MediaExistsError, TransferError, warn
-from .staged import StagedFile, StagedMedia
-from .staging import StagingFolder, fitting_journals, has_leftovers, is_half_done, not_put_back
+from .media_copies import StagedFile, StagedMedia
+from .staging_folder import StagingFolder, fitting_journals, has_leftovers, is_interrupted, not_put_back
 
 __all__ = ["Transfer", "TransferCall", "recover"]
 
@@ -161,7 +161,7 @@ class Transfer:
                     f"{target} has changed since the plan was made; nothing was changed, try again",
                     nwb_path=str(self.document),
                 )
-        for source, entry in self.media.led_to.items():  # the document may have taken long to write
+        for source, entry in self.media.link_targets.items():  # the document may have taken long to write
             if not os.path.isfile(source):
                 raise TransferError(
                     f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed, "
@@ -291,8 +291,8 @@ class Transfer:
         except OSError as error:
             left.append(f"{self._staging.path} could not be cleared: {error}")
         self._staging.made_folders.clear()
-        left.extend(self._staging.let_go())
-        self.notes.extend([*left, *self._staging.remains(left)] if left else [])
+        left.extend(self._staging.release())
+        self.notes.extend([*left, *self._staging.leftovers(left)] if left else [])
         for note in self.notes:  # last, because a caller may have made warnings errors
             if self._tell is not None:
                 self._tell(note)
@@ -331,7 +331,7 @@ class Transfer:
             return []
         left: list[str] = []
         try:
-            take_back(self.document, self.journal)
+            rollback(self.document, self.journal)
         except OSError as error:
             left.append(f"{self.document} could not be restored: {error}; {self.journal} holds what it held before")
         for item in reversed(self.media.files):
@@ -340,7 +340,7 @@ class Transfer:
                 if former is not None and not self._staging.may_put_back(former, item.target):
                     left.append(not_put_back(former, item.target, self.document))
                     continue
-                item.take_back()
+                item.rollback()
                 if self._synced and item.former is not None:
                     filesystem.sync_folder(item.target.parent)  # before it is forgotten that there was anything
             except OSError as error:
@@ -357,8 +357,8 @@ class Transfer:
                 self._staging.clear()
             except OSError as error:
                 left.append(f"{self._staging.path} could not be cleared: {error}")
-        left.extend(self._staging.let_go())
-        return [*left, *self._staging.remains(left)] if left else []
+        left.extend(self._staging.release())
+        return [*left, *self._staging.leftovers(left)] if left else []
 
 
 class TransferCall:
@@ -492,10 +492,10 @@ def recover(document: Path, *, thoroughly: bool = False) -> bool:
     TransferError
         If the document cannot be restored; what is needed for it stays.
     """
-    if not is_half_done(document) and not (thoroughly and document.exists()):
+    if not is_interrupted(document) and not (thoroughly and document.exists()):
         return False
     try:
-        if is_half_done(document) or has_leftovers(document):
+        if is_interrupted(document) or has_leftovers(document):
             # a new one begins by bringing back what the killed one has left
             transfer = Transfer(document, edits_document=document.exists() and thoroughly)
             notes = transfer.notes
@@ -503,7 +503,7 @@ def recover(document: Path, *, thoroughly: bool = False) -> bool:
             for note in notes:
                 warn(note)
             return True
-        copied = [journal for journal in fitting_journals(document) if take_back(document, journal, keep_journal=True)]
+        copied = [journal for journal in fitting_journals(document) if rollback(document, journal, keep_journal=True)]
         return bool(copied)
     except ExternalFilesError:
         raise

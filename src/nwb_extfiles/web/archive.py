@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import MissingMediaError, UnreadableFileError, UnsafeReferenceError
 
-__all__ = ["Neighbours", "is_asset", "names_asset", "neighbours_of"]
+__all__ = ["DandisetAssets", "assets_of", "is_asset", "names_asset"]
 
 # https://<server>/api/[dandisets/<id>/versions/<version>/]assets/<asset id>/[download/]
 _API_URL = re.compile(
@@ -31,7 +31,7 @@ def is_asset(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "dandi" and hasattr(value, "base_download_url")
 
 
-class Neighbours:
+class DandisetAssets:
     """The assets around an NWB file in one version of a dandiset.
 
     Parameters
@@ -105,7 +105,7 @@ def _urls(asset: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def neighbours_of(source: Any) -> Iterator[Neighbours]:
+def assets_of(source: Any) -> Iterator[DandisetAssets]:
     """Get hold of the assets around an NWB file.
 
     Parameters
@@ -133,7 +133,7 @@ def neighbours_of(source: Any) -> Iterator[Neighbours]:
                 f"{source} does not tell its dandiset, so nothing can be found beside it; get the asset from a "
                 f"RemoteDandiset, or give its dandi:// URL"
             )
-        yield Neighbours(source)
+        yield DandisetAssets(source)
         return
     from dandi.dandiarchive import parse_dandi_url
     from dandi.exceptions import NotFoundError, UnknownURLError
@@ -156,7 +156,7 @@ def neighbours_of(source: Any) -> Iterator[Neighbours]:
                 f"dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>",
                 nwb_path=source,
             )
-        yield Neighbours(assets[0])
+        yield DandisetAssets(assets[0])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..disk.contents import HASH_CHUNK
 from ..disk.filesystem import free_bytes
-from .parts import Part
+from .partial import PartialDownload
 from .remote import RemoteFile
 from .urls import PAUSES, BrokenOffError, RefusedError, reading
 
@@ -40,7 +40,7 @@ def fetch(
     """Fetch a file, and know that it is the one that the server has.
 
     What a killed run has left at `part` is taken up if the server still calls its file the same, and if what is there
-    is what that run had got; see `Part`.
+    is what that run had got; see `PartialDownload`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def fetch(
         announced; or as the file system says. What was written stays at `part`.
     """
     report = _Report(on_bytes if remote.size is not None else lambda count: None)
-    with Part(part, remote, sync) as got:
+    with PartialDownload(part, remote, sync) as got:
         got.take_up(lambda begin, count: _sample(remote, timeout, begin, count))
         was_taken_up = got.size > 0
         report(got.size)
@@ -92,7 +92,7 @@ class _Report:
             self._told = size
 
 
-def _receive_all(remote: RemoteFile, got: Part, timeout: float, report: _Report) -> None:
+def _receive_all(remote: RemoteFile, got: PartialDownload, timeout: float, report: _Report) -> None:
     failures = 0
     while True:
         begun = got.size
@@ -111,7 +111,7 @@ def _receive_all(remote: RemoteFile, got: Part, timeout: float, report: _Report)
                 got.restart()
 
 
-def _receive(remote: RemoteFile, got: Part, timeout: float, report: _Report) -> None:
+def _receive(remote: RemoteFile, got: PartialDownload, timeout: float, report: _Report) -> None:
     """Receive what is missing."""
     if got.size and got.size == remote.size:
         return

@@ -19,12 +19,22 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ..naming import is_portable_suffix
 
-__all__ = ["NOWHERE", "SCHEMES", "RemoteFile", "beside", "described", "is_opaque", "origin", "retry_after", "scheme_of"]
+__all__ = [
+    "SCHEMES",
+    "UNKNOWN_BASE",
+    "RemoteFile",
+    "beside",
+    "described",
+    "is_opaque",
+    "retry_after",
+    "scheme_of",
+    "source_of",
+]
 
 SCHEMES = ("http", "https", "s3", "gs")
 """What is read from and downloaded from; never what a text could make of this machine, such as ``file:``."""
 
-NOWHERE = "unknown://"
+UNKNOWN_BASE = "unknown://"
 """The folder of an NWB file that is read from who knows where: what lies in the working directory is not beside it."""
 
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
@@ -44,7 +54,7 @@ def scheme_of(text: str) -> str:
     return scheme.lower() if colon else ""
 
 
-def origin(filename: str) -> str:
+def source_of(filename: str) -> str:
     """Where a file that h5py or HDMF has open comes from.
 
     Parameters

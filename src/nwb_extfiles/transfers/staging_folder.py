@@ -68,7 +68,7 @@ from ..disk.filesystem import (
     sync_folders,
     write_new,
 )
-from ..disk.journal import Edited, how_far, take_back
+from ..disk.journal import Edited, how_far, rollback
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX
@@ -80,7 +80,7 @@ __all__ = [
     "StagingFolder",
     "fitting_journals",
     "has_leftovers",
-    "is_half_done",
+    "is_interrupted",
     "not_put_back",
 ]
 
@@ -243,9 +243,9 @@ class StagingFolder:
             if edits_document:
                 self._begin_edit(leader)
         except BaseException as error:
-            left = self.let_go()
+            left = self.release()
             if not isinstance(error, DestinationBusyError):
-                left.extend(self.remains(left))
+                left.extend(self.leftovers(left))
             for line in left:
                 error.add_note(line)
             raise
@@ -476,11 +476,11 @@ class StagingFolder:
             for folder in call:
                 if folder is not self:
                     self.notes.extend(folder.notes)
-                    folder.let_go()
+                    folder.release()
 
     def _bring_back_or_finish(self) -> None:
         if self.is_unfinished():
-            take_back(self._edited(), self.journal)
+            rollback(self._edited(), self.journal)
             self._put_back_former()
             self.restore_folder()
         elif self._finishes:
@@ -514,12 +514,12 @@ class StagingFolder:
             return [self]
         led = _Mark.read(leader._call_mark())
         if led.call != mark.call or self.document not in led.members:
-            leader.let_go()
+            leader.release()
             return [self]
         try:
             return leader._led(self)
         except BaseException:
-            leader.let_go()
+            leader.release()
             raise
 
     def _led(self, known: StagingFolder) -> list[StagingFolder]:
@@ -543,11 +543,11 @@ class StagingFolder:
                 if found.call == mark.call and found.leader == self.document:
                     call.append(member)
                 else:
-                    member.let_go()
+                    member.release()
         except BaseException:
             for folder in call:
                 if folder not in (self, known):
-                    folder.let_go()
+                    folder.release()
             raise
         return call
 
@@ -619,7 +619,7 @@ class StagingFolder:
         for part in _parts(self.path):
             remove(part)
 
-    def let_go(self) -> list[str]:
+    def release(self) -> list[str]:
         """Release the lock, and remove the folders that are empty; gives what could not be removed."""
         left = []
         try:
@@ -640,7 +640,7 @@ class StagingFolder:
                     left.append(f"{folder} could not be removed: {error}")
         return left
 
-    def remains(self, told: list[str]) -> list[str]:
+    def leftovers(self, told: list[str]) -> list[str]:
         """Tell what a failure has left in the folder of the document, but for what was told already."""
         markers = () if self._marker is None else (self._marker,)
         places = [place for place in (self.path, *_parts(self.path), *markers) if os.path.lexists(place)]
@@ -652,7 +652,7 @@ class StagingFolder:
         return [f"the next attempt will restore and clear what is left in {', '.join(new)}"] if new else []
 
 
-def is_half_done(document: Path, *, thoroughly: bool = False) -> bool:
+def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
     """Whether a killed transfer, or one that is going on, has left a document half edited, or without its name.
 
     Parameters
@@ -692,7 +692,7 @@ def _recover_renamed(document: Path) -> None:
     """Restore a document that was renamed after a run was killed that was editing it."""
     former = _renamed_from(document)
     if former is not None:
-        StagingFolder(former, edits_document=False, finishes=True).let_go()
+        StagingFolder(former, edits_document=False, finishes=True).release()
 
 
 def _renamed_from(document: Path) -> Path | None:

@@ -22,8 +22,8 @@ from helpers import (
     digest,
     image_series,
     new_nwbfile,
-    set_texts,
-    stored_texts,
+    set_paths,
+    stored_paths,
     taking_at_most,
     tree,
     write_nwb,
@@ -44,7 +44,7 @@ from nwb_extfiles import (
     UnsafeReferenceError,
     relocate,
 )
-from nwb_extfiles.tasks.inplace import relocate_files
+from nwb_extfiles.tasks.relocating import relocate_files
 
 DATASET = "acquisition/video/external_file"
 MODES = ("symlink", "hardlink", "copy", "move")
@@ -52,24 +52,24 @@ posix = pytest.mark.skipif(os.name == "nt", reason="not so on Windows")
 
 
 def nwb_with(folder: Path, *names: str, nwb: str = "a.nwb", **kwargs: Any) -> Path:
-    """An NWB file with one series of films that lie in ``films`` beside its folder."""
+    """An NWB file with one series of videos that lie in ``videos`` beside its folder."""
     for name in names:
-        if not (folder / "films" / name).exists():
-            make_media(folder / "films" / name)
-    return write_nwb(folder / "nwb" / nwb, [f"../films/{name}" for name in names], **kwargs)
+        if not (folder / "videos" / name).exists():
+            make_media(folder / "videos" / name)
+    return write_nwb(folder / "nwb" / nwb, [f"../videos/{name}" for name in names], **kwargs)
 
 
 def media_names(path: Path, *names: str, dataset: str = DATASET) -> list[str]:
-    """The texts that DANDI's convention gives, for the films of these names."""
+    """The texts that DANDI's convention gives, for the videos of these names."""
     object_id = look(path, dataset).object_id
     return [f"{path.stem}/{object_id}_external_file_{n}{Path(name).suffix.lower()}" for n, name in enumerate(names)]
 
 
-def is_right(path: Path, *names: str, films: Path | None = None) -> bool:
-    """Whether an NWB file names its films as DANDI does, and they have the bytes that films of that name have."""
-    texts = stored_texts(path)
-    assert texts == media_names(path, *names)
-    for text, name in zip(texts, names, strict=True):
+def is_right(path: Path, *names: str, videos: Path | None = None) -> bool:
+    """Whether an NWB file names its videos as DANDI does, and they have the bytes that videos of that name have."""
+    paths = stored_paths(path)
+    assert paths == media_names(path, *names)
+    for text, name in zip(paths, names, strict=True):
         assert (path.parent / text).read_bytes() == b"media " + os.fsencode(name) * 50
     return True
 
@@ -86,7 +86,7 @@ def test_everywhere(tmp_path: Path, mode: str) -> None:
     plan = relocate(path, mode)
     assert len(plan.relocations) == sum(map(len, media.places.values()))
     assert_relocated(path, tmp_path / "kept", media.places)
-    assert order_of_images(path, "acquisition/pictures") == ["picture2", "picture0", "picture1"]
+    assert order_of_images(path, "acquisition/images") == ["image2", "image0", "image1"]
     left = {name for name in before if name not in media.places}
     after = contents(path)
     assert {name: after[name] for name in left} == {name: before[name] for name in left}
@@ -101,10 +101,10 @@ def test_everywhere(tmp_path: Path, mode: str) -> None:
 
 
 def test_reference_makes_texts_relative(tmp_path: Path) -> None:
-    film = make_media(tmp_path / "films" / "a.avi")
-    path = write_nwb(tmp_path / "nwb" / "x.nwb", [str(film)])
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "x.nwb", [str(video)])
     relocate(path, "reference")
-    assert stored_texts(path) == ["../films/a.avi"]
+    assert stored_paths(path) == ["../videos/a.avi"]
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["x.nwb"]
 
 
@@ -112,16 +112,16 @@ def test_reference_makes_texts_relative(tmp_path: Path) -> None:
 def test_types_that_nobody_here_knows(tmp_path: Path, what: str) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     places = run_maker(what, path)
-    archive = places.pop("processing/behavior/archive/film_paths", [])
+    archive = places.pop("processing/behavior/archive/video_paths", [])
     if archive:  # a field that only its maker knows
-        places["processing/behavior/archive/film_paths"] = archive
-    options = {"media_fields": [("FilmArchive", "film_paths")]} if archive else {}
+        places["processing/behavior/archive/video_paths"] = archive
+    options = {"media_fields": [("FilmArchive", "video_paths")]} if archive else {}
     if what == "pose":
         with h5py.File(path) as file:
             own = file["processing/behavior/PoseEstimation"].attrs["object_id"]
         relocate(path, "copy", media_options=options)
-        series = look(path, "stimulus/presentation/video/external_file").texts
-        originals = stored_texts(path, "processing/behavior/PoseEstimation/original_videos")
+        series = look(path, "stimulus/presentation/video/external_file").paths
+        originals = stored_paths(path, "processing/behavior/PoseEstimation/original_videos")
         assert originals == [series[0], f"a/{own}_original_videos_1.avi", series[1]]
         assert all((path.parent / text).is_file() for text in originals)
     else:
@@ -132,7 +132,7 @@ def test_types_that_nobody_here_knows(tmp_path: Path, what: str) -> None:
 # -------------------------------------------------------------------- storage
 
 UTF8, ASCII = h5py.string_dtype("utf-8"), h5py.string_dtype("ascii")
-TWO = ["../films/a.avi", "../films/b.avi"]
+TWO = ["../videos/a.avi", "../videos/b.avi"]
 STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "vlen utf8": (TWO, dict(dtype=UTF8)),
     "vlen ascii": (TWO, dict(dtype=ASCII)),
@@ -152,7 +152,7 @@ STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
 def test_storage(tmp_path: Path, storage: str) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     values, keywords = STORAGES[storage]
-    set_texts(path, DATASET, values, **keywords)
+    set_paths(path, DATASET, values, **keywords)
     with h5py.File(path, "r+") as file:
         file[DATASET].attrs["note"] = "mine"
         before = file[DATASET].shape, file[DATASET].chunks, file[DATASET].compression
@@ -164,17 +164,17 @@ def test_storage(tmp_path: Path, storage: str) -> None:
         assert h5py.check_string_dtype(file[DATASET].dtype) is not None
     if len(before[0]) == 1:
         with NWBHDF5IO(path, "r") as io:
-            texts = [
+            paths = [
                 text.decode() if isinstance(text, bytes) else text
                 for text in io.read().acquisition["video"].external_file
             ]
-            assert texts == stored_texts(path)
+            assert paths == stored_paths(path)
 
 
 @pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
 def test_scalar_of_old_files(tmp_path: Path, dtype: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
-    set_texts(path, DATASET, np.array("../films/a.avi", dtype=dtype) if isinstance(dtype, str) else "../films/a.avi",
+    set_paths(path, DATASET, np.array("../videos/a.avi", dtype=dtype) if isinstance(dtype, str) else "../videos/a.avi",
               **({} if isinstance(dtype, str) else {"dtype": dtype}))  # fmt: skip
     relocate(path)
     assert is_right(path, "a.avi")
@@ -187,7 +187,7 @@ def test_scalar_of_old_files(tmp_path: Path, dtype: Any) -> None:
 )
 def test_no_texts_at_all(tmp_path: Path, values: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
-    set_texts(path, DATASET, values)
+    set_paths(path, DATASET, values)
     before = tree(tmp_path)
     assert relocate(path).relocations == ()
     assert tree(tmp_path) == before
@@ -195,7 +195,7 @@ def test_no_texts_at_all(tmp_path: Path, values: Any) -> None:
 
 def test_texts_that_are_no_texts(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
-    set_texts(path, DATASET, np.array([1, 2]))
+    set_paths(path, DATASET, np.array([1, 2]))
     before = tree(tmp_path)
     with pytest.raises(UnsafeReferenceError, match="is no text"):
         relocate(path)
@@ -204,66 +204,66 @@ def test_texts_that_are_no_texts(tmp_path: Path) -> None:
 
 def test_names_in_other_scripts_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
-    raw = os.fsencode(tmp_path / "films") + b"/\xff\xfe.avi"
+    raw = os.fsencode(tmp_path / "videos") + b"/\xff\xfe.avi"
     with open(raw, "wb") as stream:
         stream.write(b"raw")
-    set_texts(path, DATASET, np.array([raw, "../films/é日本.avi".encode()], dtype=object), dtype=UTF8)
-    make_media(tmp_path / "films" / "é日本.avi")
+    set_paths(path, DATASET, np.array([raw, "../videos/é日本.avi".encode()], dtype=object), dtype=UTF8)
+    make_media(tmp_path / "videos" / "é日本.avi")
     relocate(path)
-    texts = stored_texts(path)
-    assert texts == media_names(path, "a.avi", "b.avi")
-    assert (path.parent / texts[0]).read_bytes() == b"raw"
+    paths = stored_paths(path)
+    assert paths == media_names(path, "a.avi", "b.avi")
+    assert (path.parent / paths[0]).read_bytes() == b"raw"
 
 
-def test_object_references_to_a_picture_survive(tmp_path: Path) -> None:
+def test_object_references_to_a_image_survive(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     with h5py.File(path) as file:
-        reference = file["acquisition/pictures"].get("order_of_images")[0]
+        reference = file["acquisition/images"].get("order_of_images")[0]
         name = file[reference].name
     relocate(path)
     with h5py.File(path) as file:
-        assert file[file["acquisition/pictures/order_of_images"][0]].name == name
+        assert file[file["acquisition/images/order_of_images"][0]].name == name
         assert file[name][()].decode().startswith("a/")
 
 
-def test_a_picture_of_fixed_length_is_refused_before_its_references_dangle(tmp_path: Path) -> None:
+def test_a_image_of_fixed_length_is_refused_before_its_references_dangle(tmp_path: Path) -> None:
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
     with h5py.File(path, "r+") as file:
-        pictures = file["acquisition/pictures"]
-        attributes, text = dict(pictures["picture0"].attrs), pictures["picture0"][()]
-        del pictures["picture0"]
-        pictures.create_dataset("picture0", data=np.array(text, dtype="S40")).attrs.update(attributes)
+        images = file["acquisition/images"]
+        attributes, text = dict(images["image0"].attrs), images["image0"][()]
+        del images["image0"]
+        images.create_dataset("image0", data=np.array(text, dtype="S40")).attrs.update(attributes)
     before = tree(tmp_path)
-    with pytest.raises(RelocationRefusedError, match=r"picture0.*fixed length"):
+    with pytest.raises(RelocationRefusedError, match=r"image0.*fixed length"):
         relocate(path)
-    with NWBExtFilesHDF5IO(path, "r+") as io, pytest.raises(RelocationRefusedError, match=r"picture0.*fixed length"):
+    with NWBExtFilesHDF5IO(path, "r+") as io, pytest.raises(RelocationRefusedError, match=r"image0.*fixed length"):
         io.write(io.read(), relocate_media=True)
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("text", ["https://example.org/picture.png", None])
-def test_a_picture_of_fixed_length_may_keep_its_text(tmp_path: Path, text: str | None) -> None:
-    """A URL stays as it is, and so does the path of a picture that is in its place; other media are relocated."""
+@pytest.mark.parametrize("text", ["https://example.org/image.png", None])
+def test_a_image_of_fixed_length_may_keep_its_text(tmp_path: Path, text: str | None) -> None:
+    """A URL stays as it is, and so does the path of an image that is in its place; other media are relocated."""
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
     relocate(path)
     with h5py.File(path, "r+") as file:
-        pictures = file["acquisition/pictures"]
-        attributes, kept = dict(pictures["picture0"].attrs), pictures["picture0"][()] if text is None else text.encode()
-        del pictures["picture0"]
-        pictures.create_dataset("picture0", data=np.array(kept, dtype=f"S{len(kept)}")).attrs.update(attributes)
+        images = file["acquisition/images"]
+        attributes, kept = dict(images["image0"].attrs), images["image0"][()] if text is None else text.encode()
+        del images["image0"]
+        images.create_dataset("image0", data=np.array(kept, dtype=f"S{len(kept)}")).attrs.update(attributes)
     with NWBExtFilesHDF5IO(path, "r+") as io:
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([str(make_media(tmp_path / "new.avi"))], "new"))
         io.write(nwbfile, relocate_media=True, media_mode="copy")
     with h5py.File(path) as file:
-        assert file["acquisition/pictures/picture0"][()] == kept
+        assert file["acquisition/images/image0"][()] == kept
     assert_resolves(path, [tmp_path / "new.avi"], "acquisition/new/external_file")
 
 
 def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> None:
     other = nwb_with(tmp_path, "a.avi", nwb="sub/other.nwb")
-    set_texts(other, DATASET, ["../../films/a.avi"], dtype=UTF8)
+    set_paths(other, DATASET, ["../../videos/a.avi"], dtype=UTF8)
     path = nwb_with(tmp_path, "b.avi")
     with h5py.File(path, "r+") as file:
         del file[DATASET]
@@ -287,7 +287,7 @@ def test_texts_that_two_series_have_in_common(tmp_path: Path) -> None:
         file[other] = file[DATASET]
     relocate(path, media_mode="copy")
     for dataset in (DATASET, other):
-        assert stored_texts(path, dataset) == media_names(path, "a.avi", "b.avi", dataset=dataset)
+        assert stored_paths(path, dataset) == media_names(path, "a.avi", "b.avi", dataset=dataset)
         with h5py.File(path) as file:
             assert "starting_frame" in file[dataset].attrs
     before = tree(tmp_path)
@@ -328,10 +328,10 @@ def test_a_huge_file_is_quick(tmp_path: Path) -> None:
 
 
 def test_two_thousand_references(tmp_path: Path) -> None:
-    film = make_media(tmp_path / "films" / "a.avi")
+    video = make_media(tmp_path / "videos" / "a.avi")
     nwbfile = new_nwbfile()
     for number in range(200):
-        nwbfile.add_acquisition(image_series([f"../films/{film.name}"] * 10, f"series{number}"))
+        nwbfile.add_acquisition(image_series([f"../videos/{video.name}"] * 10, f"series{number}"))
     path = tmp_path / "nwb" / "a.nwb"
     path.parent.mkdir()
     with NWBHDF5IO(path, "w") as io:
@@ -362,7 +362,7 @@ def test_any_spelling_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     relocate({"absolute": path, "relative": "a.nwb", "from elsewhere": "../nwb/a.nwb"}.get(spelling, "alias/a.nwb"))
     assert is_right(path, "a.avi")
     (text,) = media_names(path, "a.avi")
-    assert os.readlink(path.parent / text) == "../../films/a.avi"
+    assert os.readlink(path.parent / text) == "../../videos/a.avi"
 
 
 @posix
@@ -380,14 +380,14 @@ def test_an_nwb_file_with_two_names_gets_content_of_its_own(tmp_path: Path) -> N
     path = nwb_with(tmp_path / "now", "a.avi")
     path.chmod(0o640)
     shutil.copytree(tmp_path / "now", tmp_path / "backup", copy_function=os.link)
-    before, was = tree(tmp_path / "backup"), digest(tmp_path / "now" / "films" / "a.avi")
+    before, was = tree(tmp_path / "backup"), digest(tmp_path / "now" / "videos" / "a.avi")
     with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
         relocate(path, "move", dry_run=True)
     assert path.samefile(tmp_path / "backup" / "nwb" / path.name)
     with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
         relocate(path, "move")
     assert tree(tmp_path / "backup") == before
-    assert digest(path.parent / stored_texts(path, DATASET)[0]) == was
+    assert digest(path.parent / stored_paths(path, DATASET)[0]) == was
     assert (path.stat().st_mode & 0o777, path.stat().st_nlink) == (0o640, 1)
     assert not list(path.parent.glob(".nwb-extfiles-*"))
     relocate(path, "move")  # which warns of nothing any more
@@ -420,7 +420,7 @@ def test_an_open_file_with_two_names_is_refused_and_the_cure_works(tmp_path: Pat
     subprocess.run(str(caught.value).split("open it again: ")[1], shell=True, check=True)  # its cure
     with NWBExtFilesHDF5IO(path, mode) as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
-    assert digest(path.parent / stored_texts(path, DATASET)[0]) == before["now it's/films/a.avi"]
+    assert digest(path.parent / stored_paths(path, DATASET)[0]) == before["now it's/videos/a.avi"]
     assert digest(tmp_path / "backup.nwb") == before["backup.nwb"]
 
 
@@ -455,7 +455,7 @@ def test_without_rights() -> None:
         read_only, in_place = nwb_with(folder, "a.avi"), nwb_with(folder, "a.avi", nwb="b.nwb")
         relocate(in_place)
         secret, hidden = nwb_with(folder, "secret.avi", nwb="c.nwb"), nwb_with(folder, "a.avi", nwb="d.nwb")
-        (folder / "films" / "secret.avi").chmod(0)
+        (folder / "videos" / "secret.avi").chmod(0)
         hidden.chmod(0)
         folder.chmod(0o755)
         (folder / "nwb").chmod(0o555)
@@ -556,7 +556,7 @@ def test_killed_and_run_again(tmp_path: Path, moment: str) -> None:
     relocate(path, "move")
     assert is_right(path, "a.avi", "b.avi")
     assert not [name for name in tree(tmp_path) if ".nwb-extfiles" in name]
-    assert list((tmp_path / "films").iterdir()) == []
+    assert list((tmp_path / "videos").iterdir()) == []
 
 
 # --------------------------------------------------------------------- rename
@@ -578,7 +578,7 @@ def test_renamed(tmp_path: Path, first: str, then: str) -> None:
     assert plan.nwb_path == path
     if then == "reference":  # media stay where they are
         assert (path.parent / "a").is_dir()
-        assert [(path.parent / text).is_file() for text in stored_texts(path)] == [True, True]
+        assert [(path.parent / text).is_file() for text in stored_paths(path)] == [True, True]
         return
     assert is_right(path, "a.avi", "b.avi")
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["b", "b.nwb"]
@@ -587,7 +587,7 @@ def test_renamed(tmp_path: Path, first: str, then: str) -> None:
     if first != "symlink":
         assert {entry.name: entry.stat().st_ino for entry in (path.parent / "b").iterdir()} == inodes
     # a move of a link takes the link, and leaves what it leads to
-    assert len(list((tmp_path / "films").iterdir())) == (0 if first == "move" else 2)
+    assert len(list((tmp_path / "videos").iterdir())) == (0 if first == "move" else 2)
 
 
 def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
@@ -596,8 +596,8 @@ def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
     relocate(path, "copy")
     new = path.rename(path.with_name("b.nwb"))
     relocate(new)
-    series = stored_texts(new, "stimulus/presentation/video/external_file")
-    originals = stored_texts(new, "processing/behavior/PoseEstimation/original_videos")
+    series = stored_paths(new, "stimulus/presentation/video/external_file")
+    originals = stored_paths(new, "processing/behavior/PoseEstimation/original_videos")
     assert [originals[0], originals[2]] == series
     assert all(text.startswith("b/") and (new.parent / text).is_file() for text in [*series, *originals])
     assert not (new.parent / "a").exists()
@@ -657,7 +657,7 @@ def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
     with pytest.raises(RelocationRefusedError, match=r"would go, but .*two\.nwb"):
         relocate(one, "move")
     relocate(one)
-    assert (two.parent / stored_texts(two)[0]).is_file()
+    assert (two.parent / stored_paths(two)[0]).is_file()
     relocate_files([one, two], "copy")
     assert is_right(one, "a.avi")
     assert is_right(two, "a.avi")
@@ -678,7 +678,7 @@ def test_a_former_folder_that_two_files_leave_together(tmp_path: Path) -> None:
 def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
     path = renamed(tmp_path, "copy", "a.avi")
     (text,) = media_names(path, "a.avi")
-    make_media(path.parent / text).write_bytes(b"another film")
+    make_media(path.parent / text).write_bytes(b"another video")
     before = tree(tmp_path)
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
@@ -709,26 +709,26 @@ def test_two_files_that_swap_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_film_in_two_files(tmp_path: Path, mode: str) -> None:
+def test_the_same_video_in_two_files(tmp_path: Path, mode: str) -> None:
     paths = [nwb_with(tmp_path, "a.avi", nwb=f"{name}.nwb") for name in ("one", "two")]
     told = []
     plans = relocate_files(paths, mode, on_file=told.append)
     assert told == plans
     assert all(is_right(path, "a.avi") for path in paths)
-    assert (tmp_path / "films" / "a.avi").exists() == (mode != "move")
+    assert (tmp_path / "videos" / "a.avi").exists() == (mode != "move")
 
 
-@pytest.mark.parametrize("bad", ["missing film", "no HDF5", "no file"])
+@pytest.mark.parametrize("bad", ["missing video", "no HDF5", "no file"])
 def test_one_bad_file_and_none_is_touched(tmp_path: Path, bad: str) -> None:
     good, second = nwb_with(tmp_path, "a.avi", nwb="good.nwb"), tmp_path / "nwb" / "second.nwb"
-    if bad == "missing film":
+    if bad == "missing video":
         write_nwb(second, ["gone.avi", "gone too.avi"])
     elif bad == "no HDF5":
         second.write_bytes(b"nothing")
     before = tree(tmp_path)
     with pytest.raises(ExternalFilesError) as caught:
         relocate_files([good, second], "move")
-    assert len(caught.value.problems) == (2 if bad == "missing film" else 1)
+    assert len(caught.value.problems) == (2 if bad == "missing video" else 1)
     assert tree(tmp_path) == before
 
 
@@ -783,24 +783,24 @@ def test_progress_is_of_all_files(tmp_path: Path, progress: bool) -> None:
 
 
 def test_missing_and_urls(tmp_path: Path) -> None:
-    make_media(tmp_path / "films" / "a.avi")
-    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["https://example.org/x.mp4", "gone.avi", "../films/a.avi"])
+    make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["https://example.org/x.mp4", "gone.avi", "../videos/a.avi"])
     with pytest.raises(MissingMediaError):
         relocate(path)
     with pytest.warns(ExternalFilesWarning, match=r"gone\.avi"):
         relocate(path, media_options={"missing": "keep"})
-    texts = stored_texts(path)
-    assert texts[:2] == ["https://example.org/x.mp4", "gone.avi"]
-    assert (path.parent / texts[2]).is_file()
-    assert texts[2].endswith("_external_file_2.avi")
+    paths = stored_paths(path)
+    assert paths[:2] == ["https://example.org/x.mp4", "gone.avi"]
+    assert (path.parent / paths[2]).is_file()
+    assert paths[2].endswith("_external_file_2.avi")
 
 
 @pytest.mark.parametrize(
-    "text", ["..\\films\\a.avi", "D:\\lab\\films\\a.avi", "file://{}/films/a.avi", "./../films/a.avi"]
+    "text", ["..\\videos\\a.avi", "D:\\lab\\videos\\a.avi", "file://{}/videos/a.avi", "./../videos/a.avi"]
 )
 def test_spellings(tmp_path: Path, text: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
-    set_texts(path, DATASET, [text.format(tmp_path)], dtype=UTF8)
+    set_paths(path, DATASET, [text.format(tmp_path)], dtype=UTF8)
     relocate(path, "copy", media_options={"path_map": {"D:\\lab": str(tmp_path)}})
     assert is_right(path, "a.avi")
 
@@ -820,8 +820,8 @@ def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["acquisition/video"].attrs["object_id"]
     relocate(path)
-    texts = stored_texts(path)
-    assert hashlib.sha256((path.parent / texts[0]).read_bytes()).hexdigest() == digest(tmp_path / "films" / "a.avi")
+    paths = stored_paths(path)
+    assert hashlib.sha256((path.parent / paths[0]).read_bytes()).hexdigest() == digest(tmp_path / "videos" / "a.avi")
     other = nwb_with(tmp_path, "b.avi", nwb="evil.nwb")
     with h5py.File(other, "r+") as file:
         file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
@@ -830,14 +830,14 @@ def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
 
 
 def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
-    """The links still tell what the films are called; `search` finds them by that."""
+    """The links still tell what the videos are called; `search` finds them by that."""
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     relocate(path)
     (tmp_path / "far" / "away").mkdir(parents=True)
     path = Path(shutil.move(path.parent, tmp_path / "far" / "away")) / "a.nwb"
     with pytest.raises(MissingMediaError):
         relocate(path)
-    options = {"search": tmp_path / "films"}
+    options = {"search": tmp_path / "videos"}
     with pytest.raises(MediaExistsError):  # what stands there gives way only when it is told to
         relocate(path, media_options=options)
     relocate(path, media_options={**options, "existing": "replace"})
@@ -849,19 +849,19 @@ def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "move"])
 def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str) -> None:
-    """Relocated in place, renamed and relocated again; with a record of the films."""
-    from zarr_makers import assert_consolidated, assert_leads_to, texts_in
+    """Relocated in place, renamed and relocated again; with a record of the videos."""
+    from zarr_makers import assert_consolidated, assert_leads_to, paths_in
 
-    films = [Path(shutil.copy(video_files / f"test1_{number}.avi", tmp_path / f"{number}.avi")) for number in (0, 1)]
+    videos = [Path(shutil.copy(video_files / f"test1_{number}.avi", tmp_path / f"{number}.avi")) for number in (0, 1)]
     relocate(source_store, mode, media_options=dict(manifest=True))
-    assert_leads_to(source_store, films)
+    assert_leads_to(source_store, videos)
     assert_consolidated(source_store)
-    assert {text.split("/")[0] for text in texts_in(source_store)} == {"s"}
+    assert {text.split("/")[0] for text in paths_in(source_store)} == {"s"}
     renamed = source_store.rename(source_store.with_name("t.nwb.zarr"))
     relocate(renamed)
-    assert_leads_to(renamed, films)
+    assert_leads_to(renamed, videos)
     assert_consolidated(renamed)
-    assert {text.split("/")[0] for text in texts_in(renamed)} == {"t"}
+    assert {text.split("/")[0] for text in paths_in(renamed)} == {"t"}
     assert not (renamed.parent / "s").exists()
     before = tree(renamed.parent)
     relocate(renamed)
@@ -869,7 +869,7 @@ def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str
 
 
 @pytest.mark.parametrize("suffix", [".nwb.zarr", ".zarr"])
-def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, films: list[Path], suffix: str) -> None:
+def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, videos: list[Path], suffix: str) -> None:
     from zarr_makers import assert_leads_to
 
     store = source_store.rename(source_store.with_name(f"t{suffix}"))
@@ -880,16 +880,16 @@ def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, fi
         relocate(other, "move")
     assert tree(store.parent) == before
     relocate(other, "copy")
-    assert_leads_to(store, films[:2])
-    assert_leads_to(other, films[:2])
+    assert_leads_to(store, videos[:2])
+    assert_leads_to(other, videos[:2])
 
 
-def test_a_former_folder_that_two_stores_use(source_store: Path, films: list[Path]) -> None:
+def test_a_former_folder_that_two_stores_use(source_store: Path, videos: list[Path]) -> None:
     from zarr_makers import assert_leads_to
 
     relocate(source_store, "copy")
     one = Path(shutil.copytree(source_store, source_store.with_name("one.nwb.zarr")))
     two = source_store.rename(source_store.with_name("two.nwb.zarr"))
     relocate(one, "copy")
-    assert_leads_to(one, films[:2])
-    assert_leads_to(two, films[:2])
+    assert_leads_to(one, videos[:2])
+    assert_leads_to(two, videos[:2])

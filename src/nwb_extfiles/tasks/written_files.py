@@ -14,10 +14,10 @@ import h5py
 from ..disk import contents, filesystem
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
-from ..media.inventory import make_rows, other_films
+from ..media.inventory import make_rows, other_videos
+from ..nwb.files import nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
-from ..nwb.storage import is_stored, read_texts, texts_at
-from ..nwb.stores import edit_texts, nwb_files_called_like
+from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
@@ -28,7 +28,7 @@ __all__ = [
     "bring_media",
     "cannot_edit",
     "file_identifier",
-    "half_edited",
+    "interrupted_edit",
     "is_former_media_folder",
     "new_rows",
     "remove_empty",
@@ -60,7 +60,7 @@ def _no_room_apart(path: Path) -> list[ExternalFilesError]:
     return [RelocationRefusedError(f"{reason}, and {free:,} are free; make room", nwb_path=str(path))]
 
 
-def half_edited(path: Path) -> RelocationRefusedError:
+def interrupted_edit(path: Path) -> RelocationRefusedError:
     """What speaks against planning with a file that a killed run has left half edited."""
     return RelocationRefusedError(
         f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
@@ -90,7 +90,7 @@ def bring_media(
     sync: bool = True,
     progress: bool | ProgressCallback = False,
     url_timeout: float = 60.0,
-    with_texts: bool = True,
+    with_paths: bool = True,
     keep_sources: bool = False,
     tell: Callable[[str], object] | None = None,
 ) -> tuple[MovedSource, ...]:
@@ -106,7 +106,7 @@ def bring_media(
         As `MediaOptions.progress`.
     url_timeout : float
         As `MediaOptions.url_timeout`, in seconds.
-    with_texts : bool
+    with_paths : bool
         Whether the texts are still to be changed.
     keep_sources : bool
         Whether what was moved stays at its old place too for now.
@@ -118,12 +118,12 @@ def bring_media(
     tuple of MovedSource
         What stays for now.
     """
-    if with_texts:
+    if with_paths:
         _get_own_content(plan, sync)
     transfer = Transfer(plan.nwb_path, edits_document=True, keep_sources=keep_sources, tell=tell)
     with rolled_back(transfer):
         transfer.media.stage(plan, sync=sync, progress=progress, url_timeout=url_timeout)
-        transfer.commit(sync=sync, edit=_edit(plan, transfer, sync) if with_texts else None)
+        transfer.commit(sync=sync, edit=_edit(plan, transfer, sync) if with_paths else None)
     return transfer.conclude(sync=sync)
 
 
@@ -183,7 +183,7 @@ def _edit(plan: RelocationPlan, transfer: Transfer, sync: bool) -> Callable[[], 
     """What changes the paths and the manifest in an NWB file whose media are staged, if they are still as planned."""
     rows = new_rows(plan, transfer)
     planned = [entry.reference for entry in plan.relocations]
-    return lambda: edit_texts(
+    return lambda: write_paths(
         plan.nwb_path, plan.edits, manifest=rows, journal=transfer.journal, sync=sync, planned=planned
     )
 
@@ -193,7 +193,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
     if plan.manifest is None:
         return None
     rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
-    transfer.notes.extend(other_films(plan, rows))
+    transfer.notes.extend(other_videos(plan, rows))
     return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 
 
@@ -210,10 +210,10 @@ def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
 
 def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
-    read = texts_at(file, "identifier") if isinstance(file, h5py.File) else None
+    read = paths_at(file, "identifier") if isinstance(file, h5py.File) else None
     if read is None:
         dataset = file.get("identifier")
-        read = read_texts(dataset) if is_stored(dataset) else None
+        read = read_paths(dataset) if is_stored(dataset) else None
     return read[0][0] if read and read[0] else nwb_stem(nwb_path)
 
 
@@ -228,7 +228,7 @@ def remove_empty(plan: RelocationPlan) -> None:
         if entry.source is None or entry.target is None or entry.source.path.name != entry.target.name:
             continue
         folder = entry.source.path.parent
-        if entry.action is Action.FOLLOW or is_former_media_folder(folder, plan.nwb_path):
+        if entry.action is Action.RENAME or is_former_media_folder(folder, plan.nwb_path):
             try:
                 folder.rmdir()
             except OSError:

@@ -17,16 +17,16 @@ from typing import Any
 import h5py
 
 from ..errors import ExternalFilesError, UnreadableFileError
-from ..nwb.finding import find_in_file
+from ..nwb.files import open_nwb
+from ..nwb.path_datasets import StoredPath, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.storage import ExternalFileText, read_texts, unwrapped
-from ..nwb.stores import open_nwb
+from ..nwb.scan import find_in_file
 from ..options import MediaOptions
 from ..plans.locate import ResolvedExternalFile, locate
 from ..plans.resolve import is_url, without_file_scheme
-from ..web.archive import Neighbours, is_asset, names_asset, neighbours_of
-from ..web.remote import is_opaque, origin
+from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
+from ..web.remote import is_opaque, source_of
 from ..web.urls import opened
 
 __all__ = ["resolve_external_files"]
@@ -82,28 +82,26 @@ def resolve_external_files(
     with ExitStack() as stack:
         # An asset that is read tells its dandiset itself; for anything else `opened_from` may.
         place = next((value for value in (source, opened_from) if _names_asset(value)), None)
-        neighbours = stack.enter_context(neighbours_of(place)) if place is not None else None
-        references = list(_references(source, table, neighbours))
+        assets = stack.enter_context(assets_of(place)) if place is not None else None
+        references = list(_references(source, table, assets))
         if opened_from is not None and place is not source:
-            told = _told_by(source)
-            lies = neighbours.nwb_url if neighbours else _place(opened_from)
+            told = _known_from(source)
+            lies = assets.nwb_url if assets else _place(opened_from)
             references = [_held_by(lies, entry) if entry.nwb_path == told else entry for entry in references]
-        return [
-            locate(entry, options, neighbours=neighbours if _is_in(entry, neighbours) else None) for entry in references
-        ]
+        return [locate(entry, options, assets=assets if _is_in(entry, assets) else None) for entry in references]
 
 
 def _names_asset(value: Any) -> bool:
     return is_asset(value) or (isinstance(value, str) and names_asset(value))
 
 
-def _is_in(reference: ExternalFileReference, neighbours: Neighbours | None) -> bool:
-    return neighbours is not None and reference.nwb_path == neighbours.nwb_url
+def _is_in(reference: ExternalFileReference, assets: DandisetAssets | None) -> bool:
+    return assets is not None and reference.nwb_path == assets.nwb_url
 
 
 def _place(value: Any) -> str:
     text = os.fspath(value)
-    return text if is_url(text) else origin(_local(text))
+    return text if is_url(text) else source_of(_local(text))
 
 
 def _local(text: str) -> str:
@@ -120,12 +118,12 @@ def _local(text: str) -> str:
     return path
 
 
-def _told_by(source: Any) -> str:
+def _known_from(source: Any) -> str:
     """Where an NWB file lies, as far as it tells itself."""
     if isinstance(source, h5py.File):
-        return origin(str(source.filename))
+        return source_of(str(source.filename))
     if _is_container(source):
-        return origin(source.container_source) if source.container_source else _IN_MEMORY
+        return source_of(source.container_source) if source.container_source else _IN_MEMORY
     return _place(source)
 
 
@@ -140,23 +138,23 @@ def _held_by(nwb_path: str, reference: ExternalFileReference) -> ExternalFileRef
 
 
 def _references(
-    source: Any, table: Sequence[MediaField], neighbours: Neighbours | None
+    source: Any, table: Sequence[MediaField], assets: DandisetAssets | None
 ) -> Iterator[ExternalFileReference]:
     if isinstance(source, h5py.File):
-        yield from _in_h5py(source, table, origin(str(source.filename)))
+        yield from _in_h5py(source, table, source_of(str(source.filename)))
     elif _is_container(source):
         yield from _in_containers(source, table)
     elif _names_asset(source):
-        assert neighbours is not None
-        urls = neighbours.nwb_urls
+        assert assets is not None
+        urls = assets.nwb_urls
         if not urls:
             raise UnreadableFileError(
-                f"{neighbours.nwb_url} is a Zarr asset; expected an NWB file in HDF5. Read it with hdmf-zarr, and give "
+                f"{assets.nwb_url} is a Zarr asset; expected an NWB file in HDF5. Read it with hdmf-zarr, and give "
                 f"the container with opened_from=",
-                nwb_path=neighbours.nwb_url,
+                nwb_path=assets.nwb_url,
             )
-        with _opened(urls[0], neighbours.nwb_url) as file:
-            yield from _in_h5py(file, table, neighbours.nwb_url)
+        with _opened(urls[0], assets.nwb_url) as file:
+            yield from _in_h5py(file, table, assets.nwb_url)
     elif isinstance(source, str) and is_url(source):
         with _opened(source, source) as file:
             yield from _in_h5py(file, table, source)
@@ -229,7 +227,7 @@ def _of_container(container: Any, field: MediaField) -> Iterator[ExternalFileRef
         return
     path = _object_path(container)
     try:
-        read = read_texts(value)
+        read = read_paths(value)
         file = str(value.file.filename) if isinstance(value, h5py.Dataset) else None
     except (ValueError, RuntimeError) as error:
         raise UnreadableFileError(
@@ -238,11 +236,11 @@ def _of_container(container: Any, field: MediaField) -> Iterator[ExternalFileRef
             nwb_path=container.container_source,
             object_path=path,
         ) from error
-    held_by = origin(file or container.container_source) if file or container.container_source else _IN_MEMORY
+    held_by = source_of(file or container.container_source) if file or container.container_source else _IN_MEMORY
     for index, text in enumerate(read[0] if read else ()):
         nwb_path = held_by
-        if isinstance(text, ExternalFileText):
-            nwb_path = origin(text.nwb_path) if text.nwb_path else _IN_MEMORY
+        if isinstance(text, StoredPath):
+            nwb_path = source_of(text.nwb_path) if text.nwb_path else _IN_MEMORY
             text = text.stored  # noqa: PLW2901
         reference = ExternalFileReference(
             nwb_path=nwb_path,
@@ -251,7 +249,7 @@ def _of_container(container: Any, field: MediaField) -> Iterator[ExternalFileRef
             object_id=container.object_id,
             field=field.label,
             index=index,
-            text=text,
+            stored_path=text,
             base=None,
             repeats=field.repeats,
         )

@@ -16,11 +16,11 @@ from hdmf.backends.hdf5 import H5DataIO
 from hdmf.utils import StrDataset
 from makers import run_python
 
-from nwb_extfiles.nwb.storage import (
-    ExternalFileText,
-    as_text,
+from nwb_extfiles.nwb.path_datasets import (
+    StoredPath,
+    as_string,
     fits,
-    read_texts,
+    read_paths,
     storage_settings,
     unwrapped,
     write_in_place,
@@ -38,23 +38,23 @@ def file(tmp_path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def padded(file: h5py.File, name: str, texts: list[bytes], size: int, padding: int) -> h5py.Dataset:
+def padded(file: h5py.File, name: str, paths: list[bytes], size: int, padding: int) -> h5py.Dataset:
     """A dataset of fixed length with a padding that h5py does not make by itself."""
     kind = h5py.h5t.C_S1.copy()
     kind.set_size(size)
     kind.set_strpad(padding)
-    space = h5py.h5s.create_simple((len(texts),))
+    space = h5py.h5s.create_simple((len(paths),))
     made = h5py.h5d.create(file.id, name.encode(), kind, space)
     fill = b" " if padding == h5py.h5t.STR_SPACEPAD else b"\0"
-    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([text.ljust(size, fill) for text in texts], f"S{size}"), kind)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.array([text.ljust(size, fill) for text in paths], f"S{size}"), kind)
     return file[name]
 
 
-# ------------------------------------------------------------------ read_texts
+# ------------------------------------------------------------------ read_paths
 
 
 @pytest.mark.parametrize(
-    ("value", "texts", "shape"),
+    ("value", "paths", "shape"),
     [
         ("a.avi", ["a.avi"], ()),
         ("", [""], ()),
@@ -77,9 +77,9 @@ def padded(file: h5py.File, name: str, texts: list[bytes], size: int, padding: i
         ([NOT_UTF8], [ESCAPED], (1,)),
     ],
 )
-def test_values_in_memory(value: Any, texts: list[str], shape: tuple[int, ...]) -> None:
-    read = read_texts(value)
-    assert read == (texts, shape)
+def test_values_in_memory(value: Any, paths: list[str], shape: tuple[int, ...]) -> None:
+    read = read_paths(value)
+    assert read == (paths, shape)
     assert all(type(text) is str for text in read[0])
 
 
@@ -101,11 +101,11 @@ def test_values_in_memory(value: Any, texts: list[str], shape: tuple[int, ...]) 
     ],
 )
 def test_no_texts(value: Any) -> None:
-    assert read_texts(value) is None
+    assert read_paths(value) is None
 
 
 @pytest.mark.parametrize(
-    ("data", "keywords", "texts", "shape"),
+    ("data", "keywords", "paths", "shape"),
     [
         (["ä.avi", "日本.avi"], dict(dtype=UTF8), ["ä.avi", "日本.avi"], (2,)),
         (["a.avi", "b.avi"], dict(dtype=ASCII), ["a.avi", "b.avi"], (2,)),
@@ -127,40 +127,40 @@ def test_no_texts(value: Any) -> None:
     ],
 )
 def test_datasets(
-    file: h5py.File, data: Any, keywords: dict[str, Any], texts: list[str], shape: tuple[int, ...]
+    file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str], shape: tuple[int, ...]
 ) -> None:
     dataset = file.create_dataset("texts", data=data, **keywords)
-    read = read_texts(dataset)
-    assert read == (texts, shape)
+    read = read_paths(dataset)
+    assert read == (paths, shape)
     assert all(type(text) is str for text in read[0])
-    assert read_texts(H5DataIO(dataset)) == read
+    assert read_paths(H5DataIO(dataset)) == read
     if h5py.check_string_dtype(dataset.dtype).length is None and dataset.shape is not None:
-        assert read_texts(StrDataset(dataset, None)) == read
+        assert read_paths(StrDataset(dataset, None)) == read
 
 
 @pytest.mark.parametrize("padding", [h5py.h5t.STR_NULLTERM, h5py.h5t.STR_NULLPAD, h5py.h5t.STR_SPACEPAD])
 def test_paddings(file: h5py.File, padding: int) -> None:
     """C, h5py and Fortran pad texts of fixed length differently; the padding is not of the text."""
     dataset = padded(file, "texts", [b"a.avi", b"bb b.avi"], 12, padding)
-    assert read_texts(dataset) == (["a.avi", "bb b.avi"], (2,))
+    assert read_paths(dataset) == (["a.avi", "bb b.avi"], (2,))
 
 
 @pytest.mark.parametrize(
     "data", [np.array([1, 2]), 1.5, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), h5py.Empty("f8"), True]
 )
 def test_datasets_of_no_texts(file: h5py.File, data: Any) -> None:
-    assert read_texts(file.create_dataset("numbers", data=data)) is None
+    assert read_paths(file.create_dataset("numbers", data=data)) is None
 
 
 def test_dataset_of_references(file: h5py.File) -> None:
     file["group"] = file.create_group("other")
     dataset = file.create_dataset("references", data=[file["group"].ref], dtype=h5py.ref_dtype)
-    assert read_texts(dataset) is None
+    assert read_paths(dataset) is None
 
 
 def test_zarr_array() -> None:
     zarr = pytest.importorskip("zarr")
-    assert read_texts(zarr.array(np.array(["a.avi", "ä.avi"]))) == (["a.avi", "ä.avi"], (2,))
+    assert read_paths(zarr.array(np.array(["a.avi", "ä.avi"]))) == (["a.avi", "ä.avi"], (2,))
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_zarr_array() -> None:
     ],
 )
 def test_one_text(value: Any, text: str | None) -> None:
-    assert as_text(value) == text
+    assert as_string(value) == text
 
 
 def test_text_remembers_its_file() -> None:
-    text = ExternalFileText("a.avi", "/data/x.nwb")
+    text = StoredPath("a.avi", "/data/x.nwb")
     assert (text, text.base, text.stored) == ("a.avi", "/data", "a.avi")
     assert type(text.stored) is str
-    assert ExternalFileText("a.avi", None).base is None
-    assert as_text(text) is text
-    read = read_texts([text])
+    assert StoredPath("a.avi", None).base is None
+    assert as_string(text) is text
+    read = read_paths([text])
     assert read is not None
     assert read[0][0] is text
     for twin in (copy.copy(text), copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
-        assert isinstance(twin, ExternalFileText)
+        assert isinstance(twin, StoredPath)
         assert (twin, twin.nwb_path) == ("a.avi", "/data/x.nwb")
 
 
@@ -223,13 +223,13 @@ def test_unwrapped() -> None:
 def test_settings_make_storage_like_it(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
     """For texts of variable length, in which every relocated dataset is stored."""
     old = file.create_dataset("old", data=data, **keywords)
-    texts = read_texts(old)
-    assert texts is not None
-    values = np.array(texts[0], dtype=object).reshape(old.shape)
+    paths = read_paths(old)
+    assert paths is not None
+    values = np.array(paths[0], dtype=object).reshape(old.shape)
     new = file.create_dataset("new", data=values, dtype=UTF8, **storage_settings(old))
     assert (new.shape, new.chunks, new.maxshape) == (old.shape, old.chunks, old.maxshape)
     assert (new.compression, new.compression_opts, new.shuffle) == (old.compression, old.compression_opts, old.shuffle)
-    assert read_texts(new) == texts
+    assert read_paths(new) == paths
 
 
 # -------------------------------------------------------------- write_in_place
@@ -251,12 +251,12 @@ def test_in_place(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
     dataset = file.create_dataset("group/texts", data=data, **keywords)
     dataset.attrs["starting_frame"] = [0, 10]
     reference, dtype, shape = dataset.ref, dataset.dtype, dataset.shape
-    texts = ["folder/ein_langer_name_0.avi", "folder/ein_langer_name_1.avi"]
-    written = write_in_place(dataset, texts)
+    paths = ["folder/ein_langer_name_0.avi", "folder/ein_langer_name_1.avi"]
+    written = write_in_place(dataset, paths)
     assert written == dataset
     assert file[reference] == file["group/texts"]
     assert (written.dtype, written.shape) == (dtype, shape)
-    assert read_texts(file["group/texts"]) == (texts, shape)
+    assert read_paths(file["group/texts"]) == (paths, shape)
     assert file["group/texts"].attrs["starting_frame"].tolist() == [0, 10]
 
 
@@ -265,30 +265,30 @@ def test_in_place_of_a_scalar(file: h5py.File, dtype: Any) -> None:
     dataset = file.create_dataset("text", data="a.avi", dtype=dtype)
     reference = dataset.ref
     write_in_place(dataset, ["folder/name.avi"])
-    assert read_texts(file["text"]) == (["folder/name.avi"], ())
+    assert read_paths(file["text"]) == (["folder/name.avi"], ())
     assert file[reference] == file["text"]
 
 
 @pytest.mark.parametrize("dtype", [UTF8, "S5"])
 def test_in_place_of_nothing(file: h5py.File, dtype: Any) -> None:
     dataset = file.create_dataset("texts", shape=(0,), dtype=dtype)
-    assert read_texts(write_in_place(dataset, [])) == ([], (0,))
+    assert read_paths(write_in_place(dataset, [])) == ([], (0,))
 
 
 def test_in_place_of_a_null_dataspace(tmp_path: Path) -> None:
     """In a process of its own: HDF5 takes the whole one down if it is told to write there."""
     code = """
 import sys, h5py
-from nwb_extfiles.nwb.storage import read_texts, write_in_place
+from nwb_extfiles.nwb.path_datasets import read_paths, write_in_place
 with h5py.File(sys.argv[1], "w") as file:
     dataset = file.create_dataset("texts", data=h5py.Empty(h5py.string_dtype()))
-    print(read_texts(write_in_place(dataset, [])))
+    print(read_paths(write_in_place(dataset, [])))
 """
     assert run_python(code, tmp_path / "x.h5").strip() == "([], (0,))"
 
 
 @pytest.mark.parametrize(
-    ("data", "keywords", "texts"),
+    ("data", "keywords", "paths"),
     [
         (np.array([b"a.avi", b"b.avi"]), {}, ["a.avi", "longer.avi"]),
         (np.array([b"a.avi", b"b.avi"]), {}, ["a.avi", "ä.av"]),  # of the same length in bytes
@@ -301,16 +301,16 @@ with h5py.File(sys.argv[1], "w") as file:
     ],
 )
 def test_made_anew_where_it_does_not_fit(
-    file: h5py.File, data: Any, keywords: dict[str, Any], texts: list[str]
+    file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str]
 ) -> None:
     """Nothing is cut off: the dataset is made again, with its attributes and like storage."""
     dataset = file.create_dataset("group/texts", data=data, **keywords)
     dataset.attrs["starting_frame"] = [0, 10]
     dataset.attrs["unit"] = "n.a."
     shape, settings = dataset.shape, (dataset.chunks, dataset.maxshape, dataset.compression)
-    written = write_in_place(dataset, texts)
+    written = write_in_place(dataset, paths)
     assert written == file["group/texts"]
-    assert read_texts(written) == (texts, shape)
+    assert read_paths(written) == (paths, shape)
     kind = h5py.check_string_dtype(written.dtype)
     assert (kind.encoding, kind.length) == ("utf-8", None)
     assert dict(written.attrs)["unit"] == "n.a."
@@ -330,7 +330,7 @@ def test_failure_leaves_the_old_dataset(file: h5py.File, monkeypatch: pytest.Mon
         with pytest.raises(OSError, match="No space left"):
             write_in_place(dataset, ["longer.avi"])
     assert list(file["group"]) == ["texts"]
-    assert read_texts(file["group/texts"]) == (["a.avi"], (1,))
+    assert read_paths(file["group/texts"]) == (["a.avi"], (1,))
 
 
 def test_soft_links_lead_to_what_is_made_anew(file: h5py.File) -> None:
@@ -338,14 +338,14 @@ def test_soft_links_lead_to_what_is_made_anew(file: h5py.File) -> None:
     file["soft"] = h5py.SoftLink("/group/texts")
     write_in_place(dataset, ["longer.avi"])
     for name in ("group/texts", "soft"):
-        assert read_texts(file[name]) == (["longer.avi"], (1,))
+        assert read_paths(file[name]) == (["longer.avi"], (1,))
 
 
 def test_bytes_that_are_not_utf8_come_back(file: h5py.File) -> None:
     for name, keywords in (("vlen", dict(dtype=UTF8)), ("fixed", {})):
         dataset = file.create_dataset(name, data=np.array([b"x" * 20]), **keywords)
         write_in_place(dataset, [ESCAPED])
-        assert read_texts(file[name]) == ([ESCAPED], (1,))
+        assert read_paths(file[name]) == ([ESCAPED], (1,))
         assert file[name][()].tolist() == [NOT_UTF8]
 
 
@@ -353,10 +353,10 @@ def test_texts_as_long_as_their_storage(file: h5py.File) -> None:
     """A text as long as its storage fits; it is not cut."""
     dataset = file.create_dataset("texts", data=np.array([b"12345"]))
     assert write_in_place(dataset, ["abcde"]) == dataset
-    assert read_texts(dataset) == (["abcde"], (1,))
+    assert read_paths(dataset) == (["abcde"], (1,))
     terminated = padded(file, "terminated", [b"1234"], 5, h5py.h5t.STR_NULLTERM)
     written = write_in_place(terminated, ["abcde"])  # one of these five bytes is for the end
-    assert read_texts(file["terminated"]) == (["abcde"], (1,))
+    assert read_paths(file["terminated"]) == (["abcde"], (1,))
     assert written == file["terminated"]
 
 

@@ -22,25 +22,25 @@ from ..errors import (
     warn,
 )
 from ..media.inventory import find_by_content, verify_media
-from ..nwb.finding import find_in_file
+from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import cannot_hold, open_nwb
+from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
+from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
-from ..plans.planning import plan_references
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
-from ..transfers.staging import has_leftovers, is_half_done
+from ..transfers.staging_folder import has_leftovers, is_interrupted
 from ..transfers.transfer import recover
-from .finished import (
+from .written_files import (
     bring_all,
     cannot_edit,
     file_identifier,
-    half_edited,
+    interrupted_edit,
     is_former_media_folder,
     remove_empty,
     warned_of_other_names,
@@ -81,11 +81,11 @@ def relocate(
         relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
     held_before : collection of ExternalFileReference
         Together with `just_written`, what the file held before this program appended to it, as
-        `nwb_extfiles.tasks.inplace.references_before` gave it: relative texts of these mean files beside it, and no
+        `nwb_extfiles.tasks.relocating.references_before` gave it: relative texts of these mean files beside it, and no
         others.
     repair : bool
-        Whether films that are missing, or not those that the manifest of the NWB file tells of, are looked for by
-        their content in its media folder and in the folders of `search`. A wrong film gives way only with
+        Whether videos that are missing, or not those that the manifest of the NWB file tells of, are looked for by
+        their content in its media folder and in the folders of `search`. A wrong video gives way only with
         ``existing="replace"``.
 
     Returns
@@ -146,8 +146,8 @@ def references_before(
 
 def _in_memory(held_before: Collection[ExternalFileReference]) -> _IsInMemory:
     """Tells the references of a program that has just written a file from those that were in it before."""
-    before = {(entry.object_id, entry.entry, entry.text) for entry in held_before}
-    return lambda entry: (entry.object_id, entry.entry, entry.text) not in before
+    before = {(entry.object_id, entry.entry, entry.stored_path) for entry in held_before}
+    return lambda entry: (entry.object_id, entry.entry, entry.stored_path) not in before
 
 
 def relocate_files(
@@ -258,9 +258,9 @@ def _has_work(plan: RelocationPlan) -> bool:
     if plan.edits or not plan.manifest_is_current or has_leftovers(plan.nwb_path):
         return True
     return any(
-        entry.brings
+        entry.creates_target
         or (
-            # the film has got there before, and still has to go from its old place
+            # the video has got there before, and still has to go from its old place
             plan.mode is MediaMode.MOVE
             and entry.source is not None
             and entry.target is not None
@@ -279,10 +279,10 @@ def _document(path: Path, dry_run: bool) -> Path:
             nwb_path=str(path),
         )
     document = Path(os.path.realpath(path))
-    if not is_half_done(document):
+    if not is_interrupted(document):
         return document
     if dry_run:
-        raise half_edited(path)
+        raise interrupted_edit(path)
     recover(document)
     return document
 
@@ -329,22 +329,22 @@ def _found_by_content(
     options: MediaOptions,
     problems: list[ExternalFilesError],
 ) -> dict[tuple[str, str, int], Resolution]:
-    """The right films of entries whose films are missing or wrong, by what the manifest says of them."""
+    """The right videos of entries whose videos are missing or wrong, by what the manifest says of them."""
     if rows is None:
         raise RelocationRefusedError(
-            f"{nwb_path} has no manifest, so nothing tells which films are its own; name where they are with --search "
+            f"{nwb_path} has no manifest, so nothing tells which videos are its own; name where they are with --search "
             f"(`search` in media_options), without --repair",
             nwb_path=str(nwb_path),
         )
     resolutions = resolve_all(references, options, destination=nwb_path.parent)
-    bad = [verdict for verdict in verify_media(rows, resolutions) if verdict.state.is_bad]
-    wanted = [verdict.row for verdict in bad if verdict.row is not None]
+    bad = [verification for verification in verify_media(rows, resolutions) if verification.state.is_bad]
+    wanted = [verification.row for verification in bad if verification.row is not None]
     elsewhere = (
         find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search_folders]) if wanted else {}
     )
     found: dict[tuple[str, str, int], Resolution] = {}
-    for verdict in bad:
-        reference, row = verdict.resolution.reference, verdict.row
+    for verification in bad:
+        reference, row = verification.resolution.reference, verification.row
         if row is not None and row.sha256 in elsewhere:
             # it gets the suffix that it had, whatever it is called there
             suffix = PurePosixPath(row.path).suffix
@@ -352,9 +352,9 @@ def _found_by_content(
         elif row is not None and options.missing == "error":
             problems.append(
                 MissingMediaError(
-                    f"{reference.where}: its film {row.original_name!r} ({row.size_in_bytes:,} bytes, SHA-256 "
-                    f"{row.sha256}) is {verdict.state}, and in none of the folders that were searched; name one that "
-                    f"has it with --search (`search` in media_options)",
+                    f"{reference.where}: its video {row.original_name!r} ({row.size_in_bytes:,} bytes, SHA-256 "
+                    f"{row.sha256}) is {verification.state}, and in none of the folders that were searched; name one "
+                    f"that has it with --search (`search` in media_options)",
                     **reference.place,
                 )
             )

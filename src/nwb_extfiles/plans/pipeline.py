@@ -14,11 +14,11 @@ from pathlib import Path, PureWindowsPath
 from ..disk import contents
 from ..errors import ExternalFilesError, MissingMediaError, TransferError
 from ..naming import is_archived, is_portable_suffix
-from ..nwb.finding import find_in_file
+from ..nwb.files import open_nwb
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
-from ..nwb.stores import open_nwb
+from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
@@ -28,7 +28,7 @@ from .targets import name_targets, nwb_stem, survey
 
 __all__ = ["plan_references"]
 
-_LONGEST_TEXT = 4096  # characters
+_LONGEST_PATH = 4096  # characters
 _MOST_OBJECTS = 5  # that one message names
 
 
@@ -84,11 +84,11 @@ def plan_references(
     def may_be_gone(resolution: Resolution) -> bool:
         """Whether an earlier run may have taken the file away: by a move, or with the folder that it lay in."""
         reference = resolution.reference
-        if mode is MediaMode.MOVE or reference.base is None or is_absolute(reference.text):
+        if mode is MediaMode.MOVE or reference.base is None or is_absolute(reference.stored_path):
             return mode is MediaMode.MOVE
-        if len(reference.text) > _LONGEST_TEXT:
+        if len(reference.stored_path) > _LONGEST_PATH:
             return False  # no path is that long, and each part of it would be looked up
-        return is_former(Path(os.path.realpath(Path(reference.base, reference.text).parent)))
+        return is_former(Path(os.path.realpath(Path(reference.base, reference.stored_path).parent)))
 
     remarks = list(_same_by_bare_name(resolutions))
     unused = options.unused_patterns({reference.object_path for reference in references})
@@ -129,8 +129,8 @@ def _or_moved_before(
 ) -> tuple[list[Resolution], list[str]]:
     """Find media that are gone from their old place because an earlier run moved them to this NWB file.
 
-    The NWB file that stands at the destination tells: it names a film for the same object, field and entry, at the
-    very place that a move gives it. That it is the film that the text means cannot be known, so each is told of.
+    The NWB file that stands at the destination tells: it names a video for the same object, field and entry, at the
+    very place that a move gives it. That it is the video that the text means cannot be known, so each is told of.
     """
     missing = [
         isinstance(resolution.problem, MissingMediaError) and may_be_gone(resolution) for resolution in resolutions
@@ -139,17 +139,17 @@ def _or_moved_before(
         return resolutions, []
     try:
         with open_nwb(nwb_path) as file:
-            before = {_entry(was): was.text for was in find_in_file(file, media_fields(options.media_fields))}
+            before = {_entry(was): was.stored_path for was in find_in_file(file, media_fields(options.media_fields))}
     except (OSError, ValueError, TypeError):  # there is none, or it is damaged
         return resolutions, []
     found: dict[int, Resolution] = {}
     places: set[str] = set()  # that are the own ones of some reference
-    # Fields that repeat the films of others name places of those.
+    # Fields that repeat the videos of others name places of those.
     for number in sorted(range(len(resolutions)), key=lambda number: resolutions[number].reference.repeats):
         reference = resolutions[number].reference
         text = before.get(_entry(reference))
         file = media_file(nwb_path.parent / text) if text and not is_url(text) else None
-        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.text):
+        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.stored_path):
             continue
         (own,), _ = name_targets([Resolution(reference, file=file)], options, nwb_path=nwb_path, identifier=identifier)
         if text == str(own.target):
@@ -159,9 +159,9 @@ def _or_moved_before(
         if missing[number]:
             found[number] = Resolution(reference, file=file)
     remarks = [
-        f"{entry.reference.where}: {entry.reference.text!r} is gone, and taken to be {str(entry.file.path)!r}, where "
-        f"an earlier move has put the media of this entry; if it means another file, store the path of that in this "
-        f"entry, and relocate again"
+        f"{entry.reference.where}: {entry.reference.stored_path!r} is gone, and taken to be {str(entry.file.path)!r}, "
+        f"where an earlier move has put the media of this entry; if it means another file, store the path of that in "
+        f"this entry, and relocate again"
         for entry in found.values()
         if entry.file is not None
     ]
@@ -193,21 +193,22 @@ def _repeated(
                 same = next((other for other in alike.values() if _same_content(file, other)), file)
                 entry = replace(entry, file=same)  # noqa: PLW2901
         elif isinstance(entry.problem, MissingMediaError):
-            name = PureWindowsPath(reference.text).name
+            name = PureWindowsPath(reference.stored_path).name
             called = {
                 other.file.identity: other.file
                 for other in own
                 if other.file is not None
                 and (row := row_of.get(other.reference.entry)) is not None
-                and (row.original_name, row.path, row.size_in_bytes) == (name, other.reference.text, other.file.size)
+                and (row.original_name, row.path, row.size_in_bytes)
+                == (name, other.reference.stored_path, other.file.size)
             }
             if len(called) == 1:
                 (known,) = called.values()
                 entry = Resolution(reference, file=known)  # noqa: PLW2901
                 remarks.append(
-                    f"{reference.where}: {reference.text[:300]!r} is gone, and taken to be {str(known.path)!r}, the "
-                    f"only one that was called {name!r} by the manifest; if it means another file, store the path of "
-                    f"that in this entry, and relocate again"
+                    f"{reference.where}: {reference.stored_path[:300]!r} is gone, and taken to be {str(known.path)!r}, "
+                    f"the only one that was called {name!r} by the manifest; if it means another file, store the path "
+                    f"of that in this entry, and relocate again"
                 )
         shared.append(entry)
     return shared, remarks
@@ -228,7 +229,7 @@ def _same_by_bare_name(resolutions: Sequence[Resolution]) -> Iterator[str]:
             users.setdefault(entry.file.identity, []).append(entry)
     for entries in users.values():
         by_object = {entry.reference.object_path: entry for entry in entries}
-        paths = {entry.reference.text.replace("\\", "/").removeprefix("./") for entry in entries}
+        paths = {entry.reference.stored_path.replace("\\", "/").removeprefix("./") for entry in entries}
         file, reference = entries[0].file, entries[0].reference
         if len(by_object) < 2 or file is None or (len(paths) == 1 and "/" in paths.pop()):
             continue  # one object, or one and the same path with its folders
@@ -236,7 +237,7 @@ def _same_by_bare_name(resolutions: Sequence[Resolution]) -> Iterator[str]:
         shown = ", ".join(map(repr, others[:_MOST_OBJECTS])) + (", …" if len(others) > _MOST_OBJECTS else "")
         example = f"search_for={ {others[0]: 'FOLDER'}!r} in media_options"
         yield (
-            f"{reference.where}: {reference.text[:300]!r} and the paths in {shown} were all found as "
+            f"{reference.where}: {reference.stored_path[:300]!r} and the paths in {shown} were all found as "
             f"{str(file.path)!r}; if they mean different files, name the folder of each with {example}"
         )
 
@@ -257,15 +258,15 @@ def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[
             asked.append(entry)
             if entry.url:
                 remarks.append(
-                    f"{reference.where}: {reference.text[:200]!r} stays as it is: only {', '.join(SCHEMES)} URLs are "
-                    f"downloaded"
+                    f"{reference.where}: {reference.stored_path[:200]!r} stays as it is: only {', '.join(SCHEMES)} "
+                    f"URLs are downloaded"
                 )
     return asked, remarks
 
 
 def _url(resolution: Resolution) -> str:
     """The URL that a reference means: its text, or what that is beside an NWB file read from a URL; empty if none."""
-    text, base = resolution.reference.text, resolution.reference.base
+    text, base = resolution.reference.stored_path, resolution.reference.base
     if resolution.url:
         return text
     if base is None or not is_url(base) or is_absolute(text) or not isinstance(resolution.problem, MissingMediaError):

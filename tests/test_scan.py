@@ -11,17 +11,17 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from helpers import set_texts, write_nwb
+from helpers import set_paths, write_nwb
 from makers import Media, look, run_maker, write_everywhere
 
 from nwb_extfiles.errors import ExternalFilesError, UnsafeReferenceError
-from nwb_extfiles.nwb.finding import find_in_file
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.nwb.registry import media_fields
+from nwb_extfiles.nwb.scan import find_in_file
 from nwb_extfiles.nwb.type_tree import parents_in_file
 from nwb_extfiles.nwb.walk import read_attribute
 
-TEXTS = "acquisition/video/external_file"
+PATHS = "acquisition/video/external_file"
 
 
 def by_place(found: Sequence[ExternalFileReference]) -> dict[str, list[str]]:
@@ -32,7 +32,7 @@ def by_place(found: Sequence[ExternalFileReference]) -> dict[str, list[str]]:
         is_dataset = reference.neurodata_type in ("ExternalImage", "LabelledImage")
         dataset = name if is_dataset else f"{name}/{reference.field}"
         assert reference.index == len(places.setdefault(dataset, []))
-        places[dataset].append(reference.text)
+        places[dataset].append(reference.stored_path)
     return places
 
 
@@ -93,21 +93,21 @@ def pose(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
     return path, run_maker("pose", path)
 
 
-ARCHIVE = "processing/behavior/archive/film_paths"
+ARCHIVE = "processing/behavior/archive/video_paths"
 
 
 @pytest.mark.parametrize("registered", [True, False])
 def test_types_of_an_extension(extension: tuple[Path, dict[str, list[str]]], registered: bool) -> None:
     path, places = extension
-    table = media_fields([("FilmArchive", "film_paths")] if registered else [])
-    expected = {dataset: look(path, dataset).texts for dataset in places if registered or dataset != ARCHIVE}
+    table = media_fields([("FilmArchive", "video_paths")] if registered else [])
+    expected = {dataset: look(path, dataset).paths for dataset in places if registered or dataset != ARCHIVE}
     assert by_place(found_in(path, table=table)) == expected
 
 
 def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
     path, places = pose
     found = found_in(path)
-    assert by_place(found) == {dataset: look(path, dataset).texts for dataset in places}
+    assert by_place(found) == {dataset: look(path, dataset).paths for dataset in places}
     assert {reference.field: reference.repeats for reference in found} == {
         "original_videos": True,
         "labeled_videos": True,
@@ -116,7 +116,7 @@ def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "keywords", "texts"),
+    ("values", "keywords", "paths"),
     [
         (["ä.avi", "b.avi"], dict(dtype=h5py.string_dtype()), ["ä.avi", "b.avi"]),
         (["a.avi", "b.avi"], dict(dtype=h5py.string_dtype("ascii")), ["a.avi", "b.avi"]),
@@ -129,12 +129,12 @@ def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
         (h5py.Empty(h5py.string_dtype()), {}, []),
     ],
 )
-def test_storages(tmp_path: Path, values: Any, keywords: dict[str, Any], texts: list[str]) -> None:
+def test_storages(tmp_path: Path, values: Any, keywords: dict[str, Any], paths: list[str]) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
-    set_texts(path, TEXTS, values, **keywords)
+    set_paths(path, PATHS, values, **keywords)
     found = found_in(path)
-    assert [reference.text for reference in found] == texts
-    assert [reference.index for reference in found] == list(range(len(texts)))
+    assert [reference.stored_path for reference in found] == paths
+    assert [reference.index for reference in found] == list(range(len(paths)))
 
 
 def test_links(tmp_path: Path) -> None:
@@ -148,10 +148,10 @@ def test_links(tmp_path: Path) -> None:
         acquisition["gone"] = h5py.SoftLink("/acquisition/nothing")
         acquisition["lost"] = h5py.ExternalLink("nothing.nwb", "/acquisition/video")
         for name, link in (
-            ("texts_soft", h5py.SoftLink(f"/{TEXTS}")),
-            ("texts_away", h5py.ExternalLink(str(other), f"/{TEXTS}")),
+            ("texts_soft", h5py.SoftLink(f"/{PATHS}")),
+            ("texts_away", h5py.ExternalLink(str(other), f"/{PATHS}")),
             ("texts_gone", h5py.SoftLink("/acquisition/nothing")),
-            ("texts_lost", h5py.ExternalLink("nothing.nwb", f"/{TEXTS}")),
+            ("texts_lost", h5py.ExternalLink("nothing.nwb", f"/{PATHS}")),
         ):
             file.copy("acquisition/video", acquisition, name=name)
             del acquisition[name]["external_file"]
@@ -160,7 +160,7 @@ def test_links(tmp_path: Path) -> None:
     assert set(found) == {"/acquisition/video", "/acquisition/texts_soft", "/acquisition/texts_away"}
     assert found["/acquisition/texts_soft"].base == str(path.parent)
     away = found["/acquisition/texts_away"]
-    assert (away.text, away.base, away.nwb_path) == ("raw.avi", str(other.parent), str(path))
+    assert (away.stored_path, away.base, away.nwb_path) == ("raw.avi", str(other.parent), str(path))
 
 
 def test_hard_link_is_found_once(tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ def test_hard_link_to_the_root(tmp_path: Path) -> None:
 def test_group_in_the_place_of_texts(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
-        del file[TEXTS]
-        file.create_group(TEXTS)
+        del file[PATHS]
+        file.create_group(PATHS)
     assert found_in(path) == []
 
 
@@ -205,7 +205,7 @@ def never_written(group: h5py.Group, name: str) -> None:
     h5py.h5a.create(group.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
 
 
-def array_of_texts(group: h5py.Group, name: str) -> None:
+def array_of_strings(group: h5py.Group, name: str) -> None:
     kind = h5py.h5t.array_create(h5py.h5t.py_create(h5py.string_dtype(), logical=True), (1,))
     h5py.h5a.create(group.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
 
@@ -231,7 +231,7 @@ def padded(group: h5py.Group, name: str) -> None:
         (["abc"], "abc"),
         (["abc", "def"], None),
         (["abc"] * 17, None),
-        (array_of_texts, None),
+        (array_of_strings, None),
         (np.zeros(16, "S1"), None),
         (np.arange(2), None),
         (np.arange(16, dtype="i1"), None),
@@ -291,14 +291,14 @@ def test_texts_in_other_files_are_not_read(tmp_path: Path, field: str | None) ->
     layout[0 : h5py.h5s.UNLIMITED : 1] = source[0 : h5py.h5s.UNLIMITED : 1]
     with h5py.File(path, "r+") as file:
         if field is not None:
-            del file[TEXTS]
+            del file[PATHS]
             file["acquisition/video"].create_virtual_dataset(field, layout)
         else:
-            picture = file["acquisition"].create_virtual_dataset("picture", layout)
-            picture.attrs.update({"neurodata_type": "ExternalImage", "namespace": "core"})
+            image = file["acquisition"].create_virtual_dataset("image", layout)
+            image.attrs.update({"neurodata_type": "ExternalImage", "namespace": "core"})
     problems: list[ExternalFilesError] = []
     found = found_in(path, problems=problems)
-    assert [reference.text for reference in found] == ([] if field else ["x.avi"])
+    assert [reference.stored_path for reference in found] == ([] if field else ["x.avi"])
     assert [type(problem) for problem in problems] == [UnsafeReferenceError]
 
 
@@ -341,7 +341,7 @@ def test_type_that_nobody_knows(tmp_path: Path, cached: bool) -> None:
         note.attrs.update({"neurodata_type": "NobodyKnowsText", "namespace": "nobody"})
     if not cached:
         forget_specifications(path)
-    assert {(found.field, found.text, found.repeats) for found in found_in(path)} == {
+    assert {(found.field, found.stored_path, found.repeats) for found in found_in(path)} == {
         ("external_file", "x.avi", False),
         ("original_videos", "y.avi", True),
     }
@@ -359,7 +359,7 @@ def damage_location(file: h5py.File) -> None:
     del file["specifications"]
 
 
-def damage_text(file: h5py.File) -> None:
+def damage_path(file: h5py.File) -> None:
     for version in file["specifications/core"].values():
         version["namespace"][()] = "{ not json"
         version["nwb.image"][()] = "{ not json"
@@ -391,7 +391,7 @@ def damage_name(file: h5py.File) -> None:
 
 DAMAGES = (
     damage_location,
-    damage_text,
+    damage_path,
     damage_json,
     damage_numbers,
     damage_groups,
@@ -406,7 +406,7 @@ def test_damaged_specifications(tmp_path: Path, damage: Any) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         damage(file)
-    assert [reference.text for reference in found_in(path)] == ["x.avi"]
+    assert [reference.stored_path for reference in found_in(path)] == ["x.avi"]
 
 
 def nested(depth: int) -> str:
@@ -417,7 +417,7 @@ def test_specifications_without_end(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         file["specifications/deep/1.0/deep"] = nested(100_000)
-    assert [reference.text for reference in found_in(path)] == ["x.avi"]
+    assert [reference.stored_path for reference in found_in(path)] == ["x.avi"]
 
 
 def test_extension_of_a_type_whose_specification_is_not_cached(tmp_path: Path) -> None:
@@ -429,11 +429,11 @@ def test_extension_of_a_type_whose_specification_is_not_cached(tmp_path: Path) -
     }
     with h5py.File(path, "r+") as file:
         del file["specifications/core"]
-        file["specifications/films/1.0/films"] = json.dumps(spec)
-        file["acquisition/video"].attrs.update({"neurodata_type": "FilmedSeries", "namespace": "films"})
-        picture = file["acquisition"].create_dataset("picture", data="x.png")
-        picture.attrs.update({"neurodata_type": "LabelledImage", "namespace": "films"})
-    assert {reference.text for reference in found_in(path)} == {"x.avi", "x.png"}
+        file["specifications/videos/1.0/videos"] = json.dumps(spec)
+        file["acquisition/video"].attrs.update({"neurodata_type": "FilmedSeries", "namespace": "videos"})
+        image = file["acquisition"].create_dataset("image", data="x.png")
+        image.attrs.update({"neurodata_type": "LabelledImage", "namespace": "videos"})
+    assert {reference.stored_path for reference in found_in(path)} == {"x.avi", "x.png"}
 
 
 def test_location_as_a_path(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
 from ..web.remote import RemoteFile
-from .staging import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
+from .staging_folder import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
 
 __all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
 
@@ -45,7 +45,7 @@ class StagedFile:
     begun: bool = False
     """Whether the part was, or was about to be, given its final name, where nothing had that."""
 
-    def take_back(self) -> None:
+    def rollback(self) -> None:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
@@ -84,7 +84,7 @@ class StagedMedia:
         What is to get its final name, in this order.
     reused : dict
         The targets that hold what they should already, and their status, which must not change any more.
-    led_to : dict
+    link_targets : dict
         The files that stay where they are, and that new links or texts lead to, with the first entry that does.
     leaving : dict
         The names that are to go when all is in place, by path.
@@ -99,7 +99,7 @@ class StagedMedia:
     def __init__(self, folder: Path, staging: StagingFolder) -> None:
         self.files: list[StagedFile] = []
         self.reused: dict[Path, os.stat_result] = {}
-        self.led_to: dict[Path, Relocation] = {}
+        self.link_targets: dict[Path, Relocation] = {}
         self.leaving: dict[Path, LeavingSource] = {}
         self.kept: set[Path] = set()
         self.digests: dict[tuple[int, int], str] = {}
@@ -167,9 +167,9 @@ class StagedMedia:
         self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
         for entry in plan.relocations:
             is_link = plan.mode_of(entry) is MediaMode.SYMLINK and entry.is_transfer
-            is_led_to = entry.action is Action.POINT or is_link
-            if is_led_to and entry.source is not None:
-                self.led_to.setdefault(entry.source.real, entry)
+            is_link_target = entry.action is Action.REWRITE_PATH or is_link
+            if is_link_target and entry.source is not None:
+                self.link_targets.setdefault(entry.source.real, entry)
 
     def cancel(self) -> None:
         """Have `stage` in another thread break off with a `TransferError`, soon."""
@@ -220,15 +220,15 @@ class StagedMedia:
         part = self._staging.path / str(next(self._numbers))
         try:
             status = _status(source)
-            goes = plan.mode is MediaMode.MOVE or entry.action is Action.FOLLOW or entry.leaves
+            goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
             if goes and source.path not in plan.kept_names and not is_same_name(source.path, target):
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
                 self._reuse(source, target, goes)
-            if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.FOLLOW):
+            if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME):
                 return
-            if entry.action is Action.FOLLOW and not source.is_link:
+            if entry.action is Action.RENAME and not source.is_link:
                 _link_or_copy(source.path, part, sync)
             elif entry.action is Action.DUPLICATE:
                 _link_or_copy(self._at[source.identity], part, sync)
@@ -309,8 +309,8 @@ class StagedMedia:
         self.reused[target] = os.stat(target)
         if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
-                f"{entry.reference.where}: {str(target)!r} exists and is not what is behind {entry.reference.text!r}; "
-                f'move it away, or replace it with existing="replace" in media_options',
+                f"{entry.reference.where}: {str(target)!r} exists and is not what is behind "
+                f"{entry.reference.stored_path!r}; move it away, or replace it with existing='replace' in media_options",
                 **entry.reference.place,
             )
 
@@ -425,7 +425,7 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
 
 
-@lru_cache(maxsize=64)  # films are many, their folders few
+@lru_cache(maxsize=64)  # videos are many, their folders few
 def _way(start: str, folder: str) -> str:
     """The relative path from one folder to another, both of them absolute; empty if they are one."""
     way = os.path.relpath(folder, start)

@@ -15,7 +15,7 @@ import pytest
 import remfile
 from dandi.consts import DandiInstance, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
-from helpers import image_series, new_nwbfile, stored_texts, write_nwb
+from helpers import image_series, new_nwbfile, stored_paths, write_nwb
 from makers import Media, quiet, write_everywhere, write_pose
 from pynwb import NWBHDF5IO
 from servers import DANDISET, Server, reading_from_here, serve_archive
@@ -29,7 +29,7 @@ from nwb_extfiles import (
     resolve_external_files,
 )
 from nwb_extfiles.errors import UnreadableFileError
-from nwb_extfiles.web.remote import beside, origin
+from nwb_extfiles.web.remote import beside, source_of
 
 
 def fetched(url: str | None) -> bytes:
@@ -45,28 +45,28 @@ def locations(entries: list[ResolvedExternalFile]) -> list[str | None]:
 
 @pytest.fixture
 def mixed(tmp_path: Path, video_files: Path) -> Path:
-    texts = ["../video_files/test1_0.avi", "https://example.org/b.avi", "gone.avi", str(video_files / "test2_1.avi")]
-    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", texts)
+    paths = ["../video_files/test1_0.avi", "https://example.org/b.avi", "gone.avi", str(video_files / "test2_1.avi")]
+    return write_nwb(tmp_path / "nwbfiles" / "a.nwb", paths)
 
 
 # ------------------------------------------------------------ on this machine
 
 
-def test_frame_0_of_a_relocated_film(tmp_path: Path, films: list[Path]) -> None:
-    shutil.copy(films[3], tmp_path / "film.avi")
-    source = write_nwb(tmp_path / "source" / "a.nwb", ["../film.avi"])
+def test_frame_0_of_a_relocated_video(tmp_path: Path, videos: list[Path]) -> None:
+    shutil.copy(videos[3], tmp_path / "video.avi")
+    source = write_nwb(tmp_path / "source" / "a.nwb", ["../video.avi"])
     target = tmp_path / "dandiset" / "sub-a.nwb"
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         io.export(src_io=src_io, relocate_media=True, media_mode="copy")
     shutil.rmtree(tmp_path / "source")
-    (tmp_path / "film.avi").unlink()
+    (tmp_path / "video.avi").unlink()
     with NWBHDF5IO(target, "r") as io:
         (entry,) = resolve_external_files(io.read().acquisition["video"])
     assert entry.kind is LocationKind.FILE
     frame = imageio.imread(str(entry.location), index=0)
     assert frame.shape == (48, 64, 3)
-    assert np.array_equal(frame, imageio.imread(films[3], index=0))
-    assert not np.array_equal(frame, imageio.imread(films[0], index=0))
+    assert np.array_equal(frame, imageio.imread(videos[3], index=0))
+    assert not np.array_equal(frame, imageio.imread(videos[0], index=0))
 
 
 def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
     for entries in (of_path, of_file, of_nwbfile, of_series, of_resolved, of_url, resolve_external_files(mixed)):
         assert locations(entries) == expected
         assert [entry.kind for entry in entries] == ["file", "url", "none", "file"]
-        assert [entry.reference.text for entry in entries] == stored_texts(mixed)
+        assert [entry.reference.stored_path for entry in entries] == stored_paths(mixed)
         assert {entry.reference.object_path for entry in entries} == {"/acquisition/video"}
         assert {entry.reference.nwb_path for entry in entries} == {str(mixed)}
         assert isinstance(entries[2].problem, MissingMediaError)
@@ -120,14 +120,14 @@ def test_pose_estimation(tmp_path: Path) -> None:
     with quiet(), NWBHDF5IO(tmp_path / "nwb" / "a.nwb", "r") as io:
         pose = io.read().processing["behavior"]["PoseEstimation"]
         entries = resolve_external_files(pose)
-    names = ["film0.avi", "own.avi", "film1.avi", "labeled0.mp4", "labeled1.mp4", "labeled2.mp4"]
+    names = ["video0.avi", "own.avi", "video1.avi", "labeled0.mp4", "labeled1.mp4", "labeled2.mp4"]
     assert [Path(entry.location or "").name for entry in entries] == names
     assert {entry.reference.field for entry in entries} == {"original_videos", "labeled_videos"}
 
 
 def test_options(tmp_path: Path, video_files: Path) -> None:
-    path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\films\test1_0.avi", "test1_1.avi"])
-    options = {"search": video_files, "path_map": {r"D:\films": str(video_files)}}
+    path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\videos\test1_0.avi", "test1_1.avi"])
+    options = {"search": video_files, "path_map": {r"D:\videos": str(video_files)}}
     assert locations(resolve_external_files(path, options)) == [
         str(video_files / "test1_0.avi"),
         str(video_files / "test1_1.avi"),
@@ -166,61 +166,61 @@ def test_nonsense(nonsense: object) -> None:
 
 
 @pytest.fixture
-def served(server: Server, films: list[Path]) -> Iterator[Server]:
-    """``sub-a/a.nwb`` and two films on a server, one with a name that URLs cannot hold as it is."""
-    texts = ["a/film 1#100%.avi", "a\\second.avi", "../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
-    write_nwb(server.folder / "sub-a" / "a.nwb", texts)
+def served(server: Server, videos: list[Path]) -> Iterator[Server]:
+    """``sub-a/a.nwb`` and two videos on a server, one with a name that URLs cannot hold as it is."""
+    paths = ["a/video 1#100%.avi", "a\\second.avi", "../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
+    write_nwb(server.folder / "sub-a" / "a.nwb", paths)
     (server.folder / "sub-a" / "a").mkdir()
-    shutil.copy(films[0], server.folder / "sub-a" / "a" / "film 1#100%.avi")
-    shutil.copy(films[1], server.folder / "sub-a" / "a" / "second.avi")
+    shutil.copy(videos[0], server.folder / "sub-a" / "a" / "video 1#100%.avi")
+    shutil.copy(videos[1], server.folder / "sub-a" / "a" / "second.avi")
     with reading_from_here():
         yield server
 
 
-def check_served(entries: list[ResolvedExternalFile], served: Server, films: list[Path]) -> None:
+def check_served(entries: list[ResolvedExternalFile], served: Server, videos: list[Path]) -> None:
     base = served.url("sub-a/a")
     assert locations(entries) == [
-        f"{base}/film%201%23100%25.avi", f"{base}/second.avi", None, None, "https://example.org/x.avi"
+        f"{base}/video%201%23100%25.avi", f"{base}/second.avi", None, None, "https://example.org/x.avi"
     ]  # fmt: skip
-    assert [fetched(entry.location) for entry in entries[:2]] == [film.read_bytes() for film in films[:2]]
+    assert [fetched(entry.location) for entry in entries[:2]] == [video.read_bytes() for video in videos[:2]]
     assert isinstance(entries[2].problem, UnsafeReferenceError)
     assert "no file that could be told" in str(entries[2].problem)
     assert isinstance(entries[3].problem, MissingMediaError)
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
 
-def test_a_url(served: Server, films: list[Path]) -> None:
-    check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, films)
+def test_a_url(served: Server, videos: list[Path]) -> None:
+    check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, videos)
 
 
-def test_films_in_a_folder_beside_that_of_the_file(server: Server, films: list[Path]) -> None:
-    write_nwb(server.folder / "nwbfiles" / "a.nwb", ["../video_files/film.avi"])
+def test_videos_in_a_folder_beside_that_of_the_file(server: Server, videos: list[Path]) -> None:
+    write_nwb(server.folder / "nwbfiles" / "a.nwb", ["../video_files/video.avi"])
     (server.folder / "video_files").mkdir()
-    shutil.copy(films[0], server.folder / "video_files" / "film.avi")
+    shutil.copy(videos[0], server.folder / "video_files" / "video.avi")
     with reading_from_here():
         (entry,) = resolve_external_files(server.url("nwbfiles/a.nwb"))
-    assert entry.location == server.url("video_files/film.avi")
-    assert fetched(entry.location) == films[0].read_bytes()
+    assert entry.location == server.url("video_files/video.avi")
+    assert fetched(entry.location) == videos[0].read_bytes()
 
 
-def test_a_file_object_of_fsspec(served: Server, films: list[Path]) -> None:
+def test_a_file_object_of_fsspec(served: Server, videos: list[Path]) -> None:
     with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
-        check_served(resolve_external_files(file), served, films)
+        check_served(resolve_external_files(file), served, videos)
         with NWBHDF5IO(file=file, mode="r") as io:
-            check_served(resolve_external_files(io.read()), served, films)
+            check_served(resolve_external_files(io.read()), served, videos)
 
 
-def test_resolve_media_means_the_same(served: Server, films: list[Path]) -> None:
+def test_resolve_media_means_the_same(served: Server, videos: list[Path]) -> None:
     with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
         with NWBExtFilesHDF5IO(file=file, mode="r", resolve_media=True) as io:
             nwbfile = io.read()
             paths = nwbfile.acquisition["video"].external_file
-            check_served(resolve_external_files(nwbfile), served, films)
-    assert [fetched(path) for path in paths[:2]] == [film.read_bytes() for film in films[:2]]
+            check_served(resolve_external_files(nwbfile), served, videos)
+    assert [fetched(path) for path in paths[:2]] == [video.read_bytes() for video in videos[:2]]
     assert paths[2:] == ["../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
 
 
-def test_a_file_object_that_does_not_tell(served: Server, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.folder / "sub-a")  # what is there has nothing to do with it
     with h5py.File(remfile.File(served.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
@@ -228,7 +228,7 @@ def test_a_file_object_that_does_not_tell(served: Server, films: list[Path], mon
             first, *_ = resolve_external_files(source)
             assert isinstance(first.problem, MissingMediaError)
             assert "opened_from=" in str(first.problem)
-            check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, films)
+            check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, videos)
 
 
 def test_a_copy_on_this_machine_comes_first(served: Server, video_files: Path) -> None:
@@ -292,63 +292,63 @@ def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
     ],
 )
 def test_origin(filename: str, expected: str) -> None:
-    assert origin(filename) == expected
+    assert source_of(filename) == expected
 
 
 # ---------------------------------------------------------------- in dandisets
 
 
 @pytest.fixture
-def archive(server: Server, tmp_path: Path, films: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An archive with a dandiset, in whose draft one film is another than in what was published."""
+def archive(server: Server, tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """An archive with a dandiset, in whose draft one video is another than in what was published."""
     monkeypatch.setenv("DANDI_NO_ET", "1")
     monkeypatch.setitem(known_instances, "here", DandiInstance("here", None, server.url("api")))
     monkeypatch.setitem(known_instances_rev, server.url("api"), "here")
-    texts = ["sub-a/0.avi", "../sub-b/1.avi", "sub-a/none.avi", "../../out.avi", "https://example.org/x.avi", "/x.avi"]
-    nwb = write_nwb(tmp_path / "a.nwb", texts)
-    common = {"sub-a/sub-a.nwb": nwb, "sub-b/1.avi": films[1], "sub-a/sub-a/0.avi.txt": nwb}
+    paths = ["sub-a/0.avi", "../sub-b/1.avi", "sub-a/none.avi", "../../out.avi", "https://example.org/x.avi", "/x.avi"]
+    nwb = write_nwb(tmp_path / "a.nwb", paths)
+    common = {"sub-a/sub-a.nwb": nwb, "sub-b/1.avi": videos[1], "sub-a/sub-a/0.avi.txt": nwb}
     serve_archive(
         server,
         {
-            "0.240101.0000": {**common, "sub-a/sub-a/0.avi": films[0]},
-            "draft": {**common, "sub-a/sub-a/0.avi": films[2]},
+            "0.240101.0000": {**common, "sub-a/sub-a/0.avi": videos[0]},
+            "draft": {**common, "sub-a/sub-a/0.avi": videos[2]},
         },
     )
     with reading_from_here():
         yield server
 
 
-def check_archived(entries: list[ResolvedExternalFile], version: str, films: list[Path]) -> None:
+def check_archived(entries: list[ResolvedExternalFile], version: str, videos: list[Path]) -> None:
     assert [entry.kind for entry in entries] == ["asset", "asset", "none", "none", "url", "none"]
-    for entry, film in zip(entries[:2], films, strict=True):
+    for entry, video in zip(entries[:2], videos, strict=True):
         assert entry.location == entry.urls[0]
         assert f"/api/dandisets/{DANDISET}/versions/{version}/assets/" in entry.urls[0]
         assert "/bucket/blobs/" in entry.urls[1]
         assert len(entry.urls) == 2
-        assert {fetched(url) for url in entry.urls} == {film.read_bytes()}
+        assert {fetched(url) for url in entry.urls} == {video.read_bytes()}
     assert isinstance(entries[2].problem, MissingMediaError)
     assert f"'sub-a/sub-a/none.avi', and dandiset {DANDISET}, version {version} has none" in str(entries[2].problem)
     assert isinstance(entries[3].problem, UnsafeReferenceError)
     assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
 
 
-def test_dandi_urls(archive: Server, films: list[Path]) -> None:
+def test_dandi_urls(archive: Server, videos: list[Path]) -> None:
     draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
-    check_archived(draft, "draft", [films[2], films[1]])
+    check_archived(draft, "draft", [videos[2], videos[1]])
     latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
-    check_archived(latest, "0.240101.0000", films[:2])
+    check_archived(latest, "0.240101.0000", videos[:2])
 
 
-def test_an_asset_and_its_api_url(archive: Server, films: list[Path]) -> None:
+def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
         entries = resolve_external_files(asset)
         url = asset.download_url
     assert [entry.location for entry in entries[:2]] == [entry.location for entry in resolve_external_files(url)[:2]]
-    assert fetched(entries[0].location) == films[2].read_bytes()
+    assert fetched(entries[0].location) == videos[2].read_bytes()
 
 
-def test_a_file_opened_from_s3(archive: Server, films: list[Path]) -> None:
+def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     """The bucket knows nothing of what is beside; the dandi:// URL does."""
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
@@ -359,8 +359,8 @@ def test_a_file_opened_from_s3(archive: Server, films: list[Path]) -> None:
             assert isinstance(first.problem, UnsafeReferenceError)
             assert "dandi://" in str(first.problem)
             told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
-            check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [films[2], films[1]])
-            check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [films[2], films[1]])
+            check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [videos[2], videos[1]])
+            check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [videos[2], videos[1]])
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typing import Any
 import h5py
 
 from ..errors import ExternalFilesError, UnsafeReferenceError
+from .path_datasets import attribute_string, is_stored, item_at, path_of, read_paths, read_strings
 from .references import ExternalFileReference
 from .registry import MediaField, media_fields
-from .storage import attribute_text, is_stored, item_at, path_of, read_strings, read_texts
 from .type_tree import TypeTree, parents_in_file
 from .walk import LEAVES, ExternalLink, TypedObject, dataset_at, read_attribute, typed_objects
 
@@ -64,11 +64,11 @@ def find_in_file(
             stored = _stored_at(file, item, field)
             if stored is None:
                 continue
-            if stored.texts is None:
+            if stored.paths is None:
                 if problems is not None:
-                    problems.append(_no_text(nwb_path, item.path, neurodata_type, field))
+                    problems.append(_not_a_string(nwb_path, item.path, neurodata_type, field))
                 continue
-            for index, text in enumerate(stored.texts):
+            for index, text in enumerate(stored.paths):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
@@ -77,7 +77,7 @@ def find_in_file(
                         object_id=stored.object_id,
                         field=field.label,
                         index=index,
-                        text=text,
+                        stored_path=text,
                         base=stored.base or folder,
                         repeats=field.repeats,
                     )
@@ -113,9 +113,9 @@ def changed_since(
         except (KeyError, OSError, RuntimeError):  # it is gone, or something else is there
             found = _Stored(None, None)
         # what a link leads to in another Zarr store is not opened here, and stays as it is
-        is_elsewhere = found.texts is None and found.base is not None
+        is_elsewhere = found.paths is None and found.base is not None
         if found.object_id != entries[0].object_id or not (
-            is_elsewhere or found.texts == [entry.text for entry in entries]
+            is_elsewhere or found.paths == [entry.stored_path for entry in entries]
         ):
             return entries[0]
     return None
@@ -123,15 +123,15 @@ def changed_since(
 
 def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored:
     item = item_at(file, object_path) if isinstance(file, h5py.File) else file[object_path]
-    object_id = attribute_text(item.attrs.get("object_id"))
+    object_id = attribute_string(item.attrs.get("object_id"))
     link = item.get(field, getlink=True) if isinstance(item, h5py.Group) else None
     if isinstance(link, h5py.ExternalLink):
         # opened by name: a file that h5py reads through Python would be looked for through the same object
         with h5py.File(os.path.join(folder, link.filename), "r") as other:
-            read = read_texts(other[link.path])
+            read = read_paths(other[link.path])
     else:
-        dataset = item if is_stored(item) else _texts_of(item, field)
-        read = read_texts(dataset) if is_stored(dataset) else None
+        dataset = item if is_stored(item) else _paths_of(item, field)
+        read = read_paths(dataset) if is_stored(dataset) else None
         if dataset is None and not isinstance(file, h5py.File) and _has(item, field):
             return _Stored(None, object_id, folder)
     return _Stored(None if read is None else read[0], object_id)
@@ -141,7 +141,7 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
 class _Stored:
     """What stands in a field of an object on disk."""
 
-    texts: list[str] | None
+    paths: list[str] | None
     """None if it is no text."""
     object_id: str | None
     base: str | None = None
@@ -163,7 +163,7 @@ def _visited(root: Any, links: list[ExternalLink] | None) -> Iterator[_TypedInZa
 
     def visit(name: str, item: Any) -> None:
         path = posixpath.join("/", name)
-        neurodata_type = attribute_text(item.attrs.get("neurodata_type"))
+        neurodata_type = attribute_string(item.attrs.get("neurodata_type"))
         if neurodata_type is not None and item is not root:
             objects.append(_TypedInZarr(path, neurodata_type, is_stored(item)))
         if links is not None and neurodata_type not in LEAVES and not is_stored(item):
@@ -199,12 +199,12 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         if strings is not None:
             return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
     item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
-    dataset = item if field.field is None else _texts_of(item, field.field)
+    dataset = item if field.field is None else _paths_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None
-    read = read_texts(dataset) if is_stored(dataset) else None
+    read = read_paths(dataset) if is_stored(dataset) else None
     base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
-    return _Stored(None if read is None else read[0], attribute_text(item.attrs.get("object_id")), base)
+    return _Stored(None if read is None else read[0], attribute_string(item.attrs.get("object_id")), base)
 
 
 def _has(group: Any, name: str) -> bool:
@@ -213,7 +213,7 @@ def _has(group: Any, name: str) -> bool:
     return group.get(name, getlink=True) is not None
 
 
-def _no_text(nwb_path: str, object_path: str, neurodata_type: str, field: MediaField) -> ExternalFilesError:
+def _not_a_string(nwb_path: str, object_path: str, neurodata_type: str, field: MediaField) -> ExternalFilesError:
     return UnsafeReferenceError(
         f"{nwb_path}: {neurodata_type} {object_path!r}, {field.label}: what stands there, or where a link leads, is no "
         f"text, and paths of media are expected; mend it first",
@@ -223,7 +223,7 @@ def _no_text(nwb_path: str, object_path: str, neurodata_type: str, field: MediaF
     )
 
 
-def _texts_of(group: Any, name: str) -> Any:
+def _paths_of(group: Any, name: str) -> Any:
     """The dataset of texts in a group; None if there is none, or if it is nowhere."""
     if not isinstance(group, h5py.Group):
         found = group.get(name)

@@ -14,20 +14,20 @@ import numpy as np
 from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
 
 __all__ = [
-    "ExternalFileText",
-    "as_text",
-    "attribute_text",
+    "StoredPath",
+    "as_string",
+    "attribute_string",
     "fits",
     "is_stored",
     "is_utf8",
     "item_at",
     "path_of",
+    "paths_at",
+    "read_paths",
     "read_strings",
-    "read_texts",
-    "replace_texts",
+    "replace_paths",
     "shaped",
     "storage_settings",
-    "texts_at",
     "unwrapped",
     "write_in_place",
     "write_over_link",
@@ -38,7 +38,7 @@ _STRING = h5py.string_dtype()
 _STRING_IN_MEMORY = h5t.py_create(_STRING)
 
 
-class ExternalFileText(str):
+class StoredPath(str):
     """A path of media that remembers which NWB file it belongs to.
 
     Parameters
@@ -51,7 +51,7 @@ class ExternalFileText(str):
 
     nwb_path: str | None
 
-    def __new__(cls, text: str, nwb_path: str | None) -> ExternalFileText:
+    def __new__(cls, text: str, nwb_path: str | None) -> StoredPath:
         """Make the text."""
         self = super().__new__(cls, text)
         self.nwb_path = nwb_path
@@ -92,7 +92,7 @@ def path_of(item: Any) -> str:
     return str(getattr(store, "store", store).path)  # through one that only adds the metadata at once
 
 
-def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
+def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     """Read stored text of any kind.
 
     Parameters
@@ -113,13 +113,13 @@ def read_texts(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     if is_stored(value):
         return _read_zarr(value)
     if isinstance(value, str | bytes | os.PathLike):
-        text = as_text(value)
+        text = as_string(value)
         return None if text is None else ([text], ())
     if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy, pandas and the like
         array = np.asarray(value)  # which knows nothing of the index of a column
-        return _as_texts(array.ravel().tolist(), array.shape)
+        return _as_strings(array.ravel().tolist(), array.shape)
     if isinstance(value, Sequence):
-        return _as_texts(value, (len(value),))
+        return _as_strings(value, (len(value),))
     return None
 
 
@@ -134,7 +134,7 @@ def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | 
     Returns
     -------
     (list of str, tuple of int) or None
-        As `read_texts`; None if it is anything else, so that it takes a closer look.
+        As `read_paths`; None if it is anything else, so that it takes a closer look.
     """
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
@@ -147,10 +147,10 @@ def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | 
             return None
     values = np.empty(dataset.shape, dtype=_STRING)
     dataset.read(h5s.ALL, h5s.ALL, values, _STRING_IN_MEMORY)
-    return _as_texts(values.ravel().tolist(), values.shape)
+    return _as_strings(values.ravel().tolist(), values.shape)
 
 
-def texts_at(group: h5py.Group, path: str) -> tuple[list[str], tuple[int, ...]] | None:
+def paths_at(group: h5py.Group, path: str) -> tuple[list[str], tuple[int, ...]] | None:
     """Read the texts at a path below a group by HDF5's own calls.
 
     Parameters
@@ -163,7 +163,7 @@ def texts_at(group: h5py.Group, path: str) -> tuple[list[str], tuple[int, ...]] 
     Returns
     -------
     (list of str, tuple of int) or None
-        As `read_texts`; None if nothing is there, or if it takes a closer look.
+        As `read_paths`; None if nothing is there, or if it takes a closer look.
     """
     name = path.encode("utf-8", "surrogateescape")
     try:
@@ -185,7 +185,7 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
     if dataset.shape is None:  # a null dataspace
         return [], (0,)
     array = np.asarray(dataset[()], dtype=object)
-    return _as_texts(array.ravel().tolist(), dataset.shape)
+    return _as_strings(array.ravel().tolist(), dataset.shape)
 
 
 def _read_zarr(array: Any) -> tuple[list[str], tuple[int, ...]] | None:
@@ -195,7 +195,7 @@ def _read_zarr(array: Any) -> tuple[list[str], tuple[int, ...]] | None:
         return None
     values = np.asarray(array[()])
     is_scalar = array.attrs.get("zarr_dtype") == "scalar" and values.shape == (1,)  # as hdmf-zarr stores one text
-    return _as_texts(values.ravel().tolist(), () if is_scalar else values.shape)
+    return _as_strings(values.ravel().tolist(), () if is_scalar else values.shape)
 
 
 def _may_unpickle() -> bool:
@@ -203,17 +203,17 @@ def _may_unpickle() -> bool:
     return bool(getattr(sys.modules.get("numcodecs.pickles"), "ALLOW_UNSAFE_PICKLE_DECODE", False))
 
 
-def _as_texts(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:
-    texts = []
+def _as_strings(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:
+    paths = []
     for value in values:
-        text = as_text(value)
+        text = as_string(value)
         if text is None:
             return None
-        texts.append(text)
-    return texts, shape
+        paths.append(text)
+    return paths, shape
 
 
-def as_text(value: Any) -> str | None:
+def as_string(value: Any) -> str | None:
     """One text out of a file or a container as a str; None if it is no text."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -221,16 +221,16 @@ def as_text(value: Any) -> str | None:
         value = os.fspath(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, ExternalFileText) or type(value) is str:
+    if isinstance(value, StoredPath) or type(value) is str:
         return value
     return str(value) if isinstance(value, str) else None  # numpy's
 
 
-def attribute_text(value: Any) -> str | None:
+def attribute_string(value: Any) -> str | None:
     """The text of an attribute; MatNWB and MIES store one text as an array of one element."""
     if isinstance(value, np.ndarray | list | tuple) and np.shape(value) == (1,):
         value = value[0]
-    return as_text(value)
+    return as_string(value)
 
 
 def is_utf8(text: str) -> bool:
@@ -267,7 +267,7 @@ def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
-def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
+def write_in_place(dataset: h5py.Dataset, paths: Sequence[str]) -> h5py.Dataset:
     """Write new texts into a dataset of an open file.
 
     Parameters
@@ -283,10 +283,10 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
         The same one, or, where its type cannot hold the texts, one of variable length UTF-8 that was made in its
         place with the same attributes. Object references to the old one dangle then.
     """
-    if not texts:
+    if not paths:
         return dataset  # HDF5 crashes when it is told to write into a null dataspace
-    values = _encoded(texts, dataset.shape)
-    if fits(dataset, texts):
+    values = _encoded(paths, dataset.shape)
+    if fits(dataset, paths):
         dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
         return dataset
     parent, name = dataset.parent, posixpath.basename(dataset.name)  # bytes where it is not UTF-8
@@ -298,7 +298,7 @@ def write_in_place(dataset: h5py.Dataset, texts: Sequence[str]) -> h5py.Dataset:
     return parent[name]
 
 
-def write_strings(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Dataset:
+def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Dataset:
     """Write a list of texts as h5py stores such by default: of variable length, in UTF-8, contiguous.
 
     Parameters
@@ -316,10 +316,10 @@ def write_strings(group: h5py.Group, name: str, texts: Sequence[str]) -> h5py.Da
     """
     settings = h5p.create(h5p.DATASET_CREATE)
     settings.set_obj_track_times(False)
-    space = h5s.create_simple((len(texts),))
+    space = h5s.create_simple((len(paths),))
     kind = h5t.py_create(_STRING, logical=True)
     dataset = h5d.create(group.id, name.encode("utf-8", "surrogateescape"), kind, space, settings)
-    dataset.write(h5s.ALL, h5s.ALL, _encoded(texts, (len(texts),)), _STRING_IN_MEMORY)
+    dataset.write(h5s.ALL, h5s.ALL, _encoded(paths, (len(paths),)), _STRING_IN_MEMORY)
     return h5py.Dataset(dataset)
 
 
@@ -328,7 +328,7 @@ def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:
     return file[object_path.encode("utf-8", "surrogateescape")]
 
 
-def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, texts: Sequence[str]) -> None:
+def replace_paths(file: h5py.File, folder: Path, object_path: str, field: str, paths: Sequence[str]) -> None:
     """Change the texts of one field of an object.
 
     Parameters
@@ -346,11 +346,11 @@ def replace_texts(file: h5py.File, folder: Path, object_path: str, field: str, t
     """
     owner = item_at(file, object_path)
     if isinstance(owner, h5py.Dataset):
-        write_in_place(owner, texts)
+        write_in_place(owner, paths)
     elif _is_its_own(owner, field):
-        write_in_place(owner[field], texts)
+        write_in_place(owner[field], paths)
     else:
-        write_over_link(owner, folder, field, texts)  # what is behind a link may be another file's
+        write_over_link(owner, folder, field, paths)  # what is behind a link may be another file's
 
 
 def _is_its_own(owner: h5py.Group, name: str) -> bool:
@@ -359,7 +359,7 @@ def _is_its_own(owner: h5py.Group, name: str) -> bool:
     return is_hard and h5o.get_info(owner.id, name.encode("utf-8", "surrogateescape")).rc == 1
 
 
-def write_over_link(owner: h5py.Group, folder: Path, name: str, texts: Sequence[str]) -> None:
+def write_over_link(owner: h5py.Group, folder: Path, name: str, paths: Sequence[str]) -> None:
     """Put a dataset of texts where a link to one was; the dataset behind the link is not touched.
 
     Parameters
@@ -381,7 +381,7 @@ def write_over_link(owner: h5py.Group, folder: Path, name: str, texts: Sequence[
     else:
         attributes, settings, shape = _storage_of(owner[name])
     del owner[name]
-    fresh = owner.create_dataset(name, data=_encoded(texts, shape), dtype=h5py.string_dtype(), **settings)
+    fresh = owner.create_dataset(name, data=_encoded(paths, shape), dtype=h5py.string_dtype(), **settings)
     fresh.attrs.update(attributes)
 
 
@@ -389,26 +389,26 @@ def _storage_of(dataset: h5py.Dataset) -> tuple[dict[str, Any], dict[str, Any], 
     return dict(dataset.attrs), storage_settings(dataset), dataset.shape
 
 
-def _encoded(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+def _encoded(paths: Sequence[str], shape: tuple[int, ...]) -> Any:
     # as bytes, for texts may hold what UTF-8 cannot
-    values = np.empty(len(texts), dtype=object)
-    values[:] = [text.encode("utf-8", "surrogateescape") for text in texts]
+    values = np.empty(len(paths), dtype=object)
+    values[:] = [text.encode("utf-8", "surrogateescape") for text in paths]
     return values.reshape(shape)
 
 
-def shaped(texts: Sequence[str], shape: tuple[int, ...]) -> Any:
+def shaped(paths: Sequence[str], shape: tuple[int, ...]) -> Any:
     """Texts as HDMF takes them, in the shape they are stored in: one, a list, or an array of objects."""
-    if not all(map(is_utf8, texts)):
-        return _encoded(texts, shape) if shape else texts[0].encode("utf-8", "surrogateescape")
+    if not all(map(is_utf8, paths)):
+        return _encoded(paths, shape) if shape else paths[0].encode("utf-8", "surrogateescape")
     if shape == ():
-        return texts[0]
-    return list(texts) if len(shape) == 1 else np.array(texts, dtype=object).reshape(shape)
+        return paths[0]
+    return list(paths) if len(shape) == 1 else np.array(paths, dtype=object).reshape(shape)
 
 
-def fits(dataset: h5py.Dataset, texts: Sequence[str]) -> bool:
+def fits(dataset: h5py.Dataset, paths: Sequence[str]) -> bool:
     """Whether the type of a dataset can hold the texts."""
     kind = h5py.check_string_dtype(dataset.dtype)
-    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    encoded = [text.encode("utf-8", "surrogateescape") for text in paths]
     if kind.encoding == "ascii" and not all(text.isascii() for text in encoded):
         return False
     if kind.length is None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import set_texts, stored_texts, write_nwb
+from helpers import set_paths, stored_paths, write_nwb
 
 from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
-from nwb_extfiles.nwb.stores import edit_texts, find_nwb_files, open_nwb
+from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, write_paths
 
 DATASET = "acquisition/video/external_file"
 
@@ -23,7 +23,7 @@ DATASET = "acquisition/video/external_file"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """NWB files in several places, and what is none."""
-    for name in ("b.nwb", "a.nwb", "deep/er/c.nwb", ".hidden.nwb", ".git/d.nwb", "film.avi", "x.nwb.zarr/e.nwb"):
+    for name in ("b.nwb", "a.nwb", "deep/er/c.nwb", ".hidden.nwb", ".git/d.nwb", "video.avi", "x.nwb.zarr/e.nwb"):
         (tmp_path / "lab" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "lab" / name).touch()
     (tmp_path / "lab" / "store.nwb").mkdir()
@@ -41,7 +41,7 @@ def test_found_below_folders(folder: Path) -> None:
 
 
 def test_files_are_taken_whatever_they_are_called(folder: Path) -> None:
-    assert names(folder, folder / "film.avi", folder / ".hidden.nwb") == ["film.avi", ".hidden.nwb"]
+    assert names(folder, folder / "video.avi", folder / ".hidden.nwb") == ["video.avi", ".hidden.nwb"]
 
 
 def test_each_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,10 +126,10 @@ def test_errors_of_the_system_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("journalled", [False, True])
 def test_edit_texts(tmp_path: Path, journalled: bool) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi", "b.avi"])
-    set_texts(path, DATASET, [b"a.avi", b"b.avi"])
+    set_paths(path, DATASET, [b"a.avi", b"b.avi"])
     journal = tmp_path / "journal" if journalled else None
-    edit_texts(path, {("/acquisition/video", "external_file"): ["a/long/text.avi", "é.avi"]}, journal=journal)
-    assert stored_texts(path) == ["a/long/text.avi", "é.avi"]
+    write_paths(path, {("/acquisition/video", "external_file"): ["a/long/text.avi", "é.avi"]}, journal=journal)
+    assert stored_paths(path) == ["a/long/text.avi", "é.avi"]
     assert (tmp_path / "journal").exists() == journalled
 
 
@@ -138,7 +138,7 @@ def test_an_edit_that_fails_changes_nothing(tmp_path: Path) -> None:
     before = path.read_bytes()
     edits = {("/acquisition/video", "external_file"): ["x.avi"], ("/acquisition/none", "external_file"): ["y.avi"]}
     with pytest.raises(KeyError):
-        edit_texts(path, edits, journal=tmp_path / "journal")
+        write_paths(path, edits, journal=tmp_path / "journal")
     assert path.read_bytes() == before
 
 

@@ -14,7 +14,7 @@ from blake3 import blake3
 from ..disk.contents import HASH_CHUNK, wrong_checksums
 from .remote import RemoteFile
 
-__all__ = ["Part"]
+__all__ = ["PartialDownload"]
 
 CHECKPOINT = 64 * 1024 * 1024
 """Bytes that a killed run may lose."""
@@ -22,7 +22,7 @@ CHECKPOINT = 64 * 1024 * 1024
 _SAMPLES, _SAMPLE = 4, 64 * 1024
 
 
-class Part:
+class PartialDownload:
     """A file that is being fetched.
 
     Beside it stands what it held when it was last flushed, by a hash. What a killed run has left is of use if the
@@ -58,7 +58,7 @@ class Part:
             self._remove()
         self._file = open(path, "r+b" if path.exists() else "x+b", buffering=0)  # noqa: SIM115
 
-    def __enter__(self) -> Part:
+    def __enter__(self) -> PartialDownload:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Little films and pictures that are real, and need no encoder to write."""
+"""Little videos and images that are real, and need no encoder to write."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def walking_dot(seed: int) -> NDArray[np.uint8]:
 
 
 def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
-    """Write an uncompressed film.
+    """Write an uncompressed video.
 
     The format is AVI 1.0 with one stream of 24 bit DIB frames, as in Microsoft's "AVI RIFF File Reference".
 
@@ -65,13 +65,11 @@ def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
         "<IIIIIIIIII16x", 1_000_000 // rate, size * rate, 0, 0x10, count, 0, 1, size, width, height
     )  # 0x10: has an index
     streams = _chunk(b"LIST", b"strl" + _chunk(b"strh", stream) + _chunk(b"strf", bitmap))
-    pictures = [_chunk(b"00db", frame.tobytes()) for frame in frames]
-    index = b"".join(
-        struct.pack("<4sIII", b"00db", 0x10, 4 + number * len(pictures[0]), size) for number in range(count)
-    )
+    images = [_chunk(b"00db", frame.tobytes()) for frame in frames]
+    index = b"".join(struct.pack("<4sIII", b"00db", 0x10, 4 + number * len(images[0]), size) for number in range(count))
     body = (
         _chunk(b"LIST", b"hdrl" + _chunk(b"avih", header) + streams)
-        + _chunk(b"LIST", b"movi" + b"".join(pictures))
+        + _chunk(b"LIST", b"movi" + b"".join(images))
         + _chunk(b"idx1", index)
     )
     path.write_bytes(_chunk(b"RIFF", b"AVI " + body))
@@ -82,7 +80,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def write_png(path: Path, frame: NDArray[np.uint8]) -> None:
-    """Write a picture.
+    """Write an image.
 
     The format is PNG of 8 bits for each of three colors, as in its specification, ISO/IEC 15948.
 

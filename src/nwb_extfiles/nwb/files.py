@@ -19,22 +19,22 @@ from h5py import h5f, h5p
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..disk.journal import edit_journalled
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, UnreadableFileError, warn
-from .finding import changed_since
 from .manifest import ManifestRow, write_manifest
+from .path_datasets import fits, item_at, replace_paths
 from .references import ExternalFileReference
-from .storage import fits, item_at, replace_texts
+from .scan import changed_since
 
 __all__ = [
     "NWB_SUFFIX",
     "Edits",
     "cannot_hold",
-    "edit_texts",
     "find_nwb_files",
     "is_nwb_name",
     "nwb_files_called_like",
     "open_nwb",
     "remove_objects",
     "walk_nwb_files",
+    "write_paths",
     "zarr_marker",
 ]
 
@@ -297,7 +297,7 @@ def _reason(path: Path, error: OSError) -> str:
     return f"it cannot be opened as HDF5, which NWB files are: {error}; look whether it was copied whole"
 
 
-def edit_texts(
+def write_paths(
     path: Path,
     edits: Edits,
     *,
@@ -320,7 +320,7 @@ def edit_texts(
     name : pathlib.Path, optional
         What messages call the file, if not `path`: one that is staged will be called otherwise.
     journal : pathlib.Path, optional
-        Where to keep what the edit changes, so that it can be taken back (`disk.journal.take_back`). Without one a
+        Where to keep what the edit changes, so that it can be taken back (`disk.journal.rollback`). Without one a
         crash may leave a broken file: only for files that have no final name yet.
     sync : bool
         Whether each step is flushed to the disk before the next begins.
@@ -351,8 +351,8 @@ def edit_texts(
 
     def edit(file: h5py.File) -> None:
         check(file)
-        for (object_path, field), texts in edits.items():
-            replace_texts(file, path.parent, object_path, field, texts)
+        for (object_path, field), paths in edits.items():
+            replace_paths(file, path.parent, object_path, field, paths)
         if manifest is not None:
             write_manifest(file, manifest, name or path)
 
@@ -378,9 +378,9 @@ def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesEr
         What messages call the file.
     """
     problems: list[ExternalFilesError] = []
-    for (object_path, field), texts in edits.items() if isinstance(file, h5py.File) else ():
+    for (object_path, field), paths in edits.items() if isinstance(file, h5py.File) else ():
         owner = item_at(file, object_path)
-        if isinstance(owner, h5py.Dataset) and not fits(owner, texts):
+        if isinstance(owner, h5py.Dataset) and not fits(owner, paths):
             problems.append(
                 RelocationRefusedError(
                     f"{nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one would break "

@@ -22,24 +22,24 @@ from ..errors import (
     warn,
 )
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
+from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..nwb.registry import MediaField, media_fields
-from ..nwb.storage import ExternalFileText, attribute_text, is_stored, path_of, read_texts, unwrapped
 from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
+from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
-from ..plans.planning import plan_references
 from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
-from ..web.remote import NOWHERE, is_opaque, origin
-from .builders import StoredTexts, find_in_builders, target_of
+from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
+from .builders import StoredPaths, find_in_builders, target_of
 
 __all__ = [
     "Request",
     "Tree",
     "all_builders",
     "containers_of",
-    "find_texts",
+    "find_paths",
     "identifier",
     "plan_relocation",
 ]
@@ -76,7 +76,7 @@ class Tree:
 # ----------------------------------------------------------------------- find
 
 
-def find_texts(tree: Tree, request: Request) -> list[StoredTexts]:
+def find_paths(tree: Tree, request: Request) -> list[StoredPaths]:
     """Find all texts in the tree that name media.
 
     A link to a dataset of texts is left out where that dataset is in the tree itself: it goes where that one goes.
@@ -113,7 +113,7 @@ def _holders(tree: Tree) -> dict[str, str]:
         return {}
     path = str(tree.source.source)
     folder = _folder(path)
-    return {} if folder == NOWHERE or path == tree.nwb_path else {folder: path}
+    return {} if folder == UNKNOWN_BASE or path == tree.nwb_path else {folder: path}
 
 
 def containers_of(tree: Tree) -> dict[int, Any]:
@@ -138,7 +138,7 @@ def _value_and_base(
         return data, _folder(path_of(data))
     if dataset.location is not None:  # read from a file, and handed on as it was read
         return data, _folder(dataset.source)
-    if isinstance(data, list | tuple) and data and all(isinstance(text, ExternalFileText) for text in data):
+    if isinstance(data, list | tuple) and data and all(isinstance(text, StoredPath) for text in data):
         return data, None  # each knows its own
     # Built from a container whose mapper is hdmf's. What it made of stored bytes is not what was stored, so the
     # container is asked.
@@ -155,8 +155,8 @@ def _value_and_base(
 
 def _folder(path: str) -> str:
     """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
-    place = origin(path)
-    return NOWHERE if is_opaque(place) else os.path.dirname(place)
+    place = source_of(path)
+    return UNKNOWN_BASE if is_opaque(place) else os.path.dirname(place)
 
 
 def all_builders(root: GroupBuilder) -> Iterator[Any]:
@@ -174,7 +174,7 @@ def all_builders(root: GroupBuilder) -> Iterator[Any]:
 
 def plan_relocation(
     tree: Tree,
-    stored: list[StoredTexts],
+    stored: list[StoredPaths],
     request: Request,
     *,
     done: RelocationPlan | None = None,
@@ -185,7 +185,7 @@ def plan_relocation(
     ----------
     tree : Tree
         What is about to be written.
-    stored : list of StoredTexts
+    stored : list of StoredPaths
         The texts in it.
     request : Request
         What is asked for.
@@ -209,7 +209,7 @@ def plan_relocation(
         identifier=identifier(tree),
         mode=request.mode,
         options=request.options,
-        problems=[_no_text(entry, tree) for entry in stored if entry.not_text],
+        problems=[_not_a_string(entry, tree) for entry in stored if entry.not_a_string],
         manifest=_manifest(tree),
     )
     # The source may stay behind without its media, which is warned of.
@@ -244,7 +244,7 @@ def _destination(tree: Tree) -> Path:
 def identifier(tree: Tree) -> str:
     """The identifier of the NWB file; its name where it has none."""
     builder = tree.root.datasets.get("identifier")
-    read = read_texts(builder.data) if builder is not None else None
+    read = read_paths(builder.data) if builder is not None else None
     return read[0][0] if read and read[0] else nwb_stem(Path(tree.nwb_path))
 
 
@@ -259,7 +259,7 @@ def _manifest(tree: Tree) -> list[ManifestRow] | None:
     return parse_manifest(columns, Path(tree.nwb_path))
 
 
-def _no_text(entry: StoredTexts, tree: Tree) -> ExternalFilesError:
+def _not_a_string(entry: StoredPaths, tree: Tree) -> ExternalFilesError:
     path = "/" + entry.builder.path.partition("/")[2]
     return UnsafeReferenceError(
         f"{tree.nwb_path}: {path!r} holds no text, where paths of media are expected; mend it in "
@@ -277,14 +277,14 @@ def _linked_media(tree: Tree, request: Request) -> Iterator[str]:
             continue
         other = str(link.builder.source)
         there = replace(tree, root=link.builder, nwb_path=other, container=None, source=None)
-        texts = [reference.text for entry in find_texts(there, request) for reference in entry.references]
-        if texts:
+        paths = [reference.stored_path for entry in find_paths(there, request) for reference in entry.references]
+        if paths:
             copy = "" if tree.source is None or not _can_be_copied(link, tree) else (
                 ", or export with write_args={'link_data': False}, which makes it a copy and takes its media along"
             )  # fmt: skip
             yield (
                 f"{tree.nwb_path}: {_path_of(link)!r} stays a link to {_path_of(link.builder)!r} of {other}, and its "
-                f"media stay with that file ({len(texts)}, such as {texts[0]!r}); keep that file where it is{copy}"
+                f"media stay with that file ({len(paths)}, such as {paths[0]!r}); keep that file where it is{copy}"
             )
 
 
@@ -306,7 +306,7 @@ def _is_typed(link: LinkBuilder, tree: Tree) -> bool:
     """Whether a link is one by its specification."""
     attributes = link.parent.attributes if link.parent is not None else {}
     try:
-        namespace, neurodata_type = (attribute_text(attributes[key]) for key in ("namespace", "neurodata_type"))
+        namespace, neurodata_type = (attribute_string(attributes[key]) for key in ("namespace", "neurodata_type"))
         spec = tree.manager.namespace_catalog.get_spec(namespace, neurodata_type)
     except (KeyError, ValueError):
         return False
@@ -314,7 +314,7 @@ def _is_typed(link: LinkBuilder, tree: Tree) -> bool:
 
 
 def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
-    if all(is_url(entry.reference.text) and entry.remote is None for entry in plan.relocations) and not again:
+    if all(is_url(entry.reference.stored_path) and entry.remote is None for entry in plan.relocations) and not again:
         found = "only URLs, which stay as they are" if plan.relocations else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
     if plan.mode is not MediaMode.MOVE or tree.source is None:
