@@ -310,7 +310,8 @@ class StagedMedia:
         if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
                 f"{entry.reference.where}: {str(target)!r} exists and is not what is behind "
-                f"{entry.reference.stored_path!r}; move it away, or replace it with existing='replace' in media_options",
+                f"{entry.reference.stored_path!r}; move it away, or replace it with "
+                f'existing="replace" in media_options',
                 **entry.reference.place,
             )
 
