@@ -836,13 +836,13 @@ def test_repair_hint_works() -> None:
 
 RELOCATED = {
     "absolute-path": "{}/raw/a.avi",
-    "above": "../raw/a.avi",
+    "outside-nwb-folder": "../raw/a.avi",
     "outside-dandiset": "../../raw/a.avi",
     "backslash": "..\\..\\raw\\a.avi",
     "unicode": "cafe\u0301.avi",
     "hidden": ".hidden/a.avi",
     "linked-folder": "linked/a.avi",
-    "name": "a.avi",
+    "nonstandard-name": "a.avi",
 }
 
 
