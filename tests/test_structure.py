@@ -25,11 +25,11 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A package imports only from those above it in this list; docs/architecture.md tells what lives in each. The modules
 # that lie in no package are words that all use, and faces that use all.
-WORDS = {"batch", "errors", "naming", "options", "progress", "threads"}
+WORDS = {"batch", "errors", "hints", "naming", "options", "progress", "threads"}
 PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
 FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
 FLOORS = ("words", *PACKAGES, "faces")
-KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/relocation", "io/zarrio"}
+KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/plan_from_builders", "io/zarrio"}
 KNOW_PYNWB |= {"ndx", "tasks/discovery", "testing"}
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
