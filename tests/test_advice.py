@@ -947,7 +947,7 @@ def test_repair_from_backup(what: str) -> None:
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
-    message = message_of(path, f"video-{what}", checksums=True, media_options={"search": ["raw"]})
+    message = message_of(path, f"media-{what}", checksums=True, media_options={"search": ["raw"]})
     cli(*command(message), *([] if "--search" in message else ["--search", "raw"]))
     assert media_of(path) == wanted
     assert [finding.code for finding in check(path, checksums=True)] == []

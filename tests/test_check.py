@@ -154,7 +154,7 @@ def test_registered_fields_are_checked(tmp_path: Path) -> None:
     run_maker("extension", path)
     shutil.rmtree(tmp_path / "media")
     few = [finding for finding in check(path) if finding.code == "missing"]
-    more = [f for f in check(path, media_options={"media_fields": [("FilmArchive", "video_paths")]}) if f not in few]
+    more = [f for f in check(path, media_options={"media_fields": [("VideoArchive", "video_paths")]}) if f not in few]
     assert few
     assert {finding.field for finding in more if finding.code == "missing"} == {"video_paths"}
 

@@ -111,7 +111,7 @@ def test_options_reach_the_search(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("extension", path)
     usual = find_external_files(path)
-    more = find_external_files(path, media_options={"media_fields": [("FilmArchive", "video_paths")]})
+    more = find_external_files(path, media_options={"media_fields": [("VideoArchive", "video_paths")]})
     assert len(more) == len(usual) + 2
     shutil.move(tmp_path / "media", tmp_path / "elsewhere")
     assert all(entry.problem for entry in find_external_files(path))

@@ -142,7 +142,7 @@ def _soft_links(file: h5py.File) -> None:
 EDITS: dict[str, Callable[[h5py.File], object]] = {
     "types as bytes": _bytes_types,
     "one type as bytes": _some_bytes_types,
-    "an unknown type": lambda file: file["acquisition/video"].attrs.__setitem__("neurodata_type", "FilmedSeries"),
+    "an unknown type": lambda file: file["acquisition/video"].attrs.__setitem__("neurodata_type", "VideoSeries"),
     "a probe": _probes(3),
     "icephys of dandi": _icephys,
     "soft links": _soft_links,
@@ -282,7 +282,7 @@ _times = st.sampled_from(
 )  # fmt: skip
 _types = st.builds(
     str.__add__,
-    st.sampled_from([*sorted(MODULES), "Units", "PoseEstimation", "FilmedSeries"]),
+    st.sampled_from([*sorted(MODULES), "Units", "PoseEstimation", "VideoSeries"]),
     st.sampled_from(["", " (2)"]),
 )
 _rows = st.fixed_dictionaries(
@@ -378,7 +378,7 @@ def test_naming_imports_no_pynwb(tmp_path: Path) -> None:
     for session in "ab":
         paths.append(recording(tmp_path / f"{session}.nwb", ["a.avi"], subject="m", session=session))
         with h5py.File(paths[-1], "r+") as file:
-            for neurodata_type in ("LFP", "FilmedSeries"):
+            for neurodata_type in ("LFP", "VideoSeries"):
                 file.create_group(f"scratch/{neurodata_type}").attrs["neurodata_type"] = neurodata_type
     run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
     names = [f"sub-m/sub-m_ses-{session}_ecephys+image.nwb" for session in "ab"]

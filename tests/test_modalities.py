@@ -80,7 +80,7 @@ def test_malformed_schemas(path: Path, tmp_path: Path, text: str) -> None:
 def test_modalities_of_types(path: Path) -> None:
     with h5py.File(path) as file:
         known = modality_by_type(file)
-    types = ["Units", "ImageSeries (3)", "Device", "FilmedSeries", "LFP", "TimeIntervals", "ImagingRetinotopy"]
+    types = ["Units", "ImageSeries (3)", "Device", "VideoSeries", "LFP", "TimeIntervals", "ImagingRetinotopy"]
     assert modalities_of(types, known) == ("ecephys", "image")
     assert modalities_of("Position,ImageSeries (2)", known) == ("behavior", "image")
     assert modalities_of([], known) == ()

@@ -375,7 +375,7 @@ def test_json_report(raw: Path, tmp_path: Path) -> None:
         assert entry["target"].endswith(entry["new_path"])
     total = sum(path.stat().st_size for folder in (raw, tmp_path / "videos") for path in folder.iterdir())
     assert plans[0]["total_bytes"] == total
-    assert {"source", "action", "object_id", "field", "index", "text", "bytes", "neurodata_type"} <= set(
+    assert {"source", "action", "object_id", "field", "index", "stored_path", "bytes", "neurodata_type"} <= set(
         first["media"][0]
     )
 

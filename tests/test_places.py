@@ -458,7 +458,7 @@ def forget_specifications(path: Path) -> None:
 )
 def test_registered_field(extension: Case, tmp_path: Path, way: str, source: str) -> None:
     """A type and field of which the table does not know, through `MediaOptions.media_fields`."""
-    options = {"media_fields": [("FilmArchive", "video_paths")]}
+    options = {"media_fields": [("VideoArchive", "video_paths")]}
     check(extension, tmp_path / "out", way, source, media_options=options)
 
 

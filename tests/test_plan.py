@@ -116,7 +116,7 @@ def name(index: int, object_id: str = A, suffix: str = ".avi", field: str = "ext
 def test_no_references_make_empty_plan() -> None:
     made = plan([])
     assert made.relocations == ()
-    assert made.paths == {}
+    assert made.new_paths == {}
     assert made.media_bytes == 0
     assert made.warnings == ()
 
@@ -129,7 +129,7 @@ def test_order_and_indices_are_kept(mode: MediaMode) -> None:
     assert paths(made) == [name(n, key) for key in (B, A) for n in range(12)]
     assert set(actions(made)) == {Action.TRANSFER}
     assert [str(entry.target) for entry in made.relocations] == paths(made)
-    assert made.paths[f"/acquisition/{B}", "external_file", 11] == name(11, B)
+    assert made.new_paths[f"/acquisition/{B}", "external_file", 11] == name(11, B)
     assert made.media_bytes == 240
     assert (made.mode, made.nwb_path) == (mode, OUT)
 
@@ -744,7 +744,7 @@ def test_survey_same_content(tmp_path: Path, place: Path, mode: MediaMode) -> No
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-@pytest.mark.parametrize("content", [b"", b"video", b"video\0", b"fil"])
+@pytest.mark.parametrize("content", [b"", b"video", b"video\0", b"vide"])
 def test_survey_other_content(tmp_path: Path, place: Path, mode: MediaMode, content: bytes) -> None:
     place.write_bytes(content)
     assert state(tmp_path, mode) is TargetState.OTHER

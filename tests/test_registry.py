@@ -44,13 +44,13 @@ TABLE = """
 def test_declared_fields_are_read(tmp_path: Path) -> None:
     module = """
         from nwb_extfiles.nwb.registry import MediaField
-        PAIRS = [("FilmArchive", "video_paths"), ["Scan", None], ("ImageSeries", "external_file")]
+        PAIRS = [("VideoArchive", "video_paths"), ["Scan", None], ("ImageSeries", "external_file")]
         FIELDS = (field for field in (MediaField("Pose", "videos", repeats=True), MediaField("Scan", None)))
     """
     install(tmp_path, "one", module, "pairs = one_module:PAIRS")
     install(tmp_path, "two", module, "fields = two_module:FIELDS")
     out, err = run(tmp_path, TABLE)
-    found = [("FilmArchive", "video_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
+    found = [("VideoArchive", "video_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
     assert sorted(eval(out), key=str) == sorted(found, key=str)
     assert err == ""
 
@@ -115,7 +115,7 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
     """Their videos come along as those of ImageSeries do, with no option given, and they are found in files."""
     source, target = tmp_path / "nwb" / "a.nwb", tmp_path / "out" / "b.nwb"
     run_maker("extension", source)
-    install(tmp_path / "site", "ndx", "FIELDS = [('FilmArchive', 'video_paths')]", "x = ndx_module:FIELDS")
+    install(tmp_path / "site", "ndx", "FIELDS = [('VideoArchive', 'video_paths')]", "x = ndx_module:FIELDS")
     code = """
         import sys, warnings
         warnings.simplefilter("ignore")
@@ -136,8 +136,8 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
 
 def test_media_fields_extend_the_table() -> None:
     assert media_fields() == MEDIA_FIELDS
-    further = media_fields([("FilmArchive", "video_paths")])
-    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "video_paths"))
+    further = media_fields([("VideoArchive", "video_paths")])
+    assert further == (*MEDIA_FIELDS, MediaField("VideoArchive", "video_paths"))
     assert [field.label for field in further] == [
         "external_file",
         "external_file",

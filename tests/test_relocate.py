@@ -115,7 +115,7 @@ def test_unknown_types_are_ignored(tmp_path: Path, what: str) -> None:
     archive = places.pop("processing/behavior/archive/video_paths", [])
     if archive:  # a field that only its maker knows
         places["processing/behavior/archive/video_paths"] = archive
-    options = {"media_fields": [("FilmArchive", "video_paths")]} if archive else {}
+    options = {"media_fields": [("VideoArchive", "video_paths")]} if archive else {}
     if what == "pose":
         with h5py.File(path) as file:
             own = file["processing/behavior/PoseEstimation"].attrs["object_id"]

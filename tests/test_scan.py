@@ -99,7 +99,7 @@ ARCHIVE = "processing/behavior/archive/video_paths"
 @pytest.mark.parametrize("registered", [True, False])
 def test_extension_types_are_found(extension: tuple[Path, dict[str, list[str]]], registered: bool) -> None:
     path, places = extension
-    table = media_fields([("FilmArchive", "video_paths")] if registered else [])
+    table = media_fields([("VideoArchive", "video_paths")] if registered else [])
     expected = {dataset: look(path, dataset).paths for dataset in places if registered or dataset != ARCHIVE}
     assert by_place(found_in(path, table=table)) == expected
 
@@ -424,13 +424,13 @@ def test_subtype_without_cached_parent_specification(tmp_path: Path) -> None:
     """Of such a type the beginning of its line is known, and not whether ImageSeries is in it."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     spec = {
-        "groups": [{"neurodata_type_def": "FilmedSeries", "neurodata_type_inc": "OpticalSeries"}],
+        "groups": [{"neurodata_type_def": "VideoSeries", "neurodata_type_inc": "OpticalSeries"}],
         "datasets": [{"neurodata_type_def": "LabelledImage", "neurodata_type_inc": "ExternalImage"}],
     }
     with h5py.File(path, "r+") as file:
         del file["specifications/core"]
         file["specifications/videos/1.0/videos"] = json.dumps(spec)
-        file["acquisition/video"].attrs.update({"neurodata_type": "FilmedSeries", "namespace": "videos"})
+        file["acquisition/video"].attrs.update({"neurodata_type": "VideoSeries", "namespace": "videos"})
         image = file["acquisition"].create_dataset("image", data="x.png")
         image.attrs.update({"neurodata_type": "LabelledImage", "namespace": "videos"})
     assert {reference.stored_path for reference in found_in(path)} == {"x.avi", "x.png"}
@@ -447,8 +447,8 @@ def test_specification_location_stored_as_path(tmp_path: Path) -> None:
 def test_parents_in_file(extension: tuple[Path, dict[str, list[str]]], tmp_path: Path) -> None:
     with h5py.File(extension[0]) as file:
         parents = parents_in_file(file)
-    assert parents["TrackedFilmedSeries"] == "FilmedSeries"
-    assert parents["FilmedSeries"] == "ImageSeries"
+    assert parents["TrackedVideoSeries"] == "VideoSeries"
+    assert parents["VideoSeries"] == "ImageSeries"
     assert parents["LabelledImage"] == "ExternalImage"
     assert parents["CorrectedImageStack"] == "NWBDataInterface"
     with h5py.File(tmp_path / "x.h5", "w") as file:

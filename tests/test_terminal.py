@@ -73,9 +73,9 @@ def test_hostile_paths_in_lines_and_json(tmp_path: Path, text: str) -> None:
         assert plain(line).isprintable()
         assert len(line) < 1500
     for record in (reference_record(found), relocation_record(plan)):
-        path_again = json.loads(as_json(record))
+        again = json.loads(as_json(record))
         assert as_json(record).isascii()
-        assert (path_again["text"] if "text" in path_again else path_again["media"][0]["text"]) == stored
+        assert (again["stored_path"] if "stored_path" in again else again["media"][0]["stored_path"]) == stored
 
 
 def test_paths_are_shown_relative_to_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,13 @@ def test_type_tree_reads_specifications_when_needed() -> None:
 
     def cached() -> dict[str, str]:
         asked.append(1)
-        return {"FilmedSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
+        return {"VideoSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
 
     types = TypeTree(hierarchy, cached)
     assert types.ancestors("core", "OpticalSeries") == {"OpticalSeries", "ImageSeries", "TimeSeries"}
     assert asked == []
     for namespace in ("ndx", "broken"):
-        assert types.ancestors(namespace, "FilmedSeries") >= {"FilmedSeries", "OpticalSeries", "ImageSeries"}
+        assert types.ancestors(namespace, "VideoSeries") >= {"VideoSeries", "OpticalSeries", "ImageSeries"}
     assert types.ancestors("ndx", "Nothing") is None
     assert types.ancestors("ndx", "Nothing") is None
     assert asked == [1]
@@ -35,8 +35,8 @@ def test_type_tree_reads_specifications_when_needed() -> None:
 
 def test_truncated_specification_line() -> None:
     """It is known as far as it goes, and no further."""
-    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
-    for name, count in (("FilmedSeries", 3), ("Root", 0)):
+    types = TypeTree(hierarchy, lambda: {"VideoSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
+    for name, count in (("VideoSeries", 3), ("Root", 0)):
         assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
     assert [f.field for f in types.fields_of("ndx", "Video", MEDIA_FIELDS, is_dataset=True)] == [None]
 

@@ -230,7 +230,7 @@ def test_types_of_extensions(tmp_path: Path, what: str) -> None:
     """Their specifications are known from the file alone; of a Zarr store too."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     run_maker(what, source)
-    further = {"media_fields": [("FilmArchive", "video_paths")]}
+    further = {"media_fields": [("VideoArchive", "video_paths")]}
     first, second = tmp_path / "one" / "b.nwb.zarr", tmp_path / "two" / "b.nwb.zarr"
     export(source, first, relocate_media=True, media_mode="copy", media_options=further)
     export(first, second, relocate_media=True, media_mode="copy", media_options=further)
