@@ -1,4 +1,4 @@
-"""The documentation speaks of all that there is, and README leads somewhere. Sphinx checks the links of the pages."""
+"""The documentation covers the whole interface, and the links of README work. Sphinx checks those of the pages."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_media_option_is_in_readme() -> None:
 
 
 def test_names_imported_in_docs_exist() -> None:
-    """Each block of Python in the pages can be parsed, and has no name of this package that is not there."""
+    """Each block of Python in the pages can be parsed, and all names that it imports from this package exist."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
     blocks = [
         (page.name, block)
@@ -82,7 +82,7 @@ def test_names_imported_in_docs_exist() -> None:
 
 
 def test_commands_shown_in_docs_exist() -> None:
-    """Each ``nwb-extfiles <command> --option`` in pages and tutorials is one."""
+    """Each ``nwb-extfiles <command> --option`` in pages and tutorials exists."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md"), *DOCS.glob("gallery/*.py")]
     shown = [
         (page.name, *match)

@@ -103,7 +103,7 @@ def assert_unharmed(folders: list[Path], videos: set[str], ids: set[str]) -> Non
     for folder in folders:
         for path in folder.rglob("*"):
             if path.is_symlink():
-                assert path.exists(), f"{path} leads nowhere"
+                assert path.exists(), f"{path} is a dangling link"
             if path.suffix == ".nwb" and not path.name.startswith(".") and path.is_file():
                 with h5py.File(path, "r") as file:
                     seen.add(str(file.attrs["object_id"]))

@@ -54,7 +54,7 @@ def assert_as_before(scene: Scene, before: dict[str, str]) -> None:
 
 
 def racer(scene: Scene, mode: str) -> Callable[[Child], None]:
-    """Open when told to, report the result, and export when told to."""
+    """Open and export on command, and report how each went."""
 
     def job(child: Child) -> None:
         child.hear()
