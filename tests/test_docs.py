@@ -17,6 +17,7 @@ from nwb_extfiles.media.inventory import MediaState
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 
 def test_readme_links_exist() -> None:
@@ -98,3 +99,22 @@ def test_commands_shown_in_docs_exist() -> None:
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for option in re.findall(r" (--?[a-z][a-z-]*)", arguments):
             assert option in options, (page, name, option)
+
+
+def test_architecture_lists_every_module() -> None:
+    """Each module is in the table, in its package."""
+    package, listed = "", set()
+    table = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("| package |")[2]
+    for first, names in re.findall(r"(?m)^\| (.*?) ?\| (`.+?) \|", table):
+        package = re.findall(r"`(\w+)`", first)[0] if first else package
+        folder = "" if package == "nwb_extfiles" else f"{package}/"
+        listed |= {f"{folder}{name}.py" for name in re.findall(r"`(\w+)`", names)}
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert listed == modules
+
+
+def test_test_files_named_in_docs_exist() -> None:
+    pages = [(DOCS / name).read_text(encoding="utf-8") for name in ("promises.md", "contributing.md")]
+    names = {name for page in pages for name in re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+)(?:\.py)?`", page)}
+    assert len(names) > 30
+    assert {name for name in names if not (ROOT / "tests" / f"{name}.py").exists()} == set()
