@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
+import pkgutil
 import re
 import textwrap
 import tomllib
@@ -118,3 +118,11 @@ def test_test_files_named_in_docs_exist() -> None:
     names = {name for page in pages for name in re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+)(?:\.py)?`", page)}
     assert len(names) > 30
     assert {name for name in names if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_names_in_architecture_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:disk|io|media|naming|nwb|plans|tasks|transfers|web)\.[\w.]+)`", page))
+    for name in names - {"io.relocation"}:  # the attribute of an IO
+        pkgutil.resolve_name(f"nwb_extfiles.{name}")
+    assert {path for path in re.findall(r"\b\w+/\w+\.py\b", page) if not (PACKAGE / path).exists()} == set()
