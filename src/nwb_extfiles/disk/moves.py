@@ -8,10 +8,12 @@ that is not proven superfluous gets back to where it was.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -196,21 +198,23 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
 
 
 def _opens(path: Path) -> bool:
-    """Whether a file can be opened; a folder, such as a Zarr store, is not tried."""
+    """Whether a file is there to be opened; a folder, such as a Zarr store, is not tried. Raises what else is wrong."""
     if path.is_dir():
         return True
     try:
         os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
-        return True  # it is there
-    except OSError:
-        return False
+        return True
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            return False
+        raise
     return True
 
 
 def _put_back(name: _Name) -> None:
-    if os.path.lexists(name.aside) and not os.path.lexists(name.place):
-        os.rename(name.aside, name.place)
+    with suppress(OSError):  # it stays aside, and `_still_there` says so
+        put_back_aside([name.place])
 
 
 def _still_there(name: _Name, error: OSError) -> str:
