@@ -259,7 +259,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
     help="What happens to the NWB files.",
 )  # fmt: skip
 @click.option(
-    "--media-files-mode", "--media-mode", type=_MEDIA_MODES,
+    "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES,
     help="How videos and images get into the dandiset.  [default: symlink]",
 )  # fmt: skip
 @click.option(
@@ -280,7 +280,7 @@ def organize(
     paths: tuple[Path, ...],
     dandiset_path: Path | None,
     files_mode: Any,
-    media_files_mode: str | None,
+    media_mode: str | None,
     update: bool,
     invalid: Any,
     required_fields: tuple[str, ...],
@@ -293,9 +293,9 @@ def organize(
     the places where DANDI looks for them. Everything is checked before anything is touched, and a run that was stopped
     can be repeated. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
     """
-    if media_files_mode is not None and not update:
+    if media_mode is not None and not update:
         raise click.UsageError(
-            "--media-files-mode says how videos come along, and --keep-external-file-paths that none do"
+            "--media-mode says how videos get into the dandiset, and --keep-external-file-paths that none do"
         )
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
@@ -314,7 +314,7 @@ def organize(
             paths,
             dandiset_path,
             files_mode=files_mode,
-            media_files_mode=media_files_mode,
+            media_mode=media_mode,
             update_external_file_paths=update,
             invalid=invalid,
             required_fields=required_fields,

@@ -537,7 +537,7 @@ _PEAK = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from nwb_extfiles import organize
-organize(sys.argv[1], sys.argv[2], media_files_mode="symlink")
+organize(sys.argv[1], sys.argv[2], media_mode="symlink")
 print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

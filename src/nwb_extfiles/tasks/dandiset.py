@@ -611,7 +611,7 @@ class _Tally:
         if total > free:
             yield RelocationRefusedError(
                 f"{self._settings.dandiset_path}: the NWB files and their media need {total:,} bytes there, "
-                f"and {free:,} are free; make room, or use another --media-files-mode"
+                f"and {free:,} are free; make room, or use another media_mode"
             )
 
     def remarks(self) -> Iterator[str]:
