@@ -18,7 +18,6 @@ from pynwb.image import ImageSeries
 from nwb_extfiles import (
     NWBExtFilesHDF5IO,
     RelocationRefusedError,
-    find_external_files,
     relocate,
     resolve_external_files,
 )
@@ -161,8 +160,6 @@ def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any,
     with h5py.File(source, "r") as file:
         object_id = file["acquisition/video"].attrs["object_id"]
     assert stored_paths(target) == [f"b/{object_id}_external_file_0.avi"]
-    (found,) = find_external_files(target)
-    assert found.reference.object_id == object_id
     (resolved,) = resolve_external_files(target)
     assert resolved.reference.object_id == object_id
 
@@ -176,7 +173,7 @@ def test_without_relocation_a_link_that_would_break_is_refused_there_too(source:
 def test_attributes_of_one_element_in_place(source: Path, of_matnwb: Path) -> None:
     relocate(of_matnwb, "copy", media_options={"manifest": True})
     assert_resolves(of_matnwb, [source.parent / "old.avi"])
-    (found,) = find_external_files(of_matnwb)
+    (found,) = resolve_external_files(of_matnwb)
     assert found.reference.stored_path == f"matlab/{found.reference.object_id}_external_file_0.avi"
 
 

@@ -16,7 +16,7 @@ from helpers import digest, image_series, make_file, new_nwbfile, tree
 from makers import quiet
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, find_external_files
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, resolve_external_files
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import ExternalFilesError
 
@@ -65,11 +65,10 @@ def findings(path: Path) -> dict[str, Any]:
 
 def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
-    (found,) = find_external_files(processed)
+    (found,) = resolve_external_files(processed)
     assert found.reference.nwb_path == str(raw)
     assert (found.reference.object_path, found.reference.stored_path) == ("/acquisition/video", "video.avi")
-    assert found.file is not None
-    assert found.file.path == raw.parent / "video.avi"
+    assert found.location == str(raw.parent / "video.avi")
     listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(processed)]).output)
     assert [entry["nwb_path"] for entry in listed] == [str(raw)]
 
@@ -97,7 +96,7 @@ def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> N
     assert found["dangling-link"].severity == "error"
     assert str(raw) in found["dangling-link"].message
     problems: list[ExternalFilesError] = []
-    assert find_external_files(processed, problems=problems) == []
+    assert resolve_external_files(processed, problems=problems) == []
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
     result = CliRunner().invoke(main, ["ls", str(processed)])
     assert result.exit_code == 1
@@ -121,7 +120,7 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
     with h5py.File(processed, "r+") as file:
         file["analysis/all"] = h5py.ExternalLink("raw/raw.nwb", "/")
         file["analysis/self"] = h5py.ExternalLink("p.nwb", "/analysis/self")
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
     codes = [finding.code for finding in check(processed)]
     assert set(codes) <= {"linked-media", "dangling-link"}
 
@@ -133,7 +132,7 @@ def test_a_link_to_a_link_leads_to_the_file_that_has_the_media(tmp_path: Path) -
     with h5py.File(second, "r+") as file:
         del file["acquisition/video"]
         file["acquisition/video"] = h5py.ExternalLink("first.nwb", "/acquisition/video")
-    assert [found.reference.nwb_path for found in find_external_files(second)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(second)] == [str(raw)]
     assert set(findings(second)) == {"linked-media"}
 
 
@@ -145,7 +144,7 @@ def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> 
         file["acquisition/video"] = h5py.ExternalLink("/gone/raw.nwb", "/acquisition/video")
     with h5py.File(processed, "r") as file:
         assert "external_file" in file["acquisition/video"]
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
 
 
 def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
@@ -178,10 +177,10 @@ def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Pa
     copied = tmp_path / "copied" / processed.name  # as the message says
     with quiet(), io_class(str(processed), "r") as source, io_class(copied, "w") as io:
         io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
-    (found,) = find_external_files(copied)
+    (found,) = resolve_external_files(copied)
     assert found.reference.nwb_path == str(copied)
-    assert found.file is not None
-    assert digest(found.file.path) == digest(raw.parent / "video.avi")
+    assert found.location is not None
+    assert digest(Path(found.location)) == digest(raw.parent / "video.avi")
 
 
 def test_no_advice_where_hdmf_cannot_copy(tmp_path: Path) -> None:

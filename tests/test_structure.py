@@ -30,7 +30,7 @@ PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
 FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
 FLOORS = ("words", *PACKAGES, "faces")
 KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/relocation", "io/zarrio"}
-KNOW_PYNWB |= {"ndx", "tasks/discovery", "testing"}
+KNOW_PYNWB |= {"ndx", "testing"}
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
 

@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from .options import MediaMode, MediaOptions
     from .plans.locate import LocationKind, ResolvedExternalFile
     from .plans.plan import Action, Relocation, RelocationPlan
-    from .plans.resolve import MediaFile, Resolution
+    from .plans.resolve import MediaFile
     from .tasks.checks import Finding, Severity, check
     from .tasks.dandiset import OrganizedFile, OrganizePlan
-    from .tasks.discovery import find_external_files, find_referring_files
-    from .tasks.opening import resolve_external_files
+    from .tasks.external_files import find_referring_files, resolve_external_files
     from .tasks.organizing import organize
     from .tasks.relocating import relocate
     from .tasks.restoring import restore
@@ -68,7 +67,6 @@ __all__ = [
     "RelocationPlan",
     "RelocationRefusedError",
     "RemoteFile",
-    "Resolution",
     "ResolvedExternalFile",
     "Severity",
     "TransferError",
@@ -76,7 +74,6 @@ __all__ = [
     "UnsafeReferenceError",
     "check",
     "dandi_name",
-    "find_external_files",
     "find_referring_files",
     "organize",
     "register_media_mappers",
@@ -105,17 +102,15 @@ _MODULE_OF = {
     "Relocation": "plans.plan",
     "RelocationPlan": "plans.plan",
     "RemoteFile": "web.remote",
-    "Resolution": "plans.resolve",
     "ResolvedExternalFile": "plans.locate",
     "Severity": "tasks.checks",
     "check": "tasks.checks",
     "dandi_name": "naming",
-    "find_external_files": "tasks.discovery",
-    "find_referring_files": "tasks.discovery",
+    "find_referring_files": "tasks.external_files",
     "organize": "tasks.organizing",
     "register_media_mappers": "io.mappers",
     "relocate": "tasks.relocating",
-    "resolve_external_files": "tasks.opening",
+    "resolve_external_files": "tasks.external_files",
     "restore": "tasks.restoring",
 }
 

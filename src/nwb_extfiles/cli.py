@@ -24,7 +24,7 @@ from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
 if TYPE_CHECKING:
-    from .plans.resolve import Resolution
+    from .plans.locate import ResolvedExternalFile
     from .tasks.dandiset import OrganizedFile
 
 __all__ = ["main"]
@@ -492,10 +492,10 @@ def ls(
 
 def _references(
     videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
-) -> Iterator[tuple[Path | None, Resolution]]:
+) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
     """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
     from .nwb.files import find_nwb_files
-    from .tasks.discovery import find_external_files, find_referring_files
+    from .tasks.external_files import find_referring_files, resolve_external_files
 
     options = {"media_fields": media_fields}
     for path in find_nwb_files(places):
@@ -503,13 +503,13 @@ def _references(
             if videos:
                 yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
             else:
-                for entry in find_external_files(path, media_options=options, problems=problems):
+                for entry in resolve_external_files(path, media_options=options, problems=problems):
                     yield None, entry
         except ExternalFilesError as problem:
             problems.append(problem)
 
 
-def _list(videos: list[Path], found: list[tuple[Path | None, Resolution]]) -> None:
+def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]]) -> None:
     from .terminal import reference_lines, shown
 
     last = None
@@ -530,7 +530,7 @@ def _list(videos: list[Path], found: list[tuple[Path | None, Resolution]]) -> No
         _say("no NWB file here refers to external files")
         return
     missing = sum(entry.problem is not None for _, entry in found)
-    urls = sum(entry.url for _, entry in found)
+    urls = sum(entry.kind == "url" for _, entry in found)
     kinds = ((len(found) - missing - urls, "found"), (missing, "missing"), (urls, "URL" if urls == 1 else "URLs"))
     told = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
     files = len({entry.reference.nwb_path for _, entry in found})

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .plans.locate import LocationKind, ResolvedExternalFile
 from .plans.plan import Action, Relocation, RelocationPlan
-from .plans.resolve import Resolution, is_url
+from .plans.resolve import is_url
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
     from .tasks.checks import Finding
@@ -253,7 +254,7 @@ def _place(reference: Any) -> dict[str, Any]:
     }
 
 
-def reference_lines(found: Resolution) -> Iterator[str]:
+def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
     """One reference, and what it means."""
     reference = found.reference
     yield (
@@ -263,20 +264,20 @@ def reference_lines(found: Resolution) -> Iterator[str]:
     yield f"    {_quoted(reference.stored_path)} -> {_meaning(found)}"
 
 
-def _meaning(found: Resolution) -> str:
-    if found.file is not None:
-        return f"{shown(found.file.path)}  {found.file.size:,} bytes"
-    return "a URL" if found.url else "MISSING"
+def _meaning(found: ResolvedExternalFile) -> str:
+    if found.location is not None and found.size is not None:
+        return f"{shown(found.location)}  {found.size:,} bytes"
+    return "a URL" if found.kind is LocationKind.URL else "MISSING"
 
 
-def reference_record(found: Resolution) -> dict[str, Any]:
+def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:
     """One reference, as plain values."""
     return {
         "nwb_path": found.reference.nwb_path,
         **_place(found.reference),
-        "path": None if found.file is None else str(found.file.path),
-        "bytes": None if found.file is None else found.file.size,
-        "is_url": found.url,
+        "path": found.location if found.kind is LocationKind.FILE else None,
+        "bytes": found.size,
+        "is_url": found.kind is LocationKind.URL,
         "problem": None if found.problem is None else str(found.problem),
     }
 
