@@ -52,7 +52,7 @@ def test_every_error_and_finding_is_explained() -> None:
     errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
     source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
-    codes = {f"video-{state}" for state in MediaState if state.is_bad}
+    codes = {f"media-{state}" for state in MediaState if state.is_bad}
     codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()

@@ -44,7 +44,7 @@ def videos(path: Path) -> list[Path]:
 
 def codes(path: Path, *search: Path) -> list[tuple[str, int | None]]:
     found = check(path, checksums=True, media_options=dict(search=search))
-    return [(finding.code, finding.index) for finding in found if finding.code.startswith("video-")]
+    return [(finding.code, finding.index) for finding in found if finding.code.startswith("media-")]
 
 
 def truncate(path: Path) -> None:
@@ -80,7 +80,7 @@ def test_all_is_well(recorded: Path) -> None:
 @pytest.mark.parametrize("what", DAMAGES)
 def test_told_apart(recorded: Path, what: str) -> None:
     DAMAGES[what](recorded)
-    expected = [(f"video-{what}", 0)] + ([("media-swapped", 1)] if what == "swapped" else [])
+    expected = [(f"media-{what}", 0)] + ([("media-swapped", 1)] if what == "swapped" else [])
     assert codes(recorded) == expected
 
 
@@ -103,7 +103,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
     (finding,) = [
         found
         for found in check(recorded, checksums=True, media_options=options)
-        if found.index == 0 and found.code.startswith("video-")
+        if found.index == 0 and found.code.startswith("media-")
     ]
     assert "--repair" in finding.message
     assert ("--existing replace" in finding.message) == (what != "missing")
@@ -124,7 +124,7 @@ def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video
     DAMAGES[what](recorded)
     backup = [] if what == "swapped" else [shutil.copytree(video_files, tmp_path / "back up")]
     found = check(recorded, checksums=True, media_options=dict(search=backup))
-    told = next(finding.message for finding in found if finding.code.startswith("video-"))
+    told = next(finding.message for finding in found if finding.code.startswith("media-"))
     assert ("--search" in told) == bool(backup)
     command = re.search("`nwb-extfiles (.+)`", told)
     assert command
@@ -158,7 +158,7 @@ relocate(other, "copy", media_options=dict(search=backup, existing="replace"), r
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("video-")))
+print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("media-")))
 options = dict(search=backup, existing="replace")
 try:
     relocate(path, "copy", media_options=options, repair=True)

@@ -51,7 +51,7 @@ class _Commands(click.Group):
             except BrokenPipeError:
                 raise  # `nwb-extfiles ls | head`, of which click knows
             except (ExternalFilesError, OSError) as error:
-                _complain(str(error))
+                _complain(error)
                 for note in getattr(error, "__notes__", ()):
                     _complain(note)
                 ctx.exit(1)
@@ -64,10 +64,10 @@ def _spell_what_cannot_be_spelled() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(message: str) -> None:
+def _complain(message: object, prefix: str = "nwb-extfiles: ") -> None:
     from .terminal import in_options, plain
 
-    lines = in_options(f"nwb-extfiles: {message}").split("\n")
+    lines = f"{prefix}{in_options(message)}".split("\n")
     click.echo("\n".join(map(plain, lines)), err=True)
 
 
@@ -86,7 +86,7 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, ExternalFilesWarning):
-        _complain(f"warning: {message}")
+        _complain(message, "nwb-extfiles: warning: ")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -486,7 +486,7 @@ def ls(
     else:
         _list(videos, found)
     for problem in problems:
-        _complain(str(problem))
+        _complain(problem)
     ctx.exit(1 if problems else 0)
 
 

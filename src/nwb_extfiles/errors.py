@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from .hints import Message, for_command_line
 
 __all__ = [
     "AmbiguousMediaError",
@@ -45,10 +47,10 @@ class ExternalFilesError(Exception):
 
     Parameters
     ----------
-    message : str
+    what : str
         What is wrong, where, what was expected and found.
     hint : str, optional
-        What to do. It is appended to the message.
+        What to do, best a `Hint`, which knows the spelling of the command line too.
     nwb_path, object_path, field : str, optional
         The NWB file, the object inside it and the field of the object.
     index : int, optional
@@ -58,8 +60,9 @@ class ExternalFilesError(Exception):
 
     Attributes
     ----------
-    message : str
-        All of it, what to do included.
+    message : Message
+        All of it: ``what; hint``.
+    what : str
     hint : str or None
     nwb_path, object_path, field : str or None
     index : int or None
@@ -69,7 +72,7 @@ class ExternalFilesError(Exception):
 
     def __init__(
         self,
-        message: str,
+        what: str,
         *,
         hint: str | None = None,
         nwb_path: str | None = None,
@@ -78,10 +81,9 @@ class ExternalFilesError(Exception):
         index: int | None = None,
         problems: Sequence[ExternalFilesError] = (),
     ) -> None:
-        if hint and not message.endswith(hint):  # what was pickled or copied has it already
-            message = f"{message}; {hint}"
-        super().__init__(message)
-        self.message = message
+        self.message = Message(what, hint)
+        super().__init__(self.message)
+        self.what = what
         self.hint = hint
         self.nwb_path = nwb_path
         self.object_path = object_path
@@ -91,6 +93,13 @@ class ExternalFilesError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+    @property
+    def command_line(self) -> str:
+        """The message for those who type options."""
+        if self.problems == (self,):
+            return self.message.command_line
+        return _listing(self.problems, for_command_line)
 
     def __reduce__(self) -> tuple[Any, ...]:
         problems = () if self.problems == (self,) else self.problems
@@ -103,11 +112,11 @@ class ExternalFilesError(Exception):
             problems=problems,
         )
         notes = {"__notes__": self.__notes__} if hasattr(self, "__notes__") else None
-        return _rebuild, (type(self), self.message, fields), notes
+        return _rebuild, (type(self), self.what, fields), notes
 
 
-def _rebuild(cls: type[ExternalFilesError], message: str, fields: dict[str, Any]) -> ExternalFilesError:
-    return cls(message, **fields)
+def _rebuild(cls: type[ExternalFilesError], what: str, fields: dict[str, Any]) -> ExternalFilesError:
+    return cls(what, **fields)
 
 
 class MissingMediaError(ExternalFilesError, FileNotFoundError):
@@ -168,28 +177,35 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
         return problems[0]
     kinds = {type(problem) for problem in problems}
     cls = kinds.pop() if len(kinds) == 1 else PlanError
-    listing = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, start=1))
     nwb_paths = {problem.nwb_path for problem in problems}
     return cls(
-        f"{len(problems)} problems; nothing was changed:\n{listing}",
+        _listing(problems, str),
         nwb_path=nwb_paths.pop() if len(nwb_paths) == 1 else None,
         problems=problems,
     )
+
+
+def _listing(problems: Sequence[ExternalFilesError], spell: Callable[[object], str]) -> str:
+    listing = "\n".join(f"  {number}. {spell(problem)}" for number, problem in enumerate(problems, start=1))
+    return f"{len(problems)} problems; nothing was changed:\n{listing}"
 
 
 _BETWEEN = {__package__, "contextlib", "hdmf", "hdmf_zarr", "pynwb"}
 """Packages whose calls may stand between this one and its user."""
 
 
-def warn(message: str) -> None:
+def warn(what: str, *, hint: str | None = None) -> None:
     """Give an `ExternalFilesWarning` that points at the line of the user's own code that this package was called from.
 
     Parameters
     ----------
-    message : str
-        What is worth a look, and what to do.
+    what : str
+        What is worth a look: the file, the object, what was found. A `Message` may have its hint with it.
+    hint : str, optional
+        What to do.
     """
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
+    message = Message(what, hint) if hint else what
     warnings.warn(message, ExternalFilesWarning, stacklevel=level)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .hints import for_command_line
 from .plans.locate import LocationKind, ResolvedExternalFile
 from .plans.plan import Action, Relocation, RelocationPlan
 from .plans.resolve import is_url
@@ -87,8 +88,9 @@ _OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def in_options(message: str) -> str:
+def in_options(message: object) -> str:
     """A message that speaks of arguments, for those who type options."""
+    message = for_command_line(message)
     for argument, option in _OPTIONS:
         message = re.sub(argument, option, message)
     return message

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -333,16 +334,20 @@ def _of_container(container: Any, field: MediaField) -> Iterator[ExternalFileRef
 
 
 def _object_path(container: Any) -> str:
-    """The path of the container in its file; if that is not known, the names of the containers that it is in."""
-    names, root = [container.name], container
-    while root.parent is not None:
-        root = root.parent
-        names.append(root.name)
+    """The path of the container in its file; if it was not read from one, the names of the containers that it is in."""
+    line = [container]
+    while line[-1].parent is not None:
+        line.append(line[-1].parent)
+    root = line[-1]
     io = getattr(root, "read_io", None)
     builder = io.manager.get_builder(container) if io is not None else None
     if builder is not None:
         return "/" + str(builder.path).partition("/")[2]
-    return "/" + "/".join(reversed(names[:-1] or names))
+    if len(line) == 1:
+        return f"/{container.name}"
+    top = line[-2]
+    fields = (name for name, held in root.fields.items() if isinstance(held, Mapping) and held.get(top.name) is top)
+    return "/" + "/".join([*islice(fields, 1), *(one.name for one in reversed(line[:-1]))])
 
 
 # ------------------------------------------------------------------ the other way round
