@@ -131,7 +131,7 @@ def test_ls_of_files_without_references(lab: Path) -> None:
 
 def test_ls_json(lab: Path) -> None:
     records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
-    assert [record["text"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
+    assert [record["stored_path"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
     assert [record["path"] for record in records] == [str(lab / "videos" / "a.avi"), None, None]
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]

@@ -75,7 +75,8 @@ def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
     for record in (reference_record(found), relocation_record(plan)):
         path_again = json.loads(as_json(record))
         assert as_json(record).isascii()
-        assert (path_again["text"] if "text" in path_again else path_again["media"][0]["text"]) == stored
+        entry = path_again["media"][0] if "media" in path_again else path_again
+        assert entry["stored_path"] == stored
 
 
 def test_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
