@@ -31,18 +31,9 @@ from pynwb.file import NWBFile
 from recordings import recording, video
 from servers import serving
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    check,
-    relocate,
-    restore,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
 from nwb_extfiles.cli import main
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles.errors import DestinationBusyError, ExternalFilesError, MediaExistsError, RelocationRefusedError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
 DATASET = "acquisition/video/external_file"

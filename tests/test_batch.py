@@ -24,8 +24,9 @@ import pytest
 from helpers import digest, stored_paths
 from recordings import object_id, recording, video
 
-from nwb_extfiles import ExternalFilesWarning, TransferError, organize
+from nwb_extfiles import ExternalFilesWarning, organize
 from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.errors import TransferError
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.tasks.organizing import carry_out
 

@@ -15,12 +15,8 @@ from helpers import assert_resolves, digest, image_series, make_file, new_nwbfil
 from pynwb import NWBHDF5IO
 from pynwb.image import ImageSeries
 
-from nwb_extfiles import (
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    relocate,
-    resolve_external_files,
-)
+from nwb_extfiles import NWBExtFilesHDF5IO, relocate, resolve_external_files
+from nwb_extfiles.errors import RelocationRefusedError
 
 RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
 

@@ -18,8 +18,8 @@ from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import Severity, check, relocate
-from nwb_extfiles.tasks.checks import Finding
+from nwb_extfiles import check, relocate
+from nwb_extfiles.tasks.checks import Finding, Severity
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO

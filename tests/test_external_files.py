@@ -22,17 +22,9 @@ from makers import Media, make_media, quiet, run_maker, write_everywhere, write_
 from pynwb import NWBHDF5IO
 from servers import DANDISET, Server, reading_from_here, serve_archive
 
-from nwb_extfiles import (
-    LocationKind,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    ResolvedExternalFile,
-    UnsafeReferenceError,
-    find_referring_files,
-    relocate,
-    resolve_external_files,
-)
-from nwb_extfiles.errors import ExternalFilesError, UnreadableFileError
+from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, find_referring_files, relocate, resolve_external_files
+from nwb_extfiles.errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from nwb_extfiles.plans.locate import LocationKind
 from nwb_extfiles.web.remote import beside, source_of
 
 DATASET = "acquisition/video/external_file"

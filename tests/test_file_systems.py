@@ -14,8 +14,9 @@ from helpers import assert_resolves, digest, make_file, tree
 from mounts import loop, overlay
 from recordings import recording
 
-from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError, organize, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
 from nwb_extfiles.disk import filesystem
+from nwb_extfiles.errors import RelocationRefusedError
 
 POOR = ("exfat", "vfat")
 pytestmark = pytest.mark.filterwarnings("ignore::nwb_extfiles.ExternalFilesWarning")

@@ -19,15 +19,9 @@ import pytest
 from click.testing import CliRunner
 from helpers import digest, stored_paths, tree, write_nwb
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    ExternalFilesWarning,
-    MissingMediaError,
-    check,
-    find_referring_files,
-    relocate,
-)
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, check, find_referring_files, relocate
 from nwb_extfiles.cli import main
+from nwb_extfiles.errors import MissingMediaError
 
 
 @pytest.fixture

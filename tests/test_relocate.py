@@ -31,18 +31,15 @@ from helpers import (
 from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO, relocate
+from nwb_extfiles.errors import (
     DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
     RelocationRefusedError,
     UnreadableFileError,
     UnsafeReferenceError,
-    relocate,
 )
 from nwb_extfiles.tasks.relocating import relocate_files
 
@@ -683,7 +680,7 @@ def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
     assert tree(tmp_path) == before
-    with pytest.warns(ExternalFilesWarning, match=r"\(12 bytes\) is replaced, and its content is discarded"):
+    with pytest.warns(ExternalFilesWarning, match=r"\(13 bytes\) is replaced, and its content is discarded"):
         relocate(path, media_options={"existing": "replace"})
     assert is_right(path, "a.avi")
     shutil.rmtree(path.parent / "b")
