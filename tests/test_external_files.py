@@ -67,7 +67,7 @@ def test_frame_0_of_a_relocated_video(tmp_path: Path, videos: list[Path]) -> Non
     assert not np.array_equal(frame, imageio.imread(videos[0], index=0))
 
 
-def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_way_to_name_a_local_file(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [str(video_files / "test1_0.avi"), "https://example.org/b.avi", None, str(video_files / "test2_1.avi")]
     monkeypatch.chdir(mixed.parent)
     of_path = resolve_external_files("a.nwb")
@@ -92,12 +92,12 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
         assert "external_file[2]" in str(entries[2].problem)
 
 
-def test_a_file_on_another_machine() -> None:
+def test_file_read_from_another_machine() -> None:
     with pytest.raises(UnreadableFileError, match="on another machine, 'lab-server'"):
         resolve_external_files("file://lab-server/a.nwb")
 
 
-def test_every_place_is_read(tmp_path: Path) -> None:
+def test_every_type_is_resolved(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     names = sorted(name for names in media.places.values() for name in names)
@@ -123,7 +123,7 @@ def test_pose_estimation(tmp_path: Path) -> None:
     assert {entry.reference.field for entry in entries} == {"original_videos", "labeled_videos"}
 
 
-def test_options(tmp_path: Path, video_files: Path) -> None:
+def test_options_reach_resolution(tmp_path: Path, video_files: Path) -> None:
     path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\videos\test1_0.avi", "test1_1.avi"])
     options = {"search": video_files, "path_map": {r"D:\videos": str(video_files)}}
     assert locations(resolve_external_files(path, options)) == [
@@ -134,7 +134,7 @@ def test_options(tmp_path: Path, video_files: Path) -> None:
     assert all(isinstance(entry.problem, UnsafeReferenceError) for entry in outside)
 
 
-def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([Path("test1_0.avi"), "gone.avi"]))
     monkeypatch.chdir(video_files)
@@ -147,7 +147,7 @@ def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_closed_file_is_an_error(mixed: Path) -> None:
+def test_closed_file_is_reported(mixed: Path) -> None:
     with NWBHDF5IO(mixed, "r") as io:
         nwbfile = io.read()
     with pytest.raises(UnreadableFileError, match=r"a\.nwb: '/acquisition/video' .* while the IO is open"):
@@ -155,7 +155,7 @@ def test_a_closed_file_is_an_error(mixed: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [3, None, b"a.nwb", [None]])
-def test_nonsense(nonsense: object) -> None:
+def test_wrong_argument_type(nonsense: object) -> None:
     with pytest.raises(TypeError, match="external files are resolved for"):
         resolve_external_files(nonsense)
 
@@ -181,7 +181,7 @@ def rows(found: list[ResolvedExternalFile]) -> list[tuple[Any, ...]]:
 # ------------------------------------------------------------------- from a path
 
 
-def test_from_a_path(tmp_path: Path) -> None:
+def test_references_from_a_path(tmp_path: Path) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "a.nwb", ["videos/a.avi", "gone.avi", "https://example.org/a.mp4", str(video)])
     with h5py.File(path) as file:
@@ -199,7 +199,7 @@ def test_from_a_path(tmp_path: Path) -> None:
     assert [entry.problem is not None for entry in found] == [False, True, False, False]
 
 
-def test_relative_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
     expected = rows(resolve_external_files(path))
@@ -209,7 +209,7 @@ def test_relative_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert rows(resolve_external_files(Path("../nwb/a.nwb"))) == expected
 
 
-def test_nothing_is_changed_and_nothing_is_found(tmp_path: Path) -> None:
+def test_no_references_and_nothing_changed(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     before = path.read_bytes(), path.stat().st_mtime_ns
     resolve_external_files(path)
@@ -221,7 +221,7 @@ def test_nothing_is_changed_and_nothing_is_found(tmp_path: Path) -> None:
         resolve_external_files(tmp_path / "nowhere.nwb")
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_file_names_not_utf8(tmp_path: Path) -> None:
     """HDF5 takes any bytes for the name of an object."""
     make_media(tmp_path / "a.avi")
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
@@ -240,7 +240,7 @@ def test_further_fields_and_search(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("extension", path)
     usual = resolve_external_files(path)
-    more = resolve_external_files(path, media_options={"media_fields": [("FilmArchive", "video_paths")]})
+    more = resolve_external_files(path, media_options={"media_fields": [("VideoArchive", "video_paths")]})
     assert len(more) == len(usual) + 2
     shutil.move(tmp_path / "media", tmp_path / "elsewhere")
     assert all(entry.problem for entry in resolve_external_files(path))
@@ -248,7 +248,7 @@ def test_further_fields_and_search(tmp_path: Path) -> None:
     assert all(entry.location for entry in resolve_external_files(path, options))
 
 
-def test_problems(tmp_path: Path) -> None:
+def test_problems_are_collected(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     set_paths(path, DATASET, [1])
     problems: list[ExternalFilesError] = []
@@ -266,7 +266,7 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("how", ["pynwb", "ours", "resolved"])
-def test_a_container_that_was_read(everywhere: Path, how: str) -> None:
+def test_references_of_a_read_container(everywhere: Path, how: str) -> None:
     makers = {
         "pynwb": lambda: NWBHDF5IO(everywhere, "r"),
         "ours": lambda: NWBExtFilesHDF5IO(everywhere, "r"),
@@ -280,7 +280,7 @@ def test_a_container_that_was_read(everywhere: Path, how: str) -> None:
     assert everywhere.read_bytes() == before
 
 
-def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_of_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series(["videos/a.avi", str(video), "gone.avi"]))
@@ -294,7 +294,7 @@ def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert nwbfile.modified
 
 
-def test_paths_in_memory(tmp_path: Path) -> None:
+def test_pathlib_paths_in_memory(tmp_path: Path) -> None:
     video = make_media(tmp_path / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([video]))
@@ -311,7 +311,7 @@ def same(first: Path, second: Path) -> bool:
     return True
 
 
-def test_a_later_write_is_the_same(tmp_path: Path) -> None:
+def test_later_write_is_unaffected(tmp_path: Path) -> None:
     make_media(tmp_path / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series(["a.avi"]))
@@ -332,7 +332,7 @@ def test_a_later_write_is_the_same(tmp_path: Path) -> None:
     assert same(tmp_path / "before.nwb", tmp_path / "after.nwb")
 
 
-def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
+def test_later_append_or_export_is_unaffected(tmp_path: Path) -> None:
     make_media(tmp_path / "a.avi")
     path = write_nwb(tmp_path / "plain.nwb", ["a.avi"])
     listed = Path(shutil.copy(path, tmp_path / "listed.nwb"))
@@ -357,7 +357,7 @@ def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
     assert same(path.with_suffix(".out.nwb"), listed.with_suffix(".out.nwb"))
 
 
-def test_a_relocating_export_after_a_listing(tmp_path: Path) -> None:
+def test_relocating_export_after_listing(tmp_path: Path) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "raw" / "a.nwb", ["../videos/a.avi"])
     target = tmp_path / "new" / "b.nwb"
@@ -396,7 +396,7 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, videos: li
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
 
-def test_a_url(served: Server, videos: list[Path]) -> None:
+def test_nwb_file_from_url(served: Server, videos: list[Path]) -> None:
     check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, videos)
 
 
@@ -410,7 +410,7 @@ def test_videos_in_a_folder_beside_that_of_the_file(server: Server, videos: list
     assert fetched(entry.location) == videos[0].read_bytes()
 
 
-def test_a_file_object_of_fsspec(served: Server, videos: list[Path]) -> None:
+def test_fsspec_file_object(served: Server, videos: list[Path]) -> None:
     with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
         check_served(resolve_external_files(file), served, videos)
         with NWBHDF5IO(file=file, mode="r") as io:
@@ -427,7 +427,7 @@ def test_resolve_media_means_the_same(served: Server, videos: list[Path]) -> Non
     assert paths[2:] == ["../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
 
 
-def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anonymous_file_object(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.folder / "sub-a")  # what is there has nothing to do with it
     with h5py.File(remfile.File(served.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
@@ -438,14 +438,14 @@ def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], mo
             check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, videos)
 
 
-def test_a_copy_on_this_machine_comes_first(served: Server, video_files: Path) -> None:
+def test_local_copy_is_preferred(served: Server, video_files: Path) -> None:
     shutil.copy(video_files / "test1_0.avi", video_files / "second.avi")
     entries = resolve_external_files(served.url("sub-a/a.nwb"), {"search": video_files})
     assert [entry.kind for entry in entries[:2]] == ["url", "file"]
     assert entries[1].location == str(video_files / "second.avi")
 
 
-def test_urls_that_cannot_be_read(server: Server) -> None:
+def test_unreadable_urls_are_reported(server: Server) -> None:
     (server.folder / "a.nwb").write_text("no NWB file")
     for name in ("a.nwb", "none.nwb"):
         with pytest.raises(UnreadableFileError, match=rf"{name} cannot be read as an NWB file in HDF5"):
@@ -481,7 +481,7 @@ def test_urls_that_cannot_be_read(server: Server) -> None:
         ("https://s/blobs/012/abc/012abc00-0000-4000-8000-000000000000", "x/f.avi", None),
     ],
 )
-def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
+def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> None:
     assert beside(nwb_url, text) == expected
 
 
@@ -498,7 +498,7 @@ def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
         ("https://h/a.nwb", "https://h/a.nwb"),
     ],
 )
-def test_source_of(filename: str, expected: str) -> None:
+def test_source_of_file_objects(filename: str, expected: str) -> None:
     assert source_of(filename) == expected
 
 
@@ -539,14 +539,14 @@ def check_archived(entries: list[ResolvedExternalFile], version: str, videos: li
     assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
 
 
-def test_dandi_urls(archive: Server, videos: list[Path]) -> None:
+def test_dandi_urls_of_media(archive: Server, videos: list[Path]) -> None:
     draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
     check_archived(draft, "draft", [videos[2], videos[1]])
     latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
     check_archived(latest, "0.240101.0000", videos[:2])
 
 
-def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
+def test_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
         entries = resolve_external_files(asset)
@@ -555,7 +555,7 @@ def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     assert fetched(entries[0].location) == videos[2].read_bytes()
 
 
-def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
+def test_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     """The bucket knows nothing of what is beside; the dandi:// URL does."""
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
@@ -580,7 +580,7 @@ def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
         ("dandi://here", UnsafeReferenceError, "Expected dandi://<instance>"),
     ],
 )
-def test_dandi_urls_that_name_no_asset(archive: Server, url: str, error: type[Exception], reason: str) -> None:
+def test_dandi_urls_not_found(archive: Server, url: str, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
         resolve_external_files(url)
 
@@ -623,7 +623,7 @@ def test_referring_files_of_several_videos(library: Path) -> None:
     assert referring(library, "videos/c.avi") == []
 
 
-def test_referring_files_of_a_lost_video(library: Path) -> None:
+def test_referring_files_of_a_missing_video(library: Path) -> None:
     assert [row[1:] for row in referring(library, "lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert [row[1:] for row in referring(library, "elsewhere/lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert referring(library, "never.avi") == []
@@ -634,7 +634,7 @@ def test_referring_files_after_a_relocation(library: Path) -> None:
     assert [row[1:] for row in referring(library, "videos/a.avi")] == [("1.nwb", 0), ("2.nwb", 0)]
 
 
-def test_many(tmp_path: Path) -> None:
+def test_referring_files_of_many_nwb_files(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "0.nwb", [f"{number}.avi" for number in range(100)])
     for number in range(1, 40):
         shutil.copy(path, tmp_path / f"{number}.nwb")
