@@ -133,13 +133,13 @@ TWO = ["../videos/a.avi", "../videos/b.avi"]
 STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "vlen utf8": (TWO, dict(dtype=UTF8)),
     "vlen ascii": (TWO, dict(dtype=ASCII)),
-    "fixed, too short": (np.array(TWO, dtype="S14"), {}),
+    "fixed, too short": (np.array(TWO, dtype="S15"), {}),
     "fixed, long enough": (np.array(TWO, dtype="S200"), {}),
     "fixed utf8": (TWO, dict(dtype=h5py.string_dtype("utf-8", 20))),
     "chunked": (TWO, dict(dtype=UTF8, chunks=(1,), maxshape=(None,))),
     "compressed": (TWO, dict(dtype=UTF8, chunks=(2,), compression="gzip", shuffle=True)),
-    "compressed fixed": (np.array(TWO, dtype="S14"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
-    "MatNWB row": (np.array([TWO], dtype="S14"), {}),
+    "compressed fixed": (np.array(TWO, dtype="S15"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
+    "MatNWB row": (np.array([TWO], dtype="S15"), {}),
     "MatNWB row, vlen": (np.array([TWO], dtype=object), dict(dtype=ASCII)),
     "column": (np.array([[text] for text in TWO], dtype=object), dict(dtype=UTF8)),
 }
@@ -168,7 +168,7 @@ def test_string_storage_is_kept(tmp_path: Path, storage: str) -> None:
             assert paths == stored_paths(path)
 
 
-@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
+@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S15", "S200"])
 def test_scalar_external_file_of_old_files(tmp_path: Path, dtype: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array("../videos/a.avi", dtype=dtype) if isinstance(dtype, str) else "../videos/a.avi",

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from ..batch import Spool, each, workers
+from ..batch import each, workers
 from ..disk import contents, filesystem
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
@@ -209,7 +209,7 @@ def _carry_out(
 ) -> list[str]:
     failures: list[BaseException] = []
     notes: list[str] = []
-    media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
+    media, files = list[MovedSource](), list[MovedSource]()
     with reporting(options.progress, plan.work_bytes) as on_bytes:
         do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
         if executor is not None:
@@ -223,8 +223,8 @@ def _carry_out(
                 if isinstance(result, BaseException):
                     failures.append(result)
                     continue
-                media.append(result.media)
-                files.append(result.files)
+                media.extend(result.media)
+                files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
                 if executor is not None:
@@ -237,7 +237,7 @@ def _carry_out(
     targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
     # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
-        going = (source for of_file in moved for source in of_file if not targets.intersection(source.places))
+        going = [source for source in moved if not targets.intersection(source.places)]
         notes.extend(remove_sources(going, sync=options.sync))
         remove_folders(plan)
     return notes
