@@ -827,17 +827,17 @@ def test_repair_hint_works() -> None:
 
 RELOCATED = {
     "absolute-path": "{}/raw/a.avi",
-    "above": "../raw/a.avi",
+    "outside-nwb-folder": "../raw/a.avi",
     "outside-dandiset": "../../raw/a.avi",
     "backslash": "..\\..\\raw\\a.avi",
     "unicode": "cafe\u0301.avi",
     "hidden": ".hidden/a.avi",
     "linked-folder": "linked/a.avi",
-    "name": "a.avi",
+    "nonstandard-name": "a.avi",
 }
 
 
-@fixes(*RELOCATED, "outside-nwb-folder", "nonstandard-name")
+@fixes(*RELOCATED)
 @pytest.mark.parametrize("code", RELOCATED)
 def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     video(Path("raw/a.avi"))
@@ -907,6 +907,14 @@ def test_orphan_is_removed() -> None:
     assert "old.avi" in message_of(path, "orphan")
     Path("nwb/a/old.avi").unlink()
     assert [finding.code for finding in check(path)] == []
+
+
+@fixes("no-nwb-files")
+def test_another_folder_is_named() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    assert "name NWB files" in message_of(Path("raw"), "no-nwb-files")
+    assert [finding.code for finding in check(Path("nwb"))] == []
 
 
 @fixes("no-nwb-file")
@@ -1071,7 +1079,7 @@ def test_output_encoding_cannot_show_name() -> None:
 
 def rows() -> list[str]:
     """The rows of the page: names of errors, codes, and messages as they are quoted."""
-    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.(\w+)`", PAGE)
+    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.errors\.(\w+)`", PAGE)
     found += re.findall(r"(?m)^\*\"… ?(.+?)\"\*$", PAGE) + re.findall(r"(?m)^\*\"([^…].+?)\"\*$", PAGE)
     for cells in re.findall(r"(?m)^\| (`[^|]+) \|", PAGE):
         found += re.findall(r"`([a-z-]+)`", cells)

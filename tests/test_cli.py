@@ -171,7 +171,7 @@ def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
     assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
     assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
     run("relocate", "nwb/good.nwb")
-    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: nothing to complain of\n"
+    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
     findings = json.loads(run("check", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
     assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []

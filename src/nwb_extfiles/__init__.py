@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from .options import MediaMode, MediaOptions
     from .plans.locate import ResolvedExternalFile
     from .plans.plan import RelocationPlan
-    from .tasks.checks import Finding, check
+    from .tasks.checks import check
     from .tasks.dandiset import OrganizePlan
     from .tasks.external_files import find_referring_files, resolve_external_files
+    from .tasks.findings import Finding
     from .tasks.organizing import organize
     from .tasks.relocating import relocate
     from .tasks.restoring import restore
@@ -53,7 +54,7 @@ __all__ = [
 _MODULE_OF = {
     "ExternalFilesError": "errors",
     "ExternalFilesWarning": "errors",
-    "Finding": "tasks.checks",
+    "Finding": "tasks.findings",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "io.hdf5",

@@ -404,22 +404,20 @@ def check(
 
     In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
     """  # noqa: D301
-    from dataclasses import asdict
-
     from .nwb.files import find_nwb_files
-    from .tasks.checks import Severity
-    from .tasks.checks import check as look_at
+    from .tasks.checks import check as find_problems
+    from .tasks.findings import Severity
     from .terminal import as_json as to_json
-    from .terminal import finding_lines, shown
+    from .terminal import finding_lines, finding_record, shown
 
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
     with _reading(checksums) as (on_bytes, tell):
-        for finding in look_at(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
+        for finding in find_problems(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
             counts[finding.severity] += 1
             if as_json:
-                findings.append(asdict(finding))
+                findings.append(finding_record(finding))
                 continue
             if finding.nwb_path != last:
                 last = finding.nwb_path
@@ -434,7 +432,7 @@ def check(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
             number = sum(1 for _ in find_nwb_files(paths))
-        _say(f"{_count(number, 'NWB file')}: {told or 'nothing to complain of'}")
+        _say(f"{_count(number, 'NWB file')}: {told or 'no problems found'}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 

@@ -34,6 +34,7 @@ from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
 from ..web.remote import is_opaque, source_of
 from ..web.urls import opened
+from .written_files import require_nwb
 
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
 
@@ -230,6 +231,7 @@ def _own_and_linked(
 ) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
     links = list[ExternalLink]()
     with open_nwb(path) as file:
+        require_nwb(file, path)
         references = find_in_file(file, table, problems, links)
     return references, find_behind_links(path, links, table) if links else []
 

@@ -23,7 +23,7 @@ from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
 from ..transfers.staging_folder import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
-from .written_files import file_identifier, interrupted_edit
+from .written_files import file_identifier, interrupted_edit, require_nwb
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 
@@ -114,6 +114,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
             nwb_path=str(path),
         )
     with open_nwb(path) as file:
+        require_nwb(file, path)
         status = os.stat(path)
         links = external_links(file)
         if links:

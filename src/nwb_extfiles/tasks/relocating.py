@@ -43,6 +43,7 @@ from .written_files import (
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
+    require_nwb,
     warned_of_other_names,
 )
 
@@ -309,6 +310,7 @@ def _plan(
     repair: bool,
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
+        require_nwb(file, nwb_path)
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
         if in_memory is not None:
