@@ -12,7 +12,8 @@ from hdmf.data_utils import DataChunkIterator
 from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO, TimeSeries
 
-from nwb_extfiles import ExternalFilesWarning, MissingMediaError, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError
 
 MODES = ("symlink", "hardlink", "copy", "move", "reference")
 

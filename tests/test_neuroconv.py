@@ -17,7 +17,8 @@ import pytest
 from helpers import assert_resolves, digest, play, stored_paths, tree, write_nwb
 from makers import quiet
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError, RelocationRefusedError
+from nwb_extfiles import ExternalFilesError
+from nwb_extfiles.errors import MissingMediaError, RelocationRefusedError
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")

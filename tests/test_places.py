@@ -33,7 +33,8 @@ from makers import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, RelocationRefusedError, UnsafeReferenceError
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import RelocationRefusedError, UnsafeReferenceError
 
 SOURCES = ("plain", "ours", "resolving")
 SERIES = "acquisition/video"

@@ -8,13 +8,8 @@ import pytest
 from helpers import assert_resolves, image_series, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    PlanError,
-    RelocationRefusedError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError, PlanError, RelocationRefusedError
 
 
 def export(source: Path, target: Path, **kwargs: object) -> None:

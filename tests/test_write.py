@@ -23,14 +23,8 @@ from helpers import (
 from pynwb import NWBHDF5IO, H5DataIO, get_manager
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import (
-    AmbiguousMediaError,
-    ExternalFilesWarning,
-    MediaOptions,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-)
+from nwb_extfiles import ExternalFilesWarning, MediaOptions, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import AmbiguousMediaError, MissingMediaError, RelocationRefusedError
 
 
 @pytest.mark.parametrize("kind", [str, Path, np.str_, "array"])

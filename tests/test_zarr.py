@@ -31,14 +31,8 @@ from zarr_makers import (
     write_store,
 )
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesZarrIO,
-    RelocationRefusedError,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
+from nwb_extfiles.errors import DestinationBusyError, MissingMediaError, RelocationRefusedError, TransferError
 
 pytestmark = [
     pytest.mark.usefixtures("trusted_stores"),

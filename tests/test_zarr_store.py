@@ -26,12 +26,8 @@ from zarr_makers import (
     write_store,
 )
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesZarrIO,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
+from nwb_extfiles.errors import MissingMediaError, TransferError
 from nwb_extfiles.nwb.files import find_nwb_files, write_paths
 
 pytestmark = [

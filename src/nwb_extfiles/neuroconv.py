@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RelocationRefusedError
 from .options import MediaMode, MediaOptions, refuse_mode_alone
 from .plans.plan import RelocationPlan
-from .tasks.relocating import references_before, relocate
+from .tasks.relocating import references_before, relocate_just_written
 
 if TYPE_CHECKING:
 
@@ -129,7 +129,7 @@ class RelocateMediaMixin(_Conversion):
         path.parent.mkdir(parents=True, exist_ok=True)
         before = references_before(path, options)
         result = super().run_conversion(nwbfile_path, *args, **kwargs)
-        self.relocation = relocate(nwbfile_path, mode, media_options=options, just_written=True, held_before=before)
+        self.relocation = relocate_just_written(nwbfile_path, mode, options, before)
         return result
 
 
