@@ -25,7 +25,7 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A package imports only from those above it in this list; docs/architecture.md tells what lives in each. The modules
 # that lie in no package are words that all use, and faces that use all.
-WORDS = {"batch", "errors", "naming", "options", "progress", "threads"}
+WORDS = {"batch", "errors", "naming", "options", "private_names", "progress", "threads"}
 PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
 FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
 FLOORS = ("words", *PACKAGES, "faces")

@@ -342,7 +342,7 @@ def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Pat
         assert (dataset.maxshape, dataset.chunks) == ((None,), (1,))
 
 
-def test_after_a_call_that_broke_off_nothing_more_is_taken(
+def test_after_a_call_that_failed_halfway_nothing_more_is_written(
     tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
@@ -354,7 +354,7 @@ def test_after_a_call_that_broke_off_nothing_more_is_taken(
         patch.setattr(NWBHDF5IO, "set_attributes", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             io.write(nwbfile, relocate_media=True, media_mode="copy")
-    with pytest.raises(RelocationRefusedError, match="broke off in the middle"):
+    with pytest.raises(RelocationRefusedError, match="failed halfway"):
         io.write(nwbfile, relocate_media=False)
     with pytest.warns(ExternalFilesWarning, match="was not written"):
         io.close()

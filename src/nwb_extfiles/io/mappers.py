@@ -1,10 +1,10 @@
 """Object mappers that know about media.
 
-While a container is built, its paths become texts that remember which folder they are relative to; while one is read
-with ``resolve_media=True``, its stored texts become paths that `open` can open. The mappers live in the type map they
+While a container is built, its paths become strings that remember which folder they are relative to; while one is read
+with ``resolve_media=True``, its stored paths become paths that `open` can open. The mappers live in the type map they
 are registered in and nowhere else.
 
-Every mapper is made from the one that the type map has for the class already, so what that one does stays.
+Every mapper is a subclass of the one that the type map has for the class already, so what that one does stays.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hdmf.build import BuildManager, ObjectMapper, TypeMap
+from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, ObjectMapper, TypeMap
 
 from ..nwb.path_datasets import StoredPath, is_stored, read_paths
 from ..nwb.references import ExternalFileReference
@@ -21,6 +21,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.resolve import is_absolute, is_url
+from ..private_names import forget_mappers
 from ..web.remote import is_opaque, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
@@ -38,7 +39,7 @@ class ResolvedMediaPath(StoredPath):
     nwb_path : str
         The NWB file that was read.
     stored : str
-        The text in that file; it is what gets written again.
+        The path as it is stored in that file; it is what gets written again.
     """
 
     _stored: str
@@ -55,7 +56,7 @@ class ResolvedMediaPath(StoredPath):
 
     @property
     def stored(self) -> str:
-        """The text as the file holds it."""
+        """The path as the file holds it."""
         return self._stored
 
 
@@ -74,19 +75,18 @@ def register_media_mappers(
         Of which `media_fields`, `search`, `path_map` and `within` are used.
     """
     options = media_options or MediaOptions()
-    registered = type_map._TypeMap__mapper_cls  # hdmf has no public way to ask for it
     holders = _holders(type_map, media_fields(options.media_fields))
-    # Generated classes and others without a mapper of their own inherit that of their parent class.
-    classes = {*holders, *(cls for cls in registered if issubclass(cls, tuple(holders)))}
+    # A class that is made later, from a specification, inherits the mapper of its parent class.
+    classes = [cls for cls in type_map.get_container_classes() if issubclass(cls, tuple(holders))]
     mappers = {}
     for cls in classes:
         fields = [field for holder, of_holder in holders.items() if issubclass(cls, holder) for field in of_holder]
-        parent = next((registered[base] for base in cls.__mro__ if base in registered), ObjectMapper)
+        parent = _registered(type_map, cls)
         parent = getattr(parent, "media_parent", parent)
         mappers[cls] = _mapper(parent, fields, options if resolve_media else None)
     for cls, mapper in mappers.items():
         type_map.register_map(cls, mapper)
-    type_map._TypeMap__mappers.clear()  # mappers made before would be used on
+    forget_mappers(type_map)
 
 
 def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[MediaField]]:
@@ -102,6 +102,15 @@ def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[
                 if field not in of_class:
                     of_class.append(field)
     return holders
+
+
+def _registered(type_map: TypeMap, cls: type) -> type:
+    """The class of the mapper that a type map has for a container class."""
+    namespace, neurodata_type = type_map.get_container_cls_dt(cls)
+    spec = type_map.namespace_catalog.get_spec(namespace, neurodata_type)
+    builder = DatasetBuilder if hasattr(spec, "dtype") else GroupBuilder
+    attributes = {spec.type_key(): neurodata_type, "namespace": namespace}
+    return type(type_map.get_map(builder("any", attributes=attributes)))
 
 
 def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | None) -> type:
@@ -134,16 +143,16 @@ def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
         read = read_paths(value)
         if read is None or len(read[1]) > 1:
             return _UNTOUCHED
-        paths = [_remembering(text, container) for text in read[0]]
+        paths = [_remembering(path, container) for path in read[0]]
         return paths if read[1] else paths[0]
 
     return build
 
 
-def _remembering(text: str, container: Any) -> StoredPath:
-    if isinstance(text, StoredPath):
-        return StoredPath(text.stored, text.nwb_path)
-    return StoredPath(text, container.container_source)
+def _remembering(path: str, container: Any) -> StoredPath:
+    if isinstance(path, StoredPath):
+        return StoredPath(path.stored, path.nwb_path)
+    return StoredPath(path, container.container_source)
 
 
 def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
@@ -156,14 +165,14 @@ def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, Buil
         if stored is None:
             return _UNTOUCHED
         nwb_path = source_of(dataset.source)
-        paths = [_openable(text, nwb_path, builder, field, index, options) for index, text in enumerate(stored[0])]
+        paths = [_openable(path, nwb_path, builder, field, index, options) for index, path in enumerate(stored[0])]
         return paths if stored[1] else paths[0]
 
     return read
 
 
 def _openable(
-    text: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
+    stored: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
 ) -> ResolvedMediaPath:
     reference = ExternalFileReference(
         nwb_path=nwb_path,
@@ -172,12 +181,12 @@ def _openable(
         object_id=None,
         field=field.label,
         index=index,
-        stored_path=text,
+        stored_path=stored,
         base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
     )
     found = locate(reference, options).location
     if found is None:
         # Not there: the path where it should be, so that whoever opens it is told which file is missing.
-        beside = reference.base is not None and not is_absolute(text) and not is_url(reference.base)
-        found = os.path.join(str(reference.base), text) if beside else text
-    return ResolvedMediaPath(found, nwb_path, text)
+        beside = reference.base is not None and not is_absolute(stored) and not is_url(reference.base)
+        found = os.path.join(str(reference.base), stored) if beside else stored
+    return ResolvedMediaPath(found, nwb_path, stored)

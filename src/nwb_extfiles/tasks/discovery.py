@@ -93,8 +93,9 @@ def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
 def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
     from pynwb import get_manager
 
+    from ..io.arguments import RelocationRequest
     from ..io.mappers import register_media_mappers
-    from ..io.plan_from_builders import Request, Tree, find_paths
+    from ..io.plan_from_builders import Tree, find_paths
 
     manager = nwbfile.read_io.manager if nwbfile.read_io is not None else get_manager()
     if nwbfile.read_io is None:
@@ -103,7 +104,7 @@ def _in_container(nwbfile: Any, options: MediaOptions) -> list[Resolution]:
     nwb_path = os.path.abspath(source) if source is not None else ""
     tree = Tree(manager.build(nwbfile, root=True), manager, nwb_path, container=nwbfile, source=nwbfile.read_io)
     folder = Path(nwb_path).parent if nwb_path else Path.cwd()
-    found = find_paths(tree, Request(options=options))
+    found = find_paths(tree, RelocationRequest(options=options))
     return resolve_all((reference for entry in found for reference in entry.references), options, destination=folder)
 
 
