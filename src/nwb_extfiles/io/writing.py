@@ -6,9 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from hdmf.build import DatasetBuilder
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExternalFilesError, warn
 from ..media.inventory import make_rows, other_videos
@@ -19,6 +17,9 @@ from ..plans.plan import RelocationPlan
 from ..transfers.transfer import Transfer
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree
+
+if TYPE_CHECKING:
+    from hdmf.build import DatasetBuilder
 
 __all__ = ["Call", "Content", "NewPaths", "Writing"]
 
