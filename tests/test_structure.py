@@ -29,16 +29,8 @@ WORDS = {"batch", "errors", "hints", "naming", "options", "private_names", "prog
 PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
 FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
 FLOORS = ("words", *PACKAGES, "faces")
-KNOW_PYNWB = {
-    "io/arguments",
-    "io/backend",
-    "io/hdf5",
-    "io/mappers",
-    "io/plan_from_builders",
-    "io/refusals",
-    "io/zarrio",
-}
-KNOW_PYNWB |= {"demo", "ndx", "tasks/discovery", "testing"}
+KNOW_PYNWB = {"io/arguments", "io/backend", "io/hdf5", "io/mappers", "io/plan_from_builders", "io/refusals"}
+KNOW_PYNWB |= {"demo", "io/zarrio", "ndx", "tasks/discovery", "testing"}
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
 

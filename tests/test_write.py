@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hdmf.utils import get_docval
 from helpers import (
     assert_resolves,
     contents,
@@ -368,3 +370,29 @@ def test_unclosed_io_reports_staged_file(tmp_path: Path) -> None:
         io.__del__()
     io.close()
     assert (tmp_path / "a.nwb").exists()
+
+
+# ------------------------------------------------------------- what editors show
+
+OURS = "relocate_media: bool | None = None, media_mode: {} | None = None, media_options: {} | None = None"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("__init__", "(self, path=None, mode='r', load_namespaces=True,", ", resolve_media: bool = False)"),
+        ("write", "(self, container, cache_spec=True,", ")"),
+        ("export", "(self, src_io, nwbfile=None, write_args=None,", ")"),
+        ("export_io", "(path, src_io, comm=None, container=None,", ")"),
+    ],
+)
+def test_signatures_show_arguments_of_pynwb_and_ours(name: str, first: str, last: str) -> None:
+    method = getattr(NWBExtFilesHDF5IO, name)
+    shown = str(inspect.signature(method))
+    options = "nwb_extfiles.options.MediaOptions | collections.abc.Mapping[str, typing.Any]"
+    assert shown.startswith(first)
+    assert shown.endswith(OURS.format("nwb_extfiles.options.MediaMode | str", options) + last)
+    theirs = [argument["name"] for argument in get_docval(getattr(NWBHDF5IO, name))]
+    assert [argument for argument in inspect.signature(method).parameters if argument in theirs] == theirs
+    with pytest.raises(TypeError, match=rf"NWBExtFilesHDF5IO\.{name}: .*unrecognized argument: 'relocate_medium'"):
+        method(*[None] * (name != "export_io"), relocate_medium=True)

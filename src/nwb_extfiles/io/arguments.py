@@ -110,6 +110,7 @@ def with_media_arguments(parent: Any, *more: dict[str, Any]) -> Callable[[_F], _
             for argument in get_docval(checked)
         ]
         first = next(iter(inspect.signature(method).parameters.values()))
+        checked.__qualname__ = method.__qualname__
         checked.__signature__ = inspect.Signature([first, *taken])
         return checked  # type: ignore[no-any-return]
 

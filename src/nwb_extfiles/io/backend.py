@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
@@ -427,6 +427,11 @@ class MediaIOMixin(_Backend):
             writing.transfer.conclude(sync=writing.sync)
         else:
             writing.discard()
+
+    def __enter__(self) -> Self:
+        """Give this very object, of which HDMF does not state the type."""
+        super().__enter__()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
