@@ -169,7 +169,7 @@ def test_relocate_in_place(existing: Path, videos: list[Path], mode: str, media_
         assert io.relocation is None
     assert io.relocation is not None
     assert_resolves(existing, videos[:2])
-    assert all(text.startswith("a/") for text in stored_paths(existing))
+    assert all(stored.startswith("a/") for stored in stored_paths(existing))
     after = contents(existing)
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed == {"acquisition/video/external_file"}
@@ -224,7 +224,7 @@ def test_old_and_new_series_in_one_write(existing: Path, video_files: Path, vide
 
 
 def test_append_leaves_old_paths_unchanged(existing: Path, video_files: Path) -> None:
-    """Without a word, what is in the file stays; what is new and would dangle is refused."""
+    """By default, what is in the file stays; what is new and would dangle is refused."""
     paths = stored_paths(existing)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()

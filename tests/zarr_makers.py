@@ -1,4 +1,4 @@
-"""Makers of NWB files in Zarr stores, and a judge of them that knows zarr, JSON and hashes alone."""
+"""Makers of NWB files in Zarr stores, and a checker of them that knows zarr, JSON and hashes alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNLINKED = {"link_data": False}
 
 
 def paths_in(store: Path, dataset: str = DATASET) -> list[str]:
-    """The texts in a store, read by zarr from its files alone, and from what is consolidated."""
+    """The stored paths in a store, read by zarr from its files alone, and from what is consolidated."""
     plain = zarr.open_group(str(store), mode="r")[dataset]
     if (store / ".zmetadata").exists():
         assert_consolidated(store)

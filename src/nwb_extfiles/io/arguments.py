@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Any, TypeVar
 
 from hdmf.utils import docval, get_docval
@@ -18,34 +18,25 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _C = TypeVar("_C", bound=type)
 
 _MEDIA_ARGS: tuple[dict[str, Any], ...] = (
-    {
-        "name": "relocate_media",
-        "type": bool,
-        "default": None,
-        "doc": "True: media are moved, copied or linked to their places beside the NWB file, and the stored paths are "
+    dict(
+        name="relocate_media", type=bool, default=None,
+        doc="True: media are moved, copied or linked to their places beside the NWB file, and the stored paths are "
         "rewritten. False: the paths are written verbatim. None: verbatim too, but refused if a link that works would "
         "break by it.",
-    },
-    {
-        "name": "media_mode",
-        "type": str,
-        "enum": [mode.value for mode in MediaMode],
-        "default": None,
-        "doc": "how media get there: 'symlink' (default), 'hardlink', 'copy', 'move', or 'reference' (they stay)",
-    },
-    {
-        "name": "media_options",
-        "type": (MediaOptions, Mapping),
-        "default": None,
-        "doc": "a MediaOptions, or a mapping with its fields",
-    },
-)
-_RESOLVE_ARG: dict[str, Any] = {
-    "name": "resolve_media",
-    "type": bool,
-    "default": False,
-    "doc": "whether paths of media in containers that are read are made absolute, so that they can be opened",
-}
+    ),
+    dict(
+        name="media_mode", type=str, enum=[mode.value for mode in MediaMode], default=None,
+        doc="how media get there: 'symlink' (default), 'hardlink', 'copy', 'move', or 'reference' (they stay)",
+    ),
+    dict(
+        name="media_options", type=(MediaOptions, Mapping), default=None,
+        doc="a MediaOptions, or a mapping with its fields",
+    ),
+)  # fmt: skip
+_RESOLVE_ARG: dict[str, Any] = dict(
+    name="resolve_media", type=bool, default=False,
+    doc="whether paths of media in containers that are read are made absolute, so that they can be opened",
+)  # fmt: skip
 _ANNOTATIONS = {
     "relocate_media": bool | None,
     "media_mode": MediaMode | str | None,
@@ -99,22 +90,18 @@ def with_media_arguments(parent: Any, *more: dict[str, Any]) -> Callable[[_F], _
 
     def decorate(method: _F) -> _F:
         checked: Any = docval(*get_docval(parent), *_MEDIA_ARGS, *more)(method)
-        # docval hides the signature
-        taken = [
-            inspect.Parameter(
-                argument["name"],
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                default=argument.get("default", inspect.Parameter.empty),
-                annotation=_ANNOTATIONS.get(argument["name"], inspect.Parameter.empty),
-            )
-            for argument in get_docval(checked)
-        ]
-        first = next(iter(inspect.signature(method).parameters.values()))
         checked.__qualname__ = method.__qualname__
-        checked.__signature__ = inspect.Signature([first, *taken])
+        first = next(iter(signature(method).parameters.values()))
+        checked.__signature__ = Signature([first, *map(_parameter, get_docval(checked))])  # which docval hides
         return checked  # type: ignore[no-any-return]
 
     return decorate
+
+
+def _parameter(argument: dict[str, Any]) -> Parameter:
+    name, default = argument["name"], argument.get("default", Parameter.empty)
+    annotation = _ANNOTATIONS.get(name, Parameter.empty)
+    return Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=annotation)
 
 
 def takes_arguments_of(backend: type) -> Callable[[_C], _C]:

@@ -42,7 +42,7 @@ from .refusals import (
     refuse_unmarked_changes,
     refuse_unreadable_links,
 )
-from .writing import Call, Content, NewPaths, Writing
+from .writing import Call, Writing
 
 __all__ = ["MediaIOMixin"]
 
@@ -137,7 +137,7 @@ class MediaIOMixin(_Backend):
         exclusive = self.mode in ("w-", "x")
         transfer = Transfer(Path(os.path.realpath(path)), as_folder=self._writes_folders, exclusive=exclusive)
         writing = self._writing
-        writing.transfer, writing.is_new, writing.is_opening, writing.content = transfer, True, True, Content.NOTHING
+        writing.transfer, writing.is_new, writing.is_opening, writing.content = transfer, True, True, "nothing"
         try:
             super().open()
         except BaseException as error:
@@ -199,7 +199,7 @@ class MediaIOMixin(_Backend):
     @contextmanager
     def _calling(self, call: Call) -> Iterator[None]:
         """Make a call known to `write_builder`, and its outcome to `close`."""
-        if self._writing.content is Content.BROKEN:
+        if self._writing.content == "broken":
             raise RelocationRefusedError(
                 f"{self.source}: an earlier call failed halfway, so this file will not be kept",
                 hint="close this IO, and open a new one",
@@ -211,11 +211,11 @@ class MediaIOMixin(_Backend):
         except BaseException:
             # What was refused before a byte was written may be tried again.
             if call.has_begun and self._writing.transfer is not None:
-                self._writing.content = Content.BROKEN
+                self._writing.content = "broken"
             raise
         finally:
             self._call = None
-        self._writing.content = Content.WHOLE
+        self._writing.content = "whole"
 
     def write_builder(self, builder: GroupBuilder, **kwargs: Any) -> None:
         """Plan and stage the media, then write the tree.
@@ -236,37 +236,34 @@ class MediaIOMixin(_Backend):
             with self._calling(Call(self._defaults.for_call(), self.manager)):
                 self.write_builder(builder, **kwargs)
             return
-        writing, request = self._writing, self._writing.completed(self._call.request)
+        call, writing, is_new = self._call, self._writing, self._writing.is_new
+        request = writing.completed(call.request)
         writing.sync = request.options.sync
-        tree = self._tree(builder, self._call)
+        file = open_file(call.source or self) or None  # false once it is closed
+        tree = Tree(builder, call.manager, self._path(), call.container, call.source, is_new=is_new, file=file)
         entries = self._find(tree, request)
         new = [entry for entry in entries if not self.get_written(entry.builder)]
         if not request.relocate:
             if request.relocate is None:
                 refuse_broken_links(tree, new, request, kwargs)
-            self._write_tree(self._call, builder, new, {}, kwargs)
+            self._write_tree(call, builder, new, {}, kwargs)
             return
         self._refuse_without_place()
-        if not writing.is_new:
+        if not is_new:
             refuse_other_names(Path(self._path()))
         plan = plan_relocation(tree, entries, request, done=writing.plan)
         in_file = {place for entry in entries if self.get_written(entry.builder) for place in entry.places}
-        if not writing.is_new:
+        if not is_new:
             edits = {place: paths for place, paths in plan.edits.items() if place in in_file}
             if problems := cannot_hold(open_file(self), edits, plan.nwb_path):
                 raise combine(problems)
         transfer = writing.transfer or writing.begin_in_place(plan.nwb_path)
         with self._staging(transfer, plan, request.options):
-            if not writing.is_new:
+            if not is_new:
                 objects = {object_path for entry in new for object_path, _ in entry.places}
                 writing.new_objects |= {object_path for object_path in objects if object_path not in open_file(self)}
-            self._write_tree(self._call, builder, new, plan.new_paths, kwargs)
+            self._write_tree(call, builder, new, plan.new_paths, kwargs)
         writing.record(plan, entries, in_file)
-
-    def _tree(self, root: GroupBuilder, call: Call) -> Tree:
-        file = open_file(call.source or self) or None  # false once it is closed
-        is_new = self._writing.is_new
-        return Tree(root, call.manager, self._path(), call.container, call.source, is_new=is_new, file=file)
 
     def _find(self, tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
         """Find the fields that no earlier call has planned; refuse what would make the file unreadable."""
@@ -318,7 +315,7 @@ class MediaIOMixin(_Backend):
             paths = [new_paths.get(reference.entry, reference.stored_path) for reference in entry.references]
             # hdmf writes a dataset that several objects share by hard links to one of them only
             if paths != old or places[id(entry.builder)] > 1 or not self._writes(entry, paths):
-                call.new_paths.setdefault(entry.builder, []).append(NewPaths(entry, paths))
+                call.new_paths.setdefault(entry.builder, []).append((entry, paths))
         call.has_begun = True
         super().write_builder(builder=root, **settings)
 
@@ -337,13 +334,13 @@ class MediaIOMixin(_Backend):
         new = self._new_paths_for(parent, builder)
         if new is None:
             return super().write_dataset(parent, builder, **kwargs)
-        return self._write_paths(parent, new.entry, new.paths, **kwargs)
+        return self._write_paths(parent, *new, **kwargs)
 
     def write_link(self, parent: Any, builder: LinkBuilder, export_source: str | None = None) -> Any:
         """Write a link; a dataset instead if it is one to paths that change."""
         new = self._new_paths_for(parent, builder)
         if new is not None:
-            return self._write_paths(parent, new.entry, new.paths)
+            return self._write_paths(parent, *new)
         if self._writing.is_new and builder.builder.source == self.source:
             # A target inside this very file, which hdmf knows by its final name: the open file has another.
             export_source = self.source
@@ -353,11 +350,11 @@ class MediaIOMixin(_Backend):
         """Whether a builder, or what was written instead of it, is in the file."""
         return builder in self._writing.replaced or bool(super().get_written(builder, **kwargs))
 
-    def _new_paths_for(self, parent: Any, builder: Any) -> NewPaths | None:
+    def _new_paths_for(self, parent: Any, builder: Any) -> tuple[FieldInTree, list[str]] | None:
         """What to write instead of a builder, where the group `parent` is about to get it."""
         several = self._call.new_paths.get(builder, []) if self._call is not None else []
         if len(several) > 1:
-            return next((new for new in several if new.entry.references[0].object_path == parent.name), None)
+            return next((new for new in several if new[0].references[0].object_path == parent.name), None)
         return None if not several or self.get_written(builder) else several[0]
 
     def _write_paths(self, parent: Any, entry: FieldInTree, paths: list[str], **kwargs: Any) -> Any:
@@ -414,7 +411,7 @@ class MediaIOMixin(_Backend):
         if writing.transfer is None:
             self._close_backend(close_links)
             return
-        keep = writing.content is Content.WHOLE or (writing.content is Content.NOTHING and not self._is_empty())
+        keep = writing.content == "whole" or (writing.content == "nothing" and not self._is_empty())
         try:
             self._close_backend(close_links)
             if keep:

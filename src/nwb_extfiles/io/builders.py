@@ -59,12 +59,7 @@ class FieldInTree:
     not_a_string: bool = False
     """Whether something else than strings is stored."""
     owner: Builder | None = None
-    """The builder of the object that the field belongs to."""
-
-    @property
-    def is_whole_object(self) -> bool:
-        """Whether the object is itself the dataset of paths."""
-        return self.owner is self.builder
+    """The builder of the object that the field belongs to; `builder` itself where the dataset is the object."""
 
     @property
     def dataset(self) -> DatasetBuilder:
@@ -84,38 +79,31 @@ def find_in_builders(
     table: Sequence[MediaField],
     nwb_path: str,
     value_of: Callable[[Builder, Builder, MediaField], tuple[Any, str | None]],
-    holders: Mapping[str, str] | None = None,
+    holders: Mapping[str, str],
 ) -> list[FieldInTree]:
-    """Find all stored paths of media in a tree of builders.
+    """Find all stored paths of media in a tree of builders, in its order.
+
+    Links to other objects are not followed: these are found at their own place, or belong to another file.
 
     Parameters
     ----------
-    root : hdmf.build.GroupBuilder
-        Builder of the NWB file.
-    types : TypeTree
-        Knows the types of the builders.
-    table : sequence of MediaField
+    root, types
+        The builder of the NWB file, and what knows its types.
+    table
         The places to look at.
-    nwb_path : str
+    nwb_path
         The NWB file that is being written.
-    value_of : callable
+    value_of
         From the builder of the object, the builder of its paths and the field to the stored value and the folder that
         the value is relative to.
-    holders : mapping, optional
+    holders
         The NWB file whose paths are relative to a folder, by that folder, for files other than `nwb_path`.
-
-    Returns
-    -------
-    list of FieldInTree
-        Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
-        are found at their own place, or belong to another file.
     """
 
     @cache
     def fields_of(namespace: str, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
         return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
 
-    holders = holders or {}
     found: list[FieldInTree] = []
     seen: set[int] = set()
     stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in

@@ -158,43 +158,21 @@ def all_builders(root: GroupBuilder) -> Iterator[Any]:
 
 
 def plan_relocation(
-    tree: Tree,
-    stored: list[FieldInTree],
-    request: RelocationRequest,
-    *,
-    done: RelocationPlan | None = None,
+    tree: Tree, entries: list[FieldInTree], request: RelocationRequest, *, done: RelocationPlan | None
 ) -> RelocationPlan:
-    """Plan what happens to all media, and warn of what deserves a look.
+    """Plan what happens to all media, and warn of what deserves a look; raise all problems at once.
 
-    Parameters
-    ----------
-    tree : Tree
-        What is about to be written.
-    stored : list of FieldInTree
-        The fields in it that hold paths.
-    request : RelocationRequest
-        What is asked for.
-    done : RelocationPlan, optional
-        What earlier calls have done for the same file, so that there may be nothing left to do.
-
-    Returns
-    -------
-    RelocationPlan
-
-    Raises
-    ------
-    ExternalFilesError
-        With all problems at once. Nothing was changed.
+    `done` is what earlier calls have done for the same file, so that there may be nothing left to do.
     """
     nwb_path = _destination(tree)
-    references = [reference for entry in stored for reference in entry.references]
+    references = [reference for entry in entries for reference in entry.references]
     plan = plan_references(
         references,
         nwb_path=nwb_path,
         identifier=identifier(tree),
         mode=request.mode or MediaMode.SYMLINK,
         options=request.options,
-        problems=[_not_a_string(entry, tree) for entry in stored if entry.not_a_string],
+        problems=[_not_a_string(entry, tree) for entry in entries if entry.not_a_string],
         manifest=_manifest(tree),
     )
     # The source may stay behind without its media, which is warned of.

@@ -41,17 +41,7 @@ def refuse_broken_links(
 ) -> None:
     """Refuse to write paths verbatim where that breaks a link that works, or does not follow DANDI in a dandiset.
 
-    Parameters
-    ----------
-    tree, entries, request
-        As for `plan_relocation`.
-    write_args : dict
-        What the backend is told about links to data.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such references at once.
+    `write_args` is what the backend is told about links to data.
     """
     references = [
         reference for entry in entries if not _stays_a_link(entry, write_args) for reference in entry.references
@@ -108,13 +98,7 @@ def _stays_a_link(entry: FieldInTree, write_args: dict[str, Any]) -> bool:
 
 
 def refuse_links_to_destination(tree: Tree) -> None:
-    """Refuse to replace a file by one that has data in it.
-
-    Raises
-    ------
-    RelocationRefusedError
-        If the tree links to the file that it shall replace, or comes from it.
-    """
+    """Refuse to replace a file by a tree that comes from it, or links into it."""
     if not os.path.exists(tree.nwb_path):
         return
     destination = os.path.realpath(tree.nwb_path)
@@ -145,19 +129,7 @@ def refuse_unreadable_links(tree: Tree, is_written: Callable[[Any], bool]) -> No
     """Refuse to write links and references to objects that will not be in the file.
 
     hdmf writes a link to the root for an object that still has its parent in another NWB file, and no reader can open
-    such a file.
-
-    Parameters
-    ----------
-    tree : Tree
-        What is about to be written.
-    is_written : callable
-        Whether a builder stands already in the file that is open.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such objects at once.
+    such a file. `is_written` says whether a builder is already in the file that is open.
     """
     builders = list(all_builders(tree.root))
     inside = set(map(id, builders))
@@ -230,20 +202,8 @@ def _references_in(builder: Any) -> Iterator[Any]:
 def refuse_unmarked_changes(tree: Tree, entries: list[FieldInTree], is_written: Callable[[Any], bool]) -> None:
     """Refuse to write the paths that a file has where the containers have got others.
 
-    hdmf hands on what was read, unless the container says that it was modified; what stands in a file that is open
-    for appending it never changes.
-
-    Parameters
-    ----------
-    tree, entries
-        As for `plan_relocation`.
-    is_written : callable
-        Whether a builder stands already in the file that is open.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such fields at once.
+    hdmf hands on what was read, unless the container says that it was modified, and never changes what is in a file
+    that is open for appending.
     """
     read = [entry for entry in entries if not entry.not_a_string and entry.dataset.location is not None]
     containers = containers_of(tree) if read and tree.container is not None else ByBuilder[Any]()
@@ -252,7 +212,7 @@ def refuse_unmarked_changes(tree: Tree, entries: list[FieldInTree], is_written: 
         container, owner = containers.get(entry.owner), entry.owner
         if container is None or owner is None:
             continue
-        field = "data" if entry.is_whole_object else entry.dataset.name
+        field = "data" if entry.owner is entry.builder else entry.dataset.name
         value = getattr(container, field, None)
         if value is None or value is entry.dataset.data:
             continue  # a field that pynwb's class does not know by this name, or that is as it was read
@@ -287,13 +247,7 @@ def _shown(paths: list[str]) -> str:
 
 
 def refuse_annexed(path: str) -> None:
-    """Refuse to write through a link into what git-annex keeps.
-
-    Raises
-    ------
-    RelocationRefusedError
-        If a path leads to an object of git-annex, be its content there or not.
-    """
+    """Refuse to write through a link to an object of git-annex, be its content there or not."""
     real = Path(os.path.realpath(path))
     if ("annex", "objects") in pairwise(real.parts) and ".git" in real.parts:
         raise RelocationRefusedError(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ExternalFilesError, warn
 from ..media.inventory import make_rows, other_videos
@@ -21,23 +20,7 @@ from .builders import ByBuilder, FieldInTree
 if TYPE_CHECKING:
     from hdmf.build import DatasetBuilder
 
-__all__ = ["Call", "Content", "NewPaths", "Writing"]
-
-
-class Content(Enum):
-    """What the calls of an IO have brought into its file."""
-
-    NOTHING = "nothing"
-    WHOLE = "whole"
-    BROKEN = "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class NewPaths:
-    """The paths to write for a field, instead of those in the tree."""
-
-    entry: FieldInTree
-    paths: list[str]
+__all__ = ["Call", "Writing"]
 
 
 @dataclass(slots=True)
@@ -51,8 +34,8 @@ class Call:
     """The root container, where builders are made from one."""
     source: Any = None
     """The IO that is exported from."""
-    new_paths: ByBuilder[list[NewPaths]] = field(default_factory=ByBuilder)
-    """For each builder that would write other paths; one for each place where it stands."""
+    new_paths: ByBuilder[list[tuple[FieldInTree, list[str]]]] = field(default_factory=ByBuilder)
+    """The fields, and what to write for them, of each builder that would write other paths."""
     has_begun: bool = False
     """Whether bytes of the tree may have been written."""
 
@@ -67,7 +50,8 @@ class Writing:
     """Whether the file is being created, under a temporary name."""
     is_opening: bool = False
     """Whether it is being opened under that name at this moment."""
-    content: Content = Content.NOTHING
+    content: Literal["nothing", "whole", "broken"] = "nothing"
+    """What calls have brought into it."""
     sync: bool = True
 
     plan: RelocationPlan | None = None
@@ -106,14 +90,7 @@ class Writing:
     def record(self, plan: RelocationPlan, entries: list[FieldInTree], in_file: set[tuple[str, str]]) -> None:
         """Keep what a call has done, for the next call and for `commit`.
 
-        Parameters
-        ----------
-        plan : RelocationPlan
-            What the call has done.
-        entries : list of FieldInTree
-            The fields of its tree.
-        in_file : set of (str, str)
-            Those of them that are in the file already, by object path and field.
+        `in_file` are those of its fields that are in the file already, by object path and field.
         """
         assert self.transfer is not None
         if plan.manifest is not None:
@@ -162,7 +139,7 @@ class Writing:
     def discard(self) -> None:
         """Restore what was there before, with a warning if something is lost by that."""
         left = self.roll_back()
-        if self.content is Content.BROKEN:
+        if self.content == "broken":
             assert self.transfer is not None
             left.insert(0, f"{self.transfer.document} was not written, because an earlier call failed halfway")
         for line in left:
