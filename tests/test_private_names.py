@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from hdmf.build import TypeMap
+from hdmf.build import GroupBuilder
 from pynwb import get_type_map
 
 import nwb_extfiles
 from nwb_extfiles import private_names
 
 PACKAGE = Path(nwb_extfiles.__file__).parent
+REASONS = private_names.__doc__ or ""
 
 NAMES = {
     "hdmf": ["hdmf.backends.hdf5:HDF5IO._file"],
@@ -54,20 +55,22 @@ def test_a_name_is_still_there(package: str, name: str) -> None:
         )
 
 
-def test_mappers_that_a_type_map_has_made_can_be_forgotten() -> None:
+def test_type_map_has_its_mappers_where_they_are_looked_for() -> None:
     type_map = get_type_map()
-    made = getattr(type_map, "_TypeMap__mappers", None)
-    assert isinstance(made, dict), f"hdmf {version('hdmf')}: TypeMap keeps the mappers that it has made elsewhere"
-    made[TypeMap] = "a mapper"
+    for name in ("__mapper_cls", "__mappers"):
+        assert hasattr(type_map, f"_TypeMap{name}"), f"hdmf {version('hdmf')} has no TypeMap.{name} any more"
+        assert f"``TypeMap.{name}``" in REASONS
+    builder = GroupBuilder("x", attributes={"neurodata_type": "ImageSeries", "namespace": "core"})
+    made = type_map.get_map(builder)
+    assert type(made) in private_names.registered_mappers(type_map).values()
     private_names.forget_mappers(type_map)
-    assert not made
+    assert type_map.get_map(builder) is not made
 
 
 def test_each_name_has_its_reason() -> None:
-    reasons = private_names.__doc__ or ""
     for names in NAMES.values():
         for name in names:
-            assert name.replace(":", ".").rpartition(".")[2] in reasons, f"{name}: no reason is given"
+            assert name.replace(":", ".").rpartition(".")[2] in REASONS, f"{name}: no reason is given"
 
 
 def test_nobody_else_uses_private_names_of_others() -> None:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from hdmf.build import BuildManager, DatasetBuilder, GroupBuilder, ObjectMapper, TypeMap
+from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
 from ..nwb.path_datasets import StoredPath, is_stored, read_paths
 from ..nwb.references import ExternalFileReference
@@ -21,7 +21,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.resolve import is_absolute, is_url
-from ..private_names import forget_mappers
+from ..private_names import forget_mappers, registered_mappers
 from ..web.remote import is_opaque, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
@@ -75,13 +75,12 @@ def register_media_mappers(
         Of which `media_fields`, `search`, `path_map` and `within` are used.
     """
     options = media_options or MediaOptions()
-    holders = _holders(type_map, media_fields(options.media_fields))
-    # A class that is made later, from a specification, inherits the mapper of its parent class.
-    classes = [cls for cls in type_map.get_container_classes() if issubclass(cls, tuple(holders))]
+    registered, holders = registered_mappers(type_map), _holders(type_map, media_fields(options.media_fields))
+    # Generated classes and others without a mapper of their own inherit that of their parent class.
     mappers = {}
-    for cls in classes:
+    for cls in {*holders, *(cls for cls in registered if issubclass(cls, tuple(holders)))}:
         fields = [field for holder, of_holder in holders.items() if issubclass(cls, holder) for field in of_holder]
-        parent = _registered(type_map, cls)
+        parent = next((registered[base] for base in cls.__mro__ if base in registered), ObjectMapper)
         parent = getattr(parent, "media_parent", parent)
         mappers[cls] = _mapper(parent, fields, options if resolve_media else None)
     for cls, mapper in mappers.items():
@@ -102,15 +101,6 @@ def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[
                 if field not in of_class:
                     of_class.append(field)
     return holders
-
-
-def _registered(type_map: TypeMap, cls: type) -> type:
-    """The class of the mapper that a type map has for a container class."""
-    namespace, neurodata_type = type_map.get_container_cls_dt(cls)
-    spec = type_map.namespace_catalog.get_spec(namespace, neurodata_type)
-    builder = DatasetBuilder if hasattr(spec, "dtype") else GroupBuilder
-    attributes = {spec.type_key(): neurodata_type, "namespace": namespace}
-    return type(type_map.get_map(builder("any", attributes=attributes)))
 
 
 def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | None) -> type:

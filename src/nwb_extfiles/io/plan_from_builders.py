@@ -31,14 +31,7 @@ from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree, find_in_builders, object_path_of, target_of
 
-__all__ = [
-    "Tree",
-    "all_builders",
-    "containers_of",
-    "find_paths",
-    "identifier",
-    "plan_relocation",
-]
+__all__ = ["Tree", "all_builders", "containers_of", "find_paths", "identifier", "plan_relocation"]
 
 
 @dataclass(frozen=True, slots=True)
