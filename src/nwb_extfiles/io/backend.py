@@ -88,15 +88,15 @@ class MediaIOMixin(_Backend):
         **kwargs: Any,
     ) -> None:
         """Open an NWB file."""
-        mode_asked = None if media_mode is None else MediaMode(media_mode)
-        self._defaults = RelocationRequest(relocate_media, mode_asked, MediaOptions.from_value(media_options))
+        how = None if media_mode is None else MediaMode(media_mode)
+        self._defaults = RelocationRequest(relocate_media, how, MediaOptions.from_value(media_options))
         if relocate_media is not None:
             self._defaults.for_call()  # refuses what contradicts itself
         has_own_manager = kwargs.get("manager") is None
         if resolve_media and not has_own_manager:
-            raise ValueError(
-                "resolve_media=True needs a manager of its own, and manager= was given; leave it out, or call "
-                "register_media_mappers(manager.type_map, resolve_media=True)"
+            raise RelocationRefusedError(
+                "resolve_media=True needs a manager of its own, and manager= was given",
+                hint="leave it out, or call register_media_mappers(manager.type_map, resolve_media=True)",
             )
         self._writing = Writing(sync=self._defaults.options.sync)
         on_disk = self._is_on_disk(path, kwargs)
@@ -146,7 +146,7 @@ class MediaIOMixin(_Backend):
             raise
         finally:
             writing.is_opening = False
-        if exists:
+        if os.path.exists(path):
             filesystem.limit_access(transfer.staged_document, Path(path))
 
     # ----------------------------------------------------------------- write

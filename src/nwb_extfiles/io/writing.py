@@ -51,8 +51,9 @@ class Writing:
     is_opening: bool = False
     """Whether it is being opened under that name at this moment."""
     content: Literal["nothing", "whole", "broken"] = "nothing"
-    """What calls have brought into it."""
+    """What calls have written to it so far; what is broken is not put in place."""
     sync: bool = True
+    """As the last call has asked for."""
 
     plan: RelocationPlan | None = None
     """Of all calls."""
@@ -73,8 +74,10 @@ class Writing:
     """What was added to an existing file, and is removed if its media do not arrive."""
 
     def closed(self) -> Writing:
-        """What is known of the builders when the IO is closed; it may be opened again."""
-        return Writing(sync=self.sync, plan=self.plan, planned=self.planned, replaced=self.replaced)
+        """What is still known when the IO has been closed; it may be opened again."""
+        return Writing(
+            plan=self.plan, planned=self.planned, replaced=self.replaced, content=self.content, sync=self.sync
+        )
 
     def begin_in_place(self, nwb_path: Path) -> Transfer:
         """Begin to relocate media of a file that existed before."""
