@@ -686,3 +686,21 @@ def test_dimensions_keep_their_labels(
         attributes.append(dict(zarr.open(str(path), "r")[DATASET].attrs))
     assert attributes[0] == attributes[1]
     assert "_ARRAY_DIMENSIONS" in attributes[0]
+
+
+def test_append_writes_only_attributes_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hdmf-zarr writes all of them again, and nothing could restore them after a kill."""
+    nwbfile = new_nwbfile()
+    nwbfile.add_unit(spike_times=[1.0, 2.0])
+    with NWBZarrIO(str(tmp_path / "a.nwb.zarr"), "w") as io:
+        io.write(nwbfile)
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(NWBZarrIO, "write_attributes", lambda self, obj, attributes: written.append(attributes))
+    with NWBExtFilesZarrIO(tmp_path / "a.nwb.zarr", "r+") as io:
+        units = io.read().units
+        index, other = (io.manager.get_builder(units[name]) for name in ("spike_times_index", "id"))
+        array = zarr.open(str(tmp_path / "a.nwb.zarr"), "r")["units/spike_times_index"]
+        io.write_attributes(array, index.attributes)
+        io.write_attributes(array, {**index.attributes, "target": other, "description": "new", "more": np.array([1])})
+    assert "target" in index.attributes
+    assert written == [{}, {"target": other, "description": "new", "more": np.array([1])}]

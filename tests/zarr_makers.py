@@ -29,7 +29,7 @@ def paths_in(store: Path, dataset: str = DATASET) -> list[str]:
     if (store / ".zmetadata").exists():
         assert_consolidated(store)
         assert zarr.open_consolidated(str(store))[dataset][()].tolist() == plain[()].tolist()
-    return [str(text) for text in plain[()].ravel().tolist()]
+    return [str(path) for path in plain[()].ravel().tolist()]
 
 
 def assert_consolidated(store: Path) -> None:

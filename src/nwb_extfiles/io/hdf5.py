@@ -66,7 +66,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
     @classmethod
     @with_media_arguments(NWBHDF5IO.export_io)
     def export_io(cls, path: Any, *, comm: Any = None, container: Any = None, **kwargs: Any) -> None:
-        """Export from another IO to a path, without an IO of one's own for it.
+        """Export from another IO to a path, without making an IO for it first.
 
         See `export`; `container` is the NWB file to export, if not all of the source.
         """

@@ -68,7 +68,7 @@ def register_media_mappers(
     Parameters
     ----------
     type_map : hdmf.build.TypeMap
-        Changed in place. `pynwb.get_type_map()` gives a copy of one's own.
+        Changed in place. `pynwb.get_type_map()` gives a fresh copy.
     resolve_media : bool
         Whether paths of media are made absolute when containers are read.
     media_options : MediaOptions, optional
@@ -176,7 +176,7 @@ def _openable(
     )
     found = locate(reference, options).location
     if found is None:
-        # Not there: the path where it should be, so that whoever opens it is told which file is missing.
+        # Not there: the path where it should be, so that the error on opening it names the missing file.
         beside = reference.base is not None and not is_absolute(stored) and not is_url(reference.base)
         found = os.path.join(str(reference.base), stored) if beside else stored
     return ResolvedMediaPath(found, nwb_path, stored)

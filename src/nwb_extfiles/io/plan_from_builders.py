@@ -138,7 +138,7 @@ def _folder(path: str) -> str:
 
 
 def all_builders(root: GroupBuilder) -> Iterator[Any]:
-    """All builders of a tree; what links lead to is not followed."""
+    """All builders of a tree; links are not followed."""
     stack: list[Any] = [root]
     while stack:
         builder = stack.pop()

@@ -92,7 +92,7 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
         if not writing.is_new or writing.transfer is None:
             return super().path
         staged, given = writing.transfer.staged_document, Path(NWBZarrIO.source.fget(self))
-        # hdmf-zarr reckons links to other stores from the names in a path, so the folder keeps that it was given
+        # hdmf-zarr computes links to other stores from the names in a path, so the folder stays as it was given
         return str(staged if given.is_symlink() else given.with_name(staged.name))
 
     def get_builder_disk_path(self, **kwargs: Any) -> Any:
@@ -153,5 +153,6 @@ class NWBExtFilesZarrIO(MediaIOMixin, NWBZarrIO):
 def _refers_to(stored: Any, builder: Any) -> bool:
     """Whether the stored value of an attribute is hdmf-zarr's reference to an object of the same store."""
     reference = stored.get("value") if isinstance(stored, dict) else None
-    found = [reference.get(name) for name in ("source", "path", "object_id")] if isinstance(reference, dict) else []
-    return found == [".", object_path_of(builder), builder.attributes.get("object_id")]
+    return isinstance(reference, dict) and [reference.get("source"), reference.get("path")] == [
+        ".", object_path_of(builder)
+    ]  # fmt: skip

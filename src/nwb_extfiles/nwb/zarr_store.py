@@ -127,7 +127,7 @@ class OverlayStore(Store):  # type: ignore[misc]  # zarr has no types
         return {key: content for key, content in self._written.items() if self._disk.get(key) != content}
 
     def consolidate(self) -> None:
-        """Bring the consolidated metadata, where there are such, in accord with what was written."""
+        """Update the consolidated metadata, where there are any, to what was written."""
         changed = {key: content for key, content in self.changes().items() if key.rpartition("/")[2] in _METADATA}
         if not changed or _CONSOLIDATED not in self:
             return
