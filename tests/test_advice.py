@@ -402,7 +402,7 @@ def test_relocation_must_be_chosen(dandiset: bool, relocated: bool) -> None:
     Path("set/sub").mkdir(parents=True)
     if dandiset:
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+    with pytest.raises(RelocationRefusedError, match=r"give relocate_media=True .* or relocate_media=False"):
         export("set/sub/a.nwb", path)
     export("set/sub/a.nwb", path, relocate_media=relocated)
     if relocated:

@@ -21,9 +21,8 @@ from helpers import digest, stored_paths
 from makers import quiet
 from recordings import new_ids, recording, set_scalar, state
 
-from nwb_extfiles import organize
+from nwb_extfiles import MediaExistsError, organize
 from nwb_extfiles.cli import main
-from nwb_extfiles.errors import MediaExistsError
 
 YAML = "identifier: DANDI:000001\nname: Mice\n"
 
@@ -49,7 +48,7 @@ def dandis_names(raw: Path, root: Path) -> list[str]:
     with quiet():
         dandi_organize(
             [str(raw)], str(root), files_mode=FileOperationMode.COPY, invalid=OrganizeInvalid.FAIL, jobs=1,
-            update_external_file_paths=True, media_mode=CopyMode.COPY,
+            update_external_file_paths=True, media_files_mode=CopyMode.COPY,
         )  # fmt: skip
     return names(root)
 

@@ -401,7 +401,7 @@ def test_values_that_are_not_strings(home: Home, name: str) -> None:
     with unchanged(home.root), pytest.raises((UnsafeReferenceError, theirs(home) or UnsafeReferenceError)) as caught:
         home.export()
     if isinstance(caught.value, ExternalFilesError):
-        assert "holds no text" in str(caught.value)
+        assert "holds no strings" in str(caught.value)
 
 
 def theirs(home: Home) -> type[Exception] | None:
