@@ -464,7 +464,7 @@ def test_no_room(tmp_path: Path) -> None:
         assert media_of(path) == [digest(big)]
 
 
-@fixes("its text has a fixed length")
+@fixes("the stored path has a fixed length")
 def test_an_image_path_of_fixed_length() -> None:
     video(Path("raw/p.png"))
     nwbfile = new_nwbfile()

@@ -107,7 +107,7 @@ def test_messages_name_options(tmp_path: Path) -> None:
 
     assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
     assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._WHAT_TO_DO).endswith("or name them with --media-field TYPE FIELD")
+    assert in_options(registry._HINT).endswith("or give --media-field TYPE FIELD")
 
 
 def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
