@@ -107,7 +107,7 @@ def lost() -> tuple[Path, str]:
 def test_missing_search() -> None:
     path, content = lost()
     message = cli("relocate", path, code=1)
-    assert "name where it is with --search FOLDER" in message
+    assert "name its folder with --search FOLDER" in message
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content]
 
@@ -277,7 +277,7 @@ def test_no_path_to_follow(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "put the media file there, in the place of what is there now" in message
+        assert "replace what is there by the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
@@ -608,7 +608,7 @@ def test_a_video_in_the_way_that_another_file_needs() -> None:
     wanted = digest(video(Path("raw/other.avi")))
     set_paths(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
-    assert "move it away first, and give that NWB file its new path" in message
+    assert "move it away first, and store its new path in that NWB file" in message
     ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
     Path(place).rename("nwb/kept.avi")
     set_paths(second, DATASET, ["kept.avi"], dtype=UTF8)
