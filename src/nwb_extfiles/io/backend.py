@@ -235,14 +235,14 @@ class MediaIOMixin(_Backend):
         self._opening = str(transfer.staged_document)
         try:
             super().open()
+            if transfer.document.exists():
+                filesystem.limit_access(transfer.staged_document, transfer.document)
         except BaseException as error:
             _note(error, transfer.rollback())
             raise
         finally:
             self._opening = None
         self._transfer, self._content = transfer, _Content.NOTHING
-        if os.path.exists(self.source):
-            filesystem.limit_access(transfer.staged_document, Path(self.source))
 
     # ----------------------------------------------------------------- write
 

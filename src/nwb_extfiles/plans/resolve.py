@@ -333,6 +333,8 @@ def spellings(folder: str | Path, path: str) -> list[Path]:
 
 
 def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
+    if not path_map:
+        return None
     plain = _with_slashes(path)
     for old, new in sorted(path_map.items(), key=lambda item: -len(item[0])):
         prefix = _with_slashes(old)

@@ -250,7 +250,7 @@ def _verification(verification: Verification, elsewhere: Mapping[str, MediaFile]
         MediaState.UNREADABLE: f"it cannot be read, so nobody can tell whether it is {was}",
         MediaState.MISSING: f"{was} is missing",
     }[state]
-    yield _of(reference, Severity.ERROR, f"video-{state}", f"{what}; {fix}")
+    yield _of(reference, Severity.ERROR, f"media-{state}", f"{what}; {fix}")
 
 
 def _entry_of(row: ManifestRow | None) -> str:
@@ -358,8 +358,8 @@ class _Place:
             )  # fmt: skip
         elif not place.is_relative_to(self.nwb_path.parent):
             yield _of(
-                reference, self.strict, "above", f"it leads above the folder of the NWB file, where readers of the "
-                f"archive do not follow{relocate}",
+                reference, self.strict, "outside-nwb-folder", "it leads above the folder of the NWB file, where "
+                f"readers of the archive do not follow{relocate}",
             )  # fmt: skip
         else:
             yield from self._way(reference, place)
@@ -408,8 +408,8 @@ class _Place:
         ):
             severity = Severity.WARNING if self.dandiset is not None else Severity.INFO
             yield _of(
-                reference, severity, "name", f"it is not called as DANDI calls it, {expected!r}; `nwb-extfiles "
-                f"relocate` names it so",
+                reference, severity, "nonstandard-name", f"it is not called as DANDI calls it, {expected!r}; "
+                "`nwb-extfiles relocate` names it so",
             )  # fmt: skip
 
     def _readable(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
