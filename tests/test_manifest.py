@@ -325,7 +325,7 @@ def test_missing_column_is_named(tmp_path: Path, source: Path) -> None:
     export(source, target)
     with h5py.File(target, "r+") as file:
         del file[MANIFEST_PATH]["sha256"], file[MANIFEST_PATH]["width"]  # width may be missing
-    with pytest.raises(ValueError, match="it has no column 'sha256'; remove it"):
+    with pytest.raises(ValueError, match="it has no column 'sha256'; correct or remove it"):
         relocate(target)
 
 
