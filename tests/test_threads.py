@@ -112,7 +112,7 @@ def _interrupted_with_lock(at: int) -> int:
         if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
             seen += 1
             if seen == at:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return trace
 
     def work(item: int, tell: Callable[[int], object]) -> None:
