@@ -198,21 +198,21 @@ def write_extension(path: Path, media: Media) -> None:
         return get(cls)(name=name, external_file=paths, starting_frame=[0] * len(paths), **common)
 
     nwbfile.add_acquisition(
-        series("FilmedSeries", "recorded", media("acquisition/recorded/external_file", "f0.avi", "f1.avi"))
+        series("VideoSeries", "recorded", media("acquisition/recorded/external_file", "f0.avi", "f1.avi"))
     )
     box = "processing/behavior/box"
     behavior = nwbfile.create_processing_module("behavior", "behavior")
     behavior.add(
-        get("FilmBox")(
+        get("VideoBox")(
             name="box",
-            recorded_series=[
-                series("FilmedSeries", "one", media(f"{box}/one/external_file", "b1.avi")),
-                series("TrackedFilmedSeries", "two", media(f"{box}/two/external_file", "b2.avi")),
+            video_series=[
+                series("VideoSeries", "one", media(f"{box}/one/external_file", "b1.avi")),
+                series("TrackedVideoSeries", "two", media(f"{box}/two/external_file", "b2.avi")),
             ],
         )
     )
     behavior.add(
-        get("FilmArchive")(
+        get("VideoArchive")(
             name="archive", video_paths=media("processing/behavior/archive/video_paths", "r0.avi", "r1.avi")
         )
     )
@@ -235,20 +235,20 @@ def _extension_classes() -> Any:
     for base in ("ImageSeries", "NWBDataInterface", "ExternalImage"):
         builder.include_type(base, namespace="core")
     for spec in (
-        NWBGroupSpec(doc="recorded", neurodata_type_def="FilmedSeries", neurodata_type_inc="ImageSeries"),
-        NWBGroupSpec(doc="tracked", neurodata_type_def="TrackedFilmedSeries", neurodata_type_inc="FilmedSeries"),
+        NWBGroupSpec(doc="recorded", neurodata_type_def="VideoSeries", neurodata_type_inc="ImageSeries"),
+        NWBGroupSpec(doc="tracked", neurodata_type_def="TrackedVideoSeries", neurodata_type_inc="VideoSeries"),
         NWBDatasetSpec(
             doc="labelled", neurodata_type_def="LabelledImage", neurodata_type_inc="ExternalImage", dtype="text"
         ),
         NWBGroupSpec(
             doc="a box of series",
-            neurodata_type_def="FilmBox",
+            neurodata_type_def="VideoBox",
             neurodata_type_inc="NWBDataInterface",
-            groups=[NWBGroupSpec(doc="series", neurodata_type_inc="FilmedSeries", quantity="*")],
+            groups=[NWBGroupSpec(doc="series", neurodata_type_inc="VideoSeries", quantity="*")],
         ),
         NWBGroupSpec(
             doc="an archive",
-            neurodata_type_def="FilmArchive",
+            neurodata_type_def="VideoArchive",
             neurodata_type_inc="NWBDataInterface",
             datasets=[NWBDatasetSpec(doc="paths", name="video_paths", dtype="text", shape=(None,), dims=("videos",))],
         ),

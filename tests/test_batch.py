@@ -32,7 +32,7 @@ from nwb_extfiles.tasks.organizing import carry_out
 # --------------------------------------------------------------------- spools
 
 
-def test_spool() -> None:
+def test_spool_returns_items_in_order() -> None:
     spool = Spool[Any]()
     assert list(spool) == []
     items = [{"number": number, "text": "x" * 1000} for number in range(20_000)]  # more than it keeps in memory
@@ -50,7 +50,7 @@ def test_spool() -> None:
     assert [spool[0], spool[1], spool[20_000]] == ["while it is read", items[-1], items[0]]
 
 
-def test_spool_pickles() -> None:
+def test_spool_can_be_pickled() -> None:
     spool = Spool(["a", 2, None])
     again = pickle.loads(pickle.dumps(spool))
     assert list(again) == ["a", 2, None]
@@ -58,7 +58,7 @@ def test_spool_pickles() -> None:
     assert len(spool) == 3
 
 
-def test_spool_goes_without_a_word() -> None:
+def test_spool_cleans_up_silently() -> None:
     """No file is left open to be warned of."""
     spool = Spool([b"x" * (10 << 20)])
     with warnings.catch_warnings():
@@ -93,14 +93,14 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor | None]:
         yield None
 
 
-def test_each(executor: Executor | None) -> None:
+def test_each_item_is_processed(executor: Executor | None) -> None:
     found = dict(each(double, range(200), executor))
     assert isinstance(found.pop(3), ValueError)
     assert found == {number: 2 * number for number in range(200) if number != 3}
     assert list(each(double, [], executor)) == []
 
 
-def test_items_are_taken_as_they_are_needed() -> None:
+def test_items_are_taken_when_needed() -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -116,7 +116,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize("threads", [None, 1])
-def test_an_interrupt_is_raised_at_once(threads: int | None) -> None:
+def test_interrupt_is_raised_at_once(threads: int | None) -> None:
     begun, done, raised = [], [], threading.Event()
 
     def interrupted(number: int) -> None:
@@ -141,7 +141,7 @@ def touched(path: Path) -> None:
     path.touch()
 
 
-def test_workers(tmp_path: Path) -> None:
+def test_workers_use_the_given_executor_and_stop_on_error(tmp_path: Path) -> None:
     with workers(1, None) as nobody:
         assert nobody is None
     with ThreadPoolExecutor(1) as pool, workers(7, pool) as mine:
@@ -217,7 +217,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("where", ["on_file", "progress"])
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
+def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     """What was begun is there whole, or not at all, and no thread goes on; the same again does the rest."""
     raw = make(tmp_path, COUNT)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
@@ -244,7 +244,7 @@ def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     assert_all(tmp_path / "ds", videos, COUNT)
 
 
-def test_failures_in_threads(tmp_path: Path) -> None:
+def test_organize_failures_in_threads(tmp_path: Path) -> None:
     """In the order of the files, whenever they came."""
     raw = make(tmp_path, COUNT)
     meddled = []
@@ -263,7 +263,7 @@ def test_failures_in_threads(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str) -> None:
+def test_organize_with_any_executor(tmp_path: Path, executor: Executor | None, mode: str) -> None:
     raw = make(tmp_path, 7)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     done = []
@@ -277,7 +277,7 @@ def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str)
     assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 8)
 
 
-def test_warnings_in_threads(tmp_path: Path) -> None:
+def test_organize_warnings_in_threads(tmp_path: Path) -> None:
     """What goes wrong at the end of a move is told, and Python's handling of warnings stays what it was."""
     raw = make(tmp_path, 6)
     before = warnings.showwarning, list(warnings.filters)
@@ -297,7 +297,7 @@ def test_warnings_in_threads(tmp_path: Path) -> None:
     assert not (tmp_path / "videos" / "1.avi").exists()
 
 
-def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
+def test_unpicklable_progress_callback(tmp_path: Path) -> None:
     raw = make(tmp_path, 3)
     lock = threading.Lock()
     calls = []
@@ -310,7 +310,7 @@ def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
     assert calls[-1] == (plan.total_bytes, plan.total_bytes)
 
 
-def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
+def test_progress_on_terminal_with_processes(tmp_path: Path) -> None:
     """There is a bar then, which no other process can have."""
     pty = pytest.importorskip("pty")
     raw = make(tmp_path, 3)
@@ -332,7 +332,7 @@ def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
     assert_all(tmp_path / "ds", tmp_path / "videos", 3)
 
 
-def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
+def test_several_failing_files(tmp_path: Path, executor: Executor | None) -> None:
     raw = make(tmp_path, 5)
     plan = organize(raw, tmp_path / "ds", dry_run=True, media_options=FAST)
 
@@ -362,7 +362,7 @@ def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
     assert sorted(path.name[-13:-10] for path in (tmp_path / "ds").rglob("*.nwb")) == ["000", "002", "004"]
 
 
-def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
+def test_unit_of_work_can_be_pickled(tmp_path: Path) -> None:
     raw = make(tmp_path, 2)
     plan = organize(raw, tmp_path / "ds", dry_run=True)
     for file in plan:
@@ -376,7 +376,7 @@ def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers_are", ["threads", "processes"])
 @pytest.mark.filterwarnings("ignore")
-def test_dask(tmp_path: Path, workers_are: str) -> None:
+def test_organize_with_dask(tmp_path: Path, workers_are: str) -> None:
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     raw = make(tmp_path, 6)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
@@ -465,7 +465,7 @@ def organize_many(folder: Path, count: int, *words: str) -> tuple[int, float]:
     return int(memory), float(took)
 
 
-def test_200_files(tmp_path: Path) -> None:
+def test_organize_200_files(tmp_path: Path) -> None:
     memory, _ = organize_many(tmp_path, 200)
     assert memory < 20 << 20
     assert len(list((tmp_path / "ds").rglob("*.nwb"))) == 200
@@ -473,7 +473,7 @@ def test_200_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_10_000_files(tmp_path: Path) -> None:
+def test_organize_10_000_files(tmp_path: Path) -> None:
     memory, took = organize_many(tmp_path, 10_000, "plan only")
     print(f"\n10,000 files: planned in {took:.0f} s, with {memory >> 20} MiB more than 20 files take")
     assert memory < 200 << 20

@@ -38,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("resolving", [False, True])
-def test_export_does_not_bring_the_old_video(source: Path, resolving: bool, relocating: dict[str, Any]) -> None:
+def test_export_of_changed_series_leaves_old_video(source: Path, resolving: bool, relocating: dict[str, Any]) -> None:
     target, before = source.parent / "b.nwb", tree(source.parent)
     with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io:
         nwbfile = src_io.read()
@@ -57,7 +57,7 @@ def test_export_does_not_bring_the_old_video(source: Path, resolving: bool, relo
 
 
 @pytest.mark.parametrize("resolving", [False, True])
-def test_what_was_not_changed_goes_through(source: Path, resolving: bool) -> None:
+def test_unchanged_containers_are_exported(source: Path, resolving: bool) -> None:
     target = source.parent / "b.nwb"
     with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = src_io.read()
@@ -68,7 +68,7 @@ def test_what_was_not_changed_goes_through(source: Path, resolving: bool) -> Non
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("modified", [False, True])
-def test_in_place_the_advice_is_to_export(source: Path, modified: bool, relocating: dict[str, Any]) -> None:
+def test_in_place_hint_is_to_export(source: Path, modified: bool, relocating: dict[str, Any]) -> None:
     target, before = source.parent / "b.nwb", digest(source)
     with NWBExtFilesHDF5IO(source, "r+") as io:
         nwbfile = io.read()
@@ -116,7 +116,7 @@ def write_with(io_class: Any, path: Path, external_file: Any, **relocating: Any)
 
 
 @pytest.mark.parametrize("kind", SEQUENCES)
-def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
+def test_any_sequence_type_pynwb_accepts(kind: str, source: Path) -> None:
     folder, stored = source.parent, ["old.avi", "new.avi"]
     make = SEQUENCES[kind]
     try:
@@ -167,7 +167,7 @@ def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any,
     assert resolved.reference.object_id == object_id
 
 
-def test_without_relocation_a_link_that_would_break_is_refused_there_too(source: Path, of_matnwb: Path) -> None:
+def test_changed_path_that_would_break_is_refused(source: Path, of_matnwb: Path) -> None:
     with NWBHDF5IO(of_matnwb, "r") as src_io, pytest.raises(RelocationRefusedError, match="would not be found"):
         with NWBExtFilesHDF5IO(source.parent / "far" / "away" / "b.nwb", "w") as io:
             io.export(src_io=src_io)

@@ -46,7 +46,7 @@ def rows(found: list[Resolution]) -> list[tuple[Any, ...]]:
 # ------------------------------------------------------------------- from a path
 
 
-def test_from_a_path(tmp_path: Path) -> None:
+def test_references_from_a_path(tmp_path: Path) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "a.nwb", ["videos/a.avi", "gone.avi", "https://example.org/a.mp4", str(video)])
     with h5py.File(path) as file:
@@ -64,7 +64,7 @@ def test_from_a_path(tmp_path: Path) -> None:
     assert [entry.problem is not None for entry in found] == [False, True, False, False]
 
 
-def test_relative_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_path_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
     expected = rows(find_external_files(path))
@@ -74,7 +74,7 @@ def test_relative_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert rows(find_external_files(Path("../nwb/a.nwb"))) == expected
 
 
-def test_nothing_is_changed_and_nothing_is_found(tmp_path: Path) -> None:
+def test_no_references_and_nothing_changed(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     before = path.read_bytes(), path.stat().st_mtime_ns
     find_external_files(path)
@@ -87,12 +87,12 @@ def test_nothing_is_changed_and_nothing_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 5, b"a.nwb"])
-def test_neither_a_path_nor_a_container(value: Any) -> None:
+def test_wrong_argument_type(value: Any) -> None:
     with pytest.raises(TypeError, match="takes a path or"):
         find_external_files(value)
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
+def test_file_names_not_utf8(tmp_path: Path) -> None:
     """HDF5 takes any bytes for the name of an object."""
     make_media(tmp_path / "a.avi")
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
@@ -107,18 +107,18 @@ def test_names_that_are_no_text(tmp_path: Path) -> None:
     assert entry.file.path.parent == tmp_path / "a"
 
 
-def test_options(tmp_path: Path) -> None:
+def test_options_reach_the_search(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("extension", path)
     usual = find_external_files(path)
-    more = find_external_files(path, media_options={"media_fields": [("FilmArchive", "video_paths")]})
+    more = find_external_files(path, media_options={"media_fields": [("VideoArchive", "video_paths")]})
     assert len(more) == len(usual) + 2
     shutil.move(tmp_path / "media", tmp_path / "elsewhere")
     assert all(entry.problem for entry in find_external_files(path))
     assert all(entry.file for entry in find_external_files(path, media_options={"search": tmp_path / "elsewhere"}))
 
 
-def test_problems(tmp_path: Path) -> None:
+def test_problems_are_collected(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     set_paths(path, DATASET, [1])
     problems: list[ExternalFilesError] = []
@@ -136,7 +136,7 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("how", ["pynwb", "ours", "resolved"])
-def test_a_container_that_was_read(everywhere: Path, how: str) -> None:
+def test_references_of_a_read_container(everywhere: Path, how: str) -> None:
     makers = {
         "pynwb": lambda: NWBHDF5IO(everywhere, "r"),
         "ours": lambda: NWBExtFilesHDF5IO(everywhere, "r"),
@@ -150,7 +150,7 @@ def test_a_container_that_was_read(everywhere: Path, how: str) -> None:
     assert everywhere.read_bytes() == before
 
 
-def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_references_of_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series(["videos/a.avi", str(video), "gone.avi"]))
@@ -164,7 +164,7 @@ def test_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert nwbfile.modified
 
 
-def test_paths_in_memory(tmp_path: Path) -> None:
+def test_pathlib_paths_in_memory(tmp_path: Path) -> None:
     video = make_media(tmp_path / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([video]))
@@ -182,7 +182,7 @@ def same(first: Path, second: Path) -> bool:
     return True
 
 
-def test_a_later_write_is_the_same(tmp_path: Path) -> None:
+def test_later_write_is_unaffected(tmp_path: Path) -> None:
     make_media(tmp_path / "a.avi")
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series(["a.avi"]))
@@ -203,7 +203,7 @@ def test_a_later_write_is_the_same(tmp_path: Path) -> None:
     assert same(tmp_path / "before.nwb", tmp_path / "after.nwb")
 
 
-def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
+def test_later_append_or_export_is_unaffected(tmp_path: Path) -> None:
     make_media(tmp_path / "a.avi")
     path = write_nwb(tmp_path / "plain.nwb", ["a.avi"])
     listed = Path(shutil.copy(path, tmp_path / "listed.nwb"))
@@ -228,7 +228,7 @@ def test_a_later_append_or_export_is_the_same(tmp_path: Path) -> None:
     assert same(path.with_suffix(".out.nwb"), listed.with_suffix(".out.nwb"))
 
 
-def test_a_relocating_export_after_a_listing(tmp_path: Path) -> None:
+def test_relocating_export_after_listing(tmp_path: Path) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "raw" / "a.nwb", ["../videos/a.avi"])
     target = tmp_path / "new" / "b.nwb"
@@ -278,7 +278,7 @@ def test_referring_files_of_several_videos(library: Path) -> None:
     assert referring(library, "videos/c.avi") == []
 
 
-def test_referring_files_of_a_lost_video(library: Path) -> None:
+def test_referring_files_of_a_missing_video(library: Path) -> None:
     assert [row[1:] for row in referring(library, "lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert [row[1:] for row in referring(library, "elsewhere/lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
     assert referring(library, "never.avi") == []
@@ -289,7 +289,7 @@ def test_referring_files_after_a_relocation(library: Path) -> None:
     assert [row[1:] for row in referring(library, "videos/a.avi")] == [("1.nwb", 0), ("2.nwb", 0)]
 
 
-def test_many(tmp_path: Path) -> None:
+def test_referring_files_of_many_nwb_files(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "0.nwb", [f"{number}.avi" for number in range(100)])
     for number in range(1, 40):
         shutil.copy(path, tmp_path / f"{number}.nwb")

@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
 
-def test_links_of_the_readme() -> None:
+def test_readme_links_exist() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
 
 
-def test_badges_are_true() -> None:
+def test_badges_match_project_metadata() -> None:
     badges = set(
         re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/", (ROOT / "README.md").read_text(encoding="utf-8"))
     )
@@ -41,31 +41,31 @@ def test_badges_are_true() -> None:
     }
 
 
-def test_every_public_name_is_in_the_reference() -> None:
+def test_every_public_name_is_in_reference() -> None:
     reference = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
     names = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
     assert names - set(re.findall(r":: nwb_extfiles\.(\w+)$", reference, re.MULTILINE)) == set()
 
 
-def test_every_error_and_finding_is_explained() -> None:
+def test_every_error_and_finding_code_is_documented() -> None:
     page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
     errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
     source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
-    codes = {f"video-{state}" for state in MediaState if state.is_bad}
+    codes = {f"media-{state}" for state in MediaState if state.is_bad}
     codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
-def test_every_option_of_media_is_in_the_readme() -> None:
+def test_every_media_option_is_in_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (line,) = [line for line in readme.splitlines() if line.startswith("| `media_options=`")]
     fields = set(nwb_extfiles.MediaOptions.__dataclass_fields__)
     assert fields == set(re.findall(r"`(\w+)`", line)) - {"MediaOptions"}
 
 
-def test_names_that_pages_import_exist() -> None:
+def test_names_imported_in_docs_exist() -> None:
     """Each block of Python in the pages can be parsed, and has no name of this package that is not there."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
     blocks = [
@@ -81,7 +81,7 @@ def test_names_that_pages_import_exist() -> None:
                 assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page
 
 
-def test_commands_that_pages_show_exist() -> None:
+def test_commands_shown_in_docs_exist() -> None:
     """Each ``nwb-extfiles <command> --option`` in pages and tutorials is one."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md"), *DOCS.glob("gallery/*.py")]
     shown = [

@@ -63,7 +63,7 @@ def findings(path: Path) -> dict[str, Any]:
     return {finding.code: finding for finding in check(path)}
 
 
-def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) -> None:
+def test_linked_media_are_listed_with_paths_of_other_file(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
     (found,) = find_external_files(processed)
     assert found.reference.nwb_path == str(raw)
@@ -74,7 +74,7 @@ def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) 
     assert [entry["nwb_path"] for entry in listed] == [str(raw)]
 
 
-def test_check_names_them(linking: tuple[Path, Path]) -> None:
+def test_check_names_linked_media(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
     found = findings(processed)
     assert set(found) == {"linked-media"}
@@ -89,7 +89,7 @@ def test_check_names_them(linking: tuple[Path, Path]) -> None:
     assert set(findings(raw)) == {"missing"}  # as the message says
 
 
-def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> None:
+def test_link_to_missing_file_is_reported(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
     raw.rename(raw.parent / "renamed")
     found = findings(processed)
@@ -105,7 +105,7 @@ def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> N
     assert set(findings(processed)) == {"linked-media"}
 
 
-def test_a_link_to_an_object_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_link_to_missing_object_is_reported(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "p.nwb")
     with h5py.File(raw, "r+") as file:
@@ -113,7 +113,7 @@ def test_a_link_to_an_object_that_is_gone_is_named(tmp_path: Path) -> None:
     assert "'/acquisition/video'" in findings(processed)["dangling-link"].message
 
 
-def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+def test_circular_links_end(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "p.nwb")
     with h5py.File(raw, "r+") as file:
@@ -126,7 +126,7 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
     assert set(codes) <= {"linked-media", "dangling-link"}
 
 
-def test_a_link_to_a_link_leads_to_the_file_that_has_the_media(tmp_path: Path) -> None:
+def test_link_to_link_reaches_file_with_media(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     first = link_to(raw, tmp_path / "first.nwb")
     second = shutil.copy(first, tmp_path / "second.nwb")
@@ -137,7 +137,7 @@ def test_a_link_to_a_link_leads_to_the_file_that_has_the_media(tmp_path: Path) -
     assert set(findings(second)) == {"linked-media"}
 
 
-def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> None:
+def test_absolute_link_is_also_searched_beside_file(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "raw" / "p.nwb")
     with h5py.File(processed, "r+") as file:
@@ -148,7 +148,7 @@ def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> 
     assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
 
 
-def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
+def test_link_to_pipe_does_not_block(tmp_path: Path) -> None:
     processed = write_raw(tmp_path / "raw")
     os.mkfifo(tmp_path / "raw" / "pipe.nwb")
     with h5py.File(processed, "r+") as file:
@@ -156,7 +156,7 @@ def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
     assert "no file" in findings(processed)["dangling-link"].message
 
 
-def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
+def test_export_warns_of_linked_media_left_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
     raw, processed = linking
     hdf5 = processed.suffix == ".nwb"
     io_class = NWBExtFilesHDF5IO if hdf5 else NWBExtFilesZarrIO
@@ -184,7 +184,7 @@ def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Pa
     assert digest(found.file.path) == digest(raw.parent / "video.avi")
 
 
-def test_no_advice_where_hdmf_cannot_copy(tmp_path: Path) -> None:
+def test_no_hint_where_hdmf_cannot_copy(tmp_path: Path) -> None:
     """The series has a link to its device, which hdmf refuses to copy from another file."""
     raw = write_raw(tmp_path / "raw", device=True)
     processed = link_to(raw, tmp_path / "p.nwb")

@@ -69,7 +69,7 @@ def test_frame_0_of_a_relocated_video(tmp_path: Path, videos: list[Path]) -> Non
     assert not np.array_equal(frame, imageio.imread(videos[0], index=0))
 
 
-def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_way_to_name_a_local_file(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [str(video_files / "test1_0.avi"), "https://example.org/b.avi", None, str(video_files / "test2_1.avi")]
     monkeypatch.chdir(mixed.parent)
     of_path = resolve_external_files("a.nwb")
@@ -94,12 +94,12 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
         assert "external_file[2]" in str(entries[2].problem)
 
 
-def test_a_file_on_another_machine() -> None:
+def test_file_read_from_another_machine() -> None:
     with pytest.raises(UnreadableFileError, match="on another machine, 'lab-server'"):
         resolve_external_files("file://lab-server/a.nwb")
 
 
-def test_every_place_is_read(tmp_path: Path) -> None:
+def test_every_type_is_resolved(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     names = sorted(name for names in media.places.values() for name in names)
@@ -125,7 +125,7 @@ def test_pose_estimation(tmp_path: Path) -> None:
     assert {entry.reference.field for entry in entries} == {"original_videos", "labeled_videos"}
 
 
-def test_options(tmp_path: Path, video_files: Path) -> None:
+def test_options_reach_resolution(tmp_path: Path, video_files: Path) -> None:
     path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\videos\test1_0.avi", "test1_1.avi"])
     options = {"search": video_files, "path_map": {r"D:\videos": str(video_files)}}
     assert locations(resolve_external_files(path, options)) == [
@@ -136,7 +136,7 @@ def test_options(tmp_path: Path, video_files: Path) -> None:
     assert all(isinstance(entry.problem, UnsafeReferenceError) for entry in outside)
 
 
-def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([Path("test1_0.avi"), "gone.avi"]))
     monkeypatch.chdir(video_files)
@@ -149,7 +149,7 @@ def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_closed_file_is_told_of(mixed: Path) -> None:
+def test_closed_file_is_reported(mixed: Path) -> None:
     with NWBHDF5IO(mixed, "r") as io:
         nwbfile = io.read()
     with pytest.raises(UnreadableFileError, match=r"a\.nwb: '/acquisition/video' .* while the IO is open"):
@@ -157,7 +157,7 @@ def test_a_closed_file_is_told_of(mixed: Path) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [3, None, ["a.nwb"]])
-def test_nonsense(nonsense: object) -> None:
+def test_wrong_argument_type(nonsense: object) -> None:
     with pytest.raises(TypeError, match="external files are resolved for"):
         resolve_external_files(nonsense)
 
@@ -189,7 +189,7 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, videos: li
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
 
-def test_a_url(served: Server, videos: list[Path]) -> None:
+def test_nwb_file_from_url(served: Server, videos: list[Path]) -> None:
     check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, videos)
 
 
@@ -203,7 +203,7 @@ def test_videos_in_a_folder_beside_that_of_the_file(server: Server, videos: list
     assert fetched(entry.location) == videos[0].read_bytes()
 
 
-def test_a_file_object_of_fsspec(served: Server, videos: list[Path]) -> None:
+def test_fsspec_file_object(served: Server, videos: list[Path]) -> None:
     with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
         check_served(resolve_external_files(file), served, videos)
         with NWBHDF5IO(file=file, mode="r") as io:
@@ -220,7 +220,7 @@ def test_resolve_media_means_the_same(served: Server, videos: list[Path]) -> Non
     assert paths[2:] == ["../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
 
 
-def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anonymous_file_object(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.folder / "sub-a")  # what is there has nothing to do with it
     with h5py.File(remfile.File(served.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
@@ -231,14 +231,14 @@ def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], mo
             check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, videos)
 
 
-def test_a_copy_on_this_machine_comes_first(served: Server, video_files: Path) -> None:
+def test_local_copy_is_preferred(served: Server, video_files: Path) -> None:
     shutil.copy(video_files / "test1_0.avi", video_files / "second.avi")
     entries = resolve_external_files(served.url("sub-a/a.nwb"), {"search": video_files})
     assert [entry.kind for entry in entries[:2]] == ["url", "file"]
     assert entries[1].location == str(video_files / "second.avi")
 
 
-def test_urls_that_cannot_be_read(server: Server) -> None:
+def test_unreadable_urls_are_reported(server: Server) -> None:
     (server.folder / "a.nwb").write_text("no NWB file")
     for name in ("a.nwb", "none.nwb"):
         with pytest.raises(UnreadableFileError, match=rf"{name} cannot be read as an NWB file in HDF5"):
@@ -274,7 +274,7 @@ def test_urls_that_cannot_be_read(server: Server) -> None:
         ("https://s/blobs/012/abc/012abc00-0000-4000-8000-000000000000", "x/f.avi", None),
     ],
 )
-def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
+def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> None:
     assert beside(nwb_url, text) == expected
 
 
@@ -291,7 +291,7 @@ def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
         ("https://h/a.nwb", "https://h/a.nwb"),
     ],
 )
-def test_origin(filename: str, expected: str) -> None:
+def test_source_of_file_objects(filename: str, expected: str) -> None:
     assert source_of(filename) == expected
 
 
@@ -332,14 +332,14 @@ def check_archived(entries: list[ResolvedExternalFile], version: str, videos: li
     assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
 
 
-def test_dandi_urls(archive: Server, videos: list[Path]) -> None:
+def test_dandi_urls_of_media(archive: Server, videos: list[Path]) -> None:
     draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
     check_archived(draft, "draft", [videos[2], videos[1]])
     latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
     check_archived(latest, "0.240101.0000", videos[:2])
 
 
-def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
+def test_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
         entries = resolve_external_files(asset)
@@ -348,7 +348,7 @@ def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     assert fetched(entries[0].location) == videos[2].read_bytes()
 
 
-def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
+def test_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     """The bucket knows nothing of what is beside; the dandi:// URL does."""
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
@@ -373,6 +373,6 @@ def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
         ("dandi://here", UnsafeReferenceError, "give dandi://<instance>"),
     ],
 )
-def test_dandi_urls_that_lead_nowhere(archive: Server, url: str, error: type[Exception], reason: str) -> None:
+def test_dandi_urls_not_found(archive: Server, url: str, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
         resolve_external_files(url)

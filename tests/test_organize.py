@@ -107,7 +107,7 @@ def assert_no_temporaries(folder: Path) -> None:
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
+def test_organize_in_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     inodes = {path.name: path.stat().st_ino for path in (tmp_path / "videos").iterdir()}
     before = {path.name: (contents(path), path.read_bytes()) for path in raw.iterdir()}
@@ -134,7 +134,7 @@ def test_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> No
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", MODES)
-def test_twice_is_once(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
+def test_second_run_changes_nothing(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     """The second run changes nothing at all; where files moved, it has nothing to do."""
     root = tmp_path / "ds"
     quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
@@ -149,7 +149,7 @@ def test_twice_is_once(raw: Path, tmp_path: Path, mode: str, files_mode: str) ->
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "reference"])
-def test_in_place_twice_is_once(raw: Path, tmp_path: Path, mode: str) -> None:
+def test_second_run_in_place_changes_nothing(raw: Path, tmp_path: Path, mode: str) -> None:
     """A dandiset whose names are right stays as it is."""
     root = tmp_path / "ds"
     quietly(raw, root, files_mode="move", media_files_mode="move")
@@ -161,7 +161,7 @@ def test_in_place_twice_is_once(raw: Path, tmp_path: Path, mode: str) -> None:
     assert state(tmp_path) == before
 
 
-def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
+def test_second_run_in_another_mode(raw: Path, tmp_path: Path) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     for mode in ("symlink", "hardlink", "copy", "move"):
         quietly(raw, root, media_files_mode=mode)
@@ -180,7 +180,9 @@ def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
         *((mode, "relative", "ds") for mode in ("copy", "move", "hardlink")),
     ],
 )
-def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str, spelling: str, where: str) -> None:
+def test_any_path_spelling_from_any_working_directory(
+    raw: Path, tmp_path: Path, mode: str, spelling: str, where: str
+) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     root.mkdir()
     folder = tmp_path / where
@@ -204,7 +206,7 @@ def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str,
                 assert "link" not in os.readlink(target(root, number).parent / text)
 
 
-def test_dandiset_is_found_above(raw: Path, tmp_path: Path) -> None:
+def test_dandiset_is_found_in_parent_folders(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     (root / "deep" / "er").mkdir(parents=True)
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
@@ -223,7 +225,7 @@ def test_files_and_folders(raw: Path, tmp_path: Path) -> None:
     assert len(plan) == 2
 
 
-def test_names_of_the_world(tmp_path: Path) -> None:
+def test_non_ascii_names(tmp_path: Path) -> None:
     path = recording(tmp_path / "röh" / "大鼠 1.nwb", ["../фильмы/плёнка 1.AVI"], subject="Mäuschen", session="сессия")
     was = digest(path.parent / "../фильмы/плёнка 1.AVI")
     run("-d", tmp_path / "ds", tmp_path / "röh")
@@ -233,7 +235,7 @@ def test_names_of_the_world(tmp_path: Path) -> None:
     assert stored_paths(made)[0].endswith(".avi")
 
 
-def test_urls_stay(tmp_path: Path) -> None:
+def test_urls_are_kept(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "https://x.org/b.avi", "s3://bucket/c.mp4"])
     organize(tmp_path / "raw", tmp_path / "ds")
     (made,) = (tmp_path / "ds").rglob("*.nwb")
@@ -241,7 +243,7 @@ def test_urls_stay(tmp_path: Path) -> None:
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
 
 
-def test_fast_path_reads_nothing_with_pynwb(raw: Path, tmp_path: Path) -> None:
+def test_fast_path_imports_no_pynwb(raw: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pynwb, hdmf.backends.hdf5 as h\n"
         "def never(*a, **k): raise AssertionError('pynwb was used')\n"
@@ -303,7 +305,7 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
-def test_dandis_own_words_are_taken(raw: Path, tmp_path: Path) -> None:
+def test_dandi_option_values_are_accepted(raw: Path, tmp_path: Path) -> None:
     run(
         "-d", tmp_path / "ds", "--files-mode", "copy", "--update-external-file-paths", "--media-files-mode", "copy",
         "--invalid", "warn", "--required-field", "session_id", "-J", "1", raw,
@@ -311,7 +313,7 @@ def test_dandis_own_words_are_taken(raw: Path, tmp_path: Path) -> None:
     assert_organized(target(tmp_path / "ds"), [digest(tmp_path / "videos" / f"f0_{n}.avi") for n in range(2)])
 
 
-def test_without_updating(raw: Path, tmp_path: Path) -> None:
+def test_keep_external_file_paths_refuses_local_media(raw: Path, tmp_path: Path) -> None:
     recording(raw / "plain.nwb", None, subject="plain")
     recording(raw / "url.nwb", ["https://x.org/a.avi"], subject="url")
     before = state(tmp_path)
@@ -354,7 +356,7 @@ def test_dry_run_changes_nothing(raw: Path, tmp_path: Path) -> None:
         assert state(tmp_path) == before
 
 
-def test_json(raw: Path, tmp_path: Path) -> None:
+def test_json_report(raw: Path, tmp_path: Path) -> None:
     plans = []
     for dry in (["--dry-run"], []):
         result = CliRunner().invoke(main, ["organize", "-d", str(tmp_path / "ds"), "--json", *dry, str(raw)])
@@ -373,12 +375,12 @@ def test_json(raw: Path, tmp_path: Path) -> None:
         assert entry["target"].endswith(entry["new_path"])
     total = sum(path.stat().st_size for folder in (raw, tmp_path / "videos") for path in folder.iterdir())
     assert plans[0]["total_bytes"] == total
-    assert {"source", "action", "object_id", "field", "index", "text", "bytes", "neurodata_type"} <= set(
+    assert {"source", "action", "object_id", "field", "index", "stored_path", "bytes", "neurodata_type"} <= set(
         first["media"][0]
     )
 
 
-def test_what_is_said(raw: Path, tmp_path: Path) -> None:
+def test_report_in_words(raw: Path, tmp_path: Path) -> None:
     result = run("-d", tmp_path / "ds", raw)
     assert f"2 NWB files with 4 media are in {tmp_path / 'ds'}" in result.stdout
     assert run("-d", tmp_path / "ds2", "-q", raw).output == ""
@@ -391,7 +393,7 @@ def test_what_is_said(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "jobs"), [*((mode, 1) for mode in MODES), ("copy", 2)])
-def test_progress_adds_up(raw: Path, tmp_path: Path, mode: str, jobs: int) -> None:
+def test_progress_sums_to_total(raw: Path, tmp_path: Path, mode: str, jobs: int) -> None:
     recording(raw / "plain.nwb", None, subject="plain")
     recording(raw / "shared.nwb", ["../videos/f0_0.avi", "../videos/f0_0.avi"], subject="shared")
     for again in range(2):
@@ -420,7 +422,7 @@ def test_plan_is_a_value(raw: Path, tmp_path: Path) -> None:
 # ----------------------------------------------------------- all problems at once
 
 
-def test_one_report(raw: Path, tmp_path: Path) -> None:
+def test_all_problems_in_one_report(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     recording(raw / "missing.nwb", ["../videos/gone.avi"], subject="missing", videos=False)
     recording(raw / "taken.nwb", ["../videos/f0_0.avi"], subject="taken", session="t")
@@ -491,7 +493,7 @@ def test_unreadable_files(raw: Path, tmp_path: Path) -> None:
     assert len(quietly(raw / "empty.nwb", tmp_path / "ds2", invalid="warn")) == 0
 
 
-def test_files_that_are_called_otherwise(raw: Path, tmp_path: Path) -> None:
+def test_files_with_other_suffixes(raw: Path, tmp_path: Path) -> None:
     (raw / "test0.nwb").rename(raw / "test0.h5")
     with pytest.raises(UnreadableFileError, match=r"does not end in \.nwb"):
         organize(raw / "test0.h5", tmp_path / "ds")
@@ -506,7 +508,7 @@ def test_same_object_id(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
-def test_odd_things_in_a_file(raw: Path, tmp_path: Path) -> None:
+def test_unusual_objects_in_a_file(raw: Path, tmp_path: Path) -> None:
     """Files that no writer makes are told of by name, and the others looked at all the same."""
     with h5py.File(raw / "test0.nwb", "r+") as file:
         file["acquisition/ring"] = file["/"]
@@ -560,7 +562,7 @@ def test_hard_links_end_at_the_file_system(tmp_path: Path, elsewhere: Path) -> N
     assert state(tmp_path) == before
 
 
-def test_linked_videos_move(tmp_path: Path) -> None:
+def test_symlinked_videos_are_moved(tmp_path: Path) -> None:
     """git-annex keeps content read-only in one place, and links to it, videos and NWB files alike."""
     raw, annex = tmp_path / "raw", tmp_path / "annex"
     path = recording(raw / "a.nwb", ["a.avi"])
@@ -595,7 +597,7 @@ def test_sources_are_not_written_to(raw: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------- what stands there
 
 
-def test_replace(raw: Path, tmp_path: Path) -> None:
+def test_existing_is_replaced(raw: Path, tmp_path: Path) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     video(target(root), "something else")
     stands = target(root).with_suffix("") / f"{object_id(raw / 'test0.nwb')}_external_file_0.avi"
@@ -609,14 +611,14 @@ def test_replace(raw: Path, tmp_path: Path) -> None:
     assert_no_temporaries(root)
 
 
-def test_a_folder_is_not_replaced(raw: Path, tmp_path: Path) -> None:
+def test_folder_is_not_replaced(raw: Path, tmp_path: Path) -> None:
     target(tmp_path / "ds").mkdir(parents=True)
     with pytest.raises(MediaExistsError):
         organize(raw, tmp_path / "ds", media_options={"existing": "replace"})
     assert not target(tmp_path / "ds", 1).exists()
 
 
-def test_a_changed_target_is_not_taken_for_made(raw: Path, tmp_path: Path) -> None:
+def test_changed_target_is_not_skipped(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     organize(raw, root)
     with h5py.File(target(root), "r+") as file:
@@ -630,7 +632,7 @@ def test_a_changed_target_is_not_taken_for_made(raw: Path, tmp_path: Path) -> No
     assert len(caught.value.problems) == 2
 
 
-def test_coarse_times(raw: Path, tmp_path: Path) -> None:
+def test_truncated_mtimes_are_still_skipped(raw: Path, tmp_path: Path) -> None:
     """On exFAT the second run finds times that were cut."""
     root = tmp_path / "ds"
     organize(raw, root)
@@ -640,7 +642,7 @@ def test_coarse_times(raw: Path, tmp_path: Path) -> None:
     assert all(file.is_there for file in organize(raw, root))
 
 
-def test_replaced_is_what_another_is_made_of(tmp_path: Path) -> None:
+def test_replaced_file_is_source_of_another(tmp_path: Path) -> None:
     """Names that go round in a ring: nothing may be replaced before it has moved."""
     root = tmp_path / "ds"
     folder = root / "sub-m"
@@ -654,7 +656,7 @@ def test_replaced_is_what_another_is_made_of(tmp_path: Path) -> None:
         assert state(tmp_path) == before
 
 
-def test_a_video_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
+def test_video_another_file_has_in_place_is_kept(tmp_path: Path) -> None:
     """B moves the video that stands, rightly, beside A."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     recording(raw / "0.nwb", ["a.avi"], subject="mouse0", session="s0")
@@ -668,7 +670,7 @@ def test_a_video_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
     assert_organized(target(root, 1), [was])
 
 
-def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
+def test_video_another_file_links_to_is_kept(tmp_path: Path) -> None:
     """A takes its own media folder along; B has a link, or a path, to a video in there."""
     for mode in ("symlink", "reference"):
         raw, root = tmp_path / mode / "raw", tmp_path / mode / "ds"
@@ -687,7 +689,7 @@ def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------- in place
 
 
-def test_in_place(raw: Path, tmp_path: Path) -> None:
+def test_organize_in_place(raw: Path, tmp_path: Path) -> None:
     """After subjects were renamed, files and videos follow, in every mode, and empty folders go."""
     videos = content_of(tmp_path / "videos")
     for mode in ("symlink", "copy", "move", "hardlink"):
@@ -747,7 +749,7 @@ def test_in_place_under_several_names(tmp_path: Path) -> None:
         organize([], root, **options)
 
 
-def test_in_place_through_a_link_is_refused(raw: Path, tmp_path: Path) -> None:
+def test_in_place_through_symlink_is_refused(raw: Path, tmp_path: Path) -> None:
     """The content of git-annex never changes."""
     root = tmp_path / "ds"
     quietly(raw, root)
@@ -789,7 +791,7 @@ def test_dandiset_inside_the_sources(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str) -> None:
+def test_one_failing_file_does_not_stop_others(raw: Path, tmp_path: Path, mode: str) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     kept = (tmp_path / "videos" / "f1_0.avi").read_bytes()
 
@@ -814,7 +816,7 @@ def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str)
     assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 4)
 
 
-def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
+def test_unwritable_folder(raw: Path, tmp_path: Path) -> None:
     """Errors of the system are told with the file, and all of them."""
     root = tmp_path / "ds"
 
@@ -832,7 +834,7 @@ def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
     assert len(plan_error.problems) == 2
 
 
-def test_what_a_failure_leaves_is_told(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_of_a_failure_are_reported(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -871,7 +873,7 @@ def test_interrupted_and_run_again(raw: Path, tmp_path: Path, mode: str, files_m
         assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
 
 
-def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
+def test_killed_while_old_names_were_removed(tmp_path: Path) -> None:
     """What is left of a session gets the name that it got beside the others."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for number in range(3):
@@ -896,7 +898,7 @@ def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
     assert content_of(tmp_path / "videos") == was
 
 
-def test_stopped_while_a_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None:
+def test_killed_while_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None:
     """Old and new names stand side by side in the dandiset then."""
     root = tmp_path / "ds"
     quietly(raw, root, media_files_mode="copy")
@@ -912,7 +914,7 @@ def test_stopped_while_a_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None
     assert {path: value[0] for path, value in state(root).items()} == expected
 
 
-def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
+def test_interrupted_edit_of_source_is_restored(raw: Path, tmp_path: Path) -> None:
     """What a killed run was changing in place is restored first; a dry run only tells."""
     import hashlib
 
@@ -930,7 +932,7 @@ def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
     assert target(tmp_path / "ds").exists()
 
 
-def test_no_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_is_refused(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of before anything is touched; a sparse video is as big as it says."""
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 1 << 39)
     with open(tmp_path / "videos" / "f1_1.avi", "r+b") as file:
@@ -943,7 +945,7 @@ def test_no_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert not (tmp_path / "videos" / "f1_1.avi").exists()
 
 
-def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_for_all_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each video fits, all of them do not."""
     free = 1 << 39
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: free)
@@ -980,7 +982,7 @@ def test_disk_full(raw: Path, tmp_path: Path) -> None:
         assert_no_temporaries(small)
 
 
-def test_new_ids_is_a_maker(tmp_path: Path) -> None:
+def test_new_ids_helper(tmp_path: Path) -> None:
     path = recording(tmp_path / "a.nwb", ["a.avi"])
     with h5py.File(path, "r+") as file:
         before = file.attrs["object_id"]
@@ -1000,7 +1002,7 @@ def store(tmp_path: Path, video_files: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
-def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
+def test_stores_are_organized(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
     """A Zarr store is called like an NWB file, with .zarr behind; its media are beside it."""
     from zarr_makers import paths_in
 
@@ -1023,7 +1025,7 @@ def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> No
             assert tree_of(root) == done
 
 
-def test_stores_are_not_moved(tmp_path: Path, store: Path) -> None:
+def test_move_of_stores_is_refused(tmp_path: Path, store: Path) -> None:
     before = tree_of(tmp_path)
     with pytest.raises(ExternalFilesError, match="Zarr store"):
         organize(store, tmp_path / "dandiset", files_mode="move")

@@ -25,11 +25,11 @@ PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 # A package imports only from those above it in this list; docs/architecture.md tells what lives in each. The modules
 # that lie in no package are words that all use, and faces that use all.
-WORDS = {"batch", "errors", "naming", "options", "progress", "threads"}
+WORDS = {"batch", "errors", "hints", "naming", "options", "progress", "threads"}
 PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
 FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
 FLOORS = ("words", *PACKAGES, "faces")
-KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/relocation", "io/zarrio"}
+KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/plan_from_builders", "io/zarrio"}
 KNOW_PYNWB |= {"ndx", "tasks/discovery", "testing"}
 MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
@@ -73,14 +73,14 @@ def test_no_imports_in_circles() -> None:
     assert len([*TopologicalSorter(graph).static_order()]) == len(MODULES)
 
 
-def test_packages_are_more_than_folders() -> None:
+def test_packages_have_docstrings() -> None:
     """Each says in its first line what lives there, and does nothing when it is imported."""
     for package in PACKAGES:
         (line,) = ast.parse((PACKAGE / package / "__init__.py").read_text()).body
         assert isinstance(line, ast.Expr)
 
 
-def test_few_know_pynwb() -> None:
+def test_only_marked_modules_import_pynwb() -> None:
     assert {module for module in MODULES if imports(module)[1] & {"pynwb", "hdmf", "hdmf_zarr"}} == KNOW_PYNWB
 
 
@@ -99,7 +99,7 @@ def test_import_is_light() -> None:
     assert run.stdout == "[]\n['nwb_extfiles', 'nwb_extfiles.pytest_plugin']\n[]\n[]\n"
 
 
-def test_everything_promised_is_there() -> None:
+def test_everything_in_all_exists() -> None:
     assert all(hasattr(nwb_extfiles, name) for name in nwb_extfiles.__all__)
     assert set(nwb_extfiles.__all__) <= set(dir(nwb_extfiles))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -115,7 +115,7 @@ def load_yaml(name: str) -> dict[str, Any]:
     return values
 
 
-def test_one_version() -> None:
+def test_version_is_stated_once() -> None:
     """The build reads it from the package; what cannot do so agrees."""
     version = nwb_extfiles.__version__
     assert PROJECT["dynamic"] == ["version"]
@@ -125,7 +125,7 @@ def test_one_version() -> None:
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_lists_of_dependencies_agree() -> None:
+def test_dependency_lists_agree() -> None:
     """The conda recipe, the oldest versions that are tested, and pyproject.toml."""
     wanted = {re.sub(r"\s", "", line) for line in PROJECT["dependencies"]}
     recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
@@ -138,7 +138,7 @@ def test_lists_of_dependencies_agree() -> None:
     assert set(re.findall(r"(?m)^([\w.-]+)==", oldest)) == {name.partition(">=")[0] for name in wanted}
 
 
-def test_messages_install_what_the_extras_install() -> None:
+def test_messages_name_the_extras() -> None:
     """Whoever installed the package otherwise than from a clone can follow them too."""
     advised = {
         requirement
@@ -149,7 +149,7 @@ def test_messages_install_what_the_extras_install() -> None:
 
 
 @pytest.mark.parametrize("lacking", [None, "nwb_extfiles/py.typed", "nwb_extfiles/spec/ndx-extfiles.namespace.yaml"])
-def test_check_of_what_is_published(tmp_path: Path, lacking: str | None) -> None:
+def test_distribution_check_finds_leaks(tmp_path: Path, lacking: str | None) -> None:
     check_dist = runpy.run_path(str(ROOT / ".ci" / "check_dist.py"))
     with ZipFile(tmp_path / "nwb_extfiles-1.2-py3-none-any.whl", "w") as wheel:
         for name in check_dist["IN_WHEEL"] - {lacking}:
@@ -188,7 +188,7 @@ FAST = {
 
 
 @pytest.mark.parametrize("command", FAST)
-def test_commands_start_fast(tmp_path: Path, command: str) -> None:
+def test_command_line_starts_fast(tmp_path: Path, command: str) -> None:
     """Pynwb and dandi take seconds to import; those who list and check wait for neither."""
     (tmp_path / "video.avi").write_bytes(b"video")
     write_nwb(tmp_path / "a.nwb", ["video.avi", "gone.avi"] if command != "relocate" else ["video.avi"])

@@ -145,14 +145,14 @@ modes = st.sampled_from(["copy", "symlink", "hardlink", "reference"])
 
 @settings(FUZZ, max_examples=25)
 @given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+def test_fuzzed_stored_paths(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     check_paths(template, paths, storage, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
 @given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+def test_fuzzed_stored_paths_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     check_paths(template, paths, storage, mode)
 
 
@@ -179,14 +179,14 @@ any_path = st.lists(st.sampled_from(SHAPES) | st.text(st.characters(), max_size=
 
 @settings(FUZZ, max_examples=25)
 @given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory(paths: list[str], mode: str) -> None:
+def test_fuzzed_paths_in_memory(paths: list[str], mode: str) -> None:
     check_memory(paths, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
 @given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory_long(paths: list[str], mode: str) -> None:
+def test_fuzzed_paths_in_memory_long(paths: list[str], mode: str) -> None:
     check_memory(paths, mode)
 
 
@@ -299,14 +299,14 @@ def fuzz_bytes(template: Path, seconds: float, seed: int) -> None:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_bytes(template: Path) -> None:
+def test_fuzzed_file_bytes(template: Path) -> None:
     fuzz_bytes(template, 6, 0)
 
 
 @needs_fork
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_bytes_long(template: Path) -> None:
+def test_fuzzed_file_bytes_long(template: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"first seed {seed}")
     fuzz_bytes(template, 300, seed)

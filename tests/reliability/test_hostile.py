@@ -166,7 +166,7 @@ OBJECT_IDS = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("object_id", OBJECT_IDS.values(), ids=OBJECT_IDS.keys())
-def test_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home.out)
     with h5py.File(home.source, "r+") as file:
         del file[SERIES].attrs["object_id"]
@@ -176,7 +176,7 @@ def test_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.Mo
     assert len(str(caught.value)) < 2000
 
 
-def test_object_id_of_a_container(home: Home) -> None:
+def test_hostile_object_id_in_memory(home: Home) -> None:
     nwbfile = new_nwbfile()
     series = image_series([str(home.video)])
     series._AbstractContainer__object_id = "../../victim/x"
@@ -187,7 +187,7 @@ def test_object_id_of_a_container(home: Home) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_objects_with_one_id(home: Home, mode: str) -> None:
+def test_two_objects_with_one_object_id(home: Home, mode: str) -> None:
     (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
@@ -196,7 +196,7 @@ def test_two_objects_with_one_id(home: Home, mode: str) -> None:
         home.export(media_mode=mode)
 
 
-def test_two_ids_that_differ_in_case(home: Home) -> None:
+def test_object_ids_differing_only_in_case(home: Home) -> None:
     """They are one name on Windows and macOS."""
     (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
@@ -273,7 +273,7 @@ def special(home: Home) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", PATHS_OF_NO_FILE)
-def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_to_no_regular_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, expected = PATHS_OF_NO_FILE[name]
     monkeypatch.setenv("HOME", str(home.videos))
     monkeypatch.chdir(home.out)
@@ -294,7 +294,7 @@ def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pyte
         assert ours[PATHS][()].tolist() == theirs[PATHS][()].tolist()
 
 
-def test_many_of_them_are_one_error(home: Home, special: Path) -> None:
+def test_many_bad_paths_are_one_error(home: Home, special: Path) -> None:
     paths = [text for text, _ in PATHS_OF_NO_FILE.values() if isinstance(text, str) and len(text) < 1000]
     set_paths(home.source, PATHS, [*paths, "../videos/a.avi"])
     with unchanged(home.root), pytest.raises(PlanError) as caught:
@@ -308,7 +308,7 @@ def test_many_of_them_are_one_error(home: Home, special: Path) -> None:
                                   "../videos/../victim/secret.avi", "file://{videos}/%2e%2e/victim/secret.avi",
                                   "D:\\videos\\..\\victim\\secret.avi", "/etc/passwd"])  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, "reference"])
-def test_path_that_leaves_within(home: Home, text: str, mode: str) -> None:
+def test_path_outside_within_is_refused(home: Home, text: str, mode: str) -> None:
     (home.videos / "link.avi").symlink_to(home.secret)
     (home.videos / "deep").symlink_to(home.victim)
     home.store(text.format(victim=home.victim, videos=home.videos))
@@ -320,7 +320,7 @@ def test_path_that_leaves_within(home: Home, text: str, mode: str) -> None:
 @pytest.mark.parametrize(
     "text", ["../../../../etc/passwd", "D:\\..\\..\\victim\\secret.avi", "x/../../victim/secret.avi"]
 )
-def test_search_is_not_left(home: Home, text: str) -> None:
+def test_search_does_not_leave_its_folder(home: Home, text: str) -> None:
     """What is looked for in the search folders lies below them, whatever the text says."""
     inner = home.root / "deep" / "er" / "search"
     inner.mkdir(parents=True)
@@ -333,13 +333,13 @@ def test_search_is_not_left(home: Home, text: str) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="no /proc here")
 @pytest.mark.parametrize("text", ["/proc/self/environ", "/proc/self/mem", "/proc/self/maps"])
-def test_files_that_lie_about_their_size(home: Home, text: str) -> None:
+def test_files_with_false_size(home: Home, text: str) -> None:
     home.store(text)
     with unchanged(home.root), pytest.raises(ExternalFilesError):
         home.export()
 
 
-def test_link_that_works_here_and_is_too_long_there(home: Home) -> None:
+def test_symlink_too_long_at_destination(home: Home) -> None:
     text = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../videos/a.avi"
     home.store(text)
     target = home.out / ("deep" * 40) / "a.nwb"
@@ -349,13 +349,13 @@ def test_link_that_works_here_and_is_too_long_there(home: Home) -> None:
 
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDCFF])
 def test_surrogate_in_memory(home: Home, surrogate: int) -> None:
-    test_text_in_memory(home, f"{chr(surrogate)}.avi", True)
-    test_text_in_memory(home, f"{chr(surrogate)}.avi", None)
+    test_hostile_path_in_memory(home, f"{chr(surrogate)}.avi", True)
+    test_hostile_path_in_memory(home, f"{chr(surrogate)}.avi", None)
 
 
 @pytest.mark.parametrize("text", ["a\0b.avi", "x" * 100_000, ""])
 @pytest.mark.parametrize("relocate", [True, None])
-def test_text_in_memory(home: Home, text: str, relocate: bool | None) -> None:
+def test_hostile_path_in_memory(home: Home, text: str, relocate: bool | None) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([text]))
     kwargs = dict(relocate_media=True, media_mode="copy") if relocate else {}
@@ -398,7 +398,7 @@ def no_strings(file: h5py.File) -> dict[str, Any]:
     ["integers", "floats", "a number", "booleans", "complex", "references", "a reference", "compound",
      "compound of text", "opaque", "arrays", "nothing"],
 )  # fmt: skip
-def test_external_file_of_something_else(home: Home, name: str) -> None:
+def test_values_that_are_not_strings(home: Home, name: str) -> None:
     with h5py.File(home.source, "r+") as file:
         values = no_strings(file)[name]
         del file[PATHS]
@@ -423,7 +423,7 @@ def theirs(home: Home) -> type[Exception] | None:
     return None
 
 
-def test_object_id_that_is_not_utf8(home: Home) -> None:
+def test_object_id_not_utf8(home: Home) -> None:
     with h5py.File(home.source, "r+") as file:
         del file[SERIES].attrs["object_id"]
         file[SERIES].attrs["object_id"] = np.bytes_(b"933f8cf6-9e4b-405f-8cad-cc031d1faf\xff9")
@@ -431,7 +431,7 @@ def test_object_id_that_is_not_utf8(home: Home) -> None:
         home.export()
 
 
-def test_two_dimensions(home: Home) -> None:
+def test_two_dimensional_path_dataset(home: Home) -> None:
     set_paths(home.source, PATHS, np.array([[b"../videos/a.avi"], [b"/dev/zero"]]))
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="a device"):
         home.export()
@@ -440,14 +440,14 @@ def test_two_dimensions(home: Home) -> None:
     assert len({digest(home.out / text) for text in stored_paths(home.target)} | {digest(home.video)}) == 1
 
 
-def test_group_where_texts_belong(home: Home) -> None:
+def test_group_instead_of_path_dataset(home: Home) -> None:
     with h5py.File(home.source, "r+") as file:
         del file[PATHS]
         file.create_group(PATHS).create_dataset("external_file", data=["/dev/zero"])
     assert_refused_or_harmless(home)
 
 
-def test_texts_in_a_raw_file(home: Home) -> None:
+def test_paths_in_hdf5_external_storage(home: Home) -> None:
     """HDF5 can keep a dataset's bytes in any file; one that is a pipe must not stop us."""
     os.mkfifo(home.root / "pipe")
     with h5py.File(home.source, "r+") as file:
@@ -495,7 +495,7 @@ def assert_refused_or_harmless(home: Home, **kwargs: Any) -> BaseException | Non
 
 @pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 64, 96, 512, 2048, 10_000, 50_000, -1000, -1])
-def test_truncated(home: Home, size: int, previous: bool) -> None:
+def test_truncated_nwb_file(home: Home, size: int, previous: bool) -> None:
     if previous:
         home.export()
     content = home.source.read_bytes()
@@ -520,7 +520,7 @@ def test_not_hdf5(home: Home, content: bytes) -> None:
             io.export(src_io=src_io, relocate_media=True)
 
 
-def test_hdf5_that_is_no_nwb(home: Home) -> None:
+def test_hdf5_not_nwb(home: Home) -> None:
     with h5py.File(home.source, "w") as file:
         file["acquisition/video/external_file"] = ["../videos/a.avi"]
     assert_refused_or_harmless(home)
@@ -582,7 +582,7 @@ def external_ring(file: h5py.File) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, None])
-def test_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None) -> None:
+def test_hostile_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None) -> None:
     """In a process of its own: pynwb goes round and round until Python stops it, and where that happens inside h5py,
     the lock of h5py stays taken, for which threads of later tests would wait for ever."""
     with h5py.File(home.source, "r+") as file:
@@ -607,7 +607,7 @@ def export_links(home: Home, mode: str | None) -> None:
 
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "truncated", "ring", "numbers", "flipped", "folder"])
-def test_what_stands_at_the_destination(home: Home, what: str) -> None:
+def test_occupied_destination(home: Home, what: str) -> None:
     """An NWB file there is asked for videos that are gone; it may be anything."""
     home.export()
     home.video.unlink()
@@ -639,7 +639,7 @@ def test_what_stands_at_the_destination(home: Home, what: str) -> None:
         assert type(caught.value) is MissingMediaError
 
 
-def test_destination_with_texts_behind_a_pipe(home: Home) -> None:
+def test_destination_with_paths_behind_a_pipe(home: Home) -> None:
     home.export()
     home.video.unlink()
     os.mkfifo(home.out / "pipe")
@@ -799,7 +799,7 @@ ATTACKS = [value for name, value in globals().items() if name.startswith(("stage
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("mode", ["copy", "symlink"])
-def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path], None], mode: str) -> None:
+def test_hostile_staging_folder(home: Home, attack: Callable[[Home, Path], None], mode: str) -> None:
     attack(home, staging(home.target))
     before, refused = snapshot(home.out), None
     with unchanged(home.victim, home.videos, home.source.parent):
@@ -818,7 +818,7 @@ def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
+def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
     """The same for a relocation of the downloaded file itself."""
     target = write_nwb(home.target, ["../videos/a.avi"])
     attack(home, staging(target))
@@ -838,7 +838,7 @@ def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Ho
 
 
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
-def test_whole_copy_that_is_none(home: Home, planted: str) -> None:
+def test_forged_whole_copy_is_not_reused(home: Home, planted: str) -> None:
     """What lies in a staging folder under the name of a whole copy need not be one."""
     name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.video.stat()))
     area = staging(home.target)

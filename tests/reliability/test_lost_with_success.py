@@ -65,7 +65,7 @@ def exported(source: Path, target: Path, mode: str, **options: object) -> Callab
 # ------------------------------------------------------------------ NWB files that are equal, or nearly
 
 
-def test_organizing_two_hard_linked_nwb_files_with_videos_of_their_own(watch: Watch, root: Path) -> None:
+def test_organize_two_hard_linked_nwb_files_with_different_videos(watch: Watch, root: Path) -> None:
     """One inode, two names; "v.avi" beside each is another video."""
     for name in "xy":
         make_video(root / name / "v.avi", name)
@@ -77,9 +77,7 @@ def test_organizing_two_hard_linked_nwb_files_with_videos_of_their_own(watch: Wa
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", None])
-def test_organizing_again_where_the_video_in_the_dandiset_became_another(
-    watch: Watch, root: Path, mode: str | None
-) -> None:
+def test_organize_again_after_video_in_dandiset_changed(watch: Watch, root: Path, mode: str | None) -> None:
     """The NWB file is there already; its video is not: what is there under that name is another one."""
     make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "raw/a.nwb", ["v.avi"])
@@ -91,7 +89,7 @@ def test_organizing_again_where_the_video_in_the_dandiset_became_another(
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", None])
-def test_organizing_again_where_the_video_in_the_dandiset_is_gone(watch: Watch, root: Path, mode: str | None) -> None:
+def test_organize_again_after_video_in_dandiset_is_gone(watch: Watch, root: Path, mode: str | None) -> None:
     make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "raw/a.nwb", ["v.avi"])
     watch.succeeds("organize", "-d", root / "ds", "--media-files-mode", "copy", path)
@@ -102,9 +100,7 @@ def test_organizing_again_where_the_video_in_the_dandiset_is_gone(watch: Watch, 
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_a_copy_of_an_nwb_file_takes_the_folder_of_the_first_that_was_renamed(
-    watch: Watch, root: Path, mode: str
-) -> None:
+def test_copied_nwb_file_using_folder_of_renamed_original(watch: Watch, root: Path, mode: str) -> None:
     """a.nwb is copied to c.nwb and renamed to z.nwb: the folder a/ has a former name for both."""
     a = settled(root / "a.nwb")
     shutil.copy(a, root / "c.nwb")
@@ -114,7 +110,7 @@ def test_a_copy_of_an_nwb_file_takes_the_folder_of_the_first_that_was_renamed(
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_two_files_whose_media_folder_is_the_same(watch: Watch, root: Path, mode: str) -> None:
+def test_two_files_with_one_media_folder(watch: Watch, root: Path, mode: str) -> None:
     """a.h5 is a copy of a.nwb, object ids and all, with another video: both want the name a/<object_id>_0.avi."""
     for name in ("one", "two"):
         make_video(root / f"{name}.avi", name)
@@ -129,7 +125,7 @@ def test_two_files_whose_media_folder_is_the_same(watch: Watch, root: Path, mode
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_a_rename_where_a_file_of_another_suffix_has_the_same_folder(watch: Watch, root: Path, mode: str) -> None:
+def test_rename_with_folder_shared_by_file_of_another_suffix(watch: Watch, root: Path, mode: str) -> None:
     """a.nwb and a.h5 share a/; a.nwb becomes b.nwb."""
     a = settled(root / "a.nwb")
     shutil.copy(a, root / "a.h5")
@@ -140,7 +136,7 @@ def test_a_rename_where_a_file_of_another_suffix_has_the_same_folder(watch: Watc
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_the_media_folder_is_a_link_to_where_the_video_is(watch: Watch, root: Path, mode: str) -> None:
+def test_media_folder_is_link_to_video_folder(watch: Watch, root: Path, mode: str) -> None:
     """a/ was replaced by a link to a big disk, and the path names the video there: it is its own target."""
     a = settled(root / "a.nwb")
     (root / "a").rename(root / "disk")
@@ -151,7 +147,7 @@ def test_the_media_folder_is_a_link_to_where_the_video_is(watch: Watch, root: Pa
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_export_to_where_the_media_folder_is_a_link_to_that_of_the_source(watch: Watch, root: Path, mode: str) -> None:
+def test_export_to_media_folder_linked_to_that_of_source(watch: Watch, root: Path, mode: str) -> None:
     a = settled(root / "raw/a.nwb")
     (root / "out").mkdir()
     (root / "out/b").symlink_to("../raw/a")
@@ -164,9 +160,7 @@ def test_export_to_where_the_media_folder_is_a_link_to_that_of_the_source(watch:
 
 
 @pytest.mark.parametrize("media_mode", ["move", "copy", None])
-def test_the_folder_of_the_subject_is_a_link_to_the_raw_folder(
-    watch: Watch, root: Path, media_mode: str | None
-) -> None:
+def test_subject_folder_is_link_to_raw_folder(watch: Watch, root: Path, media_mode: str | None) -> None:
     make_video(root / "raw/v.avi", "v")
     make_nwb(root / "raw/a.nwb", ["v.avi"], subject="m")
     (root / "ds").mkdir()
@@ -179,7 +173,7 @@ def test_the_folder_of_the_subject_is_a_link_to_the_raw_folder(
     watch.run("organize", "-d", root / "ds", "-f", "move", *words, told=told)
 
 
-def test_links_become_videos_when_they_are_moved_later(watch: Watch, root: Path) -> None:
+def test_symlinks_moved_later_become_videos(watch: Watch, root: Path) -> None:
     """The default mode first, then a move of the same file: the link leads to what is to move."""
     make_video(root / "raw/v.avi", "v")
     a = make_nwb(root / "a.nwb", ["raw/v.avi"])
@@ -192,7 +186,7 @@ def test_links_become_videos_when_they_are_moved_later(watch: Watch, root: Path)
 
 
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_what_the_dandiset_has_as_links_into_the_raw_folder(watch: Watch, root: Path, mode: str) -> None:
+def test_move_of_raw_videos_the_dandiset_links_to(watch: Watch, root: Path, mode: str) -> None:
     """The first session was organized by symbolic links, the second, with the same video, by a move."""
     make_video(root / "raw/v.avi", "v")
     a, b = (make_nwb(root / f"raw/{name}.nwb", ["v.avi"], subject=name) for name in "ab")
@@ -202,7 +196,7 @@ def test_what_the_dandiset_has_as_links_into_the_raw_folder(watch: Watch, root: 
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize"])
-def test_a_move_of_links_that_two_files_of_a_dandiset_have(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_links_shared_by_two_files(watch: Watch, root: Path, call: str) -> None:
     """Both files have links to one raw video; one of them is moved for real."""
     make_video(root / "raw/v.avi", "v")
     paths = [make_nwb(root / f"raw/{name}.nwb", ["v.avi"], subject=name) for name in "ab"]
@@ -216,7 +210,7 @@ def test_a_move_of_links_that_two_files_of_a_dandiset_have(watch: Watch, root: P
 
 
 @pytest.mark.parametrize("how", ["search", "path-map", "repair"])
-def test_what_a_search_finds_in_the_folder_of_another_file(watch: Watch, root: Path, how: str) -> None:
+def test_search_hit_in_media_folder_of_another_file(watch: Watch, root: Path, how: str) -> None:
     """a.nwb lost its video; the same is in b.nwb's media folder, where it is found, and moved away."""
     b = settled(root / "other/b.nwb")
     make_video(root / "raw/v.avi", "gone")
@@ -238,7 +232,7 @@ def test_what_a_search_finds_in_the_folder_of_another_file(watch: Watch, root: P
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "hardlink", "symlink"])
-def test_an_export_replaces_videos_that_a_third_file_needs(watch: Watch, root: Path, mode: str) -> None:
+def test_export_replace_keeps_videos_a_third_file_needs(watch: Watch, root: Path, mode: str) -> None:
     """out/a.nwb is written anew, its video too; out/c.nwb refers to the former one."""
     make_video(root / "raw/v.avi", "former")
     a = make_nwb(root / "raw/a.nwb", ["v.avi"])
@@ -251,7 +245,7 @@ def test_an_export_replaces_videos_that_a_third_file_needs(watch: Watch, root: P
     watch.checked(lambda: run_call(exported(a, target, mode, existing="replace")), told, f"export {mode}")
 
 
-def test_a_new_file_is_written_with_the_video_of_another_one(watch: Watch, root: Path) -> None:
+def test_write_move_of_video_of_another_file(watch: Watch, root: Path) -> None:
     """pynwb's write, videos moved: the path in memory leads into b.nwb's media folder."""
     b = settled(root / "b.nwb")
     nwbfile = new_nwbfile()
@@ -265,7 +259,7 @@ def test_a_new_file_is_written_with_the_video_of_another_one(watch: Watch, root:
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
-def test_a_zarr_store_needs_the_video(watch: Watch, root: Path, call: str, trusted_stores: None) -> None:
+def test_move_of_video_needed_by_store(watch: Watch, root: Path, call: str, trusted_stores: None) -> None:
     from zarr_makers import write_store
 
     make_video(root / "v.avi", "v")
@@ -292,7 +286,7 @@ def move(watch: Watch, call: str, path: Path, root: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
-def test_the_file_beside_names_it_by_a_file_url(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_video_needed_by_file_url(watch: Watch, root: Path, call: str) -> None:
     make_video(root / "v.avi", "v")
     a = make_nwb(root / "a.nwb", ["v.avi"], subject="a")
     make_nwb(root / "b.nwb", [(root / "v.avi").as_uri()], subject="b")
@@ -301,7 +295,7 @@ def test_the_file_beside_names_it_by_a_file_url(watch: Watch, root: Path, call: 
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
-def test_the_file_beside_needs_it_as_an_external_image(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_file_needed_as_external_image(watch: Watch, root: Path, call: str) -> None:
     """Not in an ImageSeries: an ExternalImage of b.nwb names the same image."""
     make_video(root / "p.png", "p")
     a = make_nwb(root / "a.nwb", ["p.png"], subject="a")
@@ -321,7 +315,7 @@ def test_the_file_beside_needs_it_as_an_external_image(watch: Watch, root: Path,
 
 
 @pytest.mark.parametrize("call", ["relocate", "organize", "export"])
-def test_the_owner_of_the_folder_cannot_be_read_now(watch: Watch, root: Path, call: str) -> None:
+def test_media_folder_owner_is_unreadable(watch: Watch, root: Path, call: str) -> None:
     """b.nwb is truncated, as one that is just copied: nobody knows what it needs, so its folder is left alone."""
     b = settled(root / "b.nwb")
     a = make_nwb(root / "a.nwb", [stored(b)], subject="a")
@@ -337,7 +331,7 @@ def test_the_owner_of_the_folder_cannot_be_read_now(watch: Watch, root: Path, ca
 
 @pytest.mark.parametrize("existing", ["error", "replace"])
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
-def test_restoring_over_what_another_file_needs(watch: Watch, root: Path, existing: str, mode: str) -> None:
+def test_restore_over_video_another_file_needs(watch: Watch, root: Path, existing: str, mode: str) -> None:
     """The original name is that of a video of b.nwb's by now."""
     a = settled(root / "a.nwb", "move", "--manifest")
     make_video(root / "back/a.avi", "of b")
@@ -348,7 +342,7 @@ def test_restoring_over_what_another_file_needs(watch: Watch, root: Path, existi
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink"])
-def test_restoring_into_the_same_folder_by_another_path(watch: Watch, root: Path, mode: str) -> None:
+def test_restore_into_same_folder_by_another_path(watch: Watch, root: Path, mode: str) -> None:
     a = settled(root / "data/a.nwb", "move", "--manifest")
     with mounts.bind(root / "data") as alias:
         for target in (root / "data", alias):
@@ -358,7 +352,7 @@ def test_restoring_into_the_same_folder_by_another_path(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_repairing_where_the_wrong_video_is_what_a_file_outside_needs(watch: Watch, root: Path, mode: str) -> None:
+def test_repair_keeps_wrong_video_a_file_outside_needs(watch: Watch, root: Path, mode: str) -> None:
     """Swapped within a.nwb, and c.nwb beside names one of the two by its place: it is content that counts for it."""
     make_video(root / "one.avi", "one")
     make_video(root / "two.avi", "two")
@@ -373,7 +367,7 @@ def test_repairing_where_the_wrong_video_is_what_a_file_outside_needs(watch: Wat
 
 
 @pytest.mark.parametrize("mode", ["move", "copy", "hardlink"])
-def test_repairing_videos_that_were_swapped_within_one_file(watch: Watch, root: Path, mode: str) -> None:
+def test_repair_videos_swapped_within_one_file(watch: Watch, root: Path, mode: str) -> None:
     for name in ("one", "two"):
         make_video(root / f"{name}.avi", name)
     a = make_nwb(root / "a.nwb", ["one.avi", "two.avi"])

@@ -575,7 +575,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("by_alias", [False, True], ids=["target-by-its-path", "target-by-alias"])
 @pytest.mark.parametrize("mode", MODES)
-def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
+def test_organize_dandiset_through_bind_mount_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
     """Each file has its place already, though the paths differ; nothing moves, and nothing is warned of."""
     dandiset = root / "dandiset"
     make_video(dandiset / "v.avi", "v")
@@ -592,7 +592,7 @@ def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, 
 
 
 @pytest.mark.parametrize("call", ["relocate", "export onto itself"])
-def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
+def test_hard_linked_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
     """As ``cp -al`` makes a backup: its paths stay as they are, so a move out of its reach must be refused."""
     video = make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "a/n.nwb", ["../raw/v.avi"])
@@ -627,10 +627,10 @@ ORDINARY = settings(
 )
 
 
-def test_nothing_is_lost() -> None:
+def test_no_command_sequence_loses_content() -> None:
     run_state_machine_as_test(Machine, settings=ORDINARY)
 
 
 @pytest.mark.long
-def test_nothing_is_lost_long() -> None:
+def test_no_command_sequence_loses_content_long() -> None:
     run_state_machine_as_test(Machine, settings=settings(ORDINARY, max_examples=300))

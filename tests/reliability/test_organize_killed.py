@@ -191,27 +191,27 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("files_mode", "mode"), [("copy", "copy"), ("move", "move")])
-def test_killed(tmp_path: Path, files_mode: str, mode: str) -> None:
+def test_organize_killed_and_run_again(tmp_path: Path, files_mode: str, mode: str) -> None:
     kills(tmp_path, files_mode, mode, 4)
 
 
-def test_killed_in_place(tmp_path: Path) -> None:
+def test_organize_in_place_killed_and_run_again(tmp_path: Path) -> None:
     kills(tmp_path, "move", "symlink", 4, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("files_mode", "mode"), WAYS)
-def test_killed_often(tmp_path: Path, files_mode: str, mode: str) -> None:
+def test_organize_killed_and_run_again_often(tmp_path: Path, files_mode: str, mode: str) -> None:
     kills(tmp_path, files_mode, mode, 15)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
-def test_killed_in_place_often(tmp_path: Path, mode: str) -> None:
+def test_organize_in_place_killed_and_run_again_often(tmp_path: Path, mode: str) -> None:
     kills(tmp_path, "move", mode, 15, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_killed_between_file_systems(tmp_path: Path, elsewhere: Path, mode: str) -> None:
+def test_organize_between_file_systems_killed(tmp_path: Path, elsewhere: Path, mode: str) -> None:
     kills(tmp_path, "move", mode, 15, away=elsewhere)

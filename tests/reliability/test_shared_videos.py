@@ -113,9 +113,7 @@ def organized(root: Path, outside: Path) -> Path:
 
 @ALIASES
 @pytest.mark.parametrize("media_mode", ["move", "copy", "hardlink", "symlink", None])
-def test_organizing_a_dandiset_through_an_alias_of_it(
-    watch: Watch, organized: Path, alias: Alias, media_mode: str | None
-) -> None:
+def test_organize_dandiset_through_alias(watch: Watch, organized: Path, alias: Alias, media_mode: str | None) -> None:
     words = ["--media-files-mode", media_mode] if media_mode else []
     with alias(organized) as other:
         watch.run("organize", "-d", organized, "-f", "move", *words, other)
@@ -125,14 +123,14 @@ def test_organizing_a_dandiset_through_an_alias_of_it(
 
 
 @ALIASES
-def test_organizing_one_file_through_an_alias(watch: Watch, organized: Path, alias: Alias) -> None:
+def test_organize_one_file_through_alias(watch: Watch, organized: Path, alias: Alias) -> None:
     (path,) = nwb_files(organized)
     with alias(organized) as other:
         watch.run("organize", "-d", organized, "-f", "move", other / path.relative_to(organized))
 
 
 @ALIASES
-def test_organizing_the_raw_folder_and_its_alias_in_one_call(watch: Watch, root: Path, outside: Path, alias: Alias):
+def test_organize_folder_and_its_alias_in_one_call(watch: Watch, root: Path, outside: Path, alias: Alias):
     make_video(root / "raw/v.avi", "v")
     make_nwb(root / "raw/a.nwb", ["v.avi"])
     folder = dandiset(root / "data")
@@ -142,7 +140,7 @@ def test_organizing_the_raw_folder_and_its_alias_in_one_call(watch: Watch, root:
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy", "hardlink", "symlink", "reference"])
-def test_export_onto_itself_through_an_alias(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
+def test_export_onto_itself_through_alias(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
     folder = root / "data"
     make_video(folder / "v.avi", "v")
     path = make_nwb(folder / "a.nwb", ["v.avi"])
@@ -159,7 +157,7 @@ def test_export_onto_itself_through_an_alias(watch: Watch, root: Path, outside: 
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_relocate_where_the_path_leads_through_an_alias_of_the_media_folder(
+def test_relocate_path_through_alias_of_media_folder(
     watch: Watch, root: Path, outside: Path, alias: Alias, mode: str
 ) -> None:
     folder = root / "data"
@@ -176,9 +174,7 @@ def test_relocate_where_the_path_leads_through_an_alias_of_the_media_folder(
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_relocate_the_same_file_by_two_paths_in_one_call(
-    watch: Watch, root: Path, outside: Path, alias: Alias, mode: str
-) -> None:
+def test_relocate_one_file_by_two_paths(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
     make_video(root / "data/v.avi", "v")
     path = make_nwb(root / "data/a.nwb", ["v.avi"])
     with alias(root / "data") as other:
@@ -187,9 +183,7 @@ def test_relocate_the_same_file_by_two_paths_in_one_call(
 
 
 @ALIASES
-def test_move_of_a_video_that_a_second_file_reaches_through_an_alias(
-    watch: Watch, root: Path, outside: Path, alias: Alias
-) -> None:
+def test_move_of_video_needed_through_alias(watch: Watch, root: Path, outside: Path, alias: Alias) -> None:
     """b.nwb, beside a.nwb, names a video in its own media folder; a.nwb names it by the alias."""
     a, b = two_files(root / "data")
     with alias(root / "data") as other:
@@ -217,7 +211,7 @@ def any_case(kind: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["exfat", "ntfs"])
 @pytest.mark.parametrize("media_mode", ["move", "copy", None])
-def test_organizing_a_dandiset_that_is_named_in_another_case(kind: str, media_mode: str | None) -> None:
+def test_organize_dandiset_named_in_another_case(kind: str, media_mode: str | None) -> None:
     with any_case(kind) as place:
         folder = dandiset(place / "data")
         make_video(place / "raw/v.avi", "v")
@@ -266,7 +260,7 @@ def swapped(root: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("mode", ["symlink", "copy", "move", "hardlink"])
 @pytest.mark.parametrize("named", ["a", "b", "ab", "ba"])
-def test_repair_of_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str, named: str) -> None:
+def test_repair_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str, named: str) -> None:
     files = dict(zip("ab", swapped(root), strict=True))
     contents = {name: digest(resolved(path)) for name, path in zip("ba", files.values(), strict=True)}
     paths = [files[name] for name in named]
@@ -279,7 +273,7 @@ def test_repair_of_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str
         assert {name: digest(resolved(path)) for name, path in files.items()} == contents
 
 
-def test_repair_in_a_ring_of_three(watch: Watch, root: Path) -> None:
+def test_repair_cycle_of_three_videos(watch: Watch, root: Path) -> None:
     files = []
     for name in "abc":
         make_video(root / f"raw/{name}.avi", name)
@@ -296,7 +290,7 @@ def test_repair_in_a_ring_of_three(watch: Watch, root: Path) -> None:
     assert [digest(resolved(path)) for path in files] == right
 
 
-def test_replacing_what_another_file_of_the_call_needs(watch: Watch, root: Path) -> None:
+def test_replace_of_video_another_file_of_the_call_needs(watch: Watch, root: Path) -> None:
     """The target of a.nwb has the video that b.nwb refers to; b.nwb is named too, before or behind."""
     for order in ("ab", "ba"):
         folder = root / order
@@ -313,7 +307,7 @@ def test_replacing_what_another_file_of_the_call_needs(watch: Watch, root: Path)
             watch.run("relocate", *words, *files, told=Told(replaces=True))
 
 
-def test_replacing_what_only_a_manifest_names(watch: Watch, root: Path) -> None:
+def test_replace_of_video_only_a_manifest_names(watch: Watch, root: Path) -> None:
     """The manifest of a.nwb knows the former video, the path a new one: the former stands nowhere else."""
     make_video(root / "one.avi", "one")
     a = make_nwb(root / "a.nwb", ["one.avi"])
@@ -323,7 +317,7 @@ def test_replacing_what_only_a_manifest_names(watch: Watch, root: Path) -> None:
     watch.run("relocate", "--existing", "replace", "--media-mode", "move", a, told=Told(replaces=True))
 
 
-def test_what_is_replaced_and_needed_by_nobody_is_named(watch: Watch, root: Path) -> None:
+def test_replaced_unneeded_media_are_named(watch: Watch, root: Path) -> None:
     make_video(root / "one.avi", "one")
     a = make_nwb(root / "a.nwb", ["one.avi"])
     watch.succeeds("relocate", "--media-mode", "move", a)
@@ -337,7 +331,7 @@ def test_what_is_replaced_and_needed_by_nobody_is_named(watch: Watch, root: Path
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink", "reference"])
-def test_both_files_of_a_shared_video_in_one_call(watch: Watch, root: Path, order: str, mode: str) -> None:
+def test_relocate_both_files_of_a_shared_video(watch: Watch, root: Path, order: str, mode: str) -> None:
     files = dict(zip("ab", two_files(root), strict=True))
     watch.run("relocate", "--media-mode", mode, files["a"])
     watch.succeeds("relocate", "--media-mode", mode, *(files[name] for name in order))
@@ -346,7 +340,7 @@ def test_both_files_of_a_shared_video_in_one_call(watch: Watch, root: Path, orde
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_a_link_to_the_video_of_another_file_is_moved(watch: Watch, root: Path, order: str) -> None:
+def test_move_of_link_to_video_of_another_file(watch: Watch, root: Path, order: str) -> None:
     files = dict(zip("ab", two_files(root), strict=True))
     watch.succeeds("relocate", "--media-mode", "symlink", files["a"])
     watch.run("relocate", "--media-mode", "move", files["a"])
@@ -355,7 +349,7 @@ def test_a_link_to_the_video_of_another_file_is_moved(watch: Watch, root: Path, 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy"])
-def test_a_renamed_file_and_one_that_uses_its_folder(watch: Watch, root: Path, order: str, mode: str) -> None:
+def test_renamed_file_and_another_using_its_media_folder(watch: Watch, root: Path, order: str, mode: str) -> None:
     """After the rename the media folder has the former name; both files in one call, in the default mode too."""
     a, b = two_files(root)
     b = b.rename(root / "renamed.nwb")
@@ -366,7 +360,7 @@ def test_a_renamed_file_and_one_that_uses_its_folder(watch: Watch, root: Path, o
 
 
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy", "hardlink"])
-def test_a_renamed_file_whose_folder_a_second_file_reaches_by_its_own_link(watch: Watch, root: Path, mode: str) -> None:
+def test_renamed_file_whose_media_folder_another_file_links_to(watch: Watch, root: Path, mode: str) -> None:
     """a.nwb has a link in a/ that leads into b/; b.nwb is renamed, and its folder would follow."""
     a, b = two_files(root)
     watch.succeeds("relocate", "--media-mode", "symlink", a)
@@ -395,7 +389,7 @@ CALLS = ("relocate", "organize", "export", "write")
 @pytest.mark.parametrize("kind", LINKED)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("mode", ["move", "hardlink", "copy", "symlink", "reference"])
-def test_stores_keep_what_they_have(root: Path, store: Path, kind: str, call: str, mode: str) -> None:
+def test_shared_storage_behind_links_is_unchanged(root: Path, store: Path, kind: str, call: str, mode: str) -> None:
     watch = Watch(root, store=store)
     link, target = LINKED[kind]
     (root / "raw").mkdir()
@@ -438,7 +432,7 @@ def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_removes_the_link_that_is_named_and_none_behind_it(watch: Watch, root: Path, call: str) -> None:
+def test_move_removes_only_the_named_link(watch: Watch, root: Path, call: str) -> None:
     """raw/v.avi -> other/link.avi -> other/v.avi, where other/ belongs to another project."""
     make_video(root / "other/v.avi", "v")
     (root / "other/link.avi").symlink_to("v.avi")
@@ -454,7 +448,7 @@ def test_a_move_removes_the_link_that_is_named_and_none_behind_it(watch: Watch, 
 @pytest.mark.skipif(shutil.which("git-annex") is None, reason="NOT TESTED HERE: git-annex is missing")
 @pytest.mark.parametrize("mode", ["move", "hardlink", "copy", "symlink"])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_real_annex_is_sound_afterwards(tmp_path: Path, mode: str, call: str) -> None:
+def test_real_git_annex_is_intact_after_move(tmp_path: Path, mode: str, call: str) -> None:
     root = Path(os.path.realpath(tmp_path)) / "annex"
     root.mkdir()
     names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -491,7 +485,7 @@ OWNERS = pytest.mark.parametrize("suffix", [".nwb", ".NWB", ".h5", ".hdf5"])
 
 @OWNERS
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_out_of_the_media_folder_of_another_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
+def test_move_out_of_media_folder_of_another_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
     a, b = two_files(root)
     b.rename(b.with_suffix(suffix))
     do(watch, call, "move", a, root)
@@ -499,7 +493,7 @@ def test_a_move_out_of_the_media_folder_of_another_file(watch: Watch, root: Path
 
 @OWNERS
 @pytest.mark.parametrize("call", CALLS)
-def test_the_owner_lies_in_another_folder_than_the_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
+def test_media_folder_owner_in_another_folder(watch: Watch, root: Path, call: str, suffix: str) -> None:
     """a.nwb is in processed/, b in raw/, the video in b's media folder."""
     a, b = two_files(root / "raw")
     (root / "processed").mkdir()
@@ -510,7 +504,7 @@ def test_the_owner_lies_in_another_folder_than_the_file(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_of_a_raw_video_that_a_file_beside_needs(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_raw_video_needed_by_file_beside(watch: Watch, root: Path, call: str) -> None:
     """Both refer to v.avi beside them; only one is named."""
     make_video(root / "v.avi", "v")
     a, _ = (make_nwb(root / f"{name}.nwb", ["v.avi"], subject=name) for name in "ab")
@@ -518,7 +512,7 @@ def test_a_move_of_a_raw_video_that_a_file_beside_needs(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_of_a_video_that_a_file_beside_reaches_by_its_own_link(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_video_needed_through_link(watch: Watch, root: Path, call: str) -> None:
     make_video(root / "v.avi", "v")
     a, b = (make_nwb(root / f"{name}.nwb", ["v.avi"], subject=name) for name in "ab")
     watch.succeeds("relocate", "--media-mode", "symlink", b)
@@ -526,7 +520,7 @@ def test_a_move_of_a_video_that_a_file_beside_reaches_by_its_own_link(watch: Wat
 
 
 @pytest.mark.parametrize("call", ["relocate", "write", "organize"])
-def test_a_move_of_a_video_that_the_dandiset_needs(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_video_needed_in_dandiset(watch: Watch, root: Path, call: str) -> None:
     """In a dandiset sub-a/a.nwb refers to a video in sub-b, which b.nwb there has in its media folder or beside it."""
     folder = dandiset(root / "ds")
     make_video(folder / "sub-b/v.avi", "v")
@@ -537,7 +531,7 @@ def test_a_move_of_a_video_that_the_dandiset_needs(watch: Watch, root: Path, cal
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
-def test_organize_moves_a_shared_video_of_both(watch: Watch, root: Path, order: str, files_mode: str) -> None:
+def test_organize_move_of_both_files_of_a_shared_video(watch: Watch, root: Path, order: str, files_mode: str) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     paths = [files[name] for name in order]
     removes_source = frozenset(paths if files_mode == "copy" else [])
@@ -546,7 +540,7 @@ def test_organize_moves_a_shared_video_of_both(watch: Watch, root: Path, order: 
     assert all(resolved(path).is_file() for path in nwb_files(root / "ds"))
 
 
-def test_organize_in_place_renames_two_files_that_share(watch: Watch, root: Path) -> None:
+def test_organize_in_place_of_two_files_sharing_a_video(watch: Watch, root: Path) -> None:
     folder = dandiset(root / "ds")
     two_files(folder / "sub-x")
     for mode in (None, "move"):
@@ -556,7 +550,9 @@ def test_organize_in_place_renames_two_files_that_share(watch: Watch, root: Path
 
 @pytest.mark.parametrize("mode", [None, "copy", "move", "symlink", "hardlink"])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_organize_moves_one_of_two_files_that_share(watch: Watch, root: Path, name: str, mode: str | None) -> None:
+def test_organize_move_of_one_of_two_files_sharing_a_video(
+    watch: Watch, root: Path, name: str, mode: str | None
+) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     words = ["--media-files-mode", mode] if mode else []
     watch.run("organize", "-d", dandiset(root / "ds"), "-f", "move", *words, files[name], told=Told(organizes=True))
@@ -564,7 +560,7 @@ def test_organize_moves_one_of_two_files_that_share(watch: Watch, root: Path, na
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
 @OWNERS
-def test_a_folder_renamed_along_that_a_second_file_uses(watch: Watch, root: Path, suffix: str, mode: str) -> None:
+def test_renamed_media_folder_used_by_another_file(watch: Watch, root: Path, suffix: str, mode: str) -> None:
     """a.nwb uses the folder of b.nwb; b.nwb was renamed. The folder may not follow as long as a.nwb needs it."""
     a, b = two_files(root)
     a.rename(a.with_suffix(suffix))
@@ -576,7 +572,7 @@ def test_a_folder_renamed_along_that_a_second_file_uses(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("media_mode", [None, "copy", "move"])
-def test_corrected_data_with_the_time_of_the_old(watch: Watch, root: Path, media_mode: str | None) -> None:
+def test_corrected_data_with_old_mtime(watch: Watch, root: Path, media_mode: str | None) -> None:
     make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "raw/a.nwb", ["v.avi"])
     words = ["-d", root / "ds", *(["--media-files-mode", media_mode] if media_mode == "copy" else [])]
@@ -588,7 +584,7 @@ def test_corrected_data_with_the_time_of_the_old(watch: Watch, root: Path, media
 
 @pytest.mark.parametrize("call", ["relocate", "write"])
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink", "reference"])
-def test_a_backup_made_of_hard_links(root: Path, call: str, mode: str) -> None:
+def test_hard_linked_backup_is_unchanged(root: Path, call: str, mode: str) -> None:
     make_video(root / "now/v.avi", "v")
     path = make_nwb(root / "now/a.nwb", ["v.avi"])
     hardlinked_copy(root / "now", root / "backup")

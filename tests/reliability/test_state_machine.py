@@ -318,10 +318,10 @@ ORDINARY = settings(
 )
 
 
-def test_against_the_model() -> None:
+def test_state_machine_agrees_with_model() -> None:
     run_state_machine_as_test(Disk, settings=ORDINARY)
 
 
 @pytest.mark.long
-def test_against_the_model_long() -> None:
+def test_state_machine_agrees_with_model_long() -> None:
     run_state_machine_as_test(Disk, settings=settings(ORDINARY, max_examples=60, stateful_step_count=40))

@@ -71,7 +71,7 @@ def racer(scene: Scene, mode: str) -> Callable[[Child], None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_of_two_wins(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+def test_one_of_two_runs_is_busy(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
     """They start in the same moment; the one that comes second is told so, and harms nothing."""
     for turn in range(3):
         place = tmp_path / "dandiset"
@@ -94,7 +94,7 @@ def test_one_of_two_wins(template: Template, other_template: Template, tmp_path:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_race_without_an_order(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+def test_unordered_race(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
     """At least one succeeds; what stands there is one of both, whole."""
     for _ in range(3):
         place = tmp_path / "dandiset"
@@ -118,7 +118,7 @@ def test_race_without_an_order(template: Template, other_template: Template, tmp
         assert right == 1
 
 
-def test_second_io_of_one_process(scene: Scene) -> None:
+def test_second_io_in_one_process_is_busy(scene: Scene) -> None:
     with NWBExtFilesHDF5IO(scene.target, "w"):
         before = scene.entries()
         with pytest.raises(DestinationBusyError, match="being written"):
@@ -143,7 +143,7 @@ def holding(scene: Scene, mode: str) -> Callable[[Child], None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
+def test_lock_of_dead_process_is_free(scene: Scene, mode: str) -> None:
     """It does not block; that of a process that only sleeps does."""
     child = Child(holding(scene, mode))
     assert child.hear() == b"m"
@@ -232,7 +232,7 @@ def test_later_video_vanishes(scene: Scene, mode: str) -> None:
 
 @pytest.mark.parametrize("previous", ["none", "same"])
 @pytest.mark.parametrize("mode", MODES)
-def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
+def test_destination_folder_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
     """An error, the videos stay, and what was removed stays so; the next run makes the folder anew."""
     scene = Scene(template, tmp_path / "root", previous, tmp_path / "root" / "dandiset")
     with pytest.raises((OSError, ExternalFilesError)):
@@ -245,7 +245,7 @@ def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> None:
+def test_destination_folder_removed_before_commit(scene: Scene, mode: str) -> None:
     with pytest.raises((OSError, ExternalFilesError)):
         scene.export(mode, lambda step: step == b"c" and shutil.rmtree(scene.destination))
     assert not scene.destination.exists()
@@ -257,7 +257,7 @@ def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> No
 # ------------------------------------------------------------ disks and devices
 
 
-def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
+def test_disk_space_is_checked_before(template: Template, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
         before = scene.entries(), tree(small)
@@ -268,7 +268,7 @@ def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("room", [0, 100_000])
-def test_disk_gets_full_meanwhile(template: Template, tmp_path: Path, mode: str, room: int) -> None:
+def test_disk_full_during_run(template: Template, tmp_path: Path, mode: str, room: int) -> None:
     """In the middle of the videos, and of the NWB file; in a process of its own, for HDF5 may not recover."""
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={4 * SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")

@@ -250,7 +250,7 @@ def _verification(verification: Verification, elsewhere: Mapping[str, MediaFile]
         MediaState.UNREADABLE: f"it cannot be read, so nobody can tell whether it is {was}",
         MediaState.MISSING: f"{was} is missing",
     }[state]
-    yield _of(reference, Severity.ERROR, f"video-{state}", f"{what}; {fix}")
+    yield _of(reference, Severity.ERROR, f"media-{state}", f"{what}; {fix}")
 
 
 def _entry_of(row: ManifestRow | None) -> str:
