@@ -42,7 +42,7 @@ def test_each_item_is_processed_in_threads(threads: int) -> None:
     assert [number for number, _ in found] == list(range(100))
     assert isinstance(found.pop(3)[1], ValueError)
     assert found == [(number, 2 * number) for number in range(100) if number != 3]
-    assert sorted(told) == list(range(1, 100)), "nothing is told of no bytes"
+    assert sorted(told) == list(range(1, 100)), "zero bytes are not reported"
     assert here == {threading.get_ident()}
     assert in_threads([]) == []
 
