@@ -121,7 +121,7 @@ class _Download:
                 return 0
             with open(self._note_path, "rb") as stream:
                 noted = json.loads(stream.read(4096))
-            size = min(int(noted["size"]), file.st_size)
+            size = max(0, min(int(noted["size"]), file.st_size))
             with open(self._path, "rb", buffering=0) as stream:
                 for begin in range(0, size, HASH_CHUNK):
                     self._hash.update(stream.read(min(HASH_CHUNK, size - begin)))

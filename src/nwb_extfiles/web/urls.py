@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from ..errors import UnsafeReferenceError
+from ..threads import each_in_threads
 from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of
 
 __all__ = ["ATTEMPTS", "BrokenOffError", "RefusedError", "ask", "ask_all", "opened", "reading", "retried"]
@@ -39,25 +38,26 @@ class RefusedError(OSError):
     """Asking again would not help."""
 
 
-def _filesystem(url: str, timeout: float, **settings: Any) -> Any:
-    """The fsspec file system for a URL of one of the `SCHEMES`, with a session of its own that ends with it."""
+def _filesystem(url: str, timeout: float) -> Any:
+    """The fsspec file system for a URL of one of the `SCHEMES`."""
     scheme = scheme_of(url)
     if scheme not in SCHEMES:
         raise UnsafeReferenceError(f"{url[:200]!r} is not read: only {', '.join(SCHEMES)} URLs are")
     try:
         import fsspec
 
+        settings: dict[str, Any] = {}
         if scheme in ("http", "https"):
             from aiohttp import ClientTimeout
 
-            timeouts = ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
+            settings["client_kwargs"] = {"timeout": ClientTimeout(sock_connect=timeout, sock_read=timeout)}
             # Encoding a signed URL a second time would break its signature.
-            settings |= {"client_kwargs": {"timeout": timeouts}, "encoded": url.isascii() and " " not in url}
+            settings["encoded"] = url.isascii() and " " not in url
         elif scheme == "s3":
             from botocore.session import Session
 
-            settings |= {"config_kwargs": {"connect_timeout": timeout, "read_timeout": timeout}}
-            settings |= {"anon": Session().get_credentials() is None}  # public buckets need none
+            settings["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout}
+            settings["anon"] = Session().get_credentials() is None  # public buckets need none
         return fsspec.filesystem(scheme, skip_instance_cache=True, **settings)
     except ImportError as error:
         raise ImportError(
@@ -73,27 +73,45 @@ def opened(url: str) -> Iterator[Any]:
         yield stream
 
 
-def _answer(url: str, timeout: float, begin: int = 0, validator: str | None = None) -> tuple[Any, RemoteFile, int]:
+@contextmanager
+def _answer(
+    url: str, timeout: float, begin: int = 0, validator: str | None = None
+) -> Iterator[tuple[Any, RemoteFile, int]]:
     """A stream of the content from some byte on, what the server says about the file, and where the stream begins."""
-    with _sorted_errors():
-        system = _filesystem(url, timeout)
-        if scheme_of(url) in ("s3", "gs"):
-            remote = described(url, _bucket_headers(system, url))
-            stream = system.open(url, "rb", cache_type="readahead")
-            stream.seek(begin)
-            return stream, remote, begin
-        headers = {"Accept-Encoding": "identity"}
-        if begin:
-            headers |= {"Range": f"bytes={begin}-", "If-Range": validator or ""}
-        # block_size=0 asks for a stream, which has aiohttp's response; given any size, fsspec does not ask for that
-        # with a HEAD, which signed URLs do not allow, and which some servers answer differently.
-        stream = system.open(url, "rb", block_size=0, size=1, headers=headers)
-        named = {name.lower(): ", ".join(stream.r.headers.getall(name)) for name in stream.r.headers}
-        if stream.r.status != 206:
-            begin = 0
-        elif not named.get("content-range", "").startswith(f"bytes {begin}-"):
-            raise RefusedError("the server sends another part of the file than was asked for")
-        return stream, described(url, named, str(stream.r.url)), begin
+    system = _filesystem(url, timeout)
+    try:
+        with _sorted_errors():
+            open_stream = _open_key if scheme_of(url) in ("s3", "gs") else _open_http
+            stream, remote, begin = open_stream(system, url, begin, validator)
+        with stream:
+            yield stream, remote, begin
+    finally:
+        if scheme_of(url) in ("http", "https"):  # fsspec closes its session some time later, and an error keeps it open
+            from fsspec.asyn import sync
+
+            system.close_session(system.loop, sync(system.loop, system.set_session))
+
+
+def _open_http(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:
+    headers = {"Accept-Encoding": "identity"}
+    if begin:
+        headers |= {"Range": f"bytes={begin}-", "If-Range": validator or ""}
+    # block_size=0 asks for a stream, which has aiohttp's response; given any size, fsspec does not ask for that with a
+    # HEAD, which signed URLs do not allow, and which some servers answer differently.
+    stream = system.open(url, "rb", block_size=0, size=1, headers=headers)
+    named = {name.lower(): ", ".join(stream.r.headers.getall(name)) for name in stream.r.headers}
+    if stream.r.status != 206:
+        begin = 0
+    elif not named.get("content-range", "").startswith(f"bytes {begin}-"):
+        raise RefusedError("the server sends another part of the file than was asked for")
+    return stream, described(url, named, str(stream.r.url)), begin
+
+
+def _open_key(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:  # noqa: ARG001
+    remote = described(url, _bucket_headers(system, url))
+    stream = system.open(url, "rb", cache_type="readahead")
+    stream.seek(begin)
+    return stream, remote, begin
 
 
 def _bucket_headers(system: Any, url: str) -> Mapping[str, str]:
@@ -119,8 +137,7 @@ def reading(remote: RemoteFile, timeout: float, begin: int) -> Iterator[tuple[in
     Yields the byte at which the server really begins, 0 if it does not support ranges, and what reads at most so many
     bytes from there on, none at the end.
     """
-    stream, now, begins = _answer(remote.url, timeout, begin, remote.validator)
-    with stream:
+    with _answer(remote.url, timeout, begin, remote.validator) as (stream, now, begins):
         if now.validator != remote.validator:
             raise RefusedError("the file has changed on the server since the plan was made; try again")
         if not begins and now.size != remote.size:
@@ -170,8 +187,12 @@ def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
     OSError
         If the server does not answer, refuses, or has something that is not a media file.
     """
-    stream, remote, _ = retried(partial(_answer, url, timeout))
-    stream.close()
+
+    def attempt() -> RemoteFile:
+        with _answer(url, timeout) as (_, remote, _):
+            return remote
+
+    remote = retried(attempt)
     if remote.media_type in _WEB_PAGES:
         raise RefusedError(f"the server answers with a web page ({remote.media_type}), perhaps it wants a login")
     if not remote.ends:
@@ -181,16 +202,15 @@ def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
 
 def ask_all(urls: Iterable[str], *, timeout: float = 60.0) -> dict[str, RemoteFile | Exception]:
     """Ask about several URLs, some at the same time; maps each to the answer, or to what `ask` raised."""
-
-    def answer(url: str) -> RemoteFile | Exception:
-        try:
-            return ask(url, timeout=timeout)
-        except (OSError, ValueError, ImportError) as error:
-            return error
-
     urls = list(dict.fromkeys(urls))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ask") as askers:
-        return dict(zip(urls, askers.map(answer, urls), strict=True))
+    answers: dict[str, RemoteFile | Exception] = {}
+    asked = each_in_threads(lambda url, _: ask(url, timeout=timeout), urls, _AT_ONCE, lambda count: None)
+    with closing(asked):
+        for number, answer in asked:
+            if not isinstance(answer, RemoteFile | OSError | ValueError | ImportError):
+                raise answer
+            answers[urls[number]] = answer
+    return answers
 
 
 @contextmanager
