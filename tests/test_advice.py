@@ -31,18 +31,9 @@ from pynwb.file import NWBFile
 from recordings import recording, video
 from servers import serving
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    check,
-    relocate,
-    restore,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
 from nwb_extfiles.cli import main
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles.errors import DestinationBusyError, ExternalFilesError, MediaExistsError, RelocationRefusedError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
 DATASET = "acquisition/video/external_file"
@@ -107,7 +98,7 @@ def lost() -> tuple[Path, str]:
 def test_missing_media_found_by_search() -> None:
     path, content = lost()
     message = cli("relocate", path, code=1)
-    assert "name where it is with --search FOLDER" in message
+    assert "name its folder with --search FOLDER" in message
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content]
 
@@ -277,7 +268,7 @@ def test_missing_link_target(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "put the media file there, in the place of what is there now" in message
+        assert "replace what is there by the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
@@ -411,7 +402,7 @@ def test_relocation_must_be_chosen(dandiset: bool, relocated: bool) -> None:
     Path("set/sub").mkdir(parents=True)
     if dandiset:
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+    with pytest.raises(RelocationRefusedError, match=r"give relocate_media=True .* or relocate_media=False"):
         export("set/sub/a.nwb", path)
     export("set/sub/a.nwb", path, relocate_media=relocated)
     if relocated:
@@ -464,7 +455,7 @@ def test_no_space(tmp_path: Path) -> None:
         assert media_of(path) == [digest(big)]
 
 
-@fixes("its text has a fixed length")
+@fixes("the stored path has a fixed length")
 def test_fixed_length_image_path() -> None:
     video(Path("raw/p.png"))
     nwbfile = new_nwbfile()
@@ -608,7 +599,7 @@ def test_target_occupied_by_video_another_file_needs() -> None:
     wanted = digest(video(Path("raw/other.avi")))
     set_paths(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
-    assert "move it away first, and give that NWB file its new path" in message
+    assert "move it away first, and store its new path in that NWB file" in message
     ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
     Path(place).rename("nwb/kept.avi")
     set_paths(second, DATASET, ["kept.avi"], dtype=UTF8)
@@ -730,7 +721,7 @@ def test_outside_of_a_dandiset() -> None:
     assert media_of(made) == [digest(Path("raw/a.avi"))]
 
 
-@fixes("is no ExternalFileManifest", "`manifest`", "manifest")
+@fixes("is not an ExternalFileManifest", "`manifest`", "manifest")
 def test_unreadable_manifest() -> None:
     path = recording(Path("a.nwb"), ["raw/a.avi"])
     cli("relocate", "--media-mode", "copy", "--manifest", path)
@@ -738,7 +729,7 @@ def test_unreadable_manifest() -> None:
     with h5py.File(path, "r+") as file:
         del file["general/external_files/manifest/sha256"]
     assert message_of(path, "manifest", checksums=True)
-    assert "is no ExternalFileManifest" in cli("relocate", path, code=1)
+    assert "is not an ExternalFileManifest" in cli("relocate", path, code=1)
     ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
     exec(textwrap.dedent(block), {})  # the code on the page
     cli("relocate", "--media-mode", "copy", "--manifest", path)
@@ -918,6 +909,14 @@ def test_orphan_is_removed() -> None:
     assert [finding.code for finding in check(path)] == []
 
 
+@fixes("no-nwb-files")
+def test_another_folder_is_named() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    assert "name NWB files" in message_of(Path("raw"), "no-nwb-files")
+    assert [finding.code for finding in check(Path("nwb"))] == []
+
+
 @fixes("no-nwb-file")
 def test_media_follow_the_renamed_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -1079,8 +1078,8 @@ def test_output_encoding_cannot_show_name() -> None:
 
 
 def rows() -> list[str]:
-    """The rows of the page: names of errors, finding codes, and quoted messages."""
-    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.(\w+)`", PAGE)
+    """The rows of the page: names of errors, codes, and messages as they are quoted."""
+    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.errors\.(\w+)`", PAGE)
     found += re.findall(r"(?m)^\*\"… ?(.+?)\"\*$", PAGE) + re.findall(r"(?m)^\*\"([^…].+?)\"\*$", PAGE)
     for cells in re.findall(r"(?m)^\| (`[^|]+) \|", PAGE):
         found += re.findall(r"`([a-z-]+)`", cells)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-import nwb_extfiles
+import nwb_extfiles.errors
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.inventory import MediaState
 
@@ -51,11 +51,14 @@ def test_every_public_name_is_in_reference() -> None:
 
 def test_every_error_and_finding_code_is_documented() -> None:
     page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
-    errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
+    errors = {name for name in nwb_extfiles.errors.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
-    source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
+    tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
+    source = "".join((tasks / f"{name}.py").read_text(encoding="utf-8") for name in ("checks", "path_checks"))
     codes = {f"media-{state}" for state in MediaState if state.is_bad}
-    codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
+    codes |= set(
+        re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |code, what = )"([a-z-]+)"', source)
+    )
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
