@@ -58,9 +58,7 @@ def holds_pointer(path: Path, size: int) -> bool:
     if not len(_BEGINNING) < size <= LONGEST_POINTER:
         return False
     try:
-        handle = os.open(
-            path, os.O_RDONLY | getattr(os, "O_BINARY", 0)
-        )  # `open` takes longer
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # `open` takes longer
         try:
             return os.read(handle, len(_BEGINNING)) == _BEGINNING
         finally:

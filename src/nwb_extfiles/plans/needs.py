@@ -103,9 +103,12 @@ def settle(
     departures = [departure for plan in plans for departure in _departures(plan)]
     if not departures:
         return {}, []
+    going: dict[Path, list[Path]] = defaultdict(list)
+    for one in departures:
+        going[one.plan.nwb_path].append(one.name)
     problems: list[ExternalFilesError] = []
     changed: dict[Path, RelocationPlan] = {}
-    key = cache(users.key)
+    key = users.key
     removed = {key(departure.name) for departure in departures if not departure.is_replaced}
     replaced = {key(departure.name): departure for departure in departures if departure.is_replaced}
     kept: set[_NameKey] = set()
@@ -144,7 +147,7 @@ def settle(
             problems.extend([problem] if problem else [])
             remarks_of[departure.plan.nwb_path].extend([remark] if remark else [])
     for plan in plans:
-        names = frozenset(departure.name for departure in _departures(plan) if key(departure.name) in kept)
+        names = frozenset(name for name in going[plan.nwb_path] if key(name) in kept) if kept else frozenset()
         stay = (
             f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
             for name in sorted(names)
@@ -339,8 +342,8 @@ class MediaUsers:
 
     def key(self, name: Path) -> _NameKey:
         """What tells a name from others, however its folder is spelled."""
-        folder = self._folder_identity(name.parent)
-        return str(name.parent) if folder is None else folder, folded(name.name)
+        folder, last = os.path.split(name)  # names are many, and paths take longer than strings
+        return self._folder_identity(folder) or folder, folded(last)
 
     def take_remarks(self) -> list[str]:
         """What deserves a warning: what could not be read or looked through."""
@@ -461,7 +464,7 @@ class MediaUsers:
                 self._by_file[found.file.identity].append(need)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
