@@ -1,4 +1,4 @@
-"""DANDI's names, and what is let into a name."""
+"""DANDI's names, and what may be part of a name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
 
 def test_name_of_the_example() -> None:
-    """The name of the example in the contract, to the letter."""
+    """The exact name of the example."""
     stem = "sub-mouse0_ses-sessionid0_image"
     name = dandi_name(nwb_stem=stem, object_id=UUID, field="external_file", index=1, suffix=".avi")
     assert name == PurePosixPath(f"{stem}/{UUID}_external_file_1.avi")
 
 
 def test_same_as_dandi() -> None:
-    """What `dandi organize` makes of the same file."""
+    """Compared with what `dandi organize` does with the same file."""
     from dandi.organize import _create_external_file_names
 
     metadata = {
