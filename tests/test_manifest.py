@@ -107,7 +107,7 @@ def test_relocate_and_organize_write_manifest(tmp_path: Path, source: Path, vide
 
 
 def test_original_names_are_kept(tmp_path: Path, source: Path, video_files: Path) -> None:
-    """After export, rename and organize, the table has the first names, and is kept up to date without being asked for."""
+    """After export, rename and organize, the table has the first names. It is kept up to date unasked."""
     first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
     export(source, first)
     export(first, second, options=None)

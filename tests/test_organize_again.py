@@ -1,5 +1,7 @@
-"""What comes into a dandiset that has files already: what counts as there, and what is named how; with every advice
-that is given carried out word for word."""
+"""Organizing into a dandiset that already has files: which files are skipped, and how new ones are named.
+
+Every hint in a message is carried out word for word.
+"""
 
 from __future__ import annotations
 
