@@ -52,23 +52,12 @@ class ResolvedExternalFile:
 def locate(
     reference: ExternalFileReference, options: MediaOptions, *, assets: DandisetAssets | None = None
 ) -> ResolvedExternalFile:
-    """Find out where the media of a reference can be opened.
+    """Find out where the media of a reference can be opened. A bad path does not raise.
 
-    Parameters
-    ----------
-    reference : ExternalFileReference
-        Its `base` is a folder, or its URL, or None for a container made in memory, whose relative paths are looked
-        for in `search` and the working directory.
-    options : MediaOptions
-        `path_map`, `search` and `within` are used. Also for an NWB file behind a URL, files that these find on this
-        machine come first.
-    assets : DandisetAssets, optional
-        The dandiset of an NWB file in the DANDI archive.
-
-    Returns
-    -------
-    ResolvedExternalFile
-        A bad path does not raise. Only the archive is contacted over the network.
+    The base of the reference is a folder, or its URL, or None for a container made in memory, whose relative paths are
+    looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
+    for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
+    over the network, for the assets beside an NWB file in it.
     """
     stored_path, base = reference.stored_path, reference.base
     if is_url(stored_path):

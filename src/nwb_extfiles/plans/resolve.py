@@ -106,21 +106,9 @@ def resolve_all(
     destination: Path,
     known: Mapping[tuple[str, str, int], Resolution] | None = None,
 ) -> list[Resolution]:
-    """Find the files that many references mean, as `resolve` does for one.
+    """Find the files that many references mean, in their order, as `resolve` does for one.
 
-    Parameters
-    ----------
-    references : iterable of ExternalFileReference
-        The references.
-    options, destination
-        As in `resolve`.
-    known : mapping, optional
-        Resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
-
-    Returns
-    -------
-    list of Resolution
-        One for each reference, in their order.
+    `known` has resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
     """
     known = known or {}
     real_path = cache(os.path.realpath)  # videos are many, their folders few
