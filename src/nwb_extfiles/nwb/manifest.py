@@ -210,23 +210,9 @@ def manifest_nodes(
 ) -> list[Node]:
     """Lay out the table, and its schema where HDMF looks for it, so that other programs can read it.
 
-    Parameters
-    ----------
-    rows : sequence of ManifestRow
-        All rows.
-    object_ids : mapping
-        The object_id of each object that is in the file already, by path; it is kept.
-    specifications : str
-        The group in which the NWB file caches schemas.
-    cached : container of str
-        The namespaces that are cached there already.
-    further : iterable of str
-        Columns of the table that are kept, as `columns_of_others` gives them.
-
-    Returns
-    -------
-    list of Node
-        Groups before their members.
+    Objects that are in the file already keep their `object_ids`, by path. `specifications` is the group in which the
+    file caches schemas, those of the namespaces `cached`. The columns `further` of other programs stay. Groups come
+    before their members.
     """
 
     def node(path: str, namespace: str, neurodata_type: str, data: Any = None, **attributes: Any) -> Node:

@@ -126,28 +126,12 @@ def resolve(
     working_folder: Path | None = None,
     real_path: Callable[[str], str] = os.path.realpath,
 ) -> Resolution:
-    """Find the file that a reference means.
+    """Find the file that a reference means. A bad path does not raise: the problem is in the answer.
 
-    A relative path is relative to the folder of the NWB file that holds it. In a container made in memory it is
-    relative to the destination, else to a search folder, else to the working directory.
-
-    Parameters
-    ----------
-    reference : ExternalFileReference
-        The reference; its `base` is None for a container made in memory.
-    options : MediaOptions
-        `path_map`, `search`, those two for single objects, and `within` are used.
-    destination : pathlib.Path
-        Folder of the NWB file to be written.
-    working_folder : pathlib.Path, optional
-        The working directory; that of the process if not given.
-    real_path : callable
-        Resolves symbolic links in the path of a folder.
-
-    Returns
-    -------
-    Resolution
-        A bad path does not raise: the problem is in the answer, so that all can be reported at once.
+    A relative path is relative to the folder of the NWB file that holds it. In a container made in memory, whose base
+    is None, it is relative to the destination, else to a search folder, else to the working directory. Of the options,
+    `path_map`, `search`, those two for single objects, and `within` are used. `real_path` resolves symbolic links in
+    the path of a folder.
     """
     if is_url(reference.stored_path):
         return Resolution(reference, url=True)
