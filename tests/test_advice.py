@@ -31,18 +31,9 @@ from pynwb.file import NWBFile
 from recordings import recording, video
 from servers import serving
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    check,
-    relocate,
-    restore,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
 from nwb_extfiles.cli import main
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles.errors import DestinationBusyError, ExternalFilesError, MediaExistsError, RelocationRefusedError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
 DATASET = "acquisition/video/external_file"
@@ -411,7 +402,7 @@ def test_relocation_must_be_chosen(dandiset: bool, relocated: bool) -> None:
     Path("set/sub").mkdir(parents=True)
     if dandiset:
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+    with pytest.raises(RelocationRefusedError, match=r"give relocate_media=True .* or relocate_media=False"):
         export("set/sub/a.nwb", path)
     export("set/sub/a.nwb", path, relocate_media=relocated)
     if relocated:
@@ -918,6 +909,14 @@ def test_orphan_is_removed() -> None:
     assert [finding.code for finding in check(path)] == []
 
 
+@fixes("no-nwb-files")
+def test_another_folder_is_named() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    assert "name NWB files" in message_of(Path("raw"), "no-nwb-files")
+    assert [finding.code for finding in check(Path("nwb"))] == []
+
+
 @fixes("no-nwb-file")
 def test_media_follow_the_renamed_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -1079,8 +1078,8 @@ def test_output_encoding_cannot_show_name() -> None:
 
 
 def rows() -> list[str]:
-    """The rows of the page: names of errors, finding codes, and quoted messages."""
-    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.(\w+)`", PAGE)
+    """The rows of the page: names of errors, codes, and messages as they are quoted."""
+    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.errors\.(\w+)`", PAGE)
     found += re.findall(r"(?m)^\*\"… ?(.+?)\"\*$", PAGE) + re.findall(r"(?m)^\*\"([^…].+?)\"\*$", PAGE)
     for cells in re.findall(r"(?m)^\| (`[^|]+) \|", PAGE):
         found += re.findall(r"`([a-z-]+)`", cells)

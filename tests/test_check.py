@@ -18,8 +18,8 @@ from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import Severity, check, relocate
-from nwb_extfiles.tasks.checks import Finding
+from nwb_extfiles import check, relocate
+from nwb_extfiles.tasks.findings import Finding, Severity
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -165,7 +165,7 @@ def test_dangling_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set" / "videos" / "a.avi").unlink()
     finding = only(path)
     assert (finding.code, finding.severity) == ("missing", ERROR)
-    assert "a link that leads nowhere" in finding.message
+    assert "a broken symbolic link" in finding.message
 
 
 def test_values_that_are_not_strings_are_reported(tmp_path: Path) -> None:
@@ -215,10 +215,18 @@ def test_unreadable_files_do_not_hide_findings(tmp_path: Path) -> None:
     assert found(tmp_path) == [("unreadable", ERROR), ("missing", ERROR), ("unreadable", ERROR), ("unreadable", ERROR)]
 
 
-def test_no_files_to_check(tmp_path: Path) -> None:
+def test_folder_without_nwb_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list(check(tmp_path / "nowhere"))
-    assert found(tmp_path) == []
+    assert found(tmp_path) == [("no-nwb-files", ERROR)]
+
+
+def test_hdf5_file_that_is_not_nwb_is_reported(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.nwb", "w") as file:
+        file["a"] = 1
+    finding = only(tmp_path / "x.nwb")
+    assert (finding.code, finding.severity) == ("unreadable", ERROR)
+    assert "is not an NWB file" in finding.message
 
 
 def test_interrupted_edit_is_reported(tmp_path: Path) -> None:

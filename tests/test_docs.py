@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import re
 import textwrap
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import click
 
-import nwb_extfiles
+import nwb_extfiles.errors
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.inventory import MediaState
 
@@ -50,11 +51,14 @@ def test_every_public_name_is_in_reference() -> None:
 
 def test_every_error_and_finding_code_is_documented() -> None:
     page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
-    errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
+    errors = {name for name in nwb_extfiles.errors.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
-    source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
+    tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
+    source = "".join((tasks / f"{name}.py").read_text(encoding="utf-8") for name in ("checks", "path_checks"))
     codes = {f"media-{state}" for state in MediaState if state.is_bad}
-    codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
+    codes |= set(
+        re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |code, what = )"([a-z-]+)"', source)
+    )
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
@@ -118,3 +122,11 @@ def test_test_files_named_in_docs_exist() -> None:
     names = {name for page in pages for name in re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+)(?:\.py)?`", page)}
     assert len(names) > 30
     assert {name for name in names if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_names_in_architecture_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:disk|io|media|naming|nwb|plans|tasks|transfers|web)\.[\w.]+)`", page))
+    for name in names - {"io.relocation"}:  # the attribute of an IO
+        pkgutil.resolve_name(f"nwb_extfiles.{name}")
+    assert {path for path in re.findall(r"\b\w+/\w+\.py\b", page) if not (PACKAGE / path).exists()} == set()

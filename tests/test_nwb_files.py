@@ -14,7 +14,8 @@ import h5py
 import pytest
 from helpers import set_paths, stored_paths, write_nwb
 
-from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
+from nwb_extfiles import ExternalFilesWarning
+from nwb_extfiles.errors import UnreadableFileError
 from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, write_paths
 
 DATASET = "acquisition/video/external_file"

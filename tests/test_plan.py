@@ -15,19 +15,15 @@ import pytest
 from helpers import digest, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
+from nwb_extfiles import ExternalFilesWarning, MediaMode, MediaOptions, NWBExtFilesHDF5IO, RelocationPlan
+from nwb_extfiles.errors import (
+    ExternalFilesError,
     MediaExistsError,
-    MediaMode,
-    MediaOptions,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
-    RelocationPlan,
     RelocationRefusedError,
     UnsafeReferenceError,
 )
-from nwb_extfiles.errors import ExternalFilesError
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.plans.plan import Action, make_plan
 from nwb_extfiles.plans.resolve import MediaFile, Resolution

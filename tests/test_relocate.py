@@ -32,18 +32,15 @@ from helpers import (
 from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO, relocate
+from nwb_extfiles.errors import (
     DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
     RelocationRefusedError,
     UnreadableFileError,
     UnsafeReferenceError,
-    relocate,
 )
 from nwb_extfiles.tasks.relocating import relocate_files
 
@@ -137,13 +134,13 @@ TWO = ["../videos/a.avi", "../videos/b.avi"]
 STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "vlen utf8": (TWO, dict(dtype=UTF8)),
     "vlen ascii": (TWO, dict(dtype=ASCII)),
-    "fixed, too short": (np.array(TWO, dtype="S14"), {}),
+    "fixed, too short": (np.array(TWO, dtype="S15"), {}),
     "fixed, long enough": (np.array(TWO, dtype="S200"), {}),
     "fixed utf8": (TWO, dict(dtype=h5py.string_dtype("utf-8", 20))),
     "chunked": (TWO, dict(dtype=UTF8, chunks=(1,), maxshape=(None,))),
     "compressed": (TWO, dict(dtype=UTF8, chunks=(2,), compression="gzip", shuffle=True)),
-    "compressed fixed": (np.array(TWO, dtype="S14"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
-    "MatNWB row": (np.array([TWO], dtype="S14"), {}),
+    "compressed fixed": (np.array(TWO, dtype="S15"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
+    "MatNWB row": (np.array([TWO], dtype="S15"), {}),
     "MatNWB row, vlen": (np.array([TWO], dtype=object), dict(dtype=ASCII)),
     "column": (np.array([[text] for text in TWO], dtype=object), dict(dtype=UTF8)),
 }
@@ -172,7 +169,7 @@ def test_string_storage_is_kept(tmp_path: Path, storage: str) -> None:
             assert paths == stored_paths(path)
 
 
-@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
+@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S15", "S200"])
 def test_scalar_external_file_of_old_files(tmp_path: Path, dtype: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array("../videos/a.avi", dtype=dtype) if isinstance(dtype, str) else "../videos/a.avi",
@@ -460,7 +457,7 @@ import json, os, sys
 from nwb_extfiles.nwb.registry import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
-from nwb_extfiles.tasks import checks, inplace  # while they may be read
+from nwb_extfiles.tasks import checks, relocating  # while they may be read
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -714,7 +711,7 @@ def test_renamed_nwb_file_whose_media_folder_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
     assert tree(tmp_path) == before
-    with pytest.warns(ExternalFilesWarning, match=r"\(12 bytes\) is replaced, and its content is discarded"):
+    with pytest.warns(ExternalFilesWarning, match=r"\(13 bytes\) is replaced, and its content is discarded"):
         relocate(path, media_options={"existing": "replace"})
     assert is_right(path, "a.avi")
     shutil.rmtree(path.parent / "b")

@@ -50,7 +50,7 @@ def test_original_names_are_restored(tmp_path: Path, downloaded: Path, video_fil
 def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> None:
     """Organized again, it is as it was downloaded but for the times."""
     restore(downloaded, tmp_path / "mine", "symlink")
-    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_files_mode="copy")
+    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_mode="copy")
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")
     names = {path.name: digest(path) for path in again.with_suffix("").iterdir()}
     assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}

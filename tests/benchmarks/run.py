@@ -361,7 +361,7 @@ def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
 
 
 def finding_references(settings: Settings) -> Iterator[Result]:
-    from nwb_extfiles import find_external_files
+    from nwb_extfiles import resolve_external_files
 
     with settings.place() as place:
         source = nwb_with_references(place / "a.nwb", settings.size(2000), settings.size(800))
@@ -374,7 +374,7 @@ def finding_references(settings: Settings) -> Iterator[Result]:
             command = [sys.executable, "-c", code + _TWICE, source]
             return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-        value, detail = paired(lambda: find_external_files(source), read, settings.rounds)
+        value, detail = paired(lambda: resolve_external_files(source), read, settings.rounds)
         what, against = "finding all references, 2,000 objects", "NWBHDF5IO.read()"
         yield Result(f"{what}, beside pynwb", against, "wall", value, 1 / 40, detail=detail)
         alone = [(told(_FIND), told(_READ)) for _ in range(settings.rounds)]
@@ -384,7 +384,7 @@ def finding_references(settings: Settings) -> Iterator[Result]:
 
 
 _FIND = """
-from nwb_extfiles import find_external_files as run
+from nwb_extfiles import resolve_external_files as run
 """
 _READ = """
 from pynwb import NWBHDF5IO
@@ -537,7 +537,7 @@ _PEAK = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from nwb_extfiles import organize
-organize(sys.argv[1], sys.argv[2], media_files_mode="symlink")
+organize(sys.argv[1], sys.argv[2], media_mode="symlink")
 print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 

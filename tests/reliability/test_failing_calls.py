@@ -23,7 +23,8 @@ import pytest
 from harness import DATASET, MODES, TEMPORARY, Scene, Template, make_template, quiet
 from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths
 
-from nwb_extfiles import DestinationBusyError, ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import DestinationBusyError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the calls are those of POSIX")
 

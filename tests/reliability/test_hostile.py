@@ -28,14 +28,8 @@ from harness import run_apart
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    PlanError,
-    TransferError,
-    UnsafeReferenceError,
-)
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError, PlanError, TransferError, UnsafeReferenceError
 from nwb_extfiles.transfers import transfer
 from nwb_extfiles.transfers.staging_folder import WHOLE_PREFIX
 
@@ -407,7 +401,7 @@ def test_values_that_are_not_strings(home: Home, name: str) -> None:
     with unchanged(home.root), pytest.raises((UnsafeReferenceError, theirs(home) or UnsafeReferenceError)) as caught:
         home.export()
     if isinstance(caught.value, ExternalFilesError):
-        assert "holds no text" in str(caught.value)
+        assert "holds no strings" in str(caught.value)
 
 
 def theirs(home: Home) -> type[Exception] | None:

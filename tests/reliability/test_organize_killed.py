@@ -50,7 +50,7 @@ def in_place(folder: Path) -> None:
     """Turn a stage into a dandiset whose names do not follow DANDI's naming."""
     root = folder / "ds"
     with quiet():
-        organize(folder / "raw", root, files_mode="move", media_files_mode="move", media_options={"sync": False})
+        organize(folder / "raw", root, files_mode="move", media_mode="move", media_options={"sync": False})
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     for path in sorted(root.rglob("*.nwb")):
         with h5py.File(path, "r+") as file:
@@ -70,7 +70,7 @@ def job(
         with quiet(), mock.patch.object(organizing, "_MANY", 2 if side_by_side else COUNT + 1):
             mark(b"s")
             organize(
-                [] if inside else folder / "raw", root, files_mode=files_mode, media_files_mode=mode,
+                [] if inside else folder / "raw", root, files_mode=files_mode, media_mode=mode,
                 on_file=lambda file: mark(b"%d" % next(done)),
             )  # fmt: skip
 

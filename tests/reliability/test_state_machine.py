@@ -30,7 +30,8 @@ from hypothesis.stateful import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError
 
 PATHS = "acquisition/{}/external_file"
 MODES = ("copy", "move", "symlink", "hardlink", "reference")

@@ -15,14 +15,9 @@ from harness import MODES, Child, Scene, Template, another_device, make_template
 from helpers import digest, mounted, tree
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.errors import DestinationBusyError, RelocationRefusedError, TransferError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 

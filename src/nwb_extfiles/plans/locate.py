@@ -6,6 +6,8 @@ and its relative paths are relative to its place there.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +18,9 @@ from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..web.archive import DandisetAssets
 from ..web.remote import UNKNOWN_BASE, beside, is_opaque
-from .resolve import is_absolute, is_url, resolve
+from .resolve import Resolution, is_absolute, is_url, resolve
 
-__all__ = ["LocationKind", "ResolvedExternalFile", "locate"]
+__all__ = ["LocationKind", "ResolvedExternalFile", "locate", "located"]
 
 
 class LocationKind(StrEnum):
@@ -45,32 +47,34 @@ class ResolvedExternalFile:
     """An absolute path or a URL that opens; None if there is none."""
     urls: tuple[str, ...] = ()
     """All URLs of the media: for an asset its download URL, then that of its content (S3)."""
+    size: int | None = None
+    """Of a file on this machine, in bytes."""
     problem: ExternalFilesError | None = None
     """Why there is no location."""
 
 
 def locate(
-    reference: ExternalFileReference, options: MediaOptions, *, assets: DandisetAssets | None = None
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    *,
+    assets: DandisetAssets | None = None,
+    real_path: Callable[[str], str] = os.path.realpath,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
     The base of the reference is a folder, or its URL, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
-    over the network, for the assets beside an NWB file in it.
+    over the network, for the assets beside an NWB file in it. `real_path` is that of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
-    if is_url(stored_path):
-        return _at_url(reference, stored_path)
     afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None or afar else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, working_folder=folder)
-    if found.file is not None:
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.FILE, location=str(found.file.path))
+    found = resolve(sought, options, destination=folder, working_folder=folder, real_path=real_path)
     problem = found.problem
-    if is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+    if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
+        return located(replace(found, reference=reference))
     if assets is not None:
         return _asset(reference, assets)
     if afar:
@@ -83,6 +87,19 @@ def locate(
             **reference.place,
         )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+
+
+def located(found: Resolution) -> ResolvedExternalFile:
+    """What was found on this machine, as callers get it."""
+    reference = found.reference
+    if found.url:
+        url = reference.stored_path
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
+    if found.file is None:
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=found.problem)
+    return ResolvedExternalFile(
+        reference=reference, kind=LocationKind.FILE, location=str(found.file.path), size=found.file.size
+    )
 
 
 def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> ResolvedExternalFile:
