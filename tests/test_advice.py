@@ -590,6 +590,20 @@ def test_media_of_another_file(advised: str) -> None:
     assert media_of(first) == media_of(second) == [content]
 
 
+@fixes("and so would those of")
+def test_two_files_with_one_media_folder() -> None:
+    first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    second = first.with_suffix(".h5")
+    shutil.copy(first, second)
+    set_paths(second, DATASET, ["../raw/b.avi"], dtype=UTF8)
+    wanted = [[digest(Path("raw/a.avi"))], [digest(video(Path("raw/b.avi")))]]
+    message = cli("relocate", "--media-mode", "move", first, second, code=1)
+    assert "rename one of the two NWB files" in message
+    renamed = second.rename("nwb/b.h5")
+    cli("relocate", "--media-mode", "move", first, renamed)
+    assert [media_of(first), media_of(renamed)] == wanted
+
+
 @fixes("would be replaced, but … needs it")
 def test_target_occupied_by_video_another_file_needs() -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])

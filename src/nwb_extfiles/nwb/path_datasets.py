@@ -287,9 +287,9 @@ def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Da
     return h5py.Dataset(dataset)
 
 
-def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:
-    """The object at a path, which may hold bytes that are not UTF-8 as surrogate escapes."""
-    return file[object_path.encode("utf-8", "surrogateescape")]
+def item_at(file: Any, object_path: str) -> Any:
+    """The object at a path in an HDF5 file or Zarr store; bytes that are not UTF-8 may be surrogate escapes in it."""
+    return file[object_path.encode("utf-8", "surrogateescape") if isinstance(file, h5py.Group) else object_path]
 
 
 def replace_paths(file: h5py.File, folder: Path, object_path: str, field: str, paths: Sequence[str]) -> None:

@@ -107,7 +107,7 @@ def changed_since(
 
 
 def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored:
-    item = item_at(file, object_path) if isinstance(file, h5py.File) else file[object_path]
+    item = item_at(file, object_path)
     object_id = attribute_string(item.attrs.get("object_id"))
     link = item.get(field, getlink=True) if isinstance(item, h5py.Group) else None
     if isinstance(link, h5py.ExternalLink):
@@ -183,7 +183,7 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         strings = read_strings(there) if there is not None else None
         if strings is not None:
             return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
-    item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
+    item = item_at(file, found.path)
     dataset = item if field.field is None else _paths_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None

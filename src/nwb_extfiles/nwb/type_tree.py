@@ -160,10 +160,8 @@ def _strings_below(group: Any) -> Iterator[str]:
 
 def _strings_in(group: Any, name: str) -> list[str]:
     """The strings of a dataset in a group; none if it holds something else."""
-    if isinstance(group, h5py.Group):
-        read = paths_at(group, name) or read_paths(item_at(group, name))
-    else:
-        read = read_paths(group[name])
+    read = paths_at(group, name) if isinstance(group, h5py.Group) else None
+    read = read or read_paths(item_at(group, name))
     return read[0] if read else []
 
 
