@@ -339,7 +339,7 @@ class MediaUsers:
         self._warnings: list[str] = []
 
     def key(self, name: Path) -> _NameKey:
-        """What tells a name from others, however its folder is spelled."""
+        """A key by which a name is known, however its folder is spelled."""
         folder, last = os.path.split(name)  # names are many, and paths take longer than strings
         return self._folder_identity(folder) or folder, folded(last)
 
