@@ -268,7 +268,7 @@ def test_missing_link_target(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "replace what is there by the media file" in message
+        assert "replace what is there with the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
@@ -573,7 +573,7 @@ def test_annexed_nwb_file_without_content(unlocked: bool) -> None:
     subprocess.run(["chmod", "-R", "u+w", "."], check=True)
 
 
-@fixes("would go, but … needs it")
+@fixes("would be removed, but … needs it")
 @pytest.mark.parametrize("advised", ["copy", "hardlink", "both NWB files in one call"])
 def test_media_of_another_file(advised: str) -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -581,7 +581,7 @@ def test_media_of_another_file(advised: str) -> None:
     cli("relocate", "--media-mode", "move", first)
     second = recording(Path("nwb/b.nwb"), stored_paths(first), videos=False)
     message = cli("relocate", "--media-mode", "move", second, code=1)
-    assert "would go, but" in message
+    assert "would be removed, but" in message
     assert advised in message
     if advised.startswith("both"):
         cli("relocate", "--media-mode", "move", first, second)

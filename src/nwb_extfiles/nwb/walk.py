@@ -61,7 +61,7 @@ class ExternalLink:
     """A link that leads to an object of another file."""
 
     path: str
-    """Where it stands."""
+    """Its path in this file."""
     target: str
     """The other file, as the link names it."""
     object_path: str

@@ -81,7 +81,7 @@ class _LostName:
             hint = "move it away first, and store its new path in that NWB file"
             return self.refused(f"would be replaced, but {need}", hint)
         hint = Hint("relocate both NWB files in one call, or use {modes}", modes=media_modes("copy", "hardlink"))
-        return self.refused(f"would go, but {need}", hint)
+        return self.refused(f"would be removed, but {need}", hint)
 
 
 def settle(
@@ -425,7 +425,7 @@ class MediaUsers:
         self._searched.add(folder / "**")
         is_incomplete = yield from walk_nwb_files(folder, most)
         if is_incomplete:
-            what = f"not all folders below {folder} were searched for other NWB files that use the media that go"
+            what = f"not all folders below {folder} were searched for other NWB files that use the media to be removed"
             self._warnings.append(Message(what, "find them with `nwb-extfiles ls --media VIDEO FOLDER`"))
 
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
@@ -446,7 +446,7 @@ class MediaUsers:
         except UnreadableFileError as error:
             self._unreadable[path] = error
             if path.suffix.lower() in (".nwb", ".zarr"):  # others may be of any kind
-                what = f"whether {path} needs media that go is not known: {error.what}"
+                what = f"whether {path} needs media that would be removed is unknown: {error.what}"
                 self._warnings.append(Message(what, error.hint))
         except ExternalFilesError:
             pass  # a manifest that cannot be read names nothing

@@ -390,7 +390,7 @@ def _not_found(reference: ExternalFileReference, path: str, without_file: list[t
         if reason is _NOT_FETCHED:
             return MissingMediaError(what, hint=how_to_get(place), **reference.place)
     if any("only regular files are media" in reason for _, reason in without_file):
-        return UnsafeReferenceError(what, hint="replace what is there by the media file", **reference.place)
+        return UnsafeReferenceError(what, hint="replace what is there with the media file", **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(path) is not None and os.name != "nt"
     fixes = ["put the file there", "map its folder with {path_map}" if foreign else "name its folder with {search}"]
     if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):
