@@ -391,7 +391,7 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, videos: li
     ]  # fmt: skip
     assert [fetched(entry.location) for entry in entries[:2]] == [video.read_bytes() for video in videos[:2]]
     assert isinstance(entries[2].problem, UnsafeReferenceError)
-    assert "no file that could be told" in str(entries[2].problem)
+    assert "does not say what" in str(entries[2].problem)
     assert isinstance(entries[3].problem, MissingMediaError)
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 

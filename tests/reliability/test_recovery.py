@@ -281,7 +281,7 @@ def test_nwb_file_changed_while_media_were_copied(tmp_path: Path, change: str) -
                     file["acquisition/video"].attrs["object_id"] = "933f8cf6-9e4b-405f-8cad-cc031d1fafc8"
             changed.append(path.read_bytes())
 
-    with pytest.raises(TransferError, match="Run the same command again"):
+    with pytest.raises(TransferError, match="run the same command again"):
         relocate(path, "move", media_options={"progress": meanwhile})
     assert path.read_bytes() == changed[0]
     assert all(video.exists() for video in videos)
@@ -403,7 +403,7 @@ def test_recovery_of_a_store(tmp_path: Path, what: str) -> None:
             zarr.open_group(str(path), mode="r+")[DATASET][0] = "../raw/b.avi"
             changed.append(tree(path))
 
-    with pytest.raises(TransferError, match="Run the same command again"):
+    with pytest.raises(TransferError, match="run the same command again"):
         relocate(path, "move", media_options={"progress": meanwhile})
     assert tree(path) == changed[0]
     assert len(list((tmp_path / "raw").iterdir())) == 2

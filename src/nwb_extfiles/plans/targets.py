@@ -105,27 +105,10 @@ def name_targets(
     mode: MediaMode = MediaMode.SYMLINK,
     is_former: Callable[[Path], bool] = lambda folder: False,
 ) -> tuple[list[Named], list[ExternalFilesError]]:
-    """Name the target of each reference that means a file.
+    """Name the target of each reference that means a file; gives problems with names apart.
 
-    Parameters
-    ----------
-    resolutions : sequence of Resolution
-        What the references mean.
-    options : MediaOptions
-        `naming` is used.
-    nwb_path : pathlib.Path
-        The NWB file to be written.
-    identifier : str
-        The identifier of the NWB file, from which objects without an object_id are named.
-    mode : MediaMode
-        How media get there; with ``"reference"`` they have no targets.
-    is_former : callable
-        Whether a folder held the media of this NWB file before it was renamed.
-
-    Returns
-    -------
-    list of Named, list of ExternalFilesError
-        One for each resolution in order, and the problems with names.
+    Objects without an object_id are named by the `identifier` of the NWB file. With mode ``"reference"`` media have no
+    targets. `is_former` says whether a folder held the media of this NWB file before it was renamed.
     """
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
@@ -230,20 +213,8 @@ def dandiset_above(nwb_path: Path) -> Path | None:
 def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
     """Look at what is where the targets will be.
 
-    Parameters
-    ----------
-    named : sequence of Named
-        Sources and targets.
-    nwb_path : pathlib.Path
-        The NWB file to be written, without symbolic links in its folder.
-    mode : MediaMode
-        How the media will get there.
-
-    Returns
-    -------
-    Destination
-        Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
-        temporary name that is removed at once.
+    Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
+    temporary name that is removed at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
