@@ -12,7 +12,8 @@ import pytest
 from helpers import assert_resolves, digest, make_file, new_nwbfile, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError
+from nwb_extfiles import NWBExtFilesHDF5IO
+from nwb_extfiles.errors import RelocationRefusedError
 
 RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
 

@@ -24,8 +24,9 @@ import pytest
 from helpers import digest, stored_paths
 from recordings import object_id, recording, video
 
-from nwb_extfiles import ExternalFilesWarning, TransferError, organize
+from nwb_extfiles import ExternalFilesWarning, organize
 from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.errors import TransferError
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.tasks.organizing import carry_out
 
@@ -200,7 +201,7 @@ def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch:
         threads.add(threading.current_thread())
 
     plan = organize(
-        raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_files_mode=mode,
+        raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_mode=mode,
         media_options={"progress": progress}, on_file=lambda file: done.append(file.source.name),
     )  # fmt: skip
     assert_all(tmp_path / "ds", videos, COUNT)
@@ -231,7 +232,7 @@ def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) 
 
     options = {"on_file": stop} if where == "on_file" else {"media_options": {"progress": stop}}
     with pytest.raises(Stop):
-        organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, **options)
+        organize(raw, tmp_path / "ds", files_mode=mode, media_mode=mode, **options)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("each_")]
     made = list((tmp_path / "ds").rglob("*.nwb"))
     assert len(made) < COUNT
@@ -240,7 +241,7 @@ def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) 
     assert not list((tmp_path / "ds").rglob(".*"))
     assert len(list(raw.iterdir())) == COUNT
     assert {path.name: digest(path) for path in (tmp_path / "videos").iterdir()} == videos
-    organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode)
+    organize(raw, tmp_path / "ds", files_mode=mode, media_mode=mode)
     assert_all(tmp_path / "ds", videos, COUNT)
 
 
@@ -256,7 +257,7 @@ def test_organize_failures_in_threads(tmp_path: Path) -> None:
                 meddled[-1].write_bytes(b"another")
 
     with pytest.raises(TransferError, match="2 of 20 NWB files could not be organized") as caught:
-        organize(raw, tmp_path / "ds", media_files_mode="copy", media_options={"progress": progress})
+        organize(raw, tmp_path / "ds", media_mode="copy", media_options={"progress": progress})
     assert [Path(str(problem.nwb_path)).name for problem in caught.value.problems] == ["017.nwb", "019.nwb"]
     assert len(list((tmp_path / "ds").rglob("*.nwb"))) == COUNT - 2
     assert not list((tmp_path / "ds").rglob(".*"))
@@ -268,7 +269,7 @@ def test_organize_with_any_executor(tmp_path: Path, executor: Executor | None, m
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     done = []
     plan = organize(
-        raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, executor=executor, media_options=FAST,
+        raw, tmp_path / "ds", files_mode=mode, media_mode=mode, executor=executor, media_options=FAST,
         on_file=done.append,
     )  # fmt: skip
     assert_all(tmp_path / "ds", videos, 7)
@@ -289,7 +290,7 @@ def test_organize_warnings_in_threads(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool, pytest.warns(ExternalFilesWarning, match=r"0\.avi was moved .* is still there"):
         organize(
-            raw, tmp_path / "ds", files_mode="move", media_files_mode="move", executor=pool, on_file=on_file,
+            raw, tmp_path / "ds", files_mode="move", media_mode="move", executor=pool, on_file=on_file,
             media_options=FAST,
         )  # fmt: skip
     assert (warnings.showwarning, list(warnings.filters)) == before
@@ -356,7 +357,7 @@ def test_several_failing_files(tmp_path: Path, executor: Executor | None) -> Non
             return future
 
     with pytest.raises(TransferError, match="2 of 5 NWB files could not be organized") as caught:
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=Meddling(), media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=Meddling(), media_options=FAST)
     assert len(caught.value.problems) == 2
     assert all(f"{number:03}.nwb" in str(caught.value) for number in (1, 3))
     assert sorted(path.name[-13:-10] for path in (tmp_path / "ds").rglob("*.nwb")) == ["000", "002", "004"]
@@ -390,16 +391,16 @@ def test_organize_with_dask(tmp_path: Path, workers_are: str) -> None:
         distributed.Client(cluster) as client,
     ):  # fmt: skip
         executor = client.get_executor()
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=executor, media_options=FAST)
         assert_all(tmp_path / "ds", videos, 6)
         # the same calls again, which dask by itself holds for done
         for path in (tmp_path / "ds").rglob("*.nwb"):
             path.unlink()
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=executor, media_options=FAST)
         assert_all(tmp_path / "ds", videos, 6)
         (tmp_path / "videos" / "3.avi").unlink()
         with pytest.raises(FileNotFoundError, match=r"3\.avi"):
-            organize(raw, tmp_path / "ds2", media_files_mode="copy", executor=executor, media_options=FAST)
+            organize(raw, tmp_path / "ds2", media_mode="copy", executor=executor, media_options=FAST)
         assert not (tmp_path / "ds2").exists()
 
 
@@ -439,7 +440,7 @@ def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 raw, root = Path(sys.argv[1]), Path(sys.argv[2])
-options = dict(dry_run=len(sys.argv) > 3, media_files_mode="hardlink", media_options={"sync": False})
+options = dict(dry_run=len(sys.argv) > 3, media_mode="hardlink", media_options={"sync": False})
 few = sorted(raw.iterdir())[:20]
 organize(few, root, **options)  # what is imported, and what each thread has for itself, counts for nothing
 shutil.rmtree(root, ignore_errors=True)

@@ -15,13 +15,8 @@ from helpers import assert_resolves, digest, image_series, make_file, new_nwbfil
 from pynwb import NWBHDF5IO
 from pynwb.image import ImageSeries
 
-from nwb_extfiles import (
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    find_external_files,
-    relocate,
-    resolve_external_files,
-)
+from nwb_extfiles import NWBExtFilesHDF5IO, relocate, resolve_external_files
+from nwb_extfiles.errors import RelocationRefusedError
 
 RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
 
@@ -129,7 +124,7 @@ def test_any_sequence_type_pynwb_accepts(kind: str, source: Path) -> None:
     for number, relocating in enumerate(RELOCATING):
         target = folder / f"b{number}.nwb"
         write_with(NWBExtFilesHDF5IO, target, make(stored), **relocating)
-        assert_resolves(target, [folder / text for text in stored])
+        assert_resolves(target, [folder / path for path in stored])
 
 
 # ----------------------------------------------------- attributes as MatNWB and MIES store them
@@ -161,8 +156,6 @@ def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any,
     with h5py.File(source, "r") as file:
         object_id = file["acquisition/video"].attrs["object_id"]
     assert stored_paths(target) == [f"b/{object_id}_external_file_0.avi"]
-    (found,) = find_external_files(target)
-    assert found.reference.object_id == object_id
     (resolved,) = resolve_external_files(target)
     assert resolved.reference.object_id == object_id
 
@@ -176,7 +169,7 @@ def test_changed_path_that_would_break_is_refused(source: Path, of_matnwb: Path)
 def test_attributes_of_one_element_in_place(source: Path, of_matnwb: Path) -> None:
     relocate(of_matnwb, "copy", media_options={"manifest": True})
     assert_resolves(of_matnwb, [source.parent / "old.avi"])
-    (found,) = find_external_files(of_matnwb)
+    (found,) = resolve_external_files(of_matnwb)
     assert found.reference.stored_path == f"matlab/{found.reference.object_id}_external_file_0.avi"
 
 

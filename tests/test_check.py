@@ -18,8 +18,8 @@ from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import Severity, check, relocate
-from nwb_extfiles.tasks.checks import Finding
+from nwb_extfiles import check, relocate
+from nwb_extfiles.tasks.findings import Finding, Severity
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -67,15 +67,15 @@ def only(path: Path, **options: Any) -> Finding:
         ("../sub-a", "no-media", ERROR, ERROR),
         ("/", "no-media", ERROR, ERROR),
         ("https://example.org/a.mp4", "url", WARNING, ERROR),
-        ("../../videos/a.avi", "above", WARNING, ERROR),
-        ("../videos/a.avi", "above", WARNING, ERROR),
+        ("../../videos/a.avi", "outside-nwb-folder", WARNING, ERROR),
+        ("../videos/a.avi", "outside-nwb-folder", WARNING, ERROR),
         ("{}/videos/a.avi", "absolute-path", WARNING, ERROR),
         ("file://{}/videos/a.avi", "absolute-path", WARNING, ERROR),
         ("..\\videos\\a.avi", "backslash", ERROR, ERROR),
         ("cafe\u0301.avi", "unicode", ERROR, ERROR),
-        ("near.avi", "name", INFO, WARNING),
-        ("./near.avi", "name", INFO, WARNING),
-        ("x/../near.avi", "name", INFO, WARNING),
+        ("near.avi", "nonstandard-name", INFO, WARNING),
+        ("./near.avi", "nonstandard-name", INFO, WARNING),
+        ("x/../near.avi", "nonstandard-name", INFO, WARNING),
         ("near.AVI", "suffix", WARNING, ERROR),
         ("near.h264", "suffix", WARNING, ERROR),
         ("near", "suffix", WARNING, ERROR),
@@ -98,8 +98,8 @@ def test_finding_of_each_kind_of_path(
     (folder / "empty.avi").touch()
     value = text.format(tmp_path).encode("utf-8", "surrogateescape")
     set_paths(path, DATASET, np.array([value], dtype=object), dtype=UTF8)
-    findings = [finding for finding in check(path) if finding.code != "name" or code == "name"]
-    if code == "above" and in_dandiset and text == "../../videos/a.avi":
+    findings = [finding for finding in check(path) if finding.code != "nonstandard-name" or code == "nonstandard-name"]
+    if code == "outside-nwb-folder" and in_dandiset and text == "../../videos/a.avi":
         code = "outside-dandiset"
     assert [(finding.code, finding.severity) for finding in findings] == [(code, there if in_dandiset else here)]
     (finding,) = findings
@@ -126,7 +126,7 @@ def test_every_type_is_checked(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     paths = sum(map(len, media.places.values()))
-    assert [code for code, _ in found(path)].count("above") == paths
+    assert [code for code, _ in found(path)].count("outside-nwb-folder") == paths
     relocate(path, "copy")
     assert found(tmp_path) == []
     shutil.rmtree(tmp_path / "nwb" / "a")
@@ -138,8 +138,8 @@ def test_pose_estimation_videos_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("pose", path)
     codes = [(finding.code, finding.field) for finding in check(path) if finding.neurodata_type == "PoseEstimation"]
-    assert codes.count(("above", "labeled_videos")) == 3
-    assert codes.count(("above", "original_videos")) == 2
+    assert codes.count(("outside-nwb-folder", "labeled_videos")) == 3
+    assert codes.count(("outside-nwb-folder", "original_videos")) == 2
     assert codes.count(("absolute-path", "original_videos")) == 1
     relocate(path, "copy")
     assert found(path) == []  # lists that share the videos of a series are as they should be
@@ -165,7 +165,7 @@ def test_dangling_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set" / "videos" / "a.avi").unlink()
     finding = only(path)
     assert (finding.code, finding.severity) == ("missing", ERROR)
-    assert "a link that leads nowhere" in finding.message
+    assert "a broken symbolic link" in finding.message
 
 
 def test_values_that_are_not_strings_are_reported(tmp_path: Path) -> None:
@@ -215,10 +215,18 @@ def test_unreadable_files_do_not_hide_findings(tmp_path: Path) -> None:
     assert found(tmp_path) == [("unreadable", ERROR), ("missing", ERROR), ("unreadable", ERROR), ("unreadable", ERROR)]
 
 
-def test_no_files_to_check(tmp_path: Path) -> None:
+def test_folder_without_nwb_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list(check(tmp_path / "nowhere"))
-    assert found(tmp_path) == []
+    assert found(tmp_path) == [("no-nwb-files", ERROR)]
+
+
+def test_hdf5_file_that_is_not_nwb_is_reported(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.nwb", "w") as file:
+        file["a"] = 1
+    finding = only(tmp_path / "x.nwb")
+    assert (finding.code, finding.severity) == ("unreadable", ERROR)
+    assert "is not an NWB file" in finding.message
 
 
 def test_interrupted_edit_is_reported(tmp_path: Path) -> None:
@@ -280,7 +288,7 @@ def test_media_folder_of_renamed_nwb_file(tmp_path: Path) -> None:
     relocate(path, "copy")
     path = path.rename(path.with_name("sub-b.nwb"))
     findings = found(tmp_path, tmp_path / "set")
-    assert findings == [("name", INFO), ("no-nwb-file", WARNING)]
+    assert findings == [("nonstandard-name", INFO), ("no-nwb-file", WARNING)]
     relocate(path)
     assert found(tmp_path) == []
 

@@ -131,7 +131,7 @@ def test_ls_of_files_without_references(lab: Path) -> None:
 
 def test_ls_json(lab: Path) -> None:
     records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
-    assert [record["text"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
+    assert [record["stored_path"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
     assert [record["path"] for record in records] == [str(lab / "videos" / "a.avi"), None, None]
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]
@@ -171,7 +171,7 @@ def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
     assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
     assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
     run("relocate", "nwb/good.nwb")
-    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: nothing to complain of\n"
+    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
     findings = json.loads(run("check", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
     assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []

@@ -29,20 +29,16 @@ from helpers import digest, image_series, new_nwbfile, play, stored_paths, tree,
 from pynwb import NWBHDF5IO
 from servers import Handler, Server, reading_from_here
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    ExternalFilesWarning,
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, MediaOptions, NWBExtFilesHDF5IO, organize
+from nwb_extfiles.cli import main
+from nwb_extfiles.disk import filesystem
+from nwb_extfiles.errors import (
     MediaExistsError,
-    MediaOptions,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     RelocationRefusedError,
     TransferError,
     UnsafeReferenceError,
-    organize,
 )
-from nwb_extfiles.cli import main
-from nwb_extfiles.disk import filesystem
 from nwb_extfiles.plans.plan import Action
 from nwb_extfiles.web import download, urls
 from nwb_extfiles.web.remote import RemoteFile, described, retry_after

@@ -14,8 +14,9 @@ from helpers import assert_resolves, digest, make_file, tree
 from mounts import loop, overlay
 from recordings import recording
 
-from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError, organize, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
 from nwb_extfiles.disk import filesystem
+from nwb_extfiles.errors import RelocationRefusedError
 
 POOR = ("exfat", "vfat")
 pytestmark = pytest.mark.filterwarnings("ignore::nwb_extfiles.ExternalFilesWarning")
@@ -37,7 +38,7 @@ def test_unsupported_links_are_reported_once_before_staging(
     before = tree(raw)
     with loop(kind) as stick:
         with pytest.raises(RelocationRefusedError) as caught:
-            organize([raw / "a.nwb"], stick / "ds", media_files_mode=mode, dry_run=dry_run)
+            organize([raw / "a.nwb"], stick / "ds", media_mode=mode, dry_run=dry_run)
         assert not any(stick.iterdir())
         assert str(caught.value).count("neither symbolic nor hard links") == 1
         assert "use media_mode 'copy', 'move' or 'reference'" in str(caught.value)
@@ -50,7 +51,7 @@ def test_unsupported_links_are_reported_once_before_staging(
 def test_suggested_modes_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
     videos = {path.name: digest(path) for path in raw.glob("*.avi")}
     with loop(kind) as stick:
-        organize([raw], stick / "ds", media_files_mode=mode, files_mode=files_mode)
+        organize([raw], stick / "ds", media_mode=mode, files_mode=files_mode)
         made = sorted((stick / "ds").rglob("*.nwb"))
         assert len(made) == 2
         assert {digest(path) for path in (stick / "ds").rglob("*.avi")} == set(videos.values())
@@ -61,7 +62,7 @@ def test_suggested_modes_work(raw: Path, kind: str, mode: str, files_mode: str) 
 def test_reference_mode_on_fat() -> None:
     with loop("exfat") as stick:
         recording(stick / "raw" / "a.nwb", ["a.avi"])
-        organize([stick / "raw"], stick / "ds", media_files_mode="reference")
+        organize([stick / "raw"], stick / "ds", media_mode="reference")
         (made,) = (stick / "ds").rglob("*.nwb")
         assert_resolves(made, [stick / "raw" / "a.avi"])
 
@@ -96,7 +97,7 @@ def test_file_systems_with_links_are_recognized(kind: str, mode: str) -> None:
     with loop(kind) as disk:
         recording(disk / "raw" / "a.nwb", ["a.avi"])
         was = digest(disk / "raw" / "a.avi")
-        organize([disk / "raw"], disk / "ds", media_files_mode=mode)
+        organize([disk / "raw"], disk / "ds", media_mode=mode)
         (video,) = (disk / "ds").rglob("*.avi")
         assert digest(video) == was
         assert video.is_symlink() == (mode == "symlink")
@@ -123,7 +124,7 @@ def test_hard_links_on_overlayfs(lower: Path, mode: str) -> None:
         video = merged / "raw" / "a.avi"
         if os.stat(video).st_dev == os.stat(merged).st_dev:
             pytest.skip("NOT TESTED HERE: this overlay gives its files the device of their folders")
-        plan = organize([merged / "raw"], merged / "ds", media_files_mode=mode)
+        plan = organize([merged / "raw"], merged / "ds", media_mode=mode)
         assert sum(file.plan.copied_bytes for file in plan) == 0
         (made,) = (merged / "ds").rglob("*.avi")
         assert digest(made) == was
@@ -135,7 +136,7 @@ def test_hard_links_on_overlayfs(lower: Path, mode: str) -> None:
 def test_hard_links_to_another_file_system_are_refused(raw: Path) -> None:
     with loop("ext4") as disk:
         with pytest.raises(RelocationRefusedError, match="another file system"):
-            organize([raw], disk / "ds", media_files_mode="hardlink")
+            organize([raw], disk / "ds", media_mode="hardlink")
         assert [path.name for path in disk.iterdir()] == ["lost+found"]
 
 

@@ -19,15 +19,9 @@ import pytest
 from click.testing import CliRunner
 from helpers import digest, stored_paths, tree, write_nwb
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    ExternalFilesWarning,
-    MissingMediaError,
-    check,
-    find_referring_files,
-    relocate,
-)
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, check, find_referring_files, relocate
 from nwb_extfiles.cli import main
+from nwb_extfiles.errors import MissingMediaError
 
 
 @pytest.fixture
@@ -152,7 +146,7 @@ def test_repair_finds_media_with_another_suffix(recorded: Path, tmp_path: Path, 
 
 AS_NOBODY = """
 import os, sys
-from nwb_extfiles import check, find_external_files, relocate
+from nwb_extfiles import check, relocate, resolve_external_files
 folder, path, backup, other = sys.argv[1:]
 # what is loaded when it is used may be out of reach later
 list(check(other, checksums=True))
@@ -166,8 +160,8 @@ try:
     relocate(path, "copy", media_options=options, repair=True)
 except ValueError as refusal:
     print("may not be read" in str(refusal))
-(found,) = find_external_files(path)
-os.rename(found.file.path, folder + "/aside.avi")
+(found,) = resolve_external_files(path)
+os.rename(found.location, folder + "/aside.avi")
 relocate(path, "copy", media_options=options, repair=True)
 print(*(finding.code for finding in check(path, checksums=True)))
 """

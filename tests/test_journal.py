@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
 from nwb_extfiles.disk.journal import OverlayFile, edit_journalled, rollback
+from nwb_extfiles.errors import DestinationBusyError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from helpers import digest, image_series, make_file, new_nwbfile, tree
 from makers import quiet
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, find_external_files
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, resolve_external_files
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import ExternalFilesError
 
@@ -65,11 +65,10 @@ def findings(path: Path) -> dict[str, Any]:
 
 def test_linked_media_are_listed_with_paths_of_other_file(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
-    (found,) = find_external_files(processed)
+    (found,) = resolve_external_files(processed)
     assert found.reference.nwb_path == str(raw)
     assert (found.reference.object_path, found.reference.stored_path) == ("/acquisition/video", "video.avi")
-    assert found.file is not None
-    assert found.file.path == raw.parent / "video.avi"
+    assert found.location == str(raw.parent / "video.avi")
     listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(processed)]).output)
     assert [entry["nwb_path"] for entry in listed] == [str(raw)]
 
@@ -97,7 +96,7 @@ def test_link_to_missing_file_is_reported(linking: tuple[Path, Path]) -> None:
     assert found["dangling-link"].severity == "error"
     assert str(raw) in found["dangling-link"].message
     problems: list[ExternalFilesError] = []
-    assert find_external_files(processed, problems=problems) == []
+    assert resolve_external_files(processed, problems=problems) == []
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
     result = CliRunner().invoke(main, ["ls", str(processed)])
     assert result.exit_code == 1
@@ -121,7 +120,7 @@ def test_circular_links_end(tmp_path: Path) -> None:
     with h5py.File(processed, "r+") as file:
         file["analysis/all"] = h5py.ExternalLink("raw/raw.nwb", "/")
         file["analysis/self"] = h5py.ExternalLink("p.nwb", "/analysis/self")
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
     codes = [finding.code for finding in check(processed)]
     assert set(codes) <= {"linked-media", "dangling-link"}
 
@@ -133,7 +132,7 @@ def test_link_to_link_reaches_file_with_media(tmp_path: Path) -> None:
     with h5py.File(second, "r+") as file:
         del file["acquisition/video"]
         file["acquisition/video"] = h5py.ExternalLink("first.nwb", "/acquisition/video")
-    assert [found.reference.nwb_path for found in find_external_files(second)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(second)] == [str(raw)]
     assert set(findings(second)) == {"linked-media"}
 
 
@@ -145,7 +144,7 @@ def test_absolute_link_is_also_searched_beside_file(tmp_path: Path) -> None:
         file["acquisition/video"] = h5py.ExternalLink("/gone/raw.nwb", "/acquisition/video")
     with h5py.File(processed, "r") as file:
         assert "external_file" in file["acquisition/video"]
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
 
 
 def test_link_to_pipe_does_not_block(tmp_path: Path) -> None:
@@ -153,7 +152,7 @@ def test_link_to_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "raw" / "pipe.nwb")
     with h5py.File(processed, "r+") as file:
         file["acquisition/other"] = h5py.ExternalLink("pipe.nwb", "/acquisition/video")
-    assert "no file" in findings(processed)["dangling-link"].message
+    assert "not a regular file" in findings(processed)["dangling-link"].message
 
 
 def test_export_warns_of_linked_media_left_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
@@ -178,10 +177,10 @@ def test_export_warns_of_linked_media_left_behind(linking: tuple[Path, Path], tm
     copied = tmp_path / "copied" / processed.name  # as the message says
     with quiet(), io_class(str(processed), "r") as source, io_class(copied, "w") as io:
         io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
-    (found,) = find_external_files(copied)
+    (found,) = resolve_external_files(copied)
     assert found.reference.nwb_path == str(copied)
-    assert found.file is not None
-    assert digest(found.file.path) == digest(raw.parent / "video.avi")
+    assert found.location is not None
+    assert digest(Path(found.location)) == digest(raw.parent / "video.avi")
 
 
 def test_no_hint_where_hdmf_cannot_copy(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_original_names_are_kept(tmp_path: Path, source: Path, video_files: Path
     renamed = second.rename(second.with_name("d.nwb"))
     relocate(renamed)
     assert_right(renamed, video_files)
-    organize(renamed, tmp_path / "dandiset", media_files_mode="copy")
+    organize(renamed, tmp_path / "dandiset", media_mode="copy")
     (target,) = (tmp_path / "dandiset").rglob("*.nwb")
     assert_right(target, video_files)
 
@@ -200,7 +200,7 @@ assert (row.original_name, row.size_in_bytes, row.width) == ("é.avi", 2**40, 0)
 def test_validators_accept_manifest(tmp_path: Path, source: Path, video_files: Path) -> None:
     from nwbinspector import Importance, inspect_nwbfile
 
-    organize(source, tmp_path / "dandiset", media_files_mode="copy", media_options=RECORD)
+    organize(source, tmp_path / "dandiset", media_mode="copy", media_options=RECORD)
     (target,) = (tmp_path / "dandiset").rglob("*.nwb")
     assert validate(path=str(target)) == []
     with quiet():
@@ -325,7 +325,7 @@ def test_missing_column_is_named(tmp_path: Path, source: Path) -> None:
     export(source, target)
     with h5py.File(target, "r+") as file:
         del file[MANIFEST_PATH]["sha256"], file[MANIFEST_PATH]["width"]  # width may be missing
-    with pytest.raises(ValueError, match="it has no column 'sha256'; remove it"):
+    with pytest.raises(ValueError, match="it has no column 'sha256'; correct or remove it"):
         relocate(target)
 
 
@@ -487,7 +487,7 @@ def test_progress_ends_at_its_total(tmp_path: Path, source: Path, video_files: P
     assert_ends()
     relocate(target, mode, media_options=options)
     assert all(done == total for done, total in told)  # there was nothing to do
-    organize(target, tmp_path / "dandiset", files_mode="move", media_files_mode=mode, media_options=options)
+    organize(target, tmp_path / "dandiset", files_mode="move", media_mode=mode, media_options=options)
     assert_ends()
 
 

@@ -14,7 +14,8 @@ import h5py
 import pytest
 from helpers import set_paths, stored_paths, write_nwb
 
-from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
+from nwb_extfiles import ExternalFilesWarning
+from nwb_extfiles.errors import UnreadableFileError
 from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, write_paths
 
 DATASET = "acquisition/video/external_file"
@@ -83,7 +84,7 @@ def test_missing_path_is_an_error(folder: Path) -> None:
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
-        (lambda path: os.mkfifo(path), "it is no file"),
+        (lambda path: os.mkfifo(path), "it is not a regular file"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="no pipes")

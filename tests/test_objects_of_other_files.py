@@ -14,7 +14,8 @@ from helpers import digest, image_series, make_file, new_nwbfile, tree
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries
 
-from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, RelocationRefusedError
+from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO
+from nwb_extfiles.errors import RelocationRefusedError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),

@@ -33,7 +33,8 @@ from makers import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, RelocationRefusedError, UnsafeReferenceError
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import RelocationRefusedError, UnsafeReferenceError
 
 SOURCES = ("plain", "ours", "resolving")
 SERIES = "acquisition/video"
@@ -970,7 +971,7 @@ def test_object_id_not_a_uuid_is_refused(tmp_path: Path, object_id: str) -> None
         file[SERIES].attrs["object_id"] = object_id
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is no UUID") as caught:
+    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is not a UUID") as caught:
         relocate(case.nwb, tmp_path / "out" / "a.nwb")
     assert len(caught.value.problems) == 2  # one for each video
     assert caught.value.problems[1].index == 1
@@ -1066,7 +1067,7 @@ def test_numbers_instead_of_paths_are_refused(tmp_path: Path, values: Any) -> No
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no text") as caught:
+    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no strings") as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1
     assert caught.value.object_path == f"/{PATHS}"

@@ -70,7 +70,7 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("bits", [0o600, 0o640, 0o644])
 def test_organize_keeps_modes(tmp_path: Path, files_mode: str, media_mode: str, bits: int) -> None:
     private(tmp_path / "raw", bits)
-    organize(tmp_path / "raw", tmp_path / "ds", files_mode=files_mode, media_files_mode=media_mode)
+    organize(tmp_path / "raw", tmp_path / "ds", files_mode=files_mode, media_mode=media_mode)
     made = files(tmp_path / "ds")
     assert len(made) == 2
     assert {mode(path) for path in made} == {bits}
@@ -84,7 +84,7 @@ def test_organize_to_another_file_system_keeps_modes(
     private(elsewhere / "raw")
     for path in files(elsewhere / "raw"):
         os.setxattr(path, "user.note", b"under embargo")
-    organize(elsewhere / "raw", tmp_path / "ds", files_mode=files_mode, media_files_mode=media_mode)
+    organize(elsewhere / "raw", tmp_path / "ds", files_mode=files_mode, media_mode=media_mode)
     made = files(tmp_path / "ds")
     assert {mode(path) for path in made} == {0o600}
     assert {os.getxattr(path, "user.note") for path in made} == {b"under embargo"}
@@ -92,7 +92,7 @@ def test_organize_to_another_file_system_keeps_modes(
 
 def test_restore_keeps_modes(tmp_path: Path) -> None:
     private(tmp_path / "raw")
-    organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="copy", media_options={"manifest": True})
+    organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy", media_options={"manifest": True})
     (path,) = (tmp_path / "ds").rglob("*.nwb")
     restore(path, tmp_path / "back")
     assert {mode(path) for path in files(tmp_path / "back")} == {0o600}
@@ -108,7 +108,7 @@ def test_relocate_keeps_modes(tmp_path: Path) -> None:
 def test_read_only_sources_are_organized(tmp_path: Path, bits: int) -> None:
     """The NWB file is edited, so it comes out writable for its owner; the video as it is."""
     private(tmp_path / "raw", bits)
-    organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="copy")
+    organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy")
     assert {path.suffix: mode(path) for path in files(tmp_path / "ds")} == {".nwb": bits | 0o200, ".avi": bits}
 
 

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,15 @@ from helpers import (
 from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO, relocate
+from nwb_extfiles.errors import (
     DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
     RelocationRefusedError,
     UnreadableFileError,
     UnsafeReferenceError,
-    relocate,
 )
 from nwb_extfiles.tasks.relocating import relocate_files
 
@@ -136,13 +134,13 @@ TWO = ["../videos/a.avi", "../videos/b.avi"]
 STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "vlen utf8": (TWO, dict(dtype=UTF8)),
     "vlen ascii": (TWO, dict(dtype=ASCII)),
-    "fixed, too short": (np.array(TWO, dtype="S14"), {}),
+    "fixed, too short": (np.array(TWO, dtype="S15"), {}),
     "fixed, long enough": (np.array(TWO, dtype="S200"), {}),
     "fixed utf8": (TWO, dict(dtype=h5py.string_dtype("utf-8", 20))),
     "chunked": (TWO, dict(dtype=UTF8, chunks=(1,), maxshape=(None,))),
     "compressed": (TWO, dict(dtype=UTF8, chunks=(2,), compression="gzip", shuffle=True)),
-    "compressed fixed": (np.array(TWO, dtype="S14"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
-    "MatNWB row": (np.array([TWO], dtype="S14"), {}),
+    "compressed fixed": (np.array(TWO, dtype="S15"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
+    "MatNWB row": (np.array([TWO], dtype="S15"), {}),
     "MatNWB row, vlen": (np.array([TWO], dtype=object), dict(dtype=ASCII)),
     "column": (np.array([[text] for text in TWO], dtype=object), dict(dtype=UTF8)),
 }
@@ -171,7 +169,7 @@ def test_string_storage_is_kept(tmp_path: Path, storage: str) -> None:
             assert paths == stored_paths(path)
 
 
-@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
+@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S15", "S200"])
 def test_scalar_external_file_of_old_files(tmp_path: Path, dtype: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array("../videos/a.avi", dtype=dtype) if isinstance(dtype, str) else "../videos/a.avi",
@@ -197,7 +195,7 @@ def test_values_that_are_not_strings(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array([1, 2]))
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="is no text"):
+    with pytest.raises(UnsafeReferenceError, match="not a string"):
         relocate(path)
     assert tree(tmp_path) == before
 
@@ -367,6 +365,34 @@ def test_any_path_spelling_from_any_working_directory(
     assert os.readlink(path.parent / text) == "../../videos/a.avi"
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("in_the_way", [False, True])
+def test_two_files_with_one_target_are_refused_and_renaming_one_helps(
+    tmp_path: Path, mode: str, in_the_way: bool
+) -> None:
+    """a.nwb and a.h5 have one media folder, and series with one object_id but different videos."""
+    first = nwb_with(tmp_path, "one.avi")
+    second = first.with_suffix(".h5")
+    shutil.copy(first, second)
+    make_media(tmp_path / "videos" / "two.avi")
+    set_paths(second, DATASET, ["../videos/two.avi"])
+    if in_the_way:
+        make_media(first.parent / media_names(first, "one.avi")[0])
+    before = tree(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(RelocationRefusedError, match=r"a\.h5.*and so would those of .*a\.nwb") as caught:
+            relocate_files([first, second], mode, media_options={"existing": "replace"}, dry_run=dry_run)
+        assert caught.value.hint is not None
+        assert "rename one of the two NWB files" in caught.value.hint
+        assert tree(tmp_path) == before
+    renamed = second.rename(second.with_name("b.h5"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is replaced
+        relocate_files([first, renamed], mode, media_options={"existing": "replace"})
+    assert is_right(first, "one.avi")
+    assert is_right(renamed, "two.avi")
+
+
 @posix
 def test_symlink_to_nwb_file_is_refused(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
@@ -431,7 +457,7 @@ import json, os, sys
 from nwb_extfiles.nwb.registry import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
-from nwb_extfiles.tasks import checks, inplace  # while they may be read
+from nwb_extfiles.tasks import checks, relocating  # while they may be read
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -469,7 +495,7 @@ def test_without_write_permission() -> None:
         refused, entries, of_secret, of_hidden = json.loads(run.stdout)
     assert "may not be written to" in refused
     assert entries == 1
-    assert of_secret == ["above", "not-readable"]
+    assert of_secret == ["outside-nwb-folder", "not-readable"]
     assert of_hidden == ["unreadable"]
 
 
@@ -685,7 +711,7 @@ def test_renamed_nwb_file_whose_media_folder_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
     assert tree(tmp_path) == before
-    with pytest.warns(ExternalFilesWarning, match=r"\(12 bytes\) is replaced, and its content is discarded"):
+    with pytest.warns(ExternalFilesWarning, match=r"\(13 bytes\) is replaced, and its content is discarded"):
         relocate(path, media_options={"existing": "replace"})
     assert is_right(path, "a.avi")
     shutil.rmtree(path.parent / "b")
@@ -812,7 +838,7 @@ def test_symlinked_media_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (path.parent / "a").symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file stands"):
+    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file is where"):
         relocate(path)
     assert tree(tmp_path) == before
 
@@ -827,7 +853,7 @@ def test_invalid_or_duplicate_object_ids(tmp_path: Path) -> None:
     other = nwb_with(tmp_path, "b.avi", nwb="evil.nwb")
     with h5py.File(other, "r+") as file:
         file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
-    with pytest.raises(UnsafeReferenceError, match="is no UUID"):
+    with pytest.raises(UnsafeReferenceError, match="is not a UUID"):
         relocate(other)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nwb_extfiles import AmbiguousMediaError, MediaOptions, MissingMediaError, UnsafeReferenceError
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles import MediaOptions
+from nwb_extfiles.errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.plans.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
 

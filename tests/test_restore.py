@@ -50,7 +50,7 @@ def test_original_names_are_restored(tmp_path: Path, downloaded: Path, video_fil
 def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> None:
     """Organized again, it is as it was downloaded but for the times."""
     restore(downloaded, tmp_path / "mine", "symlink")
-    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_files_mode="copy")
+    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_mode="copy")
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")
     names = {path.name: digest(path) for path in again.with_suffix("").iterdir()}
     assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}
@@ -72,7 +72,7 @@ def test_no_suffix_warning_for_original_names(tmp_path: Path, video_files: Path)
 ODD_NAMES = {
     "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as macOS calls them
     "two\nlines.avi": "two\ufffdlines.avi",
-    "C:\\videos\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
+    "C:\\videos\\a.avi": "C\ufffd\ufffdvideos\ufffda.avi",  # unpacked from an archive of Windows
 }
 
 

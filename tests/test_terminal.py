@@ -13,7 +13,7 @@ from helpers import set_paths, write_nwb
 from makers import make_media
 from servers import Server
 
-from nwb_extfiles import ExternalFilesWarning, check, find_external_files, organize, relocate
+from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
 from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
@@ -62,7 +62,7 @@ def test_hostile_paths_in_lines_and_json(tmp_path: Path, text: str) -> None:
         file["acquisition"].move("video", "vi\x1b[31m\ndeo")
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["neurodata_type"] = "Evil\nnwb-extfiles: all is well"
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["object_id"] = "\x1b[0m"
-    (found,) = find_external_files(path)
+    (found,) = resolve_external_files(path)
     assert found.reference.stored_path == stored
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options={"missing": "keep"})
@@ -98,7 +98,7 @@ def test_paths_shown_without_working_directory(tmp_path: Path, monkeypatch: pyte
 
 def test_messages_name_command_line_options(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["gone.avi", "C:\\gone.avi"])
-    for found in find_external_files(path):
+    for found in resolve_external_files(path):
         told = in_options(str(found.problem))
         assert "media_options" not in told
         assert "--missing keep" in told
@@ -107,7 +107,7 @@ def test_messages_name_command_line_options(tmp_path: Path) -> None:
 
     assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
     assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._WHAT_TO_DO).endswith("or name them with --media-field TYPE FIELD")
+    assert in_options(registry._HINT).endswith("or give --media-field TYPE FIELD")
 
 
 def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,16 +19,10 @@ from harness import TEMPORARY, quiet, run_apart
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    TransferError,
-    check,
-    relocate,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
+from nwb_extfiles.errors import RelocationRefusedError, TransferError
 from nwb_extfiles.tasks.relocating import relocate_files
 from nwb_extfiles.transfers.staging_folder import StagingFolder
 from nwb_extfiles.transfers.transfer import Transfer, TransferCall, recover
