@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import signal
@@ -25,48 +24,10 @@ from helpers import digest, stored_paths
 from recordings import object_id, recording, video
 
 from nwb_extfiles import ExternalFilesWarning, organize
-from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.batch import each, workers
 from nwb_extfiles.errors import TransferError
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.tasks.organizing import carry_out
-
-# --------------------------------------------------------------------- spools
-
-
-def test_spool_returns_items_in_order() -> None:
-    spool = Spool[Any]()
-    assert list(spool) == []
-    items = [{"number": number, "text": "x" * 1000} for number in range(20_000)]  # more than it keeps in memory
-    for item in items:
-        spool.append(item)
-    assert len(spool) == 20_000
-    assert spool[12_345] == items[12_345]
-    assert list(spool) == items
-    one, other = iter(spool), iter(spool)
-    assert [next(one), next(other), next(one)] == [items[0], items[0], items[1]]
-    assert spool[0] is spool[0], "the first ones are not read again"
-    spool.append("while it is read")
-    assert next(other) == items[1]
-    spool.sort([*range(20_000, 0, -1), 0])
-    assert [spool[0], spool[1], spool[20_000]] == ["while it is read", items[-1], items[0]]
-
-
-def test_spool_can_be_pickled() -> None:
-    spool = Spool(["a", 2, None])
-    again = pickle.loads(pickle.dumps(spool))
-    assert list(again) == ["a", 2, None]
-    again.append(4)
-    assert len(spool) == 3
-
-
-def test_spool_cleans_up_silently() -> None:
-    """No file is left open to be warned of."""
-    spool = Spool([b"x" * (10 << 20)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        del spool
-        gc.collect()
-
 
 # ----------------------------------------------------------------------- each
 

@@ -52,13 +52,13 @@ def test_names_within_one_file_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
-def test_valid_object_ids(text: str) -> None:
-    assert is_uuid(text)
+@pytest.mark.parametrize("object_id", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_valid_object_ids(object_id: str) -> None:
+    assert is_uuid(object_id)
 
 
 @pytest.mark.parametrize(
-    "text",
+    "object_id",
     [
         "",
         UUID + "\n",
@@ -73,8 +73,8 @@ def test_valid_object_ids(text: str) -> None:
         "x" * 1000,
     ],
 )
-def test_invalid_object_ids(text: str) -> None:
-    assert not is_uuid(text)
+def test_invalid_object_ids(object_id: str) -> None:
+    assert not is_uuid(object_id)
 
 
 @pytest.mark.parametrize("suffix", ["", ".avi", ".mp4", ".h264", ".AVI", ".x_y", ".c++", ".a-b", "." + "x" * 32])
