@@ -136,7 +136,9 @@ def test_ls_json(lab: Path) -> None:
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]
     assert {record["nwb_path"] for record in records} == {str(lab / "nwb" / "lost.nwb")}
-    assert json.loads(run("ls", "--json", "videos").stdout) == []
+    result = run("ls", "--json", "videos", code=1)
+    assert json.loads(result.stdout) == []
+    assert "there is no NWB file in this folder" in result.stderr
 
 
 def test_ls_continues_after_unreadable_file(lab: Path) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "relocation_lines",
     "relocation_record",
     "shown",
+    "urls_line",
 ]
 
 
@@ -123,6 +124,7 @@ def organize_lines(plan: OrganizePlan) -> Iterator[str]:
         yield f"{_files_mode(file, plan):9} {_size(file.size)}  {file.source} -> {target}"
         yield from _media_lines(file.plan, f"{target.parent}/")
     yield _total((file.plan for file in plan), files, plan.total_bytes)
+    yield from urls_line(plan.url_count)
 
 
 def _files_mode(file: OrganizedFile, plan: OrganizePlan) -> str:
@@ -201,6 +203,12 @@ def media_summary(plan: RelocationPlan) -> str:
         (not plan.manifest_is_current, "a new manifest"),
     ]
     return "; ".join(words for count, words in parts if count) or "no media"
+
+
+def urls_line(count: int) -> Iterator[str]:
+    """A line about URLs that stay as they are, if there are any."""
+    if count:
+        yield f"{count} {'URL stays a URL' if count == 1 else 'URLs stay URLs'}; --urls download fetches the videos"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:

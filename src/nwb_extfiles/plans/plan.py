@@ -137,6 +137,17 @@ class RelocationPlan:
         return brought + self.download_bytes
 
     @property
+    def media_count(self) -> int:
+        """How many references have media: all but URLs that stay, and files that were not found."""
+        return sum(entry.action is not Action.KEEP for entry in self.relocations)
+
+    @property
+    def url_count(self) -> int:
+        """How many references are URLs, and stay so."""
+        kept = (entry.reference for entry in self.relocations if entry.action is Action.KEEP)
+        return sum(is_url(reference.stored_path) for reference in kept)
+
+    @property
     def unread(self) -> dict[tuple[int, int], MediaFile]:
         """Files whose digest the manifest wants, and which nothing reads but for that; by device and inode."""
         if self.manifest is None:

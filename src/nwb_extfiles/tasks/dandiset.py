@@ -118,7 +118,9 @@ class OrganizePlan:
     files: tuple[OrganizedFile, ...]
     warnings: tuple[str, ...] = ()
     media_count: int = 0
-    """How many references are in the files."""
+    """How many references have their media in the dandiset, or stay with `media_mode` "reference"."""
+    url_count: int = 0
+    """How many references are URLs, and stay so."""
     total_bytes: int = 0
     """Size in bytes of all that gets anywhere, NWB files and media."""
     work_bytes: int = 0
@@ -212,6 +214,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         tuple(files),
         (*warnings, *tally.warnings, *tally.remarks()),
         tally.media_count,
+        tally.url_count,
         tally.total_bytes,
         tally.work_bytes,
     )
@@ -550,7 +553,8 @@ class _Tally:
         self._settings = settings
         self.warnings: list[str] = []
         self.total_bytes = self.work_bytes = 0
-        self.media_count = 0
+        self.media_count = self.url_count = 0
+        self._references = 0
         self._taken_along = 0
         self._fetched = 0  # bytes, as far as servers tell
         self._left_behind = 0
@@ -563,7 +567,9 @@ class _Tally:
         self.warnings.extend(file.plan.warnings)
         self.total_bytes += file.total_bytes
         self.work_bytes += file.work_bytes
-        self.media_count += len(file.plan.relocations)
+        self._references += len(file.plan.relocations)
+        self.media_count += file.plan.media_count
+        self.url_count += file.plan.url_count
         local = [entry for entry in file.plan.relocations if entry.source is not None]
         self._taken_along += len(local) + sum(entry.remote is not None for entry in file.plan.relocations)
         self._left_behind += any(entry.action is not Action.REUSE for entry in local)
@@ -598,7 +604,7 @@ class _Tally:
         if self._settings.update_paths and not self._taken_along:
             found = (
                 "the NWB files have only URLs and paths of missing files, which stay as they are"
-                if self.media_count
+                if self._references
                 else "no external file in any of the NWB files"
             )
             yield f"there are no paths of media to update: {found}"

@@ -22,7 +22,7 @@ from ..errors import (
     warn,
 )
 from ..media.inventory import find_by_content, verify_media
-from ..nwb.files import cannot_hold, open_nwb
+from ..nwb.files import cannot_hold, open_nwb, zarr_marker
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
@@ -293,6 +293,10 @@ def _document(path: Path, dry_run: bool) -> Path:
             nwb_path=str(path),
         )
     document = Path(os.path.realpath(path))
+    if document.is_dir() and zarr_marker(document) is None:
+        raise RelocationRefusedError(
+            f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
+        )
     if not is_interrupted(document):
         return document
     if dry_run:

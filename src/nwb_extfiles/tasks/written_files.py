@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..disk import contents, filesystem
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..media.inventory import make_rows, other_videos
-from ..nwb.files import nwb_files_called_like, write_paths
+from ..nwb.files import find_nwb_files, nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
 from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
@@ -30,6 +30,7 @@ __all__ = [
     "file_identifier",
     "interrupted_edit",
     "is_former_media_folder",
+    "named_nwb_files",
     "new_rows",
     "remove_empty",
     "require_nwb",
@@ -207,6 +208,24 @@ def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
         for line in transfer.rollback():
             error.add_note(line)
         raise
+
+
+def named_nwb_files(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> dict[Path, None]:
+    """The NWB files that a user names, and those in the folders named; a folder without any is a problem."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = dict.fromkeys(find_nwb_files([path]))
+        if not files:
+            folder = os.path.abspath(path)
+            problems.append(
+                RelocationRefusedError(
+                    f"{folder}: there is no NWB file in this folder",
+                    hint="name NWB files, or folders that have some",
+                    nwb_path=folder,
+                )
+            )
+        found |= files
+    return found
 
 
 def require_nwb(file: Any, path: Path) -> None:
