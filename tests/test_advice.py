@@ -1,7 +1,7 @@
-"""Advice is a promise: what a message or the page of errors says to do is done, word for word, and ends well.
+"""What a message, or ``docs/howto/errors.md``, says to do works.
 
-Each test makes a message appear, takes the advice out of it, and carries it out on the command line or in Python. What
-came of it is judged by h5py and by content. The last test fails if the page has a row that none of these covers.
+Each test makes a message appear, takes the hint from it, and does what it says, on the command line or in Python. It
+checks the result with h5py and hashes. The last test fails if the page has a row that no test covers.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COVERED: set[str] = set()
 
 
 def fixes(*rows: str) -> Callable[[F], F]:
-    """Say which rows of the page a test carries out: the name of an error, a part of a quoted message, a code."""
+    """Mark a test with the rows of the page that it covers: an error, a part of a quoted message, or a finding code."""
     COVERED.update(rows)
     return lambda function: function
 
@@ -54,32 +54,32 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cli(*words: object, code: int = 0) -> str:
-    """What the command line says, with its errors."""
+    """Run the command line, and return its output and errors."""
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == code, result.output
     return result.output
 
 
 def option(message: str, name: str) -> list[str]:
-    """An option that a message names, with its value."""
+    """The option that a message names, with its value."""
     (found,) = set(re.findall(rf"{name} [^\s;,]+", message))
     return shlex.split(found)
 
 
 def command(message: str) -> list[str]:
-    """The command in backquotes that a message gives, without the name of the program."""
+    """The command in backquotes in a message, without the name of the program."""
     (found,) = set(re.findall(r"`nwb-extfiles ([^`]+)`", message))
     return shlex.split(found)
 
 
 def media_of(path: Path, dataset: str = DATASET) -> list[str | None]:
-    """The content of each medium that an NWB file leads to."""
+    """SHA-256 of the media that an NWB file refers to. None where there is no file."""
     places = [path.parent / stored for stored in stored_paths(path, dataset)]
     return [digest(place) if place.is_file() else None for place in places]
 
 
 def message_of(path: Path, code: str, **more: Any) -> str:
-    """What `check` says of a finding."""
+    """The message of a finding of `check`."""
     messages = [finding.message for finding in check(path, **more) if finding.code == code]
     assert messages, [finding.code for finding in check(path, **more)]
     return messages[0]
@@ -89,7 +89,7 @@ def message_of(path: Path, code: str, **more: Any) -> str:
 
 
 def lost() -> tuple[Path, str]:
-    """An NWB file whose video is in another folder."""
+    """Make an NWB file whose video is in another folder."""
     content = digest(video(Path("elsewhere/a.avi")))
     return recording(Path("nwb/a.nwb"), ["a.avi"], videos=False), content
 
@@ -121,7 +121,7 @@ def test_missing_media_kept() -> None:
     assert media_of(path) == [content]
 
 
-@fixes("missing-absolute", "missing-absolute")
+@fixes("missing-absolute")
 def test_windows_path_mapped() -> None:
     content = digest(video(Path("elsewhere/a.avi")))
     path = recording(Path("nwb/a.nwb"), ["D:\\videos\\a.avi"], videos=False)
@@ -132,7 +132,7 @@ def test_windows_path_mapped() -> None:
 
 
 def two_bare_names() -> tuple[Path, dict[str, str]]:
-    """Two series that both hold 0.avi, and the content that each means."""
+    """Make two series that both refer to 0.avi. Returns the SHA-256 of the video that each means."""
     nwbfile, wanted = new_nwbfile(), {}
     for name in ("Miniscope", "Behav Cam"):
         wanted[name] = digest(video(Path("recording", name, "0.avi"), content=name))
@@ -153,7 +153,7 @@ def test_ambiguous_path_on_command_line() -> None:
     searched = ["--search", "recording/Miniscope", "--search", "recording/Behav Cam"]
     message = cli("relocate", "--media-mode", "copy", *searched, path, code=1)
     advised = shlex.split(" ".join(re.findall(r"--search-for (?:'[^']+'|\S+) (?:'[^']+'|\S+)", message)))
-    assert len(advised) == 12  # for each of two series, either folder
+    assert len(advised) == 12  # each of the two series, with either folder
     chosen = [
         advised[start : start + 3]
         for start in range(0, 12, 3)
@@ -194,7 +194,7 @@ def test_ambiguous_path_in_python(in_memory: bool) -> None:
 
 @pytest.mark.parametrize("option", ["--search-for", "--path-map-for"])
 def test_ambiguous_path_not_decided_by_folder(option: str) -> None:
-    """Two tails of one path below one search folder: for one of them, only the whole path says that it is meant."""
+    """Two files below one search folder match the end of one path. Only the whole path selects one of them."""
     wanted = {
         "--path-map-for": digest(video(Path("s/0.avi"), content="one")),
         "--search-for": digest(video(Path("s/s/0.avi"), content="two")),
@@ -258,7 +258,7 @@ def test_occupied_target(fix: str) -> None:
     assert media_of(path) == [content]
 
 
-@fixes("UnsafeReferenceError", "no-media", "not-a-string", "not-a-string")
+@fixes("UnsafeReferenceError", "no-media", "not-a-string")
 @pytest.mark.parametrize("what", ["empty", "a folder", "no text"])
 def test_missing_link_target(what: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -364,7 +364,7 @@ def test_occupied_staging_folder() -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     cli("recover", path)
-    with pytest.MonkeyPatch.context() as patch:  # to learn the name of the staging folder
+    with pytest.MonkeyPatch.context() as patch:  # shows the name of the staging folder
         names: list[str] = []
         plain = os.mkdir
 
@@ -378,7 +378,7 @@ def test_occupied_staging_folder() -> None:
     assert staging is not None
     set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     shutil.rmtree(path.parent / "a")
-    staging.write_text("a file of somebody")
+    staging.write_text("a file of another program")
     message = cli("relocate", path, code=1)
     (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
     Path(place).unlink()
@@ -402,7 +402,7 @@ def test_relocation_must_be_chosen(dandiset: bool, relocated: bool) -> None:
     Path("set/sub").mkdir(parents=True)
     if dandiset:
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+    with pytest.raises(RelocationRefusedError, match=r"give relocate_media=True .* or relocate_media=False"):
         export("set/sub/a.nwb", path)
     export("set/sub/a.nwb", path, relocate_media=relocated)
     if relocated:
@@ -528,7 +528,7 @@ def git(*words: str, folder: Path) -> None:
 
 
 def annex(folder: Path) -> Path:
-    """A repository with a video and an NWB file that refers to it, and a clone of it without contents."""
+    """Make a repository with a video and an NWB file that refers to it, and a clone without content."""
     path = recording(folder / "a.nwb", ["raw/a.avi"])
     git("init", "-q", folder=folder)
     git("annex", "init", "-q", folder=folder)
@@ -731,7 +731,7 @@ def test_unreadable_manifest() -> None:
     assert message_of(path, "manifest", checksums=True)
     assert "is no ExternalFileManifest" in cli("relocate", path, code=1)
     ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
-    exec(textwrap.dedent(block), {})  # what the page says
+    exec(textwrap.dedent(block), {})  # the code on the page
     cli("relocate", "--media-mode", "copy", "--manifest", path)
     assert media_of(path) == [content]
     assert [finding.code for finding in check(path, checksums=True)] == []
@@ -800,9 +800,9 @@ def test_organize_hint_works() -> None:
     (made,) = Path("set").rglob("*.nwb")
     assert media_of(made) == [digest(Path("raw/a.avi"))]
     shutil.copy(recording(Path("in/b.nwb"), ["../raw/b.avi"]), made)
-    cli("organize", "-d", "set", path)  # under a name that tells it from the other one
+    cli("organize", "-d", "set", path)  # under a name of its own
     assert len(list(Path("set").rglob("*.nwb"))) == 2
-    made.unlink()  # the copy, whose videos were never here
+    made.unlink()  # this copy never had videos here
     odd = recording(Path("in/c.h5"), ["../raw/c.avi"], subject="c")
     assert "rename it" in cli("organize", "-d", "set", odd, code=1)
     cli("organize", "-d", "set", odd.rename("in/c.nwb"))
@@ -823,7 +823,7 @@ def test_repair_hint_works() -> None:
     assert media_of(path) == content
 
 
-# ------------------------------------------------------------ what `check` finds
+# ---------------------------------------------------------- findings of `check`
 
 RELOCATED = {
     "absolute-path": "{}/raw/a.avi",
@@ -864,7 +864,7 @@ def test_truncated_video_is_reported() -> None:
     set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
     assert message_of(path, "empty")
-    video(Path("raw/a.mp4"))  # looked at, and made again
+    video(Path("raw/a.mp4"))  # made again
     cli("relocate", "--media-mode", "copy", path)
     assert "suffix" not in [finding.code for finding in check(path)]
     assert media_of(path) == [digest(Path("raw/a.mp4"))]
@@ -889,7 +889,7 @@ def test_url_is_downloaded(tmp_path: Path) -> None:
     assert media_of(path) == [digest(Path("served/a.avi"))]
 
 
-@fixes("same-media", "same-media")
+@fixes("same-media")
 def test_both_references_get_one_path() -> None:
     video(Path("nwb/a.avi"))
     shutil.copy("nwb/a.avi", "nwb/b.avi")
@@ -1021,7 +1021,7 @@ def test_media_removed_by_an_earlier_move() -> None:
     assert media_of(out) == [content]
     video(Path("raw/other.avi"))
     set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
-    with pytest.raises(MediaExistsError, match="move it away") as info:  # the video of before is not just replaced
+    with pytest.raises(MediaExistsError, match="move it away") as info:  # the former video is not simply replaced
         export(str(out), path, relocate_media=True, media_mode="copy")
     (place,) = [Path(found) for found in re.findall(r"'([^']+)' exists and is not a copy", str(info.value))]
     place.rename("kept.avi")
@@ -1034,7 +1034,7 @@ def test_pose_list_naming_another_video_keeps_it() -> None:
     raw = video(Path("raw/a.avi")).resolve()
     path = recording(Path("nwb/a.nwb"), [str(raw)])
     cli("relocate", "--media-mode", "move", "--manifest", path)
-    raw.write_bytes(b"x" * 2000)  # of the same size and name, and not the same
+    raw.write_bytes(b"x" * 2000)  # of the same size and name, but different
     append_pose(path, str(raw), "copy")
     pose = "processing/behavior/PoseEstimation/original_videos"
     assert media_of(path, pose) == [digest(raw)]
@@ -1094,5 +1094,5 @@ def test_every_row_of_errors_page_is_tested() -> None:
 
 
 def _fits(part: str, row: str) -> bool:
-    """Whether a quoted message has the words of a part, in their order."""
+    """Whether a quoted message contains the words of a part, in order."""
     return " " in part and re.search(".*".join(map(re.escape, part.split(" … "))), row) is not None

@@ -124,7 +124,7 @@ def test_any_sequence_type_pynwb_accepts(kind: str, source: Path) -> None:
     for number, relocating in enumerate(RELOCATING):
         target = folder / f"b{number}.nwb"
         write_with(NWBExtFilesHDF5IO, target, make(stored), **relocating)
-        assert_resolves(target, [folder / text for text in stored])
+        assert_resolves(target, [folder / path for path in stored])
 
 
 # ----------------------------------------------------- attributes as MatNWB and MIES store them

@@ -1,9 +1,10 @@
-"""The documentation speaks of all that there is, and README leads somewhere. Sphinx checks the links of the pages."""
+"""The documentation covers the whole interface, and the links of README work. Sphinx checks those of the pages."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import re
 import textwrap
 import tomllib
@@ -17,6 +18,7 @@ from nwb_extfiles.media.inventory import MediaState
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 
 def test_readme_links_exist() -> None:
@@ -68,7 +70,7 @@ def test_every_media_option_is_in_readme() -> None:
 
 
 def test_names_imported_in_docs_exist() -> None:
-    """Each block of Python in the pages can be parsed, and has no name of this package that is not there."""
+    """Each block of Python in the pages can be parsed, and all names that it imports from this package exist."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
     blocks = [
         (page.name, block)
@@ -84,7 +86,7 @@ def test_names_imported_in_docs_exist() -> None:
 
 
 def test_commands_shown_in_docs_exist() -> None:
-    """Each ``nwb-extfiles <command> --option`` in pages and tutorials is one."""
+    """Each ``nwb-extfiles <command> --option`` in pages and tutorials exists."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md"), *DOCS.glob("gallery/*.py")]
     shown = [
         (page.name, *match)
@@ -100,3 +102,30 @@ def test_commands_shown_in_docs_exist() -> None:
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for option in re.findall(r" (--?[a-z][a-z-]*)", arguments):
             assert option in options, (page, name, option)
+
+
+def test_architecture_lists_every_module() -> None:
+    """Each module is in the table, in its package."""
+    package, listed = "", set()
+    table = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("| package |")[2]
+    for first, names in re.findall(r"(?m)^\| (.*?) ?\| (`.+?) \|", table):
+        package = re.findall(r"`(\w+)`", first)[0] if first else package
+        folder = "" if package == "nwb_extfiles" else f"{package}/"
+        listed |= {f"{folder}{name}.py" for name in re.findall(r"`(\w+)`", names)}
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert listed == modules
+
+
+def test_test_files_named_in_docs_exist() -> None:
+    pages = [(DOCS / name).read_text(encoding="utf-8") for name in ("promises.md", "contributing.md")]
+    names = {name for page in pages for name in re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+)(?:\.py)?`", page)}
+    assert len(names) > 30
+    assert {name for name in names if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_names_in_architecture_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:disk|io|media|naming|nwb|plans|tasks|transfers|web)\.[\w.]+)`", page))
+    for name in names - {"io.relocation"}:  # the attribute of an IO
+        pkgutil.resolve_name(f"nwb_extfiles.{name}")
+    assert {path for path in re.findall(r"\b\w+/\w+\.py\b", page) if not (PACKAGE / path).exists()} == set()

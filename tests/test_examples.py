@@ -55,7 +55,7 @@ def test_export_example(tmp_path: Path) -> None:
     assert_same_videos(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb", ACQUISITION, videos)
     assert stored_paths(lab / "plain/sub-mouse0/mouse0.nwb", ACQUISITION)[0] == "../video_files/test1_0.avi"
     assert "-> nothing" in said
-    assert "Give relocate_media=True" in said
+    assert "give relocate_media=True" in said
 
 
 def test_dandi_example(tmp_path: Path) -> None:

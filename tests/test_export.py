@@ -41,7 +41,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def test_example_of_the_readme(source: Path, target: Path, videos: list[Path]) -> None:
-    """The folder of the example, names and texts to the letter, and videos that play."""
+    """The folder of the example: names and stored paths to the letter, and videos that play."""
     before = tree(source.parent.parent)
     export(source, target, relocate_media=True, media_mode="copy")
 
@@ -129,7 +129,7 @@ def test_relocation_is_recorded_after_close(source: Path, target: Path) -> None:
     assert [entry.new_path for entry in io.relocation.relocations] == stored_paths(target)
     assert io.relocation.mode == "copy"
     assert io.relocation.media_bytes == sum(
-        digest_size for digest_size in ((target.parent / text).stat().st_size for text in stored_paths(target))
+        digest_size for digest_size in ((target.parent / stored).stat().st_size for stored in stored_paths(target))
     )
 
 
@@ -163,7 +163,7 @@ def test_second_plain_export_is_unaffected(source: Path, tmp_path: Path) -> None
 
 
 def test_messages_name_both_nwb_files(source: Path, target: Path, videos: list[Path], video_files: Path) -> None:
-    """The file to be written is not there yet; the text that nothing is found for stands in the other one."""
+    """The file to be written is not there yet; the path that nothing is found for stands in the other one."""
     (video_files / "test1_1.avi").unlink()
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = src_io.read()

@@ -1,4 +1,4 @@
-"""Object mappers: texts that remember their folder, and paths that can be opened."""
+"""Object mappers: stored paths that remember their folder, and paths that can be opened."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_built_paths_remember_their_file(tmp_path: Path) -> None:
     builder = manager.build(series, source=str(tmp_path / "x.nwb"))
     paths = builder["external_file"].data
     assert list(paths) == ["a.avi", "b.avi"]
-    assert {text.base for text in paths} == {str(tmp_path)}
+    assert {stored.base for stored in paths} == {str(tmp_path)}
     assert series.external_file == [Path("a.avi"), "b.avi"]
 
 

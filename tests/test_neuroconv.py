@@ -123,9 +123,9 @@ def assert_in_place(nwb_path: Path, recordings: dict[str, list[Path]]) -> None:
     ):
         paths = stored_paths(nwb_path, dataset)
         assert len(paths) == len(videos)
-        for text, video in zip(paths, videos, strict=True):
-            assert text.startswith(f"{nwb_path.stem}/")
-            assert digest(nwb_path.parent / text) == digest(video)
+        for stored, video in zip(paths, videos, strict=True):
+            assert stored.startswith(f"{nwb_path.stem}/")
+            assert digest(nwb_path.parent / stored) == digest(video)
     assert play(nwb_path.parent / stored_paths(nwb_path, ACQUISITION.format("top"))[0]) == 10
 
 
@@ -151,7 +151,7 @@ def test_converter(tmp_path: Path, recordings: dict[str, list[Path]], mode: str)
 
 
 def test_converter_writes_as_neuroconv_does(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
-    """Without the argument nothing differs; with it, nothing but the texts."""
+    """Without the argument nothing differs; with it, nothing but the stored paths."""
     plain, ours = tmp_path / "plain" / "a.nwb", tmp_path / "ours" / "a.nwb"
     plain.parent.mkdir()
     ours.parent.mkdir()
@@ -187,8 +187,8 @@ def test_interface_and_pipe(tmp_path: Path, recordings: dict[str, list[Path]], m
     video = Video(file_paths=["top.avi"], video_name="top")
     with quiet():
         video.run_conversion(nwbfile_path="../out/one.nwb", metadata=metadata(video), relocate_media=True)
-    text = stored_paths(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
-    assert digest(tmp_path / "out" / text) == digest(recordings["top"][0])
+    stored = stored_paths(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
+    assert digest(tmp_path / "out" / stored) == digest(recordings["top"][0])
     pipe = Pipe(data_interfaces=dict(a=video))
     with quiet():
         pipe.run_conversion(nwbfile_path="../out/two.nwb", metadata=metadata(pipe), relocate_media=True)
@@ -208,14 +208,14 @@ def test_append_to_existing_file(tmp_path: Path, recordings: dict[str, list[Path
         second = Video(file_paths=[recordings["side"][0]], video_name="side")
         second.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True)
     for name, video in (("top", recordings["top"][0]), ("side", recordings["side"][0])):
-        (text,) = stored_paths(nwb_path, ACQUISITION.format(name))
-        assert text.startswith("a/")
-        assert digest(tmp_path / text) == digest(video)
+        (stored,) = stored_paths(nwb_path, ACQUISITION.format(name))
+        assert stored.startswith("a/")
+        assert digest(tmp_path / stored) == digest(video)
     assert before.items() <= tree(tmp_path / "a").items()
 
 
 class Video(RelocateMediaMixin, ExternalVideoInterface):
-    """A video that is taken along if that is asked for."""
+    """A video that is relocated if that is asked for."""
 
 
 def append_video(video: Path | str, nwb_path: Path, **kwargs: Any) -> Video:
@@ -358,8 +358,8 @@ def test_relocating_context(tmp_path: Path, recordings: dict[str, list[Path]], b
         with quiet():
             video.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True)
     assert_in_place(nwb_path, recordings)
-    (text,) = stored_paths(nwb_path, ACQUISITION.format("again"))
-    assert digest(tmp_path / text) == digest(recordings["side"][0])
+    (stored,) = stored_paths(nwb_path, ACQUISITION.format("again"))
+    assert digest(tmp_path / stored) == digest(recordings["side"][0])
 
 
 def test_relocating_context_fails_atomically(
@@ -446,7 +446,7 @@ def test_neuroconv_versions_that_write_relative_paths(tmp_path: Path, recordings
         def run_conversion(self, nwbfile_path: Path, **kwargs: Any) -> None:
             super().run_conversion(nwbfile_path, **kwargs)
             dataset = ACQUISITION.format("top")
-            relative = [os.path.relpath(text, nwbfile_path.parent) for text in stored_paths(nwbfile_path, dataset)]
+            relative = [os.path.relpath(stored, nwbfile_path.parent) for stored in stored_paths(nwbfile_path, dataset)]
             assert relative == ["../raw/top.avi"]
             set_paths(nwbfile_path, dataset, relative)
 
@@ -457,6 +457,6 @@ def test_neuroconv_versions_that_write_relative_paths(tmp_path: Path, recordings
     nwb_path = tmp_path / "out" / "a.nwb"
     with quiet():
         video.run_conversion(nwbfile_path=nwb_path, metadata=metadata(video), relocate_media=True, media_mode="copy")
-    (text,) = stored_paths(nwb_path, ACQUISITION.format("top"))
-    assert text.startswith("a/")
-    assert digest(nwb_path.parent / text) == digest(recordings["top"][0])
+    (stored,) = stored_paths(nwb_path, ACQUISITION.format("top"))
+    assert stored.startswith("a/")
+    assert digest(nwb_path.parent / stored) == digest(recordings["top"][0])

@@ -740,7 +740,7 @@ def test_survey_same_content(tmp_path: Path, place: Path, mode: MediaMode) -> No
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-@pytest.mark.parametrize("content", [b"", b"video", b"video\0", b"vide"])
+@pytest.mark.parametrize("content", [b"", b"VIDEO", b"video\0", b"vide"])
 def test_survey_other_content(tmp_path: Path, place: Path, mode: MediaMode, content: bytes) -> None:
     place.write_bytes(content)
     assert state(tmp_path, mode) is TargetState.OTHER

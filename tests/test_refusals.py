@@ -45,25 +45,25 @@ def test_refusal_keeps_previous_file(source: Path, tmp_path: Path) -> None:
 
 
 def test_paths_that_stay_right_are_accepted(source: Path, videos: list[Path]) -> None:
-    """A folder at the same depth finds the videos by the same texts."""
+    """A folder at the same depth finds the videos by the same stored paths."""
     target = source.parent.parent / "other" / "b.nwb"
     export(source, target)
     assert stored_paths(target) == stored_paths(source)
     assert_resolves(target, videos[:2])
 
 
-@pytest.mark.parametrize("text", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\videos\a.avi"])
-def test_paths_that_cannot_break_are_accepted(text: str, tmp_path: Path) -> None:
-    source = write_nwb(tmp_path / "a.nwb", [text])
+@pytest.mark.parametrize("stored", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\videos\a.avi"])
+def test_paths_that_cannot_break_are_accepted(stored: str, tmp_path: Path) -> None:
+    source = write_nwb(tmp_path / "a.nwb", [stored])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [stored]
 
 
 def test_absolute_paths_are_accepted(video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
-    text = str(video_files / "test1_0.avi")
-    source = write_nwb(tmp_path / "a.nwb", [text])
+    stored = str(video_files / "test1_0.avi")
+    source = write_nwb(tmp_path / "a.nwb", [stored])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [stored]
 
 
 def test_false_writes_verbatim(source: Path, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_suffix_lowercased_and_unarchived_suffix_warned_of(tmp_path: Path, video
     source = write_nwb(tmp_path / "a.nwb", ["A.AVI", "b.webm"])
     with pytest.warns(ExternalFilesWarning, match=r"files that end in \.webm"):
         export(source, tmp_path / "ds" / "b.nwb", relocate_media=True, media_mode="copy")
-    assert [Path(text).suffix for text in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
+    assert [Path(stored).suffix for stored in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
 
 
 def test_other_content_at_target_is_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:

@@ -466,7 +466,7 @@ def test_without_write_permission() -> None:
         refused, entries, of_secret, of_hidden = json.loads(run.stdout)
     assert "may not be written to" in refused
     assert entries == 1
-    assert of_secret == ["above", "not-readable"]
+    assert of_secret == ["outside-nwb-folder", "not-readable"]
     assert of_hidden == ["unreadable"]
 
 

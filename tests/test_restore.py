@@ -72,7 +72,7 @@ def test_no_suffix_warning_for_original_names(tmp_path: Path, video_files: Path)
 ODD_NAMES = {
     "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as macOS calls them
     "two\nlines.avi": "two\ufffdlines.avi",
-    "C:\\videos\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
+    "C:\\videos\\a.avi": "C\ufffd\ufffdvideos\ufffda.avi",  # unpacked from an archive of Windows
 }
 
 

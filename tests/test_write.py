@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hdmf.utils import get_docval
 from helpers import (
     assert_resolves,
     contents,
@@ -161,7 +163,7 @@ def test_relocate_in_place(existing: Path, videos: list[Path], mode: str, media_
         assert io.relocation is None
     assert io.relocation is not None
     assert_resolves(existing, videos[:2])
-    assert all(text.startswith("a/") for text in stored_paths(existing))
+    assert all(stored.startswith("a/") for stored in stored_paths(existing))
     after = contents(existing)
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed == {"acquisition/video/external_file"}
@@ -216,7 +218,7 @@ def test_old_and_new_series_in_one_write(existing: Path, video_files: Path, vide
 
 
 def test_append_leaves_old_paths_unchanged(existing: Path, video_files: Path) -> None:
-    """Without a word, what is in the file stays; what is new and would dangle is refused."""
+    """By default, what is in the file stays; what is new and would dangle is refused."""
     paths = stored_paths(existing)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
@@ -348,7 +350,7 @@ def test_after_failed_call_further_calls_are_refused(
         patch.setattr(NWBHDF5IO, "set_attributes", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             io.write(nwbfile, relocate_media=True, media_mode="copy")
-    with pytest.raises(RelocationRefusedError, match="broke off in the middle"):
+    with pytest.raises(RelocationRefusedError, match="failed halfway"):
         io.write(nwbfile, relocate_media=False)
     with pytest.warns(ExternalFilesWarning, match="was not written"):
         io.close()
@@ -362,3 +364,29 @@ def test_unclosed_io_reports_staged_file(tmp_path: Path) -> None:
         io.__del__()
     io.close()
     assert (tmp_path / "a.nwb").exists()
+
+
+# ------------------------------------------------------------- what editors show
+
+OURS = "relocate_media: bool | None = None, media_mode: {} | None = None, media_options: {} | None = None"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("__init__", "(self, path=None, mode='r', load_namespaces=True,", ", resolve_media: bool = False)"),
+        ("write", "(self, container, cache_spec=True,", ")"),
+        ("export", "(self, src_io, nwbfile=None, write_args=None,", ")"),
+        ("export_io", "(path, src_io, comm=None, container=None,", ")"),
+    ],
+)
+def test_signatures_show_arguments_of_pynwb_and_ours(name: str, first: str, last: str) -> None:
+    method = getattr(NWBExtFilesHDF5IO, name)
+    shown = str(inspect.signature(method))
+    options = "nwb_extfiles.options.MediaOptions | collections.abc.Mapping[str, typing.Any]"
+    assert shown.startswith(first)
+    assert shown.endswith(OURS.format("nwb_extfiles.options.MediaMode | str", options) + last)
+    theirs = [argument["name"] for argument in get_docval(getattr(NWBHDF5IO, name))]
+    assert [argument for argument in inspect.signature(method).parameters if argument in theirs] == theirs
+    with pytest.raises(TypeError, match=rf"NWBExtFilesHDF5IO\.{name}: .*unrecognized argument: 'relocate_medium'"):
+        method(*[None] * (name != "export_io"), relocate_medium=True)

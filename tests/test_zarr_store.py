@@ -107,20 +107,20 @@ def test_same_references_as_in_hdf5(tmp_path: Path) -> None:
 
 
 def test_links_to_path_datasets(tmp_path: Path, source_store: Path, videos: list[Path], video_files: Path) -> None:
-    """Inside the store they are texts of the object; out of it they are not followed; edited, they become a dataset."""
+    """Inside the store they are paths of the object; out of it they are not followed; edited, they become a dataset."""
     other = source_store.with_name("other.nwb.zarr")
     shutil.copytree(source_store, other)
     for number, link in enumerate(
         (
-            {"name": "external_file", "path": "/acquisition/texts", "source": "."},
-            {"name": "external_file", "path": "/acquisition/texts", "source": f"../{source_store.name}"},
+            {"name": "external_file", "path": "/acquisition/paths", "source": "."},
+            {"name": "external_file", "path": "/acquisition/paths", "source": f"../{source_store.name}"},
             {"name": "external_file", "path": f"/{DATASET}", "source": "../other.nwb.zarr"},
             {"name": "external_file", "path": f"/{DATASET}", "source": "../../../../../../etc"},
         )
     ):
         shutil.rmtree(source_store)
         shutil.copytree(other, source_store)
-        (source_store / DATASET).rename(source_store / "acquisition" / "texts")
+        (source_store / DATASET).rename(source_store / "acquisition" / "paths")
         group = zarr.open_group(str(source_store), mode="r+")["acquisition/video"]
         group.attrs["zarr_link"] = [{"name": "else", "path": "/acquisition", "source": "."}, link]
         zarr.consolidate_metadata(str(source_store))
@@ -134,7 +134,7 @@ def test_links_to_path_datasets(tmp_path: Path, source_store: Path, videos: list
         journal = tmp_path / "journal"
         write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
         assert paths_in(source_store) == ["x.avi", "y.avi"]
-        assert paths_in(source_store, "acquisition/texts")[0].startswith("..")
+        assert paths_in(source_store, "acquisition/paths")[0].startswith("..")
         assert tree(other) == before
         journal.unlink()
 
@@ -209,7 +209,7 @@ def test_stored_paths_are_edited_and_rolled_back(
     journal.parent.mkdir()
     write_paths(source_store, {("/acquisition/video", "external_file"): new}, journal=journal if journalled else None)
     stored = zarr.open_group(str(source_store), mode="r")[DATASET]
-    assert [text.decode() if isinstance(text, bytes) else text for text in stored[:]] == new
+    assert [item.decode() if isinstance(item, bytes) else item for item in stored[:]] == new
     assert stored.chunks == (1,)
     assert stored.attrs["starting_frame"] == attributes["starting_frame"]
     assert_consolidated(source_store)
@@ -225,16 +225,16 @@ def test_stored_paths_are_edited_and_rolled_back(
         assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("text", ["other.avi", None])
-def test_rewritten_store_is_not_rolled_back(tmp_path: Path, source_store: Path, text: str | None) -> None:
+@pytest.mark.parametrize("stored", ["other.avi", None])
+def test_rewritten_store_is_not_rolled_back(tmp_path: Path, source_store: Path, stored: str | None) -> None:
     """By a program that knows nothing of journals, after a kill."""
     from nwb_extfiles.disk.journal import rollback
 
     journal = tmp_path / "journal"
     write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
     shutil.rmtree(source_store)
-    if text is not None:
-        write_store(source_store, [text])
+    if stored is not None:
+        write_store(source_store, [stored])
     else:
         source_store.mkdir()
         (source_store / ".zgroup").write_text('{"zarr_format": 2}')

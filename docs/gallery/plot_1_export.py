@@ -31,7 +31,7 @@ print(*draw_tree(lab), sep="\n")
 
 
 def show_references(nwb_path: Path) -> None:
-    """Print each stored path, and whether it leads to a video."""
+    """Print each stored path, and whether it points to a video."""
     for found in resolve_external_files(nwb_path):
         print(
             found.reference.stored_path,

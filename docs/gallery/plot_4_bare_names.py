@@ -76,8 +76,8 @@ for found in resolve_external_files(lab / "rat1_20240101.nwb"):
 # Say where to look
 # -----------------
 #
-# ``search`` names folders. In each, every tail of the stored path is looked for: of ``a/b.avi`` first ``a/b.avi``, then
-# ``b.avi``. Subfolders are not searched, so name the folder of the day.
+# ``search`` names folders. In each, the package looks for every trailing part of the stored path: for ``a/b.avi`` first
+# ``a/b.avi``, then ``b.avi``. Subfolders are not searched, so give the folder of the day.
 
 options = dict(search=lab / "server/20240101")
 for found in resolve_external_files(

@@ -134,11 +134,15 @@ class MediaOptions:
 
     def searched_for(self, object_path: str) -> tuple[Path, ...]:
         """The folders of ``search_for`` for an object; none if no pattern fits."""
+        if not self.search_for:
+            return ()
         fitting = (folders for pattern, folders in self.search_for.items() if fits_object(pattern, object_path))
         return tuple(folder for folders in fitting for folder in folders)
 
     def path_map_of(self, object_path: str) -> Mapping[str, str]:
         """The prefixes of ``path_map_for`` for an object; none if no pattern fits."""
+        if not self.path_map_for:
+            return {}
         fitting = (pairs for pattern, pairs in self.path_map_for.items() if fits_object(pattern, object_path))
         return {old: new for pairs in fitting for old, new in pairs.items()}
 

@@ -1,7 +1,7 @@
-"""Input that means harm, or is broken: one clear error, soon, and nothing is written, inside or outside.
+"""Malicious or broken input gives one clear error, soon, and nothing is written anywhere.
 
-Everything goes through the call that users make, with real NWB files. What the layers below do with single texts is
-tested beside them.
+Everything goes through the calls that users make, with real NWB files. What the packages below do with single paths is
+tested in their own modules.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HDF5_SAYS = "nable to (synchronously )?open file"
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """Nothing takes long, nor waits for ever."""
+    """Fail a test that takes long or hangs."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise AssertionError(f"not done in {SECONDS} s of work, or {10 * SECONDS} s in all")
@@ -61,7 +61,7 @@ def bounded() -> Iterator[None]:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Every entry below a folder with what it is, times of files included; pipes and sockets are not read."""
+    """Content, mtime and mode of all entries below a folder. Pipes and sockets are not read."""
     entries = {}
     for path in sorted(folder.rglob("*")):
         status = os.lstat(path)
@@ -74,7 +74,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def unchanged(*folders: Path) -> Iterator[None]:
-    """Nothing below the folders is made, changed or removed."""
+    """Fail if anything below the folders is made, changed or removed."""
     before = [snapshot(folder) for folder in folders]
     yield
     assert [snapshot(folder) for folder in folders] == before
@@ -88,7 +88,7 @@ def silently() -> Iterator[None]:
 
 
 class Home:
-    """A downloaded NWB file with a video, a place to export to, and the rest of the disk."""
+    """A downloaded NWB file with a video, a folder to export to, and a folder that must not be changed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,7 +103,7 @@ class Home:
         self.target = self.out / "a.nwb"
 
     def store(self, value: Any) -> None:
-        """Store one text, as bytes or str, so that it arrives as it is."""
+        """Store one path, as str or bytes, exactly as it is."""
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         if b"\0" in value or len(value) > 60_000:
@@ -125,12 +125,12 @@ class Home:
         return target
 
     def assert_exported(self, target: Path | None = None) -> None:
-        """The NWB file and its media are in their place, and nothing else has come to stand there."""
+        """The NWB file and its video are in place, and neither is a link."""
         target = target or self.target
-        (text,) = stored_paths(target)
-        assert (target.parent / text).read_bytes() == self.video.read_bytes()
+        (stored,) = stored_paths(target)
+        assert (target.parent / stored).read_bytes() == self.video.read_bytes()
         assert not target.is_symlink()
-        assert not (target.parent / text).is_symlink()
+        assert not (target.parent / stored).is_symlink()
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def test_two_objects_with_one_object_id(home: Home, mode: str) -> None:
 
 
 def test_object_ids_differing_only_in_case(home: Home) -> None:
-    """They are one name on Windows and macOS."""
+    """Windows and macOS take them for one name."""
     (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file[SERIES].attrs["object_id"] = UUID
@@ -202,7 +202,7 @@ def test_object_ids_differing_only_in_case(home: Home) -> None:
         home.export()
 
 
-# ----------------------------------------------------------------------- texts
+# ---------------------------------------------------------------- stored paths
 
 PATHS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "empty": ("", UnsafeReferenceError),
@@ -247,7 +247,7 @@ PATHS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
 
 @pytest.fixture
 def special(home: Home) -> Iterator[Path]:
-    """A folder of things that are no files."""
+    """A folder of things that are not regular files."""
     folder = home.root / "special"
     folder.mkdir()
     os.mkfifo(folder / "pipe.avi")
@@ -258,7 +258,7 @@ def special(home: Home) -> Iterator[Path]:
     (folder / "dangling.avi").symlink_to("nowhere.avi")
     with socket.socket(socket.AF_UNIX) as made:
         here = os.getcwd()
-        os.chdir(folder)  # names of sockets are short
+        os.chdir(folder)  # the path of a socket must be short
         try:
             made.bind("socket.avi")
         finally:
@@ -278,7 +278,7 @@ def test_path_to_no_regular_file(home: Home, special: Path, name: str, monkeypat
         assert type(caught.value) is expected
         assert str(home.target) in str(caught.value)
         assert len(str(caught.value)) < 5000
-    # verbatim there is nothing to follow
+    # written verbatim, the path is not followed
     home.export(relocate_media=False)
     plain = home.root / "plain.nwb"
     with silently(), NWBHDF5IO(home.source, "r") as src_io, NWBHDF5IO(plain, "w") as io:
@@ -315,7 +315,7 @@ def test_path_outside_within_is_refused(home: Home, text: str, mode: str) -> Non
     "text", ["../../../../etc/passwd", "D:\\..\\..\\victim\\secret.avi", "x/../../victim/secret.avi"]
 )
 def test_search_does_not_leave_its_folder(home: Home, text: str) -> None:
-    """What is looked for in the search folders lies below them, whatever the text says."""
+    """A search finds only files below its folders, whatever the path is."""
     inner = home.root / "deep" / "er" / "search"
     inner.mkdir(parents=True)
     (home.root / "deep" / "victim").mkdir()
@@ -366,7 +366,7 @@ def test_hostile_path_in_memory(home: Home, text: str, relocate: bool | None) ->
         home.target.unlink()
 
 
-# ----------------------------------------------------------- things that are no texts
+# ------------------------------------------------------ values that are not strings
 
 
 def no_strings(file: h5py.File) -> dict[str, Any]:
@@ -401,11 +401,11 @@ def test_values_that_are_not_strings(home: Home, name: str) -> None:
     with unchanged(home.root), pytest.raises((UnsafeReferenceError, theirs(home) or UnsafeReferenceError)) as caught:
         home.export()
     if isinstance(caught.value, ExternalFilesError):
-        assert "holds no text" in str(caught.value)
+        assert "holds no strings" in str(caught.value)
 
 
 def theirs(home: Home) -> type[Exception] | None:
-    """The error of pynwb's own export, where it cannot export this."""
+    """The error of pynwb's own export, if it cannot export this file."""
     plain = home.root / "plain.nwb"
     try:
         with silently(), NWBHDF5IO(home.source, "r") as src_io, NWBHDF5IO(plain, "w") as io:
@@ -442,7 +442,7 @@ def test_group_instead_of_path_dataset(home: Home) -> None:
 
 
 def test_paths_in_hdf5_external_storage(home: Home) -> None:
-    """HDF5 can keep a dataset's bytes in any file; one that is a pipe must not stop us."""
+    """HDF5 can keep the bytes of a dataset in any file. A pipe must not block the export."""
     os.mkfifo(home.root / "pipe")
     with h5py.File(home.source, "r+") as file:
         attributes = dict(file[PATHS].attrs)
@@ -454,7 +454,7 @@ def test_paths_in_hdf5_external_storage(home: Home) -> None:
 
 
 def export_in_a_process(home: Home) -> str:
-    """Export, which has to fail, in a process that can be killed: HDF5 waits for pipes without an end."""
+    """Run an export that must fail, in a process that can be killed: HDF5 waits for pipes forever."""
     code = (
         "import sys; from pynwb import NWBHDF5IO; from nwb_extfiles import NWBExtFilesHDF5IO\n"
         "with NWBHDF5IO(sys.argv[1], 'r') as source, NWBExtFilesHDF5IO(sys.argv[2], 'w') as io:\n"
@@ -470,12 +470,12 @@ def export_in_a_process(home: Home) -> str:
 
 
 def assert_refused_or_harmless(home: Home, **kwargs: Any) -> BaseException | None:
-    """An error leaves nothing behind; a success nothing but what it made."""
+    """An error leaves nothing behind. A success leaves only its result."""
     before = snapshot(home.root)
     error: BaseException | None = None
     try:
         home.export(**kwargs)
-    except Exception as caught:  # pynwb's own, too
+    except Exception as caught:  # also pynwb's own errors
         error = caught
         assert snapshot(home.root) == before
     else:
@@ -497,7 +497,11 @@ def test_truncated_nwb_file(home: Home, size: int, previous: bool) -> None:
     with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS), silently():
         with NWBHDF5IO(home.source, "r") as src_io, NWBExtFilesHDF5IO(home.target, "w") as io:
             io.export(src_io=src_io, relocate_media=True)
-    with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS), silently():  # and the destination opened first
+    with (
+        unchanged(home.root),
+        pytest.raises(OSError, match=HDF5_SAYS),
+        silently(),
+    ):  # and the destination was opened first
         with NWBExtFilesHDF5IO(home.target, "w") as io, NWBHDF5IO(home.source, "r") as src_io:
             io.export(src_io=src_io, relocate_media=True)
     with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS):
@@ -577,15 +581,15 @@ def external_ring(file: h5py.File) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, None])
 def test_hostile_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None) -> None:
-    """In a process of its own: pynwb goes round and round until Python stops it, and where that happens inside h5py,
-    the lock of h5py stays taken, for which threads of later tests would wait for ever."""
+    """In a process of its own: pynwb recurses until Python stops it. If that happens inside h5py, its lock stays taken,
+    and threads of later tests would wait for it forever."""
     with h5py.File(home.source, "r+") as file:
         damage(file)
     assert run_apart(partial(export_links, home, mode)) == 0, "what it has to say stands on standard error"
 
 
 def export_links(home: Home, mode: str | None) -> None:
-    if mode == "move":  # the video may go: look at it alone
+    if mode == "move":  # the video may be moved, so it is left out
         video = home.video.read_bytes()
         with silently():
             try:
@@ -602,7 +606,7 @@ def export_links(home: Home, mode: str | None) -> None:
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "truncated", "ring", "numbers", "flipped", "folder"])
 def test_occupied_destination(home: Home, what: str) -> None:
-    """An NWB file there is asked for videos that are gone; it may be anything."""
+    """An NWB file at the destination is searched for lost videos. It can be anything."""
     home.export()
     home.video.unlink()
     if what == "garbage":
@@ -648,13 +652,13 @@ def test_destination_with_paths_behind_a_pipe(home: Home) -> None:
 
 
 def staging(target: Path) -> Path:
-    """The staging folder of an NWB file; its name can be known to anybody."""
+    """The staging folder of an NWB file. Anybody can know its name."""
     token = hashlib.blake2s(os.fsencode(target.name), digest_size=4).hexdigest()
     return target.with_name(f".nwb-extfiles-{token}")
 
 
 def test_name_of_the_staging_folder(home: Home) -> None:
-    """The other tests here attack the right place."""
+    """The tests below attack the right folder."""
     with NWBExtFilesHDF5IO(home.target, "w"):
         assert {path.name for path in home.out.iterdir()} == {
             staging(home.target).name,
@@ -760,7 +764,7 @@ def former_makes_a_folder_through_a_link(home: Home, area: Path) -> None:
 
 
 def former_makes_its_own_link(home: Home, area: Path) -> None:
-    """First a link is brought back, then something through it."""
+    """Recovery first restores a link, then something through it."""
     (area / "former" / "b").mkdir(parents=True)
     (area / "former" / "a").symlink_to(home.victim)
     (area / "former" / "b" / "link").symlink_to(home.victim)
@@ -813,7 +817,7 @@ def test_hostile_staging_folder(home: Home, attack: Callable[[Home, Path], None]
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
-    """The same for a relocation of the downloaded file itself."""
+    """The same for a relocation of the downloaded file in place."""
     target = write_nwb(home.target, ["../videos/a.avi"])
     attack(home, staging(target))
     before, content, refused = set(snapshot(home.out)), digest(target), None
@@ -833,7 +837,7 @@ def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Pat
 
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
 def test_forged_whole_copy_is_not_reused(home: Home, planted: str) -> None:
-    """What lies in a staging folder under the name of a whole copy need not be one."""
+    """A file in the staging folder with the name of a whole copy is not trusted."""
     name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.video.stat()))
     area = staging(home.target)
     area.mkdir()
@@ -857,7 +861,7 @@ def test_media_folder_is_a_link(home: Home, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_target_is_a_link_to_other_media(home: Home, mode: str) -> None:
-    """A link that stands where media shall be is never written through."""
+    """A link at a target is never written through."""
     with h5py.File(home.source) as file:
         object_id = file[SERIES].attrs["object_id"]
     (home.out / "a").mkdir()

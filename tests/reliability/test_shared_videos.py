@@ -1,7 +1,7 @@
-"""Videos that several NWB files need, folders that have several paths, and stores: what single commands must not do.
+"""Videos that several NWB files need, folders with several paths, and shared storage.
 
-Each test is a scene that lost videos or NWB files once, or a near relative of it. The checker is that of `world`: every
-content that had a name still has one, and every path in an NWB file that led to a video leads to the same bytes.
+Each test is a scene in which an early version lost videos or NWB files, or is close to one. The checker is that of
+`world`: all content that had a name still has one, and every path that resolved still resolves to the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from helpers import digest
 from pynwb import NWBHDF5IO
 from world import (
-    Told,
+    Request,
     Watch,
     hardlinked_copy,
     make_nwb,
@@ -50,14 +50,14 @@ def watch(root: Path) -> Watch:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Where aliases are, which the checker shall not see twice."""
+    """A folder for aliases, which the checker must not see twice."""
     folder = Path(os.path.realpath(tmp_path)) / "aliases"
     folder.mkdir()
     return folder
 
 
 def two_files(folder: Path, name: str = "v.avi") -> tuple[Path, Path]:
-    """b.nwb has its video in its media folder; a.nwb beside it refers to that."""
+    """Make b.nwb with a video in its media folder, and a.nwb beside it that refers to the same video."""
     make_video(folder / name, f"{folder} {name}")
     b = make_nwb(folder / "b.nwb", [name], subject="b")
     assert run_command("relocate", "--media-mode", "move", b).exit_code == 0
@@ -90,7 +90,7 @@ def symlinked(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def bound_inside(folder: Path) -> Iterator[Path]:
-    """A mount whose path is as near to that of the folder as it can be."""
+    """Mount a folder at a path that is close to its own."""
     with mounts.bind(folder, folder.parent.parent / "aliases" / folder.name) as alias:
         yield alias
 
@@ -102,7 +102,7 @@ ALIASES = pytest.mark.parametrize(
 
 @pytest.fixture
 def organized(root: Path, outside: Path) -> Path:
-    """A dandiset with one NWB file and its video, nothing of which is elsewhere."""
+    """Make a dandiset with one NWB file and the only copy of its video."""
     folder = dandiset(root / "data")
     make_video(root / "raw/v.avi", "v")
     source = make_nwb(root / "raw/a.nwb", ["v.avi"])
@@ -167,8 +167,8 @@ def test_relocate_path_through_alias_of_media_folder(
     with alias(folder) as other:
         set_path(path, 0, str(other / stored(path)))
         watch.run("relocate", "--media-mode", mode, path)
-        watch.run("relocate", "--media-mode", mode, "--existing", "replace", path, told=Told(replaces=True))
-    # what the alias was needed for is over
+        watch.run("relocate", "--media-mode", mode, "--existing", "replace", path, request=Request(replaces=True))
+    # the alias is no longer needed
     assert resolved(path).is_file() or str(other) in stored(path)
 
 
@@ -184,7 +184,7 @@ def test_relocate_one_file_by_two_paths(watch: Watch, root: Path, outside: Path,
 
 @ALIASES
 def test_move_of_video_needed_through_alias(watch: Watch, root: Path, outside: Path, alias: Alias) -> None:
-    """b.nwb, beside a.nwb, names a video in its own media folder; a.nwb names it by the alias."""
+    """b.nwb, beside a.nwb, refers to a video in its own media folder; a.nwb refers to it through the alias."""
     a, b = two_files(root / "data")
     with alias(root / "data") as other:
         set_path(a, 0, str(other / stored(b)))
@@ -193,7 +193,7 @@ def test_move_of_video_needed_through_alias(watch: Watch, root: Path, outside: P
 
 @contextmanager
 def any_case(kind: str) -> Iterator[Path]:
-    """A file system on which another case is another spelling of the same name."""
+    """A file system that ignores case."""
     if kind == "exfat":
         with mounts.loop("exfat") as place:
             yield place
@@ -228,7 +228,7 @@ def test_organize_dandiset_named_in_another_case(kind: str, media_mode: str | No
 @pytest.mark.parametrize("kind", ["exfat", "ntfs"])
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_paths_in_another_case(kind: str, mode: str) -> None:
-    """The stored path spells the media folder, which is where the video is, in capitals; b.nwb is called B.NWB."""
+    """The stored path has the media folder in upper case, and b.nwb is named B.NWB."""
     with any_case(kind) as place:
         make_video(place / "v.avi", "v")
         path = make_nwb(place / "a.nwb", ["V.avi"])
@@ -247,7 +247,7 @@ def test_paths_in_another_case(kind: str, mode: str) -> None:
 
 
 def swapped(root: Path) -> tuple[Path, Path]:
-    """Two NWB files with manifests; each has the video of the other under the name of its own."""
+    """Make two NWB files with manifests, each with the video of the other under the name of its own."""
     files = []
     for name in "ab":
         make_video(root / f"raw/{name}.avi", name)
@@ -265,10 +265,12 @@ def test_repair_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str, n
     contents = {name: digest(resolved(path)) for name, path in zip("ba", files.values(), strict=True)}
     paths = [files[name] for name in named]
     words = ["relocate", "--repair", "--search", root / "ds", "--media-mode", mode]
-    told = Told(repairs=frozenset(paths))
-    watch.run(*words, *paths, told=told)
-    outcome = watch.run(*words, "--existing", "replace", *paths, told=Told(replaces=True, repairs=told.repairs))
-    if len(named) == 2 and mode != "symlink":  # two links cannot lead to each other's places
+    request = Request(repairs=frozenset(paths))
+    watch.run(*words, *paths, request=request)
+    outcome = watch.run(
+        *words, "--existing", "replace", *paths, request=Request(replaces=True, repairs=request.repairs)
+    )
+    if len(named) == 2 and mode != "symlink":  # two links cannot point to each other
         assert outcome.exit_code == 0, "both files are named: each video can go to its place"
         assert {name: digest(resolved(path)) for name, path in files.items()} == contents
 
@@ -283,15 +285,15 @@ def test_repair_cycle_of_three_videos(watch: Watch, root: Path) -> None:
     right = [digest(resolved(path)) for path in files]
     swap(resolved(files[0]), resolved(files[1]))
     swap(resolved(files[1]), resolved(files[2]))
-    told = Told(replaces=True, repairs=frozenset(files))
+    request = Request(replaces=True, repairs=frozenset(files))
     for some in ([files[0]], files[:2], files):
         words = ["--repair", "--existing", "replace", "--search", root / "ds", "--media-mode", "move"]
-        watch.run("relocate", *words, *some, told=told)
+        watch.run("relocate", *words, *some, request=request)
     assert [digest(resolved(path)) for path in files] == right
 
 
 def test_replace_of_video_another_file_of_the_call_needs(watch: Watch, root: Path) -> None:
-    """The target of a.nwb has the video that b.nwb refers to; b.nwb is named too, before or behind."""
+    """The video that b.nwb refers to is at the target of a.nwb. The call names b.nwb too, first or last."""
     for order in ("ab", "ba"):
         folder = root / order
         make_video(folder / "one.avi", f"one {order}")
@@ -303,18 +305,18 @@ def test_replace_of_video_another_file_of_the_call_needs(watch: Watch, root: Pat
         files = [{"a": a, "b": b}[name] for name in order]
         for mode in ("copy", "move", "symlink"):
             words = ["--existing", "replace", "--media-mode", mode]
-            watch.run("relocate", *words, a, told=Told(replaces=True))
-            watch.run("relocate", *words, *files, told=Told(replaces=True))
+            watch.run("relocate", *words, a, request=Request(replaces=True))
+            watch.run("relocate", *words, *files, request=Request(replaces=True))
 
 
 def test_replace_of_video_only_a_manifest_names(watch: Watch, root: Path) -> None:
-    """The manifest of a.nwb knows the former video, the path a new one: the former stands nowhere else."""
+    """The manifest of a.nwb describes the former video, its path a new one. There is no other copy of the former."""
     make_video(root / "one.avi", "one")
     a = make_nwb(root / "a.nwb", ["one.avi"])
     watch.succeeds("relocate", "--media-mode", "move", "--manifest", a)
     make_video(root / "two.avi", "two")
     set_path(a, 0, "two.avi")
-    watch.run("relocate", "--existing", "replace", "--media-mode", "move", a, told=Told(replaces=True))
+    watch.run("relocate", "--existing", "replace", "--media-mode", "move", a, request=Request(replaces=True))
 
 
 def test_replaced_unneeded_media_are_named(watch: Watch, root: Path) -> None:
@@ -323,7 +325,7 @@ def test_replaced_unneeded_media_are_named(watch: Watch, root: Path) -> None:
     watch.succeeds("relocate", "--media-mode", "move", a)
     make_video(root / "two.avi", "two")
     set_path(a, 0, "two.avi")
-    watch.succeeds("relocate", "--existing", "replace", "--media-mode", "copy", a, told=Told(replaces=True))
+    watch.succeeds("relocate", "--existing", "replace", "--media-mode", "copy", a, request=Request(replaces=True))
 
 
 # ------------------------------------------------------------------ the tool's own advice
@@ -350,7 +352,7 @@ def test_move_of_link_to_video_of_another_file(watch: Watch, root: Path, order: 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy"])
 def test_renamed_file_and_another_using_its_media_folder(watch: Watch, root: Path, order: str, mode: str) -> None:
-    """After the rename the media folder has the former name; both files in one call, in the default mode too."""
+    """After the rename, the media folder has the former name. Both files are in one call, in the default mode too."""
     a, b = two_files(root)
     b = b.rename(root / "renamed.nwb")
     files = {"a": a, "b": b}
@@ -361,7 +363,7 @@ def test_renamed_file_and_another_using_its_media_folder(watch: Watch, root: Pat
 
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy", "hardlink"])
 def test_renamed_file_whose_media_folder_another_file_links_to(watch: Watch, root: Path, mode: str) -> None:
-    """a.nwb has a link in a/ that leads into b/; b.nwb is renamed, and its folder would follow."""
+    """a.nwb has a link in a/ that points into b/. b.nwb is renamed, and its folder would be renamed too."""
     a, b = two_files(root)
     watch.succeeds("relocate", "--media-mode", "symlink", a)
     b = b.rename(root / "renamed.nwb")
@@ -373,7 +375,7 @@ def test_renamed_file_whose_media_folder_another_file_links_to(watch: Watch, roo
 
 @pytest.fixture
 def store(root: Path) -> Path:
-    """A shared folder, and something like git-annex's: all read-only."""
+    """Make a shared folder, and one like that of git-annex, both read-only."""
     for name in ("shared/s.avi", ".git/annex/objects/aa/bb/KEY/KEY.avi"):
         make_video(root / "store" / name, name).chmod(0o444)
     return root / "store"
@@ -408,20 +410,20 @@ def test_shared_storage_behind_links_is_unchanged(root: Path, store: Path, kind:
 
 
 def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
-    """The same by each way there is."""
+    """Relocate, organize, export or restore an NWB file."""
     removes_source = frozenset([path] if mode == "move" else [])
     if call == "relocate":
         watch.run("relocate", "--media-mode", mode, path)
     elif call == "organize":
-        told = Told(organizes=True, removes_source=removes_source)
-        watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, told=told)
+        request = Request(organizes=True, removes_source=removes_source)
+        watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, request=request)
     elif call == "export":
 
         def export() -> None:
             with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(root / "out/a.nwb", "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode=mode)
 
-        watch.checked(lambda: run_call(export), Told(removes_source=removes_source), f"export {path}, {mode}")
+        watch.checked(lambda: run_call(export), Request(removes_source=removes_source), f"export {path}, {mode}")
     else:
 
         def write() -> None:
@@ -469,7 +471,7 @@ def test_real_git_annex_is_intact_after_move(tmp_path: Path, mode: str, call: st
         watch = Watch(root, store=root / ".git/annex/objects")
         do(watch, call, mode, path, root)
         assert (root / "raw/second.avi").exists()
-        git("annex", "fsck", "-q")  # fails where content is missing
+        git("annex", "fsck", "-q")  # fails if content is missing
         git("annex", "unlock", "-q", "raw/second.avi")
         watch.run("check", root)
         assert resolved(path).exists() or call in ("export", "organize")
@@ -505,7 +507,7 @@ def test_media_folder_owner_in_another_folder(watch: Watch, root: Path, call: st
 
 @pytest.mark.parametrize("call", CALLS)
 def test_move_of_raw_video_needed_by_file_beside(watch: Watch, root: Path, call: str) -> None:
-    """Both refer to v.avi beside them; only one is named."""
+    """Two NWB files refer to v.avi beside them; the call names one."""
     make_video(root / "v.avi", "v")
     a, _ = (make_nwb(root / f"{name}.nwb", ["v.avi"], subject=name) for name in "ab")
     do(watch, call, "move", a, root)
@@ -521,7 +523,7 @@ def test_move_of_video_needed_through_link(watch: Watch, root: Path, call: str) 
 
 @pytest.mark.parametrize("call", ["relocate", "write", "organize"])
 def test_move_of_video_needed_in_dandiset(watch: Watch, root: Path, call: str) -> None:
-    """In a dandiset sub-a/a.nwb refers to a video in sub-b, which b.nwb there has in its media folder or beside it."""
+    """In a dandiset, sub-a/a.nwb and sub-c/c.nwb refer to a video in sub-b."""
     folder = dandiset(root / "ds")
     make_video(folder / "sub-b/v.avi", "v")
     a = make_nwb(folder / "sub-a/a.nwb", ["../sub-b/v.avi"], subject="a")
@@ -536,7 +538,7 @@ def test_organize_move_of_both_files_of_a_shared_video(watch: Watch, root: Path,
     paths = [files[name] for name in order]
     removes_source = frozenset(paths if files_mode == "copy" else [])
     words = ["-d", root / "ds", "-f", files_mode, "--media-files-mode", "move"]
-    watch.succeeds("organize", *words, *paths, told=Told(organizes=True, removes_source=removes_source))
+    watch.succeeds("organize", *words, *paths, request=Request(organizes=True, removes_source=removes_source))
     assert all(resolved(path).is_file() for path in nwb_files(root / "ds"))
 
 
@@ -555,13 +557,15 @@ def test_organize_move_of_one_of_two_files_sharing_a_video(
 ) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     words = ["--media-files-mode", mode] if mode else []
-    watch.run("organize", "-d", dandiset(root / "ds"), "-f", "move", *words, files[name], told=Told(organizes=True))
+    watch.run(
+        "organize", "-d", dandiset(root / "ds"), "-f", "move", *words, files[name], request=Request(organizes=True)
+    )
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
 @OWNERS
 def test_renamed_media_folder_used_by_another_file(watch: Watch, root: Path, suffix: str, mode: str) -> None:
-    """a.nwb uses the folder of b.nwb; b.nwb was renamed. The folder may not follow as long as a.nwb needs it."""
+    """a.nwb uses the folder of b.nwb, and b.nwb was renamed. The folder keeps its name while a.nwb needs it."""
     a, b = two_files(root)
     a.rename(a.with_suffix(suffix))
     b = b.rename(root / "renamed.nwb")
@@ -579,7 +583,7 @@ def test_corrected_data_with_old_mtime(watch: Watch, root: Path, media_mode: str
     watch.succeeds("organize", *words, "-f", "copy", path)
     set_marker(path, "corrected")
     words = ["-d", root / "ds", *(["--media-files-mode", media_mode] if media_mode else [])]
-    watch.run("organize", *words, "-f", "move", path, told=Told(organizes=True))
+    watch.run("organize", *words, "-f", "move", path, request=Request(organizes=True))
 
 
 @pytest.mark.parametrize("call", ["relocate", "write"])

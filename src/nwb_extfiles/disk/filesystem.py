@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import warn
@@ -35,6 +36,7 @@ __all__ = [
     "make_writable",
     "nearest_folder",
     "open_private",
+    "relative_path",
     "remove",
     "rename_exclusive",
     "sync_file",
@@ -412,6 +414,25 @@ def make_folders(folder: Path, made: list[Path]) -> None:
             place.mkdir()
         except FileExistsError:
             made.remove(place)
+
+
+def relative_path(path: str | Path, folder: str | Path) -> str:
+    """The path from a folder to a file, both of them absolute.
+
+    Raises
+    ------
+    ValueError
+        If they are on different drives of Windows.
+    """
+    above, name = os.path.split(path)
+    way = _relative_folder(above, os.fspath(folder))
+    return os.path.join(way, name) if name else way
+
+
+@lru_cache(maxsize=64)  # videos are many, their folders few
+def _relative_folder(path: str, folder: str) -> str:
+    way = os.path.relpath(path, folder)
+    return "" if way == os.curdir else way
 
 
 def is_folder(path: Path) -> bool:

@@ -8,10 +8,12 @@ that is not proven superfluous gets back to where it was.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -82,7 +84,9 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
             notes.append(stays(source.path, source.targets[0][0].parent, error))
             continue
         for place in source.places:
-            name = going.setdefault(place, _Name(place, source.path, source.stamp, {}))
+            name = going.get(place)
+            if name is None:
+                name = going[place] = _Name(place, _aside(place), source.path, source.stamp, {})
             name.targets.update(source.targets)
     folders: set[Path] = set()
     names = (name for name in going.values() if name.file not in staying)
@@ -108,9 +112,12 @@ def put_back_aside(places: Iterable[Path]) -> None:
         As the file system says.
     """
     for place in places:
-        aside = _aside(place)
-        if os.path.lexists(aside) and not os.path.lexists(place):
-            os.rename(aside, place)
+        _give_back(_aside(place), place)
+
+
+def _give_back(aside: Path, place: Path) -> None:
+    if os.path.lexists(aside) and not os.path.lexists(place):
+        os.rename(aside, place)
 
 
 def _aside(place: Path) -> Path:
@@ -124,14 +131,12 @@ class _Name:
     """A name that is to go."""
 
     place: Path
+    aside: Path
+    """Its name while it is proven that it may go."""
     file: Path
-    """What it leads to; itself if it is no link."""
+    """What it leads to; itself if it is not a link."""
     stamp: tuple[int, ...]
     targets: dict[Path, tuple[int, ...]]
-
-    @property
-    def aside(self) -> Path:
-        return _aside(self.place)
 
 
 def _check(source: MovedSource) -> None:
@@ -171,16 +176,18 @@ def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
 
 def _put_aside(name: _Name) -> bool:
     """Rename a name aside; False if there is none. Raises OSError if it is a target, or is not what it was."""
-    put_back_aside([name.place])  # a run may have been killed before it knew
-    if not os.path.lexists(name.place):
+    is_there = os.path.lexists(name.place)
+    if os.path.lexists(name.aside):
+        if is_there:
+            raise OSError(f"{name.aside} is in the way; look what it is, and move it away")
+        os.rename(name.aside, name.place)  # a run was killed before it knew
+    elif not is_there:
         return False
     for target in name.targets:
         if is_same_name(name.place, target):
             raise _OtherPathError(f"it is {target}, seen through another path")
-    if not has_stamp(name.place, name.stamp):  # or it is a link, and leads elsewhere by now
+    if not has_stamp(name.place, name.stamp):  # or it is a link, and points elsewhere by now
         raise OSError("it has changed since it was read")
-    if os.path.lexists(name.aside):
-        raise OSError(f"{name.aside} is in the way; look what it is, and move it away")
     os.rename(name.place, name.aside)
     return True
 
@@ -196,21 +203,21 @@ def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
 
 
 def _opens(path: Path) -> bool:
-    """Whether a file can be opened; a folder, such as a Zarr store, is not tried."""
-    if path.is_dir():
-        return True
+    """Whether a file or folder is there to be opened; raises what else is wrong."""
     try:
         os.close(os.open(path, os.O_RDONLY))
     except PermissionError:
-        return True  # it is there
-    except OSError:
-        return False
+        return True  # or a folder on Windows
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE):
+            return False
+        raise
     return True
 
 
 def _put_back(name: _Name) -> None:
-    if os.path.lexists(name.aside) and not os.path.lexists(name.place):
-        os.rename(name.aside, name.place)
+    with suppress(OSError):  # it stays aside, and `_still_there` says so
+        _give_back(name.aside, name.place)
 
 
 def _still_there(name: _Name, error: OSError) -> str:
@@ -228,7 +235,7 @@ def is_same_name(first: Path, second: Path) -> bool:
     first, second : pathlib.Path
         The last part of each is not followed if it is a symbolic link.
     """
-    if folded(first.name) != folded(second.name):
+    if first.name != second.name and folded(first.name) != folded(second.name):
         return False
     try:
         if not os.path.samestat(os.lstat(first), os.lstat(second)):
@@ -258,7 +265,7 @@ def may_be_same_name(first: Path, second: Path) -> bool:
 
 def folded(name: str) -> str:
     """A name as file systems compare it that do not know letter case, or know Unicode."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFC", name).casefold()
 
 
 def stays(path: Path, folder: Path, error: OSError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import h5py
 import numpy as np
 from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
+
+from ..private_names import may_unpickle
 
 __all__ = [
     "StoredPath",
@@ -191,16 +192,11 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
 def _read_zarr(array: Any) -> tuple[list[str], tuple[int, ...]] | None:
     if array.dtype.kind not in "OSU":
         return None
-    if any(codec.codec_id == "pickle" for codec in array.filters or ()) and not _may_unpickle():
+    if any(codec.codec_id == "pickle" for codec in array.filters or ()) and not may_unpickle():
         return None
     values = np.asarray(array[()])
     is_scalar = array.attrs.get("zarr_dtype") == "scalar" and values.shape == (1,)  # as hdmf-zarr stores one text
     return _as_strings(values.ravel().tolist(), () if is_scalar else values.shape)
-
-
-def _may_unpickle() -> bool:
-    """Whether the user has declared that stores are trusted: what is unpickled can run any code."""
-    return bool(getattr(sys.modules.get("numcodecs.pickles"), "ALLOW_UNSAFE_PICKLE_DECODE", False))
 
 
 def _as_strings(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:

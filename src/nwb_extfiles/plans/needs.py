@@ -105,7 +105,7 @@ def settle(
         return {}, []
     problems: list[ExternalFilesError] = []
     changed: dict[Path, RelocationPlan] = {}
-    key = users.key
+    key = cache(users.key)
     removed = {key(departure.name) for departure in departures if not departure.is_replaced}
     replaced = {key(departure.name): departure for departure in departures if departure.is_replaced}
     kept: set[_NameKey] = set()
@@ -325,6 +325,7 @@ class MediaUsers:
         on_file: Callable[[Path], object] = lambda path: None,
     ) -> None:
         self._folder_identity = cache(_identity)
+        self._owners = cache(nwb_files_called_like)  # of a folder with many media
         self._served = set(map(self.key, served))  # a hard link of one, as in a backup, is another NWB file
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
@@ -363,7 +364,7 @@ class MediaUsers:
                 if self.key(name) in map(self.key, need.names):
                     return need
         self._searched.add(place)
-        for path in nwb_files_called_like(name.parent):
+        for path in self._owners(name.parent):
             if path in self._unreadable and self.key(path) not in self._served:
                 return _Unknown(path, self._unreadable[path])
         return None
@@ -405,7 +406,7 @@ class MediaUsers:
 
     def _beside(self, folder: Path, near: Path) -> Iterator[Path]:
         """The owner of a media folder, and the NWB files beside it, in it, and beside another one."""
-        yield from nwb_files_called_like(folder)
+        yield from self._owners(folder)
         for place in dict.fromkeys((folder.parent, folder, near.parent)):
             yield from self._in_folder(place)
 

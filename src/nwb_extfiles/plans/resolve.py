@@ -330,6 +330,8 @@ def spellings(folder: str | Path, text: str) -> list[Path]:
 
 
 def _mapped(text: str, path_map: Mapping[str, str]) -> Path | None:
+    if not path_map:
+        return None
     plain = _with_slashes(text)
     for old, new in sorted(path_map.items(), key=lambda item: -len(item[0])):
         prefix = _with_slashes(old)

@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from ..disk import contents, filesystem
@@ -139,6 +139,7 @@ class StagedMedia:
             If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
             then, and nothing stands under a final name.
         """
+        targets = {id(entry): self._folder / entry.target for entry in plan.relocations if entry.target is not None}
         earlier, at, reused = len(self.files), dict(self._at), dict(self.reused)
         leaving = {name: replace(source, targets={*source.targets}) for name, source in self.leaving.items()}
         try:
@@ -152,10 +153,13 @@ class StagedMedia:
 
                     # a further name may stand before the file that it is one of
                     for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
+                        target = targets.get(id(entry))
+                        if target is None:
+                            continue
                         if entry.remote is not None:
-                            self._stage_download(entry, entry.remote, plan, sync, on_bytes, url_timeout)
-                        else:
-                            self._stage_one(entry, plan, sync, on_bytes, copied)
+                            self._stage_download(entry, entry.remote, target, plan, sync, on_bytes, url_timeout)
+                        elif entry.source is not None:
+                            self._stage_one(entry, entry.source, target, plan, sync, on_bytes, copied)
                 self._add_digests(plan, on_bytes)
         except BaseException:
             for item in self.files[earlier:]:
@@ -164,7 +168,7 @@ class StagedMedia:
             self._parts = {item.part for item in self.files}
             self._at, self.leaving, self.reused = at, leaving, reused
             raise
-        self.kept.update(self._folder / entry.target for entry in plan.relocations if entry.target is not None)
+        self.kept.update(targets.values())
         for entry in plan.relocations:
             is_link = plan.mode_of(entry) is MediaMode.SYMLINK and entry.is_transfer
             is_link_target = entry.action is Action.REWRITE_PATH or is_link
@@ -208,15 +212,14 @@ class StagedMedia:
     def _stage_one(
         self,
         entry: Relocation,
+        source: MediaFile,
+        target: Path,
         plan: RelocationPlan,
         sync: bool,
         on_bytes: Callable[[int], None],
         copied: Callable[[Relocation, MediaFile], Path],
     ) -> None:
-        source, mode = entry.source, plan.mode_of(entry)
-        if source is None or entry.target is None:
-            return
-        target = self._folder / entry.target
+        mode = plan.mode_of(entry)
         part = self._staging.path / str(next(self._numbers))
         try:
             status = _status(source)
@@ -257,14 +260,15 @@ class StagedMedia:
         self,
         entry: Relocation,
         remote: RemoteFile,
+        target: Path,
         plan: RelocationPlan,
         sync: bool,
         on_bytes: Callable[[int], None],
         url_timeout: float,
     ) -> None:
-        if entry.target is None or entry.action is Action.SHARE:
+        if entry.action is Action.SHARE:
             return
-        target, known_as = self._folder / entry.target, part_name(remote)
+        known_as = part_name(remote)
         part = self._staging.path / str(next(self._numbers))
         try:
             if entry.action is Action.REUSE:
@@ -407,9 +411,8 @@ def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
 
 
 def _symlink(source: Path, part: Path, target: Path) -> None:
-    folder, name = os.path.split(source)
     try:
-        text = os.path.join(_way(os.path.dirname(target), folder), name)
+        text = filesystem.relative_path(source, target.parent)
     except ValueError:  # another drive of Windows: only an absolute link leads there
         text = str(source)
     try:
@@ -424,10 +427,3 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
     leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))
     if leads_to != str(source) and not os.path.samefile(leads_to, source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
-
-
-@lru_cache(maxsize=64)  # videos are many, their folders few
-def _way(start: str, folder: str) -> str:
-    """The relative path from one folder to another, both of them absolute; empty if they are one."""
-    way = os.path.relpath(folder, start)
-    return "" if way == os.curdir else way

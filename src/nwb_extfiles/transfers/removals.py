@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.contents import same_content
+from ..disk.filesystem import relative_path
 from ..disk.moves import MovedSource, put_back_aside, remove_sources
 
 __all__ = ["MarkedRemovals"]
@@ -33,7 +34,7 @@ class MarkedRemovals:
                 "path": str(source.path),
                 "stamp": source.stamp,
                 "places": [str(place) for place in source.places],
-                "targets": [[os.path.relpath(target, self._folder), stamp] for target, stamp in source.targets],
+                "targets": [[relative_path(target, self._folder), stamp] for target, stamp in source.targets],
             }
             for source in moved
             if source.places

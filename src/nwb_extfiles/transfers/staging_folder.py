@@ -303,7 +303,7 @@ class StagingFolder:
     def mark_document(self, *, sync: bool) -> None:
         """Leave what leads to the edit from the document beside it, whatever that is called later.
 
-        To be called when the mark is flushed, and before the document is edited.
+        To be called before the folder is flushed, and the document edited.
         """
         if self._mark.inode is None:
             return
@@ -313,8 +313,6 @@ class StagingFolder:
         marker.unlink(missing_ok=True)  # whoever put it there: it may be a link
         self._marker, self._marker_is_synced = marker, sync
         write_new(marker, b"", sync=False)
-        if sync:
-            sync_folders({self.folder})
 
     def _become_leader(self) -> str:
         call = secrets.token_hex(8)

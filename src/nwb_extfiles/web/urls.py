@@ -167,7 +167,9 @@ def _ask(url: str, timeout: float) -> RemoteFile:
 def _bucket_headers(url: str, timeout: float) -> Mapping[str, str]:
     """What a bucket says of a file, in the words of HTTP."""
     system = _bucket(url, timeout)
-    path = system._strip_protocol(url)
+    from fsspec.core import strip_protocol
+
+    path = strip_protocol(url)
     if scheme_of(url) == "s3":
         bucket, key, _ = system.split_path(path)
         answer = system.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
