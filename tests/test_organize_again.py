@@ -21,8 +21,9 @@ from helpers import digest, stored_paths
 from makers import quiet
 from recordings import new_ids, recording, set_scalar, state
 
-from nwb_extfiles import MediaExistsError, organize
+from nwb_extfiles import organize
 from nwb_extfiles.cli import main
+from nwb_extfiles.errors import MediaExistsError
 
 YAML = "identifier: DANDI:000001\nname: Mice\n"
 

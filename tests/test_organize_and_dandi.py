@@ -21,10 +21,10 @@ from helpers import contents, digest, stored_paths, tree
 from makers import Media, quiet, run_maker, write_everywhere
 from recordings import DATASET, object_id, recording, video, working_in
 
-from nwb_extfiles import ExternalFilesWarning, MissingMediaError, organize
+from nwb_extfiles import ExternalFilesWarning, organize
 from nwb_extfiles.cli import main
 from nwb_extfiles.demo import make_example
-from nwb_extfiles.errors import MediaExistsError
+from nwb_extfiles.errors import MediaExistsError, MissingMediaError
 
 EXAMPLE = "acquisition/behavior_video/external_file"
 DANDISET = """\

@@ -25,7 +25,7 @@ from .options import MediaMode
 
 if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
-    from .tasks.dandiset import OrganizedFile
+    from .tasks.organize_plan import OrganizedFile
 
 __all__ = ["main"]
 

@@ -36,6 +36,14 @@ SETTINGS: Mapping[str, Spelling] = {
     "missing_keep": Spelling('missing="keep"', "--missing keep"),
     "existing_replace": Spelling('existing="replace" in media_options', "--existing replace"),
     "urls_keep": Spelling('urls="keep" in media_options', "--urls keep"),
+    "invalid_warn": Spelling('invalid="warn"', "--invalid warn"),
+    "files_mode_copy": Spelling('files_mode="copy"', "--files-mode copy"),
+    "files_mode_move": Spelling('files_mode="move"', "--files-mode move"),
+    "media_mode": Spelling("media_mode", "--media-mode"),
+    "update_paths": Spelling("update_external_file_paths=True", "--update-external-file-paths"),
+    "require_session_id": Spelling('required_fields=["session_id"]', "--required-field session_id"),
+    "dandiset_path": Spelling("dandiset_path", "-d/--dandiset-path"),
+    "manifest": Spelling("manifest=True in media_options", "--manifest"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

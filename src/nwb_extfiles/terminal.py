@@ -18,8 +18,8 @@ from .plans.plan import Action, Relocation, RelocationPlan
 from .plans.resolve import is_url
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from .tasks.dandiset import OrganizedFile, OrganizePlan
     from .tasks.findings import Finding
+    from .tasks.organize_plan import OrganizedFile, OrganizePlan
 
 __all__ = [
     "as_json",

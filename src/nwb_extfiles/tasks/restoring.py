@@ -36,7 +36,7 @@ from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
-from .dandiset import OrganizedFile
+from .organize_plan import OrganizedFile
 from .organizing import carry_out
 from .written_files import file_identifier, require_nwb
 
