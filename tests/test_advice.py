@@ -98,7 +98,7 @@ def lost() -> tuple[Path, str]:
 def test_missing_media_found_by_search() -> None:
     path, content = lost()
     message = cli("relocate", path, code=1)
-    assert "name where it is with --search FOLDER" in message
+    assert "name its folder with --search FOLDER" in message
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content]
 
@@ -268,7 +268,7 @@ def test_missing_link_target(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "put the media file there, in the place of what is there now" in message
+        assert "replace what is there by the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
@@ -455,7 +455,7 @@ def test_no_space(tmp_path: Path) -> None:
         assert media_of(path) == [digest(big)]
 
 
-@fixes("its text has a fixed length")
+@fixes("the stored path has a fixed length")
 def test_fixed_length_image_path() -> None:
     video(Path("raw/p.png"))
     nwbfile = new_nwbfile()
@@ -599,7 +599,7 @@ def test_target_occupied_by_video_another_file_needs() -> None:
     wanted = digest(video(Path("raw/other.avi")))
     set_paths(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
-    assert "move it away first, and give that NWB file its new path" in message
+    assert "move it away first, and store its new path in that NWB file" in message
     ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
     Path(place).rename("nwb/kept.avi")
     set_paths(second, DATASET, ["kept.avi"], dtype=UTF8)
@@ -721,7 +721,7 @@ def test_outside_of_a_dandiset() -> None:
     assert media_of(made) == [digest(Path("raw/a.avi"))]
 
 
-@fixes("is no ExternalFileManifest", "`manifest`", "manifest")
+@fixes("is not an ExternalFileManifest", "`manifest`", "manifest")
 def test_unreadable_manifest() -> None:
     path = recording(Path("a.nwb"), ["raw/a.avi"])
     cli("relocate", "--media-mode", "copy", "--manifest", path)
@@ -729,7 +729,7 @@ def test_unreadable_manifest() -> None:
     with h5py.File(path, "r+") as file:
         del file["general/external_files/manifest/sha256"]
     assert message_of(path, "manifest", checksums=True)
-    assert "is no ExternalFileManifest" in cli("relocate", path, code=1)
+    assert "is not an ExternalFileManifest" in cli("relocate", path, code=1)
     ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
     exec(textwrap.dedent(block), {})  # the code on the page
     cli("relocate", "--media-mode", "copy", "--manifest", path)

@@ -575,9 +575,9 @@ def test_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     [
         (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "No asset"),
         ("dandi://here/000999@draft/sub-a/none.nwb", MissingMediaError, "000999"),
-        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not one asset"),
+        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not exactly one asset"),
         (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "Unknown instance"),
-        ("dandi://here", UnsafeReferenceError, "Expected dandi://<instance>"),
+        ("dandi://here", UnsafeReferenceError, "give dandi://<instance>"),
     ],
 )
 def test_dandi_urls_not_found(archive: Server, url: str, error: type[Exception], reason: str) -> None:

@@ -254,7 +254,7 @@ def test_manifest_rows_of_removed_references(recorded: Path) -> None:
 
 
 def test_dangling_link_is_reported(tmp_path: Path, video_files: Path) -> None:
-    """What is told to do mends it."""
+    """The advice of the finding fixes it."""
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi"])
     relocate(path, "symlink", media_options=dict(manifest=True))
     elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "video")

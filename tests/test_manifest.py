@@ -325,7 +325,7 @@ def test_missing_column_is_named(tmp_path: Path, source: Path) -> None:
     export(source, target)
     with h5py.File(target, "r+") as file:
         del file[MANIFEST_PATH]["sha256"], file[MANIFEST_PATH]["width"]  # width may be missing
-    with pytest.raises(ValueError, match="it has no column 'sha256'; remove it"):
+    with pytest.raises(ValueError, match="it has no column 'sha256'; correct or remove it"):
         relocate(target)
 
 
@@ -459,14 +459,14 @@ def test_changed_videos_are_reported(tmp_path: Path, source: Path) -> None:
     export(source, target)
     first, second = (target.parent / text for text in stored_paths(target))
     first.write_bytes(first.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="manifest told") as caught:
+    with pytest.warns(UserWarning, match="the manifest described") as caught:
         relocate(target, "copy")
     assert len(caught) == 1
     assert table(target)["original_name"] == list(VIDEOS)
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    with pytest.warns(UserWarning, match="manifest told"):
+    with pytest.warns(UserWarning, match="the manifest described"):
         relocate(target, "copy")
     assert table(target)["original_name"] == list(reversed(VIDEOS))  # each with its video
 

@@ -84,7 +84,7 @@ def test_missing_path_is_an_error(folder: Path) -> None:
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
-        (lambda path: os.mkfifo(path), "it is no file"),
+        (lambda path: os.mkfifo(path), "it is not a regular file"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="no pipes")

@@ -77,12 +77,12 @@ class TestFolders:
         file = tmp_path / "video.avi"
         file.write_bytes(b"")
         for value in (file, tmp_path / "nowhere", [tmp_path, tmp_path / "nowhere"]):
-            with pytest.raises(ValueError, match=rf"{name}.*no folder"):
+            with pytest.raises(ValueError, match=rf"{name}.*not a folder"):
                 MediaOptions(**{name: value})
 
     def test_home_is_not_expanded(self, name: str) -> None:
         for value in ("~", "$HOME"):
-            with pytest.raises(ValueError, match="no folder"):
+            with pytest.raises(ValueError, match="not a folder"):
                 MediaOptions(**{name: value})
 
     @pytest.mark.parametrize("value", [None, 1, 1.5, [1], [None], b"/tmp", [b"/tmp"]])

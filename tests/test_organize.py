@@ -453,7 +453,7 @@ def test_all_problems_in_one_report(raw: Path, tmp_path: Path) -> None:
         ("link.nwb", UnsafeReferenceError, "symbolic link"),
         ("long.nwb", UnsafeReferenceError, "255 bytes"),
         ("odd.nwb", UnsafeReferenceError, "a pipe"),
-        ("numbers.nwb", UnsafeReferenceError, "is no text"),
+        ("numbers.nwb", UnsafeReferenceError, "not a string"),
     ):
         fitting = [
             problem

@@ -971,7 +971,7 @@ def test_object_id_not_a_uuid_is_refused(tmp_path: Path, object_id: str) -> None
         file[SERIES].attrs["object_id"] = object_id
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is no UUID") as caught:
+    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is not a UUID") as caught:
         relocate(case.nwb, tmp_path / "out" / "a.nwb")
     assert len(caught.value.problems) == 2  # one for each video
     assert caught.value.problems[1].index == 1

@@ -303,7 +303,7 @@ def test_two_fields_of_one_object_get_different_names() -> None:
 def test_invalid_object_id_is_a_problem(object_id: str) -> None:
     error = refusal([Resolution(ref(1, object_id, object_path="/acquisition/video"), media())])
     assert isinstance(error, UnsafeReferenceError)
-    assert "no UUID" in str(error)
+    assert "not a UUID" in str(error)
     assert "\0" not in str(error)
     assert error.object_path == "/acquisition/video"
 
@@ -375,7 +375,7 @@ def test_naming_that_gives_two_videos_one_name() -> None:
         found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(1, key), media("b.avi"))]
         error = refusal(found, naming=lambda **_: PurePosixPath("video.avi"), states={"video.avi": TargetState.ABSENT})
         assert isinstance(error, UnsafeReferenceError)
-        assert "mend the naming" in str(error)
+        assert "correct your naming function" in str(error)
         assert "object_id" not in str(error)
 
 

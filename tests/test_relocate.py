@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_values_that_are_not_strings(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array([1, 2]))
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="is no text"):
+    with pytest.raises(UnsafeReferenceError, match="not a string"):
         relocate(path)
     assert tree(tmp_path) == before
 
@@ -362,6 +363,34 @@ def test_any_path_spelling_from_any_working_directory(
     assert is_right(path, "a.avi")
     (text,) = media_names(path, "a.avi")
     assert os.readlink(path.parent / text) == "../../videos/a.avi"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("in_the_way", [False, True])
+def test_two_files_with_one_target_are_refused_and_renaming_one_helps(
+    tmp_path: Path, mode: str, in_the_way: bool
+) -> None:
+    """a.nwb and a.h5 have one media folder, and series with one object_id but different videos."""
+    first = nwb_with(tmp_path, "one.avi")
+    second = first.with_suffix(".h5")
+    shutil.copy(first, second)
+    make_media(tmp_path / "videos" / "two.avi")
+    set_paths(second, DATASET, ["../videos/two.avi"])
+    if in_the_way:
+        make_media(first.parent / media_names(first, "one.avi")[0])
+    before = tree(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(RelocationRefusedError, match=r"a\.h5.*and so would those of .*a\.nwb") as caught:
+            relocate_files([first, second], mode, media_options={"existing": "replace"}, dry_run=dry_run)
+        assert caught.value.hint is not None
+        assert "rename one of the two NWB files" in caught.value.hint
+        assert tree(tmp_path) == before
+    renamed = second.rename(second.with_name("b.h5"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is replaced
+        relocate_files([first, renamed], mode, media_options={"existing": "replace"})
+    assert is_right(first, "one.avi")
+    assert is_right(renamed, "two.avi")
 
 
 @posix
@@ -809,7 +838,7 @@ def test_symlinked_media_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (path.parent / "a").symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file stands"):
+    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file is where"):
         relocate(path)
     assert tree(tmp_path) == before
 
@@ -824,7 +853,7 @@ def test_invalid_or_duplicate_object_ids(tmp_path: Path) -> None:
     other = nwb_with(tmp_path, "b.avi", nwb="evil.nwb")
     with h5py.File(other, "r+") as file:
         file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
-    with pytest.raises(UnsafeReferenceError, match="is no UUID"):
+    with pytest.raises(UnsafeReferenceError, match="is not a UUID"):
         relocate(other)
 
 

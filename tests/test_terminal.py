@@ -107,7 +107,7 @@ def test_messages_name_command_line_options(tmp_path: Path) -> None:
 
     assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
     assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._WHAT_TO_DO).endswith("or name them with --media-field TYPE FIELD")
+    assert in_options(registry._HINT).endswith("or give --media-field TYPE FIELD")
 
 
 def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What other libraries test with: the files it makes are real, and the judge sees what is broken."""
+"""The helpers for tests of other libraries make real files, and the checker finds what is broken."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_checker_accepts_relocated_media(nwb_with_media: NWBWithMedia, tmp_path:
     expected = [path for media in nwb_with_media.media.values() for path in media]
     assert sorted(map(digest, found)) == sorted(map(digest, expected))
     if mode in ("symlink", "reference"):
-        with pytest.raises(AssertionError, match="symbolic link to" if mode == "symlink" else "leads out of"):
+        with pytest.raises(AssertionError, match="symbolic link to" if mode == "symlink" else "points outside"):
             assert_external_files_resolve(target, portable=True)
     shutil.rmtree(nwb_with_media.folder)
     if mode in ("copy", "hardlink"):
@@ -169,8 +169,8 @@ def test_checker_portable_refuses_absolute_paths(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["videos/a.avi", "near.avi"])
     assert assert_external_files_resolve(path, portable=True) == [inside, tmp_path / "nwb" / "near.avi"]
     for text, reason in (
-        (str(inside), "it is absolute"), ("../b.avi", "it leads out of"), ("link.avi", "a symbolic link to"),
-        ("videos/../videos/a.avi", "it leads out of"), ("videos\\a.avi", "it has backslashes"),
+        (str(inside), "it is absolute"), ("../b.avi", "it points outside"), ("link.avi", "a symbolic link to"),
+        ("videos/../videos/a.avi", "it points outside"), ("videos\\a.avi", "it has backslashes"),
     ):  # fmt: skip
         set_paths(path, SERIES, [text])
         with pytest.raises(AssertionError, match=reason):

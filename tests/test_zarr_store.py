@@ -158,7 +158,7 @@ def test_stores_are_found(tmp_path: Path, source_store: Path, source: Path) -> N
     assert list(find_nwb_files([folder / "no_suffix", source])) == [folder / "no_suffix", source]
     with pytest.raises(OSError, match="format 3"):
         references(folder / "v3.nwb.zarr")
-    with pytest.raises(OSError, match="it is a folder, and no Zarr store"):
+    with pytest.raises(OSError, match="it is a folder, but not a Zarr store"):
         references(tmp_path)
 
 
