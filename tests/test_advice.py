@@ -489,7 +489,7 @@ def test_missing_manifest() -> None:
     assert [finding.code for finding in check(path, checksums=True)] == []
 
 
-@fixes("was left half edited by a run that was killed", "interrupted-edit", "interrupted-edit")
+@fixes("was left inconsistent by an interrupted run", "interrupted-edit", "interrupted-edit")
 def test_interrupted_edit() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     before = digest(path)
@@ -540,7 +540,7 @@ def annex(folder: Path) -> Path:
 
 
 @annexed
-@fixes("may not be written to, and its texts have to change")
+@fixes("is not writable, and its stored paths have to change")
 @pytest.mark.parametrize("unlocked", [False, True])
 def test_annexed_media_without_content(unlocked: bool) -> None:
     path = annex(Path("repository").resolve())
@@ -786,7 +786,7 @@ def test_restore_to_another_folder() -> None:
     cli("restore", path, "back")
     for folder in ("another", "back"):
         assert digest(Path(folder, "a.avi")) == digest(Path("raw/a.avi"))
-    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no room, or 'copy'"):
+    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no space, or 'copy'"):
         restore(path, "third", "move")
     for mode in ("hardlink", "copy"):
         restore(path, mode, mode)

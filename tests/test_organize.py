@@ -924,7 +924,7 @@ def test_interrupted_edit_of_source_is_restored(raw: Path, tmp_path: Path) -> No
     (staging / "unfinished").touch()
     (staging / "lock").touch()
     before = state(tmp_path)
-    with pytest.raises(RelocationRefusedError, match="half edited"):
+    with pytest.raises(RelocationRefusedError, match="left inconsistent by an interrupted run"):
         organize(raw, tmp_path / "ds", dry_run=True)
     assert state(tmp_path) == before
     organize(raw, tmp_path / "ds")

@@ -44,6 +44,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "require_session_id": Spelling('required_fields=["session_id"]', "--required-field session_id"),
     "dandiset_path": Spelling("dandiset_path", "-d/--dandiset-path"),
     "manifest": Spelling("manifest=True in media_options", "--manifest"),
+    "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
