@@ -270,7 +270,7 @@ def test_indistinguishable_files_are_refused(tmp_path: Path, object_ids: tuple[A
             del file.attrs["object_id"]
             if object_id is not None:
                 file.attrs["object_id"] = object_id
-    with pytest.raises(RelocationRefusedError, match="cannot name these NWB files apart"):
+    with pytest.raises(RelocationRefusedError, match="finds no different names for these NWB files"):
         dandi_paths([ours(path) for path in paths])
 
 
