@@ -715,7 +715,7 @@ def test_media_linked_from_another_file() -> None:
 def test_outside_of_a_dandiset() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = cli("organize", path, code=1)
-    assert "-d/--dandiset-path" in message
+    assert "--dandiset-path" in message
     cli("organize", "-d", "set", path)
     (made,) = Path("set").rglob("*.nwb")
     assert media_of(made) == [digest(Path("raw/a.avi"))]

@@ -63,9 +63,10 @@ def _escape_what_cannot_be_encoded() -> None:
 
 
 def _print_error(message: object, prefix: str = "nwb-extfiles: ") -> None:
-    from .terminal import in_options, plain
+    from .hints import for_command_line
+    from .terminal import plain
 
-    lines = f"{prefix}{in_options(message)}".split("\n")
+    lines = f"{prefix}{for_command_line(message)}".split("\n")
     click.echo("\n".join(map(plain, lines)), err=True)
 
 

@@ -42,7 +42,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "media_mode": Spelling("media_mode", "--media-mode"),
     "update_paths": Spelling("update_external_file_paths=True", "--update-external-file-paths"),
     "require_session_id": Spelling('required_fields=["session_id"]', "--required-field session_id"),
-    "dandiset_path": Spelling("dandiset_path", "-d/--dandiset-path"),
+    "dandiset_path": Spelling("dandiset_path", "--dandiset-path"),
     "manifest": Spelling("manifest=True in media_options", "--manifest"),
     "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
