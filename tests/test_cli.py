@@ -195,6 +195,19 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
 
+def test_relocate_refuses_what_is_not_an_nwb_file(lab: Path) -> None:
+    with h5py.File(lab / "x.nwb", "w") as file:
+        file["a"] = 1
+    assert "x.nwb is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
+    assert "is a folder, not an NWB file; name the NWB files in it" in run("relocate", "nwb", code=1).stderr
+    assert "x.nwb is not an NWB file" in run("ls", "x.nwb", code=1).stderr
+
+
+def test_relocate_reports_urls_that_stay(lab: Path) -> None:
+    lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
+    assert lines[-1] == "1 URL stays a URL; --urls download fetches the videos"
+
+
 def test_relocate_error_shows_hint(lab: Path) -> None:
     before = tree(lab)
     result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", code=1)

@@ -241,6 +241,23 @@ def test_urls_are_kept(tmp_path: Path) -> None:
     (made,) = (tmp_path / "ds").rglob("*.nwb")
     assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
+    result = run("-d", tmp_path / "other", tmp_path / "raw")
+    assert "(1 media, " in result.stdout
+    assert "1 NWB file with 1 media is in" in result.stdout
+    assert "2 URLs stay URLs; --urls download fetches the videos" in result.stdout.splitlines()
+
+
+def test_no_sources(raw: Path, tmp_path: Path) -> None:
+    """Files that are not NWB files, and folders without any, are errors that say so."""
+    (tmp_path / "empty").mkdir()
+    before = state(tmp_path)
+    result = run("-d", tmp_path / "ds", raw, tmp_path / "empty", code=1)
+    assert "empty: there is no NWB file in this folder" in result.stderr
+    assert state(tmp_path) == before
+    with h5py.File(raw / "x.nwb", "w") as file:
+        file["a"] = 1
+    assert "x.nwb is not an NWB file" in run("-d", tmp_path / "ds", raw, code=1).stderr
+    assert not (tmp_path / "ds").exists()
 
 
 def test_fast_path_imports_no_pynwb(raw: Path, tmp_path: Path) -> None:
