@@ -160,7 +160,7 @@ def _plain_attribute(file: h5py.File, name: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LinkToOtherFile:
-    """A link to another file; such a file cannot be uploaded, nor moved as bytes."""
+    """A link to another file; a file with such a link cannot be uploaded, nor moved byte by byte."""
 
     place: str
     """Its path in the file."""
@@ -250,9 +250,9 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     metadata = [dict(entry) for entry in metadata]
     names = [""] * len(metadata)
     try:
-        parts, required = _apart(metadata, required_fields)
-        by_steps = modalities.dandi_is_known() and all(MODALITIES in entry for entry in metadata)
-        name_part = _named_by_its_steps if by_steps else _named_by_dandi
+        parts, required = _split_by_session(metadata, required_fields)
+        are_known = all(MODALITIES in entry for entry in metadata)
+        name_part = _named_by_its_steps if are_known else _named_by_dandi
         for part in parts:
             for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
                 names[number] = name
@@ -268,9 +268,10 @@ def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list
 
 
 def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
-    """Do what dandi's function does, with the modalities of the files' own schemas, where that imports pynwb.
+    """Do what dandi's function does, with modalities from the files' own schemas, for which dandi imports pynwb.
 
-    Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
+    If the names of files are the same, dandi's function names them. Sessions without an id have one by now
+    (`_split_by_session`).
     """
     dandi, rows = dandi_naming(), []
     for entry in metadata:
@@ -283,12 +284,14 @@ def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> 
     return _named_by_dandi(metadata, required) if dandi.not_unique(rows) else [row["dandi_path"] for row in rows]
 
 
-def _apart(metadata: list[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:
-    """Split files into parts that can be named one by one, and give the fields to require so that this gives the same.
+def _split_by_session(
+    metadata: list[dict[str, Any]], required_fields: Iterable[str]
+) -> tuple[list[list[int]], list[str]]:
+    """Split files into parts that are named one by one, and give the fields to require so that this gives the same.
 
-    dandi's function takes a time that grows with the square of the number of files that need more to be told apart.
-    Files of different subjects or sessions never do, so each session is named on its own; all that are alone in theirs,
-    together. What looks at all files at once is done here: which fields differ, and from what time sessions get ids.
+    The time of dandi's function grows with the square of the number of files that need further fields. Files of
+    different subjects or sessions need none, so each session is named on its own, and all sessions with one file
+    together. What depends on all files is done here: which fields differ, and from what time sessions get ids.
     """
     from dandi.consts import dandi_layout_fields
 

@@ -27,7 +27,7 @@ from ..transfers.staging_folder import has_leftovers
 from ..transfers.transfer import Transfer, recover
 from .dandiset import plan_files
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
-from .written_files import bring_media, named_nwb_files, new_rows, remove_empty, rolled_back
+from .written_files import named_nwb_files, new_rows, remove_empty, rolled_back, transfer_media
 
 __all__ = ["carry_out", "organize"]
 
@@ -328,7 +328,7 @@ def _put_in_place(
     if file.is_done and not has_leftovers(file.target):
         return ()
     if file.is_there or file.in_place:
-        return bring_media(
+        return transfer_media(
             file.plan,
             sync=sync,
             progress=increments(on_bytes),

@@ -38,13 +38,13 @@ from ..progress import increments, reporting
 from ..transfers.staging_folder import has_leftovers, is_interrupted
 from ..transfers.transfer import recover
 from .written_files import (
-    bring_all,
     cannot_edit,
     file_identifier,
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
     require_nwb,
+    transfer_all,
     warned_of_other_names,
 )
 
@@ -256,7 +256,7 @@ def _carry_out(
     on_file: Callable[[RelocationPlan], object],
 ) -> None:
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        bring_all(
+        transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
             progress=lambda: increments(on_bytes),

@@ -24,8 +24,6 @@ from ..plans.targets import nwb_stem
 from ..transfers.transfer import Transfer, TransferCall
 
 __all__ = [
-    "bring_all",
-    "bring_media",
     "cannot_edit",
     "file_identifier",
     "interrupted_edit",
@@ -35,6 +33,8 @@ __all__ = [
     "remove_empty",
     "require_nwb",
     "rolled_back",
+    "transfer_all",
+    "transfer_media",
     "warned_of_other_names",
 ]
 
@@ -87,7 +87,7 @@ def _gets_own_content(plan: RelocationPlan) -> bool:
     return bool(plan.edits or not plan.manifest_is_current) and filesystem.has_other_names(plan.nwb_path)
 
 
-def bring_media(
+def transfer_media(
     plan: RelocationPlan,
     *,
     sync: bool = True,
@@ -130,7 +130,7 @@ def bring_media(
     return transfer.conclude(sync=sync)
 
 
-def bring_all(
+def transfer_all(
     plans: Sequence[RelocationPlan],
     *,
     sync: bool = True,
@@ -144,9 +144,9 @@ def bring_all(
     plans : sequence of RelocationPlan
         Each of another file.
     sync, url_timeout
-        As in `bring_media`.
+        As in `transfer_media`.
     progress : callable
-        Gives what `bring_media` takes, for each plan.
+        Gives what `transfer_media` takes, for each plan.
     """
     if not plans:
         return
