@@ -818,7 +818,7 @@ def test_repair_hint_works() -> None:
     (place,) = Path("nwb/a").iterdir()
     Path("kept/deep").mkdir(parents=True)
     place.rename("kept/deep/z.avi")
-    assert "name one that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
+    assert "name the folder that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
     cli("relocate", "--repair", "--search", "kept", path)
     assert media_of(path) == content
 
