@@ -74,20 +74,20 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
         one turned out to be the very same name seen through another path.
     """
     notes: list[str] = []
-    going: dict[Path, _Name] = {}
-    staying: set[Path] = set()
+    going: dict[str, _Name] = {}
+    staying: set[str] = set()
     for source in moved:
         try:
             _check(source)
         except OSError as error:
-            staying.add(source.path)
+            staying.add(str(source.path))
             notes.append(stays(source.path, source.targets[0][0].parent, error))
             continue
         for place in source.places:
-            name = going.get(place)
+            name = going.get(str(place))
             if name is None:
-                name = going[place] = _Name(place, _aside(place), source.path, source.stamp, {})
-            name.targets.update(source.targets)
+                name = going[str(place)] = _Name(place, _aside(place), str(source.path), source.stamp, {})
+            name.targets.update((str(target), expected) for target, expected in source.targets)
     folders: set[Path] = set()
     names = (name for name in going.values() if name.file not in staying)
     while batch := list(islice(names, _AT_ONCE)):
@@ -115,15 +115,16 @@ def put_back_aside(places: Iterable[Path]) -> None:
         _give_back(_aside(place), place)
 
 
-def _give_back(aside: Path, place: Path) -> None:
+def _give_back(aside: str, place: Path) -> None:
     if os.path.lexists(aside) and not os.path.lexists(place):
         os.rename(aside, place)
 
 
-def _aside(place: Path) -> Path:
+def _aside(place: Path) -> str:
     """The name of a file while it is aside; always the same, so that a later run finds what a killed one has left."""
-    token = hashlib.blake2s(os.fsencode(place.name), digest_size=8).hexdigest()
-    return place.with_name(f"{ASIDE_PREFIX}{token}")
+    folder, name = os.path.split(place)
+    token = hashlib.blake2s(os.fsencode(name), digest_size=8).hexdigest()
+    return os.path.join(folder, f"{ASIDE_PREFIX}{token}")
 
 
 @dataclass(slots=True)
@@ -131,12 +132,12 @@ class _Name:
     """A name that is to go."""
 
     place: Path
-    aside: Path
+    aside: str
     """Its name while it is proven that it may go."""
-    file: Path
+    file: str
     """What it leads to; itself if it is not a link."""
     stamp: tuple[int, ...]
-    targets: dict[Path, tuple[int, ...]]
+    targets: dict[str, tuple[int, ...]]
 
 
 def _check(source: MovedSource) -> None:
@@ -158,7 +159,7 @@ def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
                     aside.append(name)
             except OSError as error:
                 notes.append(_still_there(name, error))
-        listed: dict[Path, set[str]] = {}
+        listed: dict[str, set[str]] = {}
         while aside:
             name = aside[-1]
             try:
@@ -192,17 +193,17 @@ def _put_aside(name: _Name) -> bool:
     return True
 
 
-def _prove(name: _Name, listed: dict[Path, set[str]]) -> None:
+def _prove(name: _Name, listed: dict[str, set[str]]) -> None:
     """Raise OSError unless every target is there while the name is not."""
     for target, expected in name.targets.items():
-        folder = target.parent
+        folder, last = os.path.split(target)
         if folder not in listed:  # what the system remembers of a path may be older than the folder
             listed[folder] = {folded(entry) for entry in os.listdir(folder)}
-        if folded(target.name) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
+        if folded(last) not in listed[folder] or not has_stamp(target, expected) or not _opens(target):
             raise _OtherPathError(f"{target} went with it, so both are one file, seen through two paths")
 
 
-def _opens(path: Path) -> bool:
+def _opens(path: str) -> bool:
     """Whether a file or folder is there to be opened; raises what else is wrong."""
     try:
         os.close(os.open(path, os.O_RDONLY))
@@ -227,7 +228,7 @@ def _still_there(name: _Name, error: OSError) -> str:
     return f"{name.place} was moved, but the old file is still there{called}: {error.strerror or error}"
 
 
-def is_same_name(first: Path, second: Path) -> bool:
+def is_same_name(first: str | Path, second: str | Path) -> bool:
     """Whether two paths are one entry of one folder, as far as the numbers of devices and inodes tell.
 
     Parameters
@@ -235,12 +236,13 @@ def is_same_name(first: Path, second: Path) -> bool:
     first, second : pathlib.Path
         The last part of each is not followed if it is a symbolic link.
     """
-    if first.name != second.name and folded(first.name) != folded(second.name):
+    (folder, name), (other_folder, other_name) = os.path.split(first), os.path.split(second)
+    if name != other_name and folded(name) != folded(other_name):
         return False
     try:
         if not os.path.samestat(os.lstat(first), os.lstat(second)):
             return False
-        return os.path.samefile(first.parent, second.parent)
+        return os.path.samefile(folder, other_folder)
     except OSError:
         return False
 
@@ -283,7 +285,7 @@ def is_still(path: Path, status: os.stat_result | None) -> bool:
     return path.exists() if status is None else has_stamp(path, stamp(status))
 
 
-def has_stamp(path: Path, expected: tuple[int, ...]) -> bool:
+def has_stamp(path: str | Path, expected: tuple[int, ...]) -> bool:
     """Whether a path leads to the file with a stamp."""
     try:
         return stamp(os.stat(path)) == expected

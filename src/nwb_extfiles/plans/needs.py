@@ -117,7 +117,7 @@ def settle(
     if problems or not lost:
         return {}, problems
     changed: dict[Path, RelocationPlan] = {}
-    key = cache(users.key)
+    key = users.key
     removed = {key(each.name) for each in lost if not each.is_replaced}
     replaced = {key(each.name): each for each in lost if each.is_replaced}
     kept: set[_NameKey] = set()
@@ -159,7 +159,7 @@ def settle(
             except ExternalFilesError as problem:
                 problems.append(problem)
     for plan in plans:
-        names = frozenset(each.name for each in _lost_names(plan) if key(each.name) in kept)
+        names = frozenset(each.name for each in _lost_names(plan) if key(each.name) in kept) if kept else frozenset()
         stay = (
             f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
             for name in sorted(names)
@@ -336,9 +336,9 @@ class MediaUsers:
         self._warnings: list[str] = []
 
     def key(self, name: Path) -> _NameKey:
-        """A key by which a name is known, however its folder is spelled."""
-        folder = self._folder_identity(name.parent)
-        return str(name.parent) if folder is None else folder, folded(name.name)
+        """What tells a name from others, however its folder is spelled."""
+        folder, last = os.path.split(name)  # names are many, and paths take longer than strings
+        return self._folder_identity(folder) or folder, folded(last)
 
     def take_warnings(self) -> list[str]:
         """New warnings of what could not be read or searched."""
@@ -455,7 +455,7 @@ class MediaUsers:
                 self._by_file[found.file.identity].append(need)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)
     except OSError:
