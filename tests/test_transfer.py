@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 from helpers import digest, tree
 
-from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.disk import contents, filesystem, links
 from nwb_extfiles.disk.moves import ASIDE_PREFIX
 from nwb_extfiles.errors import (
     DestinationBusyError,
@@ -918,7 +918,7 @@ def test_exclusive_stopped_between_two_names(
     targets[0].write_bytes(b"something else")
     before = tree(root)
     transfer = staged(document, planned(document, sources, MediaMode.COPY, existing="replace"), exclusive=True)
-    rename_exclusive = filesystem.rename_exclusive
+    rename_exclusive = links.rename_exclusive
 
     def stop_halfway(source: Path, target: Path, **kwargs: bool) -> None:
         if target == document:
@@ -926,7 +926,7 @@ def test_exclusive_stopped_between_two_names(
             raise Stopped
         rename_exclusive(source, target, **kwargs)
 
-    monkeypatch.setattr(filesystem, "rename_exclusive", stop_halfway)
+    monkeypatch.setattr(links, "rename_exclusive", stop_halfway)
     with pytest.raises(Stopped):
         transfer.commit(sync=False)
     monkeypatch.undo()
@@ -1356,7 +1356,7 @@ def digest_of(content: bytes) -> str:
 KILLED = """
 import os, pickle, shutil, signal, sys
 from pathlib import Path
-from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.disk import contents, links
 from nwb_extfiles.transfers.transfer import Transfer
 
 document, plan, point = Path(sys.argv[1]), pickle.loads(Path(sys.argv[2]).read_bytes()), sys.argv[3]
@@ -1373,7 +1373,7 @@ progress = False
 if point == "stage":
     progress = lambda done, total: done > 600 and die()
 elif point == "first rename":
-    filesystem.rename_exclusive = die
+    links.rename_exclusive = die
 elif point == "replaced target":
     os.replace = die
 elif point == "document":

@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Protocol, cast
 from blake3 import blake3
 
 from ..errors import TransferError
-from .filesystem import copy_access, open_private, sync_tree
+from .access import copy_access, open_private
+from .filesystem import sync_tree
 
 __all__ = [
     "HASH_CHUNK",
@@ -79,7 +80,7 @@ def copy_verified(
         A regular file; symbolic links are followed.
     target : pathlib.Path
         Must not exist. Gets the times of the source, and is for the same people to read and write
-        (`filesystem.copy_access`); until it is whole, for its owner alone.
+        (`access.copy_access`); until it is whole, for its owner alone.
     on_bytes : callable
         Called with the number of bytes copied since the last call.
     sync : bool

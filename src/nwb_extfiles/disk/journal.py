@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 
 from ..errors import DestinationBusyError, TransferError, warn
-from . import filesystem, folder_journal
+from . import filesystem, folder_journal, locks
 
 __all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "rollback"]
 
@@ -172,7 +172,7 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
     handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         try:
-            filesystem.lock_handle(handle)
+            locks.lock_handle(handle)
         except BlockingIOError as error:
             raise DestinationBusyError(
                 f"{path} is open in another program; close it there, and try again", nwb_path=str(path)

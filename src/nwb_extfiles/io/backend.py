@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
-from ..disk import filesystem
+from ..disk import access, filesystem
 from ..errors import ExternalFilesError, RelocationRefusedError, combine, warn
 from ..media.inventory import make_rows, other_videos
 from ..nwb.files import cannot_hold, remove_objects, write_paths
@@ -236,7 +236,7 @@ class MediaIOMixin(_Backend):
         try:
             super().open()
             if transfer.document.exists():
-                filesystem.limit_access(transfer.staged_document, transfer.document)
+                access.limit_access(transfer.staged_document, transfer.document)
         except BaseException as error:
             _note(error, transfer.rollback())
             raise
@@ -260,7 +260,7 @@ class MediaIOMixin(_Backend):
         if container is None and not kwargs["write_args"].get("link_data", True):
             container = source.read()  # hdmf will build from this very container
         if self._transfer is not None and isinstance(source.source, str | Path) and os.path.exists(source.source):
-            filesystem.limit_access(self._transfer.staged_document, Path(source.source))  # nothing is in it yet
+            access.limit_access(self._transfer.staged_document, Path(source.source))  # nothing is in it yet
         with self._calling(Call(request, source.manager, container, source)):
             super().export(**kwargs)
 

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from ..batch import Spool, each, workers
-from ..disk import contents, filesystem
+from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
 from ..nwb.files import find_nwb_files, write_paths
@@ -361,7 +361,7 @@ def _stage_nwb_file(
     # What changes no text may move by its name alone; a link stays a link to what it is.
     changes = bool(file.plan.edits) or rows is not None
     by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
-    if by_name and filesystem.link_exclusive(file.source, staged):
+    if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
     copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
@@ -369,7 +369,7 @@ def _stage_nwb_file(
     if changes:
         times = os.stat(staged)
         if staged.is_file():
-            filesystem.make_writable(staged)
+            access.make_writable(staged)
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # By its time the next run knows what it was made of.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))

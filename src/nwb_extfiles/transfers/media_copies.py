@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ..disk import contents, filesystem
+from ..disk import contents, filesystem, links
 from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
 from ..options import MediaMode, ProgressCallback
@@ -394,7 +394,7 @@ def _bring(
     if mode is MediaMode.SYMLINK:
         _symlink(source.real, part, target)
         on_bytes(source.size)
-    elif filesystem.link_exclusive(source.real, part):
+    elif links.link_exclusive(source.real, part):
         on_bytes(source.size)
     elif mode is MediaMode.HARDLINK:
         raise TransferError(
@@ -406,7 +406,7 @@ def _bring(
 
 
 def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
-    if not filesystem.link_exclusive(source, part):
+    if not links.link_exclusive(source, part):
         contents.copy_verified(source, part, sync=sync)
 
 

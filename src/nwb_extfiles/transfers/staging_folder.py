@@ -57,10 +57,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..disk.access import copy_access
 from ..disk.contents import digest_of
 from ..disk.filesystem import (
-    FileLock,
-    copy_access,
     is_folder,
     make_folders,
     remove,
@@ -69,6 +68,7 @@ from ..disk.filesystem import (
     write_new,
 )
 from ..disk.journal import Edited, how_far, rollback
+from ..disk.locks import FileLock
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..disk import filesystem
+from ..disk import access, filesystem, links
 from ..disk.journal import rollback
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import ExternalFilesError, MediaExistsError, TransferError, warn
@@ -220,12 +220,12 @@ class Transfer:
             self._staging.commit_edits(members, sync=sync)
             return sync
         if self._exclusive:
-            return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
+            return links.rename_exclusive(self.staged_document, self.document, sync=sync)
         if self._as_folder:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
-                filesystem.copy_access(self.document, self.staged_document, attributes=False)
+                access.copy_access(self.document, self.staged_document, attributes=False)
             os.replace(self.staged_document, self.document)
         return False
 
@@ -242,7 +242,7 @@ class Transfer:
         for item, former in places.items():
             item.former = former
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
-            if not filesystem.link_exclusive(item.target, former):
+            if not links.link_exclusive(item.target, former):
                 os.rename(item.target, former)
         self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
         if sync and places:
@@ -252,7 +252,7 @@ class Transfer:
         if item.former is None:
             item.begun = True
             try:
-                filesystem.rename_exclusive(item.part, item.target)
+                links.rename_exclusive(item.part, item.target)
             except FileExistsError as error:
                 item.begun = False
                 raise MediaExistsError(
