@@ -49,7 +49,7 @@ def test_link_to_a_symlink_is_one(tmp_path: Path) -> None:
 def test_platform_that_cannot_link_symlinks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = os.link
 
-    def follow_only(source: Path, target: Path, *, follow_symhas_links: bool = True) -> None:
+    def follow_only(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
         if not follow_symlinks:
             raise NotImplementedError
         link(source, target)
@@ -66,7 +66,7 @@ def test_platform_that_cannot_link_symlinks(tmp_path: Path, monkeypatch: pytest.
 def test_platform_that_cannot_link_symlinks_nor_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second try of `link_exclusive` may meet a file system without hard links as well as the first."""
 
-    def refuse(source: Path, target: Path, *, follow_symhas_links: bool = True) -> None:
+    def refuse(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
         if not follow_symlinks:
             raise NotImplementedError
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
