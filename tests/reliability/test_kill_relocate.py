@@ -21,7 +21,7 @@ from helpers import digest, image_series, new_nwbfile, stored_paths
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import relocate
-from nwb_extfiles.transfers.transfer import recover
+from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 

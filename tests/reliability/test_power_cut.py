@@ -39,7 +39,8 @@ from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
-from nwb_extfiles.transfers.transfer import Transfer, recover
+from nwb_extfiles.transfers.recovery import recover
+from nwb_extfiles.transfers.transfer import Transfer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders are not synced there")
 

@@ -30,7 +30,8 @@ from ..nwb.path_datasets import is_stored, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions, refuse_mode_alone
 from ..plans.plan import RelocationPlan
-from ..transfers.transfer import Transfer, recover
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
 from .builders import StoredPaths
 from .mappers import register_media_mappers
 from .plan_from_builders import Request, Tree, find_paths, plan_relocation

@@ -23,7 +23,7 @@ from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..plans.resolve import MediaFile, Resolution, is_absolute, resolve_all
 from ..plans.targets import dandiset_above, nwb_stem
-from ..transfers.staging_folder import is_interrupted
+from ..transfers.interrupted import is_interrupted
 from .discovery import find_own_and_linked
 
 __all__ = ["Finding", "Severity", "check"]

@@ -22,8 +22,9 @@ from ..options import MediaMode, MediaOptions
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
-from ..transfers.staging_folder import has_leftovers
-from ..transfers.transfer import Transfer, recover
+from ..transfers.interrupted import has_leftovers
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
 from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
 from .written_files import bring_media, new_rows, remove_empty, rolled_back
 

@@ -21,7 +21,8 @@ from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
-from ..transfers.transfer import Transfer, TransferCall
+from ..transfers.joint_commit import TransferCall
+from ..transfers.transfer import Transfer
 
 __all__ = [
     "bring_all",
