@@ -70,7 +70,6 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!nwb_extfiles).*"),
     (r"py:.*", r"nwb_extfiles\.(options\.)?ProgressCallback"),
     (r"py:.*", r"nwb_extfiles\.neuroconv\._Conversion"),
-    (r"py:.*", r"nwb_extfiles\.batch\.Spool"),
 ]
 
 sphinx_gallery_conf = {

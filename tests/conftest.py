@@ -1,4 +1,4 @@
-"""Fixtures: real videos, real NWB files, and a judge that reads them with h5py alone."""
+"""Fixtures: real videos, Zarr stores, HTTP servers and file systems."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import pytest
 from helpers import make_video, mounted
 from servers import Server, serving
 
-# The fixtures that this package has for others; pytest finds them itself where it is installed.
+# The fixtures that this package offers to other projects. Where the package is installed, pytest finds them itself.
 pytest_plugins = ["nwb_extfiles.pytest_plugin"]
 
-# dandi asks for these when it is imported: no answers of earlier runs, and no report of this one.
+# dandi reads these when it is imported: use no cached answers, and report no usage.
 os.environ["DANDI_CACHE"] = "ignore"
 os.environ["DANDI_NO_ET"] = "1"
 
 
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Eight short videos that differ, made by ffmpeg once a session; copy them, do not change them."""
+    """Eight short, different videos, made by ffmpeg once per session. Copy them, do not change them."""
     folder = tmp_path_factory.mktemp("videos")
     return [make_video(folder / f"video_{number}.avi", number) for number in range(8)]
 
 
 @pytest.fixture
 def video_files(tmp_path: Path, videos: list[Path]) -> Path:
-    """A folder ``video_files`` with the videos of the example."""
+    """The folder ``video_files``, with the videos of the example."""
     folder = tmp_path / "video_files"
     folder.mkdir()
     for video, name in zip(videos, ("test1_0", "test1_1", "test2_0", "test2_1"), strict=False):
@@ -38,7 +38,7 @@ def video_files(tmp_path: Path, videos: list[Path]) -> Path:
 
 @pytest.fixture
 def source_store(tmp_path: Path, video_files: Path) -> Path:
-    """A Zarr store with two videos, as hdmf-zarr writes it."""
+    """A Zarr store that refers to two videos, as hdmf-zarr writes it."""
     from zarr_makers import write_store
 
     return write_store(tmp_path / "nwbfiles" / "s.nwb.zarr", [f"../video_files/test1_{n}.avi" for n in (0, 1)])
@@ -46,7 +46,7 @@ def source_store(tmp_path: Path, video_files: Path) -> Path:
 
 @pytest.fixture
 def trusted_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """hdmf-zarr pickles object references; reading them needs this declaration."""
+    """Allow unpickling: hdmf-zarr pickles object references, and numcodecs reads them only then."""
     import numcodecs.pickles
 
     monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
@@ -54,7 +54,7 @@ def trusted_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server of the files in ``served/``."""
+    """An HTTP server for the files in ``served/``."""
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as started:
         yield started
@@ -62,6 +62,6 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def tmpfs(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB, another one than that of `tmp_path`."""
+    """A file system of 1 MB, different from that of `tmp_path`."""
     with mounted(tmp_path / "tmpfs", "-t", "tmpfs", "-o", "size=1m", "none") as place:
         yield place

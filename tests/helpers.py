@@ -1,4 +1,4 @@
-"""What the tests share: makers of real videos and NWB files, and a judge that does not use the code under test."""
+"""Make real videos and NWB files, and check results without the code under test."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ __all__ = [
     "write_nwb",
 ]
 
-PAST = 1_500_000_000_123_456_789  # far enough back that a change gives another time on any clock
+PAST = 1_500_000_000_123_456_789  # so long ago that any change gives another mtime, however coarse the clock
 
 
 def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
-    """A real video of 64 x 48 pixels; another one for each seed."""
+    """Make a real video of 64 x 48 pixels, a different one for each seed."""
     source = f"testsrc=size=64x48:rate=25:duration={seconds},hue=h={seed * 37}"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", "-f", "lavfi", "-i", source]
     subprocess.run([*command, "-c:v", "mjpeg", "-metadata", f"title=video {seed}", str(path)], check=True)
@@ -48,20 +48,20 @@ def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
 
 
 def make_file(path: Path, size: int = 330_000) -> Path:
-    """A file of random bytes, long unchanged."""
+    """Make a file of random bytes, with an old mtime."""
     path.write_bytes(os.urandom(size))
     os.utime(path, ns=(PAST, PAST))
     return path
 
 
 def play(path: Path) -> int:
-    """Decode a video with ffmpeg; the number of its frames."""
+    """Decode a video with ffmpeg, and return the number of its frames."""
     frames, _ = imageio_ffmpeg.count_frames_and_secs(str(path))
     return frames
 
 
 def set_paths(path: Path, dataset: str, values: Any, **storage: Any) -> None:
-    """Store other texts, in any kind of storage, where an NWB file has some; attributes stay."""
+    """Replace the stored paths of an NWB file, in any kind of storage. The attributes of the dataset are kept."""
     with h5py.File(path, "r+") as file:
         attributes = dict(file[dataset].attrs)
         del file[dataset]
@@ -70,7 +70,7 @@ def set_paths(path: Path, dataset: str, values: Any, **storage: Any) -> None:
 
 
 def stored_paths(path: Path, dataset: str = "acquisition/video/external_file") -> list[str]:
-    """The texts that stand in a file, read by h5py alone."""
+    """The paths stored in a file, read with h5py alone."""
     with h5py.File(path, "r") as file:
         values = file[dataset][()]
     values = [values] if isinstance(values, str | bytes) else values.ravel().tolist()
@@ -78,20 +78,20 @@ def stored_paths(path: Path, dataset: str = "acquisition/video/external_file") -
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of what a path leads to."""
+    """The SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def assert_resolves(path: Path, expected: Iterable[Path], dataset: str = "acquisition/video/external_file") -> None:
-    """Each text, relative to its NWB file, names a file with the bytes of the expected one."""
+    """Each stored path, relative to its NWB file, names a file with the bytes of the expected one."""
     paths, expected = stored_paths(path, dataset), list(expected)
     assert len(paths) == len(expected)
-    for text, video in zip(paths, expected, strict=True):
-        assert digest(path.parent / text) == digest(video), text
+    for stored, video in zip(paths, expected, strict=True):
+        assert digest(path.parent / stored) == digest(video), stored
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """Every entry below a folder, with what it is: a digest of a file, the text of a link, or a folder."""
+    """Every entry below a folder: the digest of a file, the target of a symbolic link, or the word folder."""
     entries = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -106,7 +106,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def taking_at_most(seconds: float) -> Iterator[None]:
-    """So much time of the processor: what the machine does for others meanwhile does not count."""
+    """Limit the processor time, which other processes on the machine do not change."""
     begin = time.process_time()
     yield
     took = time.process_time() - begin
@@ -114,7 +114,7 @@ def taking_at_most(seconds: float) -> Iterator[None]:
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """All objects of an HDF5 file but the texts of media and the cached specifications, to compare two files by."""
+    """All objects of an HDF5 file, to compare two files. The cached specifications are left out."""
     found: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:
@@ -134,7 +134,7 @@ def contents(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def mounted(place: Path, *arguments: str) -> Iterator[Path]:
-    """A file system of its own, for the time of a test; skips where none can be mounted."""
+    """Mount a file system for the time of a test. Skips the test where mounting is not possible."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root on Linux can mount")
     place.mkdir(parents=True, exist_ok=True)

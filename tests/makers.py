@@ -1,6 +1,6 @@
-"""Makers of NWB files with media in every place, and a judge of where the media went.
+"""Make NWB files with media in every field that can hold them, and check where the media were put.
 
-As a script it makes the files of types that the process of the tests shall not know: ``makers.py <what> <path>``.
+Run as a script, ``makers.py <what> <path>`` makes files with types that the process of the tests must not load.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from pynwb.ophys import (
 
 
 def make_media(path: Path) -> Path:
-    """A file that says which one it is; nothing that is tested here decodes it."""
+    """Make a file whose content is its name. No test here decodes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"media " + os.fsencode(path.name) * 50)
     return path
 
 
 class Media:
-    """Makes media in a folder, as they are asked for, and gives what an NWB file beside that folder says of them."""
+    """Makes media in a folder, and returns the paths by which an NWB file in a folder beside it refers to them."""
 
     def __init__(self, folder: Path, *, absolute: bool = False) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Media:
         self.places: dict[str, list[str]] = {}
 
     def __call__(self, dataset: str, *names: str) -> list[str]:
-        """The texts for a dataset; the names of its media are noted."""
+        """The paths for a dataset; the names of its media are kept in `places`."""
         self.places[dataset] = list(names)
         for name in names:
             make_media(self.folder / name)
@@ -64,7 +64,7 @@ class Media:
 
 
 def nwbfile_with_media_everywhere(media: Media) -> NWBFile:
-    """An NWB file in memory, with media wherever the core types may have them."""
+    """An NWB file in memory, with media wherever the core types can have them."""
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series(media("acquisition/series/external_file", "a0.avi", "a1.AVI"), "series"))
     nwbfile.add_acquisition(plain_optical("optical", media("acquisition/optical/external_file", "o.mp4")))
@@ -147,20 +147,20 @@ def _images(name: str, media: Media, path: str) -> Images:
 
 
 def add_mask_series(path: Path, media: Media) -> None:
-    """Add an ImageMaskSeries, which pynwb reads and no longer makes: in a module, with a link to what it masks."""
-    text = media("processing/behavior/mask/external_file", "m.avi")
+    """Add an ImageMaskSeries, with a link to what it masks, to a module. pynwb reads that type but cannot make it."""
+    paths = media("processing/behavior/mask/external_file", "m.avi")
     with h5py.File(path, "r+") as file:
         module = file["processing/behavior"]
         file.copy(module["direct"], module, name="mask")
         mask = module["mask"]
         mask.attrs["neurodata_type"] = "ImageMaskSeries"
         mask.attrs["object_id"] = "0b5d6a5c-8f4e-4d43-9d3b-4a3d1c1f7a10"
-        mask["external_file"][...] = text
+        mask["external_file"][...] = paths
         mask["masked_imageseries"] = h5py.SoftLink("/acquisition/series")
 
 
 def write_everywhere(path: Path, media: Media) -> Path:
-    """Write, by pynwb alone, an NWB file with media in every place of the core types."""
+    """Write, with pynwb alone, an NWB file with media wherever the core types can have them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with quiet(), NWBHDF5IO(path, "w") as io:
         io.write(nwbfile_with_media_everywhere(media))
@@ -168,11 +168,11 @@ def write_everywhere(path: Path, media: Media) -> Path:
     return path
 
 
-# --------------------------------------------------------- types of extensions
+# ------------------------------------------------------------- extension types
 
 
 def run_maker(what: str, path: Path) -> dict[str, list[str]]:
-    """Make an NWB file in another process, which alone knows its types; media by dataset are returned."""
+    """Make an NWB file in another process, so that this one does not load its types. Returns the media by dataset."""
     path.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([sys.executable, __file__, what, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -181,7 +181,7 @@ def run_maker(what: str, path: Path) -> dict[str, list[str]]:
 
 
 def run_python(code: str, *arguments: object) -> str:
-    """Run Python in a process of its own; its output."""
+    """Run Python code in another process, and return its output."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -189,7 +189,7 @@ def run_python(code: str, *arguments: object) -> str:
 
 
 def write_extension(path: Path, media: Media) -> None:
-    """Series of extension types, in acquisition and in a container of the extension; a text field of its own."""
+    """Series of extension types, in acquisition and in a container of the extension, and its own field of paths."""
     get = _extension_classes()
     nwbfile = new_nwbfile()
     common = dict(format="external", rate=25.0, num_samples=10, description="a video")
@@ -198,21 +198,21 @@ def write_extension(path: Path, media: Media) -> None:
         return get(cls)(name=name, external_file=paths, starting_frame=[0] * len(paths), **common)
 
     nwbfile.add_acquisition(
-        series("FilmedSeries", "recorded", media("acquisition/recorded/external_file", "f0.avi", "f1.avi"))
+        series("VideoSeries", "recorded", media("acquisition/recorded/external_file", "f0.avi", "f1.avi"))
     )
     box = "processing/behavior/box"
     behavior = nwbfile.create_processing_module("behavior", "behavior")
     behavior.add(
-        get("FilmBox")(
+        get("VideoBox")(
             name="box",
-            recorded_series=[
-                series("FilmedSeries", "one", media(f"{box}/one/external_file", "b1.avi")),
-                series("TrackedFilmedSeries", "two", media(f"{box}/two/external_file", "b2.avi")),
+            video_series=[
+                series("VideoSeries", "one", media(f"{box}/one/external_file", "b1.avi")),
+                series("TrackedVideoSeries", "two", media(f"{box}/two/external_file", "b2.avi")),
             ],
         )
     )
     behavior.add(
-        get("FilmArchive")(
+        get("VideoArchive")(
             name="archive", video_paths=media("processing/behavior/archive/video_paths", "r0.avi", "r1.avi")
         )
     )
@@ -235,20 +235,20 @@ def _extension_classes() -> Any:
     for base in ("ImageSeries", "NWBDataInterface", "ExternalImage"):
         builder.include_type(base, namespace="core")
     for spec in (
-        NWBGroupSpec(doc="recorded", neurodata_type_def="FilmedSeries", neurodata_type_inc="ImageSeries"),
-        NWBGroupSpec(doc="tracked", neurodata_type_def="TrackedFilmedSeries", neurodata_type_inc="FilmedSeries"),
+        NWBGroupSpec(doc="recorded", neurodata_type_def="VideoSeries", neurodata_type_inc="ImageSeries"),
+        NWBGroupSpec(doc="tracked", neurodata_type_def="TrackedVideoSeries", neurodata_type_inc="VideoSeries"),
         NWBDatasetSpec(
             doc="labelled", neurodata_type_def="LabelledImage", neurodata_type_inc="ExternalImage", dtype="text"
         ),
         NWBGroupSpec(
             doc="a box of series",
-            neurodata_type_def="FilmBox",
+            neurodata_type_def="VideoBox",
             neurodata_type_inc="NWBDataInterface",
-            groups=[NWBGroupSpec(doc="series", neurodata_type_inc="FilmedSeries", quantity="*")],
+            groups=[NWBGroupSpec(doc="series", neurodata_type_inc="VideoSeries", quantity="*")],
         ),
         NWBGroupSpec(
             doc="an archive",
-            neurodata_type_def="FilmArchive",
+            neurodata_type_def="VideoArchive",
             neurodata_type_inc="NWBDataInterface",
             datasets=[NWBDatasetSpec(doc="paths", name="video_paths", dtype="text", shape=(None,), dims=("videos",))],
         ),
@@ -261,7 +261,7 @@ def _extension_classes() -> Any:
 
 
 def write_pose(path: Path, media: Media) -> None:
-    """A PoseEstimation whose videos are partly those of a series that comes after it, and partly its own."""
+    """A PoseEstimation that shares some of its videos with a series that comes after it."""
     from ndx_pose import PoseEstimation, PoseEstimationSeries
 
     nwbfile = new_nwbfile()
@@ -286,12 +286,12 @@ def write_pose(path: Path, media: Media) -> None:
         io.write(nwbfile)
 
 
-# ------------------------------------------------------------------ the judge
+# --------------------------------------------------------------------- checks
 
 
 @dataclass(frozen=True)
 class Found:
-    """One dataset of texts on disk."""
+    """One dataset of paths on disk."""
 
     paths: list[str]
     object_id: str
@@ -302,7 +302,7 @@ class Found:
 
 
 def look(path: Path, dataset: str) -> Found:
-    """Read a dataset of texts and the object_id of its object, by h5py alone."""
+    """Read a dataset of paths and the object_id of its object, with h5py alone."""
     with h5py.File(path, "r") as file:
         item = file[dataset]
         owner = item if "neurodata_type" in item.attrs else file[dataset.rpartition("/")[0]]
@@ -314,22 +314,22 @@ def look(path: Path, dataset: str) -> Found:
 
 
 def assert_relocated(path: Path, media: Path, places: Mapping[str, Sequence[str]]) -> None:
-    """Each place names media as DANDI does, and they have the right bytes; no other media are there."""
+    """Each dataset names its media as DANDI does, they have the right bytes, and there are no other media."""
     expected = set()
     for dataset, names in places.items():
         found = look(path, dataset)
         field = dataset.rpartition("/")[2]
         field = field if field in ("original_videos", "labeled_videos", "video_paths") else "external_file"
-        for index, (text, name) in enumerate(zip(found.paths, names, strict=True)):
+        for index, (stored, name) in enumerate(zip(found.paths, names, strict=True)):
             suffix = Path(name).suffix.lower()
-            assert text == f"{path.stem}/{found.object_id}_{field}_{index}{suffix}", dataset
-            assert (path.parent / text).read_bytes() == (media / name).read_bytes(), dataset
-            expected.add(text)
+            assert stored == f"{path.stem}/{found.object_id}_{field}_{index}{suffix}", dataset
+            assert (path.parent / stored).read_bytes() == (media / name).read_bytes(), dataset
+            expected.add(stored)
     assert {place.relative_to(path.parent).as_posix() for place in (path.parent / path.stem).iterdir()} == expected
 
 
 def order_of_images(path: Path, images: str) -> list[str]:
-    """The names that the object references of an Images lead to."""
+    """The names that the object references of an Images object point to."""
     with h5py.File(path, "r") as file:
         return [file[reference].name.rpartition("/")[2] for reference in file[images]["order_of_images"][()]]
 
@@ -340,7 +340,7 @@ WAYS = ("as_it_is", "container", "series_modified", "file_modified", "without_li
 
 
 def arguments_of(way: str, src_io: Any, series: Sequence[str] = ()) -> dict[str, Any]:
-    """The arguments of one of the ways to export; what has to be read and modified is."""
+    """The arguments for one way to export. Reads the source, and sets objects modified, where that way needs it."""
     if way == "as_it_is":
         return {}
     nwbfile = src_io.read()
@@ -357,10 +357,7 @@ def arguments_of(way: str, src_io: Any, series: Sequence[str] = ()) -> dict[str,
 
 @contextmanager
 def quiet(but: str | None = None) -> Iterator[None]:
-    """Without the warnings of pynwb and hdmf, which are not the matter; those of this package stay errors.
-
-    But for those that match an expression, which are tested elsewhere.
-    """
+    """Ignore warnings of pynwb and HDMF. Those of this package stay errors, except for one that matches `but`."""
     from nwb_extfiles import ExternalFilesWarning
 
     with warnings.catch_warnings():
@@ -372,7 +369,7 @@ def quiet(but: str | None = None) -> Iterator[None]:
 
 
 def copy_folder(source: Path, target: Path) -> Path:
-    """A copy of a folder that may be changed."""
+    """Copy a folder that must not be changed itself."""
     return Path(shutil.copytree(source, target, symlinks=True))
 
 

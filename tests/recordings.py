@@ -1,4 +1,4 @@
-"""Folders of NWB files and videos, made fast: one NWB file is written by pynwb, the others are its bytes, edited."""
+"""Make folders of NWB files and videos, fast: pynwb writes one NWB file, the others are edited copies of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def template() -> bytes:
 
 
 def video(path: Path, content: str | bytes | None = None, size: int = 2000) -> Path:
-    """A file for a video; nothing that is tested here decodes it."""
+    """Make a file that stands for a video. No test here decodes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = path.name if content is None else content
     content = content.encode() if isinstance(content, str) else content
@@ -43,9 +43,9 @@ def recording(
     start: Any = "2020-01-01T00:00:00+00:00",
     videos: bool = True,
 ) -> Path:
-    """An NWB file with one ImageSeries; its videos are made where they are missing. None for a field leaves it out.
+    """Make an NWB file with one ImageSeries, and those of its videos that are missing.
 
-    Without texts it has no external file at all.
+    A field that is None is left out. Without paths, the file has no ImageSeries.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(template())
@@ -63,15 +63,15 @@ def recording(
             series[DATASET.rpartition("/")[2]].attrs.update(attributes)
         else:
             del file["acquisition/video"]
-    for text in (paths or ()) if videos else ():
-        place = path.parent / text
-        if "://" not in text and not place.exists():
+    for stored in (paths or ()) if videos else ():
+        place = path.parent / stored
+        if "://" not in stored and not place.exists():
             video(place)
     return path
 
 
 def new_ids(file: h5py.File) -> None:
-    """Give every object an id of its own."""
+    """Give every object a new object_id."""
     file.attrs["object_id"] = str(uuid.uuid4())
 
     def visit(_: str, item: Any) -> None:
@@ -82,7 +82,7 @@ def new_ids(file: h5py.File) -> None:
 
 
 def set_scalar(file: h5py.File, place: str, value: Any) -> None:
-    """Put a value, of whatever type, in the place of a scalar dataset; None removes it."""
+    """Replace a scalar dataset by one with this value, of any type. None removes it."""
     attributes: dict[str, Any] = {}
     if place in file:
         attributes = dict(file[place].attrs)
@@ -98,7 +98,7 @@ def object_id(path: Path, place: str = "acquisition/video") -> str:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """Every entry below a folder, and the folder itself, with content and time of change, to see that nothing was."""
+    """Content, mtime and inode of a folder and all entries below it, to show that nothing was changed."""
     found = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
         status = os.lstat(path)

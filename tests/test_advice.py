@@ -1,7 +1,7 @@
-"""Advice is a promise: what a message or the page of errors says to do is done, word for word, and ends well.
+"""What a message, or ``docs/howto/errors.md``, says to do works.
 
-Each test makes a message appear, takes the advice out of it, and carries it out on the command line or in Python. What
-came of it is judged by h5py and by content. The last test fails if the page has a row that none of these covers.
+Each test makes a message appear, takes the hint from it, and does what it says, on the command line or in Python. It
+checks the result with h5py and hashes. The last test fails if the page has a row that no test covers.
 """
 
 from __future__ import annotations
@@ -31,18 +31,9 @@ from pynwb.file import NWBFile
 from recordings import recording, video
 from servers import serving
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MediaExistsError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    check,
-    relocate,
-    restore,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
 from nwb_extfiles.cli import main
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles.errors import DestinationBusyError, ExternalFilesError, MediaExistsError, RelocationRefusedError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
 DATASET = "acquisition/video/external_file"
@@ -52,7 +43,7 @@ COVERED: set[str] = set()
 
 
 def fixes(*rows: str) -> Callable[[F], F]:
-    """Say which rows of the page a test carries out: the name of an error, a part of a quoted message, a code."""
+    """Mark a test with the rows of the page that it covers: an error, a part of a quoted message, or a finding code."""
     COVERED.update(rows)
     return lambda function: function
 
@@ -63,32 +54,32 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cli(*words: object, code: int = 0) -> str:
-    """What the command line says, with its errors."""
+    """Run the command line, and return its output and errors."""
     result = CliRunner().invoke(main, [str(word) for word in words])
     assert result.exit_code == code, result.output
     return result.output
 
 
 def option(message: str, name: str) -> list[str]:
-    """An option that a message names, with its value."""
+    """The option that a message names, with its value."""
     (found,) = set(re.findall(rf"{name} [^\s;,]+", message))
     return shlex.split(found)
 
 
 def command(message: str) -> list[str]:
-    """The command in backquotes that a message gives, without the name of the program."""
+    """The command in backquotes in a message, without the name of the program."""
     (found,) = set(re.findall(r"`nwb-extfiles ([^`]+)`", message))
     return shlex.split(found)
 
 
 def media_of(path: Path, dataset: str = DATASET) -> list[str | None]:
-    """The content of each medium that an NWB file leads to."""
+    """SHA-256 of the media that an NWB file refers to. None where there is no file."""
     places = [path.parent / stored for stored in stored_paths(path, dataset)]
     return [digest(place) if place.is_file() else None for place in places]
 
 
 def message_of(path: Path, code: str, **more: Any) -> str:
-    """What `check` says of a finding."""
+    """The message of a finding of `check`."""
     messages = [finding.message for finding in check(path, **more) if finding.code == code]
     assert messages, [finding.code for finding in check(path, **more)]
     return messages[0]
@@ -98,21 +89,21 @@ def message_of(path: Path, code: str, **more: Any) -> str:
 
 
 def lost() -> tuple[Path, str]:
-    """An NWB file whose video is in another folder."""
+    """Make an NWB file whose video is in another folder."""
     content = digest(video(Path("elsewhere/a.avi")))
     return recording(Path("nwb/a.nwb"), ["a.avi"], videos=False), content
 
 
 @fixes("MissingMediaError", "missing", "`missing`")
-def test_missing_search() -> None:
+def test_missing_media_found_by_search() -> None:
     path, content = lost()
     message = cli("relocate", path, code=1)
-    assert "name where it is with --search FOLDER" in message
+    assert "name its folder with --search FOLDER" in message
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content]
 
 
-def test_missing_put_it_there() -> None:
+def test_missing_media_put_in_place() -> None:
     path, content = lost()
     assert "put the file there" in cli("relocate", path, code=1)
     shutil.copy("elsewhere/a.avi", "nwb/a.avi")
@@ -121,7 +112,7 @@ def test_missing_put_it_there() -> None:
 
 
 @fixes("ExternalFilesWarning")
-def test_missing_keep() -> None:
+def test_missing_media_kept() -> None:
     path, content = lost()
     cli("relocate", *option(cli("relocate", path, code=1), "--missing"), path)
     assert stored_paths(path) == ["a.avi"]
@@ -130,8 +121,8 @@ def test_missing_keep() -> None:
     assert media_of(path) == [content]
 
 
-@fixes("missing-absolute", "missing-absolute")
-def test_missing_path_of_windows() -> None:
+@fixes("missing-absolute")
+def test_windows_path_mapped() -> None:
     content = digest(video(Path("elsewhere/a.avi")))
     path = recording(Path("nwb/a.nwb"), ["D:\\videos\\a.avi"], videos=False)
     assert "--path-map" in message_of(path, "missing-absolute")
@@ -141,7 +132,7 @@ def test_missing_path_of_windows() -> None:
 
 
 def two_bare_names() -> tuple[Path, dict[str, str]]:
-    """Two series that both hold 0.avi, and the content that each means."""
+    """Make two series that both refer to 0.avi. Returns the SHA-256 of the video that each means."""
     nwbfile, wanted = new_nwbfile(), {}
     for name in ("Miniscope", "Behav Cam"):
         wanted[name] = digest(video(Path("recording", name, "0.avi"), content=name))
@@ -157,12 +148,12 @@ def leads(path: Path, names: dict[str, str]) -> dict[str, str | None]:
 
 
 @fixes("AmbiguousMediaError")
-def test_ambiguous_on_the_command_line() -> None:
+def test_ambiguous_path_on_command_line() -> None:
     path, wanted = two_bare_names()
     searched = ["--search", "recording/Miniscope", "--search", "recording/Behav Cam"]
     message = cli("relocate", "--media-mode", "copy", *searched, path, code=1)
     advised = shlex.split(" ".join(re.findall(r"--search-for (?:'[^']+'|\S+) (?:'[^']+'|\S+)", message)))
-    assert len(advised) == 12  # for each of two series, either folder
+    assert len(advised) == 12  # each of the two series, with either folder
     chosen = [
         advised[start : start + 3]
         for start in range(0, 12, 3)
@@ -173,7 +164,7 @@ def test_ambiguous_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_ambiguous_in_python(in_memory: bool) -> None:
+def test_ambiguous_path_in_python(in_memory: bool) -> None:
     path, wanted = two_bare_names()
     searched = ["recording/Miniscope", "recording/Behav Cam"]
 
@@ -202,8 +193,8 @@ def test_ambiguous_in_python(in_memory: bool) -> None:
 
 
 @pytest.mark.parametrize("option", ["--search-for", "--path-map-for"])
-def test_ambiguous_where_a_folder_does_not_tell(option: str) -> None:
-    """Two tails of one path below one search folder: for one of them, only the whole path says that it is meant."""
+def test_ambiguous_path_not_decided_by_folder(option: str) -> None:
+    """Two files below one search folder match the end of one path. Only the whole path selects one of them."""
     wanted = {
         "--path-map-for": digest(video(Path("s/0.avi"), content="one")),
         "--search-for": digest(video(Path("s/s/0.avi"), content="two")),
@@ -215,7 +206,7 @@ def test_ambiguous_where_a_folder_does_not_tell(option: str) -> None:
     assert media_of(path) == [wanted[option]]
 
 
-def test_one_file_for_two_series_is_warned_of() -> None:
+def test_one_file_for_two_series_warns() -> None:
     path, wanted = two_bare_names()
     message = cli("relocate", "--media-mode", "copy", "--dry-run", "--search", "recording/Miniscope", path)
     (advised,) = re.findall(r"--search-for (?:'[^']+'|\S+) FOLDER", message)
@@ -227,7 +218,7 @@ def test_one_file_for_two_series_is_warned_of() -> None:
     assert leads(path, wanted) == wanted
 
 
-def test_one_path_in_two_series_is_no_matter_of_a_warning() -> None:
+def test_one_path_in_two_series_does_not_warn() -> None:
     for stored in ("videos/a.avi", "D:\\videos\\a.avi"):
         nwbfile = new_nwbfile()
         for name in ("one", "two"):
@@ -239,7 +230,7 @@ def test_one_path_in_two_series_is_no_matter_of_a_warning() -> None:
         assert "found as" not in cli("relocate", "--dry-run", "--search", "elsewhere", path)
 
 
-def test_a_pattern_that_fits_nothing_is_warned_of() -> None:
+def test_unmatched_object_pattern_warns() -> None:
     path, content = lost()
     said = cli("relocate", "--search", "elsewhere", "--search-for", "/acquisition/vdeo", "elsewhere", path)
     assert "no object with media fits '/acquisition/vdeo'" in said
@@ -249,7 +240,7 @@ def test_a_pattern_that_fits_nothing_is_warned_of() -> None:
 
 @fixes("MediaExistsError")
 @pytest.mark.parametrize("fix", ["--existing replace", "move it away"])
-def test_something_in_the_way(fix: str) -> None:
+def test_occupied_target(fix: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "copy", path)
@@ -267,9 +258,9 @@ def test_something_in_the_way(fix: str) -> None:
     assert media_of(path) == [content]
 
 
-@fixes("UnsafeReferenceError", "no-media", "not-a-string", "not-a-string")
+@fixes("UnsafeReferenceError", "no-media", "not-a-string")
 @pytest.mark.parametrize("what", ["empty", "a folder", "no text"])
-def test_no_path_to_follow(what: str) -> None:
+def test_missing_link_target(what: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("nwb/a.avi").mkdir()
     values = {"empty": [""], "a folder": ["a.avi"], "no text": np.array([1])}[what]
@@ -277,7 +268,7 @@ def test_no_path_to_follow(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "put the media file there, in the place of what is there now" in message
+        assert "replace what is there by the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
@@ -298,7 +289,7 @@ def test_outside_of_within() -> None:
 
 @fixes("object-id")
 @pytest.mark.parametrize("object_id", ["../x", None])
-def test_an_object_id_that_is_no_uuid(object_id: str | None) -> None:
+def test_object_id_not_a_uuid(object_id: str | None) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     with h5py.File(path, "r+") as file:
         del file["acquisition/video"].attrs["object_id"]
@@ -317,7 +308,7 @@ def test_an_object_id_that_is_no_uuid(object_id: str | None) -> None:
 
 
 @fixes("PlanError")
-def test_several_at_once_are_cured_one_by_one() -> None:
+def test_several_problems_fixed_one_by_one() -> None:
     content = digest(video(Path("elsewhere/a.avi")))
     path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"], videos=False)
     set_paths(path, DATASET, ["a.avi", ""], dtype=UTF8)
@@ -330,7 +321,7 @@ def test_several_at_once_are_cured_one_by_one() -> None:
 
 
 @fixes("UnreadableFileError", "unreadable")
-def test_a_file_that_cannot_be_read() -> None:
+def test_unreadable_nwb_file() -> None:
     whole = recording(Path("in/a.nwb"), ["../raw/a.avi"]).read_bytes()
     recording(Path("in/b.nwb"), ["../raw/b.avi"], subject="other")
     Path("in/a.nwb").write_bytes(whole[:5000])
@@ -365,7 +356,7 @@ def test_busy_until_it_is_closed() -> None:
 
 
 @fixes("TransferError")
-def test_what_is_in_the_way_of_staging() -> None:
+def test_occupied_staging_folder() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
@@ -373,7 +364,7 @@ def test_what_is_in_the_way_of_staging() -> None:
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     cli("recover", path)
-    with pytest.MonkeyPatch.context() as patch:  # to learn the name of the staging folder
+    with pytest.MonkeyPatch.context() as patch:  # shows the name of the staging folder
         names: list[str] = []
         plain = os.mkdir
 
@@ -387,7 +378,7 @@ def test_what_is_in_the_way_of_staging() -> None:
     assert staging is not None
     set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     shutil.rmtree(path.parent / "a")
-    staging.write_text("a file of somebody")
+    staging.write_text("a file of another program")
     message = cli("relocate", path, code=1)
     (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
     Path(place).unlink()
@@ -406,12 +397,12 @@ def export(target: str, source: Path, **arguments: Any) -> None:
 @fixes("would not be found from", "is not where media belong in the dandiset")
 @pytest.mark.parametrize("dandiset", [False, True])
 @pytest.mark.parametrize("relocated", [False, True])
-def test_say_what_shall_happen_to_the_media(dandiset: bool, relocated: bool) -> None:
+def test_relocation_must_be_chosen(dandiset: bool, relocated: bool) -> None:
     path = recording(Path("nwb/a.nwb"), ["a.avi"])
     Path("set/sub").mkdir(parents=True)
     if dandiset:
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
-    with pytest.raises(RelocationRefusedError, match=r"Give relocate_media=True .* or relocate_media=False"):
+    with pytest.raises(RelocationRefusedError, match=r"give relocate_media=True .* or relocate_media=False"):
         export("set/sub/a.nwb", path)
     export("set/sub/a.nwb", path, relocate_media=relocated)
     if relocated:
@@ -421,7 +412,7 @@ def test_say_what_shall_happen_to_the_media(dandiset: bool, relocated: bool) -> 
 
 
 @fixes("RelocationRefusedError", "media_mode … was given")
-def test_a_mode_alone() -> None:
+def test_mode_without_relocation() -> None:
     path = recording(Path("nwb/a.nwb"), ["a.avi"])
     Path("out").mkdir()
     with pytest.raises(RelocationRefusedError, match="give relocate_media=True") as info:
@@ -432,7 +423,7 @@ def test_a_mode_alone() -> None:
 
 
 @fixes("cannot be replaced by a file that is made from it")
-def test_a_file_exported_onto_itself() -> None:
+def test_export_onto_itself() -> None:
     path = recording(Path("nwb/a.nwb"), ["a.avi"])
     with pytest.raises(ExternalFilesError, match="write to another name"):
         export("nwb/a.nwb", path, relocate_media=True, media_mode="copy")
@@ -442,7 +433,7 @@ def test_a_file_exported_onto_itself() -> None:
 
 
 @fixes("lies in another file system")
-def test_hard_links_end_at_a_file_system(tmp_path: Path) -> None:
+def test_hard_links_across_file_systems(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
         path = recording(disk / "a.nwb", [str(video(Path("raw/a.avi")).resolve())])
         message = cli("relocate", "--media-mode", "hardlink", path, code=1)
@@ -453,7 +444,7 @@ def test_hard_links_end_at_a_file_system(tmp_path: Path) -> None:
 
 
 @fixes("media need … bytes")
-def test_no_room(tmp_path: Path) -> None:
+def test_no_space(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=2m", "tmpfs") as disk:
         Path("raw").mkdir()
         big = make_file(Path("raw/a.avi"), 5_000_000).resolve()
@@ -464,8 +455,8 @@ def test_no_room(tmp_path: Path) -> None:
         assert media_of(path) == [digest(big)]
 
 
-@fixes("its text has a fixed length")
-def test_an_image_path_of_fixed_length() -> None:
+@fixes("the stored path has a fixed length")
+def test_fixed_length_image_path() -> None:
     video(Path("raw/p.png"))
     nwbfile = new_nwbfile()
     image = ExternalImage(name="image", data="../raw/p.png", image_format="PNG")
@@ -483,7 +474,7 @@ def test_an_image_path_of_fixed_length() -> None:
 
 
 @fixes("has no manifest", "no-manifest", "not-in-manifest", "stale-manifest")
-def test_no_manifest() -> None:
+def test_missing_manifest() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = message_of(path, "no-manifest", checksums=True)
     refusal = cli("restore", path, "back", code=1)
@@ -499,7 +490,7 @@ def test_no_manifest() -> None:
 
 
 @fixes("was left half edited by a run that was killed", "interrupted-edit", "interrupted-edit")
-def test_half_edited() -> None:
+def test_interrupted_edit() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     before = digest(path)
     code = (
@@ -517,7 +508,7 @@ def test_half_edited() -> None:
 
 
 @fixes("is a symbolic link to … and readers look for media beside the name")
-def test_a_link_to_an_nwb_file() -> None:
+def test_symlink_to_nwb_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("links").mkdir()
     Path("links/a.nwb").symlink_to(path.resolve())
@@ -537,7 +528,7 @@ def git(*words: str, folder: Path) -> None:
 
 
 def annex(folder: Path) -> Path:
-    """A repository with a video and an NWB file that refers to it, and a clone of it without contents."""
+    """Make a repository with a video and an NWB file that refers to it, and a clone without content."""
     path = recording(folder / "a.nwb", ["raw/a.avi"])
     git("init", "-q", folder=folder)
     git("annex", "init", "-q", folder=folder)
@@ -551,7 +542,7 @@ def annex(folder: Path) -> Path:
 @annexed
 @fixes("may not be written to, and its texts have to change")
 @pytest.mark.parametrize("unlocked", [False, True])
-def test_annexed_media_that_are_not_here(unlocked: bool) -> None:
+def test_annexed_media_without_content(unlocked: bool) -> None:
     path = annex(Path("repository").resolve())
     content = digest(path.parent / "raw/a.avi")
     clone = Path("clone").resolve()
@@ -568,7 +559,7 @@ def test_annexed_media_that_are_not_here(unlocked: bool) -> None:
 
 @annexed
 @pytest.mark.parametrize("unlocked", [False, True])
-def test_an_annexed_nwb_file_that_is_not_here(unlocked: bool) -> None:
+def test_annexed_nwb_file_without_content(unlocked: bool) -> None:
     annex(Path("repository").resolve())
     clone = Path("clone").resolve()
     if unlocked:
@@ -600,7 +591,7 @@ def test_media_of_another_file(advised: str) -> None:
 
 
 @fixes("would be replaced, but … needs it")
-def test_a_video_in_the_way_that_another_file_needs() -> None:
+def test_target_occupied_by_video_another_file_needs() -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", first)
@@ -608,7 +599,7 @@ def test_a_video_in_the_way_that_another_file_needs() -> None:
     wanted = digest(video(Path("raw/other.avi")))
     set_paths(first, DATASET, ["../raw/other.avi"], dtype=UTF8)
     message = cli("relocate", "--media-mode", "copy", "--existing", "replace", first, code=1)
-    assert "move it away first, and give that NWB file its new path" in message
+    assert "move it away first, and store its new path in that NWB file" in message
     ((place),) = re.findall(r"'([^']+)' would be replaced, but", message)
     Path(place).rename("nwb/kept.avi")
     set_paths(second, DATASET, ["kept.avi"], dtype=UTF8)
@@ -641,7 +632,7 @@ def test_swapped_videos_of_two_files(advised: str) -> None:
 
 
 @fixes("is replaced, and its content is discarded")
-def test_what_is_discarded_is_said_before() -> None:
+def test_discarded_media_are_named_before() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     cli("relocate", "--media-mode", "move", path)
@@ -658,7 +649,7 @@ def test_what_is_discarded_is_said_before() -> None:
 
 
 @fixes("stays, because … needs it there")
-def test_a_name_that_stays_goes_when_all_are_relocated() -> None:
+def test_kept_name_is_removed_when_all_are_relocated() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     other = recording(Path("nwb/b.nwb"), ["../raw/a.avi"], videos=False)
     raw = Path("raw/a.avi")
@@ -678,7 +669,7 @@ def test_a_name_that_stays_goes_when_all_are_relocated() -> None:
 @fixes("and its paths would change under all of them", "this one gets content of its own")
 @pytest.mark.skipif(os.name == "nt", reason="the command is one of a POSIX shell here")
 @pytest.mark.parametrize("by", ["relocate", "r+"])
-def test_a_backup_of_hard_links(by: str) -> None:
+def test_hard_linked_backup(by: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("backup").mkdir()
     os.link(path, "backup/a.nwb")
@@ -701,7 +692,7 @@ def test_a_backup_of_hard_links(by: str) -> None:
 
 
 @fixes("linked-media", "linked-media-missing", "dangling-link")
-def test_media_behind_a_link_to_another_file() -> None:
+def test_media_linked_from_another_file() -> None:
     raw = recording(Path("nwb/raw.nwb"), ["../raw/a.avi"])
     content = digest(Path("raw/a.avi"))
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -721,7 +712,7 @@ def test_media_behind_a_link_to_another_file() -> None:
 
 
 @fixes("no dandiset was named")
-def test_no_dandiset() -> None:
+def test_outside_of_a_dandiset() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = cli("organize", path, code=1)
     assert "-d/--dandiset-path" in message
@@ -730,23 +721,23 @@ def test_no_dandiset() -> None:
     assert media_of(made) == [digest(Path("raw/a.avi"))]
 
 
-@fixes("is no ExternalFileManifest", "`manifest`", "manifest")
-def test_a_manifest_that_cannot_be_read() -> None:
+@fixes("is not an ExternalFileManifest", "`manifest`", "manifest")
+def test_unreadable_manifest() -> None:
     path = recording(Path("a.nwb"), ["raw/a.avi"])
     cli("relocate", "--media-mode", "copy", "--manifest", path)
     content = digest(Path("raw/a.avi"))
     with h5py.File(path, "r+") as file:
         del file["general/external_files/manifest/sha256"]
     assert message_of(path, "manifest", checksums=True)
-    assert "is no ExternalFileManifest" in cli("relocate", path, code=1)
+    assert "is not an ExternalFileManifest" in cli("relocate", path, code=1)
     ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
-    exec(textwrap.dedent(block), {})  # what the page says
+    exec(textwrap.dedent(block), {})  # the code on the page
     cli("relocate", "--media-mode", "copy", "--manifest", path)
     assert media_of(path) == [content]
     assert [finding.code for finding in check(path, checksums=True)] == []
 
 
-def test_two_objects_with_one_id() -> None:
+def test_two_objects_with_one_object_id() -> None:
     path, wanted = two_bare_names()
     for name in wanted:
         set_paths(path, f"acquisition/{name}/external_file", [f"../recording/{name}/0.avi"], dtype=UTF8)
@@ -762,7 +753,7 @@ def test_two_objects_with_one_id() -> None:
     assert leads(Path("out/a.nwb"), wanted) == wanted
 
 
-def test_an_nwb_file_without_suffix() -> None:
+def test_nwb_file_without_suffix() -> None:
     path = recording(Path("nwb/a"), ["../raw/a.avi"])
     assert "give the NWB file a name with .nwb" in cli("relocate", path, code=1)
     path = path.rename("nwb/a.nwb")
@@ -771,7 +762,7 @@ def test_an_nwb_file_without_suffix() -> None:
 
 
 @pytest.mark.parametrize("fix", ["remove it", "write the NWB file under another name"])
-def test_a_file_where_the_media_folder_shall_be(fix: str) -> None:
+def test_file_at_media_folder_path(fix: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("nwb/a").write_text("a file")
     assert fix in cli("relocate", path, code=1)
@@ -784,7 +775,7 @@ def test_a_file_where_the_media_folder_shall_be(fix: str) -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-def test_restored_to_another_folder() -> None:
+def test_restore_to_another_folder() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     cli("relocate", "--manifest", "--media-mode", "copy", path)
     cli("restore", path, "back")
@@ -802,23 +793,23 @@ def test_restored_to_another_folder() -> None:
         assert digest(Path(mode, "a.avi")) == digest(Path("raw/a.avi"))
 
 
-def test_organize_says_how() -> None:
+def test_organize_hint_works() -> None:
     path = recording(Path("in/a.nwb"), ["../raw/a.avi"])
     message = cli("organize", "-d", "set", "--keep-external-file-paths", path, code=1)
     cli("organize", "-d", "set", *re.findall(r"--update-external-file-paths", message), path)
     (made,) = Path("set").rglob("*.nwb")
     assert media_of(made) == [digest(Path("raw/a.avi"))]
     shutil.copy(recording(Path("in/b.nwb"), ["../raw/b.avi"]), made)
-    cli("organize", "-d", "set", path)  # under a name that tells it from the other one
+    cli("organize", "-d", "set", path)  # under a name of its own
     assert len(list(Path("set").rglob("*.nwb"))) == 2
-    made.unlink()  # the copy, whose videos were never here
+    made.unlink()  # this copy never had videos here
     odd = recording(Path("in/c.h5"), ["../raw/c.avi"], subject="c")
     assert "rename it" in cli("organize", "-d", "set", odd, code=1)
     cli("organize", "-d", "set", odd.rename("in/c.nwb"))
     assert None not in [content for found in Path("set").rglob("*.nwb") for content in media_of(found)]
 
 
-def test_repair_says_how() -> None:
+def test_repair_hint_works() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = cli("relocate", "--repair", path, code=1)
     assert "--search FOLDER, without --repair" in message
@@ -832,23 +823,23 @@ def test_repair_says_how() -> None:
     assert media_of(path) == content
 
 
-# ------------------------------------------------------------ what `check` finds
+# ---------------------------------------------------------- findings of `check`
 
 RELOCATED = {
     "absolute-path": "{}/raw/a.avi",
-    "above": "../raw/a.avi",
+    "outside-nwb-folder": "../raw/a.avi",
     "outside-dandiset": "../../raw/a.avi",
     "backslash": "..\\..\\raw\\a.avi",
     "unicode": "cafe\u0301.avi",
     "hidden": ".hidden/a.avi",
     "linked-folder": "linked/a.avi",
-    "name": "a.avi",
+    "nonstandard-name": "a.avi",
 }
 
 
-@fixes(*RELOCATED, "outside-nwb-folder", "nonstandard-name")
+@fixes(*RELOCATED)
 @pytest.mark.parametrize("code", RELOCATED)
-def test_relocate_cures(code: str, tmp_path: Path) -> None:
+def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     video(Path("raw/a.avi"))
     folder = Path("set/sub")
     for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi"):
@@ -865,7 +856,7 @@ def test_relocate_cures(code: str, tmp_path: Path) -> None:
 
 
 @fixes("suffix", "empty", "not-readable")
-def test_the_video_is_to_be_looked_at() -> None:
+def test_truncated_video_is_reported() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
     said = cli("relocate", "--media-mode", "copy", path)
     assert "convert 'a.h264' to a format that it takes" in said
@@ -873,13 +864,13 @@ def test_the_video_is_to_be_looked_at() -> None:
     set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
     assert message_of(path, "empty")
-    video(Path("raw/a.mp4"))  # looked at, and made again
+    video(Path("raw/a.mp4"))  # made again
     cli("relocate", "--media-mode", "copy", path)
     assert "suffix" not in [finding.code for finding in check(path)]
     assert media_of(path) == [digest(Path("raw/a.mp4"))]
 
 
-def test_a_series_of_images_is_warned_of_once() -> None:
+def test_image_series_warns_once() -> None:
     names = [f"f/{number}.tif" for number in range(100)]
     path = recording(Path("a.nwb"), names)
     said = cli("relocate", path).splitlines()
@@ -889,7 +880,7 @@ def test_a_series_of_images_is_warned_of_once() -> None:
 
 
 @fixes("url")
-def test_a_url_is_downloaded(tmp_path: Path) -> None:
+def test_url_is_downloaded(tmp_path: Path) -> None:
     video(Path("served/a.avi"))
     with serving(tmp_path / "served") as server:
         path = recording(Path("nwb/a.nwb"), [server.url("a.avi")], videos=False)
@@ -898,8 +889,8 @@ def test_a_url_is_downloaded(tmp_path: Path) -> None:
     assert media_of(path) == [digest(Path("served/a.avi"))]
 
 
-@fixes("same-media", "same-media")
-def test_both_objects_get_one_path() -> None:
+@fixes("same-media")
+def test_both_references_get_one_path() -> None:
     video(Path("nwb/a.avi"))
     shutil.copy("nwb/a.avi", "nwb/b.avi")
     path = recording(Path("nwb/a.nwb"), ["a.avi", "b.avi"])
@@ -909,13 +900,21 @@ def test_both_objects_get_one_path() -> None:
 
 
 @fixes("orphan")
-def test_an_orphan_is_removed() -> None:
+def test_orphan_is_removed() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     cli("relocate", "--media-mode", "copy", path)
     video(Path("nwb/a/old.avi"))
     assert "old.avi" in message_of(path, "orphan")
     Path("nwb/a/old.avi").unlink()
     assert [finding.code for finding in check(path)] == []
+
+
+@fixes("no-nwb-files")
+def test_another_folder_is_named() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    assert "name NWB files" in message_of(Path("raw"), "no-nwb-files")
+    assert [finding.code for finding in check(Path("nwb"))] == []
 
 
 @fixes("no-nwb-file")
@@ -932,7 +931,7 @@ def test_media_follow_the_renamed_file() -> None:
 @fixes("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
 @fixes("media-missing", "media-truncated", "media-changed", "media-swapped", "media-unreadable")
 @pytest.mark.parametrize("what", ["missing", "truncated", "changed", "swapped"])
-def test_repair(what: str) -> None:
+def test_repair_from_backup(what: str) -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi", "../raw/b.avi"])
     wanted = media_of(path)
     cli("relocate", "--media-mode", "copy", "--manifest", path)
@@ -947,7 +946,7 @@ def test_repair(what: str) -> None:
         content = first.read_bytes()
         first.write_bytes(second.read_bytes())
         second.write_bytes(content)
-    message = message_of(path, f"video-{what}", checksums=True, media_options={"search": ["raw"]})
+    message = message_of(path, f"media-{what}", checksums=True, media_options={"search": ["raw"]})
     cli(*command(message), *([] if "--search" in message else ["--search", "raw"]))
     assert media_of(path) == wanted
     assert [finding.code for finding in check(path, checksums=True)] == []
@@ -976,7 +975,7 @@ def append_pose(path: Path, original: str, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("later", [False, True])
-def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: bool) -> None:
+def test_appended_pose_list_shares_copy_of_series(mode: str, later: bool) -> None:
     raw = video(Path("raw/a.avi")).resolve()
     content = digest(raw)
     video(Path("raw/b.avi"), content="b.avi")  # of the same size
@@ -992,7 +991,7 @@ def test_an_appended_pose_list_shares_the_copy_of_its_series(mode: str, later: b
     assert len(list(Path("nwb/a").iterdir())) == 2
 
 
-def test_an_appended_pose_list_that_meant_another_video() -> None:
+def test_appended_pose_list_meant_another_video() -> None:
     raw = video(Path("raw/a.avi")).resolve()
     path = recording(Path("nwb/a.nwb"), [str(raw)])
     cli("relocate", "--media-mode", "move", "--manifest", path)
@@ -1008,7 +1007,7 @@ def test_an_appended_pose_list_that_meant_another_video() -> None:
     assert media_of(path) == before
 
 
-def test_media_that_an_earlier_move_has_taken() -> None:
+def test_media_removed_by_an_earlier_move() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     content, out = digest(Path("raw/a.avi")), Path("out/a.nwb")
     said = []
@@ -1022,7 +1021,7 @@ def test_media_that_an_earlier_move_has_taken() -> None:
     assert media_of(out) == [content]
     video(Path("raw/other.avi"))
     set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)
-    with pytest.raises(MediaExistsError, match="move it away") as info:  # the video of before is not just replaced
+    with pytest.raises(MediaExistsError, match="move it away") as info:  # the former video is not simply replaced
         export(str(out), path, relocate_media=True, media_mode="copy")
     (place,) = [Path(found) for found in re.findall(r"'([^']+)' exists and is not a copy", str(info.value))]
     place.rename("kept.avi")
@@ -1031,18 +1030,18 @@ def test_media_that_an_earlier_move_has_taken() -> None:
     assert digest(Path("kept.avi")) == content
 
 
-def test_a_pose_list_that_names_another_video_keeps_its_own() -> None:
+def test_pose_list_naming_another_video_keeps_it() -> None:
     raw = video(Path("raw/a.avi")).resolve()
     path = recording(Path("nwb/a.nwb"), [str(raw)])
     cli("relocate", "--media-mode", "move", "--manifest", path)
-    raw.write_bytes(b"x" * 2000)  # of the same size and name, and not the same
+    raw.write_bytes(b"x" * 2000)  # of the same size and name, but different
     append_pose(path, str(raw), "copy")
     pose = "processing/behavior/PoseEstimation/original_videos"
     assert media_of(path, pose) == [digest(raw)]
     assert len(list(Path("nwb/a").iterdir())) == 2
 
 
-def test_a_pose_list_whose_video_is_gone_and_called_like_two() -> None:
+def test_pose_list_with_ambiguous_missing_video() -> None:
     for folder in ("one", "two"):
         video(Path(folder, "a.avi"), content=folder)
     path = recording(Path("nwb/a.nwb"), ["../one/a.avi", "../two/a.avi"])
@@ -1056,7 +1055,7 @@ def test_a_pose_list_whose_video_is_gone_and_called_like_two() -> None:
 # ------------------------------------------------------------------- other output
 
 
-def test_output_that_cannot_spell_a_name() -> None:
+def test_output_encoding_cannot_show_name() -> None:
     for number in (1, 2):
         recording(Path(f"videos/セッション{number}.nwb"), [f"マウス{number}.avi"])
     for words in (
@@ -1080,14 +1079,14 @@ def test_output_that_cannot_spell_a_name() -> None:
 
 def rows() -> list[str]:
     """The rows of the page: names of errors, codes, and messages as they are quoted."""
-    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.(\w+)`", PAGE)
+    found = re.findall(r"(?m)^\| \{py:obj\}`~nwb_extfiles\.errors\.(\w+)`", PAGE)
     found += re.findall(r"(?m)^\*\"… ?(.+?)\"\*$", PAGE) + re.findall(r"(?m)^\*\"([^…].+?)\"\*$", PAGE)
     for cells in re.findall(r"(?m)^\| (`[^|]+) \|", PAGE):
         found += re.findall(r"`([a-z-]+)`", cells)
     return found
 
 
-def test_every_row_of_the_page_is_carried_out() -> None:
+def test_every_row_of_errors_page_is_tested() -> None:
     page = rows()
     assert len(page) > 50
     uncovered = [row for row in page if row not in COVERED and not any(_fits(part, row) for part in COVERED)]
@@ -1095,5 +1094,5 @@ def test_every_row_of_the_page_is_carried_out() -> None:
 
 
 def _fits(part: str, row: str) -> bool:
-    """Whether a quoted message has the words of a part, in their order."""
+    """Whether a quoted message contains the words of a part, in order."""
     return " " in part and re.search(".*".join(map(re.escape, part.split(" … "))), row) is not None

@@ -20,7 +20,7 @@ def store(git: Path) -> Path:
     return place
 
 
-def test_objects(tmp_path: Path) -> None:
+def test_annexed_files_are_recognized(tmp_path: Path) -> None:
     content = store(tmp_path / "repository" / ".git")
     (link := tmp_path / "repository" / "a.avi").symlink_to(content.relative_to(tmp_path / "repository"))
     (tmp_path / "link.avi").symlink_to(link)
@@ -28,7 +28,7 @@ def test_objects(tmp_path: Path) -> None:
     assert not any(is_annex_pointer(path) for path in (content, link))
 
 
-def test_objects_of_bare_repositories_and_submodules(tmp_path: Path) -> None:
+def test_annexed_files_of_bare_repositories_and_submodules(tmp_path: Path) -> None:
     for folder in (tmp_path / "bare.git", tmp_path / "super" / ".git" / "modules" / "sub"):
         content = store(folder)
         assert not is_annex_object(content)  # a folder that happens to be called so
@@ -36,7 +36,7 @@ def test_objects_of_bare_repositories_and_submodules(tmp_path: Path) -> None:
         assert is_annex_object(content)
 
 
-def test_other_files(tmp_path: Path) -> None:
+def test_other_files_are_not_annexed(tmp_path: Path) -> None:
     (plain := tmp_path / "annex" / "objects" / "a.avi").parent.mkdir(parents=True)
     plain.write_bytes(b"video")
     for path in (plain, tmp_path / "gone.avi", tmp_path):
@@ -45,7 +45,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "", "\nfurther lines\n"])
-def test_pointers(tmp_path: Path, end: str) -> None:
+def test_pointer_files_are_recognized(tmp_path: Path, end: str) -> None:
     path = tmp_path / "a.avi"
     path.write_text(f"/annex/objects/{KEY}{end}")
     assert is_annex_pointer(path)
@@ -56,7 +56,7 @@ def test_pointers(tmp_path: Path, end: str) -> None:
     assert not is_annex_pointer(path)
 
 
-def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+def test_annexed_links_without_content(tmp_path: Path) -> None:
     for name, target in (
         ("a.avi", f".git/annex/objects/x/{KEY}"),
         ("b.avi", "a.avi"),

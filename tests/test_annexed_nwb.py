@@ -12,7 +12,8 @@ import pytest
 from helpers import assert_resolves, digest, make_file, new_nwbfile, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError
+from nwb_extfiles import NWBExtFilesHDF5IO
+from nwb_extfiles.errors import RelocationRefusedError
 
 RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
 
@@ -44,7 +45,7 @@ def annexed(tmp_path: Path) -> Any:
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("mode", ["w", "r+", "a"])
-def test_what_is_in_the_annex_is_not_written_to(annexed: Path, mode: str, relocating: dict[str, Any]) -> None:
+def test_annexed_file_is_not_written_to(annexed: Path, mode: str, relocating: dict[str, Any]) -> None:
     before = tree(annexed.parent)
 
     def write() -> None:
@@ -64,7 +65,7 @@ def test_what_is_in_the_annex_is_not_written_to(annexed: Path, mode: str, reloca
     git(annexed.parent, "annex", "fsck", "-q")
 
 
-def test_it_can_be_read_and_exported(annexed: Path, tmp_path: Path) -> None:
+def test_annexed_file_can_be_read_and_exported(annexed: Path, tmp_path: Path) -> None:
     video, target = digest(annexed.parent / "video.avi"), tmp_path / "out" / "b.nwb"
     with NWBExtFilesHDF5IO(annexed, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
         io.export(src_io=source, relocate_media=True, media_mode="copy")
@@ -73,7 +74,7 @@ def test_it_can_be_read_and_exported(annexed: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("relocate_media", [None, False])
-def test_an_annexed_link_without_content_is_left_alone(annexed: Path, relocate_media: bool | None) -> None:
+def test_annexed_link_without_content_is_unchanged(annexed: Path, relocate_media: bool | None) -> None:
     git(annexed.parent, "annex", "drop", "-q", "--force", annexed.name)
     with pytest.raises(RelocationRefusedError, match="git annex"):
         NWBExtFilesHDF5IO(annexed, "w", relocate_media=relocate_media)
@@ -85,7 +86,7 @@ def test_an_annexed_link_without_content_is_left_alone(annexed: Path, relocate_m
         assert io.read().identifier
 
 
-def test_other_links_are_written_through(tmp_path: Path) -> None:
+def test_other_symlinks_are_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     write_nwb(tmp_path / "real" / "a.nwb", ["https://example.org/a.avi"])
     (tmp_path / "a.nwb").symlink_to("real/a.nwb")

@@ -24,15 +24,16 @@ import pytest
 from helpers import digest, stored_paths
 from recordings import object_id, recording, video
 
-from nwb_extfiles import ExternalFilesWarning, TransferError, organize
+from nwb_extfiles import ExternalFilesWarning, organize
 from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.errors import TransferError
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.tasks.organizing import carry_out
 
 # --------------------------------------------------------------------- spools
 
 
-def test_spool() -> None:
+def test_spool_returns_items_in_order() -> None:
     spool = Spool[Any]()
     assert list(spool) == []
     items = [{"number": number, "text": "x" * 1000} for number in range(20_000)]  # more than it keeps in memory
@@ -50,7 +51,7 @@ def test_spool() -> None:
     assert [spool[0], spool[1], spool[20_000]] == ["while it is read", items[-1], items[0]]
 
 
-def test_spool_pickles() -> None:
+def test_spool_can_be_pickled() -> None:
     spool = Spool(["a", 2, None])
     again = pickle.loads(pickle.dumps(spool))
     assert list(again) == ["a", 2, None]
@@ -58,7 +59,7 @@ def test_spool_pickles() -> None:
     assert len(spool) == 3
 
 
-def test_spool_goes_without_a_word() -> None:
+def test_spool_cleans_up_silently() -> None:
     """No file is left open to be warned of."""
     spool = Spool([b"x" * (10 << 20)])
     with warnings.catch_warnings():
@@ -93,14 +94,14 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor | None]:
         yield None
 
 
-def test_each(executor: Executor | None) -> None:
+def test_each_item_is_processed(executor: Executor | None) -> None:
     found = dict(each(double, range(200), executor))
     assert isinstance(found.pop(3), ValueError)
     assert found == {number: 2 * number for number in range(200) if number != 3}
     assert list(each(double, [], executor)) == []
 
 
-def test_items_are_taken_as_they_are_needed() -> None:
+def test_items_are_taken_when_needed() -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -116,7 +117,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize("threads", [None, 1])
-def test_an_interrupt_is_raised_at_once(threads: int | None) -> None:
+def test_interrupt_is_raised_at_once(threads: int | None) -> None:
     begun, done, raised = [], [], threading.Event()
 
     def interrupted(number: int) -> None:
@@ -141,7 +142,7 @@ def touched(path: Path) -> None:
     path.touch()
 
 
-def test_workers(tmp_path: Path) -> None:
+def test_workers_use_the_given_executor_and_stop_on_error(tmp_path: Path) -> None:
     with workers(1, None) as nobody:
         assert nobody is None
     with ThreadPoolExecutor(1) as pool, workers(7, pool) as mine:
@@ -200,7 +201,7 @@ def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch:
         threads.add(threading.current_thread())
 
     plan = organize(
-        raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_files_mode=mode,
+        raw, tmp_path / "ds", files_mode="move" if mode == "move" else "copy", media_mode=mode,
         media_options={"progress": progress}, on_file=lambda file: done.append(file.source.name),
     )  # fmt: skip
     assert_all(tmp_path / "ds", videos, COUNT)
@@ -217,7 +218,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("where", ["on_file", "progress"])
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
+def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     """What was begun is there whole, or not at all, and no thread goes on; the same again does the rest."""
     raw = make(tmp_path, COUNT)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
@@ -231,7 +232,7 @@ def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
 
     options = {"on_file": stop} if where == "on_file" else {"media_options": {"progress": stop}}
     with pytest.raises(Stop):
-        organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, **options)
+        organize(raw, tmp_path / "ds", files_mode=mode, media_mode=mode, **options)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("each_")]
     made = list((tmp_path / "ds").rglob("*.nwb"))
     assert len(made) < COUNT
@@ -240,11 +241,11 @@ def test_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
     assert not list((tmp_path / "ds").rglob(".*"))
     assert len(list(raw.iterdir())) == COUNT
     assert {path.name: digest(path) for path in (tmp_path / "videos").iterdir()} == videos
-    organize(raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode)
+    organize(raw, tmp_path / "ds", files_mode=mode, media_mode=mode)
     assert_all(tmp_path / "ds", videos, COUNT)
 
 
-def test_failures_in_threads(tmp_path: Path) -> None:
+def test_organize_failures_in_threads(tmp_path: Path) -> None:
     """In the order of the files, whenever they came."""
     raw = make(tmp_path, COUNT)
     meddled = []
@@ -256,19 +257,19 @@ def test_failures_in_threads(tmp_path: Path) -> None:
                 meddled[-1].write_bytes(b"another")
 
     with pytest.raises(TransferError, match="2 of 20 NWB files could not be organized") as caught:
-        organize(raw, tmp_path / "ds", media_files_mode="copy", media_options={"progress": progress})
+        organize(raw, tmp_path / "ds", media_mode="copy", media_options={"progress": progress})
     assert [Path(str(problem.nwb_path)).name for problem in caught.value.problems] == ["017.nwb", "019.nwb"]
     assert len(list((tmp_path / "ds").rglob("*.nwb"))) == COUNT - 2
     assert not list((tmp_path / "ds").rglob(".*"))
 
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str) -> None:
+def test_organize_with_any_executor(tmp_path: Path, executor: Executor | None, mode: str) -> None:
     raw = make(tmp_path, 7)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     done = []
     plan = organize(
-        raw, tmp_path / "ds", files_mode=mode, media_files_mode=mode, executor=executor, media_options=FAST,
+        raw, tmp_path / "ds", files_mode=mode, media_mode=mode, executor=executor, media_options=FAST,
         on_file=done.append,
     )  # fmt: skip
     assert_all(tmp_path / "ds", videos, 7)
@@ -277,7 +278,7 @@ def test_organize_anywhere(tmp_path: Path, executor: Executor | None, mode: str)
     assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 8)
 
 
-def test_warnings_in_threads(tmp_path: Path) -> None:
+def test_organize_warnings_in_threads(tmp_path: Path) -> None:
     """What goes wrong at the end of a move is told, and Python's handling of warnings stays what it was."""
     raw = make(tmp_path, 6)
     before = warnings.showwarning, list(warnings.filters)
@@ -289,7 +290,7 @@ def test_warnings_in_threads(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool, pytest.warns(ExternalFilesWarning, match=r"0\.avi was moved .* is still there"):
         organize(
-            raw, tmp_path / "ds", files_mode="move", media_files_mode="move", executor=pool, on_file=on_file,
+            raw, tmp_path / "ds", files_mode="move", media_mode="move", executor=pool, on_file=on_file,
             media_options=FAST,
         )  # fmt: skip
     assert (warnings.showwarning, list(warnings.filters)) == before
@@ -297,7 +298,7 @@ def test_warnings_in_threads(tmp_path: Path) -> None:
     assert not (tmp_path / "videos" / "1.avi").exists()
 
 
-def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
+def test_unpicklable_progress_callback(tmp_path: Path) -> None:
     raw = make(tmp_path, 3)
     lock = threading.Lock()
     calls = []
@@ -310,7 +311,7 @@ def test_progress_cannot_be_pickled_and_need_not(tmp_path: Path) -> None:
     assert calls[-1] == (plan.total_bytes, plan.total_bytes)
 
 
-def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
+def test_progress_on_terminal_with_processes(tmp_path: Path) -> None:
     """There is a bar then, which no other process can have."""
     pty = pytest.importorskip("pty")
     raw = make(tmp_path, 3)
@@ -332,7 +333,7 @@ def test_on_a_terminal_with_processes(tmp_path: Path) -> None:
     assert_all(tmp_path / "ds", tmp_path / "videos", 3)
 
 
-def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
+def test_several_failing_files(tmp_path: Path, executor: Executor | None) -> None:
     raw = make(tmp_path, 5)
     plan = organize(raw, tmp_path / "ds", dry_run=True, media_options=FAST)
 
@@ -356,13 +357,13 @@ def test_several_fail(tmp_path: Path, executor: Executor | None) -> None:
             return future
 
     with pytest.raises(TransferError, match="2 of 5 NWB files could not be organized") as caught:
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=Meddling(), media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=Meddling(), media_options=FAST)
     assert len(caught.value.problems) == 2
     assert all(f"{number:03}.nwb" in str(caught.value) for number in (1, 3))
     assert sorted(path.name[-13:-10] for path in (tmp_path / "ds").rglob("*.nwb")) == ["000", "002", "004"]
 
 
-def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
+def test_unit_of_work_can_be_pickled(tmp_path: Path) -> None:
     raw = make(tmp_path, 2)
     plan = organize(raw, tmp_path / "ds", dry_run=True)
     for file in plan:
@@ -376,7 +377,7 @@ def test_the_unit_of_work_is_picklable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers_are", ["threads", "processes"])
 @pytest.mark.filterwarnings("ignore")
-def test_dask(tmp_path: Path, workers_are: str) -> None:
+def test_organize_with_dask(tmp_path: Path, workers_are: str) -> None:
     dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
     raw = make(tmp_path, 6)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
@@ -390,16 +391,16 @@ def test_dask(tmp_path: Path, workers_are: str) -> None:
         distributed.Client(cluster) as client,
     ):  # fmt: skip
         executor = client.get_executor()
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=executor, media_options=FAST)
         assert_all(tmp_path / "ds", videos, 6)
         # the same calls again, which dask by itself holds for done
         for path in (tmp_path / "ds").rglob("*.nwb"):
             path.unlink()
-        organize(raw, tmp_path / "ds", media_files_mode="copy", executor=executor, media_options=FAST)
+        organize(raw, tmp_path / "ds", media_mode="copy", executor=executor, media_options=FAST)
         assert_all(tmp_path / "ds", videos, 6)
         (tmp_path / "videos" / "3.avi").unlink()
         with pytest.raises(FileNotFoundError, match=r"3\.avi"):
-            organize(raw, tmp_path / "ds2", media_files_mode="copy", executor=executor, media_options=FAST)
+            organize(raw, tmp_path / "ds2", media_mode="copy", executor=executor, media_options=FAST)
         assert not (tmp_path / "ds2").exists()
 
 
@@ -439,7 +440,7 @@ def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 raw, root = Path(sys.argv[1]), Path(sys.argv[2])
-options = dict(dry_run=len(sys.argv) > 3, media_files_mode="hardlink", media_options={"sync": False})
+options = dict(dry_run=len(sys.argv) > 3, media_mode="hardlink", media_options={"sync": False})
 few = sorted(raw.iterdir())[:20]
 organize(few, root, **options)  # what is imported, and what each thread has for itself, counts for nothing
 shutil.rmtree(root, ignore_errors=True)
@@ -465,7 +466,7 @@ def organize_many(folder: Path, count: int, *words: str) -> tuple[int, float]:
     return int(memory), float(took)
 
 
-def test_200_files(tmp_path: Path) -> None:
+def test_organize_200_files(tmp_path: Path) -> None:
     memory, _ = organize_many(tmp_path, 200)
     assert memory < 20 << 20
     assert len(list((tmp_path / "ds").rglob("*.nwb"))) == 200
@@ -473,7 +474,7 @@ def test_200_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_10_000_files(tmp_path: Path) -> None:
+def test_organize_10_000_files(tmp_path: Path) -> None:
     memory, took = organize_many(tmp_path, 10_000, "plan only")
     print(f"\n10,000 files: planned in {took:.0f} s, with {memory >> 20} MiB more than 20 files take")
     assert memory < 200 << 20

@@ -15,13 +15,8 @@ from helpers import assert_resolves, digest, image_series, make_file, new_nwbfil
 from pynwb import NWBHDF5IO
 from pynwb.image import ImageSeries
 
-from nwb_extfiles import (
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    find_external_files,
-    relocate,
-    resolve_external_files,
-)
+from nwb_extfiles import NWBExtFilesHDF5IO, relocate, resolve_external_files
+from nwb_extfiles.errors import RelocationRefusedError
 
 RELOCATING = ({}, {"relocate_media": False}, {"relocate_media": True, "media_mode": "copy"})
 
@@ -38,7 +33,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("resolving", [False, True])
-def test_export_does_not_bring_the_old_video(source: Path, resolving: bool, relocating: dict[str, Any]) -> None:
+def test_export_of_changed_series_leaves_old_video(source: Path, resolving: bool, relocating: dict[str, Any]) -> None:
     target, before = source.parent / "b.nwb", tree(source.parent)
     with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io:
         nwbfile = src_io.read()
@@ -57,7 +52,7 @@ def test_export_does_not_bring_the_old_video(source: Path, resolving: bool, relo
 
 
 @pytest.mark.parametrize("resolving", [False, True])
-def test_what_was_not_changed_goes_through(source: Path, resolving: bool) -> None:
+def test_unchanged_containers_are_exported(source: Path, resolving: bool) -> None:
     target = source.parent / "b.nwb"
     with NWBExtFilesHDF5IO(source, "r", resolve_media=resolving) as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = src_io.read()
@@ -68,7 +63,7 @@ def test_what_was_not_changed_goes_through(source: Path, resolving: bool) -> Non
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("modified", [False, True])
-def test_in_place_the_advice_is_to_export(source: Path, modified: bool, relocating: dict[str, Any]) -> None:
+def test_in_place_hint_is_to_export(source: Path, modified: bool, relocating: dict[str, Any]) -> None:
     target, before = source.parent / "b.nwb", digest(source)
     with NWBExtFilesHDF5IO(source, "r+") as io:
         nwbfile = io.read()
@@ -116,7 +111,7 @@ def write_with(io_class: Any, path: Path, external_file: Any, **relocating: Any)
 
 
 @pytest.mark.parametrize("kind", SEQUENCES)
-def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
+def test_any_sequence_type_pynwb_accepts(kind: str, source: Path) -> None:
     folder, stored = source.parent, ["old.avi", "new.avi"]
     make = SEQUENCES[kind]
     try:
@@ -129,7 +124,7 @@ def test_any_sequence_that_pynwb_takes(kind: str, source: Path) -> None:
     for number, relocating in enumerate(RELOCATING):
         target = folder / f"b{number}.nwb"
         write_with(NWBExtFilesHDF5IO, target, make(stored), **relocating)
-        assert_resolves(target, [folder / text for text in stored])
+        assert_resolves(target, [folder / path for path in stored])
 
 
 # ----------------------------------------------------- attributes as MatNWB and MIES store them
@@ -161,13 +156,11 @@ def test_attributes_of_one_element_are_exported_with_their_media(src_class: Any,
     with h5py.File(source, "r") as file:
         object_id = file["acquisition/video"].attrs["object_id"]
     assert stored_paths(target) == [f"b/{object_id}_external_file_0.avi"]
-    (found,) = find_external_files(target)
-    assert found.reference.object_id == object_id
     (resolved,) = resolve_external_files(target)
     assert resolved.reference.object_id == object_id
 
 
-def test_without_relocation_a_link_that_would_break_is_refused_there_too(source: Path, of_matnwb: Path) -> None:
+def test_changed_path_that_would_break_is_refused(source: Path, of_matnwb: Path) -> None:
     with NWBHDF5IO(of_matnwb, "r") as src_io, pytest.raises(RelocationRefusedError, match="would not be found"):
         with NWBExtFilesHDF5IO(source.parent / "far" / "away" / "b.nwb", "w") as io:
             io.export(src_io=src_io)
@@ -176,7 +169,7 @@ def test_without_relocation_a_link_that_would_break_is_refused_there_too(source:
 def test_attributes_of_one_element_in_place(source: Path, of_matnwb: Path) -> None:
     relocate(of_matnwb, "copy", media_options={"manifest": True})
     assert_resolves(of_matnwb, [source.parent / "old.avi"])
-    (found,) = find_external_files(of_matnwb)
+    (found,) = resolve_external_files(of_matnwb)
     assert found.reference.stored_path == f"matlab/{found.reference.object_id}_external_file_0.avi"
 
 

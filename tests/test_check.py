@@ -18,8 +18,8 @@ from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import Severity, check, relocate
-from nwb_extfiles.tasks.checks import Finding
+from nwb_extfiles import check, relocate
+from nwb_extfiles.tasks.findings import Finding, Severity
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
@@ -67,15 +67,15 @@ def only(path: Path, **options: Any) -> Finding:
         ("../sub-a", "no-media", ERROR, ERROR),
         ("/", "no-media", ERROR, ERROR),
         ("https://example.org/a.mp4", "url", WARNING, ERROR),
-        ("../../videos/a.avi", "above", WARNING, ERROR),
-        ("../videos/a.avi", "above", WARNING, ERROR),
+        ("../../videos/a.avi", "outside-nwb-folder", WARNING, ERROR),
+        ("../videos/a.avi", "outside-nwb-folder", WARNING, ERROR),
         ("{}/videos/a.avi", "absolute-path", WARNING, ERROR),
         ("file://{}/videos/a.avi", "absolute-path", WARNING, ERROR),
         ("..\\videos\\a.avi", "backslash", ERROR, ERROR),
         ("cafe\u0301.avi", "unicode", ERROR, ERROR),
-        ("near.avi", "name", INFO, WARNING),
-        ("./near.avi", "name", INFO, WARNING),
-        ("x/../near.avi", "name", INFO, WARNING),
+        ("near.avi", "nonstandard-name", INFO, WARNING),
+        ("./near.avi", "nonstandard-name", INFO, WARNING),
+        ("x/../near.avi", "nonstandard-name", INFO, WARNING),
         ("near.AVI", "suffix", WARNING, ERROR),
         ("near.h264", "suffix", WARNING, ERROR),
         ("near", "suffix", WARNING, ERROR),
@@ -86,7 +86,9 @@ def only(path: Path, **options: Any) -> Finding:
         ("x" * 100_000, "missing", ERROR, ERROR),
     ],
 )
-def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Severity, there: Severity) -> None:
+def test_finding_of_each_kind_of_path(
+    tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Severity, there: Severity
+) -> None:
     path = scene(tmp_path, "a.avi", dandiset=in_dandiset)
     folder = path.parent
     for name in ("near.avi", "near.AVI", "near.h264", "near", ".hidden/near.avi", "x/y.avi", "real/near.avi"):
@@ -96,8 +98,8 @@ def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Sev
     (folder / "empty.avi").touch()
     value = text.format(tmp_path).encode("utf-8", "surrogateescape")
     set_paths(path, DATASET, np.array([value], dtype=object), dtype=UTF8)
-    findings = [finding for finding in check(path) if finding.code != "name" or code == "name"]
-    if code == "above" and in_dandiset and text == "../../videos/a.avi":
+    findings = [finding for finding in check(path) if finding.code != "nonstandard-name" or code == "nonstandard-name"]
+    if code == "outside-nwb-folder" and in_dandiset and text == "../../videos/a.avi":
         code = "outside-dandiset"
     assert [(finding.code, finding.severity) for finding in findings] == [(code, there if in_dandiset else here)]
     (finding,) = findings
@@ -112,7 +114,7 @@ def test_text(tmp_path: Path, in_dandiset: bool, text: str, code: str, here: Sev
     assert len(finding.message) < 1000
 
 
-def test_all_is_well(tmp_path: Path, in_dandiset: bool) -> None:
+def test_relocated_file_has_no_findings(tmp_path: Path, in_dandiset: bool) -> None:
     path = scene(tmp_path, "../videos/a.avi", dandiset=in_dandiset)
     for mode in ("symlink", "copy"):
         relocate(path, mode)
@@ -120,11 +122,11 @@ def test_all_is_well(tmp_path: Path, in_dandiset: bool) -> None:
         assert found(tmp_path / "set") == []
 
 
-def test_every_type(tmp_path: Path) -> None:
+def test_every_type_is_checked(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     paths = sum(map(len, media.places.values()))
-    assert [code for code, _ in found(path)].count("above") == paths
+    assert [code for code, _ in found(path)].count("outside-nwb-folder") == paths
     relocate(path, "copy")
     assert found(tmp_path) == []
     shutil.rmtree(tmp_path / "nwb" / "a")
@@ -132,12 +134,12 @@ def test_every_type(tmp_path: Path) -> None:
     assert {finding.neurodata_type for finding in check(path)} >= {"ImageSeries", "ExternalImage", "ImageMaskSeries"}
 
 
-def test_pose_lists(tmp_path: Path) -> None:
+def test_pose_estimation_videos_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("pose", path)
     codes = [(finding.code, finding.field) for finding in check(path) if finding.neurodata_type == "PoseEstimation"]
-    assert codes.count(("above", "labeled_videos")) == 3
-    assert codes.count(("above", "original_videos")) == 2
+    assert codes.count(("outside-nwb-folder", "labeled_videos")) == 3
+    assert codes.count(("outside-nwb-folder", "original_videos")) == 2
     assert codes.count(("absolute-path", "original_videos")) == 1
     relocate(path, "copy")
     assert found(path) == []  # lists that share the videos of a series are as they should be
@@ -147,26 +149,26 @@ def test_pose_lists(tmp_path: Path) -> None:
     assert found(path) == [("missing", ERROR)]
 
 
-def test_fields_of_ones_own(tmp_path: Path) -> None:
+def test_registered_fields_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("extension", path)
     shutil.rmtree(tmp_path / "media")
     few = [finding for finding in check(path) if finding.code == "missing"]
-    more = [f for f in check(path, media_options={"media_fields": [("FilmArchive", "video_paths")]}) if f not in few]
+    more = [f for f in check(path, media_options={"media_fields": [("VideoArchive", "video_paths")]}) if f not in few]
     assert few
     assert {finding.field for finding in more if finding.code == "missing"} == {"video_paths"}
 
 
-def test_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+def test_dangling_link_is_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     relocate(path)
     (tmp_path / "set" / "videos" / "a.avi").unlink()
     finding = only(path)
     assert (finding.code, finding.severity) == ("missing", ERROR)
-    assert "a link that leads nowhere" in finding.message
+    assert "a broken symbolic link" in finding.message
 
 
-def test_something_else_than_texts(tmp_path: Path) -> None:
+def test_values_that_are_not_strings_are_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     set_paths(path, DATASET, np.array([1]))
     assert found(path) == [("not-a-string", ERROR)]
@@ -176,7 +178,7 @@ def test_something_else_than_texts(tmp_path: Path) -> None:
     assert found(path) == [("not-a-string", ERROR)]
 
 
-def test_ids_that_are_none(tmp_path: Path) -> None:
+def test_invalid_object_ids_are_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     make_media(path.parent / "near.avi")
     set_paths(path, DATASET, ["near.avi"], dtype=UTF8)
@@ -188,7 +190,7 @@ def test_ids_that_are_none(tmp_path: Path) -> None:
         assert found(path) == ([] if bad is None else [("object-id", INFO)])
 
 
-def test_one_video_under_two_names(tmp_path: Path) -> None:
+def test_same_video_under_two_names_is_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, *["../videos/a.avi"] * 2)
     assert "same-media" not in [code for code, _ in found(path)]  # one name
     shutil.copy(tmp_path / "videos" / "a.avi", tmp_path / "set" / "videos" / "copy.avi")
@@ -204,7 +206,7 @@ def test_one_video_under_two_names(tmp_path: Path) -> None:
 # -------------------------------------------------------------------- files
 
 
-def test_files_that_cannot_be_read_do_not_hide_others(tmp_path: Path) -> None:
+def test_unreadable_files_do_not_hide_findings(tmp_path: Path) -> None:
     path = scene(tmp_path, "gone.avi")
     path.with_name("a.nwb").write_bytes(b"no HDF5")
     path.with_name("z.nwb").write_bytes(path.read_bytes()[:3000])
@@ -213,13 +215,21 @@ def test_files_that_cannot_be_read_do_not_hide_others(tmp_path: Path) -> None:
     assert found(tmp_path) == [("unreadable", ERROR), ("missing", ERROR), ("unreadable", ERROR), ("unreadable", ERROR)]
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_folder_without_nwb_files_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list(check(tmp_path / "nowhere"))
-    assert found(tmp_path) == []
+    assert found(tmp_path) == [("no-nwb-files", ERROR)]
 
 
-def test_half_edited(tmp_path: Path) -> None:
+def test_hdf5_file_that_is_not_nwb_is_reported(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.nwb", "w") as file:
+        file["a"] = 1
+    finding = only(tmp_path / "x.nwb")
+    assert (finding.code, finding.severity) == ("unreadable", ERROR)
+    assert "is not an NWB file" in finding.message
+
+
+def test_interrupted_edit_is_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
@@ -229,7 +239,7 @@ def test_half_edited(tmp_path: Path) -> None:
     assert ("interrupted-edit", ERROR) in found(path)
 
 
-def test_stores_of_zarr(tmp_path: Path) -> None:
+def test_zarr_stores_are_checked(tmp_path: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     from zarr_makers import write_store
 
@@ -240,7 +250,7 @@ def test_stores_of_zarr(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ orphans
 
 
-def test_orphans(tmp_path: Path) -> None:
+def test_orphans_are_reported(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     relocate(path, "copy")
     home = path.parent / "sub-a"
@@ -256,7 +266,7 @@ def test_orphans(tmp_path: Path) -> None:
     assert len(list(check(tmp_path / "alias" / "sub-a" / "sub-a.nwb"))) == 4
 
 
-def test_what_a_text_means_is_no_orphan_however_it_is_spelled(tmp_path: Path) -> None:
+def test_referenced_media_are_not_orphans_in_any_spelling(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     (home := path.parent / "sub-a").mkdir()
     for name in "abcd":
@@ -267,18 +277,18 @@ def test_what_a_text_means_is_no_orphan_however_it_is_spelled(tmp_path: Path) ->
     assert "orphan" not in [code for code, _ in found(path)]
 
 
-def test_no_media_folder(tmp_path: Path) -> None:
+def test_no_media_folder_means_no_orphans(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     (path.parent / "sub-a").write_text("a file")
     assert "orphan" not in [code for code, _ in found(path)]
 
 
-def test_media_whose_nwb_file_has_another_name(tmp_path: Path) -> None:
+def test_media_folder_of_renamed_nwb_file(tmp_path: Path) -> None:
     path = scene(tmp_path, "../videos/a.avi")
     relocate(path, "copy")
     path = path.rename(path.with_name("sub-b.nwb"))
     findings = found(tmp_path, tmp_path / "set")
-    assert findings == [("name", INFO), ("no-nwb-file", WARNING)]
+    assert findings == [("nonstandard-name", INFO), ("no-nwb-file", WARNING)]
     relocate(path)
     assert found(tmp_path) == []
 
@@ -334,7 +344,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_beside_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
+def test_agrees_with_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
     code, inspector, dandi = BROKEN[what]
     video = make_media(tmp_path / "videos" / "a.avi")
     (tmp_path / "set").mkdir()

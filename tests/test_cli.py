@@ -44,7 +44,7 @@ def test_demo(tmp_path: Path, mode: str) -> None:
     assert "After:" in result.output
 
 
-def test_demo_moves(tmp_path: Path) -> None:
+def test_demo_with_move(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["demo", str(tmp_path / "example"), "--media-mode", "move"])
     assert result.exit_code == 0, result.output
     warnings = result.stderr.splitlines()
@@ -54,7 +54,7 @@ def test_demo_moves(tmp_path: Path) -> None:
     assert len(list((tmp_path / "example" / "dandiset").rglob("*.avi"))) == 4
 
 
-def test_demo_refuses_a_folder_in_use(tmp_path: Path) -> None:
+def test_demo_refuses_nonempty_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     before = tree(tmp_path)
     result = CliRunner().invoke(main, ["demo", str(tmp_path)])
@@ -69,7 +69,7 @@ def test_usage_errors(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["demo", str(tmp_path / "x"), "--media-mode", "teleport"]).exit_code == 2
 
 
-def test_as_a_module() -> None:
+def test_python_m_runs_the_command_line() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "nwb_extfiles", "--version"], capture_output=True, text=True, check=True
     )
@@ -80,7 +80,7 @@ def test_as_a_module() -> None:
     assert "Usage: nwb-extfiles" in help_text
 
 
-def test_video_is_real(tmp_path: Path) -> None:
+def test_demo_video_is_playable(tmp_path: Path) -> None:
     frames = walking_dot(seed=1)
     write_avi(tmp_path / "video.avi", frames, rate=25)
     assert play(tmp_path / "video.avi") == len(frames)
@@ -110,7 +110,7 @@ def run(*words: object, code: int = 0) -> Result:
     return result
 
 
-def test_ls(lab: Path) -> None:
+def test_ls_lists_references(lab: Path) -> None:
     result = run("ls")
     assert result.stderr == ""
     lines = result.stdout.splitlines()
@@ -131,7 +131,7 @@ def test_ls_of_files_without_references(lab: Path) -> None:
 
 def test_ls_json(lab: Path) -> None:
     records = json.loads(run("ls", "--json", "nwb/lost.nwb").stdout)
-    assert [record["text"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
+    assert [record["stored_path"] for record in records] == ["../videos/a.avi", "gone.avi", "https://example.org/c.mp4"]
     assert [record["path"] for record in records] == [str(lab / "videos" / "a.avi"), None, None]
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]
@@ -139,7 +139,7 @@ def test_ls_json(lab: Path) -> None:
     assert json.loads(run("ls", "--json", "videos").stdout) == []
 
 
-def test_ls_goes_on_after_a_file_that_it_cannot_read(lab: Path) -> None:
+def test_ls_continues_after_unreadable_file(lab: Path) -> None:
     (lab / "nwb" / "bad.nwb").write_bytes(b"no HDF5")
     result = run("ls", code=1)
     assert "bad.nwb: it cannot be opened" in result.stderr
@@ -150,7 +150,7 @@ def test_ls_goes_on_after_a_file_that_it_cannot_read(lab: Path) -> None:
     assert "lost.nwb" in result.stdout
 
 
-def test_ls_the_other_way_round(lab: Path) -> None:
+def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
     result = run("ls", "--media", "videos/a.avi", "videos/b.avi")
     assert [line for line in result.stdout.splitlines() if " in " in line] == [
         "videos/a.avi in nwb/good.nwb",
@@ -164,20 +164,20 @@ def test_ls_the_other_way_round(lab: Path) -> None:
     assert [(record["media"], record["index"]) for record in records] == [("videos/b.avi", 1)]
 
 
-def test_check(lab: Path) -> None:
+def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
     result = run("check", "nwb", code=1)
     lines = result.stdout.splitlines()
     assert [line for line in lines if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/lost.nwb"]
     assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
     assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
     run("relocate", "nwb/good.nwb")
-    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: nothing to complain of\n"
+    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
     findings = json.loads(run("check", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
     assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []
 
 
-def test_relocate(lab: Path) -> None:
+def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
     before = tree(lab)
     dry = run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run")
     plan = json.loads(run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run", "--json").stdout)
@@ -193,7 +193,7 @@ def test_relocate(lab: Path) -> None:
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
 
-def test_relocate_says_what_to_do(lab: Path) -> None:
+def test_relocate_error_shows_hint(lab: Path) -> None:
     before = tree(lab)
     result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", code=1)
     assert result.stdout == ""
@@ -225,7 +225,7 @@ def test_relocate_says_what_to_do(lab: Path) -> None:
         ["nonsense"],
     ],
 )
-def test_wrong_words(lab: Path, words: list[str]) -> None:
+def test_wrong_arguments_are_usage_errors(lab: Path, words: list[str]) -> None:
     before = tree(lab)
     result = run(*words, code=2)
     assert result.stdout == ""
@@ -241,7 +241,7 @@ def test_options_reach_the_plan(lab: Path) -> None:
     assert [(path.parent / text).is_file() for text in stored_paths(path)] == [True, True]
 
 
-def test_recover(lab: Path) -> None:
+def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert run("recover", "nwb").stdout == "nwb/good.nwb: nothing to restore\nnwb/lost.nwb: nothing to restore\n"
     before = tree(lab)
     code = (
@@ -267,7 +267,7 @@ def module(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
-def test_a_reader_that_goes_early(lab: Path) -> None:
+def test_closed_pipe_ends_quietly(lab: Path) -> None:
     write_nwb(lab / "nwb" / "many.nwb", [f"{number}.avi" for number in range(3000)])
     command = f"{sys.executable} -m nwb_extfiles ls | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
@@ -275,7 +275,7 @@ def test_a_reader_that_goes_early(lab: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
-def test_on_a_terminal(lab: Path) -> None:
+def test_progress_bar_only_on_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
     make_media(lab / "videos" / "a.avi").write_bytes(bytes(30_000_000))
     seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
@@ -321,7 +321,7 @@ def is_clear(seen: bytes) -> bool:
     return seen.endswith(b"\r") and seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
 
 
-def test_any_spelling_from_any_place(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_path_spelling_from_any_working_directory(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab / "videos")
     run("relocate", "../nwb/good.nwb", "--search", ".")
     paths = stored_paths(lab / "nwb" / "good.nwb")
@@ -330,13 +330,13 @@ def test_any_spelling_from_any_place(lab: Path, monkeypatch: pytest.MonkeyPatch)
     assert run("check", lab / "nwb" / "good.nwb").exit_code == 0
 
 
-def test_help_is_whole() -> None:
+def test_help_of_every_command() -> None:
     """Each command says what it does in a line that fits."""
     for command in main.commands.values():
         assert "..." not in command.get_short_help_str(65), command.name
 
 
-def test_end_without_a_search_for_garbage() -> None:
+def test_exit_skips_garbage_collection() -> None:
     """It is skipped when the command ends, and not before, as others may call the command in their own process."""
     code = (
         "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0));"

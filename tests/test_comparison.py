@@ -129,7 +129,7 @@ def repacked(source: Path, target: Path, rng: Any = None) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_repacked(original: Path, tmp_path: Path, seed: int) -> None:
+def test_repacked_file_is_the_same(original: Path, tmp_path: Path, seed: int) -> None:
     made = repacked(original, tmp_path / "b.nwb", np.random.default_rng(seed) if seed else None)
     assert same_content(original, made)
     assert same_content(made, original)
@@ -276,7 +276,7 @@ def test_paths_make_no_difference(original: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("edit", ["none", "no schema", "one that is shared"])
 @pytest.mark.parametrize("manifest", [False, True])
-def test_what_this_package_writes_makes_no_difference(tmp_path: Path, edit: str, manifest: bool) -> None:
+def test_manifest_makes_no_difference(tmp_path: Path, edit: str, manifest: bool) -> None:
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi", "b.avi"])
     with h5py.File(path, "r+") as file:
         if edit == "no schema":
@@ -302,7 +302,7 @@ def test_what_this_package_writes_makes_no_difference(tmp_path: Path, edit: str,
         assert not same_content(kept, path)
 
 
-def test_what_cannot_be_compared_is_different(original: Path, tmp_path: Path) -> None:
+def test_incomparable_content_makes_a_difference(original: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "junk.nwb").write_bytes(b"junk")
     os.mkfifo(tmp_path / "pipe.nwb")
@@ -320,7 +320,7 @@ def test_what_cannot_be_compared_is_different(original: Path, tmp_path: Path) ->
     assert not same_content(made, other)
 
 
-def test_data_in_other_files_is_different(tmp_path: Path) -> None:
+def test_data_in_other_files_make_a_difference(tmp_path: Path) -> None:
     paths = [recording(tmp_path / f"{number}.nwb", None) for number in range(2)]
     shutil.copy2(*paths)
     for number, path in enumerate(paths):
@@ -396,7 +396,7 @@ def test_any_change_of_a_store_makes_a_difference(tmp_path: Path, store: Path, c
 EDITS = {("/acquisition/video", "external_file"): ["a/somewhere_else_with_a_longer_name.avi", "a/1.avi"]}
 
 
-def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) -> None:
+def test_edited_copy_is_recognized(original: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
     before = original.read_bytes()
     write_paths(copy, EDITS)
@@ -409,7 +409,7 @@ def test_an_edited_copy_is_known_by_its_bytes(original: Path, tmp_path: Path) ->
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_no_other_byte_may_differ_in_an_edited_copy(original: Path, tmp_path: Path, place: float, bit: int) -> None:
+def test_edited_copy_with_another_changed_byte(original: Path, tmp_path: Path, place: float, bit: int) -> None:
     copy = Path(shutil.copy(original, tmp_path / "copy.nwb"))
     write_paths(copy, EDITS)
     content = bytearray(copy.read_bytes())
@@ -419,7 +419,7 @@ def test_no_other_byte_may_differ_in_an_edited_copy(original: Path, tmp_path: Pa
         assert not is_edited_copy(copy, original, EDITS)
 
 
-def test_what_cannot_be_edited_is_no_edited_copy(original: Path, tmp_path: Path) -> None:
+def test_uneditable_file_is_not_an_edited_copy(original: Path, tmp_path: Path) -> None:
     (tmp_path / "text.nwb").write_text("no HDF5")
     for one, edits in ((tmp_path / "text.nwb", EDITS), (original, {("/nowhere", "external_file"): ["a"]})):
         assert not is_edited_copy(original, one, edits)

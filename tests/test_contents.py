@@ -64,7 +64,7 @@ def cloning(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 5 * CHUNK + 7])
 @pytest.mark.usefixtures("small_chunks", "way")
-def test_copy(tmp_path: Path, size: int) -> None:
+def test_copy_is_equal(tmp_path: Path, size: int) -> None:
     source, target = make_file(tmp_path / "source", size), tmp_path / "target"
     before, counts = tree(tmp_path), list[int]()
     contents.copy_verified(source, target, on_bytes=counts.append)
@@ -187,7 +187,7 @@ def test_source_that_grows_as_fast_as_it_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks", "way")
-def test_cancelled_when_all_is_copied(tmp_path: Path) -> None:
+def test_cancelled_after_last_chunk(tmp_path: Path) -> None:
     """What is still to be compared is not, then."""
     source, counts = make_file(tmp_path / "source"), list[int]()
 
@@ -201,7 +201,7 @@ def test_cancelled_when_all_is_copied(tmp_path: Path) -> None:
 
 
 @linux
-def test_chunks_follow_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_follows_disk_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They grow while that takes no time, and become small again when the kernel has no more room for what waits."""
     asked, now = list[int](), [0.0]
     copy_range = contents._copy_range
@@ -224,7 +224,7 @@ def test_chunks_follow_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("chunk", [0, 2, 5])
 @pytest.mark.usefixtures("small_chunks")
-def test_copy_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_differing_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """A disk that stores another byte than it was given, in the first, a middle and the last chunk."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     copy_chunk, done = contents._copy_buffer, list[int]()
@@ -248,7 +248,7 @@ def test_copy_that_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chun
 
 
 @pytest.mark.usefixtures("small_chunks", "way")
-def test_copy_spoiled_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_changed_from_outside_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process overwrites a chunk of the copy before it was read back."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     spoiled: list[int] = []
@@ -313,7 +313,7 @@ def test_fallback_from_copy_file_range(
 
 @linux
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_failure_is_no_reason_to_fall_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_io_error_does_not_fall_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fail(reader: int, writer: int, count: int) -> int:
         raise OSError(number, os.strerror(number))
 
@@ -325,7 +325,7 @@ def test_failure_is_no_reason_to_fall_back(tmp_path: Path, monkeypatch: pytest.M
     assert caught.value.errno == number
 
 
-def test_failure_while_cloning_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clone_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform != "linux":
         pytest.skip("Linux only")
     import fcntl
@@ -340,7 +340,7 @@ def test_failure_while_cloning_is_told(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("which", ["_flush", "fsync"])
 @pytest.mark.usefixtures("small_chunks", "way")
-def test_failing_flush_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+def test_fsync_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
     """Also one that comes while the copying goes on: the system tells of it once."""
     failed: list[int] = []
 
@@ -369,7 +369,7 @@ def test_copy_to_a_full_disk(tmp_path: Path, tmpfs: Path) -> None:
     assert source.stat().st_size == 2 * 1024 * 1024
 
 
-def test_exception_in_the_callback_comes_out(tmp_path: Path) -> None:
+def test_callback_exception_propagates(tmp_path: Path) -> None:
     def stop(count: int) -> None:
         raise KeyboardInterrupt
 
@@ -429,7 +429,7 @@ def test_same_content(tmp_path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("position", [0, CHUNK // 4 - 1, CHUNK // 4, CHUNK, 3 * CHUNK])
 @pytest.mark.usefixtures("small_chunks")
-def test_one_byte_is_other_content(tmp_path: Path, position: int) -> None:
+def test_one_byte_makes_other_content(tmp_path: Path, position: int) -> None:
     one = make_file(tmp_path / "one", 3 * CHUNK + 1)
     content = bytearray(one.read_bytes())
     content[position] ^= 1
@@ -440,7 +440,7 @@ def test_one_byte_is_other_content(tmp_path: Path, position: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, CHUNK - 1, CHUNK + 1])
-def test_other_size_is_other_content(tmp_path: Path, size: int) -> None:
+def test_other_size_makes_other_content(tmp_path: Path, size: int) -> None:
     (tmp_path / "one").write_bytes(bytes(CHUNK))
     (tmp_path / "two").write_bytes(bytes(size))
     assert not contents.same_content(tmp_path / "one", tmp_path / "two")
@@ -468,7 +468,7 @@ def test_small_file(tmp_path: Path, size: int, with_digest: bool) -> None:
 
 
 @pytest.mark.parametrize("size", [1000, 3 * 1024 * 1024])
-def test_digest_comes_with_the_copy(tmp_path: Path, size: int) -> None:
+def test_copy_returns_digest(tmp_path: Path, size: int) -> None:
     source = make_file(tmp_path / "source", size)
     assert contents.copy_verified(source, tmp_path / "target", with_digest=True) == digest(source)
     assert contents.digest_of(tmp_path / "target") == digest(source)

@@ -1,9 +1,10 @@
-"""The documentation speaks of all that there is, and README leads somewhere. Sphinx checks the links of the pages."""
+"""The documentation covers the whole interface, and the links of README work. Sphinx checks those of the pages."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import pkgutil
 import re
 import textwrap
 import tomllib
@@ -11,21 +12,22 @@ from pathlib import Path
 
 import click
 
-import nwb_extfiles
+import nwb_extfiles.errors
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.inventory import MediaState
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "src" / "nwb_extfiles"
 
 
-def test_links_of_the_readme() -> None:
+def test_readme_links_exist() -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not (ROOT / target).is_file()] == []
 
 
-def test_badges_are_true() -> None:
+def test_badges_match_project_metadata() -> None:
     badges = set(
         re.findall(r"!\[([^]]+)\]\(https://img\.shields\.io/badge/", (ROOT / "README.md").read_text(encoding="utf-8"))
     )
@@ -41,32 +43,35 @@ def test_badges_are_true() -> None:
     }
 
 
-def test_every_public_name_is_in_the_reference() -> None:
+def test_every_public_name_is_in_reference() -> None:
     reference = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
     names = {*nwb_extfiles.__all__, "NWBExtFilesZarrIO"}
     assert names - set(re.findall(r":: nwb_extfiles\.(\w+)$", reference, re.MULTILINE)) == set()
 
 
-def test_every_error_and_finding_is_explained() -> None:
+def test_every_error_and_finding_code_is_documented() -> None:
     page = (DOCS / "howto" / "errors.md").read_text(encoding="utf-8")
-    errors = {name for name in nwb_extfiles.__all__ if name.endswith(("Error", "Warning"))}
+    errors = {name for name in nwb_extfiles.errors.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
-    source = (ROOT / "src" / "nwb_extfiles" / "tasks" / "checks.py").read_text(encoding="utf-8")
-    codes = {f"video-{state}" for state in MediaState if state.is_bad}
-    codes |= set(re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=)"([a-z-]+)"', source))
+    tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
+    source = "".join((tasks / f"{name}.py").read_text(encoding="utf-8") for name in ("checks", "path_checks"))
+    codes = {f"media-{state}" for state in MediaState if state.is_bad}
+    codes |= set(
+        re.findall(r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |code, what = )"([a-z-]+)"', source)
+    )
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()
 
 
-def test_every_option_of_media_is_in_the_readme() -> None:
+def test_every_media_option_is_in_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (line,) = [line for line in readme.splitlines() if line.startswith("| `media_options=`")]
     fields = set(nwb_extfiles.MediaOptions.__dataclass_fields__)
     assert fields == set(re.findall(r"`(\w+)`", line)) - {"MediaOptions"}
 
 
-def test_names_that_pages_import_exist() -> None:
-    """Each block of Python in the pages can be parsed, and has no name of this package that is not there."""
+def test_names_imported_in_docs_exist() -> None:
+    """Each block of Python in the pages can be parsed, and all names that it imports from this package exist."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md")]
     blocks = [
         (page.name, block)
@@ -81,8 +86,8 @@ def test_names_that_pages_import_exist() -> None:
                 assert [name.name for name in node.names if not hasattr(module, name.name)] == [], page
 
 
-def test_commands_that_pages_show_exist() -> None:
-    """Each ``nwb-extfiles <command> --option`` in pages and tutorials is one."""
+def test_commands_shown_in_docs_exist() -> None:
+    """Each ``nwb-extfiles <command> --option`` in pages and tutorials exists."""
     pages = [ROOT / "README.md", *DOCS.glob("*.md"), *DOCS.glob("*/*.md"), *DOCS.glob("gallery/*.py")]
     shown = [
         (page.name, *match)
@@ -98,3 +103,30 @@ def test_commands_that_pages_show_exist() -> None:
         options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for option in re.findall(r" (--?[a-z][a-z-]*)", arguments):
             assert option in options, (page, name, option)
+
+
+def test_architecture_lists_every_module() -> None:
+    """Each module is in the table, in its package."""
+    package, listed = "", set()
+    table = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("| package |")[2]
+    for first, names in re.findall(r"(?m)^\| (.*?) ?\| (`.+?) \|", table):
+        package = re.findall(r"`(\w+)`", first)[0] if first else package
+        folder = "" if package == "nwb_extfiles" else f"{package}/"
+        listed |= {f"{folder}{name}.py" for name in re.findall(r"`(\w+)`", names)}
+    modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
+    assert listed == modules
+
+
+def test_test_files_named_in_docs_exist() -> None:
+    pages = [(DOCS / name).read_text(encoding="utf-8") for name in ("promises.md", "contributing.md")]
+    names = {name for page in pages for name in re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+)(?:\.py)?`", page)}
+    assert len(names) > 30
+    assert {name for name in names if not (ROOT / "tests" / f"{name}.py").exists()} == set()
+
+
+def test_names_in_architecture_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:disk|io|media|naming|nwb|plans|tasks|transfers|web)\.[\w.]+)`", page))
+    for name in names - {"io.relocation"}:  # the attribute of an IO
+        pkgutil.resolve_name(f"nwb_extfiles.{name}")
+    assert {path for path in re.findall(r"\b\w+/\w+\.py\b", page) if not (PACKAGE / path).exists()} == set()

@@ -1,4 +1,4 @@
-"""The tree of exceptions: each is the built-in one that fits, and says where."""
+"""The exceptions: each is also a fitting built-in exception, and says where the problem is."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="exter
 
 
 @pytest.mark.parametrize(("kind", "builtin"), KINDS)
-def test_each_is_the_fitting_builtin(kind: type[ExternalFilesError], builtin: type[Exception]) -> None:
+def test_each_error_is_a_fitting_builtin(kind: type[ExternalFilesError], builtin: type[Exception]) -> None:
     with pytest.raises(builtin) as info:
         raise kind("no such video", **PLACE)
     assert isinstance(info.value, ExternalFilesError)
@@ -63,7 +63,7 @@ def test_every_error_is_in_the_tree_and_exported() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in KINDS] + [ExternalFilesError])
-def test_fields(kind: type[ExternalFilesError]) -> None:
+def test_error_fields(kind: type[ExternalFilesError]) -> None:
     error = kind("text", **PLACE)
     assert {name: getattr(error, name) for name in PLACE} == PLACE
     assert error.problems == (error,)
@@ -72,15 +72,15 @@ def test_fields(kind: type[ExternalFilesError]) -> None:
     assert bare.problems == (bare,)
 
 
-def test_fields_are_keywords_only() -> None:
+def test_error_fields_are_keyword_only() -> None:
     with pytest.raises(TypeError):
         MissingMediaError("text", "/a/b.nwb")  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", [kind for kind, _ in KINDS] + [ExternalFilesError])
 @pytest.mark.parametrize("through", ["pickle", "copy", "deepcopy"])
-def test_survives_a_pickle(kind: type[ExternalFilesError], through: str) -> None:
-    """Workers of a pool hand their exceptions back by pickle."""
+def test_errors_survive_pickle(kind: type[ExternalFilesError], through: str) -> None:
+    """Worker processes send their exceptions back by pickle."""
     error = kind("text with ümläut", **PLACE)
     again = {"pickle": lambda e: pickle.loads(pickle.dumps(e)), "copy": copy.copy, "deepcopy": copy.deepcopy}[through](
         error
@@ -103,7 +103,7 @@ def test_pickle_keeps_problems() -> None:
 
 
 def test_pickle_keeps_notes() -> None:
-    """What could not be restored is told in the notes; a pool must not lose them."""
+    """Notes say what could not be restored. A pool of processes must not lose them."""
     error = TransferError("no room")
     error.add_note("the former content is at /a/former")
     assert pickle.loads(pickle.dumps(error)).__notes__ == error.__notes__
@@ -137,8 +137,8 @@ def test_combine_mixed_kinds() -> None:
     assert "two" in str(error)
 
 
-def test_a_path_is_no_message_by_itself() -> None:
-    """An OSError of one argument has no errno; the message is what is shown."""
+def test_path_alone_is_not_a_message() -> None:
+    """An OSError with one argument has no errno, and shows its message."""
     assert str(MissingMediaError(str(Path("/a")))) == "/a"
 
 
@@ -170,12 +170,12 @@ def _organize(folder: Path, **options: Any) -> None:
 @pytest.mark.parametrize("call", [_write, _export, _relocate, _relocate_files, _organize])
 def test_warnings_point_at_the_line_that_calls(tmp_path: Path, call: Callable[..., None]) -> None:
     write_nwb(tmp_path / "old.nwb", ["gone.avi"])
-    with pytest.warns(ExternalFilesWarning) as told:
+    with pytest.warns(ExternalFilesWarning) as caught:
         call(tmp_path, media_options={"missing": "keep"})
-    assert {warning.filename for warning in told} == {__file__}
+    assert {warning.filename for warning in caught} == {__file__}
 
 
-def test_hint() -> None:
+def test_hint_is_part_of_the_message() -> None:
     error = MissingMediaError("no file for 'a.avi'", hint="put it there", **PLACE)
     assert str(error) == error.message == "no file for 'a.avi'; put it there"
     for again in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):

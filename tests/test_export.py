@@ -12,7 +12,8 @@ from hdmf.data_utils import DataChunkIterator
 from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO, TimeSeries
 
-from nwb_extfiles import ExternalFilesWarning, MissingMediaError, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError
 
 MODES = ("symlink", "hardlink", "copy", "move", "reference")
 
@@ -39,8 +40,8 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "dandiset" / "sub-mouse0" / "sub-mouse0_ses-sessionid0_image.nwb"
 
 
-def test_example(source: Path, target: Path, videos: list[Path]) -> None:
-    """The folder of the example, names and texts to the letter, and videos that play."""
+def test_example_of_the_readme(source: Path, target: Path, videos: list[Path]) -> None:
+    """The folder of the example: names and stored paths to the letter, and videos that play."""
     before = tree(source.parent.parent)
     export(source, target, relocate_media=True, media_mode="copy")
 
@@ -55,7 +56,7 @@ def test_example(source: Path, target: Path, videos: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_modes(source: Path, target: Path, videos: list[Path], video_files: Path, mode: str) -> None:
+def test_export_in_every_mode(source: Path, target: Path, videos: list[Path], video_files: Path, mode: str) -> None:
     original = video_files / "test1_0.avi"
     inode = original.stat().st_ino
     if mode == "move":
@@ -80,7 +81,7 @@ def test_modes(source: Path, target: Path, videos: list[Path], video_files: Path
         assert first.stat().st_mtime_ns == original.stat().st_mtime_ns
 
 
-def test_texts_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> None:
+def test_paths_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> None:
     """With all attributes, though plain lists are written without pynwb's help."""
     with h5py.File(source, "r+") as file:
         attributes = file["acquisition/video/external_file"].attrs
@@ -106,7 +107,7 @@ def test_symlink_is_the_default(source: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_twice_is_once(source: Path, target: Path, videos: list[Path], mode: str) -> None:
+def test_second_export_changes_nothing(source: Path, target: Path, videos: list[Path], mode: str) -> None:
     """A second export of the first one's result, to another place and back, finds everything in order."""
     if mode == "move":
         pytest.skip("the videos are gone from where the source says")
@@ -119,7 +120,7 @@ def test_twice_is_once(source: Path, target: Path, videos: list[Path], mode: str
     assert_resolves(target, videos[:2])
 
 
-def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
+def test_relocation_is_recorded_after_close(source: Path, target: Path) -> None:
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         io.export(src_io=src_io, relocate_media=True, media_mode="copy")
         assert io.relocation is None
@@ -128,11 +129,11 @@ def test_relocation_is_told_after_close(source: Path, target: Path) -> None:
     assert [entry.new_path for entry in io.relocation.relocations] == stored_paths(target)
     assert io.relocation.mode == "copy"
     assert io.relocation.media_bytes == sum(
-        digest_size for digest_size in ((target.parent / text).stat().st_size for text in stored_paths(target))
+        digest_size for digest_size in ((target.parent / stored).stat().st_size for stored in stored_paths(target))
     )
 
 
-def test_relocation_is_told_where_a_remark_is_an_error(source: Path, target: Path, video_files: Path) -> None:
+def test_relocation_is_recorded_when_warnings_are_errors(source: Path, target: Path, video_files: Path) -> None:
     """What is remarked at the end comes when all is in place, so that nothing is taken back for it."""
     with NWBHDF5IO(source, "r") as src_io:
         io = NWBExtFilesHDF5IO(target, "w")
@@ -147,7 +148,7 @@ def test_relocation_is_told_where_a_remark_is_an_error(source: Path, target: Pat
     assert [entry.new_path for entry in io.relocation.relocations] == stored_paths(target)
 
 
-def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
+def test_second_plain_export_is_unaffected(source: Path, tmp_path: Path) -> None:
     """The source's builders are not changed by a relocating export."""
     with NWBHDF5IO(source, "r") as src_io:
         with NWBExtFilesHDF5IO(tmp_path / "elsewhere" / "a.nwb", "w") as io:
@@ -162,7 +163,7 @@ def test_second_plain_export_is_as_ever(source: Path, tmp_path: Path) -> None:
 
 
 def test_messages_name_both_nwb_files(source: Path, target: Path, videos: list[Path], video_files: Path) -> None:
-    """The file to be written is not there yet; the text that nothing is found for stands in the other one."""
+    """The file to be written is not there yet; the path that nothing is found for stands in the other one."""
     (video_files / "test1_1.avi").unlink()
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = src_io.read()
@@ -195,7 +196,7 @@ def test_large_video(tmp_path: Path, large: Path) -> None:
     assert told[-1] == (40 * 1024 * 1024, 40 * 1024 * 1024)
 
 
-def test_large_video_that_fails(tmp_path: Path, large: Path) -> None:
+def test_failing_large_video(tmp_path: Path, large: Path) -> None:
     """The error of the thread reaches the caller, and nothing is left."""
 
     def progress(done: int, total: int) -> None:
@@ -208,7 +209,7 @@ def test_large_video_that_fails(tmp_path: Path, large: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_large_video_and_an_nwb_file_that_fails(tmp_path: Path, large: Path) -> None:
+def test_failing_nwb_file_with_large_video(tmp_path: Path, large: Path) -> None:
     def broken() -> Iterator[float]:
         yield 0.0
         raise ValueError("the recording is damaged")

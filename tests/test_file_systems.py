@@ -14,8 +14,9 @@ from helpers import assert_resolves, digest, make_file, tree
 from mounts import loop, overlay
 from recordings import recording
 
-from nwb_extfiles import NWBExtFilesHDF5IO, RelocationRefusedError, organize, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
 from nwb_extfiles.disk import links
+from nwb_extfiles.errors import RelocationRefusedError
 
 POOR = ("exfat", "vfat")
 pytestmark = pytest.mark.filterwarnings("ignore::nwb_extfiles.ExternalFilesWarning")
@@ -31,13 +32,13 @@ def raw(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", POOR)
 @pytest.mark.parametrize("mode", ["symlink", "hardlink"])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_no_links_are_told_of_once_and_before_anything_is_staged(
+def test_unsupported_links_are_reported_once_before_staging(
     raw: Path, tmp_path: Path, kind: str, mode: str, dry_run: bool
 ) -> None:
     before = tree(raw)
     with loop(kind) as stick:
         with pytest.raises(RelocationRefusedError) as caught:
-            organize([raw / "a.nwb"], stick / "ds", media_files_mode=mode, dry_run=dry_run)
+            organize([raw / "a.nwb"], stick / "ds", media_mode=mode, dry_run=dry_run)
         assert not any(stick.iterdir())
         assert str(caught.value).count("neither symbolic nor hard links") == 1
         assert "use media_mode 'copy', 'move' or 'reference'" in str(caught.value)
@@ -47,10 +48,10 @@ def test_no_links_are_told_of_once_and_before_anything_is_staged(
 @pytest.mark.parametrize("kind", POOR)
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
-def test_the_modes_that_are_named_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
+def test_suggested_modes_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
     videos = {path.name: digest(path) for path in raw.glob("*.avi")}
     with loop(kind) as stick:
-        organize([raw], stick / "ds", media_files_mode=mode, files_mode=files_mode)
+        organize([raw], stick / "ds", media_mode=mode, files_mode=files_mode)
         made = sorted((stick / "ds").rglob("*.nwb"))
         assert len(made) == 2
         assert {digest(path) for path in (stick / "ds").rglob("*.avi")} == set(videos.values())
@@ -58,16 +59,16 @@ def test_the_modes_that_are_named_work(raw: Path, kind: str, mode: str, files_mo
     assert bool(list(raw.glob("*.avi"))) == (mode == "copy")
 
 
-def test_reference_on_a_stick() -> None:
+def test_reference_mode_on_fat() -> None:
     with loop("exfat") as stick:
         recording(stick / "raw" / "a.nwb", ["a.avi"])
-        organize([stick / "raw"], stick / "ds", media_files_mode="reference")
+        organize([stick / "raw"], stick / "ds", media_mode="reference")
         (made,) = (stick / "ds").rglob("*.nwb")
         assert_resolves(made, [stick / "raw" / "a.avi"])
 
 
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
-def test_in_place_and_export_on_a_stick(mode: str) -> None:
+def test_in_place_and_export_on_fat(mode: str) -> None:
     from pynwb import NWBHDF5IO
 
     with loop("exfat") as stick:
@@ -92,11 +93,11 @@ def test_in_place_and_export_on_a_stick(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["ntfs", "btrfs", "xfs", "ext4"])
 @pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy", "move"])
-def test_file_systems_with_links(kind: str, mode: str) -> None:
+def test_file_systems_with_links_are_recognized(kind: str, mode: str) -> None:
     with loop(kind) as disk:
         recording(disk / "raw" / "a.nwb", ["a.avi"])
         was = digest(disk / "raw" / "a.avi")
-        organize([disk / "raw"], disk / "ds", media_files_mode=mode)
+        organize([disk / "raw"], disk / "ds", media_mode=mode)
         (video,) = (disk / "ds").rglob("*.avi")
         assert digest(video) == was
         assert video.is_symlink() == (mode == "symlink")
@@ -115,7 +116,7 @@ def lower() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("mode", ["hardlink", "move"])
-def test_hard_links_on_an_overlay(lower: Path, mode: str) -> None:
+def test_hard_links_on_overlayfs(lower: Path, mode: str) -> None:
     """As in a container: a file of the image has another device than its folder, and can be linked there."""
     recording(lower / "raw" / "a.nwb", ["a.avi"])
     was = digest(lower / "raw" / "a.avi")
@@ -123,7 +124,7 @@ def test_hard_links_on_an_overlay(lower: Path, mode: str) -> None:
         video = merged / "raw" / "a.avi"
         if os.stat(video).st_dev == os.stat(merged).st_dev:
             pytest.skip("NOT TESTED HERE: this overlay gives its files the device of their folders")
-        plan = organize([merged / "raw"], merged / "ds", media_files_mode=mode)
+        plan = organize([merged / "raw"], merged / "ds", media_mode=mode)
         assert sum(file.plan.copied_bytes for file in plan) == 0
         (made,) = (merged / "ds").rglob("*.avi")
         assert digest(made) == was
@@ -135,12 +136,12 @@ def test_hard_links_on_an_overlay(lower: Path, mode: str) -> None:
 def test_hard_links_to_another_file_system_are_refused(raw: Path) -> None:
     with loop("ext4") as disk:
         with pytest.raises(RelocationRefusedError, match="another file system"):
-            organize([raw], disk / "ds", media_files_mode="hardlink")
+            organize([raw], disk / "ds", media_mode="hardlink")
         assert [path.name for path in disk.iterdir()] == ["lost+found"]
 
 
 @pytest.mark.parametrize("kind", [*POOR, "ext4"])
-def test_what_is_tried_leaves_nothing(tmp_path: Path, kind: str) -> None:
+def test_link_probe_leaves_nothing(tmp_path: Path, kind: str) -> None:
     source = make_file(tmp_path / "source")
     with loop(kind) as place:
         inside = make_file(place / "inside")
@@ -156,7 +157,7 @@ def test_what_is_tried_leaves_nothing(tmp_path: Path, kind: str) -> None:
             assert os.stat(place).st_mtime_ns == before
 
 
-def test_where_nothing_may_be_made_nothing_is_known(tmp_path: Path) -> None:
+def test_link_probe_without_write_permission(tmp_path: Path) -> None:
     """A folder that may not be written to says nothing of links; that it may not is told by what is done there."""
     with loop("ext4", options="ro") as place, warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -33,14 +33,14 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EPERM) ->
     monkeypatch.setattr(os, "link", refuse)
 
 
-def test_link(tmp_path: Path) -> None:
+def test_link_makes_second_name(tmp_path: Path) -> None:
     source = make_file(tmp_path / "source")
     assert links.link_exclusive(source, tmp_path / "target")
     assert os.path.samefile(source, tmp_path / "target")
 
 
 @linux
-def test_link_to_a_symlink_is_one(tmp_path: Path) -> None:
+def test_link_to_symlink_is_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "source").symlink_to("nowhere")
     assert links.link_exclusive(tmp_path / "source", tmp_path / "target")
     assert tree(tmp_path) == {"source": "-> nowhere", "target": "-> nowhere"}
@@ -63,7 +63,7 @@ def test_platform_that_cannot_link_symlinks(tmp_path: Path, monkeypatch: pytest.
     assert not os.path.lexists(tmp_path / "other")
 
 
-def test_platform_that_cannot_link_symlinks_nor_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_platform_that_cannot_link_symlinks_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second try of `link_exclusive` may meet a file system without hard links as well as the first."""
 
     def refuse(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
@@ -82,20 +82,20 @@ def test_no_link_into_another_file_system(tmp_path: Path, tmpfs: Path) -> None:
 
 
 @pytest.mark.parametrize("number", sorted(links.CANNOT_LINK))
-def test_no_link_where_none_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_no_link_on_unsupporting_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     no_hard_links(monkeypatch, number)
     assert not links.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_failure_to_link_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_link_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     no_hard_links(monkeypatch, number)
     with pytest.raises(OSError, match=os.strerror(number)):
         links.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+def test_rename_moves_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
     source = make_file(tmp_path / "source")
     content, inode = digest(source), source.stat().st_ino
     if not has_links:
@@ -135,7 +135,7 @@ def test_rename_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("has_links", [True, False])
-def test_rename_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+def test_rename_of_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
     if not has_links:
         no_hard_links(monkeypatch)
     with pytest.raises(FileNotFoundError):
@@ -146,7 +146,7 @@ def test_rename_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_
 # ------------------------------------------------------------ sync and room
 
 
-def test_sync(tmp_path: Path) -> None:
+def test_sync_of_file_and_folder(tmp_path: Path) -> None:
     filesystem.sync_file(make_file(tmp_path / "file"))
     filesystem.sync_folder(tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -154,7 +154,7 @@ def test_sync(tmp_path: Path) -> None:
 
 
 @posix
-def test_folder_with_nothing_to_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_sync_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = [errno.EINVAL, errno.EIO]
 
     def fail(handle: int) -> None:
@@ -209,7 +209,7 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_lock(tmp_path: Path) -> None:
+def test_lock_excludes_others(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     for _ in range(3):
         lock = locks.FileLock(path)
@@ -221,7 +221,7 @@ def test_lock(tmp_path: Path) -> None:
         lock.release()  # once more does nothing
 
 
-def test_lock_that_was_refused_stays_with_its_holder(tmp_path: Path) -> None:
+def test_refused_lock_stays_with_holder(tmp_path: Path) -> None:
     lock = locks.FileLock(tmp_path / "lock")
     for _ in range(2):
         with pytest.raises(BlockingIOError):
@@ -229,7 +229,7 @@ def test_lock_that_was_refused_stays_with_its_holder(tmp_path: Path) -> None:
     lock.release()
 
 
-def test_lock_that_was_dropped_is_free(tmp_path: Path) -> None:
+def test_dropped_lock_is_free(tmp_path: Path) -> None:
     lock = locks.FileLock(tmp_path / "lock")
     del lock
     locks.FileLock(tmp_path / "lock").release()
@@ -275,7 +275,7 @@ def test_lock_of_a_killed_process(tmp_path: Path) -> None:
 
 
 @posix
-def test_lock_is_no_child_s(tmp_path: Path) -> None:
+def test_lock_is_not_inherited_by_children(tmp_path: Path) -> None:
     """A program that was started by the holder does not keep the lock."""
     lock = locks.FileLock(tmp_path / "lock")
     with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], **PIPES, close_fds=False) as process:

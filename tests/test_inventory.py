@@ -19,15 +19,9 @@ import pytest
 from click.testing import CliRunner
 from helpers import digest, stored_paths, tree, write_nwb
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    ExternalFilesWarning,
-    MissingMediaError,
-    check,
-    find_referring_files,
-    relocate,
-)
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, check, find_referring_files, relocate
 from nwb_extfiles.cli import main
+from nwb_extfiles.errors import MissingMediaError
 
 
 @pytest.fixture
@@ -44,7 +38,7 @@ def videos(path: Path) -> list[Path]:
 
 def codes(path: Path, *search: Path) -> list[tuple[str, int | None]]:
     found = check(path, checksums=True, media_options=dict(search=search))
-    return [(finding.code, finding.index) for finding in found if finding.code.startswith("video-")]
+    return [(finding.code, finding.index) for finding in found if finding.code.startswith("media-")]
 
 
 def truncate(path: Path) -> None:
@@ -73,18 +67,18 @@ def lose(path: Path) -> None:
 DAMAGES = {"truncated": truncate, "changed": change, "swapped": swap, "missing": lose}
 
 
-def test_all_is_well(recorded: Path) -> None:
+def test_intact_media_have_no_findings(recorded: Path) -> None:
     assert list(check(recorded, checksums=True)) == []
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_told_apart(recorded: Path, what: str) -> None:
+def test_each_kind_of_damage_has_its_code(recorded: Path, what: str) -> None:
     DAMAGES[what](recorded)
-    expected = [(f"video-{what}", 0)] + ([("media-swapped", 1)] if what == "swapped" else [])
+    expected = [(f"media-{what}", 0)] + ([("media-swapped", 1)] if what == "swapped" else [])
     assert codes(recorded) == expected
 
 
-def test_what_is_missing_is_told_once(recorded: Path) -> None:
+def test_missing_media_are_reported_once(recorded: Path) -> None:
     lose(recorded)
     assert [finding.code for finding in check(recorded)] == ["missing"]
     assert [finding.code for finding in check(recorded, checksums=True)] == ["media-missing"]
@@ -92,7 +86,9 @@ def test_what_is_missing_is_told_once(recorded: Path) -> None:
 
 @pytest.mark.parametrize("what", DAMAGES)
 @pytest.mark.parametrize("mode", ["copy", "hardlink"])
-def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, mode: str) -> None:
+def test_each_kind_of_damage_is_repaired(
+    recorded: Path, tmp_path: Path, video_files: Path, what: str, mode: str
+) -> None:
     DAMAGES[what](recorded)
     backup = tmp_path / "backup" / "deep"
     backup.mkdir(parents=True)
@@ -103,7 +99,7 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
     (finding,) = [
         found
         for found in check(recorded, checksums=True, media_options=options)
-        if found.index == 0 and found.code.startswith("video-")
+        if found.index == 0 and found.code.startswith("media-")
     ]
     assert "--repair" in finding.message
     assert ("--existing replace" in finding.message) == (what != "missing")
@@ -120,11 +116,11 @@ def test_repaired(recorded: Path, tmp_path: Path, video_files: Path, what: str, 
 
 
 @pytest.mark.parametrize("what", DAMAGES)
-def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video_files: Path, what: str) -> None:
+def test_suggested_command_repairs(recorded: Path, tmp_path: Path, video_files: Path, what: str) -> None:
     DAMAGES[what](recorded)
     backup = [] if what == "swapped" else [shutil.copytree(video_files, tmp_path / "back up")]
     found = check(recorded, checksums=True, media_options=dict(search=backup))
-    told = next(finding.message for finding in found if finding.code.startswith("video-"))
+    told = next(finding.message for finding in found if finding.code.startswith("media-"))
     assert ("--search" in told) == bool(backup)
     command = re.search("`nwb-extfiles (.+)`", told)
     assert command
@@ -134,7 +130,7 @@ def test_the_command_that_is_told_mends_it(recorded: Path, tmp_path: Path, video
 
 
 @pytest.mark.parametrize("mode", ["move", "reference", "symlink"])
-def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files: Path, mode: str) -> None:
+def test_repair_finds_media_with_another_suffix(recorded: Path, tmp_path: Path, video_files: Path, mode: str) -> None:
     """The video gets its suffix back; what has the name that it would have with it beside the video is another's."""
     lose(recorded)
     backup = tmp_path / "backup"
@@ -150,7 +146,7 @@ def test_found_under_another_suffix(recorded: Path, tmp_path: Path, video_files:
 
 AS_NOBODY = """
 import os, sys
-from nwb_extfiles import check, find_external_files, relocate
+from nwb_extfiles import check, relocate, resolve_external_files
 folder, path, backup, other = sys.argv[1:]
 # what is loaded when it is used may be out of reach later
 list(check(other, checksums=True))
@@ -158,21 +154,21 @@ relocate(other, "copy", media_options=dict(search=backup, existing="replace"), r
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
-print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("video-")))
+print(*(finding.code for finding in check(folder, checksums=True) if finding.code.startswith("media-")))
 options = dict(search=backup, existing="replace")
 try:
     relocate(path, "copy", media_options=options, repair=True)
 except ValueError as refusal:
     print("may not be read" in str(refusal))
-(found,) = find_external_files(path)
-os.rename(found.file.path, folder + "/aside.avi")
+(found,) = resolve_external_files(path)
+os.rename(found.location, folder + "/aside.avi")
 relocate(path, "copy", media_options=options, repair=True)
 print(*(finding.code for finding in check(path, checksums=True)))
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="rights are others there")
-def test_videos_that_may_not_be_read(video_files: Path) -> None:
+def test_unreadable_videos_are_reported(video_files: Path) -> None:
     """They are named, and keep neither other videos nor other files from being looked at; none is replaced unseen."""
     with tempfile.TemporaryDirectory() as name:  # where any user can get to
         folder = Path(name)
@@ -193,7 +189,7 @@ def test_videos_that_may_not_be_read(video_files: Path) -> None:
     assert run.stdout == "media-unreadable media-missing\nTrue\n\n"
 
 
-def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
+def test_unfindable_media_are_reported(recorded: Path, tmp_path: Path) -> None:
     lose(recorded)
     before = tree(recorded.parent)
     with pytest.raises(MissingMediaError, match=r"test1_0\.avi.*none of the folders"):
@@ -205,7 +201,7 @@ def test_not_to_be_found(recorded: Path, tmp_path: Path) -> None:
         relocate(recorded, repair=True)
 
 
-def test_what_the_manifest_does_not_know(recorded: Path, video_files: Path) -> None:
+def test_references_not_in_manifest(recorded: Path, video_files: Path) -> None:
     former = videos(recorded)[0]
     shutil.copy(video_files / "test2_0.avi", recorded.parent / "new.avi")
     with h5py.File(recorded, "r+") as file:
@@ -218,7 +214,7 @@ def test_what_the_manifest_does_not_know(recorded: Path, video_files: Path) -> N
     assert list(check(recorded, checksums=True)) == []
 
 
-def test_found_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) -> None:
+def test_repair_finds_media_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) -> None:
     copy = Path(shutil.copy(video_files / "test1_1.avi", tmp_path / "whatever.bin"))
     lose(recorded)
     assert list(find_referring_files([copy], [recorded])) == []
@@ -226,7 +222,7 @@ def test_found_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) ->
     assert (video, found.reference.index) == (copy, 1)
 
 
-def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None:
+def test_check_and_repair_on_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None:
     run = CliRunner().invoke
     assert run(main, ["check", "--checksums", str(recorded)]).exit_code == 0
     change(recorded)
@@ -247,7 +243,7 @@ def test_command_line(recorded: Path, tmp_path: Path, video_files: Path) -> None
     assert {path.name for path in (tmp_path / "mine").iterdir()} == {"a.nwb", "test1_0.avi", "test1_1.avi"}
 
 
-def test_rows_of_what_is_gone(recorded: Path) -> None:
+def test_manifest_rows_of_removed_references(recorded: Path) -> None:
     with h5py.File(recorded, "r+") as file:
         del file["acquisition/video"]
     assert [(entry.code, "2 of 2 rows" in entry.message) for entry in check(recorded, checksums=True)][-1:] == [
@@ -257,8 +253,8 @@ def test_rows_of_what_is_gone(recorded: Path) -> None:
     assert "stale-manifest" not in [entry.code for entry in check(recorded, checksums=True)]
 
 
-def test_link_that_leads_nowhere(tmp_path: Path, video_files: Path) -> None:
-    """What is told to do mends it."""
+def test_dangling_link_is_reported(tmp_path: Path, video_files: Path) -> None:
+    """The advice of the finding fixes it."""
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../video_files/test1_0.avi"])
     relocate(path, "symlink", media_options=dict(manifest=True))
     elsewhere = (video_files / "test1_0.avi").rename(tmp_path / "video")

@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import DestinationBusyError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
 from nwb_extfiles.disk.journal import OverlayFile, edit_journalled, rollback
+from nwb_extfiles.errors import DestinationBusyError
 
 
 @pytest.fixture
@@ -52,7 +53,9 @@ def paths(path: Path) -> list[str]:
     ),
 )
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
-def test_overlay_is_a_file(tmp_path_factory: pytest.TempPathFactory, content: bytes, steps: list[tuple]) -> None:
+def test_overlay_behaves_as_a_file(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, steps: list[tuple]
+) -> None:
     """Read and written like a file in memory, while the one on disk stays; its changes make it that file."""
     path = tmp_path_factory.mktemp("overlay") / "file"
     path.write_bytes(content)
@@ -76,7 +79,7 @@ def test_overlay_is_a_file(tmp_path_factory: pytest.TempPathFactory, content: by
     assert path.read_bytes() == model.getvalue()
 
 
-def test_edit_and_take_back(path: Path, tmp_path: Path) -> None:
+def test_edit_and_rollback(path: Path, tmp_path: Path) -> None:
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
     assert paths(path)[0].startswith("somewhere")
@@ -87,7 +90,7 @@ def test_edit_and_take_back(path: Path, tmp_path: Path) -> None:
     assert not rollback(path, tmp_path / "journal")
 
 
-def test_a_file_that_was_written_anew_stays(path: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_rewritten_file_is_not_rolled_back(path: Path, tmp_path: Path, videos: list[Path]) -> None:
     """By a program that knows nothing of journals, after a kill; of another size, or of the same."""
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
@@ -103,7 +106,7 @@ def test_a_file_that_was_written_anew_stays(path: Path, tmp_path: Path, videos: 
 
 
 @pytest.mark.parametrize("cut", [0, 1, 511, 512, 1000, 4095])
-def test_a_torn_page_is_put_back(path: Path, tmp_path: Path, cut: int) -> None:
+def test_torn_page_is_restored(path: Path, tmp_path: Path, cut: int) -> None:
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
     edited = path.read_bytes()
@@ -113,7 +116,7 @@ def test_a_torn_page_is_put_back(path: Path, tmp_path: Path, cut: int) -> None:
     assert path.read_bytes() == before
 
 
-def test_failing_edit_touches_nothing(path: Path, tmp_path: Path) -> None:
+def test_failing_edit_changes_nothing(path: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
 
     def fail(file: h5py.File) -> None:
@@ -126,7 +129,7 @@ def test_failing_edit_touches_nothing(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]])
-def test_incomplete_journal_is_no_journal(path: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+def test_incomplete_journal_is_ignored(path: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
     """The file is not written to before the journal is whole."""
     edit_journalled(path, tmp_path / "journal", change)
     (tmp_path / "journal").write_bytes(damage((tmp_path / "journal").read_bytes()))
@@ -136,7 +139,7 @@ def test_incomplete_journal_is_no_journal(path: Path, tmp_path: Path, damage: Ca
     assert not (tmp_path / "journal").exists()
 
 
-def test_file_open_elsewhere(path: Path, tmp_path: Path) -> None:
+def test_file_open_elsewhere_is_refused(path: Path, tmp_path: Path) -> None:
     with h5py.File(path, "r+"), pytest.raises(DestinationBusyError, match="open in another program"):
         edit_journalled(path, tmp_path / "journal", change)
     assert not (tmp_path / "journal").exists()
@@ -180,7 +183,7 @@ def die_at(step: int, nwb: Path, mode: str) -> bool:
 
 @pytest.mark.skipif(os.name == "nt", reason="no fork")
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_killed_while_texts_are_written(nwb: Path, videos: list[Path], mode: str) -> None:
+def test_killed_while_paths_are_written(nwb: Path, videos: list[Path], mode: str) -> None:
     before = contents(nwb)
     step = 0
     while die_at(step, nwb, mode):
@@ -205,7 +208,7 @@ def test_recover_from_the_command_line(nwb: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"{nwb}: nothing to restore\n")
 
 
-def test_failing_disk_while_texts_are_written(nwb: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_failure_while_paths_are_written(nwb: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     before, names = contents(nwb), set(tree(nwb.parent.parent))
     with monkeypatch.context() as patch:
 
@@ -221,7 +224,7 @@ def test_failing_disk_while_texts_are_written(nwb: Path, videos: list[Path], mon
     assert_resolves(nwb, videos[:2])
 
 
-def test_new_objects_go_when_the_edit_fails(nwb: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_edit_removes_new_objects(nwb: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(nwb.parent)
     with monkeypatch.context() as patch:
 

@@ -100,7 +100,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
-def test_fields(tmp_path: Path, fields: dict[str, Any]) -> None:
+def test_odd_fields_are_named_as_by_dandi(tmp_path: Path, fields: dict[str, Any]) -> None:
     odd = recording(tmp_path / "odd.nwb", ["video.avi"], **fields)
     plain = recording(tmp_path / "plain.nwb", ["video.avi"], subject="other")
     assert_same_names([odd])
@@ -142,7 +142,7 @@ def _soft_links(file: h5py.File) -> None:
 EDITS: dict[str, Callable[[h5py.File], object]] = {
     "types as bytes": _bytes_types,
     "one type as bytes": _some_bytes_types,
-    "an unknown type": lambda file: file["acquisition/video"].attrs.__setitem__("neurodata_type", "FilmedSeries"),
+    "an unknown type": lambda file: file["acquisition/video"].attrs.__setitem__("neurodata_type", "VideoSeries"),
     "a probe": _probes(3),
     "icephys of dandi": _icephys,
     "soft links": _soft_links,
@@ -164,7 +164,7 @@ EDITS: dict[str, Callable[[h5py.File], object]] = {
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
-def test_edits(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
+def test_edited_files_are_named_as_by_dandi(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
     odd = edited(tmp_path / "odd.nwb", edit)
     plain = recording(tmp_path / "plain.nwb", ["video.avi"], subject="other")
     if edit is EDITS["a link to nowhere"]:
@@ -175,7 +175,7 @@ def test_edits(tmp_path: Path, edit: Callable[[h5py.File], object]) -> None:
     assert_same_names([odd, plain])
 
 
-def test_types_are_those_that_dandi_finds(tmp_path: Path) -> None:
+def test_types_at_odd_places_are_those_dandi_finds(tmp_path: Path) -> None:
     """Also where no program puts them, so that pynwb would choke on the file."""
     path = recording(tmp_path / "a.nwb", ["video.avi"])
     with h5py.File(path, "r+") as file:
@@ -238,7 +238,7 @@ def test_extension_types(tmp_path: Path, what: str) -> None:
 # --------------------------------------------------------------- files together
 
 
-def test_told_apart_by_object_id(tmp_path: Path) -> None:
+def test_distinguished_by_object_id(tmp_path: Path) -> None:
     paths = [recording(tmp_path / f"{number}.nwb", ["video.avi"]) for number in range(3)]
     paths += [recording(tmp_path / f"b{number}.nwb", ["video.avi"], session="b") for number in range(2)]
     paths += [recording(tmp_path / "c.nwb", ["video.avi"], session="c")]
@@ -247,7 +247,7 @@ def test_told_apart_by_object_id(tmp_path: Path) -> None:
     assert "_obj-" not in names[5]
 
 
-def test_told_apart_by_probes(tmp_path: Path) -> None:
+def test_distinguished_by_probes(tmp_path: Path) -> None:
     paths = [edited(tmp_path / f"{number}.nwb", _probes(number)) for number in range(2)]
     paths += [edited(tmp_path / "both.nwb", _probes(0, 1))]
     # the ids of the example are of no type that pynwb has a field for, so dandi's reader has the last word
@@ -263,7 +263,7 @@ def test_required_fields(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("object_ids", [("same", "same"), ("", "x"), (None, "x")])
-def test_files_that_cannot_be_told_apart(tmp_path: Path, object_ids: tuple[Any, Any]) -> None:
+def test_indistinguishable_files_are_refused(tmp_path: Path, object_ids: tuple[Any, Any]) -> None:
     paths = [recording(tmp_path / f"{number}.nwb", ["video.avi"]) for number in range(2)]
     for path, object_id in zip(paths, object_ids, strict=True):
         with h5py.File(path, "r+") as file:
@@ -282,7 +282,7 @@ _times = st.sampled_from(
 )  # fmt: skip
 _types = st.builds(
     str.__add__,
-    st.sampled_from([*sorted(MODULES), "Units", "PoseEstimation", "FilmedSeries"]),
+    st.sampled_from([*sorted(MODULES), "Units", "PoseEstimation", "VideoSeries"]),
     st.sampled_from(["", " (2)"]),
 )
 _rows = st.fixed_dictionaries(
@@ -320,9 +320,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=st.lists(_rows, max_size=12), required=_fields)
-def test_named_in_parts_as_by_dandi_at_once(
-    places: list[Path], rows: list[dict[str, Any]], required: list[str]
-) -> None:
+def test_naming_in_batches_equals_dandi(places: list[Path], rows: list[dict[str, Any]], required: list[str]) -> None:
     rows = [{**row, "path": str(path), "nwb_version": "2.7"} for row, path in zip(rows, places, strict=False)]
     expected = [entry["dandi_path"] for entry in create_unique_filenames_from_metadata(rows, required)]
     assert dandi_paths(rows, required) == expected  # dandi itself says which modalities they have
@@ -333,7 +331,7 @@ def test_named_in_parts_as_by_dandi_at_once(
         assert dandi_paths(known, required) == expected
 
 
-def test_time_does_not_grow_with_the_square(places: list[Path]) -> None:
+def test_naming_is_not_quadratic(places: list[Path]) -> None:
     """dandi's own function takes a minute for these."""
     rows = [
         dict(path=str(places[number % 2]), subject_id=f"m{number // 2}", session_id="s", nd_types=[], nwb_version="2")
@@ -356,7 +354,7 @@ def test_external_links(tmp_path: Path) -> None:
         assert [str(link) for link in external_links(file)] == ["/acquisition/video/deep/deeper -> other.nwb"]
 
 
-def test_without_pynwb(tmp_path: Path) -> None:
+def test_reading_imports_no_pynwb(tmp_path: Path) -> None:
     """What can be read without pynwb is."""
     path = recording(tmp_path / "a.nwb", ["video.avi"])
     code = (
@@ -368,7 +366,7 @@ def test_without_pynwb(tmp_path: Path) -> None:
     assert run.stdout == "mouse0\n[]\n"
 
 
-def test_named_without_pynwb(tmp_path: Path) -> None:
+def test_naming_imports_no_pynwb(tmp_path: Path) -> None:
     """Names that differ by what dandi.organize knows itself take no pynwb, be types of extensions among them."""
     code = (
         "import sys; from nwb_extfiles.tasks.layout import dandi_paths;"
@@ -380,14 +378,14 @@ def test_named_without_pynwb(tmp_path: Path) -> None:
     for session in "ab":
         paths.append(recording(tmp_path / f"{session}.nwb", ["a.avi"], subject="m", session=session))
         with h5py.File(paths[-1], "r+") as file:
-            for neurodata_type in ("LFP", "FilmedSeries"):
+            for neurodata_type in ("LFP", "VideoSeries"):
                 file.create_group(f"scratch/{neurodata_type}").attrs["neurodata_type"] = neurodata_type
     run = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
     names = [f"sub-m/sub-m_ses-{session}_ecephys+image.nwb" for session in "ab"]
     assert run.stdout == f"{names}\n[]\n"
 
 
-def test_set_text_is_a_maker(tmp_path: Path) -> None:
+def test_set_scalar_helper(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         set_scalar(file, "a", "b")
         set_scalar(file, "a", None)

@@ -16,7 +16,7 @@ from helpers import digest, image_series, make_file, new_nwbfile, tree
 from makers import quiet
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, find_external_files
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, NWBExtFilesZarrIO, check, resolve_external_files
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import ExternalFilesError
 
@@ -63,18 +63,17 @@ def findings(path: Path) -> dict[str, Any]:
     return {finding.code: finding for finding in check(path)}
 
 
-def test_they_are_listed_as_the_other_file_has_them(linking: tuple[Path, Path]) -> None:
+def test_linked_media_are_listed_with_paths_of_other_file(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
-    (found,) = find_external_files(processed)
+    (found,) = resolve_external_files(processed)
     assert found.reference.nwb_path == str(raw)
     assert (found.reference.object_path, found.reference.stored_path) == ("/acquisition/video", "video.avi")
-    assert found.file is not None
-    assert found.file.path == raw.parent / "video.avi"
+    assert found.location == str(raw.parent / "video.avi")
     listed = json.loads(CliRunner().invoke(main, ["ls", "--json", str(processed)]).output)
     assert [entry["nwb_path"] for entry in listed] == [str(raw)]
 
 
-def test_check_names_them(linking: tuple[Path, Path]) -> None:
+def test_check_names_linked_media(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
     found = findings(processed)
     assert set(found) == {"linked-media"}
@@ -89,7 +88,7 @@ def test_check_names_them(linking: tuple[Path, Path]) -> None:
     assert set(findings(raw)) == {"missing"}  # as the message says
 
 
-def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> None:
+def test_link_to_missing_file_is_reported(linking: tuple[Path, Path]) -> None:
     raw, processed = linking
     raw.rename(raw.parent / "renamed")
     found = findings(processed)
@@ -97,7 +96,7 @@ def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> N
     assert found["dangling-link"].severity == "error"
     assert str(raw) in found["dangling-link"].message
     problems: list[ExternalFilesError] = []
-    assert find_external_files(processed, problems=problems) == []
+    assert resolve_external_files(processed, problems=problems) == []
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
     result = CliRunner().invoke(main, ["ls", str(processed)])
     assert result.exit_code == 1
@@ -105,7 +104,7 @@ def test_a_link_to_a_file_that_is_gone_is_named(linking: tuple[Path, Path]) -> N
     assert set(findings(processed)) == {"linked-media"}
 
 
-def test_a_link_to_an_object_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_link_to_missing_object_is_reported(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "p.nwb")
     with h5py.File(raw, "r+") as file:
@@ -113,7 +112,7 @@ def test_a_link_to_an_object_that_is_gone_is_named(tmp_path: Path) -> None:
     assert "'/acquisition/video'" in findings(processed)["dangling-link"].message
 
 
-def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+def test_circular_links_end(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "p.nwb")
     with h5py.File(raw, "r+") as file:
@@ -121,23 +120,23 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
     with h5py.File(processed, "r+") as file:
         file["analysis/all"] = h5py.ExternalLink("raw/raw.nwb", "/")
         file["analysis/self"] = h5py.ExternalLink("p.nwb", "/analysis/self")
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
     codes = [finding.code for finding in check(processed)]
     assert set(codes) <= {"linked-media", "dangling-link"}
 
 
-def test_a_link_to_a_link_leads_to_the_file_that_has_the_media(tmp_path: Path) -> None:
+def test_link_to_link_reaches_file_with_media(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     first = link_to(raw, tmp_path / "first.nwb")
     second = shutil.copy(first, tmp_path / "second.nwb")
     with h5py.File(second, "r+") as file:
         del file["acquisition/video"]
         file["acquisition/video"] = h5py.ExternalLink("first.nwb", "/acquisition/video")
-    assert [found.reference.nwb_path for found in find_external_files(second)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(second)] == [str(raw)]
     assert set(findings(second)) == {"linked-media"}
 
 
-def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> None:
+def test_absolute_link_is_also_searched_beside_file(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     processed = link_to(raw, tmp_path / "raw" / "p.nwb")
     with h5py.File(processed, "r+") as file:
@@ -145,10 +144,10 @@ def test_hdf5_looks_for_an_absolute_link_beside_the_file_too(tmp_path: Path) -> 
         file["acquisition/video"] = h5py.ExternalLink("/gone/raw.nwb", "/acquisition/video")
     with h5py.File(processed, "r") as file:
         assert "external_file" in file["acquisition/video"]
-    assert [found.reference.nwb_path for found in find_external_files(processed)] == [str(raw)]
+    assert [found.reference.nwb_path for found in resolve_external_files(processed)] == [str(raw)]
 
 
-def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
+def test_link_to_pipe_does_not_block(tmp_path: Path) -> None:
     processed = write_raw(tmp_path / "raw")
     os.mkfifo(tmp_path / "raw" / "pipe.nwb")
     with h5py.File(processed, "r+") as file:
@@ -156,7 +155,7 @@ def test_what_a_pipe_is_linked_to_is_not_waited_for(tmp_path: Path) -> None:
     assert "no file" in findings(processed)["dangling-link"].message
 
 
-def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
+def test_export_warns_of_linked_media_left_behind(linking: tuple[Path, Path], tmp_path: Path) -> None:
     raw, processed = linking
     hdf5 = processed.suffix == ".nwb"
     io_class = NWBExtFilesHDF5IO if hdf5 else NWBExtFilesZarrIO
@@ -178,13 +177,13 @@ def test_export_names_what_stays_behind(linking: tuple[Path, Path], tmp_path: Pa
     copied = tmp_path / "copied" / processed.name  # as the message says
     with quiet(), io_class(str(processed), "r") as source, io_class(copied, "w") as io:
         io.export(src_io=source, write_args={"link_data": False}, relocate_media=True, media_mode="copy")
-    (found,) = find_external_files(copied)
+    (found,) = resolve_external_files(copied)
     assert found.reference.nwb_path == str(copied)
-    assert found.file is not None
-    assert digest(found.file.path) == digest(raw.parent / "video.avi")
+    assert found.location is not None
+    assert digest(Path(found.location)) == digest(raw.parent / "video.avi")
 
 
-def test_no_advice_where_hdmf_cannot_copy(tmp_path: Path) -> None:
+def test_no_hint_where_hdmf_cannot_copy(tmp_path: Path) -> None:
     """The series has a link to its device, which hdmf refuses to copy from another file."""
     raw = write_raw(tmp_path / "raw", device=True)
     processed = link_to(raw, tmp_path / "p.nwb")

@@ -70,13 +70,13 @@ def export(source: Path, target: Path, *, mode: str = "copy", options: Any = REC
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "reference"])
 @pytest.mark.parametrize("container", [False, True])
-def test_export(tmp_path: Path, source: Path, video_files: Path, mode: str, container: bool) -> None:
+def test_export_writes_manifest(tmp_path: Path, source: Path, video_files: Path, mode: str, container: bool) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target, mode=mode, container=container)
     assert_right(target, video_files)
 
 
-def test_move(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_manifest_of_moved_media(tmp_path: Path, source: Path, video_files: Path) -> None:
     before = [digest(video_files / name) for name in VIDEOS]
     target = tmp_path / "out" / "b.nwb"
     with pytest.warns(UserWarning, match="stays behind"):
@@ -84,7 +84,7 @@ def test_move(tmp_path: Path, source: Path, video_files: Path) -> None:
     assert table(target)["sha256"] == before
 
 
-def test_write_and_append(tmp_path: Path, video_files: Path) -> None:
+def test_write_and_append_manifest(tmp_path: Path, video_files: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([video_files / name for name in VIDEOS]))
@@ -98,7 +98,7 @@ def test_write_and_append(tmp_path: Path, video_files: Path) -> None:
     assert sorted(table(target)["original_name"]) == [*VIDEOS, "test2_0.avi"]
 
 
-def test_relocate_and_organize(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_relocate_and_organize_write_manifest(tmp_path: Path, source: Path, video_files: Path) -> None:
     organize(source, tmp_path / "dandiset", media_options=RECORD)
     (target,) = (tmp_path / "dandiset").rglob("*.nwb")
     assert_right(target, video_files)
@@ -106,7 +106,7 @@ def test_relocate_and_organize(tmp_path: Path, source: Path, video_files: Path) 
     assert_right(source, video_files)
 
 
-def test_original_names_stay(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_original_names_are_kept(tmp_path: Path, source: Path, video_files: Path) -> None:
     """Exported again, renamed, organized: the first name is told, and the table kept right unasked."""
     first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
     export(source, first)
@@ -115,12 +115,12 @@ def test_original_names_stay(tmp_path: Path, source: Path, video_files: Path) ->
     renamed = second.rename(second.with_name("d.nwb"))
     relocate(renamed)
     assert_right(renamed, video_files)
-    organize(renamed, tmp_path / "dandiset", media_files_mode="copy")
+    organize(renamed, tmp_path / "dandiset", media_mode="copy")
     (target,) = (tmp_path / "dandiset").rglob("*.nwb")
     assert_right(target, video_files)
 
 
-def test_rows_go_with_their_references(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_rows_are_removed_with_their_references(tmp_path: Path, source: Path, video_files: Path) -> None:
     first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
     with NWBHDF5IO(source, "r+") as io:
         nwbfile = io.read()
@@ -134,14 +134,14 @@ def test_rows_go_with_their_references(tmp_path: Path, source: Path, video_files
     assert_right(second, video_files)
 
 
-def test_links_keep_the_name_of_their_video(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_symlinks_record_name_of_their_video(tmp_path: Path, source: Path, video_files: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target, mode="symlink", options=None)
     relocate(target, media_options=RECORD)
     assert_right(target, video_files)
 
 
-def test_without_the_option_nothing_is_there(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_no_manifest_by_default(tmp_path: Path, source: Path, video_files: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target, options=None)
     with h5py.File(target) as file, h5py.File(source) as before:
@@ -171,7 +171,7 @@ def test_pynwb_reads_it_from_the_cached_schema(tmp_path: Path, source: Path, vid
     assert run.stdout.strip() == f"{list(VIDEOS)} False"
 
 
-def test_containers(tmp_path: Path) -> None:
+def test_manifest_containers(tmp_path: Path) -> None:
     """Made with pynwb, and read by this package."""
     code = f"""
 import sys
@@ -197,10 +197,10 @@ assert (row.original_name, row.size_in_bytes, row.width) == ("é.avi", 2**40, 0)
     subprocess.run([sys.executable, "-c", code, tmp_path / "a.nwb"], check=True)
 
 
-def test_validators_are_content(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_validators_accept_manifest(tmp_path: Path, source: Path, video_files: Path) -> None:
     from nwbinspector import Importance, inspect_nwbfile
 
-    organize(source, tmp_path / "dandiset", media_files_mode="copy", media_options=RECORD)
+    organize(source, tmp_path / "dandiset", media_mode="copy", media_options=RECORD)
     (target,) = (tmp_path / "dandiset").rglob("*.nwb")
     assert validate(path=str(target)) == []
     with quiet():
@@ -208,7 +208,7 @@ def test_validators_are_content(tmp_path: Path, source: Path, video_files: Path)
     assert [message for message in messages if message.importance >= Importance.BEST_PRACTICE_VIOLATION] == []
 
 
-def test_a_broken_manifest_is_refused(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_broken_manifest_is_refused(tmp_path: Path, source: Path, video_files: Path) -> None:
     first = tmp_path / "one" / "b.nwb"
     export(source, first)
     with h5py.File(first, "r+") as file:
@@ -248,7 +248,7 @@ def zarr_table(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink"])
-def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, mode: str) -> None:
+def test_manifest_in_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, mode: str) -> None:
     """Exported to Zarr, exported again, edited in place, and read by hdmf-zarr."""
     from hdmf_zarr import NWBZarrIO
 
@@ -271,7 +271,7 @@ def test_zarr(tmp_path: Path, source: Path, video_files: Path, zarr_table: Any, 
         assert digest(second.parent / text) == sha256
 
 
-def test_columns_of_others_in_zarr(tmp_path: Path, source: Path, zarr_table: Any) -> None:
+def test_foreign_columns_in_zarr(tmp_path: Path, source: Path, zarr_table: Any) -> None:
     import zarr
 
     from nwb_extfiles import NWBExtFilesZarrIO
@@ -302,7 +302,7 @@ def replace_column(path: Path, name: str, **storage: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["index", "path"])
-def test_columns_that_claim_more_than_memory_holds(tmp_path: Path, source: Path, name: str) -> None:
+def test_columns_larger_than_memory(tmp_path: Path, source: Path, name: str) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     dtype = "i4" if name == "index" else h5py.string_dtype()
@@ -320,17 +320,17 @@ def test_columns_in_other_files_are_not_read(tmp_path: Path, source: Path) -> No
         relocate(target)
 
 
-def test_a_column_that_is_missing_is_named(tmp_path: Path, source: Path) -> None:
+def test_missing_column_is_named(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     with h5py.File(target, "r+") as file:
         del file[MANIFEST_PATH]["sha256"], file[MANIFEST_PATH]["width"]  # width may be missing
-    with pytest.raises(ValueError, match="it has no column 'sha256'; remove it"):
+    with pytest.raises(ValueError, match="it has no column 'sha256'; correct or remove it"):
         relocate(target)
 
 
 @pytest.mark.parametrize("location", [None, "nowhere", 5])
-def test_schemas_whose_place_is_unknown(tmp_path: Path, source: Path, video_files: Path, location: Any) -> None:
+def test_schemas_with_unknown_location(tmp_path: Path, source: Path, video_files: Path, location: Any) -> None:
     with h5py.File(source, "r+") as file:
         del file["specifications"]
         if location is not None:
@@ -342,7 +342,7 @@ def test_schemas_whose_place_is_unknown(tmp_path: Path, source: Path, video_file
     assert validate(path=source) == []
 
 
-def test_names_that_are_not_utf8(tmp_path: Path, video_files: Path) -> None:
+def test_file_names_not_utf8(tmp_path: Path, video_files: Path) -> None:
     """The table stays one that pynwb can read."""
     video = tmp_path / os.fsdecode(b"caf\xe9.avi")
     try:
@@ -359,7 +359,7 @@ def test_names_that_are_not_utf8(tmp_path: Path, video_files: Path) -> None:
     assert list(frame.original_name) == ["caf\N{REPLACEMENT CHARACTER}.avi"]
 
 
-def test_objects_without_an_id(tmp_path: Path, video_files: Path) -> None:
+def test_objects_without_object_id(tmp_path: Path, video_files: Path) -> None:
     """As in very old files; each keeps its own video."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
     for name, video in zip(("first", "second"), VIDEOS, strict=True):
@@ -375,7 +375,7 @@ def test_objects_without_an_id(tmp_path: Path, video_files: Path) -> None:
         assert not [entry for entry in check(target, checksums=True) if entry.code == "stale-manifest"]
 
 
-def test_a_second_call_adds_to_the_table(tmp_path: Path, video_files: Path) -> None:
+def test_second_call_adds_rows(tmp_path: Path, video_files: Path) -> None:
     """Also one that does not ask for it: a table of half the videos would be taken for whole."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
     nwbfile.add_acquisition(image_series([video_files / VIDEOS[0]], "first"))
@@ -414,7 +414,7 @@ def by_export(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
-def test_columns_of_others_stay(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
+def test_foreign_columns_are_kept(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     ours = list(table(target))
@@ -433,7 +433,7 @@ def test_columns_of_others_stay(tmp_path: Path, source: Path, way: Callable[[Pat
 
 
 @pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
-def test_columns_of_others_for_other_rows(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
+def test_foreign_columns_of_added_rows(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
     """Nobody knows what to write there for another video, nor which row is whose."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
@@ -453,20 +453,20 @@ def test_columns_of_others_for_other_rows(tmp_path: Path, source: Path, way: Cal
     assert sum(path.suffix == ".nwb" for path in target.parent.rglob("*")) == 1
 
 
-def test_other_videos_than_before_are_told_of(tmp_path: Path, source: Path) -> None:
+def test_changed_videos_are_reported(tmp_path: Path, source: Path) -> None:
     """When the table is brought up to date, the last trace of the right video goes."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     first, second = (target.parent / text for text in stored_paths(target))
     first.write_bytes(first.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="manifest told") as caught:
+    with pytest.warns(UserWarning, match="the manifest described") as caught:
         relocate(target, "copy")
     assert len(caught) == 1
     assert table(target)["original_name"] == list(VIDEOS)
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
-    with pytest.warns(UserWarning, match="manifest told"):
+    with pytest.warns(UserWarning, match="the manifest described"):
         relocate(target, "copy")
     assert table(target)["original_name"] == list(reversed(VIDEOS))  # each with its video
 
@@ -487,11 +487,11 @@ def test_progress_ends_at_its_total(tmp_path: Path, source: Path, video_files: P
     assert_ends()
     relocate(target, mode, media_options=options)
     assert all(done == total for done, total in told)  # there was nothing to do
-    organize(target, tmp_path / "dandiset", files_mode="move", media_files_mode=mode, media_options=options)
+    organize(target, tmp_path / "dandiset", files_mode="move", media_mode=mode, media_options=options)
     assert_ends()
 
 
-def test_progress_of_a_video_that_is_known(tmp_path: Path, video_files: Path) -> None:
+def test_progress_of_a_known_video(tmp_path: Path, video_files: Path) -> None:
     told: list[tuple[int, int]] = []
     options = dict(manifest=True, progress=lambda done, total: told.append((done, total)))
     nwbfile = new_nwbfile()
@@ -502,7 +502,7 @@ def test_progress_of_a_video_that_is_known(tmp_path: Path, video_files: Path) ->
             assert told[-1][0] == told[-1][1] > 0
 
 
-def test_a_move_to_another_file_system_reads_once(
+def test_move_to_another_file_system_reads_once(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nwb_extfiles.disk.links.link_exclusive", lambda *_: False)
@@ -517,7 +517,7 @@ def test_a_move_to_another_file_system_reads_once(
     assert table(source)["sha256"] == before
 
 
-def test_a_video_that_grows_while_it_is_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_growing_while_read(source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nwb_extfiles.disk.contents import digest_of
 
     def growing(path: Path, **keywords: Any) -> str:
@@ -540,7 +540,7 @@ def codes(frame: FrameType | None) -> Iterator[CodeType]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_ctrl_c_while_media_are_copied(
+def test_interrupt_while_media_are_copied(
     tmp_path: Path,
     source: Path,
     video_files: Path,
@@ -572,14 +572,14 @@ def test_ctrl_c_while_media_are_copied(
     assert not (tmp_path / "out").exists()
 
 
-def test_names_of_the_containers() -> None:
+def test_container_class_names() -> None:
     from nwb_extfiles import ndx
 
     assert ndx.ExternalFileManifest.__name__ == "ExternalFileManifest"
     assert ndx.ExternalFilesMetaData.__mro__[1].__name__ == "LabMetaData"
 
 
-def test_nothing_to_do_is_nothing_done(tmp_path: Path, source: Path, video_files: Path) -> None:
+def test_nothing_to_do_changes_nothing(tmp_path: Path, source: Path, video_files: Path) -> None:
     """A file whose manifest is right is left alone, be it read-only."""
     relocate(source, "copy", media_options=RECORD)
     before = source.read_bytes(), source.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Object mappers: texts that remember their folder, and paths that can be opened."""
+"""Object mappers: stored paths that remember their folder, and paths that can be opened."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_search_and_path_map_on_reading(tmp_path: Path, video_files: Path) -> No
     assert list(paths) == [str(video_files / "test1_0.avi"), str(video_files / "test1_1.avi")]
 
 
-def test_without_the_option_texts_are_as_stored(relocated: Path) -> None:
+def test_paths_are_as_stored_by_default(relocated: Path) -> None:
     with NWBExtFilesHDF5IO(relocated, "r") as io:
         assert list(io.read().acquisition["video"].external_file) == stored_paths(relocated)
 
@@ -67,7 +67,7 @@ def test_resolved_paths_are_written_as_they_were_stored(
     assert stored_paths(target) == stored_paths(relocated)
 
 
-def test_images(tmp_path: Path) -> None:
+def test_external_images_are_resolved(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(b"image")
     nwbfile = new_nwbfile()
     image = ExternalImage(name="image", data="p.png", image_format="PNG")
@@ -78,7 +78,7 @@ def test_images(tmp_path: Path) -> None:
         assert io.read().acquisition["images"]["image"].data == str(tmp_path / "p.png")
 
 
-def test_built_texts_remember_their_file(tmp_path: Path) -> None:
+def test_built_paths_remember_their_file(tmp_path: Path) -> None:
     """Path objects too; the container keeps what it had."""
     type_map = get_type_map()
     register_media_mappers(type_map)
@@ -89,7 +89,7 @@ def test_built_texts_remember_their_file(tmp_path: Path) -> None:
     builder = manager.build(series, source=str(tmp_path / "x.nwb"))
     paths = builder["external_file"].data
     assert list(paths) == ["a.avi", "b.avi"]
-    assert {text.base for text in paths} == {str(tmp_path)}
+    assert {stored.base for stored in paths} == {str(tmp_path)}
     assert series.external_file == [Path("a.avi"), "b.avi"]
 
 
@@ -112,7 +112,7 @@ def test_registering_twice_resolves_once(relocated: Path) -> None:
     assert not hasattr(mapper, "read_external_file")
 
 
-def test_a_manager_of_ones_own_is_not_touched(relocated: Path) -> None:
+def test_custom_manager_is_not_changed(relocated: Path) -> None:
     with pytest.raises(ValueError, match="register_media_mappers"):
         NWBExtFilesHDF5IO(relocated, "r", manager=get_manager(), resolve_media=True)
 

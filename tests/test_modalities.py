@@ -22,7 +22,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return recording(tmp_path_factory.mktemp("raw") / "a.nwb", ["a.avi"])
 
 
-def test_the_schema_says_what_dandi_says(path: Path) -> None:
+def test_modalities_from_schema_agree_with_dandi(path: Path) -> None:
     """For every type of the schema of the installed pynwb."""
     expected = {
         name: module for name, module in get_neurodata_types_to_modalities_map().items() if name not in ABSTRACT
@@ -31,7 +31,7 @@ def test_the_schema_says_what_dandi_says(path: Path) -> None:
         assert modality_by_type(file) == expected
 
 
-def test_the_schema_in_a_store_says_the_same(path: Path, tmp_path: Path) -> None:
+def test_modalities_from_schema_in_store(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     from zarr_makers import write_store
 
@@ -41,18 +41,18 @@ def test_the_schema_in_a_store_says_the_same(path: Path, tmp_path: Path) -> None
         assert modality_by_type(root) == modality_by_type(file) != {}
 
 
-def test_dandi_is_known() -> None:
+def test_installed_dandi_version_is_known() -> None:
     """If this alone fails, the other tests of names hold for a new version: add it, and names stay fast."""
     assert version("dandi") in DANDI_VERSIONS
     assert dandi_is_known()
 
 
-def test_another_dandi(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_dandi_version_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modalities, "DANDI_VERSIONS", ("0.0.1",))
     assert not dandi_is_known()
 
 
-def test_several_versions(path: Path, tmp_path: Path) -> None:
+def test_several_schema_versions(path: Path, tmp_path: Path) -> None:
     made = shutil.copy(path, tmp_path / "a.nwb")
     with h5py.File(made, "r+") as file:
         group = file["specifications/core"]
@@ -66,7 +66,7 @@ def test_several_versions(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"groups": [{"neurodata_type_def": 7}]}', '{"groups": 3}'])
-def test_odd_schemas(path: Path, tmp_path: Path, text: str) -> None:
+def test_malformed_schemas(path: Path, tmp_path: Path, text: str) -> None:
     made = shutil.copy(path, tmp_path / "a.nwb")
     with h5py.File(made, "r+") as file:
         (group,) = file["specifications/core"].values()
@@ -77,10 +77,10 @@ def test_odd_schemas(path: Path, tmp_path: Path, text: str) -> None:
         assert modality_by_type(file) == {}
 
 
-def test_modalities_of(path: Path) -> None:
+def test_modalities_of_types(path: Path) -> None:
     with h5py.File(path) as file:
         known = modality_by_type(file)
-    types = ["Units", "ImageSeries (3)", "Device", "FilmedSeries", "LFP", "TimeIntervals", "ImagingRetinotopy"]
+    types = ["Units", "ImageSeries (3)", "Device", "VideoSeries", "LFP", "TimeIntervals", "ImagingRetinotopy"]
     assert modalities_of(types, known) == ("ecephys", "image")
     assert modalities_of("Position,ImageSeries (2)", known) == ("behavior", "image")
     assert modalities_of([], known) == ()

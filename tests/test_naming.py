@@ -11,7 +11,7 @@ from nwb_extfiles.naming import ARCHIVED_SUFFIXES, dandi_name, is_archived, is_p
 UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
 
-def test_example() -> None:
+def test_name_of_the_example() -> None:
     """The name of the example in the contract, to the letter."""
     stem = "sub-mouse0_ses-sessionid0_image"
     name = dandi_name(nwb_stem=stem, object_id=UUID, field="external_file", index=1, suffix=".avi")
@@ -37,12 +37,12 @@ def test_same_as_dandi() -> None:
     assert [PurePosixPath(name) for name in theirs] == ours
 
 
-def test_no_suffix() -> None:
+def test_name_without_suffix() -> None:
     name = dandi_name(nwb_stem="a", object_id="b", field="external_file", index=0, suffix="")
     assert name.name == "b_external_file_0"
 
 
-def test_no_two_references_of_one_file_meet() -> None:
+def test_names_within_one_file_are_unique() -> None:
     names = [
         dandi_name(nwb_stem="a", object_id=object_id, field=field, index=index, suffix=".avi")
         for object_id in (UUID, UUID.replace("9", "8"))
@@ -53,7 +53,7 @@ def test_no_two_references_of_one_file_meet() -> None:
 
 
 @pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
-def test_uuid(text: str) -> None:
+def test_valid_object_ids(text: str) -> None:
     assert is_uuid(text)
 
 
@@ -73,7 +73,7 @@ def test_uuid(text: str) -> None:
         "x" * 1000,
     ],
 )
-def test_no_uuid(text: str) -> None:
+def test_invalid_object_ids(text: str) -> None:
     assert not is_uuid(text)
 
 

@@ -17,7 +17,8 @@ import pytest
 from helpers import assert_resolves, digest, play, stored_paths, tree, write_nwb
 from makers import quiet
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError, RelocationRefusedError
+from nwb_extfiles import ExternalFilesError
+from nwb_extfiles.errors import MissingMediaError, RelocationRefusedError
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -122,9 +123,9 @@ def assert_in_place(nwb_path: Path, recordings: dict[str, list[Path]]) -> None:
     ):
         paths = stored_paths(nwb_path, dataset)
         assert len(paths) == len(videos)
-        for text, video in zip(paths, videos, strict=True):
-            assert text.startswith(f"{nwb_path.stem}/")
-            assert digest(nwb_path.parent / text) == digest(video)
+        for stored, video in zip(paths, videos, strict=True):
+            assert stored.startswith(f"{nwb_path.stem}/")
+            assert digest(nwb_path.parent / stored) == digest(video)
     assert play(nwb_path.parent / stored_paths(nwb_path, ACQUISITION.format("top"))[0]) == 10
 
 
@@ -150,7 +151,7 @@ def test_converter(tmp_path: Path, recordings: dict[str, list[Path]], mode: str)
 
 
 def test_converter_writes_as_neuroconv_does(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
-    """Without the argument nothing differs; with it, nothing but the texts."""
+    """Without the argument nothing differs; with it, nothing but the stored paths."""
     plain, ours = tmp_path / "plain" / "a.nwb", tmp_path / "ours" / "a.nwb"
     plain.parent.mkdir()
     ours.parent.mkdir()
@@ -186,15 +187,15 @@ def test_interface_and_pipe(tmp_path: Path, recordings: dict[str, list[Path]], m
     video = Video(file_paths=["top.avi"], video_name="top")
     with quiet():
         video.run_conversion(nwbfile_path="../out/one.nwb", metadata=metadata(video), relocate_media=True)
-    text = stored_paths(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
-    assert digest(tmp_path / "out" / text) == digest(recordings["top"][0])
+    stored = stored_paths(tmp_path / "out" / "one.nwb", ACQUISITION.format("top"))[0]
+    assert digest(tmp_path / "out" / stored) == digest(recordings["top"][0])
     pipe = Pipe(data_interfaces=dict(a=video))
     with quiet():
         pipe.run_conversion(nwbfile_path="../out/two.nwb", metadata=metadata(pipe), relocate_media=True)
     assert stored_paths(tmp_path / "out" / "two.nwb", ACQUISITION.format("top"))[0].startswith("two/")
 
 
-def test_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_append_to_existing_file(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     nwb_path = tmp_path / "a.nwb"
 
     class Video(RelocateMediaMixin, ExternalVideoInterface):
@@ -207,14 +208,14 @@ def test_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
         second = Video(file_paths=[recordings["side"][0]], video_name="side")
         second.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True, relocate_media=True)
     for name, video in (("top", recordings["top"][0]), ("side", recordings["side"][0])):
-        (text,) = stored_paths(nwb_path, ACQUISITION.format(name))
-        assert text.startswith("a/")
-        assert digest(tmp_path / text) == digest(video)
+        (stored,) = stored_paths(nwb_path, ACQUISITION.format(name))
+        assert stored.startswith("a/")
+        assert digest(tmp_path / stored) == digest(video)
     assert before.items() <= tree(tmp_path / "a").items()
 
 
 class Video(RelocateMediaMixin, ExternalVideoInterface):
-    """A video that is taken along if that is asked for."""
+    """A video that is relocated if that is asked for."""
 
 
 def append_video(video: Path | str, nwb_path: Path, **kwargs: Any) -> Video:
@@ -247,7 +248,7 @@ def test_append_from_a_folder_with_a_video_of_the_same_name(
 
 
 @pytest.mark.parametrize("how", ["append", "overwrite"])
-def test_after_a_killed_relocation(tmp_path: Path, videos: list[Path], how: str) -> None:
+def test_conversion_after_killed_relocation(tmp_path: Path, videos: list[Path], how: str) -> None:
     """What the killed run noted is put back before NeuroConv writes, not into what it has written."""
     shutil.copy(videos[0], tmp_path / "video.avi")
     nwb_path = write_nwb(tmp_path / "a.nwb", ["video.avi"])
@@ -267,7 +268,7 @@ def test_after_a_killed_relocation(tmp_path: Path, videos: list[Path], how: str)
     assert not list(tmp_path.glob(".nwb-extfiles-*"))
 
 
-def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, videos: list[Path]) -> None:
+def test_symlinked_nwb_file_is_refused_before_writing(tmp_path: Path, videos: list[Path]) -> None:
     write_nwb(tmp_path / "a.nwb", ["https://example.org/video.avi"])
     (tmp_path / "link.nwb").symlink_to("a.nwb")
     before = tree(tmp_path)
@@ -277,7 +278,7 @@ def test_a_linked_file_is_refused_before_it_is_written_to(tmp_path: Path, videos
 
 
 @pytest.mark.parametrize("base", [ExternalVideoInterface, NWBConverter, ConverterPipe])
-def test_the_mixin_comes_first(base: type) -> None:
+def test_mixin_must_come_first(base: type) -> None:
     """Behind NeuroConv's class it would do nothing, and class attributes nobody would miss."""
     with pytest.raises(TypeError, match="name RelocateMediaMixin before it"):
         type("Wrong", (base, RelocateMediaMixin), {"relocate_media": True})
@@ -286,7 +287,7 @@ def test_the_mixin_comes_first(base: type) -> None:
     type("RightToo", (logging, RelocateMediaMixin, base), {})
 
 
-def test_a_failed_run_has_relocated_nothing(tmp_path: Path, videos: list[Path]) -> None:
+def test_failed_conversion_relocates_nothing(tmp_path: Path, videos: list[Path]) -> None:
     nwb_path = write_nwb(tmp_path / "a.nwb", ["https://example.org/video.avi"])
     video = append_video(videos[0], nwb_path)
     assert video.relocation is not None
@@ -295,7 +296,7 @@ def test_a_failed_run_has_relocated_nothing(tmp_path: Path, videos: list[Path]) 
     assert video.relocation is None
 
 
-def test_a_missing_video_is_told_and_can_be_mended(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_missing_video_is_reported_and_hint_works(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     from nwb_extfiles import relocate
 
     class LosesItsVideo(PoseInterface):
@@ -316,7 +317,7 @@ def test_a_missing_video_is_told_and_can_be_mended(tmp_path: Path, recordings: d
     assert stored_paths(nwb_path, "processing/behavior/PoseEstimation/original_videos")[0].startswith("a/")
 
 
-def test_arguments_are_looked_at_first(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_arguments_are_validated_first(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     for arguments in (dict(media_mode="copy"), dict(relocate_media=True, media_mode="nonsense")):
         with pytest.raises(ValueError, match=r"media_mode|nonsense"):
             run(RelocatingLab, tmp_path / "a.nwb", recordings, **arguments)
@@ -325,7 +326,7 @@ def test_arguments_are_looked_at_first(tmp_path: Path, recordings: dict[str, lis
         RelocatingLab(source_data(recordings)).run_conversion(relocate_media=True)
 
 
-def test_two_steps(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_write_then_relocate(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     """The recipe of the documentation: NeuroConv makes and configures, our IO writes."""
     from nwb_extfiles import NWBExtFilesHDF5IO
 
@@ -349,9 +350,7 @@ def backends() -> Iterator[dict[str, type]]:
     assert before == BACKEND_NWB_IO
 
 
-def test_code_that_cannot_be_changed(
-    tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
-) -> None:
+def test_relocating_context(tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]) -> None:
     nwb_path = tmp_path / "a.nwb"
     with relocating_backends("copy"):
         run(Lab, nwb_path, recordings)
@@ -359,11 +358,11 @@ def test_code_that_cannot_be_changed(
         with quiet():
             video.run_conversion(nwbfile_path=nwb_path, append_on_disk_nwbfile=True)
     assert_in_place(nwb_path, recordings)
-    (text,) = stored_paths(nwb_path, ACQUISITION.format("again"))
-    assert digest(tmp_path / text) == digest(recordings["side"][0])
+    (stored,) = stored_paths(nwb_path, ACQUISITION.format("again"))
+    assert digest(tmp_path / stored) == digest(recordings["side"][0])
 
 
-def test_code_that_cannot_be_changed_fails_whole(
+def test_relocating_context_fails_atomically(
     tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
@@ -372,7 +371,7 @@ def test_code_that_cannot_be_changed_fails_whole(
     assert not (tmp_path / "a.nwb").exists()
 
 
-def test_contexts_that_end_in_any_order(backends: dict[str, type]) -> None:
+def test_overlapping_contexts_end_in_any_order(backends: dict[str, type]) -> None:
     """As those of several threads do."""
     first, second, third = (relocating_backends(mode) for mode in ("copy", "symlink", "move"))
     first.__enter__()
@@ -389,7 +388,7 @@ def test_contexts_that_end_in_any_order(backends: dict[str, type]) -> None:
     assert all(entries.keys() == backends.keys() for entries in (only_first, both))
 
 
-def test_what_others_put_in_meanwhile_stays(backends: dict[str, type]) -> None:
+def test_later_patches_by_others_survive_context(backends: dict[str, type]) -> None:
     try:
         with relocating_backends():
             BACKEND_NWB_IO.update(hdf5=int, other=str)
@@ -412,7 +411,7 @@ def test_zarr(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     assert_leads_to(store, recordings["side"], BEHAVIOR.format("side"))
 
 
-def test_zarr_for_code_that_cannot_be_changed(
+def test_zarr_in_relocating_context(
     tmp_path: Path, recordings: dict[str, list[Path]], backends: dict[str, type]
 ) -> None:
     from zarr_makers import assert_leads_to
@@ -439,7 +438,7 @@ def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     assert_leads_to(store, recordings["side"][:1], ACQUISITION.format("side"))
 
 
-def test_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+def test_neuroconv_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     """Later NeuroConv makes the paths relative to the NWB file, right before it writes."""
     from helpers import set_paths
 
@@ -447,7 +446,7 @@ def test_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str
         def run_conversion(self, nwbfile_path: Path, **kwargs: Any) -> None:
             super().run_conversion(nwbfile_path, **kwargs)
             dataset = ACQUISITION.format("top")
-            relative = [os.path.relpath(text, nwbfile_path.parent) for text in stored_paths(nwbfile_path, dataset)]
+            relative = [os.path.relpath(stored, nwbfile_path.parent) for stored in stored_paths(nwbfile_path, dataset)]
             assert relative == ["../raw/top.avi"]
             set_paths(nwbfile_path, dataset, relative)
 
@@ -458,6 +457,6 @@ def test_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str
     nwb_path = tmp_path / "out" / "a.nwb"
     with quiet():
         video.run_conversion(nwbfile_path=nwb_path, metadata=metadata(video), relocate_media=True, media_mode="copy")
-    (text,) = stored_paths(nwb_path, ACQUISITION.format("top"))
-    assert text.startswith("a/")
-    assert digest(nwb_path.parent / text) == digest(recordings["top"][0])
+    (stored,) = stored_paths(nwb_path, ACQUISITION.format("top"))
+    assert stored.startswith("a/")
+    assert digest(nwb_path.parent / stored) == digest(recordings["top"][0])

@@ -14,7 +14,8 @@ import h5py
 import pytest
 from helpers import set_paths, stored_paths, write_nwb
 
-from nwb_extfiles import ExternalFilesWarning, UnreadableFileError
+from nwb_extfiles import ExternalFilesWarning
+from nwb_extfiles.errors import UnreadableFileError
 from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, write_paths
 
 DATASET = "acquisition/video/external_file"
@@ -36,15 +37,15 @@ def names(folder: Path, *paths: object) -> list[str]:
     return [os.path.relpath(path, folder) for path in find_nwb_files(paths)]  # type: ignore[arg-type]
 
 
-def test_found_below_folders(folder: Path) -> None:
+def test_nwb_files_are_found_below_folders(folder: Path) -> None:
     assert names(folder, folder) == ["a.nwb", "b.nwb", "link.nwb", "deep/er/c.nwb"]
 
 
-def test_files_are_taken_whatever_they_are_called(folder: Path) -> None:
+def test_named_files_are_taken_with_any_suffix(folder: Path) -> None:
     assert names(folder, folder / "video.avi", folder / ".hidden.nwb") == ["video.avi", ".hidden.nwb"]
 
 
-def test_each_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_file_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert names(folder, "a.nwb", str(folder / "a.nwb"), "deep/../a.nwb", ".") == [
         "a.nwb", "b.nwb", "link.nwb", "deep/er/c.nwb",
@@ -52,7 +53,7 @@ def test_each_once_in_any_spelling(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert all(path.is_absolute() for path in find_nwb_files(["."]))
 
 
-def test_folders_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_folders_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one whose name begins with a dot nothing is said: it would be passed over."""
     closed = (str(folder / "deep" / "er"), str(folder / ".git"))
     scandir, stat = os.scandir, os.stat
@@ -70,7 +71,7 @@ def test_folders_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPat
     assert len(warned) == 1
 
 
-def test_nowhere(folder: Path) -> None:
+def test_missing_path_is_an_error(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         names(folder, folder / "nowhere")
     (folder / "dangling.nwb").symlink_to("nowhere")
@@ -83,11 +84,11 @@ def test_nowhere(folder: Path) -> None:
         (lambda path: None, "no such file"),
         (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
-        (lambda path: os.mkfifo(path), "it is no file"),
+        (lambda path: os.mkfifo(path), "it is not a regular file"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="no pipes")
-def test_what_cannot_be_opened(tmp_path: Path, make, message: str) -> None:
+def test_unopenable_files_are_reported(tmp_path: Path, make, message: str) -> None:
     path = tmp_path / "a.nwb"
     make(path)
     with pytest.raises(UnreadableFileError, match=message) as caught, open_nwb(path):
@@ -95,7 +96,7 @@ def test_what_cannot_be_opened(tmp_path: Path, make, message: str) -> None:
     assert caught.value.nwb_path == str(path)
 
 
-def test_file_that_is_open_already(tmp_path: Path) -> None:
+def test_file_already_open(tmp_path: Path) -> None:
     """HDF5 has one cache for both, and whoever was first has it as it wants."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path) as others:
@@ -107,7 +108,7 @@ def test_file_that_is_open_already(tmp_path: Path) -> None:
         assert others["acquisition/video/external_file"][0] == b"x.avi"
 
 
-def test_damage_that_is_found_while_reading(tmp_path: Path) -> None:
+def test_damage_found_while_reading_is_reported(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     content = bytearray(path.read_bytes())
     for offset in range(2048, len(content), 512):
@@ -117,14 +118,14 @@ def test_damage_that_is_found_while_reading(tmp_path: Path) -> None:
         file.visititems(lambda name, item: item[()] if isinstance(item, h5py.Dataset) else None)
 
 
-def test_errors_of_the_system_pass(tmp_path: Path) -> None:
+def test_system_errors_propagate(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     with pytest.raises(PermissionError), open_nwb(path):
         raise PermissionError(13, "no")
 
 
 @pytest.mark.parametrize("journalled", [False, True])
-def test_edit_texts(tmp_path: Path, journalled: bool) -> None:
+def test_stored_paths_are_edited(tmp_path: Path, journalled: bool) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi", "b.avi"])
     set_paths(path, DATASET, [b"a.avi", b"b.avi"])
     journal = tmp_path / "journal" if journalled else None
@@ -133,7 +134,7 @@ def test_edit_texts(tmp_path: Path, journalled: bool) -> None:
     assert (tmp_path / "journal").exists() == journalled
 
 
-def test_an_edit_that_fails_changes_nothing(tmp_path: Path) -> None:
+def test_failing_edit_changes_nothing(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     before = path.read_bytes()
     edits = {("/acquisition/video", "external_file"): ["x.avi"], ("/acquisition/none", "external_file"): ["y.avi"]}
@@ -142,14 +143,14 @@ def test_an_edit_that_fails_changes_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_messages_of_hdf5_that_are_no_text(tmp_path: Path) -> None:
+def test_hdf5_messages_not_utf8(tmp_path: Path) -> None:
     """What HDF5 says of a damaged file may quote bytes of it, over which h5py stumbles."""
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     with pytest.raises(UnreadableFileError, match="is damaged"), open_nwb(path):
         b"\xff".decode()
 
 
-def test_file_that_a_writer_has_not_closed(tmp_path: Path) -> None:
+def test_file_not_closed_by_writer(tmp_path: Path) -> None:
     """Newer formats of HDF5 mark a file that is open for writing, and the mark stays after a kill."""
     path = tmp_path / "a.nwb"
     code = "import h5py, os, sys; file = h5py.File(sys.argv[1], 'w', libver='latest'); file.flush(); os._exit(0)"

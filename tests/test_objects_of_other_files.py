@@ -14,7 +14,8 @@ from helpers import digest, image_series, make_file, new_nwbfile, tree
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import BehavioralTimeSeries
 
-from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, RelocationRefusedError
+from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO
+from nwb_extfiles.errors import RelocationRefusedError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -91,7 +92,7 @@ def test_export_refuses_objects_of_another_file(
     assert tree(recordings) == before
 
 
-def test_export_io_refuses_them_too(recordings: Path) -> None:
+def test_export_io_refuses_objects_of_another_file(recordings: Path) -> None:
     target = recordings / "m.nwb"
     shutil.copy(recordings / "a/x.nwb", target)
     before = tree(recordings)
@@ -107,9 +108,7 @@ def test_export_io_refuses_them_too(recordings: Path) -> None:
 
 @pytest.mark.parametrize(("io_class", "name"), [(NWBExtFilesHDF5IO, "m.nwb"), (NWBExtFilesZarrIO, "m.nwb.zarr")])
 @pytest.mark.parametrize("relocating", RELOCATING)
-def test_the_advice_gives_a_file_that_can_be_read(
-    io_class: Any, name: str, relocating: dict[str, Any], recordings: Path
-) -> None:
+def test_hint_gives_readable_file(io_class: Any, name: str, relocating: dict[str, Any], recordings: Path) -> None:
     """reset_parent() on all that the message names, and each added where it belongs."""
     target = recordings / "a" / name
     videos = {letter: digest(recordings / letter / "video.avi") for letter in "ab"}
@@ -136,9 +135,7 @@ def test_the_advice_gives_a_file_that_can_be_read(
 
 @pytest.mark.parametrize(("io_class", "name"), [(NWBExtFilesHDF5IO, "m.nwb"), (NWBExtFilesZarrIO, "m.nwb.zarr")])
 @pytest.mark.parametrize("relocating", RELOCATING)
-def test_a_notebook_cell_that_is_run_twice(
-    io_class: Any, name: str, relocating: dict[str, Any], tmp_path: Path
-) -> None:
+def test_notebook_cell_run_twice(io_class: Any, name: str, relocating: dict[str, Any], tmp_path: Path) -> None:
     """The series still belongs to the NWBFile of the first run; the file of that run stays as it is."""
     make_file(tmp_path / "video.avi", 5000)
     series = image_series([str(tmp_path / "video.avi")])
@@ -168,7 +165,7 @@ def test_a_notebook_cell_that_is_run_twice(
 
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
-def test_appending_what_belongs_to_an_earlier_nwbfile(mode: str, recordings: Path) -> None:
+def test_append_object_of_earlier_nwbfile_is_refused(mode: str, recordings: Path) -> None:
     series = image_series(["video.avi"], name="camera_c")
     earlier = new_nwbfile()
     earlier.add_acquisition(series)
@@ -194,7 +191,7 @@ def test_appending_what_belongs_to_an_earlier_nwbfile(mode: str, recordings: Pat
 
 @pytest.mark.parametrize("relocating", RELOCATING)
 @pytest.mark.parametrize("has_its_like", [False, True])
-def test_references_to_objects_of_another_file(
+def test_references_to_objects_of_another_file_are_refused(
     has_its_like: bool, relocating: dict[str, Any], recordings: Path
 ) -> None:
     """hdmf would write one to whatever has the same path in the new file."""
@@ -213,7 +210,7 @@ def test_references_to_objects_of_another_file(
     assert tree(recordings) == before
 
 
-def test_links_to_other_files_stay_allowed(recordings: Path) -> None:
+def test_links_to_other_files_are_allowed(recordings: Path) -> None:
     with NWBHDF5IO(recordings / "b/x.nwb", "r") as other:
         nwbfile = new_nwbfile()
         nwbfile.add_acquisition(other.read().acquisition["camera_b"])

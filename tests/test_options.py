@@ -28,7 +28,7 @@ def test_modes() -> None:
         MediaMode("teleport")
 
 
-def test_frozen() -> None:
+def test_options_are_frozen() -> None:
     options = MediaOptions()
     with pytest.raises(dataclasses.FrozenInstanceError):
         options.missing = "keep"  # type: ignore[misc]
@@ -44,7 +44,7 @@ def test_keywords_only(tmp_path: Path) -> None:
         MediaOptions(serach=tmp_path)  # type: ignore[call-arg]
 
 
-def test_pickle(tmp_path: Path) -> None:
+def test_options_can_be_pickled(tmp_path: Path) -> None:
     options = MediaOptions(search=tmp_path, path_map={"D:\\": "/mnt"}, missing="keep", media_fields=[("T", "f")])
     assert pickle.loads(pickle.dumps(options)) == options
 
@@ -58,7 +58,7 @@ def test_replace_validates(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["search", "within"])
 class TestFolders:
-    def test_one_or_several(self, tmp_path: Path, name: str) -> None:
+    def test_one_folder_or_several(self, tmp_path: Path, name: str) -> None:
         other = tmp_path / "other"
         other.mkdir()
         for value in (tmp_path, str(tmp_path), [tmp_path], (str(tmp_path),), iter([tmp_path])):
@@ -66,25 +66,23 @@ class TestFolders:
         assert getattr(MediaOptions(**{name: [str(other), tmp_path]}), name) == (other, tmp_path)
         assert getattr(MediaOptions(**{name: []}), name) == ()
 
-    def test_relative_is_made_absolute_at_once(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-    ) -> None:
+    def test_relative_folder_becomes_absolute(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         (tmp_path / "videos").mkdir()
         monkeypatch.chdir(tmp_path)
         options = MediaOptions(**{name: "videos"})
         monkeypatch.chdir("/")
         assert getattr(options, name) == (tmp_path / "videos",)
 
-    def test_must_be_a_folder(self, tmp_path: Path, name: str) -> None:
+    def test_search_must_be_a_folder(self, tmp_path: Path, name: str) -> None:
         file = tmp_path / "video.avi"
         file.write_bytes(b"")
         for value in (file, tmp_path / "nowhere", [tmp_path, tmp_path / "nowhere"]):
-            with pytest.raises(ValueError, match=rf"{name}.*no folder"):
+            with pytest.raises(ValueError, match=rf"{name}.*not a folder"):
                 MediaOptions(**{name: value})
 
     def test_home_is_not_expanded(self, name: str) -> None:
         for value in ("~", "$HOME"):
-            with pytest.raises(ValueError, match="no folder"):
+            with pytest.raises(ValueError, match="not a folder"):
                 MediaOptions(**{name: value})
 
     @pytest.mark.parametrize("value", [None, 1, 1.5, [1], [None], b"/tmp", [b"/tmp"]])
@@ -92,7 +90,7 @@ class TestFolders:
         with pytest.raises(TypeError):
             MediaOptions(**{name: value})
 
-    def test_not_changed_from_outside(self, tmp_path: Path, name: str) -> None:
+    def test_options_are_independent_of_arguments(self, tmp_path: Path, name: str) -> None:
         folders = [tmp_path]
         options = MediaOptions(**{name: folders})
         folders.append(Path("/"))
@@ -132,7 +130,7 @@ def test_choices(name: str, value: Any) -> None:
         MediaOptions(**{name: value})
 
 
-def test_choices_are_each_their_own() -> None:
+def test_choices_of_one_field_are_refused_by_another() -> None:
     assert MediaOptions(missing="keep", existing="replace").missing == "keep"
     with pytest.raises(ValueError, match="missing"):
         MediaOptions(missing="replace")  # type: ignore[arg-type]
@@ -158,7 +156,7 @@ def test_progress() -> None:
             MediaOptions(progress=value)  # type: ignore[arg-type]
 
 
-def test_sync() -> None:
+def test_sync_must_be_bool() -> None:
     assert MediaOptions(sync=False).sync is False
     for value in (None, 1, 0, "yes"):
         with pytest.raises(TypeError, match="sync"):
@@ -180,21 +178,21 @@ def test_media_fields_wrong(value: Any) -> None:
         MediaOptions(media_fields=value)
 
 
-def test_media_fields_of_two_letters() -> None:
+def test_media_fields_two_character_string_is_refused() -> None:
     """A text of two letters is no pair."""
     with pytest.raises(TypeError):
         MediaOptions(media_fields=["ab"])  # type: ignore[list-item]
 
 
 class TestFromValue:
-    def test_none(self) -> None:
+    def test_none_gives_defaults(self) -> None:
         assert MediaOptions.from_value(None) == MediaOptions()
 
-    def test_itself(self) -> None:
+    def test_instance_is_returned(self) -> None:
         options = MediaOptions(missing="keep")
         assert MediaOptions.from_value(options) is options
 
-    def test_mapping(self, tmp_path: Path) -> None:
+    def test_mapping_gives_fields(self, tmp_path: Path) -> None:
         given = {"search": str(tmp_path), "missing": "keep"}
         assert MediaOptions.from_value(given) == MediaOptions(search=tmp_path, missing="keep")
         assert given == {"search": str(tmp_path), "missing": "keep"}
@@ -221,7 +219,7 @@ class TestFromValue:
 # --------------------------------------------------------------- for single objects
 
 
-def test_for_objects(tmp_path: Path) -> None:
+def test_options_per_object(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     options = MediaOptions(
         search_for={"/acquisition/a": tmp_path / "one", "/acquisition/*": [tmp_path, str(tmp_path / "one")]},
@@ -237,7 +235,7 @@ def test_for_objects(tmp_path: Path) -> None:
     assert options.unused_patterns(["/acquisition/b"]) == ["/acquisition/a", "cam*"]
 
 
-def test_an_object_is_named_by_its_path_whatever_is_in_that(tmp_path: Path) -> None:
+def test_object_named_by_any_path(tmp_path: Path) -> None:
     options = MediaOptions(search_for={"/acquisition/a[1]": tmp_path})
     assert options.searched_for("/acquisition/a[1]") == (tmp_path,)
 
@@ -254,6 +252,6 @@ def test_an_object_is_named_by_its_path_whatever_is_in_that(tmp_path: Path) -> N
         (dict(path_map_for={"a": {"": "/mnt"}}), ValueError),
     ],
 )
-def test_for_objects_refused(values: dict[str, Any], error: type[Exception]) -> None:
+def test_options_per_object_refused(values: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match=r"MediaOptions\.(search|path_map)_for"):
         MediaOptions.from_value(values)

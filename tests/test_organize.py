@@ -107,11 +107,11 @@ def assert_no_temporaries(folder: Path) -> None:
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
+def test_organize_in_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     inodes = {path.name: path.stat().st_ino for path in (tmp_path / "videos").iterdir()}
     before = {path.name: (contents(path), path.read_bytes()) for path in raw.iterdir()}
-    quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
+    quietly(raw, root, files_mode=files_mode, media_mode=mode)
     for number in range(2):
         path = target(root, number)
         assert_organized(path, [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
@@ -134,37 +134,37 @@ def test_every_mode(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> No
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", MODES)
-def test_twice_is_once(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
+def test_second_run_changes_nothing(raw: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     """The second run changes nothing at all; where files moved, it has nothing to do."""
     root = tmp_path / "ds"
-    quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
+    quietly(raw, root, files_mode=files_mode, media_mode=mode)
     before = state(tmp_path)
     if files_mode == "copy":
-        plan = quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
+        plan = quietly(raw, root, files_mode=files_mode, media_mode=mode)
         assert all(file.is_done for file in plan) or mode == "reference"
     else:
         with pytest.raises(RelocationRefusedError, match="no NWB file"):
-            quietly(raw, root, files_mode=files_mode, media_files_mode=mode)
+            quietly(raw, root, files_mode=files_mode, media_mode=mode)
     assert state(tmp_path) == before
 
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "reference"])
-def test_in_place_twice_is_once(raw: Path, tmp_path: Path, mode: str) -> None:
+def test_second_run_in_place_changes_nothing(raw: Path, tmp_path: Path, mode: str) -> None:
     """A dandiset whose names are right stays as it is."""
     root = tmp_path / "ds"
-    quietly(raw, root, files_mode="move", media_files_mode="move")
+    quietly(raw, root, files_mode="move", media_mode="move")
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     before = state(tmp_path)
-    plan = quietly([], root, files_mode="move", media_files_mode=mode)
+    plan = quietly([], root, files_mode="move", media_mode=mode)
     assert len(plan) == 2
     assert all(file.is_done for file in plan)
     assert state(tmp_path) == before
 
 
-def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
+def test_second_run_in_another_mode(raw: Path, tmp_path: Path) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     for mode in ("symlink", "hardlink", "copy", "move"):
-        quietly(raw, root, media_files_mode=mode)
+        quietly(raw, root, media_mode=mode)
         assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]], "symlink" if mode == "symlink" else "")
 
 
@@ -180,7 +180,9 @@ def test_another_mode_the_second_time(raw: Path, tmp_path: Path) -> None:
         *((mode, "relative", "ds") for mode in ("copy", "move", "hardlink")),
     ],
 )
-def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str, spelling: str, where: str) -> None:
+def test_any_path_spelling_from_any_working_directory(
+    raw: Path, tmp_path: Path, mode: str, spelling: str, where: str
+) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     root.mkdir()
     folder = tmp_path / where
@@ -204,7 +206,7 @@ def test_spellings_and_working_directories(raw: Path, tmp_path: Path, mode: str,
                 assert "link" not in os.readlink(target(root, number).parent / text)
 
 
-def test_dandiset_is_found_above(raw: Path, tmp_path: Path) -> None:
+def test_dandiset_is_found_in_parent_folders(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     (root / "deep" / "er").mkdir(parents=True)
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
@@ -223,7 +225,7 @@ def test_files_and_folders(raw: Path, tmp_path: Path) -> None:
     assert len(plan) == 2
 
 
-def test_names_of_the_world(tmp_path: Path) -> None:
+def test_non_ascii_names(tmp_path: Path) -> None:
     path = recording(tmp_path / "röh" / "大鼠 1.nwb", ["../фильмы/плёнка 1.AVI"], subject="Mäuschen", session="сессия")
     was = digest(path.parent / "../фильмы/плёнка 1.AVI")
     run("-d", tmp_path / "ds", tmp_path / "röh")
@@ -233,7 +235,7 @@ def test_names_of_the_world(tmp_path: Path) -> None:
     assert stored_paths(made)[0].endswith(".avi")
 
 
-def test_urls_stay(tmp_path: Path) -> None:
+def test_urls_are_kept(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "https://x.org/b.avi", "s3://bucket/c.mp4"])
     organize(tmp_path / "raw", tmp_path / "ds")
     (made,) = (tmp_path / "ds").rglob("*.nwb")
@@ -241,13 +243,13 @@ def test_urls_stay(tmp_path: Path) -> None:
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
 
 
-def test_fast_path_reads_nothing_with_pynwb(raw: Path, tmp_path: Path) -> None:
+def test_fast_path_imports_no_pynwb(raw: Path, tmp_path: Path) -> None:
     code = (
         "import sys, pynwb, hdmf.backends.hdf5 as h\n"
         "def never(*a, **k): raise AssertionError('pynwb was used')\n"
         "pynwb.NWBHDF5IO.__init__ = h.HDF5IO.__init__ = never\n"
         "from nwb_extfiles import organize\n"
-        "organize(sys.argv[1], sys.argv[2], media_files_mode='copy')\n"
+        "organize(sys.argv[1], sys.argv[2], media_mode='copy')\n"
     )
     subprocess.run([sys.executable, "-c", code, raw, tmp_path / "ds"], check=True)
     assert target(tmp_path / "ds").exists()
@@ -280,7 +282,7 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
     run("-d", tmp_path / "ds", code=2)
     run("-d", tmp_path / "ds", raw / "nowhere", code=2)
     for options in (
-        dict(media_files_mode="copy", update_external_file_paths=False),
+        dict(media_mode="copy", update_external_file_paths=False),
         dict(files_mode="link"),
         dict(invalid="ignore"),
         dict(required_fields=["nonsense"]),
@@ -289,7 +291,7 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
         with pytest.raises(RelocationRefusedError):
             organize(raw, tmp_path / "ds", **options)
     with pytest.raises(ValueError, match="teleport"):
-        organize(raw, tmp_path / "ds", media_files_mode="teleport")
+        organize(raw, tmp_path / "ds", media_mode="teleport")
     with pytest.raises(RelocationRefusedError, match="no NWB files were named"):
         organize([], tmp_path / "ds")
     with pytest.raises(RelocationRefusedError, match="is no dandiset"):
@@ -303,7 +305,7 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
-def test_dandis_own_words_are_taken(raw: Path, tmp_path: Path) -> None:
+def test_dandi_option_values_are_accepted(raw: Path, tmp_path: Path) -> None:
     run(
         "-d", tmp_path / "ds", "--files-mode", "copy", "--update-external-file-paths", "--media-files-mode", "copy",
         "--invalid", "warn", "--required-field", "session_id", "-J", "1", raw,
@@ -311,7 +313,7 @@ def test_dandis_own_words_are_taken(raw: Path, tmp_path: Path) -> None:
     assert_organized(target(tmp_path / "ds"), [digest(tmp_path / "videos" / f"f0_{n}.avi") for n in range(2)])
 
 
-def test_without_updating(raw: Path, tmp_path: Path) -> None:
+def test_keep_external_file_paths_refuses_local_media(raw: Path, tmp_path: Path) -> None:
     recording(raw / "plain.nwb", None, subject="plain")
     recording(raw / "url.nwb", ["https://x.org/a.avi"], subject="url")
     before = state(tmp_path)
@@ -354,7 +356,7 @@ def test_dry_run_changes_nothing(raw: Path, tmp_path: Path) -> None:
         assert state(tmp_path) == before
 
 
-def test_json(raw: Path, tmp_path: Path) -> None:
+def test_json_report(raw: Path, tmp_path: Path) -> None:
     plans = []
     for dry in (["--dry-run"], []):
         result = CliRunner().invoke(main, ["organize", "-d", str(tmp_path / "ds"), "--json", *dry, str(raw)])
@@ -373,12 +375,12 @@ def test_json(raw: Path, tmp_path: Path) -> None:
         assert entry["target"].endswith(entry["new_path"])
     total = sum(path.stat().st_size for folder in (raw, tmp_path / "videos") for path in folder.iterdir())
     assert plans[0]["total_bytes"] == total
-    assert {"source", "action", "object_id", "field", "index", "text", "bytes", "neurodata_type"} <= set(
+    assert {"source", "action", "object_id", "field", "index", "stored_path", "bytes", "neurodata_type"} <= set(
         first["media"][0]
     )
 
 
-def test_what_is_said(raw: Path, tmp_path: Path) -> None:
+def test_report_in_words(raw: Path, tmp_path: Path) -> None:
     result = run("-d", tmp_path / "ds", raw)
     assert f"2 NWB files with 4 media are in {tmp_path / 'ds'}" in result.stdout
     assert run("-d", tmp_path / "ds2", "-q", raw).output == ""
@@ -391,14 +393,14 @@ def test_what_is_said(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("mode", "jobs"), [*((mode, 1) for mode in MODES), ("copy", 2)])
-def test_progress_adds_up(raw: Path, tmp_path: Path, mode: str, jobs: int) -> None:
+def test_progress_sums_to_total(raw: Path, tmp_path: Path, mode: str, jobs: int) -> None:
     recording(raw / "plain.nwb", None, subject="plain")
     recording(raw / "shared.nwb", ["../videos/f0_0.avi", "../videos/f0_0.avi"], subject="shared")
     for again in range(2):
         calls: list[tuple[int, int]] = []
         done = []
         plan = quietly(
-            raw, tmp_path / "ds", media_files_mode=mode, jobs=jobs, on_file=done.append,
+            raw, tmp_path / "ds", media_mode=mode, jobs=jobs, on_file=done.append,
             media_options={"progress": lambda now, total: calls.append((now, total))},  # noqa: B023
         )  # fmt: skip
         assert {total for _, total in calls} <= {plan.total_bytes}
@@ -420,7 +422,7 @@ def test_plan_is_a_value(raw: Path, tmp_path: Path) -> None:
 # ----------------------------------------------------------- all problems at once
 
 
-def test_one_report(raw: Path, tmp_path: Path) -> None:
+def test_all_problems_in_one_report(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     recording(raw / "missing.nwb", ["../videos/gone.avi"], subject="missing", videos=False)
     recording(raw / "taken.nwb", ["../videos/f0_0.avi"], subject="taken", session="t")
@@ -441,7 +443,7 @@ def test_one_report(raw: Path, tmp_path: Path) -> None:
     before = sorted(tree_of(root).items())
     kept = {path: path.read_bytes() for path in raw.glob("*.nwb")}
     with pytest.raises(PlanError) as caught:
-        organize(raw, root, media_files_mode="copy")
+        organize(raw, root, media_mode="copy")
     messages = [str(problem) for problem in caught.value.problems]
     for name, kind, words in (
         ("missing.nwb", MissingMediaError, "gone.avi"),
@@ -451,7 +453,7 @@ def test_one_report(raw: Path, tmp_path: Path) -> None:
         ("link.nwb", UnsafeReferenceError, "symbolic link"),
         ("long.nwb", UnsafeReferenceError, "255 bytes"),
         ("odd.nwb", UnsafeReferenceError, "a pipe"),
-        ("numbers.nwb", UnsafeReferenceError, "is no text"),
+        ("numbers.nwb", UnsafeReferenceError, "not a string"),
     ):
         fitting = [
             problem
@@ -491,7 +493,7 @@ def test_unreadable_files(raw: Path, tmp_path: Path) -> None:
     assert len(quietly(raw / "empty.nwb", tmp_path / "ds2", invalid="warn")) == 0
 
 
-def test_files_that_are_called_otherwise(raw: Path, tmp_path: Path) -> None:
+def test_files_with_other_suffixes(raw: Path, tmp_path: Path) -> None:
     (raw / "test0.nwb").rename(raw / "test0.h5")
     with pytest.raises(UnreadableFileError, match=r"does not end in \.nwb"):
         organize(raw / "test0.h5", tmp_path / "ds")
@@ -506,7 +508,7 @@ def test_same_object_id(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
 
 
-def test_odd_things_in_a_file(raw: Path, tmp_path: Path) -> None:
+def test_unusual_objects_in_a_file(raw: Path, tmp_path: Path) -> None:
     """Files that no writer makes are told of by name, and the others looked at all the same."""
     with h5py.File(raw / "test0.nwb", "r+") as file:
         file["acquisition/ring"] = file["/"]
@@ -532,7 +534,7 @@ def test_shared_video(tmp_path: Path, mode: str, files_mode: str, jobs: int) -> 
     for number in range(3):
         recording(raw / f"{number}.nwb", ["../videos/shared.avi"], subject=f"mouse{number}", session=f"s{number}")
     was, inode = digest(tmp_path / "videos" / "shared.avi"), (tmp_path / "videos" / "shared.avi").stat().st_ino
-    quietly(raw, root, media_files_mode=mode, files_mode=files_mode, jobs=jobs)
+    quietly(raw, root, media_mode=mode, files_mode=files_mode, jobs=jobs)
     for number in range(3):
         assert_organized(target(root, number), [was], mode)
         if mode in ("move", "hardlink"):
@@ -545,7 +547,7 @@ def test_shared_video_moves_between_file_systems(tmp_path: Path, elsewhere: Path
         text = os.path.relpath(elsewhere / "shared.avi", tmp_path / "raw")
         recording(tmp_path / "raw" / f"{number}.nwb", [text], subject=f"mouse{number}", session=f"s{number}")
     was = digest(elsewhere / "shared.avi")
-    quietly(tmp_path / "raw", tmp_path / "ds", media_files_mode="move")
+    quietly(tmp_path / "raw", tmp_path / "ds", media_mode="move")
     for number in range(2):
         assert_organized(target(tmp_path / "ds", number), [was])
     assert list(elsewhere.iterdir()) == []
@@ -556,11 +558,11 @@ def test_hard_links_end_at_the_file_system(tmp_path: Path, elsewhere: Path) -> N
     recording(tmp_path / "raw" / "a.nwb", [text])
     before = state(tmp_path)
     with pytest.raises(RelocationRefusedError, match="another file system"):
-        organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="hardlink")
+        organize(tmp_path / "raw", tmp_path / "ds", media_mode="hardlink")
     assert state(tmp_path) == before
 
 
-def test_linked_videos_move(tmp_path: Path) -> None:
+def test_symlinked_videos_are_moved(tmp_path: Path) -> None:
     """git-annex keeps content read-only in one place, and links to it, videos and NWB files alike."""
     raw, annex = tmp_path / "raw", tmp_path / "annex"
     path = recording(raw / "a.nwb", ["a.avi"])
@@ -576,7 +578,7 @@ def test_linked_videos_move(tmp_path: Path) -> None:
     assert os.access(made, os.W_OK)
     assert made.stat().st_mode & 0o200
     assert_organized(made, [was], "symlink")
-    quietly(raw, tmp_path / "moved", files_mode="move", media_files_mode="copy")
+    quietly(raw, tmp_path / "moved", files_mode="move", media_mode="copy")
     (made,) = (tmp_path / "moved").rglob("*.nwb")
     assert_organized(made, [was])
     assert not os.path.lexists(path)
@@ -588,35 +590,35 @@ def test_sources_are_not_written_to(raw: Path, tmp_path: Path) -> None:
         path.chmod(0o444)
     before = state(raw) | state(tmp_path / "videos")
     for mode in ("copy", "symlink", "hardlink", "reference"):
-        quietly(raw, tmp_path / mode, media_files_mode=mode)
+        quietly(raw, tmp_path / mode, media_mode=mode)
         assert state(raw) | state(tmp_path / "videos") == before
 
 
 # ------------------------------------------------------------------- what stands there
 
 
-def test_replace(raw: Path, tmp_path: Path) -> None:
+def test_existing_is_replaced(raw: Path, tmp_path: Path) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     video(target(root), "something else")
     stands = target(root).with_suffix("") / f"{object_id(raw / 'test0.nwb')}_external_file_0.avi"
     video(stands, "another video")
     before = state(root)
     with pytest.raises(MediaExistsError, match='existing="replace"'):
-        organize(raw, root, media_files_mode="copy")
+        organize(raw, root, media_mode="copy")
     assert state(root) == before
     run("-d", root, "--existing", "replace", "--media-files-mode", "copy", raw)
     assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]])
     assert_no_temporaries(root)
 
 
-def test_a_folder_is_not_replaced(raw: Path, tmp_path: Path) -> None:
+def test_folder_is_not_replaced(raw: Path, tmp_path: Path) -> None:
     target(tmp_path / "ds").mkdir(parents=True)
     with pytest.raises(MediaExistsError):
         organize(raw, tmp_path / "ds", media_options={"existing": "replace"})
     assert not target(tmp_path / "ds", 1).exists()
 
 
-def test_a_changed_target_is_not_taken_for_made(raw: Path, tmp_path: Path) -> None:
+def test_changed_target_is_not_skipped(raw: Path, tmp_path: Path) -> None:
     root = tmp_path / "ds"
     organize(raw, root)
     with h5py.File(target(root), "r+") as file:
@@ -630,7 +632,7 @@ def test_a_changed_target_is_not_taken_for_made(raw: Path, tmp_path: Path) -> No
     assert len(caught.value.problems) == 2
 
 
-def test_coarse_times(raw: Path, tmp_path: Path) -> None:
+def test_truncated_mtimes_are_still_skipped(raw: Path, tmp_path: Path) -> None:
     """On exFAT the second run finds times that were cut."""
     root = tmp_path / "ds"
     organize(raw, root)
@@ -640,7 +642,7 @@ def test_coarse_times(raw: Path, tmp_path: Path) -> None:
     assert all(file.is_there for file in organize(raw, root))
 
 
-def test_replaced_is_what_another_is_made_of(tmp_path: Path) -> None:
+def test_replaced_file_is_source_of_another(tmp_path: Path) -> None:
     """Names that go round in a ring: nothing may be replaced before it has moved."""
     root = tmp_path / "ds"
     folder = root / "sub-m"
@@ -654,21 +656,21 @@ def test_replaced_is_what_another_is_made_of(tmp_path: Path) -> None:
         assert state(tmp_path) == before
 
 
-def test_a_video_that_another_one_has_in_place_stays(tmp_path: Path) -> None:
+def test_video_another_file_has_in_place_is_kept(tmp_path: Path) -> None:
     """B moves the video that stands, rightly, beside A."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     recording(raw / "0.nwb", ["a.avi"], subject="mouse0", session="s0")
-    organize(raw, root, media_files_mode="copy", required_fields=["session_id"])
+    organize(raw, root, media_mode="copy", required_fields=["session_id"])
     place = target(root).parent / stored_paths(target(root))[0]
     text = os.path.relpath(place, raw)
     recording(raw / "1.nwb", [text], subject="mouse1", session="s1")
     was = digest(place)
-    quietly(raw, root, media_files_mode="move")
+    quietly(raw, root, media_mode="move")
     assert_organized(target(root), [was])
     assert_organized(target(root, 1), [was])
 
 
-def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
+def test_video_another_file_links_to_is_kept(tmp_path: Path) -> None:
     """A takes its own media folder along; B has a link, or a path, to a video in there."""
     for mode in ("symlink", "reference"):
         raw, root = tmp_path / mode / "raw", tmp_path / mode / "ds"
@@ -678,7 +680,7 @@ def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
         was = digest(video(raw / own, "the video"))
         (raw / "x.avi").unlink()
         recording(raw / "b.nwb", [own], subject="mouse1", session="s1")
-        quietly(raw, root, files_mode="move", media_files_mode=mode)
+        quietly(raw, root, files_mode="move", media_mode=mode)
         for number in range(2):
             (text,) = stored_paths(target(root, number))
             assert digest(target(root, number).parent / text) == was, (mode, number)
@@ -687,12 +689,12 @@ def test_a_video_that_another_one_links_to_stays(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------- in place
 
 
-def test_in_place(raw: Path, tmp_path: Path) -> None:
+def test_organize_in_place(raw: Path, tmp_path: Path) -> None:
     """After subjects were renamed, files and videos follow, in every mode, and empty folders go."""
     videos = content_of(tmp_path / "videos")
     for mode in ("symlink", "copy", "move", "hardlink"):
         root = tmp_path / mode
-        quietly(raw, root, media_files_mode="symlink" if mode == "symlink" else "copy")
+        quietly(raw, root, media_mode="symlink" if mode == "symlink" else "copy")
         (root / "dandiset.yaml").write_text("identifier: '000001'\n")
         with h5py.File(target(root), "r+") as file:
             file["general/subject/subject_id"][()] = "renamed"
@@ -707,7 +709,7 @@ def test_in_place(raw: Path, tmp_path: Path) -> None:
         assert_organized(target(root, 1), [videos["f1_0.avi"], videos["f1_1.avi"]], mode)
         assert_no_temporaries(root)
         before = state(root)
-        quietly([], root, files_mode="move", media_files_mode=mode)
+        quietly([], root, files_mode="move", media_mode=mode)
         assert state(root) == before
 
 
@@ -719,7 +721,7 @@ def test_flat_dandiset(tmp_path: Path) -> None:
     recording(root / "sub-x" / "deep" / "x.nwb", ["x.avi"], subject="x", session="s")
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     was = content_of(root / "videos")
-    quietly([], root, files_mode="move", media_files_mode="move")
+    quietly([], root, files_mode="move", media_mode="move")
     for number in range(2):
         assert_organized(target(root, number), [was[f"{number}.avi"]])
     assert sorted(path.name for path in root.iterdir()) == [
@@ -735,7 +737,7 @@ def test_in_place_under_several_names(tmp_path: Path) -> None:
     (root / "sub-mouse0").mkdir(parents=True)
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     os.link(tmp_path / "raw" / "a.nwb", root / "sub-mouse0" / "sub-mouse0_image.nwb")
-    options = {"files_mode": "move", "media_files_mode": "copy", "media_options": {"search": [tmp_path / "raw"]}}
+    options = {"files_mode": "move", "media_mode": "copy", "media_options": {"search": [tmp_path / "raw"]}}
     was = digest(tmp_path / "raw" / "a.nwb")
     with pytest.warns(ExternalFilesWarning, match=r"2 names \(hard links\)"):
         organize([], root, **options)
@@ -747,7 +749,7 @@ def test_in_place_under_several_names(tmp_path: Path) -> None:
         organize([], root, **options)
 
 
-def test_in_place_through_a_link_is_refused(raw: Path, tmp_path: Path) -> None:
+def test_in_place_through_symlink_is_refused(raw: Path, tmp_path: Path) -> None:
     """The content of git-annex never changes."""
     root = tmp_path / "ds"
     quietly(raw, root)
@@ -760,7 +762,7 @@ def test_in_place_through_a_link_is_refused(raw: Path, tmp_path: Path) -> None:
     target(root).symlink_to(kept)
     before = state(tmp_path)
     with pytest.raises(RelocationRefusedError, match="symbolic link"):
-        organize([], root, files_mode="move", media_files_mode="copy")
+        organize([], root, files_mode="move", media_mode="copy")
     assert state(tmp_path) == before
 
 
@@ -789,7 +791,7 @@ def test_dandiset_inside_the_sources(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str) -> None:
+def test_one_failing_file_does_not_stop_others(raw: Path, tmp_path: Path, mode: str) -> None:
     videos, root = content_of(tmp_path / "videos"), tmp_path / "ds"
     kept = (tmp_path / "videos" / "f1_0.avi").read_bytes()
 
@@ -798,7 +800,7 @@ def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str)
             (tmp_path / "videos" / "f1_0.avi").write_bytes(b"another")
 
     with pytest.raises(TransferError, match="1 of 2 NWB files could not be organized") as caught:
-        quietly(raw, root, files_mode=mode, media_files_mode=mode, on_file=on_file)
+        quietly(raw, root, files_mode=mode, media_mode=mode, on_file=on_file)
     assert "test1.nwb" in str(caught.value)
     assert ("nothing that was to move was removed" in str(caught.value)) == (mode == "move")
     assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]])
@@ -807,14 +809,14 @@ def test_one_fails_and_the_others_are_done(raw: Path, tmp_path: Path, mode: str)
     assert len(list((tmp_path / "videos").iterdir())) == 4
     assert_no_temporaries(tmp_path)
     (tmp_path / "videos" / "f1_0.avi").write_bytes(kept)
-    quietly(raw, root, files_mode=mode, media_files_mode=mode)
+    quietly(raw, root, files_mode=mode, media_mode=mode)
     for number in range(2):
         assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)])
     assert sorted(raw.iterdir()) == ([] if mode == "move" else [raw / "test0.nwb", raw / "test1.nwb"])
     assert len(list((tmp_path / "videos").iterdir())) == (0 if mode == "move" else 4)
 
 
-def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
+def test_unwritable_folder(raw: Path, tmp_path: Path) -> None:
     """Errors of the system are told with the file, and all of them."""
     root = tmp_path / "ds"
 
@@ -824,7 +826,7 @@ def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
 
     plan_error: BaseException | None = None
     try:
-        quietly(raw, root, media_files_mode="copy", media_options={"progress": on_bytes})
+        quietly(raw, root, media_mode="copy", media_options={"progress": on_bytes})
     except TransferError as error:
         plan_error = error
     assert plan_error is not None
@@ -832,7 +834,7 @@ def test_folder_that_cannot_be_written_to(raw: Path, tmp_path: Path) -> None:
     assert len(plan_error.problems) == 2
 
 
-def test_what_a_failure_leaves_is_told(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leftovers_of_a_failure_are_reported(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -862,16 +864,16 @@ def test_interrupted_and_run_again(raw: Path, tmp_path: Path, mode: str, files_m
 
     for options in (dict(on_file=stop), dict(media_options={"progress": stop})):
         with pytest.raises(Stop):
-            quietly(raw, root, media_files_mode=mode, files_mode=files_mode, **options)
+            quietly(raw, root, media_mode=mode, files_mode=files_mode, **options)
         assert {path.name: digest(path) for path in raw.iterdir()} == before
         assert content_of(tmp_path / "videos") == videos
         assert_no_temporaries(tmp_path)
-    quietly(raw, root, media_files_mode=mode, files_mode=files_mode)
+    quietly(raw, root, media_mode=mode, files_mode=files_mode)
     for number in range(2):
         assert_organized(target(root, number), [videos[f"f{number}_{n}.avi"] for n in range(2)], mode)
 
 
-def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
+def test_killed_while_old_names_were_removed(tmp_path: Path) -> None:
     """What is left of a session gets the name that it got beside the others."""
     raw, root = tmp_path / "raw", tmp_path / "ds"
     for number in range(3):
@@ -879,40 +881,40 @@ def test_stopped_while_old_names_were_removed(tmp_path: Path) -> None:
     was = content_of(tmp_path / "videos")
     saved = tmp_path / "saved"
     shutil.copytree(raw, saved)
-    quietly(raw, root, media_files_mode="copy", files_mode="move")
+    quietly(raw, root, media_mode="copy", files_mode="move")
     expected = state(root)
     for number in (1, 2):  # as if 0 had been removed, and then the power failed
         shutil.copy2(saved / f"{number}.nwb", raw / f"{number}.nwb")
     assert list(raw.iterdir()) != []
-    plan = quietly(raw, root, media_files_mode="copy", files_mode="move")
+    plan = quietly(raw, root, media_mode="copy", files_mode="move")
     assert all(file.is_there for file in plan)
     assert {path: value[0] for path, value in state(root).items()} == {
         path: value[0] for path, value in expected.items()
     }
     shutil.copy2(saved / "2.nwb", raw / "2.nwb")
-    quietly(raw, root, media_files_mode="copy", files_mode="move")
+    quietly(raw, root, media_mode="copy", files_mode="move")
     assert len(list(root.rglob("*.nwb"))) == 3
     assert list(raw.iterdir()) == []
     assert content_of(tmp_path / "videos") == was
 
 
-def test_stopped_while_a_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None:
+def test_killed_while_dandiset_was_renamed(raw: Path, tmp_path: Path) -> None:
     """Old and new names stand side by side in the dandiset then."""
     root = tmp_path / "ds"
-    quietly(raw, root, media_files_mode="copy")
+    quietly(raw, root, media_mode="copy")
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     with h5py.File(target(root), "r+") as file:
         file["general/subject/subject_id"][()] = "renamed"
     saved = tmp_path / "saved"
     shutil.copytree(root / "sub-mouse0", saved)
-    quietly([], root, files_mode="move", media_files_mode="copy")
+    quietly([], root, files_mode="move", media_mode="copy")
     expected = {path: value[0] for path, value in state(root).items()}
     shutil.copytree(saved, root / "sub-mouse0")
-    quietly([], root, files_mode="move", media_files_mode="copy")
+    quietly([], root, files_mode="move", media_mode="copy")
     assert {path: value[0] for path, value in state(root).items()} == expected
 
 
-def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
+def test_interrupted_edit_of_source_is_restored(raw: Path, tmp_path: Path) -> None:
     """What a killed run was changing in place is restored first; a dry run only tells."""
     import hashlib
 
@@ -930,20 +932,20 @@ def test_half_edited_sources(raw: Path, tmp_path: Path) -> None:
     assert target(tmp_path / "ds").exists()
 
 
-def test_no_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_is_refused(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told of before anything is touched; a sparse video is as big as it says."""
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 1 << 39)
     with open(tmp_path / "videos" / "f1_1.avi", "r+b") as file:
         file.truncate(1 << 40)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(RelocationRefusedError, match="bytes"):
-        organize(raw, tmp_path / "ds", media_files_mode="copy")
+        organize(raw, tmp_path / "ds", media_mode="copy")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-    quietly(raw, tmp_path / "ds", media_files_mode="move")
+    quietly(raw, tmp_path / "ds", media_mode="move")
     assert not (tmp_path / "videos" / "f1_1.avi").exists()
 
 
-def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_for_all_files_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each video fits, all of them do not."""
     free = 1 << 39
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: free)
@@ -952,7 +954,7 @@ def test_no_room_for_all_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with open(tmp_path / "raw" / f"{number}.avi", "r+b") as file:
             file.truncate(free // 2)
     with pytest.raises(RelocationRefusedError, match="the NWB files and their media need"):
-        organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="copy")
+        organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy")
     assert not (tmp_path / "ds").exists()
 
 
@@ -970,17 +972,17 @@ def test_disk_full(raw: Path, tmp_path: Path) -> None:
                     stream.write(b"x" * 4096)
 
         with pytest.raises(TransferError, match="1 of 2 NWB files could not be organized") as caught:
-            organize(raw, small / "ds", media_files_mode="copy", on_file=on_file)
+            organize(raw, small / "ds", media_mode="copy", on_file=on_file)
         assert "No space left" in str(caught.value)
         assert_organized(target(small / "ds"), [videos["f0_0.avi"], videos["f0_1.avi"]])
         assert not target(small / "ds", 1).exists()
         fill.unlink()
-        organize(raw, small / "ds", media_files_mode="copy")
+        organize(raw, small / "ds", media_mode="copy")
         assert_organized(target(small / "ds", 1), [videos["f1_0.avi"], videos["f1_1.avi"]])
         assert_no_temporaries(small)
 
 
-def test_new_ids_is_a_maker(tmp_path: Path) -> None:
+def test_new_ids_helper(tmp_path: Path) -> None:
     path = recording(tmp_path / "a.nwb", ["a.avi"])
     with h5py.File(path, "r+") as file:
         before = file.attrs["object_id"]
@@ -1000,7 +1002,7 @@ def store(tmp_path: Path, video_files: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
-def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
+def test_stores_are_organized(tmp_path: Path, store: Path, video_files: Path, mode: str) -> None:
     """A Zarr store is called like an NWB file, with .zarr behind; its media are beside it."""
     from zarr_makers import paths_in
 
@@ -1009,7 +1011,7 @@ def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> No
     root = tmp_path / "dandiset"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExternalFilesWarning)
-        organize([store.parent], root, media_files_mode=mode)
+        organize([store.parent], root, media_mode=mode)
         target = root / "sub-mouse0" / "sub-mouse0_image.nwb.zarr"
         assert [path.name for path in target.parent.iterdir() if path.name.endswith(".zarr")] == [target.name]
         paths = paths_in(target)
@@ -1019,11 +1021,11 @@ def test_stores(tmp_path: Path, store: Path, video_files: Path, mode: str) -> No
         assert tree_of(store) == before
         done = tree_of(root)
         if mode != "move":
-            organize([store.parent], root, media_files_mode=mode)
+            organize([store.parent], root, media_mode=mode)
             assert tree_of(root) == done
 
 
-def test_stores_are_not_moved(tmp_path: Path, store: Path) -> None:
+def test_move_of_stores_is_refused(tmp_path: Path, store: Path) -> None:
     before = tree_of(tmp_path)
     with pytest.raises(ExternalFilesError, match="Zarr store"):
         organize(store, tmp_path / "dandiset", files_mode="move")

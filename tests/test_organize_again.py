@@ -66,7 +66,7 @@ def correct(path: Path) -> None:
 
 @pytest.mark.parametrize("mtime", [0, 1_600_000_000, 4_102_444_800])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
-def test_a_corrected_file_of_the_same_time_is_not_there(tmp_path: Path, mtime: int, files_mode: str) -> None:
+def test_corrected_file_with_same_mtime_is_not_skipped(tmp_path: Path, mtime: int, files_mode: str) -> None:
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     os.utime(path, (mtime, mtime))
@@ -86,7 +86,7 @@ def test_a_corrected_file_of_the_same_time_is_not_there(tmp_path: Path, mtime: i
 
 @pytest.mark.parametrize("shift", [275, 10**18])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
-def test_times_do_not_matter(tmp_path: Path, shift: int, files_mode: str) -> None:
+def test_changed_mtime_is_still_skipped(tmp_path: Path, shift: int, files_mode: str) -> None:
     """A dandiset that was downloaded has other times."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
@@ -99,7 +99,7 @@ def test_times_do_not_matter(tmp_path: Path, shift: int, files_mode: str) -> Non
     assert path.exists() is (files_mode == "copy")
 
 
-def test_what_was_compared_must_still_be_there(tmp_path: Path) -> None:
+def test_target_removed_after_comparison(tmp_path: Path) -> None:
     """Between the comparison and the end of a move, somebody writes into the file in the dandiset."""
     root = tmp_path / "ds"
     first = recording(tmp_path / "raw" / "a.nwb", ["a.avi"], session="a")
@@ -119,7 +119,7 @@ def test_what_was_compared_must_still_be_there(tmp_path: Path) -> None:
     assert first.exists()
 
 
-def test_a_corrected_store_is_not_there(tmp_path: Path, video_files: Path) -> None:
+def test_corrected_store_is_not_skipped(tmp_path: Path, video_files: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     import zarr
     from zarr_makers import write_store
@@ -171,7 +171,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
         assert state(root) == before
 
 
-def test_the_advice_says_what_it_needs(tmp_path: Path) -> None:
+def test_hint_for_second_session_works(tmp_path: Path) -> None:
     for day in "ab":
         recording(tmp_path / day / "x.nwb", [f"{day}.avi"], session=day)
         result = run("-d", tmp_path / "ds", tmp_path / day)
@@ -181,7 +181,7 @@ def test_the_advice_says_what_it_needs(tmp_path: Path) -> None:
     assert names(tmp_path / "ds") == [f"sub-mouse0/sub-mouse0_ses-{day}_image.nwb" for day in "ab"]
 
 
-def test_two_recordings_of_one_session(tmp_path: Path) -> None:
+def test_two_recordings_of_one_session_get_different_names(tmp_path: Path) -> None:
     """What tells them apart for dandi is their object_id."""
     for number in range(2):
         recording(tmp_path / str(number) / "x.nwb", [f"{number}.avi"])
@@ -190,7 +190,7 @@ def test_two_recordings_of_one_session(tmp_path: Path) -> None:
     assert (first, "_obj-" in second) == ("sub-mouse0/sub-mouse0_image.nwb", True)
 
 
-def test_the_same_recording_converted_again(tmp_path: Path) -> None:
+def test_reconverted_recording_is_refused(tmp_path: Path) -> None:
     """With new object_ids, so that nobody knows it for the same: it comes neither beside the first one nor over it."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])
@@ -209,7 +209,7 @@ def test_the_same_recording_converted_again(tmp_path: Path) -> None:
     assert names(root) == [name]
 
 
-def test_the_name_of_another_session_is_taken(tmp_path: Path) -> None:
+def test_name_taken_by_another_session(tmp_path: Path) -> None:
     """By a file that cannot be read; its session may be another one."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"], session="b")
@@ -224,7 +224,7 @@ def test_the_name_of_another_session_is_taken(tmp_path: Path) -> None:
     assert taken.read_bytes() == b"precious"
 
 
-def test_a_name_that_another_session_has_got(tmp_path: Path) -> None:
+def test_name_given_to_another_session_of_the_call(tmp_path: Path) -> None:
     root = tmp_path / "ds"
     for day in "ab":
         recording(tmp_path / "raw" / f"{day}.nwb", [f"{day}.avi"], session=day)
@@ -237,7 +237,7 @@ def test_a_name_that_another_session_has_got(tmp_path: Path) -> None:
     assert "--existing replace" not in message
 
 
-def test_a_link_is_not_there(tmp_path: Path) -> None:
+def test_symlinked_nwb_file_is_not_skipped(tmp_path: Path) -> None:
     """As `dandi organize` leaves NWB files by default: what the link leads to is not to be removed."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])
@@ -253,7 +253,7 @@ def test_a_link_is_not_there(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- messages
 
 
-def test_left_out_says_nothing_of_leaving_out(tmp_path: Path) -> None:
+def test_hint_of_skipped_file_does_not_suggest_skipping(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     recording(tmp_path / "raw" / "nobody.nwb", ["a.avi"], subject=None)
     assert "--invalid warn" in run("-d", tmp_path / "ds", tmp_path / "raw", code=1).stderr
@@ -263,7 +263,7 @@ def test_left_out_says_nothing_of_leaving_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("typed", [False, True])
-def test_links_to_other_files(tmp_path: Path, typed: bool) -> None:
+def test_hint_for_links_to_other_files(tmp_path: Path, typed: bool) -> None:
     """The advice is what helps: HDMF cannot copy what only a link of the schema leads to."""
     from helpers import new_nwbfile
     from pynwb import NWBHDF5IO
@@ -316,7 +316,7 @@ def _training_frame(nwbfile: Any, series: Any) -> None:
     behavior.add(pose.PoseTraining(training_frames=frames, source_videos=pose.SourceVideos(image_series=[])))
 
 
-def test_no_second_name_for_the_same_content(tmp_path: Path) -> None:
+def test_same_content_keeps_its_shorter_name(tmp_path: Path) -> None:
     """A file that is in the dandiset under a shorter name is not copied again under a longer one."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])

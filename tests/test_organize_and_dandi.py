@@ -82,7 +82,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
-def test_example(example: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
+def test_example_of_the_readme(example: Path, tmp_path: Path, mode: str, files_mode: str) -> None:
     """Through the command line: what dandi lists, validates and inspects."""
     for name in ("nwbfiles", "video_files"):
         shutil.copytree(example / name, tmp_path / name)
@@ -129,7 +129,7 @@ def assert_valid(root: Path) -> None:
 # ---------------------------------------------------------------- where dandi is right
 
 
-def test_same_names_and_texts(example: Path, tmp_path: Path) -> None:
+def test_same_names_and_paths_as_dandi(example: Path, tmp_path: Path) -> None:
     """The example, and files that take all ways to get a name, organized together."""
     shutil.copytree(example / "nwbfiles", tmp_path / "raw")
     shutil.copytree(example / "video_files", tmp_path / "video_files")
@@ -157,7 +157,7 @@ def tree_but_nwb(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("mode", ["symlink", "hardlink", "move"])
-def test_same_tree_in_every_mode(tmp_path: Path, mode: str) -> None:
+def test_same_tree_as_dandi_in_every_mode(tmp_path: Path, mode: str) -> None:
     found = []
     for who in ("mine", "its"):
         folder = tmp_path / who
@@ -175,7 +175,7 @@ def test_same_tree_in_every_mode(tmp_path: Path, mode: str) -> None:
     assert len(found[0]) == 2
 
 
-def test_same_names_in_place(tmp_path: Path) -> None:
+def test_same_names_as_dandi_in_place(tmp_path: Path) -> None:
     for who in ("mine", "its"):
         root = tmp_path / who
         root.mkdir()
@@ -189,7 +189,7 @@ def test_same_names_in_place(tmp_path: Path) -> None:
     assert len(names(tmp_path / "mine")) == 3
 
 
-def test_same_files_are_invalid(tmp_path: Path) -> None:
+def test_same_files_are_invalid_as_in_dandi(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     recording(raw / "a.nwb", ["a.avi"])
     recording(raw / "nobody.nwb", ["a.avi"], subject=None)
@@ -224,7 +224,7 @@ def test_nested_series(tmp_path: Path) -> None:
     assert wrong > 5  # it looks at acquisition alone
 
 
-def test_unknown_extension_shifts_nothing(tmp_path: Path) -> None:
+def test_unknown_extension_changes_no_names(tmp_path: Path) -> None:
     paths = ["a.avi", "b.h264", "c.avi"]
     recording(tmp_path / "raw" / "a.nwb", paths)
     videos = [tmp_path / "raw" / text for text in paths]
@@ -235,7 +235,7 @@ def test_unknown_extension_shifts_nothing(tmp_path: Path) -> None:
         organize(tmp_path / "raw", tmp_path / "warned")
 
 
-def test_urls(tmp_path: Path) -> None:
+def test_urls_are_kept(tmp_path: Path) -> None:
     paths = ["https://x.org/stream?v=1", "a.avi", "https://x.org/b.mp4"]
     recording(tmp_path / "raw" / "a.nwb", paths)
     ours(tmp_path / "raw", tmp_path / "ours")
@@ -245,7 +245,7 @@ def test_urls(tmp_path: Path) -> None:
     assert digest((tmp_path / "ours" / name).parent / found[1]) == digest(tmp_path / "raw" / "a.avi")
 
 
-def test_missing_video(tmp_path: Path) -> None:
+def test_missing_video_is_refused_where_dandi_continues(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "gone.avi"])
     (tmp_path / "raw" / "gone.avi").unlink()
     before = tree(tmp_path)
@@ -302,7 +302,7 @@ def _fixed(file: h5py.File) -> None:
 
 
 @pytest.mark.parametrize("edit", [_scalar, _fixed])
-def test_old_storages(tmp_path: Path, edit: Callable[[h5py.File], None]) -> None:
+def test_scalar_paths_of_old_files(tmp_path: Path, edit: Callable[[h5py.File], None]) -> None:
     """Texts of fixed length, and scalars, that pynwb cannot read."""
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     with h5py.File(path, "r+") as file:

@@ -77,7 +77,7 @@ def padded(file: h5py.File, name: str, paths: list[bytes], size: int, padding: i
         ([NOT_UTF8], [ESCAPED], (1,)),
     ],
 )
-def test_values_in_memory(value: Any, paths: list[str], shape: tuple[int, ...]) -> None:
+def test_paths_from_values_in_memory(value: Any, paths: list[str], shape: tuple[int, ...]) -> None:
     read = read_paths(value)
     assert read == (paths, shape)
     assert all(type(text) is str for text in read[0])
@@ -100,7 +100,7 @@ def test_values_in_memory(value: Any, paths: list[str], shape: tuple[int, ...]) 
         {"a.avi": 1},
     ],
 )
-def test_no_texts(value: Any) -> None:
+def test_values_without_paths(value: Any) -> None:
     assert read_paths(value) is None
 
 
@@ -126,7 +126,7 @@ def test_no_texts(value: Any) -> None:
         (np.array([NOT_UTF8]), {}, [ESCAPED], (1,)),
     ],
 )
-def test_datasets(
+def test_paths_from_datasets(
     file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str], shape: tuple[int, ...]
 ) -> None:
     dataset = file.create_dataset("texts", data=data, **keywords)
@@ -139,7 +139,7 @@ def test_datasets(
 
 
 @pytest.mark.parametrize("padding", [h5py.h5t.STR_NULLTERM, h5py.h5t.STR_NULLPAD, h5py.h5t.STR_SPACEPAD])
-def test_paddings(file: h5py.File, padding: int) -> None:
+def test_paths_from_padded_strings(file: h5py.File, padding: int) -> None:
     """C, h5py and Fortran pad texts of fixed length differently; the padding is not of the text."""
     dataset = padded(file, "texts", [b"a.avi", b"bb b.avi"], 12, padding)
     assert read_paths(dataset) == (["a.avi", "bb b.avi"], (2,))
@@ -148,7 +148,7 @@ def test_paddings(file: h5py.File, padding: int) -> None:
 @pytest.mark.parametrize(
     "data", [np.array([1, 2]), 1.5, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), h5py.Empty("f8"), True]
 )
-def test_datasets_of_no_texts(file: h5py.File, data: Any) -> None:
+def test_datasets_without_paths(file: h5py.File, data: Any) -> None:
     assert read_paths(file.create_dataset("numbers", data=data)) is None
 
 
@@ -178,11 +178,11 @@ def test_zarr_array() -> None:
         (["a"], None),
     ],
 )
-def test_one_text(value: Any, text: str | None) -> None:
+def test_single_path(value: Any, text: str | None) -> None:
     assert as_string(value) == text
 
 
-def test_text_remembers_its_file() -> None:
+def test_path_remembers_its_file() -> None:
     text = StoredPath("a.avi", "/data/x.nwb")
     assert (text, text.base, text.stored) == ("a.avi", "/data", "a.avi")
     assert type(text.stored) is str
@@ -196,7 +196,7 @@ def test_text_remembers_its_file() -> None:
         assert (twin, twin.nwb_path) == ("a.avi", "/data/x.nwb")
 
 
-def test_unwrapped() -> None:
+def test_dataio_is_unwrapped() -> None:
     data = ["a.avi"]
     assert unwrapped(data) is data
     assert unwrapped(H5DataIO(data, compression="gzip")) is data
@@ -220,7 +220,7 @@ def test_unwrapped() -> None:
         ("a", dict(dtype=UTF8)),
     ],
 )
-def test_settings_make_storage_like_it(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
+def test_storage_settings_are_copied(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
     """For texts of variable length, in which every relocated dataset is stored."""
     old = file.create_dataset("old", data=data, **keywords)
     paths = read_paths(old)
@@ -246,7 +246,7 @@ def test_settings_make_storage_like_it(file: h5py.File, data: Any, keywords: dic
         ([["a.avi", "b.avi"]], dict(dtype=UTF8)),
     ],
 )
-def test_in_place(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
+def test_dataset_is_written_in_place(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
     """The object stays, with all that refers to it."""
     dataset = file.create_dataset("group/texts", data=data, **keywords)
     dataset.attrs["starting_frame"] = [0, 10]
@@ -261,7 +261,7 @@ def test_in_place(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [UTF8, ASCII, "S60"])
-def test_in_place_of_a_scalar(file: h5py.File, dtype: Any) -> None:
+def test_scalar_is_written_in_place(file: h5py.File, dtype: Any) -> None:
     dataset = file.create_dataset("text", data="a.avi", dtype=dtype)
     reference = dataset.ref
     write_in_place(dataset, ["folder/name.avi"])
@@ -270,12 +270,12 @@ def test_in_place_of_a_scalar(file: h5py.File, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [UTF8, "S5"])
-def test_in_place_of_nothing(file: h5py.File, dtype: Any) -> None:
+def test_missing_dataset_is_created(file: h5py.File, dtype: Any) -> None:
     dataset = file.create_dataset("texts", shape=(0,), dtype=dtype)
     assert read_paths(write_in_place(dataset, [])) == ([], (0,))
 
 
-def test_in_place_of_a_null_dataspace(tmp_path: Path) -> None:
+def test_null_dataspace_is_replaced(tmp_path: Path) -> None:
     """In a process of its own: HDF5 takes the whole one down if it is told to write there."""
     code = """
 import sys, h5py
@@ -300,7 +300,7 @@ with h5py.File(sys.argv[1], "w") as file:
         (np.array([[b"a.avi"], [b"b.avi"]]), {}, ["longer.avi"] * 2),
     ],
 )
-def test_made_anew_where_it_does_not_fit(
+def test_dataset_is_recreated_where_path_does_not_fit(
     file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str]
 ) -> None:
     """Nothing is cut off: the dataset is made again, with its attributes and like storage."""
@@ -333,7 +333,7 @@ def test_failure_leaves_the_old_dataset(file: h5py.File, monkeypatch: pytest.Mon
     assert read_paths(file["group/texts"]) == (["a.avi"], (1,))
 
 
-def test_soft_links_lead_to_what_is_made_anew(file: h5py.File) -> None:
+def test_soft_links_point_to_recreated_dataset(file: h5py.File) -> None:
     dataset = file.create_dataset("group/texts", data=np.array([b"a.avi"]))
     file["soft"] = h5py.SoftLink("/group/texts")
     write_in_place(dataset, ["longer.avi"])
@@ -341,7 +341,7 @@ def test_soft_links_lead_to_what_is_made_anew(file: h5py.File) -> None:
         assert read_paths(file[name]) == (["longer.avi"], (1,))
 
 
-def test_bytes_that_are_not_utf8_come_back(file: h5py.File) -> None:
+def test_bytes_not_utf8_round_trip(file: h5py.File) -> None:
     for name, keywords in (("vlen", dict(dtype=UTF8)), ("fixed", {})):
         dataset = file.create_dataset(name, data=np.array([b"x" * 20]), **keywords)
         write_in_place(dataset, [ESCAPED])
@@ -349,7 +349,7 @@ def test_bytes_that_are_not_utf8_come_back(file: h5py.File) -> None:
         assert file[name][()].tolist() == [NOT_UTF8]
 
 
-def test_texts_as_long_as_their_storage(file: h5py.File) -> None:
+def test_paths_as_long_as_their_storage(file: h5py.File) -> None:
     """A text as long as its storage fits; it is not cut."""
     dataset = file.create_dataset("texts", data=np.array([b"12345"]))
     assert write_in_place(dataset, ["abcde"]) == dataset
@@ -373,5 +373,5 @@ def test_texts_as_long_as_their_storage(file: h5py.File) -> None:
         (h5py.string_dtype("utf-8", 5), "äää", False),
     ],
 )
-def test_what_fits(file: h5py.File, dtype: Any, text: str, answer: bool) -> None:
+def test_path_fits_in_dtype(file: h5py.File, dtype: Any, text: str, answer: bool) -> None:
     assert fits(file.create_dataset("texts", shape=(1,), dtype=dtype), [text]) is answer

@@ -33,7 +33,8 @@ from makers import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, RelocationRefusedError, UnsafeReferenceError
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import RelocationRefusedError, UnsafeReferenceError
 
 SOURCES = ("plain", "ours", "resolving")
 SERIES = "acquisition/video"
@@ -139,7 +140,7 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", WAYS)
-def test_every_place_of_the_core(everywhere: Case, tmp_path: Path, way: str, source: str) -> None:
+def test_every_core_type_is_relocated(everywhere: Case, tmp_path: Path, way: str, source: str) -> None:
     assert len(everywhere.places) == 22
     target = check(everywhere, tmp_path / "out", way, source)
     for name in ("acquisition/images", "stimulus/templates/shown_images", "processing/behavior/traces"):
@@ -157,7 +158,7 @@ def test_every_place_of_the_core(everywhere: Case, tmp_path: Path, way: str, sou
 
 
 @pytest.mark.parametrize("relocate_media", [False, None])
-def test_every_place_is_verbatim_without_relocation(
+def test_every_core_type_is_verbatim_without_relocation(
     everywhere: Case, tmp_path: Path, relocate_media: bool | None
 ) -> None:
     target = tmp_path / "out.nwb"
@@ -190,7 +191,7 @@ def test_write_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abso
     assert nwbfile.acquisition["images"]["image0"].data == f"{folder}/images0.png"
 
 
-def test_write_of_paths(tmp_path: Path) -> None:
+def test_write_of_pathlib_paths(tmp_path: Path) -> None:
     """`pathlib.Path` in memory."""
     videos = [make_media(tmp_path / "media" / f"{n}.avi") for n in range(2)]
     nwbfile = new_nwbfile()
@@ -269,7 +270,7 @@ def stored_as(storages: Mapping[str, Storage], folder: Path) -> Case:
 @pytest.mark.parametrize(
     ("kind", "way"), [*(("readable", way) for way in WAYS), ("not readable", "as_it_is"), ("checksum", "as_it_is")]
 )
-def test_every_storage_by_every_way(tmp_path: Path, kind: str, way: str, source: str) -> None:
+def test_every_string_storage_by_every_call(tmp_path: Path, kind: str, way: str, source: str) -> None:
     storages = {"readable": STORAGES, "not readable": NOT_READABLE, "checksum": CHECKSUM}[kind]
     case = stored_as(storages, tmp_path / "home")
     target = check(case, tmp_path / "out", way, source)
@@ -285,7 +286,7 @@ def test_every_storage_by_every_way(tmp_path: Path, kind: str, way: str, source:
 @pytest.mark.parametrize("source", ["plain", "resolving"])
 @pytest.mark.parametrize("way", ["as_it_is", "series_modified", "without_links"])
 @pytest.mark.parametrize("storage", ["empty", "empty_fixed"])
-def test_nothing_but_an_empty_list(tmp_path: Path, storage: str, way: str, source: str) -> None:
+def test_empty_external_file_list(tmp_path: Path, storage: str, way: str, source: str) -> None:
     """Nothing to relocate: a warning, and the file is as ever."""
     case = stored_as({storage: STORAGES[storage]}, tmp_path / "home")
     before, target, control = tree(tmp_path / "home"), tmp_path / "out" / "a.nwb", tmp_path / "control.nwb"
@@ -306,7 +307,7 @@ def test_nothing_but_an_empty_list(tmp_path: Path, storage: str, way: str, sourc
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("relocate_media", [None, False])
-def test_verbatim_is_verbatim(tmp_path: Path, relocate_media: bool | None, way: str, source: str) -> None:
+def test_verbatim_export_changes_no_dataset(tmp_path: Path, relocate_media: bool | None, way: str, source: str) -> None:
     """Without relocation too: hdmf would make ``b'…'`` of bytes for a modified series."""
     case = stored_as(STORAGES, tmp_path)
     target = tmp_path / "nwb" / "beside.nwb"
@@ -318,7 +319,7 @@ def test_verbatim_is_verbatim(tmp_path: Path, relocate_media: bool | None, way: 
 
 @pytest.mark.parametrize("kind", ["vlen ascii", "fixed"])
 @pytest.mark.parametrize("way", WAYS)
-def test_storage_of_images(everywhere: Case, tmp_path: Path, way: str, kind: str) -> None:
+def test_storage_of_external_images(everywhere: Case, tmp_path: Path, way: str, kind: str) -> None:
     case = everywhere.copied_to(tmp_path / "home")
     dtype = h5py.string_dtype("ascii") if kind == "vlen ascii" else "S60"
     with h5py.File(case.nwb, "r+") as file:
@@ -349,21 +350,21 @@ def odd_name(tmp_path: Path) -> tuple[Path, str]:
     return nwb, name
 
 
-def test_name_that_is_not_utf8(odd_name: tuple[Path, str], tmp_path: Path) -> None:
+def test_file_name_not_utf8(odd_name: tuple[Path, str], tmp_path: Path) -> None:
     """It is found, and gets a name that is text."""
     nwb, name = odd_name
     target = relocate(nwb, tmp_path / "out" / "sub-a.nwb")
     assert_relocated(target, tmp_path / "media", {PATHS: [name]})
 
 
-def test_name_that_is_not_utf8_by_reference(odd_name: tuple[Path, str], tmp_path: Path) -> None:
+def test_file_name_not_utf8_by_reference(odd_name: tuple[Path, str], tmp_path: Path) -> None:
     """The bytes of the name stay in the text."""
     target = relocate(odd_name[0], tmp_path / "out" / "deep" / "a.nwb", media_mode="reference")
     with h5py.File(target) as file:
         assert file[PATHS][()].tolist() == [b"../../media/\xff\xfe.avi"]
 
 
-def test_text_that_would_become_none_is_refused(tmp_path: Path) -> None:
+def test_path_that_cannot_be_stored_is_refused(tmp_path: Path) -> None:
     """A text that every reader decodes is not replaced by one that none can."""
     folder = tmp_path / os.fsdecode(b"fil\xffms")
     try:
@@ -430,7 +431,7 @@ def series_known_by_name(case: Case) -> Case:
     return Case(case.nwb, case.media, {key: value for key, value in case.places.items() if "images" not in key})
 
 
-def test_specifications_lost(extension: Case, tmp_path: Path) -> None:
+def test_cached_specifications_missing(extension: Case, tmp_path: Path) -> None:
     """`.specloc` leads nowhere."""
     case = series_known_by_name(series_only(extension)).copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -438,7 +439,7 @@ def test_specifications_lost(extension: Case, tmp_path: Path) -> None:
     check(case, tmp_path / "out", load_namespaces=False)
 
 
-def test_specifications_are_not_json(extension: Case, tmp_path: Path) -> None:
+def test_cached_specifications_not_json(extension: Case, tmp_path: Path) -> None:
     case = series_known_by_name(series_only(extension)).copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         version = next(iter(file["specifications/ndx-videos"].values()))
@@ -458,7 +459,7 @@ def forget_specifications(path: Path) -> None:
 )
 def test_registered_field(extension: Case, tmp_path: Path, way: str, source: str) -> None:
     """A type and field of which the table does not know, through `MediaOptions.media_fields`."""
-    options = {"media_fields": [("FilmArchive", "video_paths")]}
+    options = {"media_fields": [("VideoArchive", "video_paths")]}
     check(extension, tmp_path / "out", way, source, media_options=options)
 
 
@@ -552,7 +553,7 @@ def assert_pose_relocated(target: Path, media: Path) -> None:
 
 @pytest.mark.parametrize("source", ["plain", "resolving"])
 @pytest.mark.parametrize("imported", ["imported", "not imported"])
-def test_pose_videos_by_every_way(pose: Case, tmp_path: Path, imported: str, source: str) -> None:
+def test_pose_videos_by_every_call(pose: Case, tmp_path: Path, imported: str, source: str) -> None:
     """Videos of a series share its copy, whichever comes first and however they are spelled; others have their own."""
     before = tree(pose.nwb.parent.parent)
     for way in WAYS:
@@ -566,7 +567,7 @@ def test_pose_videos_by_every_way(pose: Case, tmp_path: Path, imported: str, sou
         assert without_paths(target, pose.places) == without_paths(plain, pose.places), way
 
 
-def test_pose_videos_here(pose: Case, tmp_path: Path) -> None:
+def test_pose_videos_in_place(pose: Case, tmp_path: Path) -> None:
     assert_pose_relocated(relocate(pose.nwb, tmp_path / "a" / "sub-a.nwb"), pose.media)
 
 
@@ -581,7 +582,7 @@ def test_pose_without_cached_specification(pose: Case, tmp_path: Path) -> None:
     assert_pose_relocated(tmp_path / "out" / "sub-a.nwb", pose.media)
 
 
-def test_pose_videos_of_no_series(pose: Case, tmp_path: Path) -> None:
+def test_pose_videos_without_image_series(pose: Case, tmp_path: Path) -> None:
     case = pose.copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         del file["stimulus/presentation/video"]
@@ -590,7 +591,7 @@ def test_pose_videos_of_no_series(pose: Case, tmp_path: Path) -> None:
     assert_relocated(target, pose.media, places)
 
 
-def test_pose_lists_that_name_one_video(pose: Case, tmp_path: Path) -> None:
+def test_pose_lists_sharing_one_video(pose: Case, tmp_path: Path) -> None:
     """Two entries of pose lists with a video that no series has: one copy."""
     case = pose.copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -662,7 +663,7 @@ def add_module(path: Path) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", WAYS)
-def test_second_name_of_a_series(tmp_path: Path, way: str, source: str) -> None:
+def test_hard_link_to_a_series(tmp_path: Path, way: str, source: str) -> None:
     """One series in two places stays one, with one set of media."""
     case = one_series(tmp_path / "home")
     add_module(case.nwb)
@@ -727,7 +728,9 @@ def make_linked_by_pynwb(tmp_path: Path) -> tuple[Case, Case]:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", ["as_it_is", "container"])
-def test_series_in_another_file_stays_there(linked: tuple[Case, Case], tmp_path: Path, way: str, source: str) -> None:
+def test_linked_series_in_another_file_is_unchanged(
+    linked: tuple[Case, Case], tmp_path: Path, way: str, source: str
+) -> None:
     own, other = linked
     before = tree(other.nwb.parent.parent)
     target = check(own, tmp_path / "out", way, source, but=LINKED)
@@ -760,7 +763,7 @@ def test_link_to_another_file_made_by_pynwb(tmp_path: Path, relocate_media: bool
 @pytest.mark.parametrize("source", ["plain", "resolving"])
 @pytest.mark.parametrize("way", ["series_modified", "file_modified", "without_links"])
 @pytest.mark.parametrize("made_by", ["h5py", "pynwb"])
-def test_series_in_another_file_is_copied(
+def test_linked_series_in_another_file_is_copied_by_export(
     linked: tuple[Case, Case], tmp_path: Path, made_by: str, way: str, source: str
 ) -> None:
     """Its texts are relative to the folder of that other file."""
@@ -780,7 +783,7 @@ def test_series_in_another_file_is_copied(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_series_in_another_file_without_relocation(linked: tuple[Case, Case], tmp_path: Path, way: str) -> None:
+def test_linked_series_in_another_file_without_relocation(linked: tuple[Case, Case], tmp_path: Path, way: str) -> None:
     """Refused where the texts would be copied away from the folder they are relative to."""
     own, _ = linked
     target = own.nwb.parent / "beside.nwb"  # where the texts of its own series are right
@@ -815,7 +818,7 @@ def assert_copied(target: Path, own: Case, other: Case) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", ["as_it_is", "container", "series_modified"])
-def test_soft_link_to_texts(tmp_path: Path, way: str, source: str) -> None:
+def test_soft_link_to_path_dataset(tmp_path: Path, way: str, source: str) -> None:
     """Two series, one dataset of texts: it has one name, and the link leads to it."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -839,7 +842,7 @@ def test_soft_link_to_texts(tmp_path: Path, way: str, source: str) -> None:
 
 @pytest.mark.parametrize("mode", [None, "copy", "symlink"])
 @pytest.mark.parametrize("way", ["as_it_is", "container", "series_modified"])
-def test_hard_link_to_texts(tmp_path: Path, way: str, mode: str | None) -> None:
+def test_hard_link_to_path_dataset(tmp_path: Path, way: str, mode: str | None) -> None:
     """Two series, one dataset of texts under two names, of which hdmf writes one: both get texts of their own."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -876,7 +879,7 @@ def link_paths(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Ca
 @pytest.mark.parametrize("source", ["plain", "resolving"])
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["external_file", "other_name"])
-def test_texts_in_another_file(tmp_path: Path, name: str, way: str, source: str) -> None:
+def test_path_dataset_in_another_file(tmp_path: Path, name: str, way: str, source: str) -> None:
     """They are relative to that file, which is not changed; the new file has texts of its own."""
     own, other = link_paths(tmp_path, name=name)
     before = tree(tmp_path / "other"), tree(tmp_path / "own")
@@ -891,14 +894,14 @@ def test_texts_in_another_file(tmp_path: Path, name: str, way: str, source: str)
         assert "starting_frame" in file[PATHS].attrs
 
 
-def test_texts_in_another_file_stay_without_relocation(tmp_path: Path) -> None:
+def test_path_dataset_in_another_file_without_relocation(tmp_path: Path) -> None:
     own, other = link_paths(tmp_path)
     target = relocate(own.nwb, tmp_path / "out" / "a.nwb", relocate_media=None)
     assert_link_to(target, other.nwb, PATHS)
     assert stored_paths(target) == ["../media/raw0.avi", "../media/raw1.avi"]
 
 
-def test_dangling_links(tmp_path: Path) -> None:
+def test_dangling_links_are_kept(tmp_path: Path) -> None:
     """A link that leads nowhere is not ours; whatever pynwb does with it, our class does."""
     case = one_series(tmp_path / "home")
     add_module(case.nwb)
@@ -912,7 +915,7 @@ def test_dangling_links(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_no_object_id(tmp_path: Path, way: str) -> None:
+def test_missing_object_id_is_refused(tmp_path: Path, way: str) -> None:
     """Very old files have none; each run gives the same name, a UUID."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -935,7 +938,7 @@ def test_no_object_id(tmp_path: Path, way: str) -> None:
             uuid.UUID(paths[0].removeprefix("sub-a/")[:36])
 
 
-def test_no_object_id_of_several(tmp_path: Path) -> None:
+def test_missing_object_ids_are_listed(tmp_path: Path) -> None:
     """Their paths tell them apart."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
@@ -962,13 +965,13 @@ def test_no_object_id_of_several(tmp_path: Path) -> None:
         "x" * 5000,
     ],
 )
-def test_object_id_that_is_no_uuid(tmp_path: Path, object_id: str) -> None:
+def test_object_id_not_a_uuid_is_refused(tmp_path: Path, object_id: str) -> None:
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         file[SERIES].attrs["object_id"] = object_id
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is no UUID") as caught:
+    with pytest.raises(UnsafeReferenceError, match=r"object_id .* is not a UUID") as caught:
         relocate(case.nwb, tmp_path / "out" / "a.nwb")
     assert len(caught.value.problems) == 2  # one for each video
     assert caught.value.problems[1].index == 1
@@ -986,7 +989,7 @@ def test_object_id_does_not_matter_by_reference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("object_id", [7, 1.5, np.array([1, 2]), b"not text \xff"])
-def test_object_id_of_another_kind(tmp_path: Path, object_id: Any) -> None:
+def test_object_id_not_a_string_is_refused(tmp_path: Path, object_id: Any) -> None:
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         del file[SERIES].attrs["object_id"]
@@ -1003,7 +1006,7 @@ def test_object_id_of_another_kind(tmp_path: Path, object_id: Any) -> None:
         ]
 
 
-def test_object_id_in_bytes_and_capitals(tmp_path: Path) -> None:
+def test_object_id_as_bytes_or_uppercase(tmp_path: Path) -> None:
     case = one_series(tmp_path / "home")
     object_id = "933F8CF6-9E4B-405F-8CAD-CC031D1FAFC9"
     with h5py.File(case.nwb, "r+") as file:
@@ -1044,7 +1047,7 @@ def test_duplicate_object_ids_with_the_same_videos(tmp_path: Path, mode: str) ->
     assert len(list((target.parent / "a").iterdir())) == 2
 
 
-def test_one_video_in_one_series_twice(tmp_path: Path) -> None:
+def test_one_video_twice_in_one_series(tmp_path: Path) -> None:
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         file[PATHS][...] = ["../media/y.avi", "../media/y.avi"]
@@ -1058,13 +1061,13 @@ def test_one_video_in_one_series_twice(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "values", [np.array([1, 2]), np.array([1.5]), 3, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])]
 )
-def test_numbers_for_texts(tmp_path: Path, values: Any) -> None:
+def test_numbers_instead_of_paths_are_refused(tmp_path: Path, values: Any) -> None:
     case = one_series(tmp_path / "home")
     set_paths(case.nwb, PATHS, values)
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no text") as caught:
+    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no strings") as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1
     assert caught.value.object_path == f"/{PATHS}"

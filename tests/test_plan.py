@@ -15,19 +15,15 @@ import pytest
 from helpers import digest, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
+from nwb_extfiles import ExternalFilesWarning, MediaMode, MediaOptions, NWBExtFilesHDF5IO, RelocationPlan
+from nwb_extfiles.errors import (
+    ExternalFilesError,
     MediaExistsError,
-    MediaMode,
-    MediaOptions,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
-    RelocationPlan,
     RelocationRefusedError,
     UnsafeReferenceError,
 )
-from nwb_extfiles.errors import ExternalFilesError
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.plans.plan import Action, make_plan
 from nwb_extfiles.plans.resolve import MediaFile, Resolution
@@ -113,10 +109,10 @@ def name(index: int, object_id: str = A, suffix: str = ".avi", field: str = "ext
 # ----------------------------------------------------------------------- the usual
 
 
-def test_nothing() -> None:
+def test_no_references_make_empty_plan() -> None:
     made = plan([])
     assert made.relocations == ()
-    assert made.paths == {}
+    assert made.new_paths == {}
     assert made.media_bytes == 0
     assert made.warnings == ()
 
@@ -129,7 +125,7 @@ def test_order_and_indices_are_kept(mode: MediaMode) -> None:
     assert paths(made) == [name(n, key) for key in (B, A) for n in range(12)]
     assert set(actions(made)) == {Action.TRANSFER}
     assert [str(entry.target) for entry in made.relocations] == paths(made)
-    assert made.paths[f"/acquisition/{B}", "external_file", 11] == name(11, B)
+    assert made.new_paths[f"/acquisition/{B}", "external_file", 11] == name(11, B)
     assert made.media_bytes == 240
     assert (made.mode, made.nwb_path) == (mode, OUT)
 
@@ -137,20 +133,20 @@ def test_order_and_indices_are_kept(mode: MediaMode) -> None:
 @pytest.mark.parametrize(
     ("source", "suffix"), [("a.AVI", ".avi"), ("a.b.Mp4", ".mp4"), ("a", ""), (".hidden", ""), ("a.TAR.GZ", ".gz")]
 )
-def test_suffix(source: str, suffix: str) -> None:
+def test_suffix_is_lowercased_in_target(source: str, suffix: str) -> None:
     (entry,) = plan([Resolution(ref(), media(source))]).relocations
     assert entry.new_path == name(0, suffix=suffix)
 
 
 @pytest.mark.parametrize("source", ["a.a b", "a.é", "a.\udcff", "a.a:b", "a.x\n", "a." + "x" * 33])
-def test_suffix_that_not_every_file_system_can_hold(source: str) -> None:
+def test_suffix_illegal_on_some_file_systems(source: str) -> None:
     """What is no suffix elsewhere is left out of the name; the archive's complaint is passed on."""
     made = plan([Resolution(ref(3), media(source))], archived=bool)
     assert paths(made) == [name(3, suffix="")]
     assert "without a suffix" in made.warnings[0]
 
 
-def test_url_keeps_its_place_in_a_list() -> None:
+def test_url_keeps_its_index() -> None:
     found = [Resolution(ref(0), media("a.avi")), url(1), Resolution(ref(2), media("b.avi"))]
     made = plan(found)
     assert paths(made) == [name(0), "https://example.org/1", name(2)]
@@ -160,7 +156,7 @@ def test_url_keeps_its_place_in_a_list() -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", ".h264"])
-def test_suffix_that_the_archive_drops(suffix: str) -> None:
+def test_suffix_not_archived_by_dandi_is_reported(suffix: str) -> None:
     found = [Resolution(ref(0), media(f"clip{suffix}")), Resolution(ref(1), media("b.avi"))]
     made = plan(found, archived=[".avi"].__contains__)
     (warning,) = made.warnings
@@ -169,7 +165,7 @@ def test_suffix_that_the_archive_drops(suffix: str) -> None:
     assert "external_file[0]" in warning
 
 
-def test_joined() -> None:
+def test_joined_plans_share_media_folder() -> None:
     first, second = plan([url(0)]), plan([Resolution(ref(1), media())], archived=lambda suffix: False)
     assert second.joined_to(None) is second
     both = second.joined_to(first)
@@ -195,7 +191,7 @@ def test_reference_mode(path: str, text: str) -> None:
     assert (entry.action, entry.new_path, entry.target, entry.source) == (Action.REWRITE_PATH, text, None, file)
 
 
-def test_reference_mode_shares_and_keeps() -> None:
+def test_reference_mode_with_shared_and_missing_media() -> None:
     found = [Resolution(ref(0), media()), url(1), Resolution(ref(2), media())]
     made = plan(found, MediaMode.REFERENCE, free=0, device=99)
     assert paths(made) == ["../videos/a.avi", "https://example.org/1", "../videos/a.avi"]
@@ -240,7 +236,7 @@ def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name
         (MediaMode.HARDLINK, Action.TRANSFER),
     ],
 )
-def test_shared_video(mode: MediaMode, further: Action) -> None:
+def test_shared_video_is_copied_once(mode: MediaMode, further: Action) -> None:
     """Each reference has its own name; the bytes are brought once."""
     found = [Resolution(ref(0), media()), Resolution(ref(1), media()), Resolution(ref(0, B), media())]
     made = plan(found, mode, free=10)
@@ -250,7 +246,7 @@ def test_shared_video(mode: MediaMode, further: Action) -> None:
         assert made.media_bytes == 10
 
 
-def test_shared_by_two_names() -> None:
+def test_video_with_two_names_is_copied_once() -> None:
     """Two paths of one file, by a hard or symbolic link, are one video; the suffix is that of each name."""
     found = [Resolution(ref(0), media("a.avi", inode=7)), Resolution(ref(1), media("b.MOV", inode=7))]
     made = plan(found)
@@ -263,7 +259,7 @@ def test_same_inode_on_another_device_is_another_video() -> None:
     assert actions(plan(found)) == [Action.TRANSFER, Action.TRANSFER]
 
 
-def test_shared_with_one_that_is_there_already() -> None:
+def test_shared_video_already_at_target() -> None:
     found = [Resolution(ref(0), media()), Resolution(ref(1), media())]
     made = plan(found, states={name(0): TargetState.SAME})
     assert actions(made) == [Action.REUSE, Action.DUPLICATE]
@@ -272,7 +268,7 @@ def test_shared_with_one_that_is_there_already() -> None:
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-def test_field_that_repeats_shares_the_copy(mode: MediaMode) -> None:
+def test_repeated_field_shares_the_copy(mode: MediaMode) -> None:
     """The `original_videos` of a pose name the video of a series, wherever they stand in the file."""
     repeating = dict(field="original_videos", repeats=True)
     found = [
@@ -289,7 +285,7 @@ def test_field_that_repeats_shares_the_copy(mode: MediaMode) -> None:
     assert [entry.reference for entry in made.relocations] == [resolution.reference for resolution in found]
 
 
-def test_two_fields_of_one_object_do_not_meet() -> None:
+def test_two_fields_of_one_object_get_different_names() -> None:
     found = [
         Resolution(ref(0, field=field, repeats=True), media(field)) for field in ("original_videos", "labeled_videos")
     ]
@@ -304,15 +300,15 @@ def test_two_fields_of_one_object_do_not_meet() -> None:
 @pytest.mark.parametrize(
     "object_id", ["", "x", "../../../etc/passwd", "..", "a/b", "a\\b", A + "\n", A[:-1], A + A, "\0" * 36]
 )
-def test_object_id_that_is_none(object_id: str) -> None:
+def test_invalid_object_id_is_a_problem(object_id: str) -> None:
     error = refusal([Resolution(ref(1, object_id, object_path="/acquisition/video"), media())])
     assert isinstance(error, UnsafeReferenceError)
-    assert "no UUID" in str(error)
+    assert "not a UUID" in str(error)
     assert "\0" not in str(error)
     assert error.object_path == "/acquisition/video"
 
 
-def test_no_object_id() -> None:
+def test_missing_object_id_is_a_problem() -> None:
     """Objects of old files get a name from where they stand: the same in every run, another for each."""
     found = [
         Resolution(ref(0, None, object_path=path), media(path))
@@ -335,7 +331,7 @@ def test_same_object_id_and_different_videos() -> None:
     assert "generate_new_id" in str(error)
 
 
-def test_same_object_id_and_different_suffixes_do_not_meet() -> None:
+def test_same_object_id_different_suffixes_get_different_names() -> None:
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media("a.avi")),
         Resolution(ref(0, A, object_path="/processing/two"), media("b.mov")),
@@ -355,7 +351,7 @@ def test_same_object_id_and_same_video(mode: MediaMode, state: TargetState) -> N
     assert actions(made)[1] is Action.SHARE
 
 
-def test_same_object_id_same_video_and_a_target_in_the_way() -> None:
+def test_same_object_id_same_video_occupied_target() -> None:
     """The one thing that is wrong is told, and nothing that is not so."""
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media()),
@@ -365,7 +361,7 @@ def test_same_object_id_same_video_and_a_target_in_the_way() -> None:
     assert {type(problem) for problem in error.problems} == {MediaExistsError}
 
 
-def test_a_folder_never_gives_way() -> None:
+def test_folder_at_target_is_never_replaced() -> None:
     """Told without a look at the disk: nothing of this is there."""
     found = [Resolution(ref(0, A), media())]
     error = refusal(found, states={name(0): TargetState.FOLDER}, existing="replace")
@@ -373,17 +369,17 @@ def test_a_folder_never_gives_way() -> None:
     assert "replace it" not in str(error)
 
 
-def test_a_naming_that_calls_two_videos_alike() -> None:
+def test_naming_that_gives_two_videos_one_name() -> None:
     """It is not the ids that are at fault, be they those of two objects or of one."""
     for key in (A, B):
         found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(1, key), media("b.avi"))]
         error = refusal(found, naming=lambda **_: PurePosixPath("video.avi"), states={"video.avi": TargetState.ABSENT})
         assert isinstance(error, UnsafeReferenceError)
-        assert "mend the naming" in str(error)
+        assert "correct your naming function" in str(error)
         assert "object_id" not in str(error)
 
 
-def test_names_that_differ_in_case_alone() -> None:
+def test_names_differing_only_in_case() -> None:
     """Two files on Linux, one on Windows and macOS."""
     found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(0, A.upper()), media("b.avi"))]
     assert isinstance(refusal(found), UnsafeReferenceError)
@@ -402,7 +398,7 @@ def test_target_with_same_content_is_reused(mode: MediaMode, existing: str) -> N
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-def test_target_with_other_content(mode: MediaMode) -> None:
+def test_target_with_other_content_is_refused(mode: MediaMode) -> None:
     found = [Resolution(ref(), media())]
     error = refusal(found, mode, states={name(0): TargetState.OTHER})
     assert isinstance(error, MediaExistsError)
@@ -414,18 +410,18 @@ def test_target_with_other_content(mode: MediaMode) -> None:
 
 
 @pytest.mark.parametrize("mode", [MediaMode.COPY, MediaMode.MOVE, MediaMode.HARDLINK])
-def test_link_at_the_target_gives_way(mode: MediaMode) -> None:
+def test_symlink_at_target_is_replaced(mode: MediaMode) -> None:
     (entry,) = plan([Resolution(ref(), media())], mode, states={name(0): TargetState.LINK}).relocations
     assert (entry.action, entry.replaces) == (Action.TRANSFER, True)
 
 
-def test_media_folder_elsewhere() -> None:
+def test_custom_media_folder() -> None:
     error = refusal([Resolution(ref(), media())], outside=[name(0)], existing="replace")
     assert isinstance(error, UnsafeReferenceError)
     assert "symbolic link or a file" in str(error)
 
 
-def test_hardlink_over_file_systems() -> None:
+def test_hardlink_across_file_systems_is_refused() -> None:
     found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi", device=2))]
     error = refusal(found, MediaMode.HARDLINK, device=1)
     assert isinstance(error, RelocationRefusedError)
@@ -435,7 +431,7 @@ def test_hardlink_over_file_systems() -> None:
         plan(found, mode, device=1)
 
 
-def test_hardlinks_that_can_be_though_devices_differ() -> None:
+def test_hardlink_probe_overrides_device_numbers() -> None:
     """As on an overlay, which was tried."""
     found = [Resolution(ref(), media(device=2, size=10))]
     plan(found, MediaMode.HARDLINK, device=1, linkable=frozenset({2}))
@@ -444,7 +440,7 @@ def test_hardlinks_that_can_be_though_devices_differ() -> None:
 
 
 @pytest.mark.parametrize("mode", [MediaMode.SYMLINK, MediaMode.HARDLINK])
-def test_file_systems_without_links(mode: MediaMode) -> None:
+def test_file_system_without_links_is_refused(mode: MediaMode) -> None:
     """One problem for all files, which names what works."""
     found = [Resolution(ref(n), media(f"{n}.avi", inode=n + 1)) for n in range(3)]
     error = refusal(found, mode, device=1, cannot=frozenset({MediaMode.SYMLINK, MediaMode.HARDLINK}))
@@ -457,14 +453,14 @@ def test_file_systems_without_links(mode: MediaMode) -> None:
     plan(found, mode, device=1, cannot=frozenset({mode}), states=there)
 
 
-def test_hardlink_over_file_systems_of_what_is_there_already() -> None:
+def test_hardlink_across_file_systems_with_target_present() -> None:
     """A target that exists with the same content is reused: no link is needed."""
     found = [Resolution(ref(), media(device=2))]
     made = plan(found, MediaMode.HARDLINK, device=1, states={name(0): TargetState.SAME})
     assert actions(made) == [Action.REUSE]
 
 
-def test_paths_as_long_as_the_system_takes() -> None:
+def test_too_long_target_paths() -> None:
     """Windows without long paths; every path that is too long is told before anything is touched."""
     found = [Resolution(ref(index=0), media(inode=1)), Resolution(ref(index=10), media(inode=2))]
     length = len(str(OUT.parent / name(0)))
@@ -491,7 +487,7 @@ def test_paths_as_long_as_the_system_takes() -> None:
         (MediaMode.REFERENCE, 2, 0),
     ],
 )
-def test_room(mode: MediaMode, device: int, needed: int) -> None:
+def test_not_enough_space_is_refused(mode: MediaMode, device: int, needed: int) -> None:
     found = [Resolution(ref(n), media(f"{n}.avi", size=size, device=device)) for n, size in enumerate((10, 20))] + [
         Resolution(ref(2), media("0.avi", size=10, device=device))
     ]
@@ -505,7 +501,7 @@ def test_room(mode: MediaMode, device: int, needed: int) -> None:
     plan(found, mode, free=None, device=1)
 
 
-def test_room_for_what_is_there_already() -> None:
+def test_present_targets_need_no_space() -> None:
     found = [Resolution(ref(n), media(f"{n}.avi")) for n in (0, 1)]
     plan(found, free=10, states={name(0): TargetState.SAME})
     assert isinstance(refusal(found, free=9, states={name(0): TargetState.SAME}), RelocationRefusedError)
@@ -567,7 +563,7 @@ def test_all_problems_at_once() -> None:
         assert str(problem) in str(error)
 
 
-def test_many_of_one_kind() -> None:
+def test_many_problems_of_one_kind_are_counted() -> None:
     error = refusal([missing(index) for index in range(100)])
     assert type(error) is MissingMediaError
     assert [problem.index for problem in error.problems] == list(range(100))
@@ -592,20 +588,20 @@ def test_many_of_one_kind() -> None:
         ("x.nwb.nwb", "x.nwb"),
     ],
 )
-def test_stem(file_name: str, stem: str) -> None:
+def test_nwb_stem_names_media_folder(file_name: str, stem: str) -> None:
     assert nwb_stem(Path("/out", file_name)) == stem
     made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
     assert paths(made) == [f"{stem}/{A}_external_file_0.avi"]
 
 
-def test_no_suffix_leaves_no_name_for_the_folder() -> None:
+def test_nwb_file_without_suffix_is_refused() -> None:
     error = refusal([Resolution(ref(), media())], nwb_path=Path("/out/x"))
     assert isinstance(error, UnsafeReferenceError)
     assert ".nwb" in str(error)
 
 
 @pytest.mark.parametrize("file_name", [".nwb", "..nwb", "...nwb", ".nwb.zarr"])
-def test_names_that_are_all_suffix(file_name: str) -> None:
+def test_nwb_names_that_are_only_suffix(file_name: str) -> None:
     """Whatever comes of it, it does not leave the folder of the NWB file."""
     try:
         made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
@@ -638,7 +634,7 @@ def test_custom_naming() -> None:
     assert naming.asked == [dict(nwb_stem="x", object_id=A, field="external_file", index=4, suffix=".avi")]
 
 
-def test_custom_naming_may_answer_with_a_text() -> None:
+def test_custom_naming_may_return_str() -> None:
     assert paths(plan([Resolution(ref(), media())], naming=Named("./media//a.avi"))) == ["media/a.avi"]
 
 
@@ -662,14 +658,14 @@ def test_custom_naming_may_answer_with_a_text() -> None:
         "media/" + "x" * 252 + ".avi",  # no way out, but no file system takes it
     ],
 )
-def test_custom_naming_that_escapes(answer: str) -> None:
+def test_custom_naming_outside_folder_is_refused(answer: str) -> None:
     error = refusal([Resolution(ref(), media())], naming=Named(answer))
     assert isinstance(error, UnsafeReferenceError)
     assert "\0" not in str(error)
 
 
 @pytest.mark.parametrize("answer", ["C:/Windows/a.avi", "C:a.avi"])
-def test_custom_naming_that_escapes_on_windows(answer: str) -> None:
+def test_custom_naming_outside_folder_on_windows_is_refused(answer: str) -> None:
     assert isinstance(refusal([Resolution(ref(), media())], naming=Named(answer)), UnsafeReferenceError)
 
 
@@ -679,7 +675,7 @@ def test_custom_naming_without_index() -> None:
     assert isinstance(refusal(found, naming=Named("media/a.avi")), UnsafeReferenceError)
 
 
-def test_custom_naming_with_a_file_that_is_a_folder_too() -> None:
+def test_custom_naming_with_file_as_parent_folder() -> None:
     """One video at `a`, another at `a/b.avi`: that cannot be, and is told before anything is done."""
     answers = iter(["media/a", "media/a/b.avi"])
     found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
@@ -723,7 +719,7 @@ def state(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | 
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-def test_survey_of_nothing(tmp_path: Path, mode: MediaMode) -> None:
+def test_survey_of_no_references(tmp_path: Path, mode: MediaMode) -> None:
     """Neither the folder nor the one above is there yet."""
     found = surveyed(tmp_path, mode)
     assert list(found.targets.values()) == [TargetState.ABSENT]
@@ -744,19 +740,19 @@ def test_survey_same_content(tmp_path: Path, place: Path, mode: MediaMode) -> No
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-@pytest.mark.parametrize("content", [b"", b"video", b"video\0", b"fil"])
+@pytest.mark.parametrize("content", [b"", b"VIDEO", b"video\0", b"vide"])
 def test_survey_other_content(tmp_path: Path, place: Path, mode: MediaMode, content: bytes) -> None:
     place.write_bytes(content)
     assert state(tmp_path, mode) is TargetState.OTHER
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-def test_survey_itself(tmp_path: Path, place: Path, mode: MediaMode) -> None:
+def test_survey_source_is_target(tmp_path: Path, place: Path, mode: MediaMode) -> None:
     assert state(tmp_path, mode, file_at(place)) is TargetState.SAME
 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
-def test_survey_link_to_the_same(tmp_path: Path, place: Path, mode: MediaMode) -> None:
+def test_survey_link_to_source(tmp_path: Path, place: Path, mode: MediaMode) -> None:
     source = file_at(tmp_path / "videos" / "a.avi")
     place.symlink_to(os.path.relpath(source.path, place.parent))
     expected = TargetState.SAME if mode is MediaMode.SYMLINK else TargetState.LINK
@@ -765,7 +761,7 @@ def test_survey_link_to_the_same(tmp_path: Path, place: Path, mode: MediaMode) -
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 @pytest.mark.parametrize("kind", ["other", "dangling", "loop", "folder", "link to folder"])
-def test_survey_in_the_way(tmp_path: Path, place: Path, mode: MediaMode, kind: str) -> None:
+def test_survey_occupied_target(tmp_path: Path, place: Path, mode: MediaMode, kind: str) -> None:
     (tmp_path / "other").write_bytes(b"other")
     if kind == "folder":
         place.mkdir()
@@ -777,7 +773,7 @@ def test_survey_in_the_way(tmp_path: Path, place: Path, mode: MediaMode, kind: s
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling", "file", "loop"])
-def test_survey_media_folder_is_none(tmp_path: Path, kind: str) -> None:
+def test_survey_media_folder_is_not_a_folder(tmp_path: Path, kind: str) -> None:
     (tmp_path / "out").mkdir()
     folder = tmp_path / "out" / "x"
     if kind == "file":
@@ -788,7 +784,7 @@ def test_survey_media_folder_is_none(tmp_path: Path, kind: str) -> None:
     assert surveyed(tmp_path).outside == {PurePosixPath(name(0))}
 
 
-def test_folder_in_the_way_is_not_replaced(tmp_path: Path, place: Path) -> None:
+def test_folder_at_target_survives_replace(tmp_path: Path, place: Path) -> None:
     place.mkdir()
     source = file_at(tmp_path / "videos" / "a.avi")
     options = MediaOptions(existing="replace")
@@ -802,7 +798,7 @@ def test_folder_in_the_way_is_not_replaced(tmp_path: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["hardlink", "copy", "move"])
-def test_move_within_its_own_folder_takes_nothing_away(tmp_path: Path, mode: str) -> None:
+def test_move_of_media_in_place_removes_nothing(tmp_path: Path, mode: str) -> None:
     """One video under two names in a media folder, which is moved to where it is."""
     video = file_at(tmp_path / "a.avi").path
     source = write_nwb(tmp_path / "in.nwb", ["a.avi", "a.avi"])

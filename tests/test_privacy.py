@@ -68,9 +68,9 @@ def files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("media_mode", ["copy", "move", "hardlink"])
 @pytest.mark.parametrize("bits", [0o600, 0o640, 0o644])
-def test_organize(tmp_path: Path, files_mode: str, media_mode: str, bits: int) -> None:
+def test_organize_keeps_modes(tmp_path: Path, files_mode: str, media_mode: str, bits: int) -> None:
     private(tmp_path / "raw", bits)
-    organize(tmp_path / "raw", tmp_path / "ds", files_mode=files_mode, media_files_mode=media_mode)
+    organize(tmp_path / "raw", tmp_path / "ds", files_mode=files_mode, media_mode=media_mode)
     made = files(tmp_path / "ds")
     assert len(made) == 2
     assert {mode(path) for path in made} == {bits}
@@ -78,40 +78,42 @@ def test_organize(tmp_path: Path, files_mode: str, media_mode: str, bits: int) -
 
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 @pytest.mark.parametrize("media_mode", ["copy", "move"])
-def test_organize_to_another_file_system(tmp_path: Path, elsewhere: Path, files_mode: str, media_mode: str) -> None:
+def test_organize_to_another_file_system_keeps_modes(
+    tmp_path: Path, elsewhere: Path, files_mode: str, media_mode: str
+) -> None:
     private(elsewhere / "raw")
     for path in files(elsewhere / "raw"):
         os.setxattr(path, "user.note", b"under embargo")
-    organize(elsewhere / "raw", tmp_path / "ds", files_mode=files_mode, media_files_mode=media_mode)
+    organize(elsewhere / "raw", tmp_path / "ds", files_mode=files_mode, media_mode=media_mode)
     made = files(tmp_path / "ds")
     assert {mode(path) for path in made} == {0o600}
     assert {os.getxattr(path, "user.note") for path in made} == {b"under embargo"}
 
 
-def test_restore(tmp_path: Path) -> None:
+def test_restore_keeps_modes(tmp_path: Path) -> None:
     private(tmp_path / "raw")
-    organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="copy", media_options={"manifest": True})
+    organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy", media_options={"manifest": True})
     (path,) = (tmp_path / "ds").rglob("*.nwb")
     restore(path, tmp_path / "back")
     assert {mode(path) for path in files(tmp_path / "back")} == {0o600}
 
 
-def test_relocate(tmp_path: Path) -> None:
+def test_relocate_keeps_modes(tmp_path: Path) -> None:
     path = private(tmp_path / "raw")
     relocate(path, "copy")
     assert {mode(path) for path in files(tmp_path / "raw")} == {0o600}
 
 
 @pytest.mark.parametrize("bits", [0o444, 0o400])
-def test_read_only_sources(tmp_path: Path, bits: int) -> None:
+def test_read_only_sources_are_organized(tmp_path: Path, bits: int) -> None:
     """The NWB file is edited, so it comes out writable for its owner; the video as it is."""
     private(tmp_path / "raw", bits)
-    organize(tmp_path / "raw", tmp_path / "ds", media_files_mode="copy")
+    organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy")
     assert {path.suffix: mode(path) for path in files(tmp_path / "ds")} == {".nwb": bits | 0o200, ".avi": bits}
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "zarr"])
-def test_exported_files(tmp_path: Path, source_store: Path, kind: str) -> None:
+def test_modes_of_exported_files(tmp_path: Path, source_store: Path, kind: str) -> None:
     """A new file; an existing one keeps its own mode."""
     from zarr_makers import export
 
@@ -137,7 +139,7 @@ def test_store_exported_from_a_file(tmp_path: Path, bits: int) -> None:
     assert mode(tmp_path / "b.nwb.zarr") & ~(bits | (bits & 0o444) >> 2) == 0
 
 
-def test_a_file_is_never_wider_while_it_is_made(tmp_path: Path) -> None:
+def test_file_is_never_more_readable_while_written(tmp_path: Path) -> None:
     source = make_file(tmp_path / "source", 40_000_000)
     source.chmod(0o600)
     seen = set()
@@ -150,7 +152,7 @@ def test_a_file_is_never_wider_while_it_is_made(tmp_path: Path) -> None:
     assert (seen, mode(target)) == ({0o600}, 0o644)
 
 
-def test_what_is_staged(tmp_path: Path) -> None:
+def test_staged_files_are_private(tmp_path: Path) -> None:
     """Others may find out that a transfer is unfinished, and read nothing of it, nor of the journal."""
     document = make_file(tmp_path / "a.nwb")
     transfer = Transfer(document, edits_document=True)
@@ -161,7 +163,7 @@ def test_what_is_staged(tmp_path: Path) -> None:
     transfer.rollback()
 
 
-def test_tree(tmp_path: Path) -> None:
+def test_copied_tree_keeps_modes(tmp_path: Path) -> None:
     """As of a Zarr store; its folders can be written to, for what is staged is edited, put in place and cleared."""
     (tmp_path / "store" / "data").mkdir(parents=True)
     make_file(tmp_path / "store" / "data" / "0").chmod(0o440)
@@ -172,7 +174,7 @@ def test_tree(tmp_path: Path) -> None:
 
 
 @on_linux
-def test_store_in_place(tmp_path: Path, source_store: Path) -> None:
+def test_store_edited_in_place_keeps_modes(tmp_path: Path, source_store: Path) -> None:
     """The files of a private store that change stay private; hard links to them keep the former content."""
     for path in [source_store, *source_store.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)
@@ -192,7 +194,7 @@ def setfacl(*arguments: object) -> None:
 
 @on_linux
 @pytest.mark.parametrize("kind", ["ext4", "btrfs", "xfs"])
-def test_access_control_lists(kind: str) -> None:
+def test_access_control_lists_are_copied(kind: str) -> None:
     with loop(kind) as place:
         source = make_file(place / "source")
         source.chmod(0o600)
@@ -210,7 +212,7 @@ def test_access_control_lists(kind: str) -> None:
 
 
 @on_linux
-def test_access_control_list_where_there_are_none(tmp_path: Path) -> None:
+def test_access_control_list_on_unsupporting_file_system(tmp_path: Path) -> None:
     """The bits of the group are then those of the mask, which let more people in than the source does."""
     with loop("ext4") as place, ramfs() as without:
         source = make_file(place / "source")
@@ -225,7 +227,7 @@ def test_access_control_list_where_there_are_none(tmp_path: Path) -> None:
 
 @on_linux
 @pytest.mark.parametrize("kind", ["exfat", "ntfs", "vfat"])
-def test_file_systems_without_modes(tmp_path: Path, kind: str) -> None:
+def test_file_system_without_modes(tmp_path: Path, kind: str) -> None:
     source = make_file(tmp_path / "source")
     source.chmod(0o600)
     with loop(kind) as place:
@@ -235,7 +237,7 @@ def test_file_systems_without_modes(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root gives files away")
-def test_owner_and_group(tmp_path: Path) -> None:
+def test_owner_and_group_are_copied(tmp_path: Path) -> None:
     source = make_file(tmp_path / "source")
     os.chown(source, 1234, 4321)
     source.chmod(0o640)
@@ -245,7 +247,7 @@ def test_owner_and_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user")
-def test_group_that_cannot_be_given(elsewhere: Path) -> None:
+def test_group_without_permission_is_skipped(elsewhere: Path) -> None:
     """Whoever copies a file of another group gets one of the own group, which may do no more than anybody."""
     source = make_file(elsewhere / "source")
     os.chown(source, 65534, 4321)

@@ -42,7 +42,7 @@ def told(path: Path) -> tuple[int, int, int, float | bool]:
         ("a.mkv", [], UNKNOWN),
     ],
 )
-def test_real_files(
+def test_real_videos(
     tmp_path: Path, name: str, options: list[str], expected: tuple[int, int, int, float | bool]
 ) -> None:
     assert told(encode(tmp_path / name, *options)) == expected
@@ -53,7 +53,7 @@ def test_fractional_rate(tmp_path: Path) -> None:
         assert told(encode(tmp_path / name, rate="30000/1001"))[2:] == (30, 29.97)
 
 
-def test_sound_beside_the_image(tmp_path: Path) -> None:
+def test_video_with_sound(tmp_path: Path) -> None:
     """The track of the image is not the first."""
     path = tmp_path / "a.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
@@ -80,7 +80,7 @@ def test_sound_beside_the_image(tmp_path: Path) -> None:
         b"\xff\xd8\xff\xd8",
     ],
 )
-def test_files_that_lie(tmp_path: Path, content: bytes) -> None:
+def test_videos_with_false_headers(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a"
     path.write_bytes(content)
     assert told(path) == UNKNOWN
@@ -99,6 +99,6 @@ def test_damaged_files(tmp_path: Path) -> None:
         assert isinstance(probe(path), MediaFacts)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_missing_video(tmp_path: Path) -> None:
     assert told(tmp_path / "gone") == UNKNOWN
     assert told(tmp_path) == UNKNOWN

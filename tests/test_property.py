@@ -410,7 +410,7 @@ EVERYWHERE = settings(deadline=None, print_blob=True, suppress_health_check=list
 @pytest.mark.parametrize("mode", MODES)
 @settings(EVERYWHERE, max_examples=6)
 @given(st.data())
-def test_export(mode: str, data: st.DataObject) -> None:
+def test_any_export_relocates_all_media(mode: str, data: st.DataObject) -> None:
     check(data.draw(cases(mode)))
 
 
@@ -418,5 +418,5 @@ def test_export(mode: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @settings(EVERYWHERE, max_examples=60)
 @given(st.data())
-def test_export_long(mode: str, data: st.DataObject) -> None:
+def test_any_export_relocates_all_media_long(mode: str, data: st.DataObject) -> None:
     check(data.draw(cases(mode)))

@@ -8,13 +8,8 @@ import pytest
 from helpers import assert_resolves, image_series, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    PlanError,
-    RelocationRefusedError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError, PlanError, RelocationRefusedError
 
 
 def export(source: Path, target: Path, **kwargs: object) -> None:
@@ -27,7 +22,7 @@ def source(tmp_path: Path, video_files: Path) -> Path:
     return write_nwb(tmp_path / "nwbfiles" / "a.nwb", ["../video_files/test1_0.avi", "../video_files/test1_1.avi"])
 
 
-def test_a_link_that_would_break_is_refused(source: Path, tmp_path: Path) -> None:
+def test_path_that_would_break_is_refused(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     before = tree(tmp_path)
     with pytest.raises(RelocationRefusedError, match="would not be found") as caught:
@@ -41,7 +36,7 @@ def test_a_link_that_would_break_is_refused(source: Path, tmp_path: Path) -> Non
     assert "relocate_media=False" in str(first)
 
 
-def test_the_previous_file_survives_a_refusal(source: Path, tmp_path: Path) -> None:
+def test_refusal_keeps_previous_file(source: Path, tmp_path: Path) -> None:
     target = write_nwb(tmp_path / "far" / "away" / "b.nwb", ["x.avi"])
     before = tree(tmp_path)
     with pytest.raises(RelocationRefusedError):
@@ -49,26 +44,26 @@ def test_the_previous_file_survives_a_refusal(source: Path, tmp_path: Path) -> N
     assert tree(tmp_path) == before
 
 
-def test_links_that_stay_right_go_through(source: Path, videos: list[Path]) -> None:
-    """A folder at the same depth finds the videos by the same texts."""
+def test_paths_that_stay_right_are_accepted(source: Path, videos: list[Path]) -> None:
+    """A folder at the same depth finds the videos by the same stored paths."""
     target = source.parent.parent / "other" / "b.nwb"
     export(source, target)
     assert stored_paths(target) == stored_paths(source)
     assert_resolves(target, videos[:2])
 
 
-@pytest.mark.parametrize("text", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\videos\a.avi"])
-def test_what_cannot_break_goes_through(text: str, tmp_path: Path) -> None:
-    source = write_nwb(tmp_path / "a.nwb", [text])
+@pytest.mark.parametrize("stored", ["https://example.org/a.avi", "/nowhere/a.avi", "nowhere.avi", r"C:\videos\a.avi"])
+def test_paths_that_cannot_break_are_accepted(stored: str, tmp_path: Path) -> None:
+    source = write_nwb(tmp_path / "a.nwb", [stored])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [stored]
 
 
-def test_absolute_paths_go_through(video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
-    text = str(video_files / "test1_0.avi")
-    source = write_nwb(tmp_path / "a.nwb", [text])
+def test_absolute_paths_are_accepted(video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
+    stored = str(video_files / "test1_0.avi")
+    source = write_nwb(tmp_path / "a.nwb", [stored])
     export(source, tmp_path / "sub" / "b.nwb")
-    assert stored_paths(tmp_path / "sub" / "b.nwb") == [text]
+    assert stored_paths(tmp_path / "sub" / "b.nwb") == [stored]
 
 
 def test_false_writes_verbatim(source: Path, tmp_path: Path) -> None:
@@ -77,7 +72,7 @@ def test_false_writes_verbatim(source: Path, tmp_path: Path) -> None:
     assert stored_paths(target) == stored_paths(source)
 
 
-def test_in_a_dandiset_media_have_their_place(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_in_dandiset_unplaced_media_are_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     """Even a link that works is refused there, unless it is where DANDI has it."""
     (tmp_path / "dandiset.yaml").write_text("identifier: '000000'\n")
     beside = source.parent.parent / "other" / "b.nwb"
@@ -94,7 +89,7 @@ def test_in_a_dandiset_media_have_their_place(source: Path, tmp_path: Path, vide
     assert_resolves(tmp_path / "again" / "sub-a.nwb", videos[:2])
 
 
-def test_a_dead_text_in_a_dandiset_is_refused(tmp_path: Path) -> None:
+def test_missing_path_in_dandiset_is_refused(tmp_path: Path) -> None:
     source = write_nwb(tmp_path / "raw" / "a.nwb", ["gone.avi"])
     dandiset = tmp_path / "dandiset"
     dandiset.mkdir()
@@ -104,13 +99,13 @@ def test_a_dead_text_in_a_dandiset_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("relocate", [None, False])
-def test_a_mode_needs_relocation(source: Path, tmp_path: Path, relocate: bool | None) -> None:
+def test_mode_without_relocation_is_refused(source: Path, tmp_path: Path, relocate: bool | None) -> None:
     with pytest.raises(ValueError, match="media_mode='copy' was given"):
         export(source, tmp_path / "b.nwb", relocate_media=relocate, media_mode="copy")
     assert not (tmp_path / "b.nwb").exists()
 
 
-def test_unknown_words(source: Path, tmp_path: Path) -> None:
+def test_unknown_option_values(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="forbidden value"):
         export(source, tmp_path / "b.nwb", relocate_media=True, media_mode="teleport")
     with pytest.raises(TypeError, match="unrecognized argument"):
@@ -119,7 +114,7 @@ def test_unknown_words(source: Path, tmp_path: Path) -> None:
         export(source, tmp_path / "b.nwb", relocate_media=True, media_options={"serch": "."})
 
 
-def test_defaults_of_the_constructor(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_constructor_defaults(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with (
         NWBHDF5IO(source, "r") as src_io,
@@ -139,7 +134,7 @@ def test_defaults_of_the_constructor(source: Path, tmp_path: Path, videos: list[
     assert io.relocation is None
 
 
-def test_export_io(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_export_io_relocates(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with NWBHDF5IO(source, "r") as src_io:
         NWBExtFilesHDF5IO.export_io(path=str(target), src_io=src_io, relocate_media=True, media_mode="copy")
@@ -159,7 +154,7 @@ def test_nothing_to_relocate_warns(tmp_path: Path, paths: list[str]) -> None:
         assert stored_paths(tmp_path / "b.nwb") == paths
 
 
-def test_a_missing_video_is_told_with_every_place(source: Path, video_files: Path, tmp_path: Path) -> None:
+def test_missing_video_is_reported_with_every_place(source: Path, video_files: Path, tmp_path: Path) -> None:
     (video_files / "test1_1.avi").unlink()
     search = tmp_path / "search"
     search.mkdir()
@@ -174,9 +169,7 @@ def test_a_missing_video_is_told_with_every_place(source: Path, video_files: Pat
     assert tree(tmp_path) == before
 
 
-def test_a_missing_video_is_kept_on_request(
-    source: Path, video_files: Path, tmp_path: Path, videos: list[Path]
-) -> None:
+def test_missing_video_is_kept_on_request(source: Path, video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
     (video_files / "test1_1.avi").unlink()
     target = tmp_path / "ds" / "b.nwb"
     with pytest.warns(ExternalFilesWarning, match="kept as it is"):
@@ -205,7 +198,7 @@ def test_export_onto_itself_is_refused(source: Path) -> None:
     assert tree(source.parent.parent) == before
 
 
-def test_a_link_as_destination_is_refused(source: Path, tmp_path: Path) -> None:
+def test_symlink_as_destination_is_refused(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "link.nwb"
     (tmp_path / "real").mkdir()
     target.symlink_to(tmp_path / "real" / "file.nwb")
@@ -216,7 +209,7 @@ def test_a_link_as_destination_is_refused(source: Path, tmp_path: Path) -> None:
     assert stored_paths(tmp_path / "real" / "file.nwb") == stored_paths(source)
 
 
-def test_a_refused_call_may_be_mended_on_the_same_io(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_refused_call_can_be_repeated_on_same_io(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         with pytest.raises(RelocationRefusedError):
@@ -225,17 +218,17 @@ def test_a_refused_call_may_be_mended_on_the_same_io(source: Path, tmp_path: Pat
     assert_resolves(target, videos[:2])
 
 
-def test_suffixes(tmp_path: Path, videos: list[Path]) -> None:
+def test_suffix_lowercased_and_unarchived_suffix_warned_of(tmp_path: Path, videos: list[Path]) -> None:
     """Lowercased; one that the archive drops is told."""
     for name in ("A.AVI", "b.webm"):
         (tmp_path / name).write_bytes(videos[0].read_bytes())
     source = write_nwb(tmp_path / "a.nwb", ["A.AVI", "b.webm"])
     with pytest.warns(ExternalFilesWarning, match=r"files that end in \.webm"):
         export(source, tmp_path / "ds" / "b.nwb", relocate_media=True, media_mode="copy")
-    assert [Path(text).suffix for text in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
+    assert [Path(stored).suffix for stored in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
 
 
-def test_other_content_at_the_target(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_other_content_at_target_is_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "ds" / "b.nwb"
     export(source, target, relocate_media=True, media_mode="copy")
     first = target.parent / stored_paths(target)[0]

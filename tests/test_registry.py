@@ -41,21 +41,21 @@ TABLE = """
 """
 
 
-def test_pairs_and_fields(tmp_path: Path) -> None:
+def test_declared_fields_are_read(tmp_path: Path) -> None:
     module = """
         from nwb_extfiles.nwb.registry import MediaField
-        PAIRS = [("FilmArchive", "video_paths"), ["Scan", None], ("ImageSeries", "external_file")]
+        PAIRS = [("VideoArchive", "video_paths"), ["Scan", None], ("ImageSeries", "external_file")]
         FIELDS = (field for field in (MediaField("Pose", "videos", repeats=True), MediaField("Scan", None)))
     """
     install(tmp_path, "one", module, "pairs = one_module:PAIRS")
     install(tmp_path, "two", module, "fields = two_module:FIELDS")
     out, err = run(tmp_path, TABLE)
-    found = [("FilmArchive", "video_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
+    found = [("VideoArchive", "video_paths", False), ("Scan", None, False), ("Pose", "videos", True)]
     assert sorted(eval(out), key=str) == sorted(found, key=str)
     assert err == ""
 
 
-def test_what_is_found_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_declarations_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, past the table that it has loaded already."""
     install(tmp_path, "here", "FIELDS = [('A', 'b'), ('A', 'b'), ('Scan', None), 'ab']", "x = here_module:FIELDS")
     install(tmp_path, "worse", "raise RuntimeError", "y = worse_module:FIELDS")
@@ -66,7 +66,7 @@ def test_what_is_found_and_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Mon
     assert "'y' of worse (worse_module:FIELDS" in complaints[1]
 
 
-def test_loaded_once_and_when_it_is_needed(tmp_path: Path) -> None:
+def test_entry_points_load_once_and_lazily(tmp_path: Path) -> None:
     install(tmp_path, "loud", "print('loaded')\nFIELDS = [('A', 'b')]", "x = loud_module:FIELDS")
     code = """
         import nwb_extfiles.cli, nwb_extfiles.nwb.registry as registry
@@ -92,7 +92,7 @@ def test_loaded_once_and_when_it_is_needed(tmp_path: Path) -> None:
         ("FIELDS = [('A',)]", r"\('A',\), expected"),
     ],
 )
-def test_a_broken_one_is_named_and_passed_over(tmp_path: Path, module: str, reason: str) -> None:
+def test_broken_entry_point_is_warned_of_and_skipped(tmp_path: Path, module: str, reason: str) -> None:
     install(tmp_path, "broken", module, "bad = broken_module:FIELDS")
     install(tmp_path, "good", "FIELDS = [('Good', 'paths')]", "good = good_module:FIELDS")
     code = f"""
@@ -115,7 +115,7 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
     """Their videos come along as those of ImageSeries do, with no option given, and they are found in files."""
     source, target = tmp_path / "nwb" / "a.nwb", tmp_path / "out" / "b.nwb"
     run_maker("extension", source)
-    install(tmp_path / "site", "ndx", "FIELDS = [('FilmArchive', 'video_paths')]", "x = ndx_module:FIELDS")
+    install(tmp_path / "site", "ndx", "FIELDS = [('VideoArchive', 'video_paths')]", "x = ndx_module:FIELDS")
     code = """
         import sys, warnings
         warnings.simplefilter("ignore")
@@ -134,10 +134,10 @@ def test_declared_types_are_relocated(tmp_path: Path) -> None:
     ]
 
 
-def test_table() -> None:
+def test_media_fields_extend_the_table() -> None:
     assert media_fields() == MEDIA_FIELDS
-    further = media_fields([("FilmArchive", "video_paths")])
-    assert further == (*MEDIA_FIELDS, MediaField("FilmArchive", "video_paths"))
+    further = media_fields([("VideoArchive", "video_paths")])
+    assert further == (*MEDIA_FIELDS, MediaField("VideoArchive", "video_paths"))
     assert [field.label for field in further] == [
         "external_file",
         "external_file",

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,15 @@ from helpers import (
 from makers import Media, assert_relocated, look, make_media, order_of_images, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO, relocate
+from nwb_extfiles.errors import (
     DestinationBusyError,
-    ExternalFilesError,
-    ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
-    NWBExtFilesHDF5IO,
     PlanError,
     RelocationRefusedError,
     UnreadableFileError,
     UnsafeReferenceError,
-    relocate,
 )
 from nwb_extfiles.tasks.relocating import relocate_files
 
@@ -78,7 +76,7 @@ def is_right(path: Path, *names: str, videos: Path | None = None) -> bool:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_everywhere(tmp_path: Path, mode: str) -> None:
+def test_every_type_in_place(tmp_path: Path, mode: str) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     before, size = contents(path), path.stat().st_size
@@ -100,7 +98,7 @@ def test_everywhere(tmp_path: Path, mode: str) -> None:
         assert tree(tmp_path) == again
 
 
-def test_reference_makes_texts_relative(tmp_path: Path) -> None:
+def test_reference_mode_makes_paths_relative(tmp_path: Path) -> None:
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "nwb" / "x.nwb", [str(video)])
     relocate(path, "reference")
@@ -109,13 +107,13 @@ def test_reference_makes_texts_relative(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["extension", "pose"])
-def test_types_that_nobody_here_knows(tmp_path: Path, what: str) -> None:
+def test_unknown_types_are_ignored(tmp_path: Path, what: str) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     places = run_maker(what, path)
     archive = places.pop("processing/behavior/archive/video_paths", [])
     if archive:  # a field that only its maker knows
         places["processing/behavior/archive/video_paths"] = archive
-    options = {"media_fields": [("FilmArchive", "video_paths")]} if archive else {}
+    options = {"media_fields": [("VideoArchive", "video_paths")]} if archive else {}
     if what == "pose":
         with h5py.File(path) as file:
             own = file["processing/behavior/PoseEstimation"].attrs["object_id"]
@@ -136,20 +134,20 @@ TWO = ["../videos/a.avi", "../videos/b.avi"]
 STORAGES: dict[str, tuple[Any, dict[str, Any]]] = {
     "vlen utf8": (TWO, dict(dtype=UTF8)),
     "vlen ascii": (TWO, dict(dtype=ASCII)),
-    "fixed, too short": (np.array(TWO, dtype="S14"), {}),
+    "fixed, too short": (np.array(TWO, dtype="S15"), {}),
     "fixed, long enough": (np.array(TWO, dtype="S200"), {}),
     "fixed utf8": (TWO, dict(dtype=h5py.string_dtype("utf-8", 20))),
     "chunked": (TWO, dict(dtype=UTF8, chunks=(1,), maxshape=(None,))),
     "compressed": (TWO, dict(dtype=UTF8, chunks=(2,), compression="gzip", shuffle=True)),
-    "compressed fixed": (np.array(TWO, dtype="S14"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
-    "MatNWB row": (np.array([TWO], dtype="S14"), {}),
+    "compressed fixed": (np.array(TWO, dtype="S15"), dict(chunks=(2,), compression="gzip", fletcher32=True)),
+    "MatNWB row": (np.array([TWO], dtype="S15"), {}),
     "MatNWB row, vlen": (np.array([TWO], dtype=object), dict(dtype=ASCII)),
     "column": (np.array([[text] for text in TWO], dtype=object), dict(dtype=UTF8)),
 }
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-def test_storage(tmp_path: Path, storage: str) -> None:
+def test_string_storage_is_kept(tmp_path: Path, storage: str) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     values, keywords = STORAGES[storage]
     set_paths(path, DATASET, values, **keywords)
@@ -171,8 +169,8 @@ def test_storage(tmp_path: Path, storage: str) -> None:
             assert paths == stored_paths(path)
 
 
-@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S14", "S200"])
-def test_scalar_of_old_files(tmp_path: Path, dtype: Any) -> None:
+@pytest.mark.parametrize("dtype", [UTF8, ASCII, "S15", "S200"])
+def test_scalar_external_file_of_old_files(tmp_path: Path, dtype: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array("../videos/a.avi", dtype=dtype) if isinstance(dtype, str) else "../videos/a.avi",
               **({} if isinstance(dtype, str) else {"dtype": dtype}))  # fmt: skip
@@ -185,7 +183,7 @@ def test_scalar_of_old_files(tmp_path: Path, dtype: Any) -> None:
 @pytest.mark.parametrize(
     "values", [h5py.Empty(UTF8), h5py.Empty("S4"), np.empty(0, dtype="S4"), np.empty((0, 3), "S1")]
 )
-def test_no_texts_at_all(tmp_path: Path, values: Any) -> None:
+def test_files_without_paths(tmp_path: Path, values: Any) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, values)
     before = tree(tmp_path)
@@ -193,16 +191,16 @@ def test_no_texts_at_all(tmp_path: Path, values: Any) -> None:
     assert tree(tmp_path) == before
 
 
-def test_texts_that_are_no_texts(tmp_path: Path) -> None:
+def test_values_that_are_not_strings(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, np.array([1, 2]))
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="is no text"):
+    with pytest.raises(UnsafeReferenceError, match="not a string"):
         relocate(path)
     assert tree(tmp_path) == before
 
 
-def test_names_in_other_scripts_and_bytes_that_are_no_utf8(tmp_path: Path) -> None:
+def test_non_ascii_and_non_utf8_file_names(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     raw = os.fsencode(tmp_path / "videos") + b"/\xff\xfe.avi"
     with open(raw, "wb") as stream:
@@ -215,7 +213,7 @@ def test_names_in_other_scripts_and_bytes_that_are_no_utf8(tmp_path: Path) -> No
     assert (path.parent / paths[0]).read_bytes() == b"raw"
 
 
-def test_object_references_to_a_image_survive(tmp_path: Path) -> None:
+def test_object_references_to_an_image_survive(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     with h5py.File(path) as file:
@@ -227,7 +225,7 @@ def test_object_references_to_a_image_survive(tmp_path: Path) -> None:
         assert file[name][()].decode().startswith("a/")
 
 
-def test_a_image_of_fixed_length_is_refused_before_its_references_dangle(tmp_path: Path) -> None:
+def test_fixed_length_image_path_with_references_is_refused(tmp_path: Path) -> None:
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
     with h5py.File(path, "r+") as file:
         images = file["acquisition/images"]
@@ -243,7 +241,7 @@ def test_a_image_of_fixed_length_is_refused_before_its_references_dangle(tmp_pat
 
 
 @pytest.mark.parametrize("text", ["https://example.org/image.png", None])
-def test_a_image_of_fixed_length_may_keep_its_text(tmp_path: Path, text: str | None) -> None:
+def test_fixed_length_image_path_that_fits(tmp_path: Path, text: str | None) -> None:
     """A URL stays as it is, and so does the path of an image that is in its place; other media are relocated."""
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", Media(tmp_path / "media"))
     relocate(path)
@@ -261,7 +259,7 @@ def test_a_image_of_fixed_length_may_keep_its_text(tmp_path: Path, text: str | N
     assert_resolves(path, [tmp_path / "new.avi"], "acquisition/new/external_file")
 
 
-def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> None:
+def test_paths_linked_from_another_file_are_unchanged(tmp_path: Path) -> None:
     other = nwb_with(tmp_path, "a.avi", nwb="sub/other.nwb")
     set_paths(other, DATASET, ["../../videos/a.avi"], dtype=UTF8)
     path = nwb_with(tmp_path, "b.avi")
@@ -276,7 +274,7 @@ def test_texts_behind_a_link_into_another_file_stay_there(tmp_path: Path) -> Non
         assert isinstance(file["acquisition/video"].get("external_file", getlink=True), h5py.HardLink)
 
 
-def test_texts_that_two_series_have_in_common(tmp_path: Path) -> None:
+def test_path_dataset_shared_by_two_series(tmp_path: Path) -> None:
     """One dataset with a name in each series: it cannot say what both of them need."""
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     other = DATASET.replace("video", "video2", 1)
@@ -298,7 +296,7 @@ def test_texts_that_two_series_have_in_common(tmp_path: Path) -> None:
 # ----------------------------------------------------------- the file and disk
 
 
-def test_bytes_that_have_nothing_to_do_with_it_stay(tmp_path: Path) -> None:
+def test_unrelated_bytes_are_unchanged(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     noise = np.frombuffer(random.Random(1).randbytes(3_000_000), dtype="u1")
     with h5py.File(path, "r+") as file:
@@ -312,7 +310,7 @@ def test_bytes_that_have_nothing_to_do_with_it_stay(tmp_path: Path) -> None:
 
 
 @posix
-def test_a_huge_file_is_quick(tmp_path: Path) -> None:
+def test_huge_file_is_quick(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     with h5py.File(path, "r+") as file:
         space, plist = h5py.h5s.create_simple((60 * 2**30,)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -342,7 +340,7 @@ def test_two_thousand_references(tmp_path: Path) -> None:
     assert len(list((tmp_path / "nwb" / "a").iterdir())) == 2000
 
 
-def test_dry_run_changes_nothing_and_tells_the_same(tmp_path: Path) -> None:
+def test_dry_run_changes_nothing_and_reports_the_same(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.MP4")
     before, stamp = tree(tmp_path), path.stat().st_mtime_ns
     plan = relocate(path, "move", dry_run=True)
@@ -353,7 +351,9 @@ def test_dry_run_changes_nothing_and_tells_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["absolute", "relative", "from elsewhere", "through a link"])
-def test_any_spelling_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str) -> None:
+def test_any_path_spelling_from_any_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
     path = nwb_with(tmp_path, "a.avi")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "alias").symlink_to("nwb")
@@ -365,8 +365,36 @@ def test_any_spelling_from_any_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert os.readlink(path.parent / text) == "../../videos/a.avi"
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("in_the_way", [False, True])
+def test_two_files_with_one_target_are_refused_and_renaming_one_helps(
+    tmp_path: Path, mode: str, in_the_way: bool
+) -> None:
+    """a.nwb and a.h5 have one media folder, and series with one object_id but different videos."""
+    first = nwb_with(tmp_path, "one.avi")
+    second = first.with_suffix(".h5")
+    shutil.copy(first, second)
+    make_media(tmp_path / "videos" / "two.avi")
+    set_paths(second, DATASET, ["../videos/two.avi"])
+    if in_the_way:
+        make_media(first.parent / media_names(first, "one.avi")[0])
+    before = tree(tmp_path)
+    for dry_run in (True, False):
+        with pytest.raises(RelocationRefusedError, match=r"a\.h5.*and so would those of .*a\.nwb") as caught:
+            relocate_files([first, second], mode, media_options={"existing": "replace"}, dry_run=dry_run)
+        assert caught.value.hint is not None
+        assert "rename one of the two NWB files" in caught.value.hint
+        assert tree(tmp_path) == before
+    renamed = second.rename(second.with_name("b.h5"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is replaced
+        relocate_files([first, renamed], mode, media_options={"existing": "replace"})
+    assert is_right(first, "one.avi")
+    assert is_right(renamed, "two.avi")
+
+
 @posix
-def test_a_symbolic_link_to_an_nwb_file_is_refused(tmp_path: Path) -> None:
+def test_symlink_to_nwb_file_is_refused(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     (tmp_path / "link.nwb").symlink_to(path)
     before = tree(tmp_path)
@@ -375,7 +403,7 @@ def test_a_symbolic_link_to_an_nwb_file_is_refused(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_an_nwb_file_with_two_names_gets_content_of_its_own(tmp_path: Path) -> None:
+def test_hard_linked_nwb_file_gets_its_own_content(tmp_path: Path) -> None:
     """As in a backup of hard links, `cp -al` or rsnapshot, which keeps what it has."""
     path = nwb_with(tmp_path / "now", "a.avi")
     path.chmod(0o640)
@@ -393,7 +421,7 @@ def test_an_nwb_file_with_two_names_gets_content_of_its_own(tmp_path: Path) -> N
     relocate(path, "move")  # which warns of nothing any more
 
 
-def test_an_nwb_file_with_two_names_that_is_open_stays(tmp_path: Path) -> None:
+def test_open_hard_linked_nwb_file_is_unchanged(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     os.link(path, tmp_path / "backup.nwb")
     before = tree(tmp_path)
@@ -407,7 +435,7 @@ def test_an_nwb_file_with_two_names_that_is_open_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
-def test_an_open_file_with_two_names_is_refused_and_the_cure_works(tmp_path: Path, mode: str) -> None:
+def test_open_hard_linked_nwb_file_is_refused_and_hint_works(tmp_path: Path, mode: str) -> None:
     path = nwb_with(tmp_path / "now it's", "a.avi")
     os.link(path, tmp_path / "backup.nwb")
     before = tree(tmp_path)
@@ -429,7 +457,7 @@ import json, os, sys
 from nwb_extfiles.nwb.registry import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
-from nwb_extfiles.tasks import checks, inplace  # while they may be read
+from nwb_extfiles.tasks import checks, relocating  # while they may be read
 if os.geteuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -449,7 +477,7 @@ print(json.dumps([
 
 
 @posix
-def test_without_rights() -> None:
+def test_without_write_permission() -> None:
     with tempfile.TemporaryDirectory() as name:  # where any user can get to
         folder = Path(name)
         read_only, in_place = nwb_with(folder, "a.avi"), nwb_with(folder, "a.avi", nwb="b.nwb")
@@ -467,11 +495,11 @@ def test_without_rights() -> None:
         refused, entries, of_secret, of_hidden = json.loads(run.stdout)
     assert "may not be written to" in refused
     assert entries == 1
-    assert of_secret == ["above", "not-readable"]
+    assert of_secret == ["outside-nwb-folder", "not-readable"]
     assert of_hidden == ["unreadable"]
 
 
-def test_what_is_in_place_is_not_touched(tmp_path: Path) -> None:
+def test_media_in_place_are_unchanged(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     relocate(path)
     stamps = {entry: (entry.lstat().st_mtime_ns, entry.lstat().st_ino) for entry in tmp_path.rglob("*")}
@@ -481,7 +509,7 @@ def test_what_is_in_place_is_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5 at all", None])
-def test_files_that_are_none(tmp_path: Path, content: bytes | None) -> None:
+def test_paths_that_are_not_nwb_files(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.nwb"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(UnreadableFileError, match="a folder" if content is None else "cannot be opened"):
@@ -490,7 +518,7 @@ def test_files_that_are_none(tmp_path: Path, content: bytes | None) -> None:
         relocate(tmp_path / "missing.nwb")
 
 
-def test_a_file_cut_short(tmp_path: Path) -> None:
+def test_truncated_nwb_file_is_refused(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     before = tree(tmp_path)
@@ -509,7 +537,7 @@ sys.stdin.readline()
 
 @posix
 @pytest.mark.parametrize("mode", ["r", "r+"])
-def test_open_in_another_process(tmp_path: Path, mode: str) -> None:
+def test_file_open_in_another_process_is_refused(tmp_path: Path, mode: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
     before = tree(tmp_path)
     with subprocess.Popen(
@@ -571,7 +599,7 @@ def renamed(tmp_path: Path, first: str, *names: str) -> Path:
 
 @pytest.mark.parametrize("then", [*MODES, "reference"])
 @pytest.mark.parametrize("first", MODES)
-def test_renamed(tmp_path: Path, first: str, then: str) -> None:
+def test_renamed_nwb_file(tmp_path: Path, first: str, then: str) -> None:
     path = renamed(tmp_path, first, "a.avi", "b.avi")
     inodes = {entry.name: entry.stat().st_ino for entry in (path.parent / "a").iterdir()}
     plan = relocate(path, then)
@@ -590,7 +618,7 @@ def test_renamed(tmp_path: Path, first: str, then: str) -> None:
     assert len(list((tmp_path / "videos").iterdir())) == (0 if first == "move" else 2)
 
 
-def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
+def test_renamed_nwb_file_with_shared_pose_video(tmp_path: Path) -> None:
     path = tmp_path / "nwb" / "a.nwb"
     run_maker("pose", path)
     relocate(path, "copy")
@@ -603,7 +631,7 @@ def test_renamed_with_a_pose_list_that_shares(tmp_path: Path) -> None:
     assert not (new.parent / "a").exists()
 
 
-def test_a_former_folder_with_other_things_stays_with_them(tmp_path: Path) -> None:
+def test_former_media_folder_with_other_files_is_kept(tmp_path: Path) -> None:
     path = renamed(tmp_path, "copy", "a.avi")
     (path.parent / "a" / "notes.txt").write_text("mine")
     relocate(path)
@@ -612,7 +640,7 @@ def test_a_former_folder_with_other_things_stays_with_them(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mode", ["symlink", "hardlink", "copy"])
-def test_a_copy_leaves_the_media_of_the_first(tmp_path: Path, mode: str) -> None:
+def test_copied_nwb_file_leaves_media_of_original(tmp_path: Path, mode: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
     before = tree(path.parent / "a")
@@ -623,7 +651,7 @@ def test_a_copy_leaves_the_media_of_the_first(tmp_path: Path, mode: str) -> None
     assert is_right(other, "a.avi")
 
 
-def test_a_copy_may_not_move_the_media_of_the_first(tmp_path: Path) -> None:
+def test_copied_nwb_file_may_not_move_media_of_original(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
     other = Path(shutil.copy(path, path.with_name("b.nwb")))
@@ -636,7 +664,7 @@ def test_a_copy_may_not_move_the_media_of_the_first(tmp_path: Path) -> None:
     assert is_right(other, "a.avi")
 
 
-def test_a_link_to_the_media_of_another_file_is_moved(tmp_path: Path) -> None:
+def test_move_of_link_to_media_of_another_file(tmp_path: Path) -> None:
     """The link becomes a file of its own; what it led to stays with its owner."""
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
@@ -648,7 +676,7 @@ def test_a_link_to_the_media_of_another_file_is_moved(tmp_path: Path) -> None:
     assert not any(place.is_symlink() for place in (other.parent / "b").iterdir())
 
 
-def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
+def test_former_media_folder_used_by_two_files(tmp_path: Path) -> None:
     """Of a copy and its original, both renamed, neither may take the media away from the other."""
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
@@ -664,7 +692,7 @@ def test_a_former_folder_that_two_files_use(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
 
 
-def test_a_former_folder_that_two_files_leave_together(tmp_path: Path) -> None:
+def test_former_media_folder_left_by_two_files_together(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, "copy")
     one = Path(shutil.copy(path, path.with_name("one.nwb")))
@@ -675,7 +703,7 @@ def test_a_former_folder_that_two_files_leave_together(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["one", "one.nwb", "two", "two.nwb"]
 
 
-def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
+def test_renamed_nwb_file_whose_media_folder_is_taken(tmp_path: Path) -> None:
     path = renamed(tmp_path, "copy", "a.avi")
     (text,) = media_names(path, "a.avi")
     make_media(path.parent / text).write_bytes(b"another video")
@@ -683,7 +711,7 @@ def test_a_new_name_whose_folder_is_taken(tmp_path: Path) -> None:
     with pytest.raises(MediaExistsError, match="is not a copy of"):
         relocate(path)
     assert tree(tmp_path) == before
-    with pytest.warns(ExternalFilesWarning, match=r"\(12 bytes\) is replaced, and its content is discarded"):
+    with pytest.warns(ExternalFilesWarning, match=r"\(13 bytes\) is replaced, and its content is discarded"):
         relocate(path, media_options={"existing": "replace"})
     assert is_right(path, "a.avi")
     shutil.rmtree(path.parent / "b")
@@ -719,7 +747,7 @@ def test_the_same_video_in_two_files(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["missing video", "no HDF5", "no file"])
-def test_one_bad_file_and_none_is_touched(tmp_path: Path, bad: str) -> None:
+def test_one_bad_file_leaves_all_unchanged(tmp_path: Path, bad: str) -> None:
     good, second = nwb_with(tmp_path, "a.avi", nwb="good.nwb"), tmp_path / "nwb" / "second.nwb"
     if bad == "missing video":
         write_nwb(second, ["gone.avi", "gone too.avi"])
@@ -732,7 +760,7 @@ def test_one_bad_file_and_none_is_touched(tmp_path: Path, bad: str) -> None:
     assert tree(tmp_path) == before
 
 
-def test_problems_of_several_files_come_together(tmp_path: Path) -> None:
+def test_problems_of_several_files_are_one_error(tmp_path: Path) -> None:
     one = write_nwb(tmp_path / "one.nwb", ["gone.avi"])
     (tmp_path / "two.nwb").write_bytes(b"nothing")
     with pytest.raises(PlanError) as caught:
@@ -740,7 +768,7 @@ def test_problems_of_several_files_come_together(tmp_path: Path) -> None:
     assert {type(problem) for problem in caught.value.problems} == {MissingMediaError, UnreadableFileError}
 
 
-def test_a_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = nwb_with(tmp_path, "a.avi")
     monkeypatch.chdir(path.parent)
     assert len(relocate_files(["a.nwb", path, "./a.nwb"], "move")) == 1
@@ -749,7 +777,7 @@ def test_a_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 @posix
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_a_failure_in_the_second_takes_back_the_first(tmp_path: Path, mode: str) -> None:
+def test_failure_in_second_file_rolls_back_first(tmp_path: Path, mode: str) -> None:
     one = nwb_with(tmp_path, "a.avi", "b.avi", nwb="one.nwb")
     two = nwb_with(tmp_path, "a.avi", nwb="two.nwb")
     target = two.parent / media_names(two, "a.avi")[0]
@@ -768,7 +796,7 @@ def test_a_failure_in_the_second_takes_back_the_first(tmp_path: Path, mode: str)
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_progress_is_of_all_files(tmp_path: Path, progress: bool) -> None:
+def test_progress_covers_all_files(tmp_path: Path, progress: bool) -> None:
     paths = [nwb_with(tmp_path, f"{name}.avi", nwb=f"{name}.nwb") for name in ("one", "two")]
     seen: list[tuple[int, int]] = []
     callback: Any = (lambda done, total: seen.append((done, total))) if progress else False
@@ -798,24 +826,24 @@ def test_missing_and_urls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["..\\videos\\a.avi", "D:\\lab\\videos\\a.avi", "file://{}/videos/a.avi", "./../videos/a.avi"]
 )
-def test_spellings(tmp_path: Path, text: str) -> None:
+def test_path_spellings_are_resolved(tmp_path: Path, text: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, [text.format(tmp_path)], dtype=UTF8)
     relocate(path, "copy", media_options={"path_map": {"D:\\lab": str(tmp_path)}})
     assert is_right(path, "a.avi")
 
 
-def test_a_link_in_the_place_of_the_media_folder_is_refused(tmp_path: Path) -> None:
+def test_symlinked_media_folder_is_refused(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     (tmp_path / "elsewhere").mkdir()
     (path.parent / "a").symlink_to(tmp_path / "elsewhere")
     before = tree(tmp_path)
-    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file stands"):
+    with pytest.raises(UnsafeReferenceError, match="a symbolic link or a file is where"):
         relocate(path)
     assert tree(tmp_path) == before
 
 
-def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
+def test_invalid_or_duplicate_object_ids(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     with h5py.File(path, "r+") as file:
         del file["acquisition/video"].attrs["object_id"]
@@ -825,11 +853,11 @@ def test_ids_that_are_none_or_doubled(tmp_path: Path) -> None:
     other = nwb_with(tmp_path, "b.avi", nwb="evil.nwb")
     with h5py.File(other, "r+") as file:
         file["acquisition/video"].attrs["object_id"] = "../../../../etc/passwd"
-    with pytest.raises(UnsafeReferenceError, match="is no UUID"):
+    with pytest.raises(UnsafeReferenceError, match="is not a UUID"):
         relocate(other)
 
 
-def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
+def test_symlinks_broken_by_a_moved_folder(tmp_path: Path) -> None:
     """The links still tell what the videos are called; `search` finds them by that."""
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     relocate(path)
@@ -848,7 +876,7 @@ def test_links_that_broke_when_the_folder_moved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "move"])
-def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str) -> None:
+def test_stores_are_relocated(tmp_path: Path, source_store: Path, video_files: Path, mode: str) -> None:
     """Relocated in place, renamed and relocated again; with a record of the videos."""
     from zarr_makers import assert_consolidated, assert_leads_to, paths_in
 
@@ -869,7 +897,7 @@ def test_stores(tmp_path: Path, source_store: Path, video_files: Path, mode: str
 
 
 @pytest.mark.parametrize("suffix", [".nwb.zarr", ".zarr"])
-def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, videos: list[Path], suffix: str) -> None:
+def test_copied_store_may_not_move_media_of_original(source_store: Path, videos: list[Path], suffix: str) -> None:
     from zarr_makers import assert_leads_to
 
     store = source_store.rename(source_store.with_name(f"t{suffix}"))
@@ -884,7 +912,7 @@ def test_a_copy_may_not_move_the_media_of_the_first_store(source_store: Path, vi
     assert_leads_to(other, videos[:2])
 
 
-def test_a_former_folder_that_two_stores_use(source_store: Path, videos: list[Path]) -> None:
+def test_former_media_folder_used_by_two_stores(source_store: Path, videos: list[Path]) -> None:
     from zarr_makers import assert_leads_to
 
     relocate(source_store, "copy")

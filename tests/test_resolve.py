@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nwb_extfiles import AmbiguousMediaError, MediaOptions, MissingMediaError, UnsafeReferenceError
-from nwb_extfiles.errors import ExternalFilesError
+from nwb_extfiles import MediaOptions
+from nwb_extfiles.errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.plans.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
 
@@ -90,7 +90,7 @@ URLS = [
 
 
 @pytest.mark.parametrize("text", URLS)
-def test_url(text: str, tmp_path: Path) -> None:
+def test_urls_are_recognized(text: str, tmp_path: Path) -> None:
     assert is_url(text)
     found = look(text, tmp_path)
     assert found.url
@@ -119,7 +119,7 @@ def test_url_wins_over_a_file_of_that_name(tmp_path: Path) -> None:
         "1://a",
     ],
 )
-def test_no_url(text: str) -> None:
+def test_other_paths_are_not_urls(text: str) -> None:
     assert not is_url(text)
 
 
@@ -141,7 +141,7 @@ def test_no_url(text: str) -> None:
         ("", False),
     ],
 )
-def test_is_absolute(text: str, expected: bool) -> None:
+def test_absolute_paths_are_recognized(text: str, expected: bool) -> None:
     assert is_absolute(text) is expected
 
 
@@ -217,7 +217,7 @@ def test_file_url_is_found_below_search(tmp_path: Path) -> None:
 
 
 @posix
-def test_file_url_of_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+def test_file_url_with_name_not_utf8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi"))
     try:
         path.write_bytes(b"video")
@@ -251,7 +251,7 @@ def test_odd_file_urls_are_problems_not_crashes(tmp_path: Path, text: str, in_me
 # ------------------------------------------------------------ relative, absolute
 
 
-def test_relative_to_the_file_that_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_to_the_nwb_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = video(tmp_path / "nwb" / "videos" / "a.avi")
     monkeypatch.chdir(tmp_path)
     video(tmp_path / "videos" / "a.avi", b"a decoy in the working folder")
@@ -260,7 +260,7 @@ def test_relative_to_the_file_that_holds_it(tmp_path: Path, monkeypatch: pytest.
         assert file(text, tmp_path / "nwb", destination=tmp_path / "out", working_folder=tmp_path) == path
 
 
-def test_a_decoy_is_no_answer(tmp_path: Path) -> None:
+def test_same_name_in_working_directory_is_ignored(tmp_path: Path) -> None:
     """A text of a file has one meaning: neither destination nor working folder count."""
     video(tmp_path / "out" / "a.avi")
     video(tmp_path / "cwd" / "a.avi")
@@ -268,7 +268,7 @@ def test_a_decoy_is_no_answer(tmp_path: Path) -> None:
     assert isinstance(error, MissingMediaError)
 
 
-def test_upwards(tmp_path: Path) -> None:
+def test_parent_folders_in_path(tmp_path: Path) -> None:
     path = video(tmp_path / "videos" / "a.avi")
     base = tmp_path / "x" / "y"
     base.mkdir(parents=True)
@@ -276,7 +276,7 @@ def test_upwards(tmp_path: Path) -> None:
     assert file("../" * 40 + str(path)[1:], base) == path
 
 
-def test_absolute(tmp_path: Path) -> None:
+def test_absolute_path_resolves(tmp_path: Path) -> None:
     path = video(tmp_path / "videos" / "a.avi")
     assert file(str(path), tmp_path / "elsewhere") == path
     assert file(str(path)) == path
@@ -284,7 +284,7 @@ def test_absolute(tmp_path: Path) -> None:
     assert file(f"{tmp_path}/x/../videos/./a.avi") == path
 
 
-def test_path_is_free_of_links_but_for_its_name(tmp_path: Path) -> None:
+def test_resolved_path_keeps_only_last_link(tmp_path: Path) -> None:
     path = video(tmp_path / "store" / "4711")
     (tmp_path / "videos").mkdir()
     link = tmp_path / "videos" / "a.avi"
@@ -295,7 +295,7 @@ def test_path_is_free_of_links_but_for_its_name(tmp_path: Path) -> None:
     assert (found.path, found.real) == (link, path)
 
 
-def test_many_are_found_as_one_is(tmp_path: Path) -> None:
+def test_resolving_many_equals_resolving_each(tmp_path: Path) -> None:
     """Though each folder is freed of links once for all."""
     video(tmp_path / "real" / "a.avi")
     video(tmp_path / "real" / "b.avi")
@@ -327,7 +327,7 @@ def test_many_are_found_as_one_is(tmp_path: Path) -> None:
     assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1] == found[0]
 
 
-def test_folder_reached_by_a_link(tmp_path: Path) -> None:
+def test_folder_reached_through_link(tmp_path: Path) -> None:
     """`..` climbs from where the folder is, as it does for whoever opens the text."""
     path = video(tmp_path / "real" / "videos" / "a.avi")
     (tmp_path / "real" / "nwb").mkdir()
@@ -365,7 +365,7 @@ def test_folder_reached_by_a_link(tmp_path: Path) -> None:
         "e\u0301.avi",
     ],
 )
-def test_names_are_taken_by_the_letter(tmp_path: Path, name: str) -> None:
+def test_names_match_exactly(tmp_path: Path, name: str) -> None:
     path = video(tmp_path / "videos" / name)
     assert file(f"videos/{name}", tmp_path) == path
     assert file(str(path), tmp_path) == path
@@ -377,7 +377,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS finds either form by itself")
 @pytest.mark.parametrize(("stored", "on_disk"), [(NFC, NFD), (NFD, NFC)])
-def test_other_form_of_unicode(tmp_path: Path, stored: str, on_disk: str) -> None:
+def test_other_unicode_normalization_is_named(tmp_path: Path, stored: str, on_disk: str) -> None:
     """Videos that were copied from macOS may be called otherwise than the text says, to no eye's notice."""
     path = video(tmp_path / "videos" / on_disk / "a.avi")
     assert file(f"videos/{stored}/a.avi", tmp_path) == path
@@ -392,7 +392,7 @@ def test_other_form_of_unicode(tmp_path: Path, stored: str, on_disk: str) -> Non
     assert str(missing).count("No such file") == 1, "two places that look alike say less than one"
 
 
-def test_plain_path_is_not_unquoted(tmp_path: Path) -> None:
+def test_plain_path_is_not_url_decoded(tmp_path: Path) -> None:
     video(tmp_path / "a b.avi")
     assert isinstance(problem("a%20b.avi", tmp_path), MissingMediaError)
     quoted = video(tmp_path / "a%20b.avi", b"another")
@@ -431,7 +431,7 @@ def test_other_surrogates_are_missing(tmp_path: Path, text: str) -> None:
 
 
 @posix
-def test_backslashes(tmp_path: Path) -> None:
+def test_backslashes_are_separators(tmp_path: Path) -> None:
     path = video(tmp_path / "videos" / "cam 1" / "a.avi")
     base = tmp_path / "nwb"
     base.mkdir()
@@ -442,7 +442,7 @@ def test_backslashes(tmp_path: Path) -> None:
 
 
 @posix
-def test_name_with_a_backslash(tmp_path: Path) -> None:
+def test_name_containing_a_backslash(tmp_path: Path) -> None:
     path = video(tmp_path / "videos\\a.avi")
     assert file("videos\\a.avi", tmp_path) == path
     video(tmp_path / "videos" / "a.avi", b"another")
@@ -458,7 +458,7 @@ def test_windows_absolute_is_foreign(tmp_path: Path) -> None:
 
 
 @posix
-def test_rooted_windows_path_is_no_path_of_this_machine(tmp_path: Path) -> None:
+def test_rooted_windows_path_is_foreign(tmp_path: Path) -> None:
     r"""``\videos\a.avi`` is on some drive of some Windows; it is not ``/videos/a.avi``."""
     path = video(tmp_path / "a.avi")
     assert isinstance(problem(str(path).replace("/", "\\"), tmp_path / "nwb"), MissingMediaError)
@@ -490,7 +490,7 @@ def test_rooted_windows_path_is_no_path_of_this_machine(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_path_map(tmp_path: Path, prefix: str, text: str, in_memory: bool) -> None:
+def test_path_map_replaces_prefix(tmp_path: Path, prefix: str, text: str, in_memory: bool) -> None:
     path = video(tmp_path / "lab" / "cam1" / "a.avi")
     new = path if prefix == text else tmp_path / "lab"
     assert file(text, None if in_memory else tmp_path, path_map={prefix: new}) == path
@@ -572,14 +572,14 @@ def test_search_by_tail(tmp_path: Path) -> None:
             assert file(text, tmp_path, search=tmp_path / "pool") == path
 
 
-def test_search_comes_after_the_text_itself(tmp_path: Path) -> None:
+def test_search_comes_after_the_stored_path(tmp_path: Path) -> None:
     path = video(tmp_path / "a.avi")
     video(tmp_path / "pool" / "a.avi", b"another")
     assert file("a.avi", tmp_path, search=tmp_path / "pool") == path
     assert file(str(path), tmp_path, search=tmp_path / "pool") == path
 
 
-def test_search_two_different_files(tmp_path: Path) -> None:
+def test_search_with_two_different_hits_is_ambiguous(tmp_path: Path) -> None:
     one, two = video(tmp_path / "1" / "a.avi", b"1"), video(tmp_path / "2" / "a.avi", b"2")
     error = problem("gone/a.avi", tmp_path, search=[one.parent, two.parent])
     assert isinstance(error, AmbiguousMediaError)
@@ -588,7 +588,7 @@ def test_search_two_different_files(tmp_path: Path) -> None:
     assert str(two) in str(error)
 
 
-def test_search_two_different_tails(tmp_path: Path) -> None:
+def test_search_with_two_different_tails_is_ambiguous(tmp_path: Path) -> None:
     """Never a guess: a file that fits the whole tail and one that fits the bare name."""
     video(tmp_path / "pool" / "day1" / "a.avi", b"1")
     video(tmp_path / "pool" / "a.avi", b"2")
@@ -596,7 +596,7 @@ def test_search_two_different_tails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hardlink", "symlink"])
-def test_search_one_file_twice(tmp_path: Path, kind: str) -> None:
+def test_search_with_one_file_twice(tmp_path: Path, kind: str) -> None:
     one = video(tmp_path / "1" / "a.avi")
     two = tmp_path / "2" / "a.avi"
     two.parent.mkdir()
@@ -605,7 +605,7 @@ def test_search_one_file_twice(tmp_path: Path, kind: str) -> None:
     assert os.path.samefile(file("gone/a.avi", tmp_path, search=[two.parent, one.parent]), one)
 
 
-def test_search_one_folder_twice(tmp_path: Path) -> None:
+def test_search_with_one_folder_twice(tmp_path: Path) -> None:
     path = video(tmp_path / "1" / "a.avi")
     (tmp_path / "2").symlink_to(tmp_path / "1")
     assert file("gone/a.avi", tmp_path, search=[tmp_path / "1", tmp_path / "2", tmp_path / "1"]) == path
@@ -625,7 +625,7 @@ def test_search_does_not_descend(tmp_path: Path) -> None:
     assert isinstance(problem("a.avi", tmp_path, search=tmp_path / "pool"), MissingMediaError)
 
 
-def test_search_passes_by_what_is_no_file(tmp_path: Path) -> None:
+def test_search_ignores_what_is_not_a_file(tmp_path: Path) -> None:
     """A folder of that name in one search folder does not hide the video in the next."""
     (tmp_path / "1" / "a.avi").mkdir(parents=True)
     path = video(tmp_path / "2" / "a.avi")
@@ -636,7 +636,7 @@ def test_search_passes_by_what_is_no_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["destination", "search", "working_folder"])
-def test_in_memory(tmp_path: Path, where: str) -> None:
+def test_path_of_container_in_memory(tmp_path: Path, where: str) -> None:
     path = video(tmp_path / where / "videos" / "a.avi")
     for name in ("destination", "search", "working_folder"):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -648,7 +648,7 @@ def test_in_memory(tmp_path: Path, where: str) -> None:
 @pytest.mark.parametrize(
     "where", [("destination", "search"), ("destination", "working_folder"), ("search", "working_folder")]
 )
-def test_in_memory_two_different(tmp_path: Path, where: tuple[str, str]) -> None:
+def test_in_memory_two_different_hits_are_ambiguous(tmp_path: Path, where: tuple[str, str]) -> None:
     for number, name in enumerate(where):
         video(tmp_path / name / "a.avi", bytes([number]))
     places = {name: tmp_path / name for name in where}
@@ -657,7 +657,7 @@ def test_in_memory_two_different(tmp_path: Path, where: tuple[str, str]) -> None
     assert all(str(tmp_path / name / "a.avi") in str(error) for name in where)
 
 
-def test_in_memory_one_file_by_several_ways(tmp_path: Path) -> None:
+def test_in_memory_one_file_in_several_folders(tmp_path: Path) -> None:
     path = video(tmp_path / "out" / "a.avi")
     (tmp_path / "cwd").mkdir()
     (tmp_path / "cwd" / "a.avi").symlink_to(path)
@@ -668,7 +668,7 @@ def test_in_memory_one_file_by_several_ways(tmp_path: Path) -> None:
     assert file("a.avi", None, destination=tmp_path / "out", working_folder=tmp_path / "out") == path
 
 
-def test_in_memory_absolute_has_one_meaning(tmp_path: Path) -> None:
+def test_in_memory_absolute_path(tmp_path: Path) -> None:
     path = video(tmp_path / "videos" / "a.avi")
     video(tmp_path / "out" / "a.avi", b"another")
     video(tmp_path / "pool" / "a.avi", b"a third")
@@ -679,13 +679,13 @@ def test_in_memory_absolute_has_one_meaning(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- within
 
 
-def test_within(tmp_path: Path) -> None:
+def test_within_accepts_media_below_root(tmp_path: Path) -> None:
     path = video(tmp_path / "lab" / "videos" / "a.avi")
     for roots in (tmp_path / "lab", [tmp_path / "lab" / "videos"], ["/usr", tmp_path]):
         assert file(str(path), within=roots) == path
 
 
-def test_within_refuses(tmp_path: Path) -> None:
+def test_within_refuses_media_outside(tmp_path: Path) -> None:
     path = video(tmp_path / "secret" / "a.avi")
     (tmp_path / "lab" / "nwb").mkdir(parents=True)
     for text in (str(path), "../../secret/a.avi", path.as_uri(), "..\\..\\secret\\a.avi"):
@@ -695,7 +695,7 @@ def test_within_refuses(tmp_path: Path) -> None:
         assert str(path) in str(error)
 
 
-def test_within_is_no_prefix_of_letters(tmp_path: Path) -> None:
+def test_within_compares_whole_folder_names(tmp_path: Path) -> None:
     (tmp_path / "lab").mkdir()
     path = video(tmp_path / "laboratory" / "a.avi")
     assert isinstance(problem(str(path), within=tmp_path / "lab"), UnsafeReferenceError)
@@ -732,7 +732,7 @@ def test_within_holds_for_map_and_search(tmp_path: Path) -> None:
 # ----------------------------------------------------------------- what is no video
 
 
-def test_folder_is_no_video(tmp_path: Path) -> None:
+def test_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     for text in ("videos", "videos/", ".", "..", "/", str(tmp_path), "videos/..", "./", "..\\"):
         error = problem(text, tmp_path)
@@ -741,7 +741,7 @@ def test_folder_is_no_video(tmp_path: Path) -> None:
 
 
 @needs_fifo
-def test_pipe_is_no_video(tmp_path: Path) -> None:
+def test_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.avi")
     error = problem("a.avi", tmp_path)
     assert isinstance(error, UnsafeReferenceError)
@@ -751,7 +751,7 @@ def test_pipe_is_no_video(tmp_path: Path) -> None:
 
 
 @posix
-def test_device_is_no_video(tmp_path: Path) -> None:
+def test_device_is_refused(tmp_path: Path) -> None:
     for text in ("/dev/null", "/dev/zero", "file:///dev/zero"):
         error = problem(text, tmp_path)
         assert isinstance(error, UnsafeReferenceError)
@@ -759,14 +759,14 @@ def test_device_is_no_video(tmp_path: Path) -> None:
 
 
 @posix
-def test_socket_is_no_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_socket_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("a.avi")
         assert "a socket" in str(problem("a.avi", tmp_path))
 
 
-def test_loop(tmp_path: Path) -> None:
+def test_symlink_loop(tmp_path: Path) -> None:
     (tmp_path / "a.avi").symlink_to("b.avi")
     (tmp_path / "b.avi").symlink_to("a.avi")
     assert isinstance(problem("a.avi", tmp_path), MissingMediaError)
@@ -779,21 +779,21 @@ def test_dangling_link(tmp_path: Path) -> None:
     assert isinstance(problem("a.avi", tmp_path), MissingMediaError)
 
 
-def test_file_where_a_folder_should_be(tmp_path: Path) -> None:
+def test_file_instead_of_folder_in_path(tmp_path: Path) -> None:
     video(tmp_path / "a.avi")
     assert isinstance(problem("a.avi/b.avi", tmp_path), MissingMediaError)
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n", "\t \r\n", "\u3000"])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_empty(tmp_path: Path, text: str, in_memory: bool) -> None:
+def test_empty_path(tmp_path: Path, text: str, in_memory: bool) -> None:
     error = problem(text, None if in_memory else tmp_path, search=tmp_path)
     assert isinstance(error, UnsafeReferenceError)
     assert "empty" in str(error)
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b.avi", "a.avi\0", "/etc/\0passwd", "file:///a\0"])
-def test_nul(tmp_path: Path, text: str) -> None:
+def test_path_with_nul(tmp_path: Path, text: str) -> None:
     video(tmp_path / "a.avi")
     error = problem(text, tmp_path, search=tmp_path, path_map={"/etc": tmp_path})
     assert isinstance(error, UnsafeReferenceError)
@@ -803,14 +803,14 @@ def test_nul(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize("unit", ["a", "é", "/", "../", "a\n", "\\", "a%20", ". "])
 @pytest.mark.parametrize("head", ["", "/", "C:\\", "file:///"])
-def test_long_text(tmp_path: Path, head: str, unit: str) -> None:
+def test_too_long_path(tmp_path: Path, head: str, unit: str) -> None:
     text = head + unit * (65536 // len(unit))
     error = problem(text, tmp_path, search=tmp_path)
     assert len(str(error)) < 20_000
 
 
 @pytest.mark.parametrize("head", ["", "/", "C:\\", "file:///"])
-def test_deep_text_takes_little_memory(tmp_path: Path, head: str) -> None:
+def test_deep_path_takes_little_memory(tmp_path: Path, head: str) -> None:
     """A text out of a file is not trusted to be short."""
     text = head + "a/" * 8192
     tracemalloc.start()
@@ -851,13 +851,13 @@ def test_error_names_every_place_in_memory(tmp_path: Path) -> None:
         assert str(tmp_path / place / "a.avi") in str(error)
 
 
-def test_error_says_when_there_are_more(tmp_path: Path) -> None:
+def test_error_counts_further_places(tmp_path: Path) -> None:
     error = problem("/" + "/".join("abcdefghijklmnopqrstuvwxyz"), tmp_path, search=tmp_path)
     assert "and 7 more" in str(error)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may read all")
-def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+def test_folder_without_permission(tmp_path: Path) -> None:
     path = video(tmp_path / "locked" / "a.avi")
     path.parent.chmod(0)
     try:
@@ -873,7 +873,7 @@ def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("pattern", ["/acquisition/video", "/acquisition/*", "vid*", "*"])
-def test_search_for(tmp_path: Path, in_memory: bool, pattern: str) -> None:
+def test_search_per_object(tmp_path: Path, in_memory: bool, pattern: str) -> None:
     own, other = video(tmp_path / "own" / "0.avi", b"own"), video(tmp_path / "other" / "0.avi", b"other")
     base = None if in_memory else tmp_path
     assert file("0.avi", base, search_for={pattern: own.parent}, search=other.parent) == own
@@ -882,12 +882,12 @@ def test_search_for(tmp_path: Path, in_memory: bool, pattern: str) -> None:
     assert file("x/0.avi", base, path_map_for={"/stimulus/*": {"x": own.parent}}, path_map={"x": other.parent}) == other
 
 
-def test_search_for_comes_after_what_the_file_says(tmp_path: Path) -> None:
+def test_search_per_object_comes_after_stored_path(tmp_path: Path) -> None:
     video(tmp_path / "own" / "0.avi", b"own")
     assert file("0.avi", video(tmp_path / "0.avi").parent, search_for={"*": tmp_path / "own"}) == tmp_path / "0.avi"
 
 
-def test_search_for_is_the_last_word_where_the_file_says_nothing(tmp_path: Path) -> None:
+def test_search_per_object_decides_in_memory(tmp_path: Path) -> None:
     """A container in memory: the destination and the working directory have such a file too."""
     own = video(tmp_path / "own" / "0.avi", b"own")
     here, there = (

@@ -30,7 +30,7 @@ def downloaded(tmp_path: Path, video_files: Path) -> Path:
     return tmp_path / "downloaded" / "a.nwb"
 
 
-def test_names_come_back(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
+def test_original_names_are_restored(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
     before = tree(downloaded.parent)
     plan = restore(downloaded, tmp_path / "mine")
     target = tmp_path / "mine" / "a.nwb"
@@ -47,16 +47,16 @@ def test_names_come_back(tmp_path: Path, downloaded: Path, video_files: Path) ->
     assert sorted(frame.original_name) == ["test1_0.avi", "test1_0.avi", "test1_1.avi"]
 
 
-def test_there_and_back(tmp_path: Path, downloaded: Path) -> None:
+def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> None:
     """Organized again, it is as it was downloaded but for the times."""
     restore(downloaded, tmp_path / "mine", "symlink")
-    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_files_mode="copy")
+    organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_mode="copy")
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")
     names = {path.name: digest(path) for path in again.with_suffix("").iterdir()}
     assert names == {path.name: digest(path) for path in downloaded.with_suffix("").iterdir()}
 
 
-def test_names_that_the_archive_would_not_take(tmp_path: Path, video_files: Path) -> None:
+def test_no_suffix_warning_for_original_names(tmp_path: Path, video_files: Path) -> None:
     """Nothing is to be uploaded under them, so nothing is remarked."""
     for name in ("a.AVI", "b.h264"):
         shutil.copy(video_files / "test1_0.avi", tmp_path / name)
@@ -72,13 +72,13 @@ def test_names_that_the_archive_would_not_take(tmp_path: Path, video_files: Path
 ODD_NAMES = {
     "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as macOS calls them
     "two\nlines.avi": "two\ufffdlines.avi",
-    "C:\\videos\\a.avi": "C\ufffd\ufffdfilms\ufffda.avi",  # unpacked from an archive of Windows
+    "C:\\videos\\a.avi": "C\ufffd\ufffdvideos\ufffda.avi",  # unpacked from an archive of Windows
 }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows takes no such names")
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names(tmp_path: Path, video_files: Path, name: str) -> None:
+def test_unusual_original_names(tmp_path: Path, video_files: Path, name: str) -> None:
     """What the manifest calls a video is a name that it can get back."""
     video = Path(shutil.copy(video_files / "test1_0.avi", tmp_path / name))
     nwbfile = new_nwbfile()
@@ -90,7 +90,7 @@ def test_odd_names(tmp_path: Path, video_files: Path, name: str) -> None:
     assert digest(tmp_path / "mine" / ODD_NAMES[name]) == digest(video)
 
 
-def test_a_store_may_be_named_with_a_slash_at_its_end(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
+def test_store_path_with_trailing_slash(tmp_path: Path, downloaded: Path, video_files: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     from nwb_extfiles import NWBExtFilesZarrIO
 
@@ -146,7 +146,7 @@ def test_times_in_names(tmp_path: Path, video_files: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*DANDI takes no")
-def test_a_video_that_was_called_like_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
+def test_video_with_the_name_of_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
     restore(recorded(tmp_path, ["A.nwb", "acquisition_video0"], video_files), tmp_path / "mine")
     names = {
         path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*") if path.is_file()
@@ -177,7 +177,7 @@ def test_videos_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pyte
     ]
 
 
-def test_the_nwb_file_keeps_its_videos(tmp_path: Path, downloaded: Path) -> None:
+def test_move_is_refused(tmp_path: Path, downloaded: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(ValueError, match="keeps its media"):
         restore(downloaded, tmp_path / "mine", "move")

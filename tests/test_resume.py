@@ -61,7 +61,7 @@ def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_whole_copies_are_used(source: Path, videos: list[Path], copied: list[str]) -> None:
+def test_whole_copies_of_killed_run_are_reused(source: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source)
     target = export(source)
     assert copied == ["test2_0.avi"]
@@ -69,7 +69,7 @@ def test_whole_copies_are_used(source: Path, videos: list[Path], copied: list[st
     assert not [name for name in tree(target.parent) if name.startswith(".")]
 
 
-def test_not_if_the_video_has_changed(source: Path, video_files: Path, videos: list[Path], copied: list[str]) -> None:
+def test_changed_video_is_copied_again(source: Path, video_files: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source)
     (video_files / "test1_0.avi").write_bytes(videos[5].read_bytes())
     target = export(source)
@@ -78,13 +78,13 @@ def test_not_if_the_video_has_changed(source: Path, video_files: Path, videos: l
     assert not [name for name in tree(target.parent) if name.startswith(".")]
 
 
-def test_not_if_they_may_not_be_on_the_disk(source: Path, videos: list[Path], copied: list[str]) -> None:
+def test_unsynced_copies_are_not_reused(source: Path, videos: list[Path], copied: list[str]) -> None:
     killed_in_copy(2, source, sync=False)
     assert_resolves(export(source), videos[:3])
     assert copied == ["test1_0.avi", "test1_1.avi", "test2_0.avi"]
 
 
-def test_videos_in_place_are_used(source: Path, videos: list[Path], copied: list[str]) -> None:
+def test_videos_already_in_place_are_reused(source: Path, videos: list[Path], copied: list[str]) -> None:
     export(source)
     copied.clear()
     assert_resolves(export(source), videos[:3])

@@ -58,7 +58,7 @@ def everywhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Media]:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_every_place_of_the_core(everywhere: tuple[Path, Media], tmp_path: Path, cached: bool) -> None:
+def test_every_core_type_is_found(everywhere: tuple[Path, Media], tmp_path: Path, cached: bool) -> None:
     """With the cached specifications, or without them (old files, ``cache_spec=False``)."""
     path, media = everywhere
     if not cached:
@@ -97,14 +97,14 @@ ARCHIVE = "processing/behavior/archive/video_paths"
 
 
 @pytest.mark.parametrize("registered", [True, False])
-def test_types_of_an_extension(extension: tuple[Path, dict[str, list[str]]], registered: bool) -> None:
+def test_extension_types_are_found(extension: tuple[Path, dict[str, list[str]]], registered: bool) -> None:
     path, places = extension
-    table = media_fields([("FilmArchive", "video_paths")] if registered else [])
+    table = media_fields([("VideoArchive", "video_paths")] if registered else [])
     expected = {dataset: look(path, dataset).paths for dataset in places if registered or dataset != ARCHIVE}
     assert by_place(found_in(path, table=table)) == expected
 
 
-def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
+def test_pose_estimation_videos_are_found(pose: tuple[Path, dict[str, list[str]]]) -> None:
     path, places = pose
     found = found_in(path)
     assert by_place(found) == {dataset: look(path, dataset).paths for dataset in places}
@@ -129,7 +129,7 @@ def test_pose(pose: tuple[Path, dict[str, list[str]]]) -> None:
         (h5py.Empty(h5py.string_dtype()), {}, []),
     ],
 )
-def test_storages(tmp_path: Path, values: Any, keywords: dict[str, Any], paths: list[str]) -> None:
+def test_every_string_storage_is_read(tmp_path: Path, values: Any, keywords: dict[str, Any], paths: list[str]) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     set_paths(path, PATHS, values, **keywords)
     found = found_in(path)
@@ -137,7 +137,7 @@ def test_storages(tmp_path: Path, values: Any, keywords: dict[str, Any], paths: 
     assert [reference.index for reference in found] == list(range(len(paths)))
 
 
-def test_links(tmp_path: Path) -> None:
+def test_references_behind_links(tmp_path: Path) -> None:
     """Links to objects are not followed, those to texts are; a text is relative to the file that holds it."""
     other = write_nwb(tmp_path / "other" / "raw.nwb", ["raw.avi"])
     path = write_nwb(tmp_path / "own" / "a.nwb", ["x.avi"])
@@ -170,7 +170,7 @@ def test_hard_link_is_found_once(tmp_path: Path) -> None:
     assert [reference.object_path for reference in found_in(path)] == ["/acquisition/video"]
 
 
-def test_hard_link_to_the_root(tmp_path: Path) -> None:
+def test_hard_link_to_root_ends(tmp_path: Path) -> None:
     """What it leads to has been found already."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -178,7 +178,7 @@ def test_hard_link_to_the_root(tmp_path: Path) -> None:
         assert [reference.object_path for reference in find_in_file(file)] == ["/acquisition/video"]
 
 
-def test_group_in_the_place_of_texts(tmp_path: Path) -> None:
+def test_group_instead_of_path_dataset(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         del file[PATHS]
@@ -190,7 +190,7 @@ def test_group_in_the_place_of_texts(tmp_path: Path) -> None:
     ("stored", "object_id"),
     [("../x", "../x"), ("", ""), (np.bytes_("abc"), "abc"), (7, None), (np.array([1, 2]), None), (None, None)],
 )
-def test_object_id_is_what_is_stored(tmp_path: Path, stored: Any, object_id: str | None) -> None:
+def test_object_id_is_reported_as_stored(tmp_path: Path, stored: Any, object_id: str | None) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         attributes = file["acquisition/video"].attrs
@@ -258,7 +258,7 @@ def test_read_attribute(tmp_path: Path, stored: Any, text: str | None) -> None:
         assert read_attribute(file.id, b"group", b"a") == text
 
 
-def test_object_that_is_not_what_its_type_is(tmp_path: Path) -> None:
+def test_type_on_wrong_kind_of_object_is_ignored(tmp_path: Path) -> None:
     """A dataset that says it is an ImageSeries, and a group that says it is an ExternalImage, have no texts."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -269,7 +269,7 @@ def test_object_that_is_not_what_its_type_is(tmp_path: Path) -> None:
     assert [reference.object_path for reference in found_in(path)] == ["/acquisition/video"]
 
 
-def test_file_with_a_user_block(tmp_path: Path) -> None:
+def test_hdf5_user_block(tmp_path: Path) -> None:
     """Addresses are counted from its end; the same object is still the same."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path) as file, h5py.File(tmp_path / "b.nwb", "w", userblock_size=512) as copy:
@@ -282,7 +282,7 @@ def test_file_with_a_user_block(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
 @pytest.mark.parametrize("field", ["external_file", None])
-def test_texts_in_other_files_are_not_read(tmp_path: Path, field: str | None) -> None:
+def test_paths_in_external_storage_are_not_read(tmp_path: Path, field: str | None) -> None:
     """A virtual dataset says which: HDF5 would open any, and wait for a pipe without an end."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     os.mkfifo(tmp_path / "pipe")
@@ -303,7 +303,7 @@ def test_texts_in_other_files_are_not_read(tmp_path: Path, field: str | None) ->
 
 
 @pytest.mark.parametrize("stored", [np.bytes_("ImageSeries"), "ImageSeries"])
-def test_type_in_bytes(tmp_path: Path, stored: Any) -> None:
+def test_neurodata_type_stored_as_bytes(tmp_path: Path, stored: Any) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         file["acquisition/video"].attrs["neurodata_type"] = stored
@@ -311,7 +311,7 @@ def test_type_in_bytes(tmp_path: Path, stored: Any) -> None:
     assert len(found_in(path)) == 1
 
 
-def test_relative_name_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_nwb_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_nwb(tmp_path / "folder" / "a.nwb", ["x.avi"])
     monkeypatch.chdir(tmp_path)
     (reference,) = found_in(Path("folder") / "a.nwb")
@@ -330,7 +330,7 @@ def test_not_an_nwb_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_type_that_nobody_knows(tmp_path: Path, cached: bool) -> None:
+def test_unknown_type_is_ignored(tmp_path: Path, cached: bool) -> None:
     """A group is known by the names of its datasets; a dataset has none that would tell."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -347,7 +347,7 @@ def test_type_that_nobody_knows(tmp_path: Path, cached: bool) -> None:
     }
 
 
-def test_known_type_that_has_no_media(tmp_path: Path) -> None:
+def test_known_type_without_media_is_ignored(tmp_path: Path) -> None:
     """A field of that name in a type that is known, and is not of the table, is something else."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -401,7 +401,7 @@ DAMAGES = (
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_specifications(tmp_path: Path, damage: Any) -> None:
+def test_damaged_cached_specifications(tmp_path: Path, damage: Any) -> None:
     """What cannot be read is unknown; media are found by the names of their fields."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -413,30 +413,30 @@ def nested(depth: int) -> str:
     return '{"groups": [' * depth + "{}" + "]}" * depth
 
 
-def test_specifications_without_end(tmp_path: Path) -> None:
+def test_circular_cached_specifications_end(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         file["specifications/deep/1.0/deep"] = nested(100_000)
     assert [reference.stored_path for reference in found_in(path)] == ["x.avi"]
 
 
-def test_extension_of_a_type_whose_specification_is_not_cached(tmp_path: Path) -> None:
+def test_subtype_without_cached_parent_specification(tmp_path: Path) -> None:
     """Of such a type the beginning of its line is known, and not whether ImageSeries is in it."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     spec = {
-        "groups": [{"neurodata_type_def": "FilmedSeries", "neurodata_type_inc": "OpticalSeries"}],
+        "groups": [{"neurodata_type_def": "VideoSeries", "neurodata_type_inc": "OpticalSeries"}],
         "datasets": [{"neurodata_type_def": "LabelledImage", "neurodata_type_inc": "ExternalImage"}],
     }
     with h5py.File(path, "r+") as file:
         del file["specifications/core"]
         file["specifications/videos/1.0/videos"] = json.dumps(spec)
-        file["acquisition/video"].attrs.update({"neurodata_type": "FilmedSeries", "namespace": "videos"})
+        file["acquisition/video"].attrs.update({"neurodata_type": "VideoSeries", "namespace": "videos"})
         image = file["acquisition"].create_dataset("image", data="x.png")
         image.attrs.update({"neurodata_type": "LabelledImage", "namespace": "videos"})
     assert {reference.stored_path for reference in found_in(path)} == {"x.avi", "x.png"}
 
 
-def test_location_as_a_path(tmp_path: Path) -> None:
+def test_specification_location_stored_as_path(tmp_path: Path) -> None:
     """`.specloc` is a reference, and a path in Zarr and some files."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -447,15 +447,15 @@ def test_location_as_a_path(tmp_path: Path) -> None:
 def test_parents_in_file(extension: tuple[Path, dict[str, list[str]]], tmp_path: Path) -> None:
     with h5py.File(extension[0]) as file:
         parents = parents_in_file(file)
-    assert parents["TrackedFilmedSeries"] == "FilmedSeries"
-    assert parents["FilmedSeries"] == "ImageSeries"
+    assert parents["TrackedVideoSeries"] == "VideoSeries"
+    assert parents["VideoSeries"] == "ImageSeries"
     assert parents["LabelledImage"] == "ExternalImage"
     assert parents["CorrectedImageStack"] == "NWBDataInterface"
     with h5py.File(tmp_path / "x.h5", "w") as file:
         assert parents_in_file(file) == {}
 
 
-def test_types_that_are_each_others_parents(tmp_path: Path) -> None:
+def test_circular_type_hierarchy_ends(tmp_path: Path) -> None:
     """Specifications out of a file may say anything."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     spec = {
@@ -475,7 +475,7 @@ def test_types_that_are_each_others_parents(tmp_path: Path) -> None:
     assert {reference.object_path for reference in found_in(path)} <= {"/acquisition/video", "/acquisition/E"}
 
 
-def test_place_in_words(tmp_path: Path) -> None:
+def test_reference_where_and_place(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["x.avi", "y.avi"])
     reference = found_in(path)[1]
     assert reference.where == f"{path}: ImageSeries '/acquisition/video', external_file[1]"

@@ -1,4 +1,4 @@
-"""The house: floors, imports, and what the package promises about itself."""
+"""Packaging, versions, and what importing costs. In ``pyproject.toml``, import-linter has the rest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -22,66 +21,14 @@ import nwb_extfiles
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "nwb_extfiles"
-
-# A package imports only from those above it in this list; docs/architecture.md tells what lives in each. The modules
-# that lie in no package are words that all use, and faces that use all.
-WORDS = {"batch", "errors", "naming", "options", "progress", "threads"}
-PACKAGES = ("disk", "nwb", "web", "plans", "media", "transfers", "io", "tasks")
-FACES = {"__init__", "__main__", "cli", "demo", "ndx", "neuroconv", "pytest_plugin", "terminal", "testing"}
-FLOORS = ("words", *PACKAGES, "faces")
-KNOW_PYNWB = {"demo", "io/backend", "io/hdf5", "io/mappers", "io/refusals", "io/relocation", "io/zarrio"}
-KNOW_PYNWB |= {"ndx", "tasks/discovery", "testing"}
-MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
+MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def floor(module: str) -> int:
-    package, _, inside = module.rpartition("/")
-    if package or module in PACKAGES:
-        return FLOORS.index(package or inside)
-    assert module in WORDS | FACES, f"{module} has no floor"
-    return FLOORS.index("words" if module in WORDS else "faces")
-
-
-def imports(module: str) -> tuple[set[str], set[str]]:
-    """Modules of the package that a module names, wherever in it, and packages from elsewhere that it may load."""
-    own, other = set(), set()
-    tree = ast.parse(MODULES[module].read_text())
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-    for_types = {node for block in blocks for node in ast.walk(block)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            places = module.split("/")[: -node.level] + (node.module.split(".") if node.module else [])
-            names = ["/".join([*places, alias.name]) for alias in node.names]
-            own |= {name if name in MODULES else "/".join(places) or "__init__" for name in names}
-        elif isinstance(node, ast.ImportFrom) and node not in for_types:
-            other.add((node.module or "").partition(".")[0])
-        elif isinstance(node, ast.Import):
-            other |= {alias.name.partition(".")[0] for alias in node.names}
-    assert "nwb_extfiles" not in other, f"{module} imports by the absolute name"
-    return own, other
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_go_down(module: str) -> None:
-    own, _ = imports(module)
-    assert own <= {*MODULES}
-    assert all(floor(name) <= floor(module) for name in own - {"__init__"})
-
-
-def test_no_imports_in_circles() -> None:
-    graph = {module: imports(module)[0] for module in MODULES if module != "__init__"}
-    assert len([*TopologicalSorter(graph).static_order()]) == len(MODULES)
-
-
-def test_packages_are_more_than_folders() -> None:
-    """Each says in its first line what lives there, and does nothing when it is imported."""
-    for package in PACKAGES:
-        (line,) = ast.parse((PACKAGE / package / "__init__.py").read_text()).body
+def test_packages_have_docstrings() -> None:
+    """Each ``__init__.py`` but the first says what the package holds, and does nothing when it is imported."""
+    for path in PACKAGE.glob("*/__init__.py"):
+        (line,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(line, ast.Expr)
-
-
-def test_few_know_pynwb() -> None:
-    assert {module for module in MODULES if imports(module)[1] & {"pynwb", "hdmf", "hdmf_zarr"}} == KNOW_PYNWB
 
 
 def test_import_is_light() -> None:
@@ -99,7 +46,7 @@ def test_import_is_light() -> None:
     assert run.stdout == "[]\n['nwb_extfiles', 'nwb_extfiles.pytest_plugin']\n[]\n[]\n"
 
 
-def test_everything_promised_is_there() -> None:
+def test_everything_in_all_exists() -> None:
     assert all(hasattr(nwb_extfiles, name) for name in nwb_extfiles.__all__)
     assert set(nwb_extfiles.__all__) <= set(dir(nwb_extfiles))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -115,7 +62,7 @@ def load_yaml(name: str) -> dict[str, Any]:
     return values
 
 
-def test_one_version() -> None:
+def test_version_is_stated_once() -> None:
     """The build reads it from the package; what cannot do so agrees."""
     version = nwb_extfiles.__version__
     assert PROJECT["dynamic"] == ["version"]
@@ -125,7 +72,7 @@ def test_one_version() -> None:
     assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_lists_of_dependencies_agree() -> None:
+def test_dependency_lists_agree() -> None:
     """The conda recipe, the oldest versions that are tested, and pyproject.toml."""
     wanted = {re.sub(r"\s", "", line) for line in PROJECT["dependencies"]}
     recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
@@ -138,18 +85,18 @@ def test_lists_of_dependencies_agree() -> None:
     assert set(re.findall(r"(?m)^([\w.-]+)==", oldest)) == {name.partition(">=")[0] for name in wanted}
 
 
-def test_messages_install_what_the_extras_install() -> None:
-    """Whoever installed the package otherwise than from a clone can follow them too."""
+def test_messages_name_the_extras() -> None:
+    """They name packages on PyPI, so that they also help where the package was not installed from a clone."""
     advised = {
         requirement
-        for path in MODULES.values()
+        for path in MODULES
         for requirement in re.findall(r'pip install "([^"]+)"', path.read_text(encoding="utf-8"))
     }
     assert advised == {*PROJECT["optional-dependencies"]["zarr"], *PROJECT["optional-dependencies"]["urls"]}
 
 
 @pytest.mark.parametrize("lacking", [None, "nwb_extfiles/py.typed", "nwb_extfiles/spec/ndx-extfiles.namespace.yaml"])
-def test_check_of_what_is_published(tmp_path: Path, lacking: str | None) -> None:
+def test_distribution_check_finds_missing_files(tmp_path: Path, lacking: str | None) -> None:
     check_dist = runpy.run_path(str(ROOT / ".ci" / "check_dist.py"))
     with ZipFile(tmp_path / "nwb_extfiles-1.2-py3-none-any.whl", "w") as wheel:
         for name in check_dist["IN_WHEEL"] - {lacking}:
@@ -188,8 +135,8 @@ FAST = {
 
 
 @pytest.mark.parametrize("command", FAST)
-def test_commands_start_fast(tmp_path: Path, command: str) -> None:
-    """Pynwb and dandi take seconds to import; those who list and check wait for neither."""
+def test_command_line_starts_fast(tmp_path: Path, command: str) -> None:
+    """Pynwb and dandi take seconds to import. Commands that list and check import neither."""
     (tmp_path / "video.avi").write_bytes(b"video")
     write_nwb(tmp_path / "a.nwb", ["video.avi", "gone.avi"] if command != "relocate" else ["video.avi"])
     code = (

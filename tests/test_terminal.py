@@ -13,7 +13,7 @@ from helpers import set_paths, write_nwb
 from makers import make_media
 from servers import Server
 
-from nwb_extfiles import ExternalFilesWarning, check, find_external_files, organize, relocate
+from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
 from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
@@ -41,19 +41,19 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_plain(text: str) -> None:
+def test_control_characters_are_escaped(text: str) -> None:
     told = plain(text)
     assert told.isprintable()
     assert told.encode()
 
 
-def test_plain_keeps_what_is_plain() -> None:
+def test_printable_text_is_unchanged() -> None:
     text = "C:\\videos\\é 日本 🐭 'a'.avi"
     assert plain(text) == text
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
+def test_hostile_paths_in_lines_and_json(tmp_path: Path, text: str) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
     stored = text.replace("\0", "")
     value = stored.encode("utf-8", "surrogateescape")
@@ -62,7 +62,7 @@ def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
         file["acquisition"].move("video", "vi\x1b[31m\ndeo")
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["neurodata_type"] = "Evil\nnwb-extfiles: all is well"
         file["acquisition"]["vi\x1b[31m\ndeo"].attrs["object_id"] = "\x1b[0m"
-    (found,) = find_external_files(path)
+    (found,) = resolve_external_files(path)
     assert found.reference.stored_path == stored
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options={"missing": "keep"})
@@ -73,12 +73,12 @@ def test_hostile_texts_in_lines_and_json(tmp_path: Path, text: str) -> None:
         assert plain(line).isprintable()
         assert len(line) < 1500
     for record in (reference_record(found), relocation_record(plan)):
-        path_again = json.loads(as_json(record))
+        again = json.loads(as_json(record))
         assert as_json(record).isascii()
-        assert (path_again["text"] if "text" in path_again else path_again["media"][0]["text"]) == stored
+        assert (again["stored_path"] if "stored_path" in again else again["media"][0]["stored_path"]) == stored
 
 
-def test_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_shown_relative_to_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lab").mkdir()
     monkeypatch.chdir(tmp_path / "lab")
     assert shown(tmp_path / "lab" / "a" / "b.nwb") == os.path.join("a", "b.nwb")
@@ -89,16 +89,16 @@ def test_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a working directory cannot go there")
-def test_shown_where_the_working_directory_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_shown_without_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lab").mkdir()
     monkeypatch.chdir(tmp_path / "lab")
     (tmp_path / "lab").rmdir()
     assert shown(tmp_path / "a.nwb") == str(tmp_path / "a.nwb")
 
 
-def test_messages_name_options(tmp_path: Path) -> None:
+def test_messages_name_command_line_options(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["gone.avi", "C:\\gone.avi"])
-    for found in find_external_files(path):
+    for found in resolve_external_files(path):
         told = in_options(str(found.problem))
         assert "media_options" not in told
         assert "--missing keep" in told
@@ -107,10 +107,10 @@ def test_messages_name_options(tmp_path: Path) -> None:
 
     assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
     assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._WHAT_TO_DO).endswith("or name them with --media-field TYPE FIELD")
+    assert in_options(registry._HINT).endswith("or give --media-field TYPE FIELD")
 
 
-def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     video = make_media(tmp_path / "videos" / "a.avi")
     paths = ["../videos/a.avi", "https://example.org/b.mp4", "gone.avi"]
@@ -147,7 +147,7 @@ def test_a_plan_tells_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert media_summary(plan).startswith("1 media follow the new name")
 
 
-def test_a_plan_tells_what_is_downloaded(tmp_path: Path, server: Server) -> None:
+def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
     size = (make_media(server.folder / "a.avi")).stat().st_size
     video = make_media(tmp_path / "videos" / "b.avi")
     url = server.url("a.avi")
@@ -161,7 +161,7 @@ def test_a_plan_tells_what_is_downloaded(tmp_path: Path, server: Server) -> None
     assert media_summary(relocate(path, media_options=options)) == f"1 by download, {size:,} bytes"
 
 
-def test_organizing_what_is_downloaded_is_an_update(tmp_path: Path, server: Server) -> None:
+def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:
     make_media(server.folder / "a.avi")
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [server.url("a.avi")])
     plan = organize(path, tmp_path / "dandiset", media_options={"urls": "download"})
@@ -179,6 +179,6 @@ def test_organizing_what_is_downloaded_is_an_update(tmp_path: Path, server: Serv
         *((f"search_for={{{odd}}} in media_options",) * 2 for odd in ("", "(", "1", "'a'", "1: 2", "'a': 1", "f(): 2")),
     ],
 )
-def test_options_for_objects(message: str, expected: str) -> None:
+def test_per_object_options(message: str, expected: str) -> None:
     """What looks like an option, and comes out of a file, stays as it is."""
     assert in_options(message) == expected

@@ -1,4 +1,4 @@
-"""What other libraries test with: the files it makes are real, and the judge sees what is broken."""
+"""The helpers for tests of other libraries make real files, and the checker finds what is broken."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from nwb_extfiles.testing import (
 SERIES = "/acquisition/video/external_file"
 
 
-def test_what_the_fixture_says_is_on_disk(nwb_with_media: NWBWithMedia) -> None:
+def test_fixture_describes_what_is_on_disk(nwb_with_media: NWBWithMedia) -> None:
     assert len(nwb_with_media.media) >= 7
     for dataset, media in nwb_with_media.media.items():
         paths = stored_paths(nwb_with_media.path, dataset)
@@ -76,14 +76,14 @@ def test_without_ndx_pose(tmp_path: Path) -> None:
     assert "/acquisition/images/image" in out
 
 
-def test_images_and_videos_are_what_they_are_drawn_as(tmp_path: Path) -> None:
+def test_made_images_and_videos_are_readable(tmp_path: Path) -> None:
     frames = walking_dot(3)[..., ::-1]
     assert np.array_equal(imageio.imread(make_image(tmp_path / "new" / "a.png", 3)), frames[0])
     assert np.abs(imageio.imread(make_video(tmp_path / "a.avi", 3), index=7).astype(int) - frames[7]).max() <= 2
 
 
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "symlink", "reference"])
-def test_relocated_media_resolve(nwb_with_media: NWBWithMedia, tmp_path: Path, mode: str) -> None:
+def test_checker_accepts_relocated_media(nwb_with_media: NWBWithMedia, tmp_path: Path, mode: str) -> None:
     target = tmp_path / "dandiset" / "sub-a.nwb"
     with quiet(), NWBHDF5IO(nwb_with_media.path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
         io.export(src_io=source, relocate_media=True, media_mode=mode)
@@ -91,7 +91,7 @@ def test_relocated_media_resolve(nwb_with_media: NWBWithMedia, tmp_path: Path, m
     expected = [path for media in nwb_with_media.media.values() for path in media]
     assert sorted(map(digest, found)) == sorted(map(digest, expected))
     if mode in ("symlink", "reference"):
-        with pytest.raises(AssertionError, match="symbolic link to" if mode == "symlink" else "leads out of"):
+        with pytest.raises(AssertionError, match="symbolic link to" if mode == "symlink" else "points outside"):
             assert_external_files_resolve(target, portable=True)
     shutil.rmtree(nwb_with_media.folder)
     if mode in ("copy", "hardlink"):
@@ -101,7 +101,7 @@ def test_relocated_media_resolve(nwb_with_media: NWBWithMedia, tmp_path: Path, m
             assert_external_files_resolve(target)
 
 
-def test_pynwb_alone_breaks_them(nwb_with_media: NWBWithMedia, tmp_path: Path) -> None:
+def test_checker_refuses_plain_pynwb_export(nwb_with_media: NWBWithMedia, tmp_path: Path) -> None:
     target = tmp_path / "far" / "away" / "b.nwb"
     target.parent.mkdir(parents=True)
     with quiet(), NWBHDF5IO(nwb_with_media.path, "r") as source, NWBHDF5IO(target, "w") as io:
@@ -115,7 +115,7 @@ def test_pynwb_alone_breaks_them(nwb_with_media: NWBWithMedia, tmp_path: Path) -
     assert any(line.startswith("  /acquisition/images/image, external_file[0]: ") for line in lines)
 
 
-def test_only_what_is_broken_is_listed(nwb_with_media: NWBWithMedia) -> None:
+def test_checker_lists_only_broken_paths(nwb_with_media: NWBWithMedia) -> None:
     nwb_with_media.media[SERIES][1].unlink()
     with pytest.raises(
         AssertionError, match=r"^1 of \d+ external files of .*\n  /acquisition/video, external_file\[1\]"
@@ -123,12 +123,12 @@ def test_only_what_is_broken_is_listed(nwb_with_media: NWBWithMedia) -> None:
         assert_external_files_resolve(nwb_with_media.path)
 
 
-def test_urls_pass(tmp_path: Path) -> None:
+def test_checker_accepts_urls(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["https://example.org/a.avi"])
     assert assert_external_files_resolve(path, portable=True) == []
 
 
-def test_file_urls_are_looked_at(tmp_path: Path) -> None:
+def test_checker_follows_file_urls(tmp_path: Path) -> None:
     video = make_video(tmp_path / "a video.avi")
     path = write_nwb(tmp_path / "a.nwb", [video.as_uri()])
     assert assert_external_files_resolve(path) == [video]
@@ -139,7 +139,7 @@ def test_file_urls_are_looked_at(tmp_path: Path) -> None:
             assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", [text]))
 
 
-def test_stores_are_judged_too(tmp_path: Path) -> None:
+def test_checker_accepts_stores(tmp_path: Path) -> None:
     from nwb_extfiles import NWBExtFilesZarrIO
 
     video = make_video(tmp_path / "video.avi")
@@ -155,13 +155,13 @@ def test_stores_are_judged_too(tmp_path: Path) -> None:
         assert_external_files_resolve(store)
 
 
-def test_a_folder_is_no_video(tmp_path: Path) -> None:
+def test_checker_refuses_folder_as_video(tmp_path: Path) -> None:
     (tmp_path / "video.avi").mkdir()
     with pytest.raises(AssertionError, match="there is no file"):
         assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", ["video.avi"]))
 
 
-def test_portable(tmp_path: Path) -> None:
+def test_checker_portable_refuses_absolute_paths(tmp_path: Path) -> None:
     inside = make_video(tmp_path / "nwb" / "videos" / "a.avi")
     outside = make_video(tmp_path / "b.avi")
     (tmp_path / "nwb" / "link.avi").symlink_to(outside)
@@ -169,15 +169,15 @@ def test_portable(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["videos/a.avi", "near.avi"])
     assert assert_external_files_resolve(path, portable=True) == [inside, tmp_path / "nwb" / "near.avi"]
     for text, reason in (
-        (str(inside), "it is absolute"), ("../b.avi", "it leads out of"), ("link.avi", "a symbolic link to"),
-        ("videos/../videos/a.avi", "it leads out of"), ("videos\\a.avi", "it has backslashes"),
+        (str(inside), "it is absolute"), ("../b.avi", "it points outside"), ("link.avi", "a symbolic link to"),
+        ("videos/../videos/a.avi", "it points outside"), ("videos\\a.avi", "it has backslashes"),
     ):  # fmt: skip
         set_paths(path, SERIES, [text])
         with pytest.raises(AssertionError, match=reason):
             assert_external_files_resolve(path, portable=True)
 
 
-def test_pytest_finds_the_fixtures_where_it_is_installed(tmp_path: Path) -> None:
+def test_installed_plugin_provides_fixtures(tmp_path: Path) -> None:
     """In a run of another project, with the entry point of this one as pip would install it."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     info = tmp_path / "site" / "nwb_extfiles-0.dist-info"

@@ -30,7 +30,7 @@ def in_threads(items: Iterable[int], **options: Any) -> list[tuple[int, Any]]:
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_each_in_threads(threads: int) -> None:
+def test_each_item_is_processed_in_threads(threads: int) -> None:
     told: list[int] = []
     here: set[int] = set()
 
@@ -42,12 +42,12 @@ def test_each_in_threads(threads: int) -> None:
     assert [number for number, _ in found] == list(range(100))
     assert isinstance(found.pop(3)[1], ValueError)
     assert found == [(number, 2 * number) for number in range(100) if number != 3]
-    assert sorted(told) == list(range(1, 100)), "nothing is told of no bytes"
+    assert sorted(told) == list(range(1, 100)), "zero bytes are not reported"
     assert here == {threading.get_ident()}
     assert in_threads([]) == []
 
 
-def test_threads_take_items_as_they_are_needed() -> None:
+def test_items_are_taken_when_needed() -> None:
     taken = []
     results = each_in_threads(lambda item, tell: taken.append(item), range(1000), 2, lambda count: None)
     next(results)
@@ -56,7 +56,7 @@ def test_threads_take_items_as_they_are_needed() -> None:
 
 
 @pytest.mark.parametrize("where", ["worker", "progress", "caller"])
-def test_an_interrupt_ends_all_threads(where: str) -> None:
+def test_interrupt_ends_all_threads(where: str) -> None:
     """Nothing is begun after it, and what was begun has ended before it is raised."""
     begun, ended = [], []
     wait = threading.Event()
@@ -88,7 +88,7 @@ def test_an_interrupt_ends_all_threads(where: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="forks")
-def test_an_interrupt_that_leaves_locks_does_not_hang() -> None:
+def test_interrupt_with_held_locks_does_not_hang() -> None:
     """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
     at, status = 0, 1
     while status:
@@ -112,7 +112,7 @@ def _interrupted_with_lock(at: int) -> int:
         if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
             seen += 1
             if seen == at:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return trace
 
     def work(item: int, tell: Callable[[int], object]) -> None:
@@ -132,7 +132,7 @@ def _interrupted_with_lock(at: int) -> int:
     return 2 if sorted(begun) != sorted(ended) else interrupted
 
 
-def test_without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caller_does_the_work_where_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system gives none, the one who asks does it all."""
 
     def refuse(self: threading.Thread) -> None:

@@ -152,7 +152,9 @@ def sources(root: Path) -> list[Path]:
 
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_modes(root: Path, document: Path, videos: list[Path], mode: MediaMode, sync: bool) -> None:
+def test_stage_and_commit_in_every_mode(
+    root: Path, document: Path, videos: list[Path], mode: MediaMode, sync: bool
+) -> None:
     """Real videos, to the last name below the root."""
     sources = [root / "videos" / f"real_{number}.avi" for number in range(2)]
     for video, source in zip(videos, sources, strict=False):
@@ -178,7 +180,7 @@ def test_modes(root: Path, document: Path, videos: list[Path], mode: MediaMode, 
 
 @pytest.mark.parametrize("mode", [MediaMode.COPY, MediaMode.MOVE])
 @pytest.mark.parametrize("links", [True, False])
-def test_shared_video(
+def test_shared_video_is_staged_once(
     root: Path, document: Path, sources: list[Path], mode: MediaMode, links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One file under all its names, or copies where a file can have but one name."""
@@ -198,7 +200,7 @@ def test_shared_video(
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_two_names_of_one_video(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_video_with_two_names_is_staged_once(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     content, other = digest(sources[0]), root / "videos" / "other name.avi"
     os.link(sources[0], other)
     carry_out(document, planned(document, [sources[0], other], mode))
@@ -207,7 +209,7 @@ def test_two_names_of_one_video(root: Path, document: Path, sources: list[Path],
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_field_that_repeats_shares(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_repeated_field_shares_the_copy(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """A text of its own, and no file."""
     plan = planned(document, [sources[0], sources[0]], mode, repeats=1)
     assert [entry.action for entry in plan.relocations] == [Action.TRANSFER, Action.SHARE]
@@ -216,7 +218,7 @@ def test_field_that_repeats_shares(root: Path, document: Path, sources: list[Pat
     assert {document.parent / entry.new_path for entry in plan.relocations} == set(targets_of(document, 1))
 
 
-def test_nothing_to_bring(root: Path, document: Path, sources: list[Path]) -> None:
+def test_plan_without_media(root: Path, document: Path, sources: list[Path]) -> None:
     """Mode reference, URLs and kept texts make no file and no folder."""
     before = tree(root)
     plan = planned(document, sources, MediaMode.REFERENCE)
@@ -226,7 +228,7 @@ def test_nothing_to_bring(root: Path, document: Path, sources: list[Path]) -> No
     assert document.read_bytes() == NEW
 
 
-def test_several_plans(root: Path, document: Path, sources: list[Path]) -> None:
+def test_several_plans_in_one_transfer(root: Path, document: Path, sources: list[Path]) -> None:
     """One after the other, for the same document."""
     plan = planned(document, sources, MediaMode.COPY)
     transfer = Transfer(document)
@@ -240,7 +242,7 @@ def test_several_plans(root: Path, document: Path, sources: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("mode", [MediaMode.HARDLINK, MediaMode.COPY, MediaMode.MOVE])
-def test_reuse(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_present_target_is_reused(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """A target that is right stays the file that it is; a move takes the source away all the same."""
     target = targets_of(document, 1)[0]
     target.parent.mkdir()
@@ -268,7 +270,7 @@ def test_further_name_of_a_reused_target(root: Path, document: Path, sources: li
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_twice_is_once(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_second_transfer_changes_nothing(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """The second time from the first one's result; a video that is shared is one file under two names by then."""
     shared = [sources[0], sources[0], sources[1]]
     carry_out(document, planned(document, shared, mode))
@@ -277,7 +279,7 @@ def test_twice_is_once(root: Path, document: Path, sources: list[Path], mode: Me
     assert tree(root) == once
 
 
-def test_move_of_a_video_that_is_in_its_place_and_shared(root: Path, document: Path, sources: list[Path]) -> None:
+def test_move_of_shared_video_in_place(root: Path, document: Path, sources: list[Path]) -> None:
     """The source of one reference is the target of the other, which must keep it."""
     first, second = targets_of(document, 2)
     first.parent.mkdir()
@@ -287,7 +289,7 @@ def test_move_of_a_video_that_is_in_its_place_and_shared(root: Path, document: P
     assert digest(first) == digest(second) == content
 
 
-def test_move_never_takes_a_reused_target(root: Path, document: Path, sources: list[Path]) -> None:
+def test_move_never_removes_reused_target(root: Path, document: Path, sources: list[Path]) -> None:
     """Two references to one video; the second has its target already, and a third names that very file."""
     targets = targets_of(document, 3)
     targets[0].parent.mkdir()
@@ -300,7 +302,7 @@ def test_move_never_takes_a_reused_target(root: Path, document: Path, sources: l
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_folders_that_were_not_there(root: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_missing_folders_are_made(root: Path, sources: list[Path], mode: MediaMode) -> None:
     document = root / "new" / "folder" / "b.nwb"
     plan = planned(document, sources[:1], mode)
     carry_out(document, plan, sync=True)
@@ -309,7 +311,7 @@ def test_folders_that_were_not_there(root: Path, sources: list[Path], mode: Medi
     assert dot_names(root) == []
 
 
-def test_progress_is_told_in_bytes(document: Path, sources: list[Path]) -> None:
+def test_progress_is_reported_in_bytes(document: Path, sources: list[Path]) -> None:
     for mode in FILE_MODES:
         told: list[tuple[int, int]] = []
         plan = planned(document, [*sources, sources[0]], mode)
@@ -320,7 +322,7 @@ def test_progress_is_told_in_bytes(document: Path, sources: list[Path]) -> None:
         assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
-def test_permissions_of_the_document_stay(document: Path, sources: list[Path]) -> None:
+def test_document_permissions_are_kept(document: Path, sources: list[Path]) -> None:
     document.chmod(0o640)
     carry_out(document, planned(document, sources, MediaMode.COPY))
     assert stat.S_IMODE(document.stat().st_mode) == 0o640
@@ -347,7 +349,9 @@ def test_symlinked_source(root: Path, document: Path, sources: list[Path], mode:
 
 
 @pytest.mark.parametrize("mode", [MediaMode.HARDLINK, MediaMode.COPY, MediaMode.MOVE])
-def test_link_gives_way_to_its_file(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_symlink_at_target_is_replaced_by_its_file(
+    root: Path, document: Path, sources: list[Path], mode: MediaMode
+) -> None:
     """What an earlier symlink export left is no obstacle."""
     content = digest(sources[0])
     carry_out(document, planned(document, sources[:1], MediaMode.SYMLINK))
@@ -360,7 +364,7 @@ def test_link_gives_way_to_its_file(root: Path, document: Path, sources: list[Pa
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_replace(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_existing_target_is_replaced(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     targets, content = targets_of(document, 2), [digest(source) for source in sources]
     targets[0].parent.mkdir()
     targets[0].write_bytes(b"something else")
@@ -373,7 +377,7 @@ def test_replace(root: Path, document: Path, sources: list[Path], mode: MediaMod
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_videos_that_change_places(document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_two_videos_swap_places(document: Path, sources: list[Path], mode: MediaMode) -> None:
     """Each video's target is the other one's source: both stay whole, or the plan is refused."""
     carry_out(document, planned(document, sources[:2], MediaMode.COPY))
     first, second = targets_of(document, 2)
@@ -389,7 +393,7 @@ def test_videos_that_change_places(document: Path, sources: list[Path], mode: Me
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_video_whose_place_is_taken_by_another(document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_target_occupied_by_another_source(document: Path, sources: list[Path], mode: MediaMode) -> None:
     """The second target is the first video's source, and gives way: the video is not lost by that."""
     carry_out(document, planned(document, sources[:2], MediaMode.COPY))
     first, second = targets_of(document, 2)
@@ -421,7 +425,7 @@ def test_nothing_under_a_final_name_before_commit(
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 @pytest.mark.parametrize("begun", ["nothing", "document", "media"])
-def test_rollback_when_not_all_was_begun(root: Path, sources: list[Path], mode: MediaMode, begun: str) -> None:
+def test_rollback_before_all_started(root: Path, sources: list[Path], mode: MediaMode, begun: str) -> None:
     """No document yet, or no media: nothing is in place, so nothing is concluded."""
     document = root / "new" / "b.nwb"
     before = tree(root)
@@ -435,7 +439,7 @@ def test_rollback_when_not_all_was_begun(root: Path, sources: list[Path], mode: 
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_stage_after_a_stage_that_failed(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_stage_again_after_failed_stage(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """What the first had brought of its videos is no part of the second."""
     content = digest(sources[0])
     failing, plan = planned(document, sources, mode), planned(document, [sources[0]] * 2, mode)
@@ -477,9 +481,7 @@ def test_rollback_after_commit_of_media(
 
 
 @pytest.mark.parametrize("mode", [MediaMode.HARDLINK, MediaMode.MOVE])
-def test_rollback_leaves_a_link_that_another_made(
-    root: Path, document: Path, sources: list[Path], mode: MediaMode
-) -> None:
+def test_rollback_keeps_link_made_by_another(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """What came to stand at the target is the very file, and yet not ours to remove."""
     target = targets_of(document, 1)[0]
     transfer = staged(document, planned(document, sources[:1], mode))
@@ -494,7 +496,7 @@ def test_rollback_leaves_a_link_that_another_made(
 @pytest.mark.parametrize("kind", ["file", "symlink to a file", "symlink to a folder", "dangling symlink"])
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("end", ["rollback", "killed"])
-def test_former_content_comes_back(
+def test_rollback_restores_replaced_content(
     root: Path,
     document: Path,
     sources: list[Path],
@@ -544,7 +546,7 @@ def failing_at(function: Callable[..., Any], target: Path) -> Callable[..., Any]
     return fail
 
 
-def test_rollback_removes_folders_that_were_made(root: Path, sources: list[Path]) -> None:
+def test_rollback_removes_created_folders(root: Path, sources: list[Path]) -> None:
     document = root / "new" / "folder" / "b.nwb"
     before = tree(root)
     transfer = staged(document, planned(document, sources, MediaMode.COPY))
@@ -561,7 +563,7 @@ def test_rollback_removes_folders_that_were_made(root: Path, sources: list[Path]
     }  # fmt: skip
 
 
-def test_what_cannot_be_brought_back_is_told_and_kept(
+def test_what_cannot_be_restored_is_reported_and_kept(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder has taken the place of the target; the next transfer brings the content back when it is gone."""
@@ -592,7 +594,7 @@ def test_what_cannot_be_brought_back_is_told_and_kept(
     assert tree(root) == before
 
 
-def test_parts_that_cannot_be_cleared_are_told(
+def test_leftovers_that_cannot_be_cleared_are_reported(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a rollback that brought back all that matters; the next transfer clears them."""
@@ -618,7 +620,7 @@ def test_parts_that_cannot_be_cleared_are_told(
     assert tree(root) == before
 
 
-def test_progress_callback_interrupts(root: Path, document: Path, videos: list[Path]) -> None:
+def test_interrupt_in_progress_callback_rolls_back(root: Path, document: Path, videos: list[Path]) -> None:
     """Ctrl-C in the middle of the second video."""
     sources = []
     for number, video in enumerate(videos[:3]):
@@ -667,7 +669,7 @@ def test_source_changed_since_the_plan(
 
 
 @pytest.mark.parametrize("mode", [MediaMode.SYMLINK, MediaMode.REFERENCE])
-def test_source_that_went_while_the_document_was_written(
+def test_source_gone_while_document_was_written(
     root: Path, document: Path, sources: list[Path], mode: MediaMode
 ) -> None:
     """Where the video stays, only a link to it is staged: a new document would be committed with a dead link."""
@@ -682,7 +684,7 @@ def test_source_that_went_while_the_document_was_written(
     assert dot_names(root) == []
 
 
-def test_moved_source_that_changed_stays(root: Path, document: Path, sources: list[Path]) -> None:
+def test_changed_source_of_move_is_kept(root: Path, document: Path, sources: list[Path]) -> None:
     """A recorder went on writing after the copy was made; only in another file system can the copy differ."""
     target = targets_of(document, 1)[0]
     plan = planned(document, sources[:1], MediaMode.MOVE)
@@ -702,7 +704,7 @@ def test_moved_source_that_changed_stays(root: Path, document: Path, sources: li
     assert dot_names(root) == []
 
 
-def test_link_to_a_moved_source_that_changed_stays(
+def test_changed_linked_source_of_move_is_kept(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file stays, so does the name that it is known by."""
@@ -721,7 +723,7 @@ def test_link_to_a_moved_source_that_changed_stays(
     assert link.is_symlink()
 
 
-def test_moved_source_that_changed_while_the_next_was_copied(
+def test_source_of_move_changed_while_next_was_copied(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first video's copy is done and verified; what comes to its source after that is in no copy."""
@@ -762,7 +764,7 @@ def test_warnings_as_errors_leave_nothing_behind(root: Path, document: Path, sou
     Transfer(document).rollback()
 
 
-def test_a_plan_that_fails_leaves_an_earlier_move_as_it_was(root: Path, document: Path, sources: list[Path]) -> None:
+def test_failing_plan_rolls_back_earlier_move(root: Path, document: Path, sources: list[Path]) -> None:
     """What was to get a second name by it goes when it has got its first."""
     first = planned(document, sources[:1], MediaMode.MOVE)
     second = planned(document, [sources[1], sources[0], sources[2]], MediaMode.MOVE)
@@ -778,7 +780,7 @@ def test_a_plan_that_fails_leaves_an_earlier_move_as_it_was(root: Path, document
     assert [source.exists() for source in sources] == [False, True, True]
 
 
-def test_moved_source_that_is_gone_already(root: Path, document: Path, sources: list[Path]) -> None:
+def test_source_of_move_already_gone(root: Path, document: Path, sources: list[Path]) -> None:
     transfer = staged(document, planned(document, sources[:1], MediaMode.MOVE))
     transfer.commit(sync=False)
     sources[0].unlink()
@@ -787,7 +789,7 @@ def test_moved_source_that_is_gone_already(root: Path, document: Path, sources: 
     assert dot_names(root) == []
 
 
-def test_moved_source_that_was_replaced_stays(root: Path, document: Path, sources: list[Path]) -> None:
+def test_replaced_source_of_move_is_kept(root: Path, document: Path, sources: list[Path]) -> None:
     """Another file has the old name by now; it was never copied."""
     transfer = staged(document, planned(document, sources[:1], MediaMode.MOVE))
     transfer.commit(sync=False)
@@ -884,7 +886,7 @@ def test_replaced_target_is_gone(root: Path, document: Path, sources: list[Path]
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_exclusive(
+def test_exclusive_creation_refuses_existing_document(
     root: Path, document: Path, sources: list[Path], links: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A document that has come into being meanwhile stays."""
@@ -908,7 +910,7 @@ def test_exclusive(
 
 
 @pytest.mark.parametrize("end", ["rollback", "killed"])
-def test_exclusive_stopped_between_two_names(
+def test_exclusive_creation_killed_between_link_and_unlink(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """An exclusive rename gives the new name first and takes the old one then; in between the document is there."""
@@ -943,7 +945,7 @@ def test_exclusive_stopped_between_two_names(
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_staged_document_that_is_gone(root: Path, document: Path, sources: list[Path], exclusive: bool) -> None:
+def test_staged_document_gone(root: Path, document: Path, sources: list[Path], exclusive: bool) -> None:
     """No reason to think that it is in its place, and to take the sources away."""
     if exclusive:
         document.unlink()
@@ -960,7 +962,7 @@ def test_staged_document_that_is_gone(root: Path, document: Path, sources: list[
     assert tree(root) == before
 
 
-def test_rollback_when_all_is_in_place_concludes(
+def test_rollback_after_everything_is_in_place_completes(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C after the document was replaced: there is no way back, and none is needed."""
@@ -982,7 +984,7 @@ def test_rollback_when_all_is_in_place_concludes(
 
 
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_edited_document(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
+def test_commit_with_edited_document(root: Path, document: Path, sources: list[Path], mode: MediaMode) -> None:
     """The document is written where it stands, when the media have their names."""
     content, inode = digest(sources[0]), document.stat().st_ino
     transfer = Transfer(document, edits_document=True)
@@ -997,7 +999,7 @@ def test_edited_document(root: Path, document: Path, sources: list[Path], mode: 
 
 @pytest.mark.parametrize("end", ["rollback", "killed"])
 @pytest.mark.parametrize("mode", FILE_MODES)
-def test_edit_that_fails(root: Path, document: Path, sources: list[Path], mode: MediaMode, end: str) -> None:
+def test_failing_edit_rolls_back(root: Path, document: Path, sources: list[Path], mode: MediaMode, end: str) -> None:
     target = targets_of(document, 1)[0]
     target.parent.mkdir()
     target.write_bytes(b"something else")
@@ -1019,7 +1021,7 @@ def test_edit_that_fails(root: Path, document: Path, sources: list[Path], mode: 
     assert tree(root) == before
 
 
-def test_edit_killed_while_the_sources_of_a_move_go(
+def test_edit_killed_while_sources_of_move_are_removed(
     root: Path, document: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The target holds the only copy then; the former content must not come back over it."""
@@ -1050,7 +1052,7 @@ def test_edit_killed_while_the_sources_of_a_move_go(
 # ------------------------------------------------------------------------- two at once
 
 
-def test_two_at_once(root: Path, document: Path, sources: list[Path]) -> None:
+def test_second_transfer_of_document_is_busy(root: Path, document: Path, sources: list[Path]) -> None:
     plan = planned(document, sources, MediaMode.COPY)
     transfer = staged(document, plan)
     for edits in (False, True):
@@ -1065,7 +1067,7 @@ def test_two_at_once(root: Path, document: Path, sources: list[Path]) -> None:
     carry_out(document, planned(document, sources, MediaMode.COPY))
 
 
-def test_two_documents_in_one_folder_at_once(root: Path, document: Path, sources: list[Path]) -> None:
+def test_two_documents_in_one_folder_in_parallel(root: Path, document: Path, sources: list[Path]) -> None:
     documents = [document, document.with_name("b.nwb"), document.with_name("a.nwb.zarr")]
     transfers = [staged(path, planned(path, sources[:1], MediaMode.COPY)) for path in documents[:2]]
     transfers[1].commit(sync=False)
@@ -1095,7 +1097,7 @@ def test_busy_by_another_process(root: Path, document: Path) -> None:
     assert tree(root) == before
 
 
-def test_refused_transfer_leaves_no_folder(root: Path, sources: list[Path]) -> None:
+def test_refused_transfer_leaves_no_staging_folder(root: Path, sources: list[Path]) -> None:
     before = tree(root)
     with pytest.raises(OSError, match=r"[Nn]ot a directory|exists"):
         Transfer(sources[0] / "below a file" / "a.nwb")
@@ -1103,9 +1105,7 @@ def test_refused_transfer_leaves_no_folder(root: Path, sources: list[Path]) -> N
 
 
 @pytest.mark.parametrize("kind", ["file", "symlink"])
-def test_something_at_the_place_of_the_staging_folder(
-    root: Path, document: Path, sources: list[Path], kind: str
-) -> None:
+def test_file_at_staging_folder_path_is_refused(root: Path, document: Path, sources: list[Path], kind: str) -> None:
     """It is not followed, and not removed."""
     transfer = Transfer(document)
     (area,) = (path for path in document.parent.iterdir() if path.name.startswith(".") and path.is_dir())
@@ -1143,7 +1143,7 @@ def test_file_system_without_locks(
 # ------------------------------------------------------------------ other file systems
 
 
-def test_disk_full(root: Path, sources: list[Path], tmpfs: Path) -> None:
+def test_disk_full_while_staging(root: Path, sources: list[Path], tmpfs: Path) -> None:
     """The first video fits, the second does not; the room went after the plan was made."""
     for source in sources:
         source.write_bytes(os.urandom(400 * 1024))
@@ -1266,7 +1266,7 @@ variants = pytest.mark.parametrize(
 
 
 @variants
-def test_interrupted_anywhere(tmp_path: Path, mode: MediaMode, links: bool, exclusive: bool) -> None:
+def test_interrupted_at_each_step(tmp_path: Path, mode: MediaMode, links: bool, exclusive: bool) -> None:
     """Ctrl-C before and after each step from stage to commit: a rollback brings all back, or all is in place."""
     root = tmp_path / "root"
     faults, at, ended = [], 0, False
@@ -1304,7 +1304,7 @@ def test_interrupted_anywhere(tmp_path: Path, mode: MediaMode, links: bool, excl
 
 @pytest.mark.filterwarnings("ignore:unclosed scandir:ResourceWarning")  # a kill closes them
 @variants
-def test_killed_anywhere(tmp_path: Path, mode: MediaMode, links: bool, exclusive: bool) -> None:
+def test_killed_at_each_step(tmp_path: Path, mode: MediaMode, links: bool, exclusive: bool) -> None:
     """Nobody rolls back: no content is lost, the next transfer clears the rest, and a second run succeeds."""
     root = tmp_path / "root"
     faults, at, ended = [], 0, False
@@ -1424,7 +1424,7 @@ def test_killed_process(tmp_path: Path, root: Path, document: Path, sources: lis
         assert dot_names(root) == []
 
 
-def test_folder_that_comes_and_goes(tmp_path: Path) -> None:
+def test_destination_folder_removed_and_made_again(tmp_path: Path) -> None:
     """Transfers that fail take away the folder that they made, while others begin in the same one."""
     folder = tmp_path / "new" / "sub-a"
 
@@ -1466,7 +1466,9 @@ def in_disorder(monkeypatch: pytest.MonkeyPatch, fails: Path | None = None) -> N
 
 
 @pytest.mark.parametrize("sync", [False, True])
-def test_many_small_files(document: Path, images: list[Path], sync: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_files_are_staged_in_threads(
+    document: Path, images: list[Path], sync: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = planned(document, images, MediaMode.COPY)
     in_disorder(monkeypatch)
     done: list[tuple[int, int]] = []
@@ -1523,7 +1525,7 @@ def test_many_small_files_interrupted(
     assert tree(root) == before
 
 
-def test_whole_copies_of_many_small_files_are_taken_up(
+def test_whole_copies_of_many_small_files_are_reused(
     document: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(document, images, MediaMode.COPY)
@@ -1549,7 +1551,7 @@ def test_whole_copies_of_many_small_files_are_taken_up(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="forks")
-def test_interrupt_that_leaves_locks_does_not_hang(root: Path, document: Path, images: list[Path]) -> None:
+def test_interrupt_with_held_locks_does_not_hang(root: Path, document: Path, images: list[Path]) -> None:
     """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
     plan = planned(document, images[:40], MediaMode.COPY)
     before, at, status = tree(root), 0, 1
@@ -1612,7 +1614,7 @@ def test_many_small_files_with_few_threads(
     assert dot_names(document.parent) == []
 
 
-def test_second_name_before_the_file_that_follows(root: Path, sources: list[Path]) -> None:
+def test_second_name_listed_before_first(root: Path, sources: list[Path]) -> None:
     """A video of the former media folder, whose other name stands earlier in the list."""
     document = root / "dandiset" / "renamed.nwb"
     document.write_bytes(OLD)

@@ -15,33 +15,33 @@ def hierarchy(namespace: str, neurodata_type: str) -> Sequence[str]:
     return known[namespace, neurodata_type]
 
 
-def test_type_tree() -> None:
+def test_type_tree_reads_specifications_when_needed() -> None:
     asked = []
 
     def cached() -> dict[str, str]:
         asked.append(1)
-        return {"FilmedSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
+        return {"VideoSeries": "OpticalSeries", "OpticalSeries": "ImageSeries", "ImageSeries": ""}
 
     types = TypeTree(hierarchy, cached)
     assert types.ancestors("core", "OpticalSeries") == {"OpticalSeries", "ImageSeries", "TimeSeries"}
     assert asked == []
     for namespace in ("ndx", "broken"):
-        assert types.ancestors(namespace, "FilmedSeries") >= {"FilmedSeries", "OpticalSeries", "ImageSeries"}
+        assert types.ancestors(namespace, "VideoSeries") >= {"VideoSeries", "OpticalSeries", "ImageSeries"}
     assert types.ancestors("ndx", "Nothing") is None
     assert types.ancestors("ndx", "Nothing") is None
     assert asked == [1]
     assert TypeTree(hierarchy).ancestors("ndx", "Nothing") is None
 
 
-def test_line_that_breaks_off() -> None:
+def test_truncated_specification_line() -> None:
     """It is known as far as it goes, and no further."""
-    types = TypeTree(hierarchy, lambda: {"FilmedSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
-    for name, count in (("FilmedSeries", 3), ("Root", 0)):
+    types = TypeTree(hierarchy, lambda: {"VideoSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
+    for name, count in (("VideoSeries", 3), ("Root", 0)):
         assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
     assert [f.field for f in types.fields_of("ndx", "Video", MEDIA_FIELDS, is_dataset=True)] == [None]
 
 
-def test_fields_of() -> None:
+def test_fields_are_inherited_by_subtypes() -> None:
     types = TypeTree(hierarchy, lambda: {"Image": "ExternalImage", "ExternalImage": "BaseImage", "BaseImage": ""})
 
     def fields(namespace: str, neurodata_type: str, *, is_dataset: bool = False) -> list[str | None]:
@@ -57,7 +57,7 @@ def test_fields_of() -> None:
     assert fields("ndx", "Nothing", is_dataset=True) == []
 
 
-def test_type_of_the_table_is_known_by_its_own_name() -> None:
+def test_table_types_are_known_by_name() -> None:
     """Where nothing else is known, a type that the table names is that type."""
     types = TypeTree(hierarchy)
     assert [f.field for f in types.fields_of("core", "ExternalImage", MEDIA_FIELDS, is_dataset=True)] == [None]

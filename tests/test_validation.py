@@ -36,7 +36,7 @@ def dandiset(request: pytest.FixtureRequest, tmp_path: Path, video_files: Path, 
     return folder
 
 
-def test_validators_are_content(dandiset: Path) -> None:
+def test_nwbinspector_and_pynwb_find_no_errors(dandiset: Path) -> None:
     nwb_paths = sorted(dandiset.rglob("*.nwb"))
     assert len(nwb_paths) == 2
     with warnings.catch_warnings():
@@ -63,7 +63,7 @@ def validate(dandiset: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([dandi, "validate", str(dandiset)], capture_output=True, text=True, check=False)
 
 
-def test_dandi_validate(dandiset: Path) -> None:
+def test_dandi_validate_passes(dandiset: Path) -> None:
     good = validate(dandiset)
     assert good.returncode == 0, good.stdout + good.stderr
     next(dandiset.rglob("*.avi")).unlink()

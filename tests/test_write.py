@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from hdmf.utils import get_docval
 from helpers import (
     assert_resolves,
     contents,
@@ -23,14 +25,8 @@ from helpers import (
 from pynwb import NWBHDF5IO, H5DataIO, get_manager
 from pynwb.base import ExternalImage, Images
 
-from nwb_extfiles import (
-    AmbiguousMediaError,
-    ExternalFilesWarning,
-    MediaOptions,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-)
+from nwb_extfiles import ExternalFilesWarning, MediaOptions, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import AmbiguousMediaError, MissingMediaError, RelocationRefusedError
 
 
 @pytest.mark.parametrize("kind", [str, Path, np.str_, "array"])
@@ -64,7 +60,7 @@ def test_relative_to_the_destination_first(
 
 
 @pytest.mark.parametrize("own_manager", [True, False])
-def test_two_files_that_fit_are_no_guess(
+def test_two_matching_files_are_ambiguous(
     tmp_path: Path, videos: list[Path], own_manager: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder, video in zip(("ds", "work"), videos, strict=False):
@@ -96,12 +92,12 @@ def test_second_write_in_one_session(tmp_path: Path, video_files: Path, videos: 
     assert len(io.relocation.relocations) == 2
 
 
-def test_nothing_written_nothing_made(tmp_path: Path) -> None:
+def test_nothing_written_creates_nothing(tmp_path: Path) -> None:
     NWBExtFilesHDF5IO(tmp_path / "sub" / "a.nwb", "w").close()
     assert tree(tmp_path) == {}
 
 
-def test_an_exception_in_the_body_leaves_what_was(tmp_path: Path, video_files: Path) -> None:
+def test_exception_in_with_body_keeps_old_file(tmp_path: Path, video_files: Path) -> None:
     target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     before = tree(tmp_path)
     nwbfile = new_nwbfile()
@@ -112,7 +108,7 @@ def test_an_exception_in_the_body_leaves_what_was(tmp_path: Path, video_files: P
     assert tree(tmp_path) == before
 
 
-def test_interrupt_while_copying(tmp_path: Path, video_files: Path) -> None:
+def test_interrupt_while_copying_keeps_old_file(tmp_path: Path, video_files: Path) -> None:
     target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     before = tree(tmp_path)
 
@@ -167,14 +163,14 @@ def test_relocate_in_place(existing: Path, videos: list[Path], mode: str, media_
         assert io.relocation is None
     assert io.relocation is not None
     assert_resolves(existing, videos[:2])
-    assert all(text.startswith("a/") for text in stored_paths(existing))
+    assert all(stored.startswith("a/") for stored in stored_paths(existing))
     after = contents(existing)
     changed = {name for name in before if before[name] != after.get(name)}
     assert changed == {"acquisition/video/external_file"}
     assert not [name for name in tree(existing.parent) if name.startswith(".")]
 
 
-def test_twice_in_place_is_once(existing: Path, videos: list[Path]) -> None:
+def test_second_relocation_in_place_changes_nothing(existing: Path, videos: list[Path]) -> None:
     for _ in range(2):
         with NWBExtFilesHDF5IO(existing, "r+") as io:
             io.write(io.read(), relocate_media=True, media_mode="move")
@@ -198,7 +194,7 @@ def test_twice_in_place_is_once(existing: Path, videos: list[Path]) -> None:
     ],
     ids=["fixed", "ascii", "chunked"],
 )
-def test_storage_in_place(existing: Path, videos: list[Path], storage: dict[str, object]) -> None:
+def test_string_storage_is_kept_in_place(existing: Path, videos: list[Path], storage: dict[str, object]) -> None:
     set_paths(existing, "acquisition/video/external_file", **storage)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
@@ -212,7 +208,7 @@ def test_storage_in_place(existing: Path, videos: list[Path], storage: dict[str,
         assert len(io.read().acquisition["video"].external_file) == 2
 
 
-def test_old_and_new_in_one_write(existing: Path, video_files: Path, videos: list[Path]) -> None:
+def test_old_and_new_series_in_one_write(existing: Path, video_files: Path, videos: list[Path]) -> None:
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
         nwbfile.add_acquisition(image_series([str(video_files / "test2_0.avi")], "new"))
@@ -221,8 +217,8 @@ def test_old_and_new_in_one_write(existing: Path, video_files: Path, videos: lis
     assert_resolves(existing, videos[2:3], "acquisition/new/external_file")
 
 
-def test_appending_leaves_old_texts_alone(existing: Path, video_files: Path) -> None:
-    """Without a word, what is in the file stays; what is new and would dangle is refused."""
+def test_append_leaves_old_paths_unchanged(existing: Path, video_files: Path) -> None:
+    """By default, what is in the file stays; what is new and would dangle is refused."""
     paths = stored_paths(existing)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
@@ -232,7 +228,7 @@ def test_appending_leaves_old_texts_alone(existing: Path, video_files: Path) -> 
     assert stored_paths(existing, "acquisition/new/external_file") == [str(video_files / "test2_0.avi")]
 
 
-def test_missing_in_place(existing: Path, video_files: Path) -> None:
+def test_missing_media_in_place(existing: Path, video_files: Path) -> None:
     (video_files / "test1_0.avi").unlink()
     before = tree(existing.parent.parent)
     with pytest.raises(MissingMediaError), NWBExtFilesHDF5IO(existing, "r+") as io:
@@ -240,7 +236,7 @@ def test_missing_in_place(existing: Path, video_files: Path) -> None:
     assert tree(existing.parent.parent) == before
 
 
-def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, videos: list[Path]) -> None:
+def test_fixed_length_image_path_cannot_grow_in_place(tmp_path: Path, videos: list[Path]) -> None:
     target = tmp_path / "a.nwb"
     nwbfile = new_nwbfile()
     (tmp_path / "p.png").write_bytes(b"image")
@@ -261,7 +257,7 @@ def test_an_image_of_fixed_length_cannot_grow_in_place(tmp_path: Path, videos: l
 # -------------------------------------------------- several calls, other ways
 
 
-def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
+def test_verbatim_write_then_relocated(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     """In one session of a new file: what a first call wrote as it was, a second one relocates."""
     target = tmp_path / "ds" / "a.nwb"
     nwbfile = new_nwbfile()
@@ -275,7 +271,7 @@ def test_verbatim_first_and_relocated_after(tmp_path: Path, video_files: Path, v
         assert stored_paths(target, f"acquisition/{name}/external_file")[0].startswith("a/")
 
 
-def test_twice_in_one_session_of_an_existing_file(existing: Path, video_files: Path, videos: list[Path]) -> None:
+def test_two_writes_to_existing_file_in_one_session(existing: Path, video_files: Path, videos: list[Path]) -> None:
     with NWBExtFilesHDF5IO(existing, "r+", relocate_media=True, media_mode="copy") as io:
         nwbfile = io.read()
         io.write(nwbfile)
@@ -287,13 +283,13 @@ def test_twice_in_one_session_of_an_existing_file(existing: Path, video_files: P
     assert len(io.relocation.relocations) == 3
 
 
-def test_an_open_file_is_handed_in(existing: Path, videos: list[Path]) -> None:
+def test_open_h5py_file_is_accepted(existing: Path, videos: list[Path]) -> None:
     with h5py.File(existing, "r+") as file, NWBExtFilesHDF5IO(file=file, mode="r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
     assert_resolves(existing, videos[:2])
 
 
-def test_a_file_in_memory_has_no_place_for_media(existing: Path, video_files: Path) -> None:
+def test_file_in_memory_cannot_relocate(existing: Path, video_files: Path) -> None:
     before = tree(existing.parent.parent)
     content = BytesIO(existing.read_bytes())
     with (
@@ -305,7 +301,7 @@ def test_a_file_in_memory_has_no_place_for_media(existing: Path, video_files: Pa
     assert tree(existing.parent.parent) == before
 
 
-def test_links_to_texts_of_another_file_are_not_followed(existing: Path, videos: list[Path]) -> None:
+def test_links_to_path_dataset_of_another_file_are_not_followed(existing: Path, videos: list[Path]) -> None:
     """In place, a dataset takes the place of the link; the other file keeps its own."""
     other = existing.with_name("other.nwb")
     existing.rename(other)
@@ -328,7 +324,7 @@ def test_links_to_texts_of_another_file_are_not_followed(existing: Path, videos:
     assert digest(other) == before
 
 
-def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
+def test_storage_settings_of_new_paths_are_kept(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     nwbfile = new_nwbfile()
     series = image_series(["x"])
     series.fields["external_file"] = H5DataIO([str(video_files / "test1_0.avi")], maxshape=(None,), chunks=(1,))
@@ -342,7 +338,7 @@ def test_storage_settings_of_new_texts_are_kept(tmp_path: Path, video_files: Pat
         assert (dataset.maxshape, dataset.chunks) == ((None,), (1,))
 
 
-def test_after_a_call_that_broke_off_nothing_more_is_taken(
+def test_after_failed_call_further_calls_are_refused(
     tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = write_nwb(tmp_path / "a.nwb", ["x.avi"])
@@ -354,17 +350,43 @@ def test_after_a_call_that_broke_off_nothing_more_is_taken(
         patch.setattr(NWBHDF5IO, "set_attributes", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             io.write(nwbfile, relocate_media=True, media_mode="copy")
-    with pytest.raises(RelocationRefusedError, match="broke off in the middle"):
+    with pytest.raises(RelocationRefusedError, match="failed halfway"):
         io.write(nwbfile, relocate_media=False)
     with pytest.warns(ExternalFilesWarning, match="was not written"):
         io.close()
     assert tree(tmp_path) == before
 
 
-def test_a_dropped_io_tells_where_its_file_is(tmp_path: Path) -> None:
+def test_unclosed_io_reports_staged_file(tmp_path: Path) -> None:
     io = NWBExtFilesHDF5IO(tmp_path / "a.nwb", "w")
     io.write(new_nwbfile())
     with pytest.warns(ExternalFilesWarning, match="was never closed"):
         io.__del__()
     io.close()
     assert (tmp_path / "a.nwb").exists()
+
+
+# ------------------------------------------------------------- what editors show
+
+OURS = "relocate_media: bool | None = None, media_mode: {} | None = None, media_options: {} | None = None"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("__init__", "(self, path=None, mode='r', load_namespaces=True,", ", resolve_media: bool = False)"),
+        ("write", "(self, container, cache_spec=True,", ")"),
+        ("export", "(self, src_io, nwbfile=None, write_args=None,", ")"),
+        ("export_io", "(path, src_io, comm=None, container=None,", ")"),
+    ],
+)
+def test_signatures_show_arguments_of_pynwb_and_ours(name: str, first: str, last: str) -> None:
+    method = getattr(NWBExtFilesHDF5IO, name)
+    shown = str(inspect.signature(method))
+    options = "nwb_extfiles.options.MediaOptions | collections.abc.Mapping[str, typing.Any]"
+    assert shown.startswith(first)
+    assert shown.endswith(OURS.format("nwb_extfiles.options.MediaMode | str", options) + last)
+    theirs = [argument["name"] for argument in get_docval(getattr(NWBHDF5IO, name))]
+    assert [argument for argument in inspect.signature(method).parameters if argument in theirs] == theirs
+    with pytest.raises(TypeError, match=rf"NWBExtFilesHDF5IO\.{name}: .*unrecognized argument: 'relocate_medium'"):
+        method(*[None] * (name != "export_io"), relocate_medium=True)

@@ -31,14 +31,8 @@ from zarr_makers import (
     write_store,
 )
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesZarrIO,
-    RelocationRefusedError,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
+from nwb_extfiles.errors import DestinationBusyError, MissingMediaError, RelocationRefusedError, TransferError
 
 pytestmark = [
     pytest.mark.usefixtures("trusted_stores"),
@@ -80,7 +74,7 @@ class Pieces(GenericDataChunkIterator):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("way", ["hdf5-zarr", "zarr-zarr", "zarr-hdf5"])
-def test_modes(
+def test_export_in_every_mode(
     tmp_path: Path, source: Path, source_store: Path, target: Path, videos: list[Path], video_files: Path,
     mode: str, way: str,
 ) -> None:  # fmt: skip
@@ -96,8 +90,8 @@ def test_modes(
     else:
         io = export(chosen, path, relocate_media=True, media_mode=mode)
     paths = paths_in(path) if to == "zarr" else stored_paths(path)
-    for text, video in zip(paths, videos[:2], strict=True):
-        assert digest(path.parent / text) == digest(video)
+    for stored, video in zip(paths, videos[:2], strict=True):
+        assert digest(path.parent / stored) == digest(video)
     if mode == "reference":
         assert paths == [f"../../video_files/test1_{n}.avi" for n in (0, 1)]
         assert [entry.name for entry in path.parent.iterdir()] == [path.name]
@@ -128,10 +122,10 @@ def test_new_containers(tmp_path: Path, video_files: Path, videos: list[Path], k
     values = {
         "list": strings,
         "paths": paths,
-        "numpy": [np.str_(text) for text in strings],
+        "numpy": [np.str_(path) for path in strings],
         "array": np.array(strings),
         "objects": np.array(strings, dtype=object),
-        "bytes": [text.encode() for text in strings],
+        "bytes": [path.encode() for path in strings],
         "tuple": tuple(strings),
         "data_io": ZarrDataIO(strings, chunks=(1,)),
     }[kind]
@@ -154,10 +148,10 @@ def test_new_containers(tmp_path: Path, video_files: Path, videos: list[Path], k
     ],
 )
 @pytest.mark.parametrize("way", WAYS[:1] + WAYS[-1:])
-def test_string_storage_of_hdf5(
+def test_hdf5_string_storage_becomes_zarr(
     source: Path, target: Path, videos: list[Path], storage: dict[str, Any], relocate: bool, way: str
 ) -> None:
-    """hdmf-zarr alone writes "b'a.avi'" for texts that HDF5 gives as bytes."""
+    """hdmf-zarr alone writes "b'a.avi'" for paths that HDF5 gives as bytes."""
     paths = [f"../video_files/test1_{n}.avi".encode() for n in (0, 1)]
     set_paths(source, DATASET, paths, **storage)
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
@@ -167,10 +161,10 @@ def test_string_storage_of_hdf5(
     if relocate:
         assert_leads_to(target, videos[:2])
     else:
-        assert paths_in(target) == [text.decode() for text in paths]
+        assert paths_in(target) == [path.decode() for path in paths]
 
 
-def test_no_texts(tmp_path: Path, source: Path, target: Path) -> None:
+def test_stores_without_paths(tmp_path: Path, source: Path, target: Path) -> None:
     set_paths(source, DATASET, [], dtype=h5py.string_dtype(), shape=(0,))
     with pytest.warns(ExternalFilesWarning, match="nothing to relocate"):
         export(source, target, relocate_media=True)
@@ -194,7 +188,7 @@ def test_ways_to_export_a_store(source_store: Path, target: Path, videos: list[P
 
 
 @pytest.mark.parametrize("to", ["zarr", "zarr-zarr", "hdf5"])
-def test_media_everywhere(tmp_path: Path, to: str) -> None:
+def test_every_type_is_relocated(tmp_path: Path, to: str) -> None:
     """Every type of the core, ExternalImage and its object references among them."""
     source = write_everywhere(tmp_path / "nwbfiles" / "a.nwb", Media(tmp_path / "media"))
     store = tmp_path / "one" / "b.nwb.zarr"
@@ -230,7 +224,7 @@ def test_types_of_extensions(tmp_path: Path, what: str) -> None:
     """Their specifications are known from the file alone; of a Zarr store too."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     run_maker(what, source)
-    further = {"media_fields": [("FilmArchive", "video_paths")]}
+    further = {"media_fields": [("VideoArchive", "video_paths")]}
     first, second = tmp_path / "one" / "b.nwb.zarr", tmp_path / "two" / "b.nwb.zarr"
     export(source, first, relocate_media=True, media_mode="copy", media_options=further)
     export(first, second, relocate_media=True, media_mode="copy", media_options=further)
@@ -246,11 +240,11 @@ def test_types_of_extensions(tmp_path: Path, what: str) -> None:
             assert digest(path.parent / now.stored_path) == digest(place)
     if what == "extension":
         paths = paths_in(second, "processing/behavior/archive/video_paths")
-        assert all(text.startswith("b/") for text in paths)
+        assert all(stored.startswith("b/") for stored in paths)
         assert (first.parent / paths[0]).exists()
 
 
-def test_urls_keep_their_place(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
+def test_urls_keep_their_index(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     store = tmp_path / "ds" / "a.nwb.zarr"
     url = "https://example.org/video.avi"
     write_store(
@@ -262,7 +256,7 @@ def test_urls_keep_their_place(tmp_path: Path, video_files: Path, videos: list[P
     assert digest(store.parent / paths[1]) == digest(videos[0])
 
 
-def test_defaults_of_the_constructor_and_a_manager_of_ones_own(source: Path, target: Path, videos: list[Path]) -> None:
+def test_constructor_defaults_and_custom_manager(source: Path, target: Path, videos: list[Path]) -> None:
     with (
         NWBHDF5IO(source, "r") as src_io,
         NWBExtFilesZarrIO(target, "w", get_manager(), relocate_media=True, media_mode="copy") as io,
@@ -284,7 +278,7 @@ def test_resolved_when_read(source_store: Path, video_files: Path, target: Path)
     assert paths_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
 
 
-def test_drop_in(tmp_path: Path) -> None:
+def test_drop_in_replacement_for_nwbzarrio(tmp_path: Path) -> None:
     """Without media the store is that of hdmf-zarr, file for file."""
     nwbfile = new_nwbfile()
     nwbfile.create_device(name="camera")
@@ -304,7 +298,7 @@ def test_drop_in(tmp_path: Path) -> None:
     assert len(tree(tmp_path / "ours")) > 50
 
 
-def test_links_inside_are_those_of_hdmf_zarr(tmp_path: Path) -> None:
+def test_internal_links_are_those_of_hdmf_zarr(tmp_path: Path) -> None:
     """A link in a new store leads to the place in that store, whatever it is called."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     write_everywhere(source, Media(tmp_path / "media"))
@@ -317,7 +311,7 @@ def test_links_inside_are_those_of_hdmf_zarr(tmp_path: Path) -> None:
     assert ours == theirs
 
 
-def test_a_store_with_new_links_is_read_after_it_is_renamed(tmp_path: Path, video_files: Path) -> None:
+def test_store_with_new_links_can_be_renamed(tmp_path: Path, video_files: Path) -> None:
     source = tmp_path / "a.nwb.zarr"
     nwbfile = new_nwbfile()
     members = [ExternalImage(name=f"p{n}", data="https://example.org/p.png", image_format="PNG") for n in range(2)]
@@ -340,8 +334,8 @@ def test_a_store_with_new_links_is_read_after_it_is_renamed(tmp_path: Path, vide
         assert read.processing["behavior"]["BehavioralEvents"]["one"] is read.acquisition["one"]
 
 
-def test_texts_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
-    """Texts that come from another store are relative to that one; hdmf-zarr copies them as they are."""
+def test_path_dataset_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
+    """Stored paths that come from another store are relative to that one; hdmf-zarr copies them as they are."""
     with NWBZarrIO(str(source_store), "r") as other:
         nwbfile = new_nwbfile()
         series = image_series(["x"])
@@ -355,8 +349,8 @@ def test_texts_of_another_store(tmp_path: Path, source_store: Path, videos: list
     assert_leads_to(own, videos[:2])
 
 
-def test_a_link_to_texts_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
-    """It is kept where nothing is relocated; else the texts become those of the store with the link."""
+def test_link_to_path_dataset_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
+    """It is kept where nothing is relocated; else the paths become those of the store with the link."""
     linked = tmp_path / "far" / "ds" / "b.nwb.zarr"
     shutil.copytree(source_store, linked)
     shutil.rmtree(linked / DATASET)
@@ -397,7 +391,7 @@ def test_links_to_another_store_from_behind_a_linked_folder(tmp_path: Path, sour
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, videos: list[Path], jobs: int) -> None:
+def test_iterative_data(tmp_path: Path, video_files: Path, videos: list[Path], jobs: int) -> None:
     """hdmf-zarr writes them at the end, by several processes if it is told to."""
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
@@ -413,7 +407,7 @@ def test_data_that_come_in_pieces(tmp_path: Path, video_files: Path, videos: lis
 # -------------------------------------------------------------------- refusals
 
 
-def test_a_link_that_would_break_is_refused(source: Path, source_store: Path, tmp_path: Path) -> None:
+def test_path_that_would_break_is_refused(source: Path, source_store: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     for of in (source, source_store):
         with pytest.raises(RelocationRefusedError, match="would not be found") as caught:
@@ -429,12 +423,14 @@ def test_false_writes_verbatim(source: Path, source_store: Path, tmp_path: Path)
         assert paths_in(target) == [f"../video_files/test1_{n}.avi" for n in (0, 1)]
 
 
-def test_links_that_stay_right_go_through(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_paths_that_stay_right_are_accepted(source: Path, tmp_path: Path, videos: list[Path]) -> None:
     export(source, tmp_path / "other" / "b.nwb.zarr")
     assert_leads_to(tmp_path / "other" / "b.nwb.zarr", videos[:2])
 
 
-def test_missing_media_are_told_before_anything(source: Path, target: Path, tmp_path: Path, video_files: Path) -> None:
+def test_missing_media_are_reported_before_writing(
+    source: Path, target: Path, tmp_path: Path, video_files: Path
+) -> None:
     export(source, target, relocate_media=True, media_mode="copy")
     (video_files / "test1_1.avi").unlink()
     before = tree(tmp_path)
@@ -443,7 +439,7 @@ def test_missing_media_are_told_before_anything(source: Path, target: Path, tmp_
     assert tree(tmp_path) == before
 
 
-def test_in_a_dandiset_media_have_their_place(source: Path, target: Path, tmp_path: Path) -> None:
+def test_in_dandiset_unplaced_media_are_refused(source: Path, target: Path, tmp_path: Path) -> None:
     (tmp_path / "dandiset").mkdir()
     (tmp_path / "dandiset" / "dandiset.yaml").write_text("identifier: '000000'\n")
     with pytest.raises(RelocationRefusedError, match="media belong in the dandiset"):
@@ -454,26 +450,26 @@ def test_in_a_dandiset_media_have_their_place(source: Path, target: Path, tmp_pa
         export(target, again)
 
 
-def test_a_store_cannot_replace_what_it_is_made_from(source_store: Path, tmp_path: Path) -> None:
+def test_store_cannot_replace_its_source(source_store: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     with pytest.raises(RelocationRefusedError, match="cannot be replaced by a file that is made from it"):
         export(source_store, source_store, relocate_media=True)
     assert tree(tmp_path) == before
 
 
-def test_a_folder_of_something_else_is_not_replaced(source: Path, tmp_path: Path) -> None:
+def test_other_folder_is_not_replaced(source: Path, tmp_path: Path) -> None:
     """hdmf-zarr removes it, with all that is in it."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("a life's work")
     before = tree(tmp_path)
-    with pytest.raises(RelocationRefusedError, match="no Zarr store, and would be removed"):
+    with pytest.raises(RelocationRefusedError, match="not a Zarr store, and would be removed"):
         NWBExtFilesZarrIO(tmp_path / "thesis", "w")
     assert tree(tmp_path) == before
     (tmp_path / "empty").mkdir()
     export(source, tmp_path / "empty" / "b.nwb.zarr", relocate_media=False)
 
 
-def test_a_file_in_the_way_is_hdmf_zarrs_affair(source: Path, tmp_path: Path) -> None:
+def test_file_at_destination_is_left_to_hdmf_zarr(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.nwb.zarr"
     path.write_bytes(source.read_bytes())
     before = digest(path)
@@ -484,7 +480,7 @@ def test_a_file_in_the_way_is_hdmf_zarrs_affair(source: Path, tmp_path: Path) ->
     assert digest(path) == before
 
 
-def test_exclusive(source: Path, target: Path) -> None:
+def test_exclusive_mode(source: Path, target: Path) -> None:
     nwbfile = new_nwbfile()
     with NWBExtFilesZarrIO(target, "w-") as io:
         io.write(nwbfile)
@@ -494,7 +490,7 @@ def test_exclusive(source: Path, target: Path) -> None:
     assert tree(target.parent) == before
 
 
-def test_two_at_once(target: Path) -> None:
+def test_second_writer_is_busy(target: Path) -> None:
     with NWBExtFilesZarrIO(target, "w") as io:
         with pytest.raises(DestinationBusyError):
             NWBExtFilesZarrIO(target, "w")
@@ -502,7 +498,7 @@ def test_two_at_once(target: Path) -> None:
     assert target.is_dir()
 
 
-def test_store_objects_are_as_ever(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
+def test_store_objects_work_as_in_hdmf_zarr(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
     store = tmp_path / "ds" / "a.nwb.zarr"
@@ -543,7 +539,7 @@ def hard_to_export(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_failing_export_leaves_the_old_store(
+def test_failing_export_keeps_old_store(
     tmp_path: Path, hard_to_export: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """hdmf-zarr alone has destroyed it by then."""
@@ -570,7 +566,7 @@ def test_a_failing_export_leaves_the_old_store(
     assert len(references(target)) == 24
 
 
-def test_an_interrupt_in_the_body_leaves_what_was(source: Path, target: Path, tmp_path: Path) -> None:
+def test_interrupt_in_with_body_keeps_old_store(source: Path, target: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     for _ in range(2):  # without a store there, and with one
         with (
@@ -585,8 +581,8 @@ def test_an_interrupt_in_the_body_leaves_what_was(source: Path, target: Path, tm
         before = tree(tmp_path)
 
 
-def test_what_has_come_to_stand_there_is_not_replaced(source: Path, target: Path, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match="has come to be no folder"):
+def test_folder_appearing_meanwhile_is_not_replaced(source: Path, target: Path, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"has come to be .* folder"):
         with NWBHDF5IO(source, "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
             io.export(src_io=src_io, write_args=dict(UNLINKED), relocate_media=True, media_mode="copy")
             target.write_text("somebody else's")
@@ -594,13 +590,13 @@ def test_what_has_come_to_stand_there_is_not_replaced(source: Path, target: Path
     assert target.read_text() == "somebody else's"
 
 
-def test_nothing_written_nothing_made(target: Path, tmp_path: Path) -> None:
+def test_nothing_written_creates_nothing(target: Path, tmp_path: Path) -> None:
     before = tree(tmp_path)
     NWBExtFilesZarrIO(target, "w").close()
     assert tree(tmp_path) == before
 
 
-def test_a_staging_folder_that_came_with_a_download(source: Path, target: Path, tmp_path: Path) -> None:
+def test_foreign_staging_folder(source: Path, target: Path, tmp_path: Path) -> None:
     """What is called like a former document but is none is not put in its place."""
     export(source, target, relocate_media=True, media_mode="copy")
     with NWBExtFilesZarrIO(target, "w") as io:
@@ -638,7 +634,7 @@ def test_a_staging_folder_that_came_with_a_download(source: Path, target: Path, 
 # -------------------------------------------------------------------- readers
 
 
-def test_validators(source: Path, target: Path) -> None:
+def test_validators_pass(source: Path, target: Path) -> None:
     import pynwb
     from dandi.files import ImageAsset, VideoAsset, ZarrAsset, find_dandi_files
     from nwbinspector import inspect_nwbfile_object
@@ -684,3 +680,21 @@ def test_dimensions_keep_their_labels(
         attributes.append(dict(zarr.open(str(path), "r")[DATASET].attrs))
     assert attributes[0] == attributes[1]
     assert "_ARRAY_DIMENSIONS" in attributes[0]
+
+
+def test_append_writes_only_attributes_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hdmf-zarr writes all of them again, and nothing could restore them after a kill."""
+    nwbfile = new_nwbfile()
+    nwbfile.add_unit(spike_times=[1.0, 2.0])
+    with NWBZarrIO(str(tmp_path / "a.nwb.zarr"), "w") as io:
+        io.write(nwbfile)
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr(NWBZarrIO, "write_attributes", lambda self, obj, attributes: written.append(attributes))
+    with NWBExtFilesZarrIO(tmp_path / "a.nwb.zarr", "r+") as io:
+        units = io.read().units
+        index, other = (io.manager.get_builder(units[name]) for name in ("spike_times_index", "id"))
+        array = zarr.open(str(tmp_path / "a.nwb.zarr"), "r")["units/spike_times_index"]
+        io.write_attributes(array, index.attributes)
+        io.write_attributes(array, {**index.attributes, "target": other, "description": "new", "more": np.array([1])})
+    assert "target" in index.attributes
+    assert written == [{}, {"target": other, "description": "new", "more": np.array([1])}]

@@ -26,12 +26,8 @@ from zarr_makers import (
     write_store,
 )
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    MissingMediaError,
-    NWBExtFilesZarrIO,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
+from nwb_extfiles.errors import MissingMediaError, TransferError
 from nwb_extfiles.nwb.files import find_nwb_files, write_paths
 
 pytestmark = [
@@ -55,7 +51,7 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("mode", ["r+", "a"])
-def test_in_place(source_store: Path, videos: list[Path], video_files: Path, mode: str) -> None:
+def test_store_is_relocated_in_place(source_store: Path, videos: list[Path], video_files: Path, mode: str) -> None:
     before = tree(source_store)
     with NWBExtFilesZarrIO(source_store, mode, relocate_media=True, media_mode="copy") as io:
         nwbfile = io.read()
@@ -73,7 +69,7 @@ def test_in_place(source_store: Path, videos: list[Path], video_files: Path, mod
     assert nothing_left(source_store.parent)
 
 
-def test_in_place_fails_whole(source_store: Path, tmp_path: Path, video_files: Path) -> None:
+def test_failing_edit_of_store_changes_nothing(source_store: Path, tmp_path: Path, video_files: Path) -> None:
     """A new object whose media are not there does not stay in the store."""
     before = tree(tmp_path)
     with pytest.raises(KeyboardInterrupt), NWBExtFilesZarrIO(source_store, "r+") as io:
@@ -99,7 +95,7 @@ def test_in_place_with_missing_media_changes_nothing(source_store: Path, tmp_pat
 # ------------------------------------------------------------- without hdmf-zarr
 
 
-def test_the_same_references_as_in_hdf5(tmp_path: Path) -> None:
+def test_same_references_as_in_hdf5(tmp_path: Path) -> None:
     source = write_everywhere(tmp_path / "raw" / "a.nwb", Media(tmp_path / "media"))
     store = tmp_path / "raw" / "a.nwb.zarr"
     with quiet(), NWBHDF5IO(source, "r") as src_io, NWBZarrIO(str(store), "w") as io:
@@ -110,21 +106,21 @@ def test_the_same_references_as_in_hdf5(tmp_path: Path) -> None:
     assert without_path(references(store)) == without_path(references(source))
 
 
-def test_links_to_texts(tmp_path: Path, source_store: Path, videos: list[Path], video_files: Path) -> None:
-    """Inside the store they are texts of the object; out of it they are not followed; edited, they become a dataset."""
+def test_links_to_path_datasets(tmp_path: Path, source_store: Path, videos: list[Path], video_files: Path) -> None:
+    """Inside the store they are paths of the object; out of it they are not followed; edited, they become a dataset."""
     other = source_store.with_name("other.nwb.zarr")
     shutil.copytree(source_store, other)
     for number, link in enumerate(
         (
-            {"name": "external_file", "path": "/acquisition/texts", "source": "."},
-            {"name": "external_file", "path": "/acquisition/texts", "source": f"../{source_store.name}"},
+            {"name": "external_file", "path": "/acquisition/paths", "source": "."},
+            {"name": "external_file", "path": "/acquisition/paths", "source": f"../{source_store.name}"},
             {"name": "external_file", "path": f"/{DATASET}", "source": "../other.nwb.zarr"},
             {"name": "external_file", "path": f"/{DATASET}", "source": "../../../../../../etc"},
         )
     ):
         shutil.rmtree(source_store)
         shutil.copytree(other, source_store)
-        (source_store / DATASET).rename(source_store / "acquisition" / "texts")
+        (source_store / DATASET).rename(source_store / "acquisition" / "paths")
         group = zarr.open_group(str(source_store), mode="r+")["acquisition/video"]
         group.attrs["zarr_link"] = [{"name": "else", "path": "/acquisition", "source": "."}, link]
         zarr.consolidate_metadata(str(source_store))
@@ -138,7 +134,7 @@ def test_links_to_texts(tmp_path: Path, source_store: Path, videos: list[Path], 
         journal = tmp_path / "journal"
         write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
         assert paths_in(source_store) == ["x.avi", "y.avi"]
-        assert paths_in(source_store, "acquisition/texts")[0].startswith("..")
+        assert paths_in(source_store, "acquisition/paths")[0].startswith("..")
         assert tree(other) == before
         journal.unlink()
 
@@ -162,7 +158,7 @@ def test_stores_are_found(tmp_path: Path, source_store: Path, source: Path) -> N
     assert list(find_nwb_files([folder / "no_suffix", source])) == [folder / "no_suffix", source]
     with pytest.raises(OSError, match="format 3"):
         references(folder / "v3.nwb.zarr")
-    with pytest.raises(OSError, match="it is a folder, and no Zarr store"):
+    with pytest.raises(OSError, match="it is a folder, but not a Zarr store"):
         references(tmp_path)
 
 
@@ -175,14 +171,14 @@ def test_stores_are_found(tmp_path: Path, source_store: Path, source: Path) -> N
         {f"{DATASET}/0": b"no chunk"},
     ],
 )
-def test_damaged_stores_are_told_of(source_store: Path, damage: dict[str, bytes]) -> None:
+def test_damaged_stores_are_reported(source_store: Path, damage: dict[str, bytes]) -> None:
     for name, content in damage.items():
         (source_store / name).write_bytes(content)
     with pytest.raises(OSError, match="is damaged"):
         references(source_store)
 
 
-def test_nothing_is_unpickled_unasked(tmp_path: Path, source_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_unpickled(tmp_path: Path, source_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stores come from anywhere, and a pickle can run any program."""
     root = zarr.open_group(str(source_store), mode="r+")
     attributes = root[DATASET].attrs.asdict()
@@ -197,7 +193,9 @@ def test_nothing_is_unpickled_unasked(tmp_path: Path, source_store: Path, monkey
 
 @pytest.mark.parametrize("dtype", ["<U40", "|S40", "<U60", "|S60", object])
 @pytest.mark.parametrize("journalled", [True, False])
-def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dtype: Any, journalled: bool) -> None:
+def test_stored_paths_are_edited_and_rolled_back(
+    tmp_path: Path, source_store: Path, dtype: Any, journalled: bool
+) -> None:
     root = zarr.open_group(str(source_store), mode="r+")
     attributes = root[DATASET].attrs.asdict()
     old = ["../video_files/test1_0.avi", "../video_files/test1_1.avi"]
@@ -211,7 +209,7 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
     journal.parent.mkdir()
     write_paths(source_store, {("/acquisition/video", "external_file"): new}, journal=journal if journalled else None)
     stored = zarr.open_group(str(source_store), mode="r")[DATASET]
-    assert [text.decode() if isinstance(text, bytes) else text for text in stored[:]] == new
+    assert [item.decode() if isinstance(item, bytes) else item for item in stored[:]] == new
     assert stored.chunks == (1,)
     assert stored.attrs["starting_frame"] == attributes["starting_frame"]
     assert_consolidated(source_store)
@@ -227,16 +225,16 @@ def test_texts_are_edited_and_taken_back(tmp_path: Path, source_store: Path, dty
         assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("text", ["other.avi", None])
-def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path, text: str | None) -> None:
+@pytest.mark.parametrize("stored", ["other.avi", None])
+def test_rewritten_store_is_not_rolled_back(tmp_path: Path, source_store: Path, stored: str | None) -> None:
     """By a program that knows nothing of journals, after a kill."""
     from nwb_extfiles.disk.journal import rollback
 
     journal = tmp_path / "journal"
     write_paths(source_store, {("/acquisition/video", "external_file"): ["x.avi", "y.avi"]}, journal=journal)
     shutil.rmtree(source_store)
-    if text is not None:
-        write_store(source_store, [text])
+    if stored is not None:
+        write_store(source_store, [stored])
     else:
         source_store.mkdir()
         (source_store / ".zgroup").write_text('{"zarr_format": 2}')
@@ -247,7 +245,7 @@ def test_a_store_that_was_written_anew_stays(tmp_path: Path, source_store: Path,
     assert not journal.exists()
 
 
-def test_a_journal_that_leads_out_of_the_store(tmp_path: Path, source_store: Path, source: Path) -> None:
+def test_journal_with_paths_outside_the_store_is_refused(tmp_path: Path, source_store: Path, source: Path) -> None:
     from nwb_extfiles.disk.folder_journal import edit_files
     from nwb_extfiles.disk.journal import rollback
 
@@ -295,7 +293,7 @@ def forge(journal: bytes, old: bytes, new: bytes) -> bytes:
     return body + hashlib.sha256(body).digest()
 
 
-def test_zarr_is_loaded_only_when_a_store_is_met(source: Path, source_store: Path) -> None:
+def test_zarr_is_imported_only_for_stores(source: Path, source_store: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from nwb_extfiles.nwb.files import *; from nwb_extfiles.nwb.scan import *\n"

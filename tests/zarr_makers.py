@@ -1,4 +1,4 @@
-"""Makers of NWB files in Zarr stores, and a judge of them that knows zarr, JSON and hashes alone."""
+"""Make NWB files in Zarr stores, and check them with zarr, JSON and hashes alone."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from nwb_extfiles.nwb.scan import find_in_file
 
 DATASET = "acquisition/video/external_file"
 UNLINKED = {"link_data": False}
-"""Without it hdmf-zarr exports nothing from HDF5."""
+"""hdmf-zarr needs this to export from HDF5."""
 
 
 def paths_in(store: Path, dataset: str = DATASET) -> list[str]:
-    """The texts in a store, read by zarr from its files alone, and from what is consolidated."""
+    """The paths in a store, which its files and its consolidated metadata must agree on."""
     plain = zarr.open_group(str(store), mode="r")[dataset]
     if (store / ".zmetadata").exists():
         assert_consolidated(store)
         assert zarr.open_consolidated(str(store))[dataset][()].tolist() == plain[()].tolist()
-    return [str(text) for text in plain[()].ravel().tolist()]
+    return [str(path) for path in plain[()].ravel().tolist()]
 
 
 def assert_consolidated(store: Path) -> None:
-    """`.zmetadata` says what the files of the store say, all of it."""
+    """`.zmetadata` says exactly what the metadata files of the store say."""
     known = json.loads((store / ".zmetadata").read_bytes())["metadata"]
     files = [path for name in (".zgroup", ".zarray", ".zattrs") for path in store.rglob(name)]
     assert known == {path.relative_to(store).as_posix(): json.loads(path.read_bytes()) for path in files}
@@ -42,8 +42,8 @@ def assert_consolidated(store: Path) -> None:
 def assert_leads_to(store: Path, expected: list[Path], dataset: str = DATASET) -> None:
     paths = paths_in(store, dataset)
     assert len(paths) == len(expected)
-    for text, video in zip(paths, expected, strict=True):
-        assert digest(store.parent / text) == digest(video), text
+    for stored, video in zip(paths, expected, strict=True):
+        assert digest(store.parent / stored) == digest(video), stored
 
 
 def nothing_left(folder: Path) -> bool:
@@ -51,7 +51,7 @@ def nothing_left(folder: Path) -> bool:
 
 
 def references(path: Path) -> list[ExternalFileReference]:
-    """What the package finds in a file or a store, without pynwb."""
+    """The references that the package finds in a file or a store, without pynwb."""
     with open_nwb(path) as file:
         return find_in_file(file)
 

@@ -19,7 +19,7 @@ import imageio.v3 as iio
 import matplotlib.pyplot as plt
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files
+from nwb_extfiles import NWBExtFilesHDF5IO, resolve_external_files
 from nwb_extfiles.demo import draw_tree, make_example
 
 lab = Path(tempfile.mkdtemp(), "lab")
@@ -31,12 +31,12 @@ print(*draw_tree(lab), sep="\n")
 
 
 def show_references(nwb_path: Path) -> None:
-    """Print each stored path, and whether it leads to a video."""
-    for found in find_external_files(nwb_path):
+    """Print each stored path, and whether it points to a video."""
+    for found in resolve_external_files(nwb_path):
         print(
             found.reference.stored_path,
             "->",
-            "nothing" if found.file is None else f"{found.file.size:,} bytes",
+            "nothing" if found.location is None else f"{found.size:,} bytes",
         )
 
 

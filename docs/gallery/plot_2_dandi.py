@@ -97,7 +97,7 @@ shell("nwb-extfiles organize -d 000000 --media-mode copy nwbfiles")
 # 4. Check
 # --------
 #
-# Every path leads to a video, under the name that DANDI clients expect.
+# Every path points to a video, under the name that DANDI clients expect.
 
 shell("nwb-extfiles check 000000")
 

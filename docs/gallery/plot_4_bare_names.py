@@ -25,7 +25,7 @@ from pynwb.behavior import BehavioralEvents
 from pynwb.file import Subject
 from pynwb.image import ImageSeries
 
-from nwb_extfiles import NWBExtFilesHDF5IO, find_external_files, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, relocate, resolve_external_files
 from nwb_extfiles.demo import draw_tree
 from nwb_extfiles.testing import make_video
 
@@ -69,22 +69,24 @@ print(*draw_tree(lab), sep="\n")
 # %%
 # The names alone point to nothing:
 
-for found in find_external_files(lab / "rat1_20240101.nwb"):
+for found in resolve_external_files(lab / "rat1_20240101.nwb"):
     print(found.problem)
 
 # %%
 # Say where to look
 # -----------------
 #
-# ``search`` names folders. In each, every tail of the stored path is looked for: of ``a/b.avi`` first ``a/b.avi``, then
-# ``b.avi``. Subfolders are not searched, so name the folder of the day.
+# ``search`` names folders. In each, the package looks for every trailing part of the stored path: for ``a/b.avi`` first
+# ``a/b.avi``, then ``b.avi``. Subfolders are not searched, so give the folder of the day.
 
 options = dict(search=lab / "server/20240101")
-for found in find_external_files(lab / "rat1_20240101.nwb", media_options=options):
+for found in resolve_external_files(
+    lab / "rat1_20240101.nwb", media_options=options
+):
     print(
         found.reference.stored_path,
         "->",
-        found.file.path.relative_to(lab.resolve()),
+        Path(found.location).relative_to(lab.resolve()),
     )
 
 # %%

@@ -21,8 +21,9 @@ from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 from pynwb.image import ImageSeries
 
-from nwb_extfiles import MissingMediaError, NWBExtFilesHDF5IO, check, relocate
+from nwb_extfiles import NWBExtFilesHDF5IO, check, relocate
 from nwb_extfiles.demo import draw_tree
+from nwb_extfiles.errors import MissingMediaError
 from nwb_extfiles.testing import make_video
 
 lab = Path(tempfile.mkdtemp(), "lab")

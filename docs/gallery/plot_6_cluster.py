@@ -81,7 +81,7 @@ with (
     plan = organize(
         lab / "nwbfiles",
         lab / "dandiset",
-        media_files_mode="copy",
+        media_mode="copy",
         executor=client.get_executor(),
         on_file=done.append,
     )

@@ -17,7 +17,11 @@ import imageio.v3 as iio
 import matplotlib.pyplot as plt
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, find_external_files
+from nwb_extfiles import (
+    NWBExtFilesHDF5IO,
+    NWBExtFilesZarrIO,
+    resolve_external_files,
+)
 from nwb_extfiles.demo import draw_tree, make_example
 
 lab = Path(tempfile.mkdtemp(), "lab")
@@ -42,8 +46,8 @@ print(
     *draw_tree(lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"),
     sep="\n",
 )
-for found in find_external_files(store):
-    print(found.reference.stored_path, "->", f"{found.file.size:,} bytes")
+for found in resolve_external_files(store):
+    print(found.reference.stored_path, "->", f"{found.size:,} bytes")
 
 # %%
 # And back

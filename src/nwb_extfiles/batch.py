@@ -1,4 +1,4 @@
-"""Many files, one after the other or several at once, with the memory of a few."""
+"""Many files, one after the other or several at once."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ class Spool(Generic[T]):
 
 @contextmanager
 def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
-    """Give the executor of a caller, or one of so many processes; None for this very thread."""
+    """The executor of the caller, or a pool of `jobs` processes; None if this thread does the work."""
     if executor is not None or jobs == 1:
         yield executor
         return
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
-    # A forked process would take the locks of other threads along.
+    # A forked process would inherit locks that other threads hold.
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             yield pool
@@ -95,10 +95,10 @@ def workers(jobs: int, executor: Executor | None) -> Iterator[Executor | None]:
 
 
 def _end_with_parent() -> None:
-    """Have this process end when the one that began it is gone, however that has ended.
+    """End this process when its parent ends, in whatever way.
 
-    A worker of the pool waits for work on a pipe that other workers hold open too, and so would wait for ever. What it
-    is doing at that moment is as safe as if it had been killed.
+    A worker waits for work on a pipe that other workers hold open too, so it would wait for ever. Ending it in the
+    middle of its work is as safe as killing it.
     """
     from multiprocessing import parent_process
 
@@ -120,16 +120,16 @@ def each(
     Parameters
     ----------
     function : callable
-        For an executor of processes it must be picklable, and so must items and results.
+        For an executor of processes it must be picklable, as must items and results.
     items : iterable
         Taken as they are needed, never many at once.
     executor : concurrent.futures.Executor or None
-        Who calls; None for this thread.
+        None to call it in this thread.
 
     Yields
     ------
     (int, result or exception)
-        The number of the item, and what came of it, as they are done: with an executor in any order. An interrupt is
+        The number of the item, and its result or the error it raised; with an executor in any order. An interrupt is
         raised, not yielded.
     """
     if executor is None:
@@ -155,7 +155,7 @@ def each(
 
 
 def _call(function: Callable[[T], R], item: T, once: str) -> R:  # noqa: ARG001
-    """Call; the mark of one batch keeps executors such as dask's from giving what an earlier, equal call has given."""
+    """Call; the mark `once` keeps executors such as dask's from returning the result of an earlier, equal call."""
     return function(item)
 
 

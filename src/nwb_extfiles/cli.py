@@ -24,7 +24,7 @@ from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode, MediaOptions
 
 if TYPE_CHECKING:
-    from .plans.resolve import Resolution
+    from .plans.locate import ResolvedExternalFile
     from .tasks.dandiset import OrganizedFile
 
 __all__ = ["main"]
@@ -259,7 +259,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
     help="What happens to the NWB files.",
 )  # fmt: skip
 @click.option(
-    "--media-files-mode", "--media-mode", type=_MEDIA_MODES,
+    "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES,
     help="How videos and images get into the dandiset.  [default: symlink]",
 )  # fmt: skip
 @click.option(
@@ -280,7 +280,7 @@ def organize(
     paths: tuple[Path, ...],
     dandiset_path: Path | None,
     files_mode: Any,
-    media_files_mode: str | None,
+    media_mode: str | None,
     update: bool,
     invalid: Any,
     required_fields: tuple[str, ...],
@@ -293,9 +293,9 @@ def organize(
     the places where DANDI looks for them. Everything is checked before anything is touched, and a run that was stopped
     can be repeated. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
     """
-    if media_files_mode is not None and not update:
+    if media_mode is not None and not update:
         raise click.UsageError(
-            "--media-files-mode says how videos come along, and --keep-external-file-paths that none do"
+            "--media-mode says how videos get into the dandiset, and --keep-external-file-paths that none do"
         )
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
@@ -314,7 +314,7 @@ def organize(
             paths,
             dandiset_path,
             files_mode=files_mode,
-            media_files_mode=media_files_mode,
+            media_mode=media_mode,
             update_external_file_paths=update,
             invalid=invalid,
             required_fields=required_fields,
@@ -404,22 +404,20 @@ def check(
 
     In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
     """  # noqa: D301
-    from dataclasses import asdict
-
     from .nwb.files import find_nwb_files
-    from .tasks.checks import Severity
-    from .tasks.checks import check as look_at
+    from .tasks.checks import check as find_problems
+    from .tasks.findings import Severity
     from .terminal import as_json as to_json
-    from .terminal import finding_lines, shown
+    from .terminal import finding_lines, finding_record, shown
 
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
     with _reading(checksums) as (on_bytes, tell):
-        for finding in look_at(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
+        for finding in find_problems(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
             counts[finding.severity] += 1
             if as_json:
-                findings.append(asdict(finding))
+                findings.append(finding_record(finding))
                 continue
             if finding.nwb_path != last:
                 last = finding.nwb_path
@@ -434,7 +432,7 @@ def check(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
             number = sum(1 for _ in find_nwb_files(paths))
-        _say(f"{_count(number, 'NWB file')}: {told or 'nothing to complain of'}")
+        _say(f"{_count(number, 'NWB file')}: {told or 'no problems found'}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 
@@ -492,10 +490,10 @@ def ls(
 
 def _references(
     videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
-) -> Iterator[tuple[Path | None, Resolution]]:
+) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
     """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
     from .nwb.files import find_nwb_files
-    from .tasks.discovery import find_external_files, find_referring_files
+    from .tasks.external_files import find_referring_files, resolve_external_files
 
     options = {"media_fields": media_fields}
     for path in find_nwb_files(places):
@@ -503,13 +501,13 @@ def _references(
             if videos:
                 yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
             else:
-                for entry in find_external_files(path, media_options=options, problems=problems):
+                for entry in resolve_external_files(path, media_options=options, problems=problems):
                     yield None, entry
         except ExternalFilesError as problem:
             problems.append(problem)
 
 
-def _list(videos: list[Path], found: list[tuple[Path | None, Resolution]]) -> None:
+def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]]) -> None:
     from .terminal import reference_lines, shown
 
     last = None
@@ -530,7 +528,7 @@ def _list(videos: list[Path], found: list[tuple[Path | None, Resolution]]) -> No
         _say("no NWB file here refers to external files")
         return
     missing = sum(entry.problem is not None for _, entry in found)
-    urls = sum(entry.url for _, entry in found)
+    urls = sum(entry.kind == "url" for _, entry in found)
     kinds = ((len(found) - missing - urls, "found"), (missing, "missing"), (urls, "URL" if urls == 1 else "URLs"))
     told = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
     files = len({entry.reference.nwb_path for _, entry in found})

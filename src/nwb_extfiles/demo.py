@@ -1,7 +1,7 @@
-"""The main job on an example that makes itself: ``nwb-extfiles demo DIR``.
+"""A complete example with its own data: ``nwb-extfiles demo DIR``.
 
-Two NWB files, each with an ImageSeries of two videos that lie in a folder beside, are exported into a dandiset. The
-videos are real: uncompressed AVI, which every player plays and which needs no encoder to write.
+It exports two NWB files, each with an ImageSeries of two videos in a folder beside, into a dandiset. The videos are
+real: uncompressed AVI, which every player plays and which needs no encoder.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ _SESSIONS = (
 
 
 def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> None:
-    """Make the example in a folder, export it into a dandiset, and tell what happened.
+    """Make the example in a folder, export it into a dandiset, and report what happened.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Must not exist, or be empty.
+        Must be empty, or not exist yet.
     mode : MediaMode
-        How the videos get into the dandiset.
+        How the videos are brought into the dandiset.
     say : callable
-        Called with each line to be shown.
+        Called with each line of the report.
 
     Raises
     ------
     RelocationRefusedError
-        If the folder holds something; nothing is changed.
+        If the folder is not empty; nothing is changed.
     """
     from pynwb import NWBHDF5IO
 
     from .io.hdf5 import NWBExtFilesHDF5IO
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RelocationRefusedError(f"{folder} is not empty; name a new folder for the example")
+        raise RelocationRefusedError(f"{folder} is not empty", hint="name a new folder for the example")
     make_example(folder)
     say("Before:\n")
     _say_tree(folder, say)
@@ -139,7 +139,7 @@ def _say_tree(folder: Path, say: Callable[[str], object]) -> None:
 
 
 def draw_tree(folder: Path, indent: str = "") -> Iterator[str]:
-    """Draw a folder and all below it, a line each; links with what they point at."""
+    """A folder and all below it, one line each, and the targets of links."""
     if not indent:
         yield f"{folder.name}/"
     entries = sorted(folder.iterdir())

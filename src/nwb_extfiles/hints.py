@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "missing_keep": Spelling('missing="keep"', "--missing keep"),
     "existing_replace": Spelling('existing="replace" in media_options', "--existing replace"),
     "urls_keep": Spelling('urls="keep" in media_options', "--urls keep"),
+    "urls_download": Spelling('urls="download" in media_options', "--urls download"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

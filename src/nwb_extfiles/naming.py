@@ -1,7 +1,4 @@
-"""What a media file is called at its destination.
-
-Pure: from what is known of a reference to a path relative to the folder of the NWB file.
-"""
+"""Names of media files at their destination, relative to the folder of the NWB file."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ __all__ = [
 ]
 
 ARCHIVED_SUFFIXES = frozenset((".mp4", ".avi", ".wmv", ".mov", ".flv", ".mkv", ".png", ".jpg", ".jpeg", ".gif"))
-"""Suffixes of media that DANDI takes, in this very case: ``VIDEO_FILE_EXTENSIONS`` and ``IMAGE_FILE_EXTENSIONS`` of
-`dandi.consts`, which is slow to import. A test holds the two equal."""
+"""Suffixes of media that DANDI accepts, in lower case only: ``VIDEO_FILE_EXTENSIONS`` and ``IMAGE_FILE_EXTENSIONS`` of
+`dandi.consts`, which is slow to import. A test compares the two."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CONVENTIONAL = re.compile(rf"{_UUID.pattern}_[A-Za-z_]+_\d+(\.\w+)?")
@@ -33,8 +30,8 @@ _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
 class NamingConvention(Protocol):
     """A rule that names media files.
 
-    Any callable with these keywords will do. The answer is relative to the folder of the NWB file, uses
-    forward slashes, and must stay at or below that folder; the plan refuses anything else.
+    Any callable with these keywords works. It returns a path relative to the folder of the NWB file, with forward
+    slashes, at or below that folder; the plan refuses anything else.
     """
 
     def __call__(self, *, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:
@@ -45,7 +42,7 @@ class NamingConvention(Protocol):
         nwb_stem : str
             Name of the NWB file at its destination without ``.nwb``.
         object_id : str
-            UUID of the object that holds the reference; checked before the call.
+            UUID of the object that holds the reference, already checked.
         field : str
             Field that holds the reference, such as ``external_file``.
         index : int
@@ -59,8 +56,8 @@ def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix:
     """Name a media file as DANDI does: ``<nwb stem>/<object_id>_external_file_<n><suffix>``.
 
     The convention is that of ``dandi organize --update-external-file-paths`` (`dandi.organize`, function
-    ``_create_external_file_names``). It speaks of ``external_file`` alone; lists under another field name, such as
-    the ``labeled_videos`` of ndx-pose, carry theirs in its place, so that two lists of one object never meet.
+    ``_create_external_file_names``). It only covers ``external_file``; names of media in another field, such as the
+    ``labeled_videos`` of ndx-pose, contain that instead, so that two fields of one object never share a name.
 
     Parameters
     ----------
@@ -76,18 +73,18 @@ def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix:
 
 
 def is_archived(suffix: str) -> bool:
-    """Whether DANDI takes media with a suffix; others are dropped on upload without a word."""
+    """Whether DANDI accepts media with a suffix; it silently skips others on upload."""
     return suffix in ARCHIVED_SUFFIXES
 
 
 def is_conventional(name: str) -> bool:
-    """Whether a file is called as `dandi_name` calls media."""
+    """Whether the name of a file follows `dandi_name`."""
     return _CONVENTIONAL.fullmatch(name) is not None
 
 
-def is_uuid(text: str) -> bool:
-    """Whether a text out of a file is a UUID in its usual spelling, and so safe as part of a file name."""
-    return _UUID.fullmatch(text) is not None
+def is_uuid(object_id: str) -> bool:
+    """Whether an object_id from a file is a UUID in its usual spelling, and so safe as part of a file name."""
+    return _UUID.fullmatch(object_id) is not None
 
 
 def is_portable_suffix(suffix: str) -> bool:
@@ -95,7 +92,7 @@ def is_portable_suffix(suffix: str) -> bool:
     return _SUFFIX.fullmatch(suffix) is not None
 
 
-def is_showable(text: str) -> bool:
-    """Whether no character of a text controls a terminal, ends a line, or is no Unicode; no space does, of any kind."""
-    # macOS puts a narrow no-break space into the names of videos of the screen
-    return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in text)
+def is_showable(name: str) -> bool:
+    """Whether all characters of a name can be printed: none controls a terminal, ends a line, or is invalid Unicode."""
+    # Spaces of any kind are fine: macOS puts a narrow no-break space into the names of screen recordings.
+    return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in name)

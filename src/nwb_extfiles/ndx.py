@@ -1,7 +1,7 @@
 """The containers of ndx-extfiles for pynwb.
 
-Importing this module loads the namespace into pynwb, as the modules of all extensions do. Files can be read without it:
-they hold the schema.
+Importing this module loads the namespace into pynwb, as every extension does. Files can be read without it, since they
+contain the schema.
 
 >>> from pynwb import NWBHDF5IO
 >>> with NWBHDF5IO("sub-a.nwb") as io:  # doctest: +SKIP

@@ -1,8 +1,8 @@
-"""NeuroConv conversions that take media along.
+"""NeuroConv conversions that relocate media.
 
-NeuroConv writes the paths of videos as it was given them, and copies nothing. `RelocateMediaMixin` brings the videos to
-their place when a conversion has written its file; nothing of NeuroConv is changed, so its compression settings and
-all its ways to write stay as they are.
+NeuroConv writes the paths of videos as it was given them, and copies nothing. `RelocateMediaMixin` relocates the videos
+when a conversion has written its file; nothing of NeuroConv is changed, so its compression settings and all its ways to
+write stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import RelocationRefusedError
 from .options import MediaMode, MediaOptions, refuse_mode_alone
 from .plans.plan import RelocationPlan
-from .tasks.relocating import references_before, relocate
+from .tasks.relocating import references_before, relocate_just_written
 
 if TYPE_CHECKING:
 
@@ -37,7 +37,7 @@ _IO_OF = {"hdf5": "NWBExtFilesHDF5IO", "zarr": "NWBExtFilesZarrIO"}  # by the na
 class RelocateMediaMixin(_Conversion):
     """Gives `run_conversion` the three arguments of `NWBExtFilesHDF5IO`.
 
-    To be named before an ``NWBConverter``, a ``DataInterface`` or a ``ConverterPipe`` among the bases of a class. A
+    Name it before an ``NWBConverter``, a ``DataInterface`` or a ``ConverterPipe`` among the bases of a class. A
     subclass may set the three as class attributes, for code whose calls cannot be changed.
 
     Attributes
@@ -87,7 +87,7 @@ class RelocateMediaMixin(_Conversion):
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the conversion, then bring the media of the file to their place beside it.
+        """Run the conversion, then move, copy or link the media of the file to their places beside it.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class RelocateMediaMixin(_Conversion):
         relocate_media : bool, optional
             Whether media are relocated. Those that were in an existing file are too.
         media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
-            How media get to their place; only together with ``relocate_media=True``.
+            How media are moved, copied or linked; only together with ``relocate_media=True``.
         media_options : MediaOptions or mapping, optional
             How media are found, named and transferred. Relative paths of what an existing file held mean files
             beside it, those of new objects also files below the working directory.
@@ -111,17 +111,20 @@ class RelocateMediaMixin(_Conversion):
         RelocationRefusedError
             If the arguments contradict each other, or if the path is a symbolic link; nothing was written.
         TransferError
-            If a killed run has left the file half edited, and it cannot be restored; nothing was written.
+            If an interrupted run has left the file inconsistent, and it cannot be restored; nothing was written.
         ExternalFilesError
-            If the media cannot be treated as asked. The NWB file is there then, as NeuroConv has written it; mend what
-            is told, and call `nwb_extfiles.relocate` on it.
+            If the media cannot be treated as asked. The NWB file is there then, as NeuroConv has written it; fix what
+            the error says, and call `nwb_extfiles.relocate` on it.
         """
         relocating = self.relocate_media if relocate_media is None else relocate_media
         refuse_mode_alone(media_mode, relocating)
         mode = MediaMode(media_mode or self.media_mode or MediaMode.SYMLINK)
         options = MediaOptions.from_value(self.media_options if media_options is None else media_options)
         if relocating and nwbfile_path is None:
-            raise RelocationRefusedError("relocate_media=True needs nwbfile_path, the file beside which media shall be")
+            raise RelocationRefusedError(
+                "relocate_media=True was given without nwbfile_path, the file beside which the media are to be",
+                hint="give nwbfile_path",
+            )
         self.relocation = None
         if not relocating or nwbfile_path is None:
             return super().run_conversion(nwbfile_path, *args, **kwargs)
@@ -129,7 +132,7 @@ class RelocateMediaMixin(_Conversion):
         path.parent.mkdir(parents=True, exist_ok=True)
         before = references_before(path, options)
         result = super().run_conversion(nwbfile_path, *args, **kwargs)
-        self.relocation = relocate(nwbfile_path, mode, media_options=options, just_written=True, held_before=before)
+        self.relocation = relocate_just_written(nwbfile_path, mode, options, before)
         return result
 
 
@@ -140,14 +143,14 @@ def relocating_backends(
     """Have NeuroConv write with the IOs of this package for a while.
 
     For code that cannot be changed at all: it replaces the entries of ``BACKEND_NWB_IO`` in
-    ``neuroconv.tools.nwb_helpers``, for the whole process, and puts the former ones back at the end. Where several are
+    ``neuroconv.tools.nwb_helpers``, for the whole process, and restores the former ones at the end. Where several are
     open, in one thread or in several, the one that began last counts, for all of them. Prefer `RelocateMediaMixin`
     where classes can be changed.
 
     Parameters
     ----------
     media_mode : MediaMode or str
-        How media get to their place.
+        How media are moved, copied or linked.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
 

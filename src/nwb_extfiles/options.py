@@ -7,14 +7,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from .errors import RelocationRefusedError
 from .naming import NamingConvention, dandi_name
 
 __all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "fits_object", "refuse_mode_alone"]
 
+_Converted = TypeVar("_Converted")
 ProgressCallback = Callable[[int, int], object]
 """Called with the bytes of media done so far and the bytes in all."""
 
@@ -29,9 +31,9 @@ class MediaMode(StrEnum):
     COPY = "copy"
     """A verified copy, or a clone sharing blocks where the file system can make one."""
     MOVE = "move"
-    """The media move; the old names go last, after the NWB file is in its place."""
+    """The media move; their old names are removed last, after the NWB file is written."""
     REFERENCE = "reference"
-    """The media stay; only the texts change, to paths relative to the new NWB file."""
+    """The media stay; only the stored paths change, and become relative to the new NWB file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,45 +43,45 @@ class MediaOptions:
     Parameters
     ----------
     search : path or iterable of paths
-        Folders in which to look for a file that is not where its text says: by every tail of the text's path,
-        down to its bare name. Where a symbolic link that leads nowhere stands at its place, the path in that link
-        is looked for too. Two different files that fit are an error.
+        Folders in which to look for a file that is not where its path says: by every tail of the stored path, down
+        to the bare name. If the path leads to a broken symbolic link, the path in that link is looked for too. Two
+        different files that fit are an error.
     search_for : mapping of str to path or iterable of paths
         The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
         the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
-        ``*`` stands for any characters, slashes too; one that does not begin with a slash fits the end of the path.
+        ``*`` stands for any characters, slashes too; without a slash at its start it fits the end of the path.
     path_map : mapping of str to str
-        Prefixes of stored paths and what to read in their place, for files made on another machine:
+        Prefixes of stored paths and what to replace them by, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
         ignores case. The longest prefix that fits is used.
     path_map_for : mapping of str to mapping of str to str
         The same for single objects, before ``path_map``, by patterns as in ``search_for``:
         ``{"/acquisition/cam*": {"0.avi": "/mnt/lab/cam/0.avi"}}``.
     within : path or iterable of paths
-        Folders that media must lie under, symbolic links resolved. Empty: anywhere.
+        Folders that media must be in, after symbolic links are resolved. Empty: anywhere.
     missing : {"error", "keep"}
-        What to do with a reference whose file is not found: refuse, or leave its text as it is, with a warning.
+        What to do if a media file is not found: refuse, or keep the stored path, with a warning.
     existing : {"error", "replace"}
-        What to do where a target exists with other content. A target with the same content is always reused.
+        What to do if a target exists with other content. A target with the same content is always reused.
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable
-        True shows a tqdm bar in bytes; a callable is called with (bytes done, bytes in all) instead, maybe in another
-        thread, but never in two at once.
+        True shows a tqdm bar in bytes; a callable is called with (bytes done, bytes in all) instead, possibly from
+        another thread, but never from two at once.
     sync : bool
-        Whether files and folders are flushed to the disk before success is reported. False is faster, and gives up
-        what is promised for a power cut.
+        Whether files and folders are flushed to the disk before the call returns. False is faster, but gives no
+        guarantee after a power cut.
     manifest : bool
         Whether the NWB file gets a record of its media, with their original names and checksums
-        (``ExternalFileManifest`` of ndx-extfiles). A file that has one keeps it right in any case.
+        (``ExternalFileManifest`` of ndx-extfiles). A manifest that is there is kept up to date in any case.
     urls : {"keep", "download"}
-        What to do with references that are http, https, s3 or gs URLs: leave them as they are, or fetch what is
-        behind them to its place beside the NWB file, with any mode but ``"reference"``. Fetching trusts the NWB file
-        with which addresses this machine asks.
+        What to do with http, https, s3 and gs URLs: keep them, or download the media to the folder beside the NWB
+        file, in any mode but ``"reference"``. A download lets the NWB file decide which servers this machine
+        contacts.
     url_timeout : float
-        Seconds to wait for a server that says nothing, or next to nothing, before it is tried again.
+        Seconds to wait for a server that sends nothing, or next to nothing, before the request is repeated.
     media_fields : iterable of (str, str)
-        Further places that hold paths, as (neurodata type, name of its text dataset); subtypes are included.
+        Further places that hold paths, as (neurodata type, name of its dataset); subtypes are included.
 
     Raises
     ------
@@ -103,20 +105,13 @@ class MediaOptions:
     url_timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "search", _folders("search", self.search))
-        object.__setattr__(self, "within", _folders("within", self.within))
-        search_for = {
-            pattern: _folders(f"search_for[{pattern!r}]", folders)
-            for pattern, folders in _patterns("search_for", self.search_for).items()
-        }
-        object.__setattr__(self, "search_for", search_for)
-        object.__setattr__(self, "path_map", _path_map("path_map", self.path_map))
-        path_map_for = {
-            pattern: _path_map(f"path_map_for[{pattern!r}]", prefixes)
-            for pattern, prefixes in _patterns("path_map_for", self.path_map_for).items()
-        }
-        object.__setattr__(self, "path_map_for", path_map_for)
-        object.__setattr__(self, "media_fields", _media_fields(self.media_fields))
+        assign = partial(object.__setattr__, self)  # the class is frozen
+        assign("search", _folders("search", self.search))
+        assign("within", _folders("within", self.within))
+        assign("search_for", _by_pattern("search_for", self.search_for, _folders))
+        assign("path_map", _path_map("path_map", self.path_map))
+        assign("path_map_for", _by_pattern("path_map_for", self.path_map_for, _path_map))
+        assign("media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace"))
         _one_of("urls", self.urls, ("keep", "download"))
@@ -153,12 +148,12 @@ class MediaOptions:
 
     @property
     def search_folders(self) -> tuple[Path, ...]:
-        """All folders in which something is searched for, whatever it is."""
+        """The folders of ``search`` and of ``search_for``, each once."""
         return tuple(dict.fromkeys((*self.search, *(one for some in self.search_for.values() for one in some))))
 
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:
-        """Take what callers pass as ``media_options``.
+        """Make options of what callers pass as ``media_options``.
 
         Parameters
         ----------
@@ -172,7 +167,7 @@ class MediaOptions:
         Raises
         ------
         TypeError
-            If the value is none of these, or a key is no field.
+            If the value is none of these, or a key is not a field.
         """
         if value is None:
             return cls()
@@ -188,18 +183,18 @@ class MediaOptions:
 
 
 def fits_object(pattern: str, object_path: str) -> bool:
-    """Whether an object is among those that a pattern of ``search_for`` or ``path_map_for`` names."""
+    """Whether a pattern of ``search_for`` or ``path_map_for`` fits an object."""
     whole = pattern if pattern.startswith("/") else f"*/{pattern}"
-    # the first: a name may hold brackets
+    # compared as it is first: a name may hold brackets
     return object_path == pattern or fnmatchcase(object_path, whole)
 
 
 def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool | None) -> None:
-    """Refuse a mode where media are not relocated: who gives one expects that they are."""
+    """Refuse a mode without ``relocate_media=True``: whoever gives one expects media to be relocated."""
     if media_mode is not None and not relocate_media:
         raise RelocationRefusedError(
             f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}",
-            hint="give relocate_media=True to take the media along, or leave media_mode out",
+            hint="give relocate_media=True to relocate the media, or leave media_mode out",
         )
 
 
@@ -213,30 +208,31 @@ def _folders(name: str, value: object) -> tuple[Path, ...]:
         value = (value,)
     if not isinstance(value, Iterable):
         raise TypeError(f"MediaOptions.{name} must be a folder or several, not {value!r}")
-    # Made absolute now: the working directory may be another one when the media are looked for.
+    # Made absolute now: the working directory may change before the media are looked for.
     folders = tuple(Path(os.path.abspath(os.fspath(folder))) for folder in value)
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"MediaOptions.{name}: {str(folder)!r} is no folder")
+            raise ValueError(f"MediaOptions.{name}: {str(folder)!r} is not a folder")
     return folders
 
 
-def _patterns(name: str, value: object) -> Mapping[str, Any]:
+def _by_pattern(name: str, value: object, convert: Callable[[str, object], _Converted]) -> dict[str, _Converted]:
     if not isinstance(value, Mapping):
         raise TypeError(f"MediaOptions.{name} must be a mapping by patterns of object paths, not {value!r}")
     if not all(isinstance(pattern, str) and pattern for pattern in value):
         raise ValueError(
-            f"MediaOptions.{name}: each key must be a pattern of object paths, as in {value!r} not all are"
+            f"MediaOptions.{name}: every key must be a pattern of object paths, a string that is not empty; found "
+            f"{value!r}"
         )
-    return value
+    return {pattern: convert(f"{name}[{pattern!r}]", each) for pattern, each in value.items()}
 
 
 def _path_map(name: str, value: object) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise TypeError(f"MediaOptions.{name} must be a mapping of prefix to prefix, not {value!r}")
     mapped = {os.fspath(old): os.fspath(new) for old, new in value.items()}
-    if not all(isinstance(text, str) for pair in mapped.items() for text in pair):
-        raise TypeError(f"MediaOptions.{name} must map texts or paths, not bytes: {value!r}")
+    if not all(isinstance(prefix, str) for pair in mapped.items() for prefix in pair):
+        raise TypeError(f"MediaOptions.{name} must map strings or paths, not bytes: {value!r}")
     if not all(mapped):
         raise ValueError(f"MediaOptions.{name} has an empty prefix; it would fit every path")
     return mapped

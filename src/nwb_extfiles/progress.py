@@ -12,7 +12,7 @@ __all__ = ["increments", "reporting"]
 
 @contextmanager
 def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how far a transfer is.
+    """Report the progress of a transfer.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callabl
     Yields
     ------
     callable
-        To be called with each number of bytes done.
+        Call it with each number of bytes done.
     """
     if progress is True:
         from tqdm.auto import tqdm
@@ -46,7 +46,7 @@ def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callabl
 
 
 def increments(on_bytes: Callable[[int], object]) -> ProgressCallback:
-    """Turn the bytes done so far, of one of several things, into further bytes of all."""
+    """A callback that passes on the bytes done since its last call, for one of several transfers."""
     before = 0
 
     def report(done: int, total: int) -> None:  # noqa: ARG001

@@ -1,6 +1,6 @@
-"""Fixtures for the tests of libraries that handle NWB files; pytest finds them where this package is installed.
+"""Fixtures for the tests of libraries that handle NWB files; pytest finds them when this package is installed.
 
-Every test run on a machine loads this module, so it imports nothing until a fixture is used.
+Every test run loads this module, so it imports nothing until a fixture is used.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ __all__ = ["make_nwb_with_media", "nwb_with_media"]
 
 @pytest.fixture
 def make_nwb_with_media(tmp_path: Path) -> Callable[..., NWBWithMedia]:
-    """A function that makes an NWB file with media everywhere, below a folder of that name in ``tmp_path``.
+    """A function that makes an NWB file with media in every place that may hold a path, in a folder of ``tmp_path``.
 
-    Called with a name, and with ``absolute=True`` for absolute paths; see `nwb_extfiles.testing.make_nwb_with_media`.
+    Its arguments are the name of that folder, and ``absolute=True`` for absolute paths; see
+    `nwb_extfiles.testing.make_nwb_with_media`.
     """
     from .testing import make_nwb_with_media as make
 

@@ -9,19 +9,22 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .hints import for_command_line
+from .plans.locate import LocationKind, ResolvedExternalFile
 from .plans.plan import Action, Relocation, RelocationPlan
-from .plans.resolve import Resolution, is_url
+from .plans.resolve import is_url
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from .tasks.checks import Finding
     from .tasks.dandiset import OrganizedFile, OrganizePlan
+    from .tasks.findings import Finding
 
 __all__ = [
     "as_json",
     "finding_lines",
+    "finding_record",
     "in_options",
     "media_summary",
     "organize_lines",
@@ -255,7 +258,7 @@ def _place(reference: Any) -> dict[str, Any]:
     }
 
 
-def reference_lines(found: Resolution) -> Iterator[str]:
+def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
     """One reference, and what it means."""
     reference = found.reference
     yield (
@@ -265,20 +268,20 @@ def reference_lines(found: Resolution) -> Iterator[str]:
     yield f"    {_quoted(reference.stored_path)} -> {_meaning(found)}"
 
 
-def _meaning(found: Resolution) -> str:
-    if found.file is not None:
-        return f"{shown(found.file.path)}  {found.file.size:,} bytes"
-    return "a URL" if found.url else "MISSING"
+def _meaning(found: ResolvedExternalFile) -> str:
+    if found.location is not None and found.size is not None:
+        return f"{shown(found.location)}  {found.size:,} bytes"
+    return "a URL" if found.kind is LocationKind.URL else "MISSING"
 
 
-def reference_record(found: Resolution) -> dict[str, Any]:
+def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:
     """One reference, as plain values."""
     return {
         "nwb_path": found.reference.nwb_path,
         **_place(found.reference),
-        "path": None if found.file is None else str(found.file.path),
-        "bytes": None if found.file is None else found.file.size,
-        "is_url": found.url,
+        "path": found.location if found.kind is LocationKind.FILE else None,
+        "bytes": found.size,
+        "is_url": found.kind is LocationKind.URL,
         "problem": None if found.problem is None else str(found.problem),
     }
 
@@ -288,11 +291,18 @@ def reference_record(found: Resolution) -> dict[str, Any]:
 
 def finding_lines(finding: Finding) -> Iterator[str]:
     """One finding, to stand below the name of its NWB file."""
-    place = ""
-    if finding.object_path is not None:
-        entry = f"[{finding.index}]" if finding.index is not None else ""
-        text = f": {_quoted(finding.stored_path)}" if finding.stored_path is not None else ""
-        place = f"{finding.object_path} {finding.field}{entry}{text}"
-    yield f"  {finding.severity.upper():8} {finding.code:18} {place or finding.message}"
-    if place:
-        yield f"           {finding.message}"
+    head = f"  {finding.severity.upper():8} {finding.code:18} "
+    message = in_options(finding.message)
+    if finding.object_path is None:
+        yield f"{head}{message}"
+        return
+    entry = f"[{finding.index}]" if finding.index is not None else ""
+    stored = f": {_quoted(finding.stored_path)}" if finding.stored_path is not None else ""
+    yield f"{head}{finding.object_path} {finding.field or ''}{entry}{stored}"
+    yield f"           {message}"
+
+
+def finding_record(finding: Finding) -> dict[str, Any]:
+    """One finding, as plain values."""
+    hint = None if finding.hint is None else for_command_line(finding.hint)
+    return {**asdict(finding), "hint": hint, "message": in_options(finding.message)}

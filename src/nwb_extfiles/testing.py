@@ -1,7 +1,7 @@
-"""For the tests of libraries that write, copy or publish NWB files: files to try them on, and a judge.
+"""For the tests of libraries that write, copy or publish NWB files: example files, and a checker.
 
 `make_nwb_with_media` makes an NWB file with real media in every place that may hold a path;
-`assert_external_files_resolve` tells whether all of them are still found. The fixtures are in
+`assert_external_files_resolve` asserts that all of them are still found. The fixtures are in
 `nwb_extfiles.pytest_plugin`.
 """
 
@@ -46,9 +46,9 @@ class NWBWithMedia:
     path: Path
     """The NWB file."""
     folder: Path
-    """Where its media are, beside its own folder."""
+    """The folder of its media, beside that of the NWB file."""
     media: Mapping[str, tuple[Path, ...]]
-    """The media that each dataset of texts names, by the path of the dataset in the NWB file."""
+    """The media that each dataset of stored paths names, by the path of the dataset in the NWB file."""
 
 
 # ---------------------------------------------------------------------- media
@@ -60,9 +60,9 @@ def make_video(path: str | os.PathLike[str], seed: int = 0) -> Path:
     Parameters
     ----------
     path : path
-        Replaced if it exists; missing folders are made.
+        Replaced if it exists; missing folders are created.
     seed : int
-        Another video for each.
+        Each seed makes another video.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def make_image(path: str | os.PathLike[str], seed: int = 0) -> Path:
 
 
 def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str = "sessionid0") -> NWBFile:
-    """An NWB file in memory that the validators of DANDI are content with.
+    """An NWB file in memory that passes the validators of DANDI.
 
     Parameters
     ----------
@@ -115,12 +115,12 @@ def new_nwbfile(identifier: str = "id0", subject: str = "mouse0", session: str =
 
 
 def image_series(paths: Sequence[str | os.PathLike[str]], name: str = "video", **kwargs: Any) -> ImageSeries:
-    """An ImageSeries whose ``external_file`` holds the texts.
+    """An ImageSeries with external files.
 
     Parameters
     ----------
-    texts : sequence of str or path
-        What to store.
+    paths : sequence of str or path
+        What to store in ``external_file``.
     name : str
         Name of the series.
     **kwargs
@@ -144,9 +144,9 @@ def write_nwb(path: str | os.PathLike[str], paths: Sequence[str], **kwargs: Any)
     Parameters
     ----------
     path : path
-        Replaced if it exists; missing folders are made.
-    texts : sequence of str
-        What its ``external_file`` holds; nothing need be there.
+        Replaced if it exists; missing folders are created.
+    paths : sequence of str
+        What to store in ``external_file``; no video needs to exist.
     **kwargs
         As in `new_nwbfile`.
 
@@ -169,7 +169,7 @@ def _write(nwbfile: NWBFile, path: Path) -> Path:
 
 
 class _Media:
-    """Makes media as they are asked for, each another one, and notes where they are named."""
+    """Makes media when they are first named, each with other content, and records which datasets name them."""
 
     def __init__(self, folder: Path, absolute: bool) -> None:
         self.folder = folder
@@ -178,7 +178,7 @@ class _Media:
         self._made: dict[str, Path] = {}
 
     def __call__(self, dataset: str, *names: str) -> list[str]:
-        """Make media, and give the texts that name them in a dataset."""
+        """Make media, and return the paths to store in a dataset."""
         for name in names:
             if name not in self._made:
                 make = make_image if name.endswith(".png") else make_video
@@ -193,7 +193,7 @@ def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = Fals
     Parameters
     ----------
     folder : path
-        Gets ``nwb/source.nwb`` and, with the videos and images, ``media/``; it is made if it is missing.
+        Gets ``nwb/source.nwb``, and ``media/`` with the videos and images; it is created if it is missing.
     absolute : bool
         Whether the stored paths are absolute; else they are relative to the NWB file, ``../media/…``.
 
@@ -201,8 +201,8 @@ def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = Fals
     -------
     NWBWithMedia
         With `ImageSeries` in acquisition (two videos), stimulus and processing, and one deep in other containers;
-        `ExternalImage` in an `Images`; and, if ndx-pose is installed, a `PoseEstimation` with lists of videos. Each
-        object is written by pynwb as it is.
+        `ExternalImage` in an `Images`; and, if ndx-pose is installed, a `PoseEstimation` with lists of videos. pynwb
+        alone writes them.
     """
     from pynwb.base import ExternalImage, Images, TimeSeries
     from pynwb.ophys import CorrectedImageStack, MotionCorrection
@@ -230,7 +230,7 @@ def make_nwb_with_media(folder: str | os.PathLike[str], *, absolute: bool = Fals
     nwbfile.add_acquisition(Images(name="images", images=[image], description="of the mouse"))
     path = folder / "nwb" / "source.nwb"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of ndx-pose, that its fields are old
+        warnings.simplefilter("ignore")  # ndx-pose warns that these fields are deprecated
         pose = _pose(media)
         if pose is not None:
             behavior.add(pose)
@@ -260,21 +260,21 @@ def _pose(media: _Media) -> Any:
     )
 
 
-# ------------------------------------------------------------------ the judge
+# ---------------------------------------------------------------- the checker
 
 
 def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: bool = False) -> list[Path]:
-    """Assert that each external file that an NWB file names is there.
+    """Assert that every external file that an NWB file names exists.
 
-    The file is read by h5py alone, or by zarr. URLs pass, but for ``file://`` ones; they are not asked for.
+    h5py or zarr reads the file. URLs are not checked, except ``file://`` ones.
 
     Parameters
     ----------
     path : path
         An NWB file in HDF5, or the folder of a Zarr store.
     portable : bool
-        Whether paths must also be such that the file can go elsewhere with its media: relative, with forward slashes,
-        at or below the folder of the NWB file, and no symbolic links to other places.
+        Whether the NWB file must also be movable with its media: all paths relative, with forward slashes, at or below
+        the folder of the NWB file, and not symbolic links to other places.
 
     Returns
     -------
@@ -320,6 +320,6 @@ def _why_not_portable(reference: ExternalFileReference, place: Path, nwb_path: P
     elif "\\" in reference.stored_path:
         yield "it has backslashes"
     elif ".." in PurePosixPath(reference.stored_path).parts:
-        yield f"it leads out of {str(nwb_path.parent)!r}"
+        yield f"it points outside {str(nwb_path.parent)!r}"
     elif not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(nwb_path.parent)):
         yield f"it is a symbolic link to {os.path.realpath(place)!r}"

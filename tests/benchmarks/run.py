@@ -1,8 +1,8 @@
-"""What relocation costs, as ratios of paired runs: ``python tests/benchmarks/run.py``.
+"""Measure what relocation costs, as ratios of paired runs: ``python tests/benchmarks/run.py``.
 
-Each benchmark times A and B in turn in one process or by one kind of process, and compares medians, so that a busy or
-slow machine changes both. ``--scale 0.1`` makes all sizes a tenth; ``--only copy`` runs those whose name has the word.
-Prints a table in Markdown, and writes it and JSON with ``--output FOLDER``.
+Each benchmark times A and B alternately and compares their medians, so that a busy or slow machine affects both.
+``--scale 0.1`` reduces all sizes to a tenth; ``--only copy`` runs the benchmarks with that word in their name. Prints a
+table in Markdown; ``--output FOLDER`` also writes it, and JSON, to files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Run = Callable[[], object]
 
 @dataclass
 class Result:
-    """One line of the table."""
+    """One row of the table."""
 
     what: str
     against: str
@@ -74,7 +74,7 @@ class Settings:
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Path]:
-        """A folder that goes afterwards."""
+        """A temporary folder."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         try:
             yield place
@@ -101,7 +101,7 @@ def cpu(run: Run) -> float:
 def paired(
     a: Run, b: Run, rounds: int, *, clean: Run = lambda: None, measure: Callable[[Run], float] = wall
 ) -> tuple[float, str]:
-    """Ratio of the medians of A and B, run in turn; and both in words."""
+    """The ratio of the medians of A and B, which run alternately; and both medians in words."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):
         for of, run in zip(times, (a, b), strict=True):
@@ -115,7 +115,7 @@ def paired(
 
 
 def new_folders(place: Path) -> Iterator[Path]:
-    """A folder for each run: ext4 is slow to make files when as many were removed in the last minutes."""
+    """A new folder for each run: ext4 makes files slowly after many were removed in the last minutes."""
     for number in itertools.count():
         folder = place / f"out{number}"
         folder.mkdir()
@@ -138,7 +138,7 @@ def in_python(code: str, *arguments: object) -> None:
 
 
 def bytes_file(path: Path, size: int) -> Path:
-    """A file of bytes that do not compress."""
+    """Make a file of bytes that do not compress."""
     block = np.random.default_rng(len(path.name)).bytes(min(size, 16 * MB))
     with open(path, "wb") as stream:
         left = size
@@ -154,7 +154,7 @@ def sparse_file(path: Path, size: int) -> Path:
 
 
 def nwb_with_references(path: Path, objects: int, references: int, paths_each: int = 1) -> Path:
-    """An NWB file of so many objects, some of which refer to small videos beside it."""
+    """Make an NWB file with many objects, some of which refer to small videos beside it."""
     videos = path.parent / "videos"
     videos.mkdir(exist_ok=True, parents=True)
     nwbfile = new_nwbfile(identifier=path.stem, subject=path.stem)
@@ -177,7 +177,7 @@ def nwb_with_references(path: Path, objects: int, references: int, paths_each: i
 def nwb_in_a_folder(
     path: Path, videos: int, video_size: int, fill: Callable[[NWBFile], object] = lambda nwbfile: None
 ) -> Path:
-    """An NWB file with one series of so many videos, as `dandi organize` finds them, and what else is filled in."""
+    """Make an NWB file with one series of several videos, which `dandi organize` finds, and optional other objects."""
     folder = path.parent / "videos"
     folder.mkdir(parents=True, exist_ok=True)
     paths = [f"videos/{path.stem}_{number}.avi" for number in range(videos)]
@@ -192,7 +192,7 @@ def nwb_in_a_folder(
 
 
 def as_a_lab_has_it(nwbfile: NWBFile) -> None:
-    """Fill in what a session of recording has: some thirty objects, with little data."""
+    """Add what a recording session has: some thirty objects, with little data."""
     numbers = np.random.default_rng(0)
     device = nwbfile.create_device("probe")
     for name in ("shank0", "shank1"):
@@ -361,7 +361,7 @@ def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
 
 
 def finding_references(settings: Settings) -> Iterator[Result]:
-    from nwb_extfiles import find_external_files
+    from nwb_extfiles import resolve_external_files
 
     with settings.place() as place:
         source = nwb_with_references(place / "a.nwb", settings.size(2000), settings.size(800))
@@ -374,7 +374,7 @@ def finding_references(settings: Settings) -> Iterator[Result]:
             command = [sys.executable, "-c", code + _TWICE, source]
             return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-        value, detail = paired(lambda: find_external_files(source), read, settings.rounds)
+        value, detail = paired(lambda: resolve_external_files(source), read, settings.rounds)
         what, against = "finding all references, 2,000 objects", "NWBHDF5IO.read()"
         yield Result(f"{what}, beside pynwb", against, "wall", value, 1 / 40, detail=detail)
         alone = [(told(_FIND), told(_READ)) for _ in range(settings.rounds)]
@@ -384,7 +384,7 @@ def finding_references(settings: Settings) -> Iterator[Result]:
 
 
 _FIND = """
-from nwb_extfiles import find_external_files as run
+from nwb_extfiles import resolve_external_files as run
 """
 _READ = """
 from pynwb import NWBHDF5IO
@@ -537,13 +537,13 @@ _PEAK = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from nwb_extfiles import organize
-organize(sys.argv[1], sys.argv[2], media_files_mode="symlink")
+organize(sys.argv[1], sys.argv[2], media_mode="symlink")
 print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 def growth(settings: Settings) -> Iterator[Result]:
-    """Time for each reference, and for each file, and the memory of the whole process."""
+    """Measure the time per reference and per file, and the memory of the process."""
     from nwb_extfiles import relocate
 
     with settings.place() as place:
@@ -605,7 +605,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = Settings(chosen.folder, chosen.scale, chosen.rounds)
     results: list[Result] = []
-    # each in a process of its own: what one leaves in memory slows down the next
+    # each in its own process: what one leaves in memory slows down the next
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for number, benchmark in enumerate(BENCHMARKS):
             if chosen.only in benchmark.__name__:

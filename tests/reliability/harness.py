@@ -1,6 +1,6 @@
-"""What the tests of reliability share: a scene of files, runs in processes of their own, and a judge.
+"""What the reliability tests share: a scene of files with checks, and runs in processes of their own.
 
-The judge uses h5py and hashing alone, and never asks the code under test.
+The checks use h5py and hashes alone, and never ask the code under test.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPORARY = ".nwb-extfiles-"
 DATASET = "acquisition/video/external_file"
 
 SOURCE_PATHS = ("videos/video_0.avi", "videos/video_1.avi", "videos/video_0.avi")
-"""Two videos; the first one under two names."""
+"""Two videos; the first is referred to twice."""
 
 
 # ------------------------------------------------------------------- scenes
@@ -38,16 +38,16 @@ SOURCE_PATHS = ("videos/video_0.avi", "videos/video_1.avi", "videos/video_0.avi"
 
 @dataclass(frozen=True)
 class Template:
-    """Files that scenes are copies of."""
+    """Files that scenes copy."""
 
     folder: Path
     object_id: str
     targets: tuple[str, ...]
-    """The texts that a right result holds, by DANDI's convention and not by the code under test."""
+    """The paths that a correct result stores, by DANDI's convention and not by the code under test."""
 
 
 def make_template(folder: Path, size: int, seed: int = 0) -> Template:
-    """An NWB file with two videos of `size` bytes, and two files that may stand at the destination before."""
+    """Make an NWB file with two videos of `size` bytes, and two NWB files that can be at the destination before."""
     rng = random.Random(seed)
     (folder / "raw" / "videos").mkdir(parents=True)
     for number in range(2):
@@ -61,15 +61,18 @@ def make_template(folder: Path, size: int, seed: int = 0) -> Template:
         (place / "sub-a").mkdir(parents=True)
         shutil.copy(source, place / "sub-a.nwb")
         set_paths(place / "sub-a.nwb", DATASET, list(paths), dtype=h5py.string_dtype())
-        for index, text in enumerate(paths):
-            (place / text).write_bytes(rng.randbytes(size // 2 + index))
+        for index, stored in enumerate(paths):
+            (place / stored).write_bytes(rng.randbytes(size // 2 + index))
     return Template(folder, object_id, targets)
 
 
 @dataclass
 class Scene:
-    """A source, a destination, and what may stand at the destination: nothing (``none``), an NWB file with media
-    under names of their own (``other``), or with media under the very names that the new ones get (``same``)."""
+    """A source and a destination.
+
+    Before the run, the destination holds nothing (``none``), an NWB file whose media have other names than the new ones
+    (``other``), or an NWB file whose media have the same names (``same``).
+    """
 
     template: Template
     root: Path
@@ -78,9 +81,9 @@ class Scene:
     source: Path = field(init=False)
     target: Path = field(init=False)
     digests: list[str] = field(init=False)
-    """Of what the references name."""
+    """SHA-256 of the media, in the order of the references."""
     former: dict[Path, str] = field(init=False)
-    """What stood at the destination before: each file with its digest."""
+    """Files at the destination before the run, with their digests."""
 
     def __post_init__(self) -> None:
         self.source = self.root / "raw" / "source.nwb"
@@ -90,17 +93,17 @@ class Scene:
         shutil.copytree(self.template.folder / "raw", self.root / "raw")
         if self.previous != "none":
             shutil.copytree(self.template.folder / self.previous, self.destination)
-        self.digests = [digest(self.source.parent / text) for text in SOURCE_PATHS]
+        self.digests = [digest(self.source.parent / stored) for stored in SOURCE_PATHS]
         self.former = {path: digest(path) for path in self.destination.rglob("*") if path.is_file()}
 
     @property
     def videos(self) -> list[Path]:
-        """Where the references of the source lead."""
-        return [self.source.parent / text for text in SOURCE_PATHS]
+        """The media that the source refers to."""
+        return [self.source.parent / stored for stored in SOURCE_PATHS]
 
     @property
     def targets(self) -> list[Path]:
-        return [self.destination / text for text in self.template.targets]
+        return [self.destination / stored for stored in self.template.targets]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -109,7 +112,7 @@ class Scene:
     def export(
         self, mode: str, mark: Callable[[bytes], object] = lambda step: None, io_mode: str = "w", **options: Any
     ) -> None:
-        """The run that is tested."""
+        """The run under test."""
         with quiet(), NWBHDF5IO(self.source, "r") as source, NWBExtFilesHDF5IO(self.target, io_mode) as io:
             mark(b"e")
             media_options = {**self.options, **options}
@@ -117,12 +120,12 @@ class Scene:
             mark(b"c")
 
     def temporaries(self) -> list[Path]:
-        """What a run left behind, the uppermost of each."""
+        """Temporary files and folders that a run left behind, without those inside others."""
         found = [path for folder in (self.root, self.destination) for path in folder.rglob(f"*{TEMPORARY}*")]
         return sorted({path for path in found if TEMPORARY not in str(path.parent)})
 
     def entries(self) -> dict[str, str]:
-        """Every name at the source and the destination, with what it is; only the name of an NWB file counts."""
+        """Every path at the source and the destination, with its content. Of an NWB file, only the name counts."""
         found = {}
         for folder in {self.root, self.destination}:
             for path in folder.rglob("*"):
@@ -135,7 +138,7 @@ class Scene:
         return found
 
     def is_new(self) -> bool:
-        """Whether the new NWB file is in its place; fails if it is neither that nor what was there before."""
+        """Whether the new NWB file is in place. Fails if neither the new nor the previous one is."""
         if not self.target.exists():
             assert self.previous == "none", "the previous NWB file is lost"
             return False
@@ -145,14 +148,14 @@ class Scene:
         return True
 
     def assert_new(self) -> None:
-        """The new NWB file opens, and each of its media is right."""
+        """The new NWB file opens, and all its media are right."""
         assert self.is_new()
         with h5py.File(self.target) as file:
             assert str(file["acquisition/video"].attrs["object_id"]) == self.template.object_id
         assert [digest(target) for target in self.targets] == self.digests
 
     def assert_unharmed(self) -> bool:
-        """What must be true at any moment at all; tells whether the new NWB file is in place."""
+        """Check what must hold at any moment. Returns whether the new NWB file is in place."""
         new = self.is_new()
         if new:
             self.assert_new()
@@ -165,7 +168,7 @@ class Scene:
         whole = {*self.digests, *self.former.values()}
         for path in self.destination.rglob("*"):
             if path.is_symlink():
-                assert path.exists(), f"{path} leads nowhere"
+                assert path.exists(), f"{path} is a dangling link"
             if path.is_file() and TEMPORARY not in str(path) and path != self.target:
                 assert digest(path) in whole, f"{path} is truncated"
         if not new:
@@ -174,13 +177,13 @@ class Scene:
         return new
 
     def assert_former(self) -> None:
-        """What stood at the destination stands there, byte for byte."""
+        """All files that were at the destination are there, byte for byte."""
         assert {path: digest(path) for path in self.former} == self.former
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Warnings of this package are right where a move leaves an NWB file behind."""
+    """Ignore warnings of this package, which a move gives for the NWB file that it leaves behind."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExternalFilesWarning)
         yield
@@ -190,16 +193,16 @@ def quiet() -> Iterator[None]:
 
 
 class Child:
-    """A forked process that does a job, tells of its steps through a pipe, and can be told to go on.
+    """A forked process that does a job, reports its steps through a pipe, and can wait for an answer.
 
-    Forked, because importing pynwb takes longer than a hundred of the runs that are killed here.
+    It is forked because importing pynwb takes longer than a hundred of the runs that are killed here.
     """
 
     def __init__(self, job: Callable[[Child], object]) -> None:
         self._from_child, to_parent = os.pipe()
         from_parent, self._to_child = os.pipe()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork in a process with threads
             self.pid = os.fork()
         if self.pid == 0:
             status = 1
@@ -218,11 +221,11 @@ class Child:
         self.status: int | None = None
 
     def tell(self, step: bytes) -> None:
-        """One byte for the other side."""
+        """Send one byte to the other process."""
         os.write(self._to_child, step)
 
     def hear(self) -> bytes:
-        """The next byte of the other side; empty when that has ended."""
+        """Receive the next byte from the other process. Empty when that has ended."""
         return os.read(self._from_child, 1)
 
     def kill(self) -> None:
@@ -239,7 +242,7 @@ class Child:
 
 
 def run_apart(job: Callable[[], object]) -> int:
-    """Do a job in a process of its own; its exit status."""
+    """Run a job in a process of its own, and return its exit status."""
     return Child(lambda child: job()).wait()
 
 
@@ -255,15 +258,15 @@ def steps_of(job: Callable[[Callable[[bytes], None]], object]) -> dict[bytes, fl
 
 
 class Killer:
-    """Kills runs at random moments, anywhere from the begin to the end of a step.
+    """Kills runs at random moments, anywhere between the start and the end of a step.
 
-    How long a step takes is another matter each time, on a machine that has other things to do. A run that ended
-    before it could be killed shortens what is reckoned with, and one that was killed makes it longer.
+    On a busy machine, the duration of a step varies. A run that ends before it is killed makes the expected duration
+    shorter, and a run that is killed makes it longer.
 
     Parameters
     ----------
     job : callable
-        A run that is not killed, to begin with.
+        The first run, which is not killed.
     rng : random.Random
         Chooses the moments.
     """
@@ -272,10 +275,10 @@ class Killer:
         self.durations = steps_of(job)
         self._rng = rng
         self.trace: list[str] = []
-        """What was done, to be told where something is wrong."""
+        """What was done, for the message of a failing test."""
 
     def kill(self, job: Callable[[Callable[[bytes], None]], object], step: bytes) -> bool:
-        """Kill a run some time after a step began; whether that came before its end."""
+        """Kill a run some time after a step began. Returns whether it was killed before it ended."""
         delay = self._rng.uniform(0, 1.1 * self.durations[step])
         self.trace.append(f"{step.decode()}+{delay * 1000:.2f} ms")
         child = Child(lambda own: job(own.tell))
@@ -294,7 +297,7 @@ class Killer:
 
 
 def another_device(beside: Path) -> Path | None:
-    """A folder in another file system than a path, where nobody need be root; None if there is none."""
+    """A folder in another file system than `beside`, which needs no root. None if there is none."""
     shared = Path("/dev/shm")
     if not shared.is_dir() or not os.access(shared, os.W_OK) or shared.stat().st_dev == beside.stat().st_dev:
         return None

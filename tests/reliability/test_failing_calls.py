@@ -23,7 +23,8 @@ import pytest
 from harness import DATASET, MODES, TEMPORARY, Scene, Template, make_template, quiet
 from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths
 
-from nwb_extfiles import DestinationBusyError, ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import DestinationBusyError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the calls are those of POSIX")
 
@@ -313,7 +314,7 @@ def sweep(
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_call_fails(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
+def test_one_failing_system_call_changes_nothing(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
     sweep(template, tmp_path / "root", kind, mode, stride=5)
 
 
@@ -321,13 +322,15 @@ def test_one_call_fails(template: Template, tmp_path: Path, kind: str, mode: str
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode[error])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_call_fails(template: Template, tmp_path: Path, kind: str, mode: str, error: int) -> None:
+def test_each_failing_system_call_changes_nothing(
+    template: Template, tmp_path: Path, kind: str, mode: str, error: int
+) -> None:
     sweep(template, tmp_path / "root", kind, mode, error=error)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_calls_fail_from_one_on(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
+def test_all_system_calls_fail_from_one_on(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
     """As when the disk goes, so that a roll-back fails too: nothing is lost, and the error tells what is left where."""
     sweep(template, tmp_path / "root", kind, mode, onward=True)

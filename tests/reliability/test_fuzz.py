@@ -1,7 +1,8 @@
-"""Fuzzers: over stored texts, and over bytes of NWB files.
+"""Fuzzers for stored paths, and for the bytes of NWB files.
 
-Whatever a text says, an export succeeds or raises an error of this package; with ``relocate_media=False`` it writes
-what pynwb alone writes. Whatever the bytes of a source or of a former destination are, a failure leaves nothing.
+Whatever is stored as a path, an export succeeds or raises an error of this package; with ``relocate_media=False`` it
+writes what pynwb alone writes. Whatever the bytes of a source or of a former destination are, a failure leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def quiet() -> Iterator[None]:
 
 
 def store(path: Path, paths: list[bytes], storage: str) -> None:
-    """Store bytes as texts; what no variable length text can hold becomes one of fixed length."""
+    """Store bytes as strings: of fixed length where variable length cannot hold them."""
     longest = max(1, *map(len, paths)) if paths else 1
     fixed = np.array(paths, dtype=f"S{longest}")
     variable = np.array([text.partition(b"\0")[0] for text in paths], dtype=object)
@@ -83,7 +84,7 @@ def store(path: Path, paths: list[bytes], storage: str) -> None:
 
 
 def raw(path: Path) -> tuple[Any, ...]:
-    """What is stored, by h5py alone."""
+    """What is stored, read with h5py alone."""
     with h5py.File(path, "r") as file:
         dataset = file[PATHS]
         return str(dataset.dtype), dataset.shape, dataset.chunks, np.asarray(dataset[()]).tolist()
@@ -96,7 +97,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def playground(template: Path) -> Iterator[Path]:
-    """A folder with a source that can be changed and a video."""
+    """A folder with a video and a source that can be changed."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(os.path.realpath(name))
         (root / "in" / "videos").mkdir(parents=True)
@@ -113,7 +114,7 @@ def check_paths(template: Path, paths: list[bytes], storage: str, mode: str) -> 
         try:
             with NWBHDF5IO(source, "r") as src_io, NWBHDF5IO(root / "plain.nwb", "w") as io:
                 io.export(src_io=src_io)
-        except UnicodeDecodeError:  # hdmf decodes a single text as it opens the file
+        except UnicodeDecodeError:  # HDMF decodes a scalar string when it opens the file
             assert storage == "scalar"
             return
         calls: list[dict[str, Any]] = [
@@ -145,19 +146,19 @@ modes = st.sampled_from(["copy", "symlink", "hardlink", "reference"])
 
 @settings(FUZZ, max_examples=25)
 @given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+def test_fuzzed_stored_paths(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     check_paths(template, paths, storage, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
 @given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
-def test_texts_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
+def test_fuzzed_stored_paths_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     check_paths(template, paths, storage, mode)
 
 
 def check_memory(paths: list[str], mode: str) -> None:
-    """Containers made in memory: what pynwb cannot write it does not, and nothing is left."""
+    """Containers made in memory. What pynwb cannot write fails, and nothing is left behind."""
     with tempfile.TemporaryDirectory() as name, quiet():
         root = Path(os.path.realpath(name))
         nwbfile = new_nwbfile()
@@ -179,14 +180,14 @@ any_path = st.lists(st.sampled_from(SHAPES) | st.text(st.characters(), max_size=
 
 @settings(FUZZ, max_examples=25)
 @given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory(paths: list[str], mode: str) -> None:
+def test_fuzzed_paths_in_memory(paths: list[str], mode: str) -> None:
     check_memory(paths, mode)
 
 
 @pytest.mark.long
 @settings(FUZZ, max_examples=2000)
 @given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
-def test_texts_in_memory_long(paths: list[str], mode: str) -> None:
+def test_fuzzed_paths_in_memory_long(paths: list[str], mode: str) -> None:
     check_memory(paths, mode)
 
 
@@ -197,9 +198,9 @@ SUCCESS, REFUSED, THEIRS, WRONG = 0, 10, 11, 12
 
 
 def in_a_child(source: Path, target: Path, seconds: int = 10) -> int:
-    """Export in a process of its own, which libhdf5 may bring down, or have run in circles.
+    """Export in a process of its own, which libhdf5 can crash or hang.
 
-    Its exit code, or minus its signal.
+    Returns its exit code, or minus its signal.
     """
     child = os.fork()
     if child == 0:
@@ -209,7 +210,7 @@ def in_a_child(source: Path, target: Path, seconds: int = 10) -> int:
             import resource  # not on Windows
 
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # however busy the machine is
-            faulthandler.disable()  # what libhdf5 falls over is not pytest's
+            faulthandler.disable()  # a crash of libhdf5 is not one of pytest
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)
             warnings.simplefilter("ignore")
@@ -235,7 +236,7 @@ def in_a_child(source: Path, target: Path, seconds: int = 10) -> int:
 
 
 def flipped(content: bytes, chance: random.Random) -> bytes:
-    """The bytes with some of them changed, cut off, or swapped."""
+    """The bytes with some of them changed, truncated or swapped."""
     made = bytearray(content)
     for _ in range(chance.choice([1, 1, 2, 4, 16, 64])):
         place = chance.randrange(len(made))
@@ -246,7 +247,7 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
 
 
 def final(root: Path) -> dict[str, str]:
-    """What stands under final names: a process that was brought down leaves its staging folder to the next."""
+    """The files under final names. A crashed process leaves its staging folder for the next run."""
     return {name: what for name, what in tree(root).items() if ".nwb-extfiles-" not in name}
 
 
@@ -255,10 +256,10 @@ def check_bytes(template: Path, seed: int) -> str:
     with playground(template) as root:
         source, target = root / "in" / "s.nwb", root / "out" / "a.nwb"
         whole = source.read_bytes()
-        if chance.random() < 0.5:  # there is one before
+        if chance.random() < 0.5:  # there was one before
             assert in_a_child(source, target) == SUCCESS
         of_target = target.exists() and chance.random() < 0.5
-        if of_target:  # and it is the damaged one, asked for a video that is gone
+        if of_target:  # and it is the damaged one, whose video is gone
             target.write_bytes(flipped(target.read_bytes(), chance))
             (root / "in" / "videos" / "a.avi").unlink()
         else:
@@ -272,7 +273,7 @@ def check_bytes(template: Path, seed: int) -> str:
             outcome = "refused" if code == REFUSED else "theirs"
             assert tree(root) == before
             assert not (of_target and code == THEIRS), "a damaged destination is no reason for another error"
-        else:  # libhdf5 fell or hung: nothing under a final name, and the next run clears the rest
+        else:  # libhdf5 crashed or hung: nothing under a final name, and the next run clears the rest
             assert code < 0, "an exit that is none"
             outcome = "crashed"
             assert final(root) == {name: what for name, what in before.items() if ".nwb-extfiles-" not in name}
@@ -299,14 +300,14 @@ def fuzz_bytes(template: Path, seconds: float, seed: int) -> None:
 
 @needs_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_bytes(template: Path) -> None:
+def test_fuzzed_file_bytes(template: Path) -> None:
     fuzz_bytes(template, 6, 0)
 
 
 @needs_fork
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_bytes_long(template: Path) -> None:
+def test_fuzzed_file_bytes_long(template: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"first seed {seed}")
     fuzz_bytes(template, 300, seed)

@@ -1,7 +1,7 @@
-"""Input that means harm, or is broken: one clear error, soon, and nothing is written, inside or outside.
+"""Malicious or broken input gives one clear error, soon, and nothing is written anywhere.
 
-Everything goes through the call that users make, with real NWB files. What the layers below do with single texts is
-tested beside them.
+Everything goes through the calls that users make, with real NWB files. What the packages below do with single paths is
+tested in their own modules.
 """
 
 from __future__ import annotations
@@ -28,14 +28,8 @@ from harness import run_apart
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesError,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    PlanError,
-    TransferError,
-    UnsafeReferenceError,
-)
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError, PlanError, TransferError, UnsafeReferenceError
 from nwb_extfiles.transfers import transfer
 from nwb_extfiles.transfers.staging_folder import WHOLE_PREFIX
 
@@ -51,7 +45,7 @@ HDF5_SAYS = "nable to (synchronously )?open file"
 
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
-    """Nothing takes long, nor waits for ever."""
+    """Fail a test that takes long or hangs."""
 
     def stop(_: int, __: FrameType | None) -> None:
         raise AssertionError(f"not done in {SECONDS} s of work, or {10 * SECONDS} s in all")
@@ -67,7 +61,7 @@ def bounded() -> Iterator[None]:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Every entry below a folder with what it is, times of files included; pipes and sockets are not read."""
+    """Content, mtime and mode of all entries below a folder. Pipes and sockets are not read."""
     entries = {}
     for path in sorted(folder.rglob("*")):
         status = os.lstat(path)
@@ -80,7 +74,7 @@ def snapshot(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def unchanged(*folders: Path) -> Iterator[None]:
-    """Nothing below the folders is made, changed or removed."""
+    """Fail if anything below the folders is made, changed or removed."""
     before = [snapshot(folder) for folder in folders]
     yield
     assert [snapshot(folder) for folder in folders] == before
@@ -94,7 +88,7 @@ def silently() -> Iterator[None]:
 
 
 class Home:
-    """A downloaded NWB file with a video, a place to export to, and the rest of the disk."""
+    """A downloaded NWB file with a video, a folder to export to, and a folder that must not be changed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -109,7 +103,7 @@ class Home:
         self.target = self.out / "a.nwb"
 
     def store(self, value: Any) -> None:
-        """Store one text, as bytes or str, so that it arrives as it is."""
+        """Store one path, as str or bytes, exactly as it is."""
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         if b"\0" in value or len(value) > 60_000:
@@ -131,12 +125,12 @@ class Home:
         return target
 
     def assert_exported(self, target: Path | None = None) -> None:
-        """The NWB file and its media are in their place, and nothing else has come to stand there."""
+        """The NWB file and its video are in place, and neither is a link."""
         target = target or self.target
-        (text,) = stored_paths(target)
-        assert (target.parent / text).read_bytes() == self.video.read_bytes()
+        (stored,) = stored_paths(target)
+        assert (target.parent / stored).read_bytes() == self.video.read_bytes()
         assert not target.is_symlink()
-        assert not (target.parent / text).is_symlink()
+        assert not (target.parent / stored).is_symlink()
 
 
 @pytest.fixture
@@ -166,7 +160,7 @@ OBJECT_IDS = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("object_id", OBJECT_IDS.values(), ids=OBJECT_IDS.keys())
-def test_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home.out)
     with h5py.File(home.source, "r+") as file:
         del file[SERIES].attrs["object_id"]
@@ -176,7 +170,7 @@ def test_object_id(home: Home, object_id: Any, mode: str, monkeypatch: pytest.Mo
     assert len(str(caught.value)) < 2000
 
 
-def test_object_id_of_a_container(home: Home) -> None:
+def test_hostile_object_id_in_memory(home: Home) -> None:
     nwbfile = new_nwbfile()
     series = image_series([str(home.video)])
     series._AbstractContainer__object_id = "../../victim/x"
@@ -187,7 +181,7 @@ def test_object_id_of_a_container(home: Home) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_two_objects_with_one_id(home: Home, mode: str) -> None:
+def test_two_objects_with_one_object_id(home: Home, mode: str) -> None:
     (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
@@ -196,8 +190,8 @@ def test_two_objects_with_one_id(home: Home, mode: str) -> None:
         home.export(media_mode=mode)
 
 
-def test_two_ids_that_differ_in_case(home: Home) -> None:
-    """They are one name on Windows and macOS."""
+def test_object_ids_differing_only_in_case(home: Home) -> None:
+    """Windows and macOS take them for one name."""
     (home.videos / "b.avi").write_bytes(b"video b")
     with h5py.File(home.source, "r+") as file:
         file[SERIES].attrs["object_id"] = UUID
@@ -208,7 +202,7 @@ def test_two_ids_that_differ_in_case(home: Home) -> None:
         home.export()
 
 
-# ----------------------------------------------------------------------- texts
+# ---------------------------------------------------------------- stored paths
 
 PATHS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
     "empty": ("", UnsafeReferenceError),
@@ -253,7 +247,7 @@ PATHS_OF_NO_FILE: dict[str, tuple[str | bytes, type[ExternalFilesError]]] = {
 
 @pytest.fixture
 def special(home: Home) -> Iterator[Path]:
-    """A folder of things that are no files."""
+    """A folder of things that are not regular files."""
     folder = home.root / "special"
     folder.mkdir()
     os.mkfifo(folder / "pipe.avi")
@@ -264,7 +258,7 @@ def special(home: Home) -> Iterator[Path]:
     (folder / "dangling.avi").symlink_to("nowhere.avi")
     with socket.socket(socket.AF_UNIX) as made:
         here = os.getcwd()
-        os.chdir(folder)  # names of sockets are short
+        os.chdir(folder)  # the path of a socket must be short
         try:
             made.bind("socket.avi")
         finally:
@@ -273,7 +267,7 @@ def special(home: Home) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", PATHS_OF_NO_FILE)
-def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_to_no_regular_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, expected = PATHS_OF_NO_FILE[name]
     monkeypatch.setenv("HOME", str(home.videos))
     monkeypatch.chdir(home.out)
@@ -284,7 +278,7 @@ def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pyte
         assert type(caught.value) is expected
         assert str(home.target) in str(caught.value)
         assert len(str(caught.value)) < 5000
-    # verbatim there is nothing to follow
+    # written verbatim, the path is not followed
     home.export(relocate_media=False)
     plain = home.root / "plain.nwb"
     with silently(), NWBHDF5IO(home.source, "r") as src_io, NWBHDF5IO(plain, "w") as io:
@@ -294,7 +288,7 @@ def test_text_of_no_file(home: Home, special: Path, name: str, monkeypatch: pyte
         assert ours[PATHS][()].tolist() == theirs[PATHS][()].tolist()
 
 
-def test_many_of_them_are_one_error(home: Home, special: Path) -> None:
+def test_many_bad_paths_are_one_error(home: Home, special: Path) -> None:
     paths = [text for text, _ in PATHS_OF_NO_FILE.values() if isinstance(text, str) and len(text) < 1000]
     set_paths(home.source, PATHS, [*paths, "../videos/a.avi"])
     with unchanged(home.root), pytest.raises(PlanError) as caught:
@@ -308,7 +302,7 @@ def test_many_of_them_are_one_error(home: Home, special: Path) -> None:
                                   "../videos/../victim/secret.avi", "file://{videos}/%2e%2e/victim/secret.avi",
                                   "D:\\videos\\..\\victim\\secret.avi", "/etc/passwd"])  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, "reference"])
-def test_path_that_leaves_within(home: Home, text: str, mode: str) -> None:
+def test_path_outside_within_is_refused(home: Home, text: str, mode: str) -> None:
     (home.videos / "link.avi").symlink_to(home.secret)
     (home.videos / "deep").symlink_to(home.victim)
     home.store(text.format(victim=home.victim, videos=home.videos))
@@ -320,8 +314,8 @@ def test_path_that_leaves_within(home: Home, text: str, mode: str) -> None:
 @pytest.mark.parametrize(
     "text", ["../../../../etc/passwd", "D:\\..\\..\\victim\\secret.avi", "x/../../victim/secret.avi"]
 )
-def test_search_is_not_left(home: Home, text: str) -> None:
-    """What is looked for in the search folders lies below them, whatever the text says."""
+def test_search_does_not_leave_its_folder(home: Home, text: str) -> None:
+    """A search finds only files below its folders, whatever the path is."""
     inner = home.root / "deep" / "er" / "search"
     inner.mkdir(parents=True)
     (home.root / "deep" / "victim").mkdir()
@@ -333,13 +327,13 @@ def test_search_is_not_left(home: Home, text: str) -> None:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="no /proc here")
 @pytest.mark.parametrize("text", ["/proc/self/environ", "/proc/self/mem", "/proc/self/maps"])
-def test_files_that_lie_about_their_size(home: Home, text: str) -> None:
+def test_files_with_false_size(home: Home, text: str) -> None:
     home.store(text)
     with unchanged(home.root), pytest.raises(ExternalFilesError):
         home.export()
 
 
-def test_link_that_works_here_and_is_too_long_there(home: Home) -> None:
+def test_symlink_too_long_at_destination(home: Home) -> None:
     text = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../videos/a.avi"
     home.store(text)
     target = home.out / ("deep" * 40) / "a.nwb"
@@ -349,13 +343,13 @@ def test_link_that_works_here_and_is_too_long_there(home: Home) -> None:
 
 @pytest.mark.parametrize("surrogate", [0xD800, 0xDCFF])
 def test_surrogate_in_memory(home: Home, surrogate: int) -> None:
-    test_text_in_memory(home, f"{chr(surrogate)}.avi", True)
-    test_text_in_memory(home, f"{chr(surrogate)}.avi", None)
+    test_hostile_path_in_memory(home, f"{chr(surrogate)}.avi", True)
+    test_hostile_path_in_memory(home, f"{chr(surrogate)}.avi", None)
 
 
 @pytest.mark.parametrize("text", ["a\0b.avi", "x" * 100_000, ""])
 @pytest.mark.parametrize("relocate", [True, None])
-def test_text_in_memory(home: Home, text: str, relocate: bool | None) -> None:
+def test_hostile_path_in_memory(home: Home, text: str, relocate: bool | None) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([text]))
     kwargs = dict(relocate_media=True, media_mode="copy") if relocate else {}
@@ -372,7 +366,7 @@ def test_text_in_memory(home: Home, text: str, relocate: bool | None) -> None:
         home.target.unlink()
 
 
-# ----------------------------------------------------------- things that are no texts
+# ------------------------------------------------------ values that are not strings
 
 
 def no_strings(file: h5py.File) -> dict[str, Any]:
@@ -398,7 +392,7 @@ def no_strings(file: h5py.File) -> dict[str, Any]:
     ["integers", "floats", "a number", "booleans", "complex", "references", "a reference", "compound",
      "compound of text", "opaque", "arrays", "nothing"],
 )  # fmt: skip
-def test_external_file_of_something_else(home: Home, name: str) -> None:
+def test_values_that_are_not_strings(home: Home, name: str) -> None:
     with h5py.File(home.source, "r+") as file:
         values = no_strings(file)[name]
         del file[PATHS]
@@ -407,11 +401,11 @@ def test_external_file_of_something_else(home: Home, name: str) -> None:
     with unchanged(home.root), pytest.raises((UnsafeReferenceError, theirs(home) or UnsafeReferenceError)) as caught:
         home.export()
     if isinstance(caught.value, ExternalFilesError):
-        assert "holds no text" in str(caught.value)
+        assert "holds no strings" in str(caught.value)
 
 
 def theirs(home: Home) -> type[Exception] | None:
-    """The error of pynwb's own export, where it cannot export this."""
+    """The error of pynwb's own export, if it cannot export this file."""
     plain = home.root / "plain.nwb"
     try:
         with silently(), NWBHDF5IO(home.source, "r") as src_io, NWBHDF5IO(plain, "w") as io:
@@ -423,7 +417,7 @@ def theirs(home: Home) -> type[Exception] | None:
     return None
 
 
-def test_object_id_that_is_not_utf8(home: Home) -> None:
+def test_object_id_not_utf8(home: Home) -> None:
     with h5py.File(home.source, "r+") as file:
         del file[SERIES].attrs["object_id"]
         file[SERIES].attrs["object_id"] = np.bytes_(b"933f8cf6-9e4b-405f-8cad-cc031d1faf\xff9")
@@ -431,7 +425,7 @@ def test_object_id_that_is_not_utf8(home: Home) -> None:
         home.export()
 
 
-def test_two_dimensions(home: Home) -> None:
+def test_two_dimensional_path_dataset(home: Home) -> None:
     set_paths(home.source, PATHS, np.array([[b"../videos/a.avi"], [b"/dev/zero"]]))
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="a device"):
         home.export()
@@ -440,15 +434,15 @@ def test_two_dimensions(home: Home) -> None:
     assert len({digest(home.out / text) for text in stored_paths(home.target)} | {digest(home.video)}) == 1
 
 
-def test_group_where_texts_belong(home: Home) -> None:
+def test_group_instead_of_path_dataset(home: Home) -> None:
     with h5py.File(home.source, "r+") as file:
         del file[PATHS]
         file.create_group(PATHS).create_dataset("external_file", data=["/dev/zero"])
     assert_refused_or_harmless(home)
 
 
-def test_texts_in_a_raw_file(home: Home) -> None:
-    """HDF5 can keep a dataset's bytes in any file; one that is a pipe must not stop us."""
+def test_paths_in_hdf5_external_storage(home: Home) -> None:
+    """HDF5 can keep the bytes of a dataset in any file. A pipe must not block the export."""
     os.mkfifo(home.root / "pipe")
     with h5py.File(home.source, "r+") as file:
         attributes = dict(file[PATHS].attrs)
@@ -460,7 +454,7 @@ def test_texts_in_a_raw_file(home: Home) -> None:
 
 
 def export_in_a_process(home: Home) -> str:
-    """Export, which has to fail, in a process that can be killed: HDF5 waits for pipes without an end."""
+    """Run an export that must fail, in a process that can be killed: HDF5 waits for pipes forever."""
     code = (
         "import sys; from pynwb import NWBHDF5IO; from nwb_extfiles import NWBExtFilesHDF5IO\n"
         "with NWBHDF5IO(sys.argv[1], 'r') as source, NWBExtFilesHDF5IO(sys.argv[2], 'w') as io:\n"
@@ -476,12 +470,12 @@ def export_in_a_process(home: Home) -> str:
 
 
 def assert_refused_or_harmless(home: Home, **kwargs: Any) -> BaseException | None:
-    """An error leaves nothing behind; a success nothing but what it made."""
+    """An error leaves nothing behind. A success leaves only its result."""
     before = snapshot(home.root)
     error: BaseException | None = None
     try:
         home.export(**kwargs)
-    except Exception as caught:  # pynwb's own, too
+    except Exception as caught:  # also pynwb's own errors
         error = caught
         assert snapshot(home.root) == before
     else:
@@ -495,7 +489,7 @@ def assert_refused_or_harmless(home: Home, **kwargs: Any) -> BaseException | Non
 
 @pytest.mark.parametrize("previous", [False, True])
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 64, 96, 512, 2048, 10_000, 50_000, -1000, -1])
-def test_truncated(home: Home, size: int, previous: bool) -> None:
+def test_truncated_nwb_file(home: Home, size: int, previous: bool) -> None:
     if previous:
         home.export()
     content = home.source.read_bytes()
@@ -503,7 +497,11 @@ def test_truncated(home: Home, size: int, previous: bool) -> None:
     with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS), silently():
         with NWBHDF5IO(home.source, "r") as src_io, NWBExtFilesHDF5IO(home.target, "w") as io:
             io.export(src_io=src_io, relocate_media=True)
-    with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS), silently():  # and the destination opened first
+    with (
+        unchanged(home.root),
+        pytest.raises(OSError, match=HDF5_SAYS),
+        silently(),
+    ):  # and the destination was opened first
         with NWBExtFilesHDF5IO(home.target, "w") as io, NWBHDF5IO(home.source, "r") as src_io:
             io.export(src_io=src_io, relocate_media=True)
     with unchanged(home.root), pytest.raises(OSError, match=HDF5_SAYS):
@@ -520,7 +518,7 @@ def test_not_hdf5(home: Home, content: bytes) -> None:
             io.export(src_io=src_io, relocate_media=True)
 
 
-def test_hdf5_that_is_no_nwb(home: Home) -> None:
+def test_hdf5_not_nwb(home: Home) -> None:
     with h5py.File(home.source, "w") as file:
         file["acquisition/video/external_file"] = ["../videos/a.avi"]
     assert_refused_or_harmless(home)
@@ -582,16 +580,16 @@ def external_ring(file: h5py.File) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, None])
-def test_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None) -> None:
-    """In a process of its own: pynwb goes round and round until Python stops it, and where that happens inside h5py,
-    the lock of h5py stays taken, for which threads of later tests would wait for ever."""
+def test_hostile_links(home: Home, damage: Callable[[h5py.File], None], mode: str | None) -> None:
+    """In a process of its own: pynwb recurses until Python stops it. If that happens inside h5py, its lock stays taken,
+    and threads of later tests would wait for it forever."""
     with h5py.File(home.source, "r+") as file:
         damage(file)
     assert run_apart(partial(export_links, home, mode)) == 0, "what it has to say stands on standard error"
 
 
 def export_links(home: Home, mode: str | None) -> None:
-    if mode == "move":  # the video may go: look at it alone
+    if mode == "move":  # the video may be moved, so it is left out
         video = home.video.read_bytes()
         with silently():
             try:
@@ -607,8 +605,8 @@ def export_links(home: Home, mode: str | None) -> None:
 
 
 @pytest.mark.parametrize("what", ["garbage", "empty", "truncated", "ring", "numbers", "flipped", "folder"])
-def test_what_stands_at_the_destination(home: Home, what: str) -> None:
-    """An NWB file there is asked for videos that are gone; it may be anything."""
+def test_occupied_destination(home: Home, what: str) -> None:
+    """An NWB file at the destination is searched for lost videos. It can be anything."""
     home.export()
     home.video.unlink()
     if what == "garbage":
@@ -639,7 +637,7 @@ def test_what_stands_at_the_destination(home: Home, what: str) -> None:
         assert type(caught.value) is MissingMediaError
 
 
-def test_destination_with_texts_behind_a_pipe(home: Home) -> None:
+def test_destination_with_paths_behind_a_pipe(home: Home) -> None:
     home.export()
     home.video.unlink()
     os.mkfifo(home.out / "pipe")
@@ -654,13 +652,13 @@ def test_destination_with_texts_behind_a_pipe(home: Home) -> None:
 
 
 def staging(target: Path) -> Path:
-    """The staging folder of an NWB file; its name can be known to anybody."""
+    """The staging folder of an NWB file. Anybody can know its name."""
     token = hashlib.blake2s(os.fsencode(target.name), digest_size=4).hexdigest()
     return target.with_name(f".nwb-extfiles-{token}")
 
 
 def test_name_of_the_staging_folder(home: Home) -> None:
-    """The other tests here attack the right place."""
+    """The tests below attack the right folder."""
     with NWBExtFilesHDF5IO(home.target, "w"):
         assert {path.name for path in home.out.iterdir()} == {
             staging(home.target).name,
@@ -766,7 +764,7 @@ def former_makes_a_folder_through_a_link(home: Home, area: Path) -> None:
 
 
 def former_makes_its_own_link(home: Home, area: Path) -> None:
-    """First a link is brought back, then something through it."""
+    """Recovery first restores a link, then something through it."""
     (area / "former" / "b").mkdir(parents=True)
     (area / "former" / "a").symlink_to(home.victim)
     (area / "former" / "b" / "link").symlink_to(home.victim)
@@ -799,7 +797,7 @@ ATTACKS = [value for name, value in globals().items() if name.startswith(("stage
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("mode", ["copy", "symlink"])
-def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path], None], mode: str) -> None:
+def test_hostile_staging_folder(home: Home, attack: Callable[[Home, Path], None], mode: str) -> None:
     attack(home, staging(home.target))
     before, refused = snapshot(home.out), None
     with unchanged(home.victim, home.videos, home.source.parent):
@@ -818,8 +816,8 @@ def test_staging_folder_of_an_attacker(home: Home, attack: Callable[[Home, Path]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
-    """The same for a relocation of the downloaded file itself."""
+def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Path], None]) -> None:
+    """The same for a relocation of the downloaded file in place."""
     target = write_nwb(home.target, ["../videos/a.avi"])
     attack(home, staging(target))
     before, content, refused = set(snapshot(home.out)), digest(target), None
@@ -838,8 +836,8 @@ def test_staging_folder_of_an_attacker_in_place(home: Home, attack: Callable[[Ho
 
 
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
-def test_whole_copy_that_is_none(home: Home, planted: str) -> None:
-    """What lies in a staging folder under the name of a whole copy need not be one."""
+def test_forged_whole_copy_is_not_reused(home: Home, planted: str) -> None:
+    """A file in the staging folder with the name of a whole copy is not trusted."""
     name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.video.stat()))
     area = staging(home.target)
     area.mkdir()
@@ -863,7 +861,7 @@ def test_media_folder_is_a_link(home: Home, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_target_is_a_link_to_other_media(home: Home, mode: str) -> None:
-    """A link that stands where media shall be is never written through."""
+    """A link at a target is never written through."""
     with h5py.File(home.source) as file:
         object_id = file[SERIES].attrs["object_id"]
     (home.out / "a").mkdir()

@@ -107,14 +107,12 @@ COUNTS = {"none": 4, "other": 3, "same": 4}  # in the ordinary run
 
 @pytest.mark.parametrize("previous", PREVIOUS)
 @pytest.mark.parametrize("mode", MODES)
-def test_killed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
+def test_export_killed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
     kills(template, tmp_path / "root", tmp_path / "root" / "dandiset", mode, previous, COUNTS[previous])
 
 
 @pytest.mark.parametrize("previous", ["none", "same"])
-def test_moved_between_file_systems_and_killed(
-    template: Template, tmp_path: Path, elsewhere: Path, previous: str
-) -> None:
+def test_move_between_file_systems_killed(template: Template, tmp_path: Path, elsewhere: Path, previous: str) -> None:
     """A move that has to copy."""
     kills(template, tmp_path / "root", elsewhere / "dandiset", "move", previous, COUNTS[previous])
 
@@ -122,13 +120,13 @@ def test_moved_between_file_systems_and_killed(
 @pytest.mark.long
 @pytest.mark.parametrize("previous", PREVIOUS)
 @pytest.mark.parametrize("mode", MODES)
-def test_killed_often(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
+def test_export_killed_often(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
     kills(template, tmp_path / "root", tmp_path / "root" / "dandiset", mode, previous, 70)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("previous", PREVIOUS)
-def test_moved_between_file_systems_and_killed_often(
+def test_move_between_file_systems_killed_often(
     template: Template, tmp_path: Path, elsewhere: Path, previous: str
 ) -> None:
     kills(template, tmp_path / "root", elsewhere / "dandiset", "move", previous, 70)

@@ -169,7 +169,7 @@ def kept(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "move"])
-def test_a_swapped_pair(tmp_path: Path, mode: str) -> None:
+def test_repair_of_swapped_pair_killed(tmp_path: Path, mode: str) -> None:
     """Each of two videos has the other's name; both are put right, and a kill loses neither."""
     scene = repaired(tmp_path, mode)
     assert [content for _, content in scene.meant_after] == [content for _, content in reversed(scene.meant_before)]
@@ -178,19 +178,19 @@ def test_a_swapped_pair(tmp_path: Path, mode: str) -> None:
 
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_several_files(tmp_path: Path, mode: str) -> None:
+def test_relocate_of_several_files_killed(tmp_path: Path, mode: str) -> None:
     check_kills(relocated(tmp_path, mode), 11)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "move"])
-def test_a_swapped_pair_killed_often(tmp_path: Path, mode: str) -> None:
+def test_repair_of_swapped_pair_killed_often(tmp_path: Path, mode: str) -> None:
     check_kills(repaired(tmp_path, mode), 2)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("mode", ["copy", "hardlink", "move", "symlink"])
-def test_several_files_killed_often(tmp_path: Path, mode: str) -> None:
+def test_relocate_of_several_files_killed_often(tmp_path: Path, mode: str) -> None:
     check_kills(relocated(tmp_path, mode), 3)

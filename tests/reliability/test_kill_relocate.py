@@ -112,12 +112,12 @@ WHAT = ("raw", "renamed-copy", "renamed-symlink")
 @pytest.mark.parametrize(
     ("what", "mode"), [*(("raw", mode) for mode in MODES), ("renamed-copy", "symlink"), ("renamed-symlink", "copy")]
 )
-def test_killed(template: Path, tmp_path: Path, what: str, mode: str) -> None:
+def test_relocate_killed(template: Path, tmp_path: Path, what: str, mode: str) -> None:
     kills(template, tmp_path / "place", what, mode, 2)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("what", WHAT)
-def test_killed_often(template: Path, tmp_path: Path, what: str, mode: str) -> None:
+def test_relocate_killed_often(template: Path, tmp_path: Path, what: str, mode: str) -> None:
     kills(template, tmp_path / "place", what, mode, 40)

@@ -98,7 +98,7 @@ def disturbed(
 
 @pytest.mark.parametrize("previous", ["none", pytest.param("store", marks=pytest.mark.long)])
 @pytest.mark.parametrize("then", ["export", "recover"])
-def test_killed_at_each_step(
+def test_store_export_killed_at_each_step(
     source: Path, target: Path, tmp_path: Path, videos: list[Path], previous: str, then: str
 ) -> None:
     """After each there is the former store or the new one with its videos, now or by the next call."""
@@ -149,7 +149,9 @@ def test_killed_at_each_step(
 
 @pytest.mark.long
 @pytest.mark.parametrize("previous", ["none", "store"])
-def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, videos: list[Path], previous: str) -> None:
+def test_store_export_failing_at_each_step(
+    source: Path, target: Path, tmp_path: Path, videos: list[Path], previous: str
+) -> None:
     """Everything is as it was, or the new store stands with its videos."""
     kept = tmp_path / "kept"
     target.parent.mkdir(parents=True)
@@ -192,7 +194,7 @@ def test_a_step_that_fails(source: Path, target: Path, tmp_path: Path, videos: l
     assert count > 8
 
 
-def test_killed_between_the_renames_then_opened(source: Path, target: Path) -> None:
+def test_store_killed_between_renames_then_opened(source: Path, target: Path) -> None:
     """Whoever opens it with this package finds the former store again."""
     target.parent.mkdir(parents=True)
     write_store(target, ["https://example.org/x.avi"])
@@ -215,7 +217,7 @@ def test_killed_between_the_renames_then_opened(source: Path, target: Path) -> N
     assert nothing_left(target.parent)
 
 
-def test_a_file_takes_the_name_of_a_killed_store(source: Path, tmp_path: Path) -> None:
+def test_file_at_the_name_of_a_killed_store(source: Path, tmp_path: Path) -> None:
     """The staging folder goes by the name of the document, of whichever kind that was."""
     target = tmp_path / "ds" / "a.nwb"
     target.parent.mkdir()
@@ -232,7 +234,7 @@ def test_a_file_takes_the_name_of_a_killed_store(source: Path, tmp_path: Path) -
     assert nothing_left(tmp_path)
 
 
-def test_in_place_killed_at_each_step(source_store: Path, tmp_path: Path, videos: list[Path]) -> None:
+def test_store_edit_killed_at_each_step(source_store: Path, tmp_path: Path, videos: list[Path]) -> None:
     kept = tmp_path / "kept"
     shutil.copytree(source_store.parent, kept)
     before = paths_in(source_store)

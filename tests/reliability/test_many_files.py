@@ -1,10 +1,10 @@
-"""Many NWB files that share videos, and any sequence of commands and user's acts: nothing may be lost.
+"""Many NWB files share videos. No sequence of commands and user actions may lose anything.
 
-A machine of hypothesis makes a small world on the real file system and runs commands in it, some of them killed. After
-each step the checker of `world` compares the whole tree with what it was before.
+A hypothesis state machine makes a small world on the real file system and runs commands in it, some of them killed.
+After each step, the checker of `world` compares the whole tree with that before.
 
-Where it fails, the message has the story as commands; ``$W`` is the folder of the world. To keep that folder, set
-``KEEP_WORLD`` to a new folder: it gets the world as it was before the last command, and ``after`` as it was then.
+A failure shows all commands of the run; ``$W`` is the folder of the world. To keep that folder, set ``KEEP_WORLD`` to a
+new folder: it receives the world before the last command, and in ``after`` the world afterwards.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from world import (
     Outcome,
     Place,
     Reach,
+    Request,
     State,
-    Told,
     checker,
     hardlinked_copy,
     look,
@@ -60,7 +60,7 @@ KILL = st.none() | st.none() | st.integers(1, 45)
 WAY = st.sampled_from(["relative", "relative", "absolute", "linked folder", "alias"])
 SUFFIX = st.sampled_from([".nwb", ".nwb", ".nwb", ".NWB", ".h5"])
 
-# Where videos are at the beginning, and what each is; equal letters are equal contents.
+# Where videos are at the start; equal letters mean equal content.
 VIDEOS = {
     "raw/v0.avi": "a",
     "raw/videos/v0.avi": "b",
@@ -80,7 +80,7 @@ LINKS = {
     "linked": "raw",
 }
 FOLDERS = ("raw", "processed", "dandiset/sub-x")
-# What paths may lead to: the names of videos, links and links to links among them.
+# What paths can point to: videos, links, and links to links.
 SOURCES = (
     "raw/v0.avi", "raw/videos/v0.avi", "raw/videos/v1.avi", "raw/videos/same.avi", "raw/videos/hard.avi",
     "processed/v1.avi", "dandiset/sub-x/extra.avi", "raw/shared/s0.avi", "raw/annexed.avi", "raw/link.avi",
@@ -95,7 +95,7 @@ RECORDING = st.tuples(
 
 
 class Machine(RuleBasedStateMachine):
-    """A world of NWB files and videos, the commands, and what users do in between."""
+    """A world of NWB files and videos, the commands, and what users do between them."""
 
     may_mount = True
 
@@ -111,7 +111,7 @@ class Machine(RuleBasedStateMachine):
         self.made = 0
         self.story: list[str] = []
         self.state: State | None = None
-        self.killed: tuple[Callable[[], Outcome], Told, str, Sequence[Path], frozenset[Path]] | None = None
+        self.killed: tuple[Callable[[], Outcome], Request, str, Sequence[Path], frozenset[Path]] | None = None
 
     def teardown(self) -> None:
         try:
@@ -152,10 +152,10 @@ class Machine(RuleBasedStateMachine):
         self.looked()
 
     def mount_alias(self, folder: Path) -> None:
-        """The same folder by another path."""
+        """Mount the same folder at another path."""
         if not self.may_mount or sys.platform != "linux" or os.geteuid() != 0:
             return
-        alias = self.root / "alias"  # so that ".." leads to the same folders
+        alias = self.root / "alias"  # so that ".." is the same folder
         alias.mkdir()
         if subprocess.run(["mount", "--bind", folder, alias], check=False, capture_output=True).returncode:
             type(self).may_mount = False  # a container may not
@@ -168,7 +168,7 @@ class Machine(RuleBasedStateMachine):
         return f"made{self.made}"
 
     def spelled(self, nwb_path: Path, video: Path, way: str) -> str:
-        """A path to a video as an NWB file may hold it."""
+        """A path to a video, as an NWB file can store it."""
         raw = self.root / "raw"
         if way == "linked folder" and video.is_relative_to(raw):
             return os.path.relpath(self.root / "linked" / video.relative_to(raw), nwb_path.parent)
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         return str(video) if way == "absolute" else os.path.relpath(video, nwb_path.parent)
 
     def aliased(self, path: Path, wanted: bool) -> Path:
-        """The same path by way of the mounted alias, or of the linked folder."""
+        """The same path through the mounted alias, or through the linked folder."""
         pairs = [pair for pair in (self.alias, (self.root / "linked", self.root / "raw")) if pair is not None]
         for alias, folder in pairs if wanted else ():
             if path.is_relative_to(folder) and alias.is_dir():
@@ -195,7 +195,7 @@ class Machine(RuleBasedStateMachine):
         return look(self.root, self.root / "alias")
 
     def nwb_files(self) -> list[Path]:
-        """All that no backup holds."""
+        """All NWB files that are not in a backup."""
         assert self.state is not None
         return sorted(path for path in self.state.references if not path.is_relative_to(self.root / "backup"))
 
@@ -204,7 +204,7 @@ class Machine(RuleBasedStateMachine):
         return files[number % len(files)]
 
     def videos(self) -> list[Path]:
-        """Everything by which a video may be named, those in the media folders of NWB files too."""
+        """All names of videos, including those in media folders."""
         assert self.state is not None
         kept = (self.root / "backup", self.root / "store")
         return sorted(
@@ -218,15 +218,15 @@ class Machine(RuleBasedStateMachine):
     def step(
         self,
         job: Callable[[], Outcome],
-        told: Told,
+        request: Request,
         called: str,
         kill: int | None = None,
         named: Sequence[Path] = (),
         between: Callable[[], object] | None = None,
     ) -> Outcome:
-        """Run a command and judge it; one that was killed is judged when `recover` was run.
+        """Run a command and check it. A killed one is checked after `recover`.
 
-        `between` is what the user does after a kill, before that.
+        `between` is what the user does after a kill and before `recover`.
         """
         before = self.looked()
         if (keep := os.environ.get("KEEP_WORLD")) is not None:
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
             state = self.look()
             videos = {entry.content for entry in before.entries.values() if entry.kind == "file"}
             lost = videos - state.contents - state.aside
-            if not told.replaces:
+            if not request.replaces:
                 wrong += [f"the kill lost {before.names_of(content)}" for content in lost]
             if between is not None:
                 between()
@@ -250,9 +250,9 @@ class Machine(RuleBasedStateMachine):
                 wrong.append(f"recover failed: {said.output} {said.problem}")
         after = self.looked()
         if outcome.killed:
-            self.killed = job, told, called, named, after.temporaries - before.temporaries
+            self.killed = job, request, called, named, after.temporaries - before.temporaries
         store, backup = self.root / "store", self.root / "backup"
-        wrong += checker(before, after, told, outcome, store=store, backup=backup, reach=reach)
+        wrong += checker(before, after, request, outcome, store=store, backup=backup, reach=reach)
         self.must_hold(wrong, outcome)
         return outcome
 
@@ -264,24 +264,24 @@ class Machine(RuleBasedStateMachine):
             raise AssertionError(text.replace(str(self.folder), "$W"))
 
     def unchanged(self, job: Callable[[], Outcome], called: str) -> None:
-        """A command that only looks."""
+        """Run a command that must not change anything."""
         before = self.looked()
         outcome = job()
         self.tell(called)
         after = self.looked()
         wrong = [outcome.problem] if outcome.problem else []
-        # what a killed run has left of a trial of links, the next trial removes; nothing else may change
+        # the next test for links removes what a killed one left; nothing else may change
         gone = [path for path in before.temporaries - after.temporaries if "-probe" not in str(path)]
         if after.plain != before.plain or gone or after.temporaries - before.temporaries:
             wrong.append("a command that only looks has changed something")
         self.must_hold(wrong, outcome)
 
     def reach(self, before: State, named: Sequence[Path]) -> Reach:
-        """Which paths in NWB files a command has to protect.
+        """Whether a command has to protect a stored path.
 
-        Those in the NWB files named, and in those that it looks at before a name goes: beside the NWB files named,
-        beside that name or its folder, in the dandiset of either, and below the nearest folder that they have in
-        common. What is moved may be needed by any NWB file on the disk, and no command reads all.
+        It protects the paths of the NWB files named, and of those that it reads before it removes a name: beside the
+        NWB files named, beside that name or its folder, in the dandiset of either, and below their nearest common
+        folder. Any NWB file on the disk could need the media, but no command reads all of them.
         """
         dandiset = self.root / "dandiset"
         names = {
@@ -318,9 +318,14 @@ class Machine(RuleBasedStateMachine):
     # ------------------------------------------------------------------ commands
 
     def run(
-        self, *arguments: object, told: Told, kill: int | None = None, named: Sequence[Path] = (), between: Any = None
+        self,
+        *arguments: object,
+        request: Request,
+        kill: int | None = None,
+        named: Sequence[Path] = (),
+        between: Any = None,
     ) -> Outcome:
-        return self.step(lambda: run_command(*arguments), told, shell(*arguments), kill, named, between)
+        return self.step(lambda: run_command(*arguments), request, shell(*arguments), kill, named, between)
 
     @rule(files=FILES, mode=MODE, existing=EXISTING, missing=MISSING, manifest=st.booleans(), alias=st.booleans(),
           search=st.booleans(), kill=KILL, renamed=st.booleans())  # fmt: skip
@@ -341,17 +346,17 @@ class Machine(RuleBasedStateMachine):
                 paths[0].rename(new)
 
         given = [self.aliased(path, alias) for path in paths]
-        told = Told(replaces=existing == "replace")
-        self.run("relocate", *words, *given, told=told, kill=kill, named=paths, between=between)
+        request = Request(replaces=existing == "replace")
+        self.run("relocate", *words, *given, request=request, kill=kill, named=paths, between=between)
 
     @rule(files=FILES, mode=MODE, existing=EXISTING, alias=st.booleans(), kill=KILL)
     def repair(self, files: list[int], mode: str, existing: str, alias: bool, kill: int | None) -> None:
         paths = [self.pick(number) for number in files]
         words: list[object] = ["--repair", "--media-mode", mode, "--existing", existing, "--missing", "keep"]
         words += [word for folder in ("raw", "dandiset", "processed") for word in ("--search", self.root / folder)]
-        told = Told(replaces=existing == "replace", repairs=frozenset(paths))
+        request = Request(replaces=existing == "replace", repairs=frozenset(paths))
         given = [self.aliased(path, alias) for path in paths]
-        self.run("relocate", *words, *given, told=told, kill=kill, named=paths)
+        self.run("relocate", *words, *given, request=request, kill=kill, named=paths)
 
     @rule(what=st.sampled_from(["files", "files", "raw", "processed", "in place", "dandiset", "dandiset"]), files=FILES,
           files_mode=st.sampled_from(["copy", "move"]), mode=st.none() | MODE, existing=EXISTING,
@@ -381,9 +386,9 @@ class Machine(RuleBasedStateMachine):
         words += ["--media-files-mode", mode] if mode else []
         words += ["--required-field", "session_id"] if session else []
         removes_source = frozenset(named) if files_mode == "copy" and mode == "move" else frozenset[Path]()
-        told = Told(replaces=existing == "replace", organizes=True, removes_source=removes_source)
+        request = Request(replaces=existing == "replace", organizes=True, removes_source=removes_source)
         given = [self.aliased(path, alias) for path in given]
-        self.run("organize", *words, *given, told=told, kill=kill, named=[*named, dandiset / "any.nwb"])
+        self.run("organize", *words, *given, request=request, kill=kill, named=[*named, dandiset / "any.nwb"])
 
     @rule(number=INDEX, onto=st.sampled_from(["new", "other", "itself", "r+"]), other=INDEX,
           folder=st.integers(0, len(FOLDERS) - 1), mode=st.none() | MODE, existing=EXISTING, alias=st.booleans(),
@@ -408,14 +413,14 @@ class Machine(RuleBasedStateMachine):
                 nwbfile = dict(nwbfile=src_io.read()) if read else {}
                 io.export(src_io=src_io, **nwbfile, **media)
 
-        told = Told(
+        request = Request(
             replaces=existing == "replace",
             overwrites=place if place != source else None,
             written_from=source,
             removes_source=frozenset([source]) if mode == "move" and place != source else frozenset(),
         )
         called = f"export {source_path} -> {place}, {media}"
-        self.step(lambda: run_call(call), told, called, kill, [source, place])
+        self.step(lambda: run_call(call), request, called, kill, [source, place])
         return None
 
     def write_again(self, number: int, mode: str, existing: str, alias: bool, kill: int | None) -> None:
@@ -427,8 +432,8 @@ class Machine(RuleBasedStateMachine):
             with NWBExtFilesHDF5IO(path, "r+") as io:
                 io.write(io.read(), relocate_media=True, **media)
 
-        told = Told(replaces=existing == "replace")
-        self.step(lambda: run_call(call), told, f"write {path}, r+, {media}", kill, [source])
+        request = Request(replaces=existing == "replace")
+        self.step(lambda: run_call(call), request, f"write {path}, r+, {media}", kill, [source])
 
     @rule(number=INDEX, mode=st.sampled_from([mode for mode in MODES if mode != "move"]), alias=st.booleans(),
           same=st.booleans(), kill=KILL)  # fmt: skip
@@ -436,14 +441,14 @@ class Machine(RuleBasedStateMachine):
         path = self.pick(number)
         folder = self.root / "restored" / ("here" if same else self.new_name())
         words = ["--media-mode", mode, "--missing", "keep"]
-        self.run("restore", *words, self.aliased(path, alias), folder, told=Told(), kill=kill, named=[path])
+        self.run("restore", *words, self.aliased(path, alias), folder, request=Request(), kill=kill, named=[path])
 
     @precondition(lambda self: self.killed is not None)
     @rule()
     def again(self) -> None:
-        """The command that was killed, once more."""
+        """Run the killed command again."""
         assert self.killed is not None
-        job, told, called, named, left = self.killed
+        job, request, called, named, left = self.killed
         self.killed = None
         before = self.looked()
         reach = self.reach(before, named)
@@ -451,14 +456,14 @@ class Machine(RuleBasedStateMachine):
         self.tell(f"{called}   # again; exit code {outcome.exit_code}")
         after = self.looked()
         store, backup = self.root / "store", self.root / "backup"
-        wrong = checker(before, after, told, outcome, store=store, backup=backup, reach=reach)
+        wrong = checker(before, after, request, outcome, store=store, backup=backup, reach=reach)
         if outcome.exit_code == 0:
             wrong += [f"left by the killed run, and by the next one: {path}" for path in left & after.temporaries]
         self.must_hold(wrong, outcome)
 
     @rule(number=INDEX, mode=MODE, what=st.sampled_from(["check", "relocate", "organize"]))
     def looks(self, number: int, mode: str, what: str) -> None:
-        """Commands that change nothing."""
+        """Run commands that change nothing."""
         path = self.pick(number)
         words = {
             "check": ["check", "--checksums", self.root],
@@ -471,18 +476,18 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=INDEX, suffix=st.sampled_from([".nwb", ".NWB", ".h5", ".hdf5"]), same=st.booleans())
     def rename_nwb(self, number: int, suffix: str, same: bool) -> None:
-        """Its media folder keeps its name, and still belongs to it."""
+        """Rename an NWB file. Its media folder keeps its name, and still belongs to it."""
         path = self.pick(number)
         new = path.with_suffix(suffix) if same else path.with_name(f"{self.new_name()}{suffix}")
         if not new.exists():
             path.rename(new)
             self.tell(f"mv {path} {new}")
-            self.killed = None  # whose leftovers belong to a file that is not there any more
+            self.killed = None  # whose leftovers belong to a file that is gone
             self.looked()
 
     @rule(number=INDEX, folder=st.integers(0, len(FOLDERS) - 1), whole=st.booleans(), copy=st.booleans())
     def take_elsewhere(self, number: int, folder: int, whole: bool, copy: bool) -> None:
-        """An NWB file is copied or moved to another folder, with its media folder or without."""
+        """Copy or move an NWB file to another folder, with or without its media folder."""
         path = self.pick(number)
         new = self.root / FOLDERS[folder] / f"{self.new_name()}.nwb"
         shutil.copy(path, new) if copy else path.rename(new)
@@ -497,7 +502,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=INDEX, index=st.integers(0, 2), video=INDEX, way=WAY)
     def edit_path(self, number: int, index: int, video: int, way: str) -> None:
-        """It names another video, maybe one in the media folder of another NWB file."""
+        """Let a path point to another video, perhaps in the media folder of another NWB file."""
         path, videos = self.pick(number), self.videos()
         if not videos:
             return
@@ -510,7 +515,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=INDEX, other=INDEX)
     def share(self, number: int, other: int) -> None:
-        """One NWB file names the first video of another one."""
+        """Let an NWB file refer to the first video of another one."""
         path, lender = self.pick(number), self.pick(other)
         text = stored(lender)
         if not os.path.isabs(text):
@@ -521,7 +526,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=INDEX, other=INDEX, what=st.sampled_from(["swap", "swap", "replace", "correct"]))
     def change_content(self, number: int, other: int, what: str) -> None:
-        """Videos under each other's names, another video under a name, or other data under the same ids and time."""
+        """Swap two videos, replace a video, or change data but not ids and mtime."""
         path, second = self.pick(number), self.pick(other)
         video, second_video = (
             self.unaliased(Path(os.path.normpath(nwb.parent / stored(nwb)))) for nwb in (path, second)
@@ -575,8 +580,8 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("by_alias", [False, True], ids=["target-by-its-path", "target-by-alias"])
 @pytest.mark.parametrize("mode", MODES)
-def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
-    """Each file has its place already, though the paths differ; nothing moves, and nothing is warned of."""
+def test_organize_dandiset_through_bind_mount_changes_nothing(root: Path, mode: str, by_alias: bool) -> None:
+    """All files are in place, though the paths differ. Nothing is moved, and there is no warning."""
     dandiset = root / "dandiset"
     make_video(dandiset / "v.avi", "v")
     (dandiset / "dandiset.yaml").write_text("identifier: '000001'\n")
@@ -592,8 +597,8 @@ def test_organize_a_dandiset_by_another_mount_of_it_changes_nothing(root: Path, 
 
 
 @pytest.mark.parametrize("call", ["relocate", "export onto itself"])
-def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
-    """As ``cp -al`` makes a backup: its paths stay as they are, so a move out of its reach must be refused."""
+def test_hard_linked_nwb_file_keeps_its_videos(root: Path, call: str) -> None:
+    """``cp -al`` makes such a backup. Its paths stay the same, so a move that would break them must be refused."""
     video = make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "a/n.nwb", ["../raw/v.avi"])
     hardlinked_copy(root / "a", root / "backup")
@@ -609,7 +614,7 @@ def test_a_hard_linked_copy_of_an_nwb_file_keeps_its_videos(root: Path, call: st
         assert (outcome.exit_code, "backup/n.nwb" in outcome.output) == (1, True), outcome.output
     else:
         outcome = run_call(export)
-    assert checker(before, look(root), Told(), outcome) == []
+    assert checker(before, look(root), Request(), outcome) == []
     assert video.exists()
 
 
@@ -620,17 +625,17 @@ ORDINARY = settings(
     max_examples=8,
     stateful_step_count=15,
     deadline=None,
-    derandomize=not os.environ.get("NWB_EXTFILES_RANDOM"),  # the same each time, unless one looks for new ones
-    database=None,  # what failed once is in the message, and gets a test of its own
+    derandomize=not os.environ.get("NWB_EXTFILES_RANDOM"),  # the same each time, unless new ones are wanted
+    database=None,  # the message shows what failed, for a test of its own
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
 
 
-def test_nothing_is_lost() -> None:
+def test_no_command_sequence_loses_content() -> None:
     run_state_machine_as_test(Machine, settings=ORDINARY)
 
 
 @pytest.mark.long
-def test_nothing_is_lost_long() -> None:
+def test_no_command_sequence_loses_content_long() -> None:
     run_state_machine_as_test(Machine, settings=settings(ORDINARY, max_examples=300))

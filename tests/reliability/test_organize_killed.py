@@ -1,4 +1,4 @@
-"""Runs that organize many files, killed with SIGKILL at random moments; the next run ends with the same as one alone.
+"""Runs that organize many files are killed at random moments. The next run gives the result of an undisturbed one.
 
 ``NWB_EXTFILES_SEED=17 pytest tests/reliability/test_organize_killed.py`` repeats the moments as far as a clock can.
 """
@@ -33,7 +33,7 @@ COUNT = 4
 
 
 class Stage:
-    """Recordings with videos, two of one session so that names hang on all of them, and one video that two have."""
+    """Recordings with videos: two are of one session, so that names depend on all files, and two share one video."""
 
     def __init__(self, folder: Path) -> None:
         self.raw, self.videos = folder / "raw", folder / "videos"
@@ -47,10 +47,10 @@ class Stage:
 
 
 def in_place(folder: Path) -> None:
-    """Turn a stage into a dandiset whose names are not those that DANDI gives."""
+    """Turn a stage into a dandiset whose names do not follow DANDI's naming."""
     root = folder / "ds"
     with quiet():
-        organize(folder / "raw", root, files_mode="move", media_files_mode="move", media_options={"sync": False})
+        organize(folder / "raw", root, files_mode="move", media_mode="move", media_options={"sync": False})
     (root / "dandiset.yaml").write_text("identifier: '000001'\n")
     for path in sorted(root.rglob("*.nwb")):
         with h5py.File(path, "r+") as file:
@@ -63,14 +63,14 @@ def in_place(folder: Path) -> None:
 def job(
     folder: Path, files_mode: str, mode: str, root: Path, inside: bool, *, side_by_side: bool = False
 ) -> Callable[[Any], None]:
-    """A run that carries out its files one by one, or several at once, as it does where there are more."""
+    """A run that organizes its files one by one or several at once, as it does when there are many."""
 
     def run(mark: Callable[[bytes], object] = lambda step: None) -> None:
         done = itertools.count(1)
         with quiet(), mock.patch.object(organizing, "_MANY", 2 if side_by_side else COUNT + 1):
             mark(b"s")
             organize(
-                [] if inside else folder / "raw", root, files_mode=files_mode, media_files_mode=mode,
+                [] if inside else folder / "raw", root, files_mode=files_mode, media_mode=mode,
                 on_file=lambda file: mark(b"%d" % next(done)),
             )  # fmt: skip
 
@@ -78,7 +78,7 @@ def job(
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every name below a folder, with what it leads to; of NWB files, what tells whose they are."""
+    """Every name below a folder, with its content. Of an NWB file, what identifies it."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -98,12 +98,12 @@ def but_folders(entries: dict[str, str]) -> dict[str, str]:
 
 
 def assert_unharmed(folders: list[Path], videos: set[str], ids: set[str]) -> None:
-    """At any moment: no content is lost, and no NWB file under its own name has a link that leads nowhere."""
+    """At any moment, no content is lost, and no NWB file under its final name has a dangling path."""
     there, seen = set(), set()
     for folder in folders:
         for path in folder.rglob("*"):
             if path.is_symlink():
-                assert path.exists(), f"{path} leads nowhere"
+                assert path.exists(), f"{path} is a dangling link"
             if path.suffix == ".nwb" and not path.name.startswith(".") and path.is_file():
                 with h5py.File(path, "r") as file:
                     seen.add(str(file.attrs["object_id"]))
@@ -165,7 +165,7 @@ def kills(
                 seen["nothing left to do"] += 1
             else:
                 job(folder, files_mode, mode, root, inside)(lambda step: None)
-            # a folder that was left empty in the last moment belongs to no file that the next run sees
+            # the next run sees no file that an empty folder, left at the last moment, belongs to
             found = [contents(place) for place in (folder, root)]
             assert [but_folders(entries) for entries in found] == [but_folders(entries) for entries in expected]
             assert inside or found == expected
@@ -191,27 +191,27 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("files_mode", "mode"), [("copy", "copy"), ("move", "move")])
-def test_killed(tmp_path: Path, files_mode: str, mode: str) -> None:
+def test_organize_killed_and_run_again(tmp_path: Path, files_mode: str, mode: str) -> None:
     kills(tmp_path, files_mode, mode, 4)
 
 
-def test_killed_in_place(tmp_path: Path) -> None:
+def test_organize_in_place_killed_and_run_again(tmp_path: Path) -> None:
     kills(tmp_path, "move", "symlink", 4, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize(("files_mode", "mode"), WAYS)
-def test_killed_often(tmp_path: Path, files_mode: str, mode: str) -> None:
+def test_organize_killed_and_run_again_often(tmp_path: Path, files_mode: str, mode: str) -> None:
     kills(tmp_path, files_mode, mode, 15)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
-def test_killed_in_place_often(tmp_path: Path, mode: str) -> None:
+def test_organize_in_place_killed_and_run_again_often(tmp_path: Path, mode: str) -> None:
     kills(tmp_path, "move", mode, 15, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_killed_between_file_systems(tmp_path: Path, elsewhere: Path, mode: str) -> None:
+def test_organize_between_file_systems_killed(tmp_path: Path, elsewhere: Path, mode: str) -> None:
     kills(tmp_path, "move", mode, 15, away=elsewhere)

@@ -758,14 +758,14 @@ ALL = [*EXPORTS, *EDITS, *SPECIAL, *TROUBLE]
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)
-def test_power_cut(case: Case, template: Template, place: Path) -> None:
+def test_power_cut_leaves_previous_or_new_state(case: Case, template: Template, place: Path) -> None:
     """Some of the trees that a cut may leave after each step, and the next run from a few of them."""
     cut_everywhere(case, template, place, combinations=1, next_runs=1, share=0.3)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("case", ALL, ids=str)
-def test_power_cut_thoroughly(case: Case, template: Template, place: Path) -> None:
+def test_power_cut_leaves_previous_or_new_state_thorough(case: Case, template: Template, place: Path) -> None:
     """All of them, with many combinations, and the next run from a good part."""
     cut_everywhere(case, template, place, combinations=12, next_runs=50)
 
@@ -789,7 +789,7 @@ def places_of(disk: Disk, change: Names) -> dict[str, int | None]:
 
 
 @pytest.mark.parametrize("case", [case for case in ALL if not case.trouble], ids=str)
-def test_order_of_syncs(case: Case, template: Template, place: Path) -> None:
+def test_order_of_fsyncs(case: Case, template: Template, place: Path) -> None:
     """Bytes before names, media before the NWB file, that before anything of the source goes."""
     scene = Scene(case, template, place)
     record, before = record_run(scene)
@@ -842,7 +842,7 @@ def unsynced_paths(disk: Disk) -> list[str]:
 @pytest.mark.parametrize(
     "case", [*EXPORTS, *EDITS, Case("move", "same", links="across"), Case("copy", unsynced_before=True)], ids=str
 )
-def test_no_sync(case: Case, template: Template, place: Path) -> None:
+def test_sync_false_does_not_fsync(case: Case, template: Template, place: Path) -> None:
     """`sync=False` flushes nothing at all, and the result is the same."""
     scene = Scene(case, template, place)
     if case.unsynced_before:

@@ -19,16 +19,10 @@ from harness import TEMPORARY, quiet, run_apart
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    ExternalFilesWarning,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    TransferError,
-    check,
-    relocate,
-)
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
+from nwb_extfiles.errors import RelocationRefusedError, TransferError
 from nwb_extfiles.tasks.relocating import relocate_files
 from nwb_extfiles.transfers.joint_commit import TransferCall
 from nwb_extfiles.transfers.recovery import recover
@@ -99,7 +93,7 @@ def codes(path: Path) -> list[str]:
 # ----------------------------------------------------------- renamed, or copied
 
 
-def test_a_renamed_file_finds_its_journal(path: Path) -> None:
+def test_renamed_file_finds_its_journal(path: Path) -> None:
     before = path.read_bytes()
     interrupted_edit(path)
     assert path.read_bytes() != before
@@ -114,7 +108,7 @@ def test_a_renamed_file_finds_its_journal(path: Path) -> None:
 
 
 @pytest.mark.parametrize("then", ["relocate", "open", "recover the former name"])
-def test_a_renamed_file_is_restored_by_whoever_comes(path: Path, then: str) -> None:
+def test_renamed_file_is_restored_by_any_call(path: Path, then: str) -> None:
     before = path.read_bytes()
     interrupted_edit(path)
     new = path.rename(path.with_name("b.nwb"))
@@ -134,7 +128,7 @@ def test_a_renamed_file_is_restored_by_whoever_comes(path: Path, then: str) -> N
     assert leftovers(path.parent) == []
 
 
-def test_a_copy_of_a_half_edited_file(path: Path) -> None:
+def test_copy_of_interrupted_edit(path: Path) -> None:
     before = path.read_bytes()
     shutil.copy(path, path.with_name("backup.nwb"))
     interrupted_edit(path)
@@ -149,7 +143,7 @@ def test_a_copy_of_a_half_edited_file(path: Path) -> None:
     assert leftovers(path.parent) == []
 
 
-def test_bytes_behind_the_end_come_back(path: Path) -> None:
+def test_truncated_bytes_are_restored(path: Path) -> None:
     with path.open("ab") as file:
         file.write(os.urandom(9000))
     before = path.read_bytes()
@@ -163,7 +157,7 @@ def test_bytes_behind_the_end_come_back(path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", ["the new file", "the former file"])
-def test_what_somebody_put_there_is_left(tmp_path: Path, keep: str) -> None:
+def test_recovery_keeps_files_of_others(tmp_path: Path, keep: str) -> None:
     """And what the message says ends well."""
     video = tmp_path / "raw" / "a.avi"
     video.parent.mkdir()
@@ -213,7 +207,7 @@ def moved(tmp_path: Path) -> tuple[Path, Path, str]:
 
 
 @pytest.mark.parametrize("then", ["relocate", "recover"])
-def test_old_names_go_with_the_next_call(tmp_path: Path, then: str) -> None:
+def test_next_call_removes_old_names(tmp_path: Path, then: str) -> None:
     path, video, content = moved(tmp_path)
     if then == "relocate":
         relocate(path, "symlink")
@@ -225,7 +219,7 @@ def test_old_names_go_with_the_next_call(tmp_path: Path, then: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["the old one is another", "the new one is gone", "the new one has other bytes"])
-def test_old_names_stay_without_proof(tmp_path: Path, change: str) -> None:
+def test_old_names_without_proof_are_kept(tmp_path: Path, change: str) -> None:
     path, video, _ = moved(tmp_path)
     target = path.parent / stored_paths(path)[0]
     if change == "the old one is another":
@@ -242,7 +236,7 @@ def test_old_names_stay_without_proof(tmp_path: Path, change: str) -> None:
     assert digest(video) == content
 
 
-def test_a_downloaded_list_of_removals_removes_no_only_copy(tmp_path: Path) -> None:
+def test_foreign_removal_list_removes_no_only_copy(tmp_path: Path) -> None:
     """Whoever made it knows all that `stat` says."""
     precious = tmp_path / "precious.avi"
     precious.write_bytes(b"video" * 1000)
@@ -272,7 +266,7 @@ def test_a_downloaded_list_of_removals_removes_no_only_copy(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("change", ["the paths", "the object_id"])
-def test_a_file_that_changed_while_media_were_copied(tmp_path: Path, change: str) -> None:
+def test_nwb_file_changed_while_media_were_copied(tmp_path: Path, change: str) -> None:
     videos = [tmp_path / "raw" / f"{name}.avi" for name in "ab"]
     videos[0].parent.mkdir()
     for video in videos:
@@ -311,7 +305,7 @@ def two_files(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def test_a_member_without_its_leader_goes_back(tmp_path: Path) -> None:
+def test_member_without_leader_is_rolled_back(tmp_path: Path) -> None:
     paths = two_files(tmp_path)
     before = [path.read_bytes() for path in paths]
     killed(lambda: relocate_files(paths, "move"), TransferCall, "conclude")
@@ -322,7 +316,7 @@ def test_a_member_without_its_leader_goes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_all_members_are_seen_half_edited(tmp_path: Path, who: int) -> None:
+def test_all_members_are_seen_as_interrupted(tmp_path: Path, who: int) -> None:
     paths = two_files(tmp_path)
     before = [path.read_bytes() for path in paths]
     killed(lambda: relocate_files(paths, "copy"), Transfer, "_commit_document")
@@ -334,7 +328,7 @@ def test_all_members_are_seen_half_edited(tmp_path: Path, who: int) -> None:
     assert leftovers(tmp_path) == []
 
 
-def test_a_leader_that_does_not_know_the_member_is_not_asked(tmp_path: Path) -> None:
+def test_leader_that_does_not_list_member_is_ignored(tmp_path: Path) -> None:
     """A staging folder that came with a download speaks of another file as of its leader."""
     paths = two_files(tmp_path)
     killed(lambda: relocate_files(paths, "copy"), Transfer, "_commit_document")
@@ -353,7 +347,7 @@ def test_a_leader_that_does_not_know_the_member_is_not_asked(tmp_path: Path) -> 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount")
 @pytest.mark.parametrize("mode", ["copy", "move"])
-def test_a_media_folder_that_is_a_mount_point(tmp_path: Path, mode: str) -> None:
+def test_media_folder_is_a_mount_point(tmp_path: Path, mode: str) -> None:
     (path, _) = two_files(tmp_path)
     media = path.with_suffix("")
     media.mkdir()
@@ -370,7 +364,7 @@ def test_a_media_folder_that_is_a_mount_point(tmp_path: Path, mode: str) -> None
     assert codes(path) == []
 
 
-def test_notes_of_recovery_are_told(tmp_path: Path) -> None:
+def test_recovery_notes_are_reported(tmp_path: Path) -> None:
     path, video, _ = moved(tmp_path)
     os.utime(video, (0, 0))
     with pytest.warns(ExternalFilesWarning, match="still there"):
@@ -384,7 +378,7 @@ def test_notes_of_recovery_are_told(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.usefixtures("trusted_stores")
 @pytest.mark.parametrize("what", ["renamed", "changed"])
-def test_a_store(tmp_path: Path, what: str) -> None:
+def test_recovery_of_a_store(tmp_path: Path, what: str) -> None:
     """As with an HDF5 file: a renamed one finds its journal, and one that changed meanwhile is not edited."""
     zarr = pytest.importorskip("zarr")
     pytest.importorskip("hdmf_zarr")
@@ -418,7 +412,7 @@ def test_a_store(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".NWB", ".h5", ".HDF5"])
-def test_recover_on_a_folder_finds_a_half_edited_file_of_any_suffix(path: Path, suffix: str) -> None:
+def test_recover_folder_finds_interrupted_edit_of_any_suffix(path: Path, suffix: str) -> None:
     before = path.read_bytes()
     path = path.rename(path.with_suffix(suffix))
     interrupted_edit(path)

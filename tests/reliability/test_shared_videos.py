@@ -1,7 +1,7 @@
-"""Videos that several NWB files need, folders that have several paths, and stores: what single commands must not do.
+"""Videos that several NWB files need, folders with several paths, and shared storage.
 
-Each test is a scene that lost videos or NWB files once, or a near relative of it. The checker is that of `world`: every
-content that had a name still has one, and every path in an NWB file that led to a video leads to the same bytes.
+Each test is a scene in which an early version lost videos or NWB files, or is close to one. The checker is that of
+`world`: all content that had a name still has one, and every path that resolved still resolves to the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from helpers import digest
 from pynwb import NWBHDF5IO
 from world import (
-    Told,
+    Request,
     Watch,
     hardlinked_copy,
     make_nwb,
@@ -50,14 +50,14 @@ def watch(root: Path) -> Watch:
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Where aliases are, which the checker shall not see twice."""
+    """A folder for aliases, which the checker must not see twice."""
     folder = Path(os.path.realpath(tmp_path)) / "aliases"
     folder.mkdir()
     return folder
 
 
 def two_files(folder: Path, name: str = "v.avi") -> tuple[Path, Path]:
-    """b.nwb has its video in its media folder; a.nwb beside it refers to that."""
+    """Make b.nwb with a video in its media folder, and a.nwb beside it that refers to the same video."""
     make_video(folder / name, f"{folder} {name}")
     b = make_nwb(folder / "b.nwb", [name], subject="b")
     assert run_command("relocate", "--media-mode", "move", b).exit_code == 0
@@ -90,7 +90,7 @@ def symlinked(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def bound_inside(folder: Path) -> Iterator[Path]:
-    """A mount whose path is as near to that of the folder as it can be."""
+    """Mount a folder at a path that is close to its own."""
     with mounts.bind(folder, folder.parent.parent / "aliases" / folder.name) as alias:
         yield alias
 
@@ -102,7 +102,7 @@ ALIASES = pytest.mark.parametrize(
 
 @pytest.fixture
 def organized(root: Path, outside: Path) -> Path:
-    """A dandiset with one NWB file and its video, nothing of which is elsewhere."""
+    """Make a dandiset with one NWB file and the only copy of its video."""
     folder = dandiset(root / "data")
     make_video(root / "raw/v.avi", "v")
     source = make_nwb(root / "raw/a.nwb", ["v.avi"])
@@ -113,9 +113,7 @@ def organized(root: Path, outside: Path) -> Path:
 
 @ALIASES
 @pytest.mark.parametrize("media_mode", ["move", "copy", "hardlink", "symlink", None])
-def test_organizing_a_dandiset_through_an_alias_of_it(
-    watch: Watch, organized: Path, alias: Alias, media_mode: str | None
-) -> None:
+def test_organize_dandiset_through_alias(watch: Watch, organized: Path, alias: Alias, media_mode: str | None) -> None:
     words = ["--media-files-mode", media_mode] if media_mode else []
     with alias(organized) as other:
         watch.run("organize", "-d", organized, "-f", "move", *words, other)
@@ -125,14 +123,14 @@ def test_organizing_a_dandiset_through_an_alias_of_it(
 
 
 @ALIASES
-def test_organizing_one_file_through_an_alias(watch: Watch, organized: Path, alias: Alias) -> None:
+def test_organize_one_file_through_alias(watch: Watch, organized: Path, alias: Alias) -> None:
     (path,) = nwb_files(organized)
     with alias(organized) as other:
         watch.run("organize", "-d", organized, "-f", "move", other / path.relative_to(organized))
 
 
 @ALIASES
-def test_organizing_the_raw_folder_and_its_alias_in_one_call(watch: Watch, root: Path, outside: Path, alias: Alias):
+def test_organize_folder_and_its_alias_in_one_call(watch: Watch, root: Path, outside: Path, alias: Alias):
     make_video(root / "raw/v.avi", "v")
     make_nwb(root / "raw/a.nwb", ["v.avi"])
     folder = dandiset(root / "data")
@@ -142,7 +140,7 @@ def test_organizing_the_raw_folder_and_its_alias_in_one_call(watch: Watch, root:
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy", "hardlink", "symlink", "reference"])
-def test_export_onto_itself_through_an_alias(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
+def test_export_onto_itself_through_alias(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
     folder = root / "data"
     make_video(folder / "v.avi", "v")
     path = make_nwb(folder / "a.nwb", ["v.avi"])
@@ -159,7 +157,7 @@ def test_export_onto_itself_through_an_alias(watch: Watch, root: Path, outside: 
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
-def test_relocate_where_the_path_leads_through_an_alias_of_the_media_folder(
+def test_relocate_path_through_alias_of_media_folder(
     watch: Watch, root: Path, outside: Path, alias: Alias, mode: str
 ) -> None:
     folder = root / "data"
@@ -169,16 +167,14 @@ def test_relocate_where_the_path_leads_through_an_alias_of_the_media_folder(
     with alias(folder) as other:
         set_path(path, 0, str(other / stored(path)))
         watch.run("relocate", "--media-mode", mode, path)
-        watch.run("relocate", "--media-mode", mode, "--existing", "replace", path, told=Told(replaces=True))
-    # what the alias was needed for is over
+        watch.run("relocate", "--media-mode", mode, "--existing", "replace", path, request=Request(replaces=True))
+    # the alias is no longer needed
     assert resolved(path).is_file() or str(other) in stored(path)
 
 
 @ALIASES
 @pytest.mark.parametrize("mode", ["move", "copy"])
-def test_relocate_the_same_file_by_two_paths_in_one_call(
-    watch: Watch, root: Path, outside: Path, alias: Alias, mode: str
-) -> None:
+def test_relocate_one_file_by_two_paths(watch: Watch, root: Path, outside: Path, alias: Alias, mode: str) -> None:
     make_video(root / "data/v.avi", "v")
     path = make_nwb(root / "data/a.nwb", ["v.avi"])
     with alias(root / "data") as other:
@@ -187,10 +183,8 @@ def test_relocate_the_same_file_by_two_paths_in_one_call(
 
 
 @ALIASES
-def test_move_of_a_video_that_a_second_file_reaches_through_an_alias(
-    watch: Watch, root: Path, outside: Path, alias: Alias
-) -> None:
-    """b.nwb, beside a.nwb, names a video in its own media folder; a.nwb names it by the alias."""
+def test_move_of_video_needed_through_alias(watch: Watch, root: Path, outside: Path, alias: Alias) -> None:
+    """b.nwb, beside a.nwb, refers to a video in its own media folder; a.nwb refers to it through the alias."""
     a, b = two_files(root / "data")
     with alias(root / "data") as other:
         set_path(a, 0, str(other / stored(b)))
@@ -199,7 +193,7 @@ def test_move_of_a_video_that_a_second_file_reaches_through_an_alias(
 
 @contextmanager
 def any_case(kind: str) -> Iterator[Path]:
-    """A file system on which another case is another spelling of the same name."""
+    """A file system that ignores case."""
     if kind == "exfat":
         with mounts.loop("exfat") as place:
             yield place
@@ -217,7 +211,7 @@ def any_case(kind: str) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["exfat", "ntfs"])
 @pytest.mark.parametrize("media_mode", ["move", "copy", None])
-def test_organizing_a_dandiset_that_is_named_in_another_case(kind: str, media_mode: str | None) -> None:
+def test_organize_dandiset_named_in_another_case(kind: str, media_mode: str | None) -> None:
     with any_case(kind) as place:
         folder = dandiset(place / "data")
         make_video(place / "raw/v.avi", "v")
@@ -234,7 +228,7 @@ def test_organizing_a_dandiset_that_is_named_in_another_case(kind: str, media_mo
 @pytest.mark.parametrize("kind", ["exfat", "ntfs"])
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_paths_in_another_case(kind: str, mode: str) -> None:
-    """The stored path spells the media folder, which is where the video is, in capitals; b.nwb is called B.NWB."""
+    """The stored path has the media folder in upper case, and b.nwb is named B.NWB."""
     with any_case(kind) as place:
         make_video(place / "v.avi", "v")
         path = make_nwb(place / "a.nwb", ["V.avi"])
@@ -253,7 +247,7 @@ def test_paths_in_another_case(kind: str, mode: str) -> None:
 
 
 def swapped(root: Path) -> tuple[Path, Path]:
-    """Two NWB files with manifests; each has the video of the other under the name of its own."""
+    """Make two NWB files with manifests, each with the video of the other under the name of its own."""
     files = []
     for name in "ab":
         make_video(root / f"raw/{name}.avi", name)
@@ -266,20 +260,22 @@ def swapped(root: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("mode", ["symlink", "copy", "move", "hardlink"])
 @pytest.mark.parametrize("named", ["a", "b", "ab", "ba"])
-def test_repair_of_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str, named: str) -> None:
+def test_repair_swapped_videos_keeps_both(watch: Watch, root: Path, mode: str, named: str) -> None:
     files = dict(zip("ab", swapped(root), strict=True))
     contents = {name: digest(resolved(path)) for name, path in zip("ba", files.values(), strict=True)}
     paths = [files[name] for name in named]
     words = ["relocate", "--repair", "--search", root / "ds", "--media-mode", mode]
-    told = Told(repairs=frozenset(paths))
-    watch.run(*words, *paths, told=told)
-    outcome = watch.run(*words, "--existing", "replace", *paths, told=Told(replaces=True, repairs=told.repairs))
-    if len(named) == 2 and mode != "symlink":  # two links cannot lead to each other's places
+    request = Request(repairs=frozenset(paths))
+    watch.run(*words, *paths, request=request)
+    outcome = watch.run(
+        *words, "--existing", "replace", *paths, request=Request(replaces=True, repairs=request.repairs)
+    )
+    if len(named) == 2 and mode != "symlink":  # two links cannot point to each other
         assert outcome.exit_code == 0, "both files are named: each video can go to its place"
         assert {name: digest(resolved(path)) for name, path in files.items()} == contents
 
 
-def test_repair_in_a_ring_of_three(watch: Watch, root: Path) -> None:
+def test_repair_cycle_of_three_videos(watch: Watch, root: Path) -> None:
     files = []
     for name in "abc":
         make_video(root / f"raw/{name}.avi", name)
@@ -289,15 +285,15 @@ def test_repair_in_a_ring_of_three(watch: Watch, root: Path) -> None:
     right = [digest(resolved(path)) for path in files]
     swap(resolved(files[0]), resolved(files[1]))
     swap(resolved(files[1]), resolved(files[2]))
-    told = Told(replaces=True, repairs=frozenset(files))
+    request = Request(replaces=True, repairs=frozenset(files))
     for some in ([files[0]], files[:2], files):
         words = ["--repair", "--existing", "replace", "--search", root / "ds", "--media-mode", "move"]
-        watch.run("relocate", *words, *some, told=told)
+        watch.run("relocate", *words, *some, request=request)
     assert [digest(resolved(path)) for path in files] == right
 
 
-def test_replacing_what_another_file_of_the_call_needs(watch: Watch, root: Path) -> None:
-    """The target of a.nwb has the video that b.nwb refers to; b.nwb is named too, before or behind."""
+def test_replace_of_video_another_file_of_the_call_needs(watch: Watch, root: Path) -> None:
+    """The video that b.nwb refers to is at the target of a.nwb. The call names b.nwb too, first or last."""
     for order in ("ab", "ba"):
         folder = root / order
         make_video(folder / "one.avi", f"one {order}")
@@ -309,27 +305,27 @@ def test_replacing_what_another_file_of_the_call_needs(watch: Watch, root: Path)
         files = [{"a": a, "b": b}[name] for name in order]
         for mode in ("copy", "move", "symlink"):
             words = ["--existing", "replace", "--media-mode", mode]
-            watch.run("relocate", *words, a, told=Told(replaces=True))
-            watch.run("relocate", *words, *files, told=Told(replaces=True))
+            watch.run("relocate", *words, a, request=Request(replaces=True))
+            watch.run("relocate", *words, *files, request=Request(replaces=True))
 
 
-def test_replacing_what_only_a_manifest_names(watch: Watch, root: Path) -> None:
-    """The manifest of a.nwb knows the former video, the path a new one: the former stands nowhere else."""
+def test_replace_of_video_only_a_manifest_names(watch: Watch, root: Path) -> None:
+    """The manifest of a.nwb describes the former video, its path a new one. There is no other copy of the former."""
     make_video(root / "one.avi", "one")
     a = make_nwb(root / "a.nwb", ["one.avi"])
     watch.succeeds("relocate", "--media-mode", "move", "--manifest", a)
     make_video(root / "two.avi", "two")
     set_path(a, 0, "two.avi")
-    watch.run("relocate", "--existing", "replace", "--media-mode", "move", a, told=Told(replaces=True))
+    watch.run("relocate", "--existing", "replace", "--media-mode", "move", a, request=Request(replaces=True))
 
 
-def test_what_is_replaced_and_needed_by_nobody_is_named(watch: Watch, root: Path) -> None:
+def test_replaced_unneeded_media_are_named(watch: Watch, root: Path) -> None:
     make_video(root / "one.avi", "one")
     a = make_nwb(root / "a.nwb", ["one.avi"])
     watch.succeeds("relocate", "--media-mode", "move", a)
     make_video(root / "two.avi", "two")
     set_path(a, 0, "two.avi")
-    watch.succeeds("relocate", "--existing", "replace", "--media-mode", "copy", a, told=Told(replaces=True))
+    watch.succeeds("relocate", "--existing", "replace", "--media-mode", "copy", a, request=Request(replaces=True))
 
 
 # ------------------------------------------------------------------ the tool's own advice
@@ -337,7 +333,7 @@ def test_what_is_replaced_and_needed_by_nobody_is_named(watch: Watch, root: Path
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink", "reference"])
-def test_both_files_of_a_shared_video_in_one_call(watch: Watch, root: Path, order: str, mode: str) -> None:
+def test_relocate_both_files_of_a_shared_video(watch: Watch, root: Path, order: str, mode: str) -> None:
     files = dict(zip("ab", two_files(root), strict=True))
     watch.run("relocate", "--media-mode", mode, files["a"])
     watch.succeeds("relocate", "--media-mode", mode, *(files[name] for name in order))
@@ -346,7 +342,7 @@ def test_both_files_of_a_shared_video_in_one_call(watch: Watch, root: Path, orde
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_a_link_to_the_video_of_another_file_is_moved(watch: Watch, root: Path, order: str) -> None:
+def test_move_of_link_to_video_of_another_file(watch: Watch, root: Path, order: str) -> None:
     files = dict(zip("ab", two_files(root), strict=True))
     watch.succeeds("relocate", "--media-mode", "symlink", files["a"])
     watch.run("relocate", "--media-mode", "move", files["a"])
@@ -355,8 +351,8 @@ def test_a_link_to_the_video_of_another_file_is_moved(watch: Watch, root: Path, 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy"])
-def test_a_renamed_file_and_one_that_uses_its_folder(watch: Watch, root: Path, order: str, mode: str) -> None:
-    """After the rename the media folder has the former name; both files in one call, in the default mode too."""
+def test_renamed_file_and_another_using_its_media_folder(watch: Watch, root: Path, order: str, mode: str) -> None:
+    """After the rename, the media folder has the former name. Both files are in one call, in the default mode too."""
     a, b = two_files(root)
     b = b.rename(root / "renamed.nwb")
     files = {"a": a, "b": b}
@@ -366,8 +362,8 @@ def test_a_renamed_file_and_one_that_uses_its_folder(watch: Watch, root: Path, o
 
 
 @pytest.mark.parametrize("mode", ["symlink", "move", "copy", "hardlink"])
-def test_a_renamed_file_whose_folder_a_second_file_reaches_by_its_own_link(watch: Watch, root: Path, mode: str) -> None:
-    """a.nwb has a link in a/ that leads into b/; b.nwb is renamed, and its folder would follow."""
+def test_renamed_file_whose_media_folder_another_file_links_to(watch: Watch, root: Path, mode: str) -> None:
+    """a.nwb has a link in a/ that points into b/. b.nwb is renamed, and its folder would be renamed too."""
     a, b = two_files(root)
     watch.succeeds("relocate", "--media-mode", "symlink", a)
     b = b.rename(root / "renamed.nwb")
@@ -379,7 +375,7 @@ def test_a_renamed_file_whose_folder_a_second_file_reaches_by_its_own_link(watch
 
 @pytest.fixture
 def store(root: Path) -> Path:
-    """A shared folder, and something like git-annex's: all read-only."""
+    """Make a shared folder, and one like that of git-annex, both read-only."""
     for name in ("shared/s.avi", ".git/annex/objects/aa/bb/KEY/KEY.avi"):
         make_video(root / "store" / name, name).chmod(0o444)
     return root / "store"
@@ -395,7 +391,7 @@ CALLS = ("relocate", "organize", "export", "write")
 @pytest.mark.parametrize("kind", LINKED)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("mode", ["move", "hardlink", "copy", "symlink", "reference"])
-def test_stores_keep_what_they_have(root: Path, store: Path, kind: str, call: str, mode: str) -> None:
+def test_shared_storage_behind_links_is_unchanged(root: Path, store: Path, kind: str, call: str, mode: str) -> None:
     watch = Watch(root, store=store)
     link, target = LINKED[kind]
     (root / "raw").mkdir()
@@ -414,20 +410,20 @@ def test_stores_keep_what_they_have(root: Path, store: Path, kind: str, call: st
 
 
 def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
-    """The same by each way there is."""
+    """Relocate, organize, export or restore an NWB file."""
     removes_source = frozenset([path] if mode == "move" else [])
     if call == "relocate":
         watch.run("relocate", "--media-mode", mode, path)
     elif call == "organize":
-        told = Told(organizes=True, removes_source=removes_source)
-        watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, told=told)
+        request = Request(organizes=True, removes_source=removes_source)
+        watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, request=request)
     elif call == "export":
 
         def export() -> None:
             with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(root / "out/a.nwb", "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode=mode)
 
-        watch.checked(lambda: run_call(export), Told(removes_source=removes_source), f"export {path}, {mode}")
+        watch.checked(lambda: run_call(export), Request(removes_source=removes_source), f"export {path}, {mode}")
     else:
 
         def write() -> None:
@@ -438,7 +434,7 @@ def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_removes_the_link_that_is_named_and_none_behind_it(watch: Watch, root: Path, call: str) -> None:
+def test_move_removes_only_the_named_link(watch: Watch, root: Path, call: str) -> None:
     """raw/v.avi -> other/link.avi -> other/v.avi, where other/ belongs to another project."""
     make_video(root / "other/v.avi", "v")
     (root / "other/link.avi").symlink_to("v.avi")
@@ -454,7 +450,7 @@ def test_a_move_removes_the_link_that_is_named_and_none_behind_it(watch: Watch, 
 @pytest.mark.skipif(shutil.which("git-annex") is None, reason="NOT TESTED HERE: git-annex is missing")
 @pytest.mark.parametrize("mode", ["move", "hardlink", "copy", "symlink"])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_real_annex_is_sound_afterwards(tmp_path: Path, mode: str, call: str) -> None:
+def test_real_git_annex_is_intact_after_move(tmp_path: Path, mode: str, call: str) -> None:
     root = Path(os.path.realpath(tmp_path)) / "annex"
     root.mkdir()
     names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -475,7 +471,7 @@ def test_a_real_annex_is_sound_afterwards(tmp_path: Path, mode: str, call: str) 
         watch = Watch(root, store=root / ".git/annex/objects")
         do(watch, call, mode, path, root)
         assert (root / "raw/second.avi").exists()
-        git("annex", "fsck", "-q")  # fails where content is missing
+        git("annex", "fsck", "-q")  # fails if content is missing
         git("annex", "unlock", "-q", "raw/second.avi")
         watch.run("check", root)
         assert resolved(path).exists() or call in ("export", "organize")
@@ -491,7 +487,7 @@ OWNERS = pytest.mark.parametrize("suffix", [".nwb", ".NWB", ".h5", ".hdf5"])
 
 @OWNERS
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_out_of_the_media_folder_of_another_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
+def test_move_out_of_media_folder_of_another_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
     a, b = two_files(root)
     b.rename(b.with_suffix(suffix))
     do(watch, call, "move", a, root)
@@ -499,7 +495,7 @@ def test_a_move_out_of_the_media_folder_of_another_file(watch: Watch, root: Path
 
 @OWNERS
 @pytest.mark.parametrize("call", CALLS)
-def test_the_owner_lies_in_another_folder_than_the_file(watch: Watch, root: Path, call: str, suffix: str) -> None:
+def test_media_folder_owner_in_another_folder(watch: Watch, root: Path, call: str, suffix: str) -> None:
     """a.nwb is in processed/, b in raw/, the video in b's media folder."""
     a, b = two_files(root / "raw")
     (root / "processed").mkdir()
@@ -510,15 +506,15 @@ def test_the_owner_lies_in_another_folder_than_the_file(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_of_a_raw_video_that_a_file_beside_needs(watch: Watch, root: Path, call: str) -> None:
-    """Both refer to v.avi beside them; only one is named."""
+def test_move_of_raw_video_needed_by_file_beside(watch: Watch, root: Path, call: str) -> None:
+    """Two NWB files refer to v.avi beside them; the call names one."""
     make_video(root / "v.avi", "v")
     a, _ = (make_nwb(root / f"{name}.nwb", ["v.avi"], subject=name) for name in "ab")
     do(watch, call, "move", a, root)
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_move_of_a_video_that_a_file_beside_reaches_by_its_own_link(watch: Watch, root: Path, call: str) -> None:
+def test_move_of_video_needed_through_link(watch: Watch, root: Path, call: str) -> None:
     make_video(root / "v.avi", "v")
     a, b = (make_nwb(root / f"{name}.nwb", ["v.avi"], subject=name) for name in "ab")
     watch.succeeds("relocate", "--media-mode", "symlink", b)
@@ -526,8 +522,8 @@ def test_a_move_of_a_video_that_a_file_beside_reaches_by_its_own_link(watch: Wat
 
 
 @pytest.mark.parametrize("call", ["relocate", "write", "organize"])
-def test_a_move_of_a_video_that_the_dandiset_needs(watch: Watch, root: Path, call: str) -> None:
-    """In a dandiset sub-a/a.nwb refers to a video in sub-b, which b.nwb there has in its media folder or beside it."""
+def test_move_of_video_needed_in_dandiset(watch: Watch, root: Path, call: str) -> None:
+    """In a dandiset, sub-a/a.nwb and sub-c/c.nwb refer to a video in sub-b."""
     folder = dandiset(root / "ds")
     make_video(folder / "sub-b/v.avi", "v")
     a = make_nwb(folder / "sub-a/a.nwb", ["../sub-b/v.avi"], subject="a")
@@ -537,16 +533,16 @@ def test_a_move_of_a_video_that_the_dandiset_needs(watch: Watch, root: Path, cal
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
-def test_organize_moves_a_shared_video_of_both(watch: Watch, root: Path, order: str, files_mode: str) -> None:
+def test_organize_move_of_both_files_of_a_shared_video(watch: Watch, root: Path, order: str, files_mode: str) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     paths = [files[name] for name in order]
     removes_source = frozenset(paths if files_mode == "copy" else [])
     words = ["-d", root / "ds", "-f", files_mode, "--media-files-mode", "move"]
-    watch.succeeds("organize", *words, *paths, told=Told(organizes=True, removes_source=removes_source))
+    watch.succeeds("organize", *words, *paths, request=Request(organizes=True, removes_source=removes_source))
     assert all(resolved(path).is_file() for path in nwb_files(root / "ds"))
 
 
-def test_organize_in_place_renames_two_files_that_share(watch: Watch, root: Path) -> None:
+def test_organize_in_place_of_two_files_sharing_a_video(watch: Watch, root: Path) -> None:
     folder = dandiset(root / "ds")
     two_files(folder / "sub-x")
     for mode in (None, "move"):
@@ -556,16 +552,20 @@ def test_organize_in_place_renames_two_files_that_share(watch: Watch, root: Path
 
 @pytest.mark.parametrize("mode", [None, "copy", "move", "symlink", "hardlink"])
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_organize_moves_one_of_two_files_that_share(watch: Watch, root: Path, name: str, mode: str | None) -> None:
+def test_organize_move_of_one_of_two_files_sharing_a_video(
+    watch: Watch, root: Path, name: str, mode: str | None
+) -> None:
     files = dict(zip("ab", two_files(root / "raw"), strict=True))
     words = ["--media-files-mode", mode] if mode else []
-    watch.run("organize", "-d", dandiset(root / "ds"), "-f", "move", *words, files[name], told=Told(organizes=True))
+    watch.run(
+        "organize", "-d", dandiset(root / "ds"), "-f", "move", *words, files[name], request=Request(organizes=True)
+    )
 
 
 @pytest.mark.parametrize("mode", ["copy", "symlink", "hardlink", "move", "reference"])
 @OWNERS
-def test_a_folder_renamed_along_that_a_second_file_uses(watch: Watch, root: Path, suffix: str, mode: str) -> None:
-    """a.nwb uses the folder of b.nwb; b.nwb was renamed. The folder may not follow as long as a.nwb needs it."""
+def test_renamed_media_folder_used_by_another_file(watch: Watch, root: Path, suffix: str, mode: str) -> None:
+    """a.nwb uses the folder of b.nwb, and b.nwb was renamed. The folder keeps its name while a.nwb needs it."""
     a, b = two_files(root)
     a.rename(a.with_suffix(suffix))
     b = b.rename(root / "renamed.nwb")
@@ -576,19 +576,19 @@ def test_a_folder_renamed_along_that_a_second_file_uses(watch: Watch, root: Path
 
 
 @pytest.mark.parametrize("media_mode", [None, "copy", "move"])
-def test_corrected_data_with_the_time_of_the_old(watch: Watch, root: Path, media_mode: str | None) -> None:
+def test_corrected_data_with_old_mtime(watch: Watch, root: Path, media_mode: str | None) -> None:
     make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "raw/a.nwb", ["v.avi"])
     words = ["-d", root / "ds", *(["--media-files-mode", media_mode] if media_mode == "copy" else [])]
     watch.succeeds("organize", *words, "-f", "copy", path)
     set_marker(path, "corrected")
     words = ["-d", root / "ds", *(["--media-files-mode", media_mode] if media_mode else [])]
-    watch.run("organize", *words, "-f", "move", path, told=Told(organizes=True))
+    watch.run("organize", *words, "-f", "move", path, request=Request(organizes=True))
 
 
 @pytest.mark.parametrize("call", ["relocate", "write"])
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink", "reference"])
-def test_a_backup_made_of_hard_links(root: Path, call: str, mode: str) -> None:
+def test_hard_linked_backup_is_unchanged(root: Path, call: str, mode: str) -> None:
     make_video(root / "now/v.avi", "v")
     path = make_nwb(root / "now/a.nwb", ["v.avi"])
     hardlinked_copy(root / "now", root / "backup")

@@ -1,7 +1,7 @@
-"""A model in memory against the package: what each reference of each NWB file must lead to after any sequence of calls.
+"""Compare the package with a model in memory: what each reference must resolve to after any sequence of calls.
 
-The model knows bytes and paths only. A reference is live as long as the file that its text names has its bytes; it
-dangles from the moment that an export with ``move`` to another NWB file, or the user, takes that away.
+The model knows bytes and paths only. A reference is live while the file at its path has its bytes. It dangles after an
+export with ``move`` to another NWB file, or the user, has removed that file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from hypothesis.stateful import (
 )
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesError, MissingMediaError, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
+from nwb_extfiles.errors import MissingMediaError
 
 PATHS = "acquisition/{}/external_file"
 MODES = ("copy", "move", "symlink", "hardlink", "reference")
@@ -39,11 +40,11 @@ NUMBER = st.integers(0, 5)
 
 
 class Interrupt(KeyboardInterrupt):
-    """What a user does when it takes too long."""
+    """What a user raises when a call takes too long."""
 
 
 class Disk(RuleBasedStateMachine):
-    """Videos, NWB files and what is done with them."""
+    """Videos, NWB files and what is done with them, on disk and in the model."""
 
     nwb_files = Bundle("nwb_files")
 
@@ -52,8 +53,8 @@ class Disk(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory()
         self.root = Path(os.path.realpath(self._folder.name))
         self.made = 0
-        self.content: set[bytes] = set()  # what must not get lost
-        self.model: dict[Path, dict[str, list[bytes | None]]] = {}  # None: it dangles, rightly
+        self.content: set[bytes] = set()  # must not be lost
+        self.model: dict[Path, dict[str, list[bytes | None]]] = {}  # None: it dangles, as it should
 
     def teardown(self) -> None:
         self._folder.cleanup()
@@ -61,13 +62,13 @@ class Disk(RuleBasedStateMachine):
     # ------------------------------------------------------------------- model
 
     def series(self, path: Path) -> dict[str, list[str]]:
-        """The texts in an NWB file, by h5py alone."""
+        """The paths stored in an NWB file, read with h5py alone."""
         with h5py.File(path, "r") as file:
             names = list(file["acquisition"])
         return {name: stored_paths(path, PATHS.format(name)) for name in names}
 
     def meaning(self, path: Path) -> dict[str, list[bytes | None]]:
-        """What each reference leads to now."""
+        """What each reference resolves to now."""
         found: dict[str, list[bytes | None]] = {}
         for name, paths in self.series(path).items():
             places = [path.parent / text for text in paths]
@@ -75,7 +76,7 @@ class Disk(RuleBasedStateMachine):
         return found
 
     def everything(self) -> dict[str, bytes | str]:
-        """All that is on the disk: links by their text, files by their bytes."""
+        """Everything on disk: links with their targets, files with their bytes."""
         return {
             str(path): os.readlink(path) if path.is_symlink() else path.read_bytes()
             for path in self.root.rglob("*")
@@ -83,7 +84,7 @@ class Disk(RuleBasedStateMachine):
         }
 
     def expect_loss(self) -> None:
-        """After a video went on purpose: what now leads nowhere may, and nothing may lead to something else."""
+        """After a video was removed on purpose, references to it dangle. None may resolve to something else."""
         for path, expected in self.model.items():
             for name, contents in self.meaning(path).items():
                 for index, now in enumerate(contents):
@@ -107,7 +108,7 @@ class Disk(RuleBasedStateMachine):
 
     @rule(target=nwb_files, counts=st.lists(st.integers(1, 2), min_size=1, max_size=2), absolute=st.booleans())
     def make_nwb(self, counts: list[int], absolute: bool) -> Path:
-        """A new NWB file with new videos; pynwb writes it."""
+        """Write a new NWB file with new videos, with pynwb."""
         videos = [[self.new_video() for _ in range(count)] for count in counts]
         path = self.root / "new" / f"n{self.made}.nwb"
         path.parent.mkdir(exist_ok=True)
@@ -126,7 +127,7 @@ class Disk(RuleBasedStateMachine):
 
     @rule(target=nwb_files, first=nwb_files)
     def make_second_nwb(self, first: Path) -> Path:
-        """Another NWB file with the videos of one that is there, and objects of its own."""
+        """Write another NWB file, which refers to the videos of an existing one."""
         places = {
             name: [os.path.realpath(first.parent / text) for text in paths]
             for name, paths in self.series(first).items()
@@ -146,7 +147,7 @@ class Disk(RuleBasedStateMachine):
     # ------------------------------------------------------------------- doing
 
     def call(self, source: Path, target: Path, stop_at: int | None, **arguments: Any) -> BaseException | None:
-        """Export or, where source and target are one, relocate in place; the error, if there was one."""
+        """Export, or relocate in place if source and target are the same. Returns the error, if any."""
         calls = 0
 
         def progress(done: int, total: int) -> None:
@@ -178,7 +179,7 @@ class Disk(RuleBasedStateMachine):
         error = self.call(source, target, stop_at, relocate_media=True, media_mode=mode, media_options=options)
         if error is not None:
             after = self.everything()
-            if source == target:  # HDF5 touches a file that it opens for writing; its texts are looked at below
+            if source == target:  # HDF5 changes a file that it opens for writing; its paths are checked below
                 before.pop(str(source))
                 after.pop(str(source))
             assert after == before, "an error left something behind"
@@ -188,7 +189,7 @@ class Disk(RuleBasedStateMachine):
         found = self.meaning(target)
         for name, contents in wanted.items():
             for now, then in zip(found[name], contents, strict=True):
-                # A video that was gone may have been found where an earlier move to this very file put it.
+                # A missing video may have been found where an earlier move to this file put it.
                 assert now == then or (then is None and (missing == "keep" or now in self.content))
         self.model[target] = found
         if mode == "move" or existing == "replace":
@@ -212,7 +213,7 @@ class Disk(RuleBasedStateMachine):
 
     @rule(source=nwb_files, place=st.sampled_from(PLACES), mode=st.sampled_from(MODES))
     def export_twice(self, source: Path, place: str, mode: str) -> None:
-        """The second run gives what the first one gave."""
+        """The second run gives the result of the first."""
         target = self.root / place
         if target == source or target in self.model:
             return
@@ -236,14 +237,14 @@ class Disk(RuleBasedStateMachine):
             return
         assert self.series(target) == self.series(source)
         self.model[target] = self.meaning(target)
-        if relocate is None:  # no link that worked was broken
+        if relocate is None:  # no working path was broken
             for name, contents in self.model[source].items():
                 for now, then in zip(self.model[target][name], contents, strict=True):
                     assert then is None or now == then
 
     @rule(source=nwb_files, number=NUMBER)
     def break_off(self, source: Path, number: int) -> None:
-        """An exception of the user's inside the with statement."""
+        """The user raises an exception in the body of the with statement."""
         target = self.root / PLACES[number]
         if target == source:
             return
@@ -263,7 +264,7 @@ class Disk(RuleBasedStateMachine):
     @precondition(lambda self: self.made > 2)
     @rule(number=st.integers(0, 30))
     def delete_a_video(self, number: int) -> None:
-        """The user removes a video of the first folder; what was in it may be nowhere then."""
+        """The user removes a video of the first folder. Its content may then be lost."""
         videos = sorted((self.root / "videos").iterdir())
         if videos:
             videos[number % len(videos)].unlink()
@@ -272,7 +273,7 @@ class Disk(RuleBasedStateMachine):
 
     @rule(path=consumes(nwb_files))
     def take_a_copy_elsewhere(self, path: Path) -> None:
-        """The user takes a copy of an NWB file and its media elsewhere, whole."""
+        """The user copies an NWB file and its media to another folder."""
         media = path.with_suffix("")
         copies = self.root / "copies"
         copies.mkdir(exist_ok=True)
@@ -318,10 +319,10 @@ ORDINARY = settings(
 )
 
 
-def test_against_the_model() -> None:
+def test_state_machine_agrees_with_model() -> None:
     run_state_machine_as_test(Disk, settings=ORDINARY)
 
 
 @pytest.mark.long
-def test_against_the_model_long() -> None:
+def test_state_machine_agrees_with_model_long() -> None:
     run_state_machine_as_test(Disk, settings=settings(ORDINARY, max_examples=60, stateful_step_count=40))

@@ -1,4 +1,4 @@
-"""Others at work on the same files: a second export, a writer of a video, a full disk, a folder that goes."""
+"""Something else changes the same files: a second export, a program that writes a video, a full disk."""
 
 from __future__ import annotations
 
@@ -15,14 +15,9 @@ from harness import MODES, Child, Scene, Template, another_device, make_template
 from helpers import digest, mounted, tree
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import (
-    DestinationBusyError,
-    ExternalFilesError,
-    NWBExtFilesHDF5IO,
-    RelocationRefusedError,
-    TransferError,
-)
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 from nwb_extfiles.disk import contents, filesystem
+from nwb_extfiles.errors import DestinationBusyError, RelocationRefusedError, TransferError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -54,7 +49,7 @@ def assert_as_before(scene: Scene, before: dict[str, str]) -> None:
 
 
 def racer(scene: Scene, mode: str) -> Callable[[Child], None]:
-    """Open on a word, tell how that went, and export on another one."""
+    """Open and export on command, and report how each went."""
 
     def job(child: Child) -> None:
         child.hear()
@@ -71,8 +66,8 @@ def racer(scene: Scene, mode: str) -> Callable[[Child], None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_of_two_wins(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
-    """They start in the same moment; the one that comes second is told so, and harms nothing."""
+def test_one_of_two_runs_is_busy(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+    """Two runs start at the same moment. The second gets an error, and changes nothing."""
     for turn in range(3):
         place = tmp_path / "dandiset"
         scenes = [
@@ -94,8 +89,8 @@ def test_one_of_two_wins(template: Template, other_template: Template, tmp_path:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_race_without_an_order(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
-    """At least one succeeds; what stands there is one of both, whole."""
+def test_unordered_race(template: Template, other_template: Template, tmp_path: Path, mode: str) -> None:
+    """At least one succeeds, and its result is complete."""
     for _ in range(3):
         place = tmp_path / "dandiset"
         scenes = [
@@ -118,7 +113,7 @@ def test_race_without_an_order(template: Template, other_template: Template, tmp
         assert right == 1
 
 
-def test_second_io_of_one_process(scene: Scene) -> None:
+def test_second_io_in_one_process_is_busy(scene: Scene) -> None:
     with NWBExtFilesHDF5IO(scene.target, "w"):
         before = scene.entries()
         with pytest.raises(DestinationBusyError, match="being written"):
@@ -130,7 +125,7 @@ def test_second_io_of_one_process(scene: Scene) -> None:
 
 
 def holding(scene: Scene, mode: str) -> Callable[[Child], None]:
-    """Stop in the middle of an export, until the end."""
+    """Stop in the middle of an export, and stay there."""
 
     def job(child: Child) -> None:
         def stop(done: int, total: int) -> None:
@@ -143,8 +138,8 @@ def holding(scene: Scene, mode: str) -> Callable[[Child], None]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
-    """It does not block; that of a process that only sleeps does."""
+def test_lock_of_dead_process_is_free(scene: Scene, mode: str) -> None:
+    """The lock of a killed process does not block others. That of a sleeping process does."""
     child = Child(holding(scene, mode))
     assert child.hear() == b"m"
     os.kill(child.pid, signal.SIGSTOP)
@@ -164,7 +159,7 @@ def test_lock_of_a_dead_process(scene: Scene, mode: str) -> None:
 
 
 def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
-    """Export by copy, and change the first video when a part of it is copied."""
+    """Export with copy, and change the first video when part of it is copied."""
     monkeypatch.setattr(contents, "COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(contents, "_LARGEST_COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(contents, "_clone", lambda reader, writer: False)
@@ -207,7 +202,7 @@ def test_video_changes_while_it_is_copied(
 
 
 def test_video_vanishes_while_it_is_copied(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its third reference no longer finds it."""
+    """The third reference does not find its video."""
     before = scene.entries()
     hidden = scene.videos[0].with_name("hidden.avi")
     with pytest.raises(TransferError, match=r"video_0\.avi"):
@@ -220,7 +215,7 @@ def test_video_vanishes_while_it_is_copied(scene: Scene, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("mode", MODES)
 def test_later_video_vanishes(scene: Scene, mode: str) -> None:
-    """When the first one has been staged."""
+    """A video vanishes after the first one was staged."""
     before, video, hidden = scene.entries(), scene.videos[1], scene.videos[1].with_name("hidden.avi")
     with pytest.raises(TransferError, match=r"video_1\.avi"):
         scene.export(mode, progress=lambda done, total: video.exists() and video.rename(hidden))
@@ -232,8 +227,8 @@ def test_later_video_vanishes(scene: Scene, mode: str) -> None:
 
 @pytest.mark.parametrize("previous", ["none", "same"])
 @pytest.mark.parametrize("mode", MODES)
-def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
-    """An error, the videos stay, and what was removed stays so; the next run makes the folder anew."""
+def test_destination_folder_removed(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
+    """The run fails, the videos are unchanged, and the folder is not made again. The next run makes it."""
     scene = Scene(template, tmp_path / "root", previous, tmp_path / "root" / "dandiset")
     with pytest.raises((OSError, ExternalFilesError)):
         scene.export(mode, progress=lambda done, total: shutil.rmtree(scene.destination, ignore_errors=True))
@@ -245,7 +240,7 @@ def test_destination_is_removed(template: Template, tmp_path: Path, mode: str, p
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> None:
+def test_destination_folder_removed_before_commit(scene: Scene, mode: str) -> None:
     with pytest.raises((OSError, ExternalFilesError)):
         scene.export(mode, lambda step: step == b"c" and shutil.rmtree(scene.destination))
     assert not scene.destination.exists()
@@ -257,7 +252,7 @@ def test_destination_is_removed_before_the_commit(scene: Scene, mode: str) -> No
 # ------------------------------------------------------------ disks and devices
 
 
-def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
+def test_disk_space_is_checked_before(template: Template, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
         before = scene.entries(), tree(small)
@@ -268,14 +263,14 @@ def test_no_room_is_known_before(template: Template, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["copy", "move"])
 @pytest.mark.parametrize("room", [0, 100_000])
-def test_disk_gets_full_meanwhile(template: Template, tmp_path: Path, mode: str, room: int) -> None:
-    """In the middle of the videos, and of the NWB file; in a process of its own, for HDF5 may not recover."""
+def test_disk_full_during_run(template: Template, tmp_path: Path, mode: str, room: int) -> None:
+    """While videos are copied, and while the NWB file is written. In its own process, as HDF5 may not recover."""
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={4 * SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
         filler = small / "filler"
 
         def fill(done: int, total: int) -> None:
-            """Leave room for the videos, but not for the NWB file; or for one video only."""
+            """Leave space for the videos but not for the NWB file, or for one video only."""
             if not filler.exists():
                 left = filesystem.free_bytes(small) - room - (SIZE if room else 0)
                 filler.write_bytes(bytes(max(0, left)))
@@ -297,7 +292,7 @@ def test_disk_gets_full_meanwhile(template: Template, tmp_path: Path, mode: str,
 
 
 def test_hardlink_to_another_device(template: Template, tmp_path: Path) -> None:
-    """Refused before anything is touched, with the modes that work; and these do."""
+    """Refused before anything is changed. The message names the modes that work, and they do."""
     shared = another_device(tmp_path)
     if shared is None:
         pytest.skip("no second file system to write to without being root")
@@ -320,7 +315,7 @@ def test_hardlink_to_another_device(template: Template, tmp_path: Path) -> None:
 
 
 def test_hardlink_into_another_mount_of_one_device(template: Template, tmp_path: Path) -> None:
-    """Only the attempt tells that no link can be made; all is as before, and the modes that work are named."""
+    """Only a try shows that no link can be made. Nothing is changed, and the message names the modes that work."""
     (tmp_path / "real").mkdir()
     with mounted(tmp_path / "mount", "--bind", str(tmp_path / "real")) as mount:
         scene = Scene(template, tmp_path / "root", "same", mount / "dandiset")

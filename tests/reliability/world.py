@@ -31,14 +31,14 @@ from nwb_extfiles.errors import ExternalFilesError, ExternalFilesWarning
 
 TEMPORARY = ".nwb-extfiles-"
 MARKER = "general/data_collection"
-"""A field of the schema whose text is another one for each recording: an NWB file is known by it."""
+"""A field of the schema with a different value in each recording, by which the checker knows an NWB file."""
 MANIFEST = "general/external_files/manifest"
 MODES = ("copy", "move", "symlink", "hardlink", "reference")
 
 Place = tuple[str, int]
 """An object path and an index in its list."""
 Reach = Callable[[Path, Place, "State"], bool]
-"""Whether a path in an NWB file is to be protected, after what has happened to the names that it leads by."""
+"""Whether a stored path must still resolve, after what has happened to the names on the way to its media."""
 
 
 # ------------------------------------------------------------------ what is on disk
@@ -56,7 +56,7 @@ class Recording:
 
 @functools.lru_cache(maxsize=5000)
 def parse(content: bytes) -> Recording | None:
-    """Read the bytes of an NWB file, by h5py alone; None if they are none that can be read."""
+    """Read the bytes of an NWB file with h5py alone. None if they cannot be read as one."""
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             marker = _path_as_stored(file[MARKER][()])
@@ -81,12 +81,12 @@ def _path_as_stored(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What stands under a name."""
+    """What is at a path."""
 
     kind: str
     """file, nwb, link or folder"""
     content: str
-    """Of an NWB file its marker, of another file its SHA-256, of a link its target."""
+    """The marker of an NWB file, the SHA-256 of another file, or the target of a link."""
     sha: str = ""
     mode: int = 0
     links: int = 1
@@ -98,12 +98,12 @@ class State:
     """Everything below a folder at one moment."""
 
     entries: dict[Path, Entry]
-    """Without temporaries of the package."""
+    """Without the temporary files of the package."""
     temporaries: frozenset[Path]
     aside: frozenset[str]
-    """The contents of files among the temporaries."""
+    """The contents of the temporary files."""
     references: dict[Path, dict[Place, str | None]]
-    """SHA-256 of what each path in each NWB file leads to; None where there is no file."""
+    """For each path in each NWB file, the SHA-256 of the file that it resolves to, or None."""
     manifests: dict[Path, dict[Place, str]]
 
     @property
@@ -118,14 +118,14 @@ class State:
 
     @property
     def plain(self) -> dict[Path, tuple[Any, ...]]:
-        """What a command that failed must leave as it was."""
+        """What a failed command must leave unchanged."""
         return {path: (entry.kind, entry.content, entry.paths) for path, entry in self.entries.items()}
 
 
 def look(root: Path, hidden: Path | None = None) -> State:
-    """Walk a folder, but for one in it that is a mount of another one.
+    """Walk a folder, without `hidden`, a mount of another folder in it.
 
-    Symbolic links are not followed, but for what the paths in NWB files lead to.
+    Symbolic links are followed only to resolve the paths in NWB files.
     """
     entries: dict[Path, Entry] = {}
     temporaries, aside = set(), set()
@@ -156,24 +156,24 @@ def look(root: Path, hidden: Path | None = None) -> State:
                     found[path] = known
             if not inside:
                 entries[path] = entry
-    references = {path: {place: follow(path, text) for place, text in r.paths.items()} for path, r in found.items()}
+    references = {path: {place: follow(path, stored) for place, stored in r.paths.items()} for path, r in found.items()}
     return State(
         entries, frozenset(temporaries), frozenset(aside), references, {path: r.manifest for path, r in found.items()}
     )
 
 
-def follow(nwb_path: Path, text: str) -> str | None:
-    """The SHA-256 of what a stored path leads to."""
-    if "://" in text:
+def follow(nwb_path: Path, stored: str) -> str | None:
+    """The SHA-256 of the file that a stored path resolves to."""
+    if "://" in stored:
         return None
     try:
-        return hashlib.sha256(Path(os.path.join(nwb_path.parent, text)).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(os.path.join(nwb_path.parent, stored)).read_bytes()).hexdigest()
     except OSError:
         return None
 
 
 def names_on_the_way(path: Path) -> list[Path]:
-    """The names by which a path leads to a file: its own, and those of the symbolic links behind it."""
+    """The names on the way to a file: the path itself, and the targets of symbolic links."""
     names = []
     while True:
         path = Path(os.path.realpath(path.parent), path.name)
@@ -183,25 +183,25 @@ def names_on_the_way(path: Path) -> list[Path]:
         path = path.parent / os.readlink(path)
 
 
-# ------------------------------------------------------------------ what may happen
+# ------------------------------------------------------------------ what a command may change
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a command was told in so many words, by real paths."""
+class Request:
+    """What a command was explicitly asked to do, with resolved paths."""
 
     replaces: bool = False
-    """existing="replace": content that nobody needs may go."""
+    """existing="replace": content that no NWB file needs may be discarded."""
     organizes: bool = False
-    """With `replaces` an NWB file of another content may go too."""
+    """With `replaces`, an NWB file with other content may be replaced too."""
     overwrites: Path | None = None
     """An NWB file that is opened with mode "w"."""
     written_from: Path | None = None
-    """The NWB file that it is an export of, whose media it has from then on."""
+    """The NWB file that is exported. Its media are those of `overwrites` afterwards."""
     removes_source: frozenset[Path] = frozenset()
-    """NWB files that stay where they are while their media are moved away; a warning must name each."""
+    """NWB files that stay behind while their media are moved away. A warning must name each."""
     repairs: frozenset[Path] = frozenset()
-    """NWB files whose media shall be those of their manifests."""
+    """NWB files whose media are to be replaced by those that their manifests describe."""
 
 
 @dataclass
@@ -211,37 +211,37 @@ class Outcome:
     exit_code: int
     output: str = ""
     problem: str = ""
-    """An exception that is no `ExternalFilesError`, as it would be printed."""
+    """The traceback of an exception that is not an `ExternalFilesError`."""
     killed: bool = False
 
 
 def checker(
     before: State,
     after: State,
-    told: Told,
+    request: Request,
     outcome: Outcome,
     *,
     store: Path | None = None,
     backup: Path | None = None,
     reach: Reach = lambda path, place, after: True,
 ) -> list[str]:
-    """Tell what is wrong after a command; empty if nothing is.
+    """List what is wrong after a command.
 
     Parameters
     ----------
     before, after : State
-        After a kill, that after the recovery.
-    told : Told
-        What the command was asked for.
+        After a kill, `after` is the state after the recovery.
+    request : Request
+        What the command was asked to do.
     outcome : Outcome
         How it ended.
     store, backup : pathlib.Path, optional
-        Folders that no command may change; of the backup only what its NWB files and videos hold.
+        Folders that no command may change. In the backup, only the contents of NWB files and videos count.
     reach : callable
-        Whether a path in an NWB file is to be protected.
+        Whether a stored path must still resolve.
     """
-    wrong = list(_lost_contents(before, after, told, outcome))
-    wrong += _lost_references(before, after, told, outcome, reach)
+    wrong = list(_lost_contents(before, after, request, outcome))
+    wrong += _lost_references(before, after, request, outcome, reach)
     if not outcome.killed:
         wrong += [f"left behind: {path}" for path in sorted(after.temporaries - before.temporaries)]
     if outcome.problem:
@@ -255,7 +255,7 @@ def checker(
         now = {path: entry.sha for path, entry in after.below(backup).items()}
         wrong += [f"the backup was changed: {line}" for line in changes(was, now)]
     if outcome.exit_code and not outcome.killed and not before.temporaries:
-        if told.organizes:
+        if request.organizes:
             gone = {path: what for path, what in before.plain.items() if after.plain.get(path) != what}
             wrong += [f"changed by a command that failed: {path}: {what[:2]}" for path, what in gone.items()]
         else:
@@ -264,95 +264,100 @@ def checker(
 
 
 def _kept(state: State, store: Path) -> dict[Path, Entry]:
-    """What must stay in a store. A file of a shared folder may get a further name; an object of git-annex may not."""
+    """What must not change in a store. Files of a shared folder may get hard links; objects of git-annex may not."""
     entries = state.below(store).items()
     return {path: entry if "annex" in path.parts else replace(entry, links=1) for path, entry in entries}
 
 
 def changes(before: dict[Path, Any], after: dict[Path, Any]) -> list[str]:
-    """What differs, one line each."""
+    """One line for each difference."""
     paths = sorted(before.keys() | after.keys())
     return [f"{path}: {before.get(path)} -> {after.get(path)}" for path in paths if before.get(path) != after.get(path)]
 
 
-def _lost_contents(before: State, after: State, told: Told, outcome: Outcome) -> Iterator[str]:
+def _lost_contents(before: State, after: State, request: Request, outcome: Outcome) -> Iterator[str]:
     kinds = {entry.content: entry.kind for entry in before.entries.values()}
     for content in sorted(before.contents - after.contents):
         names = before.names_of(content)
         where = f"{', '.join(map(str, names))} (exit code {outcome.exit_code})"
         if kinds[content] == "nwb":
-            if not (told.replaces and told.organizes) and any(name != told.overwrites for name in names):
+            if not (request.replaces and request.organizes) and any(name != request.overwrites for name in names):
                 yield f"an NWB file is lost: {where}"
-        elif not told.replaces:
+        elif not request.replaces:
             yield f"a video is lost: {where}"
-        elif content in (users := _needed(before, told)):
+        elif content in (users := _needed(before, request)):
             yield f"a video is lost that {users[content]} needs: {where}"
         elif not outcome.killed and not any(name.name in outcome.output for name in names):
             yield f"a video was discarded silently: {where}"
 
 
-def _needed(state: State, told: Told) -> dict[str, Path]:
-    """Contents that a path or a manifest in an NWB file names, which itself stays, with one such file."""
+def _needed(state: State, request: Request) -> dict[str, Path]:
+    """Contents that a path or a manifest in a remaining NWB file names, each with one such file."""
     needed = {}
     for path, references in state.references.items():
-        if path == told.overwrites:
+        if path == request.overwrites:
             continue
         manifest = state.manifests[path]
         for place, sha in references.items():
-            is_wrong_one = path in told.repairs and manifest.get(place, sha) != sha
+            is_wrong_one = path in request.repairs and manifest.get(place, sha) != sha
             if sha is not None and not is_wrong_one:
                 needed[sha] = path
         needed.update(dict.fromkeys(manifest.values(), path))
     return needed
 
 
-def _lost_references(before: State, after: State, told: Told, outcome: Outcome, reach: Reach) -> Iterator[str]:
+def _lost_references(before: State, after: State, request: Request, outcome: Outcome, reach: Reach) -> Iterator[str]:
     for path in before.references:
         marker = before.entries[path].content
         now = after.entries.get(path)
-        if now is not None and path == told.overwrites and outcome.exit_code == 0 and told.written_from is not None:
-            yield from _broken(told.written_from, path, before, after, told, outcome, reach)
+        if (
+            now is not None
+            and path == request.overwrites
+            and outcome.exit_code == 0
+            and request.written_from is not None
+        ):
+            yield from _broken(request.written_from, path, before, after, request, outcome, reach)
             continue
         if now is not None and now.content == marker:
             places = [path]
         else:
-            if now is not None and (path == told.overwrites or (told.replaces and told.organizes)):
+            if now is not None and (path == request.overwrites or (request.replaces and request.organizes)):
                 continue
             found = [other for other in after.references if after.entries[other].content == marker]
             places = [other for other in found if other not in before.references] or found
             if not places:
                 continue  # reported as lost content
-        tries = [list(_broken(path, place, before, after, told, outcome, reach)) for place in places]
+        tries = [list(_broken(path, place, before, after, request, outcome, reach)) for place in places]
         if all(tries):
             yield from tries[0]
 
 
 def _broken(
-    path: Path, place: Path, before: State, after: State, told: Told, outcome: Outcome, reach: Reach
+    path: Path, place: Path, before: State, after: State, request: Request, outcome: Outcome, reach: Reach
 ) -> Iterator[str]:
-    """What an NWB file referred to, and does not at the place where it is now."""
+    """What an NWB file referred to, and does not refer to now, at `place`."""
     manifest, now = before.manifests[path], after.references[place]
     called = str(path) if path == place else f"{path}, now {place},"
     for entry, sha in before.references[path].items():
         found = now.get(entry)
         if sha is None or found == sha or not reach(path, entry, after):
             continue
-        if path in told.repairs and found == manifest.get(entry, ""):
+        if path in request.repairs and found == manifest.get(entry, ""):
             continue
-        if told.replaces and told.organizes and found in _others(path, entry, before):
+        if request.replaces and request.organizes and found in _others(path, entry, before):
             continue  # another version of the NWB file, which was to replace it
-        if path in told.removes_source and found is None:
+        if path in request.removes_source and found is None:
             if outcome.killed or path.name in outcome.output:
                 continue
             yield f"{called} {entry} dangles, and no warning names it"
         elif found is None:
             yield f"{called} {entry} resolves to nothing (exit code {outcome.exit_code})"
         else:
-            yield f"{called} {entry} leads to other bytes (exit code {outcome.exit_code})"
+            yield f"{called} {entry} resolves to other bytes (exit code {outcome.exit_code})"
 
 
 def _others(path: Path, entry: Place, state: State) -> Iterator[str | None]:
-    """What other NWB files of the same content refer to by an entry."""
+    """What other NWB files with the same content refer to in an entry."""
     for other, references in state.references.items():
         if other != path and state.entries[other].content == state.entries[path].content:
             yield references.get(entry)
@@ -373,7 +378,7 @@ def run_command(*arguments: object) -> Outcome:
 
 
 def run_call(call: Callable[[], object]) -> Outcome:
-    """Make a Python call; its warnings and its error are the output."""
+    """Make a Python call. Its warnings and its error are the output."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -383,8 +388,8 @@ def run_call(call: Callable[[], object]) -> Outcome:
             code, said, problem = 1, str(error), ""
         except Exception as error:
             code, said, problem = 1, str(error), "".join(traceback.format_exception(error))
-    told = [str(warning.message) for warning in caught if issubclass(warning.category, ExternalFilesWarning)]
-    return Outcome(code, "\n".join([*told, said]), problem)
+    warned = [str(warning.message) for warning in caught if issubclass(warning.category, ExternalFilesWarning)]
+    return Outcome(code, "\n".join([*warned, said]), problem)
 
 
 _CALLS = {"os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"}
@@ -392,13 +397,13 @@ _WRITES = ("pwrite", "write", "fsync", "ftruncate", "copy_file_range")
 
 
 def run_killed(job: Callable[[], Outcome], number: int, root: Path) -> Outcome:
-    """Do a job in a process that kills itself right before its n-th call that may change something below a folder.
+    """Run a job in a process that kills itself right before its n-th call that may change something below a folder.
 
-    Where it makes fewer calls, it ends as ever.
+    If it makes fewer calls, it ends normally.
     """
     incoming, outgoing = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks where there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork in a process with threads
         pid = os.fork()
     if pid == 0:
         try:
@@ -417,7 +422,7 @@ def run_killed(job: Callable[[], Outcome], number: int, root: Path) -> Outcome:
 
 
 def _kill_before(number: int, root: str) -> None:
-    """Watch this process by an audit hook, whatever functions the code under test calls, and by wrapped writes."""
+    """Count calls with an audit hook, which sees those of any library, and with wrapped write functions."""
     count = 0
 
     def step() -> None:
@@ -461,7 +466,7 @@ def make_video(path: Path, content: str) -> Path:
 
 
 def make_nwb(path: Path, paths: Iterable[str], marker: str = "", **metadata: Any) -> Path:
-    """An NWB file with one series; the videos are made by others."""
+    """Make an NWB file with one series, without its videos."""
     recording(path, list(paths), videos=False, **metadata)
     with h5py.File(path, "r+") as file:
         set_scalar(file, MARKER, marker or str(path))
@@ -469,7 +474,7 @@ def make_nwb(path: Path, paths: Iterable[str], marker: str = "", **metadata: Any
 
 
 def edited(path: Path, edit: Callable[[h5py.File], object]) -> None:
-    """Change an NWB file as a careful user does: its other hard links keep what they have; its time stays too."""
+    """Change an NWB file as a careful user does: its hard links keep their content, and its mtime stays the same."""
     status = path.stat()
     copy = path.with_name(f"{path.name}.edited")
     shutil.copy2(path, copy)
@@ -479,9 +484,9 @@ def edited(path: Path, edit: Callable[[h5py.File], object]) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def set_path(path: Path, index: int, text: str) -> None:
+def set_path(path: Path, index: int, stored: str) -> None:
     def edit(file: h5py.File) -> None:
-        file[DATASET][index] = text
+        file[DATASET][index] = stored
 
     edited(path, edit)
 
@@ -491,13 +496,13 @@ def set_marker(path: Path, marker: str) -> None:
 
 
 def stored(path: Path, index: int = 0) -> str:
-    """A path as it is stored in the series of `make_nwb`."""
+    """A stored path of the series that `make_nwb` makes."""
     with h5py.File(path, "r") as file:
         return _path_as_stored(file[DATASET][index])
 
 
 def swap(first: Path, second: Path) -> None:
-    """Two names change what they stand for."""
+    """Swap the names of two files."""
     between = first.with_name(f"{first.name}.between")
     first.rename(between)
     second.rename(first)
@@ -505,23 +510,23 @@ def swap(first: Path, second: Path) -> None:
 
 
 def hardlinked_copy(folder: Path, target: Path) -> None:
-    """What ``cp -al`` does."""
+    """Copy a folder as ``cp -al`` does."""
     shutil.copytree(folder, target, symlinks=True, copy_function=os.link)
 
 
-# ------------------------------------------------------------------ a watch for single scenarios
+# ------------------------------------------------------------------ checked commands
 
 
 @dataclass
 class Watch:
-    """Commands on a folder, each judged.
+    """Runs commands on a folder, and checks what each did.
 
     Parameters
     ----------
     root : pathlib.Path
-        All that counts is below it.
-    hidden : tuple of pathlib.Path
-        Mount points of aliases: they lie outside of `root`.
+        The folder that is checked.
+    store, backup : pathlib.Path, optional
+        As for `checker`.
     """
 
     root: Path
@@ -529,30 +534,30 @@ class Watch:
     backup: Path | None = None
     story: list[str] = field(default_factory=list)
 
-    def checked(self, job: Callable[[], Outcome], told: Told = Told(), called: str = "") -> Outcome:
-        """Do something; fails if anything is lost by it."""
+    def checked(self, job: Callable[[], Outcome], request: Request = Request(), called: str = "") -> Outcome:
+        """Run a job. Fails if it loses anything."""
         before = look(self.root)
         outcome = job()
         self.story.append(f"{called}\n    exit code {outcome.exit_code}: {outcome.output.strip()}")
-        wrong = checker(before, look(self.root), told, outcome, store=self.store, backup=self.backup)
+        wrong = checker(before, look(self.root), request, outcome, store=self.store, backup=self.backup)
         assert not wrong, "\n".join([*wrong, "after:", *self.story])
         return outcome
 
-    def run(self, *arguments: object, told: Told = Told()) -> Outcome:
-        """A command of the command line."""
-        return self.checked(lambda: run_command(*arguments), told, shell(*arguments))
+    def run(self, *arguments: object, request: Request = Request()) -> Outcome:
+        """Run a command of the command line."""
+        return self.checked(lambda: run_command(*arguments), request, shell(*arguments))
 
-    def succeeds(self, *arguments: object, told: Told = Told()) -> Outcome:
-        outcome = self.run(*arguments, told=told)
+    def succeeds(self, *arguments: object, request: Request = Request()) -> Outcome:
+        outcome = self.run(*arguments, request=request)
         assert outcome.exit_code == 0, "\n".join(self.story)
         return outcome
 
-    def refused(self, *arguments: object, told: Told = Told()) -> Outcome:
-        outcome = self.run(*arguments, told=told)
+    def refused(self, *arguments: object, request: Request = Request()) -> Outcome:
+        outcome = self.run(*arguments, request=request)
         assert outcome.exit_code, "\n".join(self.story)
         return outcome
 
 
 def shell(*arguments: object) -> str:
-    """A command as one would type it."""
+    """A command as a user would type it."""
     return shlex.join(["nwb-extfiles", *map(str, arguments)])

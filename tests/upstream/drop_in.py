@@ -1,4 +1,4 @@
-"""A pytest plugin that puts `NWBExtFilesHDF5IO` in the place of `pynwb.NWBHDF5IO`.
+"""A pytest plugin that puts `NWBExtFilesHDF5IO` instead of `pynwb.NWBHDF5IO`.
 
 Loaded with ``-p drop_in`` before any test module is imported, so that their ``from pynwb import NWBHDF5IO`` gets ours.
 With ``RELOCATE_MEDIA=1`` in the environment every write and export relocates.

@@ -1,4 +1,4 @@
-"""A pytest plugin that puts `NWBExtFilesZarrIO` in the place of `hdmf_zarr.NWBZarrIO`.
+"""A pytest plugin that puts `NWBExtFilesZarrIO` instead of `hdmf_zarr.NWBZarrIO`.
 
 Loaded with ``-p drop_in_zarr``, as `drop_in` is, for the tests of hdmf-zarr's source distribution.
 """

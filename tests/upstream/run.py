@@ -1,4 +1,4 @@
-"""Run pynwb's own tests with `NWBExtFilesHDF5IO` in the place of `NWBHDF5IO`.
+"""Run pynwb's own tests with `NWBExtFilesHDF5IO` instead of `NWBHDF5IO`.
 
 ``python tests/upstream/run.py FOLDER`` fetches the source distribution of the installed pynwb into FOLDER and runs its
 tests with pynwb's own class, with ours, and, those of the HDF5 integration, with ours and relocation forced on. As many

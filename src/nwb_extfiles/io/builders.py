@@ -1,12 +1,12 @@
-"""The stored texts that name media, found in a tree of HDMF builders."""
+"""The stored paths of media, found in a tree of HDMF builders."""
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..nwb.path_datasets import StoredPath, attribute_string, read_paths
 from ..nwb.references import ExternalFileReference
@@ -16,12 +16,39 @@ from ..nwb.type_tree import TypeTree
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
 
-__all__ = ["StoredPaths", "find_in_builders", "target_of"]
+__all__ = ["ByBuilder", "FieldInTree", "find_in_builders", "object_path_of", "target_of"]
+
+_V = TypeVar("_V")
+
+
+class ByBuilder(MutableMapping[Any, _V]):
+    """A dict whose keys are builders, each known by its identity: builders are dicts themselves, and have no hash.
+
+    It keeps its keys alive, so that no other object gets the id of one.
+    """
+
+    def __init__(self) -> None:
+        self._items: dict[int, tuple[Any, _V]] = {}
+
+    def __getitem__(self, builder: Any) -> _V:
+        return self._items[id(builder)][1]
+
+    def __setitem__(self, builder: Any, value: _V) -> None:
+        self._items[id(builder)] = builder, value
+
+    def __delitem__(self, builder: Any) -> None:
+        del self._items[id(builder)]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (builder for builder, _ in self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredPaths:
-    """All texts of one field of one object, and the builder that holds them."""
+class FieldInTree:
+    """One field of one object with its stored paths, and the builder that holds them."""
 
     builder: Builder
     """The `DatasetBuilder`, or the `LinkBuilder` that stands where the dataset is expected."""
@@ -30,19 +57,19 @@ class StoredPaths:
     shape: tuple[int, ...]
     """Shape of the dataset; () for a scalar."""
     not_a_string: bool = False
-    """Whether something else than text is stored."""
+    """Whether something else than strings is stored."""
     owner: Builder | None = None
-    """The builder of the object that the field belongs to."""
-
-    @property
-    def is_whole_object(self) -> bool:
-        """Whether the object is itself the dataset of paths."""
-        return self.owner is self.builder
+    """The builder of the object that the field belongs to; `builder` itself where the dataset is the object."""
 
     @property
     def dataset(self) -> DatasetBuilder:
         """The builder of the dataset, through a link if there is one."""
         return target_of(self.builder)
+
+    @property
+    def places(self) -> set[tuple[str, str]]:
+        """The path of the object and the name of the field; empty if no path is stored."""
+        return {(reference.object_path, reference.field) for reference in self.references[:1]}
 
 
 def find_in_builders(
@@ -52,39 +79,32 @@ def find_in_builders(
     table: Sequence[MediaField],
     nwb_path: str,
     value_of: Callable[[Builder, Builder, MediaField], tuple[Any, str | None]],
-    holders: Mapping[str, str] | None = None,
-) -> list[StoredPaths]:
-    """Find all texts that name media in a tree of builders.
+    holders: Mapping[str, str],
+) -> list[FieldInTree]:
+    """Find all stored paths of media in a tree of builders, in its order.
+
+    Links to other objects are not followed: these are found at their own place, or belong to another file.
 
     Parameters
     ----------
-    root : hdmf.build.GroupBuilder
-        Builder of the NWB file.
-    types : TypeTree
-        Knows the types of the builders.
-    table : sequence of MediaField
+    root, types
+        The builder of the NWB file, and what knows its types.
+    table
         The places to look at.
-    nwb_path : str
+    nwb_path
         The NWB file that is being written.
-    value_of : callable
-        From the builder of the object, the builder of its texts and the field to the stored value and the folder it
-        is relative to.
-    holders : mapping, optional
-        The NWB file whose texts are relative to a folder, by that folder, for files other than `nwb_path`.
-
-    Returns
-    -------
-    list of StoredPaths
-        Each builder once, in the order of the tree. Objects behind links to other objects are not followed: they
-        are found at their own place, or belong to another file.
+    value_of
+        From the builder of the object, the builder of its paths and the field to the stored value and the folder that
+        the value is relative to.
+    holders
+        The NWB file whose paths are relative to a folder, by that folder, for files other than `nwb_path`.
     """
 
     @cache
     def fields_of(namespace: str, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
         return tuple(types.fields_of(namespace, neurodata_type, table, is_dataset=is_dataset))
 
-    holders = holders or {}
-    found: list[StoredPaths] = []
+    found: list[FieldInTree] = []
     seen: set[int] = set()
     stack: list[tuple[Any, str]] = [(root, "")]  # with the path of the group that each is in
     while stack:
@@ -100,56 +120,41 @@ def find_in_builders(
         if neurodata_type is not None:
             for field in fields_of(namespace, neurodata_type, is_dataset):
                 holder = builder if field.field is None else _child_dataset(builder, field.field)
-                if holder is not None:
-                    value, base = value_of(builder, holder, field)
-                    found.append(
-                        _stored_paths(holder, value, base, builder, path, neurodata_type, field, nwb_path, holders)
+                if holder is None:
+                    continue
+                value, base = value_of(builder, holder, field)
+                read = read_paths(value)
+                if read is None:
+                    found.append(FieldInTree(holder, (), (), not_a_string=True, owner=builder))
+                    continue
+                paths, shape = read
+                bases = [_base(stored, base, nwb_path) for stored in paths]
+                references = tuple(
+                    ExternalFileReference(
+                        nwb_path=nwb_path,
+                        object_path=path,
+                        neurodata_type=neurodata_type,
+                        object_id=attribute_string(builder.attributes.get("object_id")),
+                        field=field.label,
+                        index=index,
+                        stored_path=stored.stored if isinstance(stored, StoredPath) else stored,
+                        base=bases[index],
+                        repeats=field.repeats,
+                        stored_in=holders.get(bases[index] or ""),
                     )
+                    for index, stored in enumerate(paths)
+                )
+                found.append(FieldInTree(holder, references, shape, owner=builder))
         if not is_dataset:
             stack.extend((child, path) for child in reversed((*builder.groups.values(), *builder.datasets.values())))
     return found
 
 
-def _stored_paths(
-    holder: Builder,
-    value: Any,
-    base: str | None,
-    owner: Builder,
-    path: str,
-    neurodata_type: str,
-    field: MediaField,
-    nwb_path: str,
-    holders: Mapping[str, str],
-) -> StoredPaths:
-    read = read_paths(value)
-    if read is None:
-        return StoredPaths(holder, (), (), not_a_string=True, owner=owner)
-    paths, shape = read
-    object_id = attribute_string(owner.attributes.get("object_id"))
-    bases = [_base(text, base, nwb_path) for text in paths]
-    references = tuple(
-        ExternalFileReference(
-            nwb_path=nwb_path,
-            object_path=path,
-            neurodata_type=neurodata_type,
-            object_id=object_id,
-            field=field.label,
-            index=index,
-            stored_path=text.stored if isinstance(text, StoredPath) else text,
-            base=bases[index],
-            repeats=field.repeats,
-            stored_in=holders.get(bases[index] or ""),
-        )
-        for index, text in enumerate(paths)
-    )
-    return StoredPaths(holder, references, shape, owner=owner)
-
-
-def _base(text: str, base: str | None, destination: str) -> str | None:
-    if not isinstance(text, StoredPath):
+def _base(stored: str, base: str | None, destination: str) -> str | None:
+    if not isinstance(stored, StoredPath):
         return base
     # hdmf gives a new container the file being written for its source
-    return None if text.nwb_path in (None, destination) else text.base
+    return None if stored.nwb_path in (None, destination) else stored.base
 
 
 def _child_dataset(group: Any, name: str) -> Any:
@@ -162,8 +167,13 @@ def _child_dataset(group: Any, name: str) -> Any:
 
 
 def target_of(builder: Any) -> Any:
-    """The builder itself, or the one that a `LinkBuilder` leads to."""
+    """The builder itself, or the target of a `LinkBuilder`."""
     return builder.builder if hasattr(builder, "builder") else builder
+
+
+def object_path_of(builder: Any) -> str:
+    """The path of a builder in its tree, as paths of objects are written."""
+    return "/" + str(builder.path).partition("/")[2]
 
 
 def _type_of(attributes: Mapping[str, Any]) -> tuple[str, str | None]:

@@ -1,10 +1,10 @@
 """Object mappers that know about media.
 
-While a container is built, its paths become texts that remember which folder they are relative to; while one is read
-with ``resolve_media=True``, its stored texts become paths that `open` can open. The mappers live in the type map they
+While a container is built, its paths become strings that remember which folder they are relative to; while one is read
+with ``resolve_media=True``, its stored paths become paths that `open` can open. The mappers live in the type map they
 are registered in and nowhere else.
 
-Every mapper is made from the one that the type map has for the class already, so what that one does stays.
+Every mapper is a subclass of the one that the type map has for the class already, so what that one does stays.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.resolve import is_absolute, is_url
+from ..private_names import forget_mappers, registered_mappers
 from ..web.remote import is_opaque, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
@@ -38,7 +39,7 @@ class ResolvedMediaPath(StoredPath):
     nwb_path : str
         The NWB file that was read.
     stored : str
-        The text in that file; it is what gets written again.
+        The path as it is stored in that file; it is what gets written again.
     """
 
     _stored: str
@@ -55,7 +56,7 @@ class ResolvedMediaPath(StoredPath):
 
     @property
     def stored(self) -> str:
-        """The text as the file holds it."""
+        """The path as the file holds it."""
         return self._stored
 
 
@@ -67,26 +68,24 @@ def register_media_mappers(
     Parameters
     ----------
     type_map : hdmf.build.TypeMap
-        Changed in place. `pynwb.get_type_map()` gives a copy of one's own.
+        Changed in place. `pynwb.get_type_map()` gives a fresh copy.
     resolve_media : bool
         Whether paths of media are made absolute when containers are read.
     media_options : MediaOptions, optional
         Of which `media_fields`, `search`, `path_map` and `within` are used.
     """
     options = media_options or MediaOptions()
-    registered = type_map._TypeMap__mapper_cls  # hdmf has no public way to ask for it
-    holders = _holders(type_map, media_fields(options.media_fields))
+    registered, holders = registered_mappers(type_map), _holders(type_map, media_fields(options.media_fields))
     # Generated classes and others without a mapper of their own inherit that of their parent class.
-    classes = {*holders, *(cls for cls in registered if issubclass(cls, tuple(holders)))}
     mappers = {}
-    for cls in classes:
+    for cls in {*holders, *(cls for cls in registered if issubclass(cls, tuple(holders)))}:
         fields = [field for holder, of_holder in holders.items() if issubclass(cls, holder) for field in of_holder]
         parent = next((registered[base] for base in cls.__mro__ if base in registered), ObjectMapper)
         parent = getattr(parent, "media_parent", parent)
         mappers[cls] = _mapper(parent, fields, options if resolve_media else None)
     for cls, mapper in mappers.items():
         type_map.register_map(cls, mapper)
-    type_map._TypeMap__mappers.clear()  # mappers made before would be used on
+    forget_mappers(type_map)
 
 
 def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[MediaField]]:
@@ -134,16 +133,16 @@ def _builds(attribute: str) -> Callable[[Any, Any, BuildManager], Any]:
         read = read_paths(value)
         if read is None or len(read[1]) > 1:
             return _UNTOUCHED
-        paths = [_remembering(text, container) for text in read[0]]
+        paths = [_remembering(path, container) for path in read[0]]
         return paths if read[1] else paths[0]
 
     return build
 
 
-def _remembering(text: str, container: Any) -> StoredPath:
-    if isinstance(text, StoredPath):
-        return StoredPath(text.stored, text.nwb_path)
-    return StoredPath(text, container.container_source)
+def _remembering(path: str, container: Any) -> StoredPath:
+    if isinstance(path, StoredPath):
+        return StoredPath(path.stored, path.nwb_path)
+    return StoredPath(path, container.container_source)
 
 
 def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
@@ -156,14 +155,14 @@ def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, Buil
         if stored is None:
             return _UNTOUCHED
         nwb_path = source_of(dataset.source)
-        paths = [_openable(text, nwb_path, builder, field, index, options) for index, text in enumerate(stored[0])]
+        paths = [_openable(path, nwb_path, builder, field, index, options) for index, path in enumerate(stored[0])]
         return paths if stored[1] else paths[0]
 
     return read
 
 
 def _openable(
-    text: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
+    stored: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
 ) -> ResolvedMediaPath:
     reference = ExternalFileReference(
         nwb_path=nwb_path,
@@ -172,12 +171,12 @@ def _openable(
         object_id=None,
         field=field.label,
         index=index,
-        stored_path=text,
+        stored_path=stored,
         base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
     )
     found = locate(reference, options).location
     if found is None:
-        # Not there: the path where it should be, so that whoever opens it is told which file is missing.
-        beside = reference.base is not None and not is_absolute(text) and not is_url(reference.base)
-        found = os.path.join(str(reference.base), text) if beside else text
-    return ResolvedMediaPath(found, nwb_path, text)
+        # Not there: the path where it should be, so that the error on opening it names the missing file.
+        beside = reference.base is not None and not is_absolute(stored) and not is_url(reference.base)
+        found = os.path.join(str(reference.base), stored) if beside else stored
+    return ResolvedMediaPath(found, nwb_path, stored)

@@ -8,50 +8,30 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
-from ..errors import (
-    ExternalFilesError,
-    RelocationRefusedError,
-    UnsafeReferenceError,
-    combine,
-    warn,
-)
+from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError, combine, warn
+from ..hints import Message
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.type_tree import TypeTree, parents_in_file
-from ..options import MediaMode, MediaOptions
+from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
-from .builders import StoredPaths, find_in_builders, target_of
+from .arguments import RelocationRequest
+from .builders import ByBuilder, FieldInTree, find_in_builders, object_path_of, target_of
 
-__all__ = [
-    "Request",
-    "Tree",
-    "all_builders",
-    "containers_of",
-    "find_paths",
-    "identifier",
-    "plan_relocation",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the caller asks for."""
-
-    relocate: bool | None = None
-    mode: MediaMode = MediaMode.SYMLINK
-    options: MediaOptions = field(default_factory=MediaOptions)
+__all__ = ["Tree", "all_builders", "containers_of", "find_paths", "identifier", "plan_relocation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +56,16 @@ class Tree:
 # ----------------------------------------------------------------------- find
 
 
-def find_paths(tree: Tree, request: Request) -> list[StoredPaths]:
-    """Find all texts in the tree that name media.
+def find_paths(tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
+    """Find all stored paths of media in the tree.
 
-    A link to a dataset of texts is left out where that dataset is in the tree itself: it goes where that one goes.
+    A link to a dataset of paths is left out where that dataset is in the tree itself: what is done with the dataset
+    holds for the link too.
     """
-    containers: dict[int, Any] | None = None
+    containers = cache(lambda: containers_of(tree))  # made only if it is asked
 
     def container_of(owner: Any) -> Any:
-        nonlocal containers
-        if containers is None:
-            containers = containers_of(tree)
-        return containers.get(id(owner))
+        return containers().get(owner)
 
     def value_of(owner: Any, holder: Any, media_field: MediaField) -> tuple[Any, str | None]:
         return _value_and_base(owner, target_of(holder), media_field, container_of, tree.nwb_path)
@@ -108,7 +86,7 @@ def find_paths(tree: Tree, request: Request) -> list[StoredPaths]:
 
 
 def _holders(tree: Tree) -> dict[str, str]:
-    """The NWB file that is exported from, by the folder that its texts are relative to."""
+    """The NWB file that is exported from, by the folder that its stored paths are relative to."""
     if tree.source is None or tree.source.source is None:
         return {}
     path = str(tree.source.source)
@@ -116,15 +94,15 @@ def _holders(tree: Tree) -> dict[str, str]:
     return {} if folder == UNKNOWN_BASE or path == tree.nwb_path else {folder: path}
 
 
-def containers_of(tree: Tree) -> dict[int, Any]:
+def containers_of(tree: Tree) -> ByBuilder[Any]:
     """The container of each builder; hdmf keeps that map to itself."""
-    containers: dict[int, Any] = {}
+    containers: ByBuilder[Any] = ByBuilder()
     stack = [tree.container] if tree.container is not None else []
     while stack:
         container = stack.pop()
         builder = tree.manager.get_builder(container)
-        if builder is not None and id(builder) not in containers:
-            containers[id(builder)] = container
+        if builder is not None:
+            containers.setdefault(builder, container)
         stack.extend(container.children)
     return containers
 
@@ -138,7 +116,7 @@ def _value_and_base(
         return data, _folder(path_of(data))
     if dataset.location is not None:  # read from a file, and handed on as it was read
         return data, _folder(dataset.source)
-    if isinstance(data, list | tuple) and data and all(isinstance(text, StoredPath) for text in data):
+    if isinstance(data, list | tuple) and data and all(isinstance(path, StoredPath) for path in data):
         return data, None  # each knows its own
     # Built from a container whose mapper is hdmf's. What it made of stored bytes is not what was stored, so the
     # container is asked.
@@ -160,7 +138,7 @@ def _folder(path: str) -> str:
 
 
 def all_builders(root: GroupBuilder) -> Iterator[Any]:
-    """All builders of a tree; what links lead to is not followed."""
+    """All builders of a tree; links are not followed."""
     stack: list[Any] = [root]
     while stack:
         builder = stack.pop()
@@ -173,43 +151,21 @@ def all_builders(root: GroupBuilder) -> Iterator[Any]:
 
 
 def plan_relocation(
-    tree: Tree,
-    stored: list[StoredPaths],
-    request: Request,
-    *,
-    done: RelocationPlan | None = None,
+    tree: Tree, entries: list[FieldInTree], request: RelocationRequest, *, done: RelocationPlan | None
 ) -> RelocationPlan:
-    """Plan what happens to all media, and warn of what deserves a look.
+    """Plan what happens to all media, and warn of what deserves a look; raise all problems at once.
 
-    Parameters
-    ----------
-    tree : Tree
-        What is about to be written.
-    stored : list of StoredPaths
-        The texts in it.
-    request : Request
-        What is asked for.
-    done : RelocationPlan, optional
-        What earlier calls have done for the same file, so that there may be nothing left to do.
-
-    Returns
-    -------
-    RelocationPlan
-
-    Raises
-    ------
-    ExternalFilesError
-        With all problems at once. Nothing was changed.
+    `done` is what earlier calls have done for the same file, so that there may be nothing left to do.
     """
     nwb_path = _destination(tree)
-    references = [reference for entry in stored for reference in entry.references]
+    references = [reference for entry in entries for reference in entry.references]
     plan = plan_references(
         references,
         nwb_path=nwb_path,
         identifier=identifier(tree),
-        mode=request.mode,
+        mode=request.mode or MediaMode.SYMLINK,
         options=request.options,
-        problems=[_not_a_string(entry, tree) for entry in stored if entry.not_a_string],
+        problems=[_not_a_string(entry, tree) for entry in entries if entry.not_a_string],
         manifest=_manifest(tree),
     )
     # The source may stay behind without its media, which is warned of.
@@ -228,14 +184,14 @@ def _destination(tree: Tree) -> Path:
     path, real = tree.nwb_path, os.path.realpath(tree.nwb_path)
     if not tree.is_new and not os.path.isfile(path) and not os.path.isdir(path):
         raise RelocationRefusedError(
-            f"{path} is no file on this machine, so there is no place beside it for media; open the NWB file by its "
-            f"path here, without file= or driver=, and not by a URL",
+            f"{path} is not a file on this machine, so there is no place beside it for media",
+            hint="open the NWB file by its path here, without file= or driver=, and not by a URL",
             nwb_path=path,
         )
     if os.path.islink(path):
         raise RelocationRefusedError(
-            f"{path} is a symbolic link to {real}, and readers look for media beside the name that they open; write "
-            f"to {real} itself, or remove the link",
+            f"{path} is a symbolic link to {real}, and readers look for media beside the name that they open",
+            hint=f"write to {real} itself, or remove the link",
             nwb_path=path,
         )
     return Path(real)
@@ -259,17 +215,17 @@ def _manifest(tree: Tree) -> list[ManifestRow] | None:
     return parse_manifest(columns, Path(tree.nwb_path))
 
 
-def _not_a_string(entry: StoredPaths, tree: Tree) -> ExternalFilesError:
-    path = "/" + entry.builder.path.partition("/")[2]
+def _not_a_string(entry: FieldInTree, tree: Tree) -> ExternalFilesError:
+    path = object_path_of(entry.builder)
     return UnsafeReferenceError(
-        f"{tree.nwb_path}: {path!r} holds no text, where paths of media are expected; mend it in "
-        f"{tree.source.source if tree.source is not None else 'the container'} first",
+        f"{tree.nwb_path}: {path!r} should hold paths of media, and holds no strings",
+        hint=f"fix it in {tree.source.source if tree.source is not None else 'the container'} first",
         nwb_path=tree.nwb_path,
         object_path=path,
     )
 
 
-def _linked_media(tree: Tree, request: Request) -> Iterator[str]:
+def _linked_media(tree: Tree, request: RelocationRequest) -> Iterator[str]:
     """Name the media that stay behind, because the file has only links to the objects of another one."""
     own = {tree.nwb_path, str(tree.source.source) if tree.source is not None else tree.nwb_path}
     for link in all_builders(tree.root):
@@ -280,11 +236,12 @@ def _linked_media(tree: Tree, request: Request) -> Iterator[str]:
         paths = [reference.stored_path for entry in find_paths(there, request) for reference in entry.references]
         if paths:
             copy = "" if tree.source is None or not _can_be_copied(link, tree) else (
-                ", or export with write_args={'link_data': False}, which makes it a copy and takes its media along"
+                ", or export with write_args={'link_data': False}, which copies the object, and relocates its media too"
             )  # fmt: skip
-            yield (
+            yield Message(
                 f"{tree.nwb_path}: {_path_of(link)!r} stays a link to {_path_of(link.builder)!r} of {other}, and its "
-                f"media stay with that file ({len(paths)}, such as {paths[0]!r}); keep that file where it is{copy}"
+                f"media stay with that file ({len(paths)}, such as {paths[0]!r})",
+                f"keep that file where it is{copy}",
             )
 
 
@@ -292,11 +249,11 @@ def _path_of(builder: Any) -> str:
     """Where a builder stands in its file."""
     if builder.location is not None:
         return posixpath.join("/", builder.location, builder.name)
-    return "/" + str(builder.path).partition("/")[2]
+    return object_path_of(builder)
 
 
 def _can_be_copied(link: LinkBuilder, tree: Tree) -> bool:
-    """Whether hdmf makes a copy of what a link leads to: not where a specification wants a link."""
+    """Whether hdmf copies the target of a link: not where a specification wants a link."""
     return not any(isinstance(builder, LinkBuilder) for builder in all_builders(link.builder)) and not _is_typed(
         link, tree
     )
@@ -327,7 +284,8 @@ def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
             holder = f"an NWB file in {base}" if linked else str(tree.source.source)
             left.setdefault(holder, set()).add(entry.source.real)
     for holder, sources in left.items():
-        yield (
+        yield Message(
             f"{holder} stays behind with references to media that move ({len(sources)} in all) to "
-            f"{plan.nwb_path.parent}, such as {min(sources)}; delete it when the new file is good"
+            f"{plan.nwb_path.parent}, such as {min(sources)}",
+            "delete it when the new file is good",
         )

@@ -1,6 +1,6 @@
 """What is refused before a byte is written, because it would break links that work.
 
-Like `relocation`, this looks and decides, and changes nothing.
+Like `plan_from_builders`, this looks and decides, and changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of
 from ..options import MediaOptions
 from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
-from .builders import StoredPaths, target_of
-from .plan_from_builders import Request, Tree, all_builders, containers_of, identifier
+from .arguments import RelocationRequest
+from .builders import ByBuilder, FieldInTree, object_path_of, target_of
+from .plan_from_builders import Tree, all_builders, containers_of, identifier
 
 __all__ = [
     "refuse_annexed",
@@ -35,26 +36,19 @@ __all__ = [
 ]
 
 
-def refuse_broken_links(tree: Tree, stored: list[StoredPaths], request: Request, write_args: dict[str, Any]) -> None:
-    """Refuse to write texts verbatim where that breaks a link that works, or leaves a dandiset in disorder.
+def refuse_broken_links(
+    tree: Tree, entries: list[FieldInTree], request: RelocationRequest, write_args: dict[str, Any]
+) -> None:
+    """Refuse to write paths verbatim where that breaks a link that works, or does not follow DANDI in a dandiset.
 
-    Parameters
-    ----------
-    tree, stored, request
-        As for `plan_relocation`.
-    write_args : dict
-        What the backend is told about links to data.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such references at once.
+    `write_args` is what the backend is told about links to data.
     """
-    paths = [entry for entry in stored if not _stays_a_link(entry, write_args)]
-    if all(is_url(reference.stored_path) for entry in paths for reference in entry.references):
+    references = [
+        reference for entry in entries if not _stays_a_link(entry, write_args) for reference in entry.references
+    ]
+    if all(is_url(reference.stored_path) for reference in references):
         return
     nwb_path = Path(os.path.realpath(tree.nwb_path))
-    references = [reference for entry in paths for reference in entry.references]
     resolutions = resolve_all(references, MediaOptions(), destination=nwb_path.parent)
     named, _ = name_targets(resolutions, request.options, nwb_path=nwb_path, identifier=identifier(tree))
     dandiset = dandiset_above(nwb_path)
@@ -71,8 +65,9 @@ def refuse_broken_links(tree: Tree, stored: list[StoredPaths], request: Request,
             reference = entry.resolution.reference
             problems.append(
                 RelocationRefusedError(
-                    f"{reference.where}: {reference.stored_path!r} {reason}. Give relocate_media=True (and a "
-                    f"media_mode) to take the media along, or relocate_media=False to write the paths as they are",
+                    f"{reference.where}: {reference.stored_path!r} {reason}",
+                    hint="give relocate_media=True (and a media_mode) to relocate the media too, or "
+                    "relocate_media=False to write the paths as they are",
                     **reference.place,
                 )
             )
@@ -81,16 +76,16 @@ def refuse_broken_links(tree: Tree, stored: list[StoredPaths], request: Request,
 
 
 def _breaks(entry: Named, folder: Path) -> bool:
-    """Whether a text that names a file now would not name it, or a copy of it, in a new folder."""
-    text, file = entry.resolution.reference.stored_path, entry.resolution.file
-    if file is None or is_absolute(text):
+    """Whether a stored path that names a file now would not name it, or a copy of it, in a new folder."""
+    stored, file = entry.resolution.reference.stored_path, entry.resolution.file
+    if file is None or is_absolute(stored):
         return False
-    places = (place for form in unicode_forms(text) for place in spellings(folder, form))
+    places = (place for form in unicode_forms(stored) for place in spellings(folder, form))
     return not any(place.is_file() and same_content(place, file.real) for place in places)
 
 
-def _stays_a_link(entry: StoredPaths, write_args: dict[str, Any]) -> bool:
-    """Whether the backend makes a link to the texts, so that they stay in the file that holds them now."""
+def _stays_a_link(entry: FieldInTree, write_args: dict[str, Any]) -> bool:
+    """Whether the backend writes a link to the paths, so that they stay in the file that holds them now."""
     if isinstance(entry.builder, LinkBuilder):
         return True
     data = entry.dataset.data
@@ -103,13 +98,7 @@ def _stays_a_link(entry: StoredPaths, write_args: dict[str, Any]) -> bool:
 
 
 def refuse_links_to_destination(tree: Tree) -> None:
-    """Refuse to replace a file by one that has data in it.
-
-    Raises
-    ------
-    RelocationRefusedError
-        If the tree links to the file that it shall replace, or comes from it.
-    """
+    """Refuse to replace a file by a tree that comes from it, or links into it."""
     if not os.path.exists(tree.nwb_path):
         return
     destination = os.path.realpath(tree.nwb_path)
@@ -122,7 +111,8 @@ def refuse_links_to_destination(tree: Tree) -> None:
         if os.path.realpath(str(source)) == destination:
             raise RelocationRefusedError(
                 f"{tree.nwb_path} cannot be replaced by a file that is made from it or links into it, as "
-                f"{builder.path!r} does; write to another name",
+                f"{builder.path!r} does",
+                hint="write to another name",
                 nwb_path=tree.nwb_path,
             )
 
@@ -139,19 +129,7 @@ def refuse_unreadable_links(tree: Tree, is_written: Callable[[Any], bool]) -> No
     """Refuse to write links and references to objects that will not be in the file.
 
     hdmf writes a link to the root for an object that still has its parent in another NWB file, and no reader can open
-    such a file.
-
-    Parameters
-    ----------
-    tree : Tree
-        What is about to be written.
-    is_written : callable
-        Whether a builder stands already in the file that is open.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such objects at once.
+    such a file. `is_written` says whether a builder is already in the file that is open.
     """
     builders = list(all_builders(tree.root))
     inside = set(map(id, builders))
@@ -179,12 +157,13 @@ def refuse_unreadable_links(tree: Tree, is_written: Callable[[Any], bool]) -> No
         lost = {id(target): target for target in targets if not is_there(target, isinstance(builder, LinkBuilder))}
         for target in lost.values():
             kind = attribute_string(target.attributes.get("neurodata_type")) or "object"
-            path = "/" + str(builder.path).partition("/")[2]
+            path = object_path_of(builder)
             problems.append(
                 RelocationRefusedError(
-                    f"{tree.nwb_path}: {path!r} would lead to the {kind} {target.name!r}, which belongs to another NWB "
-                    f"file (or an earlier NWBFile) and will not be in this one, so no reader could open it; call "
-                    f"reset_parent() on that {kind} before you add it to this NWBFile, and add it where it belongs",
+                    f"{tree.nwb_path}: {path!r} would be a link to the {kind} {target.name!r}, which belongs to "
+                    f"another NWB file (or an earlier NWBFile) and will not be in this one, so no reader could open it",
+                    hint=f"call reset_parent() on that {kind} before you add it to this NWBFile, and add it where it "
+                    f"belongs",
                     nwb_path=tree.nwb_path,
                     object_path=path,
                 )
@@ -220,51 +199,40 @@ def _references_in(builder: Any) -> Iterator[Any]:
             yield target_of(value.builder if isinstance(value, ReferenceBuilder) else value)
 
 
-def refuse_unmarked_changes(tree: Tree, stored: list[StoredPaths], is_written: Callable[[Any], bool]) -> None:
+def refuse_unmarked_changes(tree: Tree, entries: list[FieldInTree], is_written: Callable[[Any], bool]) -> None:
     """Refuse to write the paths that a file has where the containers have got others.
 
-    hdmf hands on what was read, unless the container says that it was modified; what stands in a file that is open
-    for appending it never changes.
-
-    Parameters
-    ----------
-    tree, stored
-        As for `plan_relocation`.
-    is_written : callable
-        Whether a builder stands already in the file that is open.
-
-    Raises
-    ------
-    RelocationRefusedError
-        With all such fields at once.
+    hdmf hands on what was read, unless the container says that it was modified, and never changes what is in a file
+    that is open for appending.
     """
-    read = [entry for entry in stored if not entry.not_a_string and entry.dataset.location is not None]
-    containers = containers_of(tree) if read and tree.container is not None else {}
+    read = [entry for entry in entries if not entry.not_a_string and entry.dataset.location is not None]
+    containers = containers_of(tree) if read and tree.container is not None else ByBuilder[Any]()
     problems = []
     for entry in read:
-        container, owner = containers.get(id(entry.owner)), entry.owner
+        container, owner = containers.get(entry.owner), entry.owner
         if container is None or owner is None:
             continue
-        field = "data" if entry.is_whole_object else entry.dataset.name
+        field = "data" if entry.owner is entry.builder else entry.dataset.name
         value = getattr(container, field, None)
         if value is None or value is entry.dataset.data:
             continue  # a field that pynwb's class does not know by this name, or that is as it was read
         now = read_paths(value)
-        new = [text.stored if isinstance(text, StoredPath) else text for text in now[0]] if now else []
+        new = [path.stored if isinstance(path, StoredPath) else path for path in now[0]] if now else []
         old = [reference.stored_path for reference in entry.references]
         if new == old:
             continue
-        path = "/" + str(owner.path).partition("/")[2]
+        path = object_path_of(owner)
         if is_written(entry.builder):
-            reason = (
-                "what stands in a file is not changed by write(); call set_modified() on it, and export to a new file"
-            )
+            reason = "write() does not change what a file has already"
+            hint = "call set_modified() on it, and export to a new file"
         else:
-            reason = "it is not marked as modified, so the old ones would be written; call set_modified() on it first"
+            reason = "it is not marked as modified, so the old ones would be written"
+            hint = "call set_modified() on it first"
         problems.append(
             RelocationRefusedError(
                 f"{tree.nwb_path}: {container.neurodata_type} {path!r}, {field}: the container has other paths "
                 f"({_shown(new)}) than were read ({_shown(old)}), and {reason}",
+                hint=hint,
                 nwb_path=tree.nwb_path,
                 object_path=path,
                 field=field,
@@ -279,18 +247,12 @@ def _shown(paths: list[str]) -> str:
 
 
 def refuse_annexed(path: str) -> None:
-    """Refuse to write through a link into what git-annex keeps.
-
-    Raises
-    ------
-    RelocationRefusedError
-        If a path leads to an object of git-annex, be its content there or not.
-    """
+    """Refuse to write through a link to an object of git-annex, be its content there or not."""
     real = Path(os.path.realpath(path))
     if ("annex", "objects") in pairwise(real.parts) and ".git" in real.parts:
         raise RelocationRefusedError(
-            f"{path} is kept by git-annex, in {real}, and what is there must not change; call `git annex unlock` (or "
-            f"`datalad unlock`) on it first, or remove the link",
+            f"{path} is kept by git-annex, in {real}, and what is there must not change",
+            hint="call `git annex unlock` (or `datalad unlock`) on it first, or remove the link",
             nwb_path=path,
         )
 
@@ -306,6 +268,7 @@ def refuse_other_names(path: Path) -> None:
         fix = f"cp -p {shlex.quote(str(path))} {shlex.quote(own)} && mv {shlex.quote(own)} {shlex.quote(str(path))}"
     raise RelocationRefusedError(
         f"{path} has {os.stat(path).st_nlink} names (hard links), as in a backup, and its paths would change under all "
-        f"of them. Close it, give this name content of its own, and open it again: {fix}",
+        f"of them",
+        hint=f"close it, give this name content of its own, and open it again: {fix}",
         nwb_path=str(path),
     )

@@ -1,1 +1,1 @@
-"""What videos are: the facts in their headers, and what the manifest of an NWB file says of them."""
+"""Videos and images: the facts in their headers, and the manifest of an NWB file."""

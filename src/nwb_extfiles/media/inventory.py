@@ -1,4 +1,4 @@
-"""What the media of an NWB file are, for its manifest, and against it."""
+"""The media of an NWB file: described for its manifest, and compared with it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk.contents import digest_of
+from ..hints import Message
 from ..naming import is_conventional, is_showable
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
@@ -30,46 +31,46 @@ __all__ = [
 
 
 class MediaState(StrEnum):
-    """What a video is, against what the manifest says of it."""
+    """The state of a video, compared with the manifest."""
 
     SAME = "same"
     CHANGED = "changed"
-    """It has other content."""
+    """Its content is different."""
     TRUNCATED = "truncated"
-    """It is shorter than it was."""
+    """Its content is different, and shorter."""
     SWAPPED = "swapped"
     """It is the video of another entry."""
     UNREADABLE = "unreadable"
-    """It cannot be read, so nobody can tell what it is."""
+    """It cannot be read."""
     MISSING = "missing"
     STALE = "stale"
-    """The text was changed since the manifest was written, so that this speaks of another video."""
+    """The stored path was changed after the manifest was written, so its row describes another video."""
     UNKNOWN = "unknown"
-    """The manifest does not speak of it."""
+    """The manifest has no row for it."""
 
     @property
     def is_bad(self) -> bool:
-        """Whether the video is not there as it was."""
+        """Whether the video is not what the manifest describes."""
         return self not in (MediaState.SAME, MediaState.STALE, MediaState.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found of one reference."""
+    """The result for one reference."""
 
     resolution: Resolution
     state: MediaState
     row: ManifestRow | None = None
-    """What the manifest says of it; None if it does not speak of it."""
+    """Its row in the manifest, if there is one."""
     video_of: ManifestRow | None = None
-    """Whose video it is, where it is swapped."""
+    """If it is swapped: the row that describes it."""
 
 
 def rows_by_entry(rows: Iterable[ManifestRow]) -> Callable[[ExternalFileReference], ManifestRow | None]:
-    """Give what tells the row of a reference, if there is one.
+    """A function that finds the row of a reference.
 
-    An object is known by its object_id, which stays where the object is renamed. Objects of very old files have none,
-    and copies of an object have the same one; they are known by their path.
+    An object is identified by its object_id, which stays the same when the object is renamed. Objects in very old
+    files have none, and copies of an object share one; they are identified by their path.
     """
     by_both: dict[tuple[str, tuple[str, str, int]], ManifestRow] = {}
     by_id: dict[tuple[str, str, int], ManifestRow | None] = {}  # None: more than one
@@ -101,14 +102,14 @@ def verify_media(
     rows : sequence of ManifestRow
         The manifest.
     found : iterable of Resolution
-        All references of the NWB file, and what they mean.
+        All references of the NWB file, resolved.
     on_bytes : callable
-        Called with each number of bytes read. Each video is read once; of those whose size tells all, nothing.
+        Called with each number of bytes read. Each video is read at most once, and not if its size already differs.
 
     Yields
     ------
-    Verdict
-        One for each reference that is no URL.
+    Verification
+        One for each reference that is not a URL.
     """
     of_entry = rows_by_entry(rows)
     by_digest = {row.sha256: row for row in rows}
@@ -146,21 +147,21 @@ def find_by_content(
     *,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> dict[str, MediaFile]:
-    """Find the videos of a manifest by what is in them, whatever they are called.
+    """Find the videos of a manifest by their content, whatever their names.
 
     Parameters
     ----------
     rows : iterable of ManifestRow
-        The videos that are wanted.
+        Of the videos to find.
     folders : iterable of pathlib.Path
-        Where to look, at any depth. Symbolic links to folders are not followed; what cannot be read is passed over.
+        Searched at any depth. Symbolic links to folders are not followed; what cannot be read is skipped.
     on_bytes : callable
         Called with each number of bytes read. Only files of the right size are read.
 
     Returns
     -------
     dict of str to MediaFile
-        By SHA-256; the first that was found of each, those with their original name before others.
+        By SHA-256; of several copies the first, those with the original name before others.
     """
     wanted = {row.sha256: row for row in rows}
     names = {row.original_name for row in wanted.values()}
@@ -176,7 +177,7 @@ def find_by_content(
 
 
 def _digest_if_readable(file: MediaFile, on_bytes: Callable[[int], object]) -> str | None:
-    """The SHA-256 of a video; None if it cannot be read, which must not keep others from being looked at."""
+    """The SHA-256 of a video; None if it cannot be read, which must not stop the search."""
     try:
         return digest_of(file.real, on_bytes=on_bytes)
     except OSError:
@@ -207,13 +208,13 @@ def make_rows(
     digests : mapping
         The SHA-256 of each file, by device and inode of the source.
     fetched : mapping
-        What was fetched from servers, by `web.download.part_name`.
+        The downloaded files, by `web.download.part_name`.
 
     Returns
     -------
     list of ManifestRow
-        One for each reference that means a file, in the order of the plan; URLs that stay have none. Of a video that
-        was not found, what the manifest said before stays.
+        One for each reference to a file, in the order of the plan; URLs that stay have none. The former row of a video
+        that was not found stays.
     """
     before = rows_by_entry(plan.manifest or ())
     name_of = {row.sha256: row.original_name for row in plan.manifest or ()}
@@ -221,7 +222,7 @@ def make_rows(
     for entry in plan.relocations:
         former = before(entry.reference)
         if former is not None and former.path != entry.reference.stored_path:
-            former = None  # it speaks of another video
+            former = None  # it describes another video
         file = entry.source or (fetched.get(part_name(entry.remote)) if entry.remote is not None else None)
         if file is not None:
             sha256 = digests[file.identity]
@@ -229,24 +230,25 @@ def make_rows(
             if former is not None or is_conventional(name):
                 name = name_of.get(sha256, name if former is None else former.original_name)
             if former is not None and former.sha256 == sha256:
-                name = former.original_name  # of two videos alike, each keeps its own
+                name = former.original_name  # each of two identical videos keeps its own
             rows.append(_row(entry, file, sha256, name))
         elif former is not None and entry.action is Action.KEEP:
             rows.append(former)
     return rows
 
 
-def other_videos(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[str]:
-    """Warnings of videos that are not those that the manifest told of: it is the last trace of what they were."""
+def other_videos(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[Message]:
+    """Warnings about videos that are not those of the former manifest, which is the last trace of what they were."""
     before = rows_by_entry(plan.manifest or ())
     now = {row.place: row for row in rows}
     for reference in (entry.reference for entry in plan.relocations):
         former, row = before(reference), now.get(reference.entry)
         if former and row and former.path == reference.stored_path and former.sha256 != row.sha256:
-            yield (
-                f"{reference.where}: its video is not {former.original_name[:300]!r} of {former.size_in_bytes:,} bytes "
-                f"with SHA-256 {former.sha256[:64]}, of which the manifest told; now that tells of the video that is "
-                f"there. If it is damaged, put the right one in the place of {row.path!r}"
+            yield Message(
+                f"{reference.where}: the manifest described {former.original_name[:300]!r}, {former.size_in_bytes:,} "
+                f"bytes with SHA-256 {former.sha256[:64]}; the video there is another one, and the new manifest "
+                f"describes that",
+                f"if it is damaged, replace {row.path!r} by the right one",
             )
 
 
@@ -275,14 +277,14 @@ def _name_of_url(entry: Relocation) -> str:
 
 
 def _original_name(file: MediaFile) -> str:
-    """What a video was called; a link with a name of the archive tells it by what it leads to."""
+    """The original name of a video; of a link with a name of the archive, that of its target."""
     name = (file.real if is_conventional(file.path.name) else file.path).name
-    # pynwb reads a table of valid texts only
+    # pynwb reads only tables of valid UTF-8
     return _restorable(os.fsencode(name).decode("utf-8", "replace"))
 
 
 def _restorable(name: str) -> str:
-    """A name without what no file gets back by `restore`: what cannot be shown, or leads elsewhere on some system."""
+    """A name without characters that `restore` refuses: unprintable, or part of a path on some system."""
     drive = PureWindowsPath(name).drive
     odd = {"\\", *(character for character in name if not is_showable(character)), *(":" if drive else "")}
     return "".join("\N{REPLACEMENT CHARACTER}" if character in odd else character for character in name)

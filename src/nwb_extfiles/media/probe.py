@@ -1,7 +1,7 @@
-"""What the container of a video or image states of it: size, frames, rate.
+"""Size, frame count and frame rate of a video or image, from the headers of its container.
 
-Only headers are read, and nothing is decoded, so that no codec is needed. What is not understood is not known; nothing
-in a file can make this fail, or read far.
+Nothing is decoded, so no codec is needed. What cannot be read counts as unknown: nothing in a file makes this fail, or
+read far.
 
 AVI: Microsoft's "AVI RIFF File Reference". MP4 and MOV: ISO/IEC 14496-12. PNG: ISO/IEC 15948. GIF: GIF89a. JPEG: ITU-T
 T.81.
@@ -25,7 +25,7 @@ _MOST_BYTES = 4 * 1024 * 1024  # of one table
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """What is known of a video or image."""
+    """What the headers of a video or image say."""
 
     width: int = 0
     """In pixels; 0 if not known."""
@@ -38,7 +38,7 @@ class MediaFacts:
 
 
 def probe(path: Path) -> MediaFacts:
-    """Read what the container of a file states.
+    """Read the headers of a file.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def probe(path: Path) -> MediaFacts:
     Returns
     -------
     MediaFacts
-        Unknown values where there is nothing to be understood.
+        With unknown values where nothing could be read.
     """
     try:
         with open(path, "rb") as stream:
@@ -62,7 +62,7 @@ def probe(path: Path) -> MediaFacts:
 
 
 def _sane(facts: MediaFacts) -> MediaFacts:
-    """Without numbers that no video has; where the image has no size, the others are not to be believed."""
+    """Drop numbers that no video has, and all of them if there is no image size."""
     if not (0 < facts.width < 2**24 and 0 < facts.height < 2**24):
         return MediaFacts()
     if not 0 < facts.frame_count < 2**53:
@@ -78,7 +78,7 @@ def _avi(stream: BinaryIO, head: bytes) -> MediaFacts:  # noqa: ARG001
     start = header.index(b"avih") + 8
     microseconds, _, _, _, frames = struct.unpack_from("<5I", header, start)
     width, height = struct.unpack_from("<2I", header, start + 32)
-    # the stream's own rate is a fraction, and more exact than whole microseconds
+    # the rate of the stream is a fraction, more exact than whole microseconds
     video = header.find(b"strh", start)
     scale, rate = (
         struct.unpack_from("<2I", header, video + 8 + 20) if header[video + 8 : video + 12] == b"vids" else (0, 0)

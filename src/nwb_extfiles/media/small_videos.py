@@ -1,4 +1,4 @@
-"""Little videos and images that are real, and need no encoder to write."""
+"""Small real videos and images that need no encoder, for examples and tests."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 __all__ = ["FRAMES", "RATE", "walking_dot", "write_avi", "write_png"]
 
 FRAMES, RATE = 25, 25
-"""Frames of `walking_dot`, and how many of them make a second."""
+"""Number of frames of `walking_dot`, and frames per second."""
 _WIDTH, _HEIGHT = 96, 72
 
 
 def walking_dot(seed: int) -> NDArray[np.uint8]:
-    """Frames of a dot that walks over a grey ground.
+    """Frames of a dot that moves on a gray background.
 
     Parameters
     ----------
     seed : int
-        Chooses path and color.
+        Determines the path and color of the dot.
 
     Returns
     -------
@@ -41,9 +41,7 @@ def walking_dot(seed: int) -> NDArray[np.uint8]:
 
 
 def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
-    """Write an uncompressed video.
-
-    The format is AVI 1.0 with one stream of 24 bit DIB frames, as in Microsoft's "AVI RIFF File Reference".
+    """Write an uncompressed video: AVI 1.0 with 24-bit DIB frames (Microsoft's "AVI RIFF File Reference").
 
     Parameters
     ----------
@@ -56,7 +54,7 @@ def write_avi(path: Path, frames: NDArray[np.uint8], rate: int) -> None:
     """
     count, height, width, _ = frames.shape
     size = width * height * 3
-    # A negative height: the highest row comes first, as ffmpeg writes it. OpenCV 5 crashes at the other way round.
+    # A negative height: the top row comes first, as ffmpeg writes it. OpenCV 5 crashes if it comes last.
     bitmap = struct.pack("<IiiHHIIiiII", 40, width, -height, 1, 24, 0, size, 0, 0, 0, 0)
     stream = struct.pack(
         "<4s4sIHHIIIIIIIIHHHH", b"vids", b"DIB ", 0, 0, 0, 0, 1, rate, 0, count, size, 0, 0, 0, 0, width, height
@@ -80,9 +78,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def write_png(path: Path, frame: NDArray[np.uint8]) -> None:
-    """Write an image.
-
-    The format is PNG of 8 bits for each of three colors, as in its specification, ISO/IEC 15948.
+    """Write an image: PNG (ISO/IEC 15948) with 8 bits for each of three colors.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""NWB files on disk, without pynwb: which paths are NWB files, how one is opened, and how its texts are edited.
+"""NWB files on disk, without pynwb: which paths are NWB files, how one is opened, and how its stored paths are edited.
 
-An NWB file is an HDF5 file or the folder of a Zarr store. What knows Zarr is loaded only when such a folder is met.
+An NWB file is an HDF5 file or the folder of a Zarr store. The module for Zarr is imported only for such a folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HD
 _MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
 
 Edits = Mapping[tuple[str, str], Sequence[str]]
-"""New texts by object path and field (as `ExternalFileReference` names it), as many as are stored, in C order."""
+"""New paths by object path and field (as `ExternalFileReference` names it), as many as are stored, in C order."""
 
 
 def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
@@ -55,56 +55,56 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     Parameters
     ----------
     paths : iterable of paths
-        Files and Zarr stores are taken whatever they are called; other folders are searched for files that end in
-        ``.nwb``, and for Zarr stores that end in ``.zarr`` or ``.nwb`` and say that they are NWB files.
+        Files and Zarr stores are taken whatever their names; other folders are searched for files that end in
+        ``.nwb``, and for Zarr stores that end in ``.zarr`` or ``.nwb`` and are NWB files by their attributes.
 
     Yields
     ------
     pathlib.Path
-        Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are passed
-        over, as DANDI does, symbolic links to folders are not followed, and nothing is looked for in Zarr stores.
+        Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are skipped, as
+        DANDI does, symbolic links to folders are not followed, and Zarr stores are not searched.
 
     Warns
     -----
     ExternalFilesWarning
-        Of each folder below one of these that cannot be read.
+        For each folder that cannot be read.
 
     Raises
     ------
     FileNotFoundError
-        If a path leads nowhere.
+        If a path does not exist.
     """
     seen: set[Path] = set()
     for path in map(Path, map(os.path.abspath, paths)):
         for found in _below(path) if path.is_dir() and zarr_marker(path) is None else [path]:
             if not os.path.lexists(found):
-                raise FileNotFoundError(f"{found} does not exist; name NWB files, or folders with such")
+                raise FileNotFoundError(f"{found} does not exist; name NWB files, or folders with NWB files")
             if found not in seen:
                 seen.add(found)
                 yield found
 
 
 def nwb_files_called_like(media_folder: str | os.PathLike[str]) -> list[Path]:
-    """What has the name of an NWB file whose media folder a folder is: ``x.nwb``, ``x.nwb.zarr``, ``x.h5`` and so on.
+    """The files to which a media folder ``x`` may belong: ``x.nwb``, ``x.nwb.zarr``, ``x.h5`` and so on.
 
     Parameters
     ----------
     media_folder : path
-        The folder; whether it exists does not matter.
+        The folder, which need not exist.
     """
     places = (Path(f"{os.fspath(media_folder)}{end}") for end in _OWNER_ENDS)
     return [place for place in places if os.path.lexists(place)]
 
 
 def is_nwb_name(path: Path) -> bool:
-    """Whether what is at a path may be an NWB file by its name: one of DANDI's, or of other programs."""
+    """Whether a path may be an NWB file by its name: one of DANDI's, or of other programs."""
     if path.name.startswith(".") or not path.name.lower().endswith(_OWNER_SUFFIXES):
         return False
     return path.is_file() or _is_nwb_store(path)
 
 
 def walk_nwb_files(folder: Path, most: int | None = None) -> Generator[Path, None, bool]:
-    """Find what may be an NWB file by its name below a folder; hidden folders are passed over.
+    """Find the files below a folder that may be NWB files by their names; hidden folders are skipped.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ def walk_nwb_files(folder: Path, most: int | None = None) -> Generator[Path, Non
     Yields
     ------
     pathlib.Path
-        Files, and Zarr stores that say that they are NWB files.
+        Files, and Zarr stores that are NWB files by their attributes.
 
     Returns
     -------
     bool
-        Whether something was left out, because there was more than that.
+        Whether the search ended at that bound.
     """
     seen = 0
     for place, folders, names in os.walk(folder):
@@ -136,32 +136,32 @@ def walk_nwb_files(folder: Path, most: int | None = None) -> Generator[Path, Non
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_left_out):
+    for place, folders, names in os.walk(folder, onerror=_warn_of_unread_folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         stores = {name for name in folders if zarr_marker(Path(place, name)) is not None}
         folders[:] = [name for name in folders if name not in stores]
-        folders[:] = [name for name in folders if not name.endswith(".zarr")]  # a store, be it a broken one
+        folders[:] = [name for name in folders if not name.endswith(".zarr")]  # broken stores
         found = {name for name in names if name.endswith(NWB_SUFFIX)}
         found |= {name for name in stores if name.endswith(_ZARR_SUFFIXES) and _is_nwb_store(Path(place, name))}
         yield from (Path(place, name) for name in sorted(found) if not name.startswith("."))
 
 
-def _left_out(error: OSError) -> None:
-    """Tell of a folder that cannot be read, such as another one's, or ``lost+found`` of a disk."""
-    if not isinstance(error, FileNotFoundError):  # it went meanwhile
+def _warn_of_unread_folder(error: OSError) -> None:
+    """Name a folder that cannot be read, such as that of another user, or ``lost+found`` of a disk."""
+    if not isinstance(error, FileNotFoundError):  # it was removed meanwhile
         warn(
-            f"{error.filename} cannot be read, so NWB files that may be in it are left out: {error.strerror}; ask its "
-            f"owner for the permission"
+            f"{error.filename} cannot be read, so NWB files that may be in it are left out: {error.strerror}",
+            hint="ask its owner for the permission",
         )
 
 
 def zarr_marker(folder: Path) -> str | None:
-    """Name of the file that makes a folder a Zarr group or array; None if there is none, or the folder is closed."""
+    """Name of the file that makes a folder a Zarr group or array; None if there is none, or it may not be read."""
     return next((marker for marker in _MARKERS if os.path.isfile(folder / marker)), None)
 
 
 def _is_nwb_store(folder: Path) -> bool:
-    """Whether a Zarr store, that is no link to one, says that it is an NWB file."""
+    """Whether a folder, not a link to one, is a Zarr store that is an NWB file by its attributes."""
     if folder.is_symlink():
         return False
     try:
@@ -191,7 +191,7 @@ def open_nwb(path: Path) -> Iterator[Any]:
     Raises
     ------
     UnreadableFileError
-        If it cannot be opened, or turns out to be damaged while it is read.
+        If it cannot be opened, or is found to be damaged while it is read.
     """
     if path.is_dir() and zarr_marker(path) is not None:
         with _open_zarr(path) as group:
@@ -199,29 +199,26 @@ def open_nwb(path: Path) -> Iterator[Any]:
         return
     try:
         if not path.is_file():
-            raise OSError("no regular file")  # HDF5 would wait for a pipe without an end
+            raise OSError("not a regular file")  # HDF5 would wait for a pipe forever
         file = _open_hdf5(path)
     except OSError as error:
-        raise UnreadableFileError(f"{path}: {_reason(path, error)}", nwb_path=str(path)) from error
+        what, hint = _why_unreadable(path, error)
+        raise UnreadableFileError(f"{path}: {what}", hint=hint, nwb_path=str(path)) from error
     with file:
         try:
             yield file
-        except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # as h5py says of damaged files
+        except (RuntimeError, KeyError, OSError, UnicodeDecodeError) as error:  # h5py raises any for damaged files
             if not (isinstance(error, UnicodeDecodeError) or _is_of_h5py(error)):
                 raise
-            raise UnreadableFileError(
-                f"{path} is damaged, and cannot be read to its end: {error}; restore it from where it came from",
-                nwb_path=str(path),
-            ) from error
+            raise _damaged(path, error) from error
 
 
 def _open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file to be gone through once.
+    """Open an HDF5 file for reading each object once, with a small metadata cache.
 
-    What HDF5 keeps of an object is of no use when that is done with. In a small cache it makes room for the next one
-    soon; a large one outgrows the cache of the processor, and takes a fifth of the time to be taken down at the end.
-    HDF5 enlarges it if it misses too much. It is set on opening, for a file that is open in this process already has
-    a cache in common with others.
+    The metadata of an object is not needed again. A large cache outgrows that of the processor, and takes a fifth of
+    the time to be cleared at the end; HDF5 enlarges a small one if it misses too much. The size is set on opening,
+    because a file that is already open in this process shares its cache.
     """
     access = h5p.create(h5p.FILE_ACCESS)
     cache = access.get_mdc_config()
@@ -231,7 +228,7 @@ def _open_hdf5(path: Path) -> h5py.File:
 
 
 def _is_of_h5py(error: BaseException) -> bool:
-    """Whether h5py has raised an error."""
+    """Whether an error was raised by h5py."""
     if isinstance(error, ExternalFilesError):
         return False
     trace = error.__traceback__
@@ -244,13 +241,12 @@ def _is_of_h5py(error: BaseException) -> bool:
 def _open_zarr(path: Path) -> Iterator[Any]:
     if zarr_marker(path) == "zarr.json":
         raise UnreadableFileError(
-            f"{path} is a Zarr store of format 3, which hdmf-zarr does not write and this package does not read; "
-            f"export it with hdmf-zarr",
+            f"{path} is a Zarr store of format 3, which neither hdmf-zarr nor this package can use",
+            hint="export it with hdmf-zarr",
             nwb_path=str(path),
         )
-    zarr_store = _zarr_store(path)
     try:
-        yield zarr_store.open_store(path)
+        yield _zarr_store(path).open_store(path)
     except (
         RuntimeError,
         KeyError,
@@ -261,10 +257,15 @@ def _open_zarr(path: Path) -> Iterator[Any]:
     ) as error:  # zarr raises any of these
         if isinstance(error, ExternalFilesError) or getattr(error, "errno", None) is not None:
             raise
-        raise UnreadableFileError(
-            f"{path} is damaged, and cannot be read to its end: {error!r}; restore it from where it came from",
-            nwb_path=str(path),
-        ) from error
+        raise _damaged(path, repr(error)) from error
+
+
+def _damaged(path: Path, reason: object) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path} is damaged, and cannot be read to its end: {reason}",
+        hint="restore it from where it came from",
+        nwb_path=str(path),
+    )
 
 
 def _zarr_store(path: Path) -> ModuleType:
@@ -272,29 +273,33 @@ def _zarr_store(path: Path) -> ModuleType:
         from . import zarr_store
     except ImportError as error:
         raise UnreadableFileError(
-            f'{path} is a Zarr store, which needs hdmf-zarr ({error}): pip install "hdmf-zarr>=0.11"',
+            f"{path} is a Zarr store, which needs hdmf-zarr ({error})",
+            hint='pip install "hdmf-zarr>=0.11"',
             nwb_path=str(path),
         ) from error
     return zarr_store
 
 
-def _reason(path: Path, error: OSError) -> str:
+def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
+    """Why a file cannot be opened, and what to do."""
     if is_annex_pointer(path):
-        return f"its content is not on this machine, because it is a file of git-annex; {how_to_get(path)}"
+        return "its content is not on this machine, because it is a file of git-annex", how_to_get(path)
     if not path.exists():
-        return "there is no such file"
+        return "there is no such file", None
+    if path.is_dir():
+        return "it is a folder, but not a Zarr store; expected an NWB file", None
     if not path.is_file():
-        return "it is a folder, and no Zarr store" if path.is_dir() else "it is no file; expected an NWB file"
+        return "it is not a regular file; expected an NWB file", None
     if isinstance(error, PermissionError):
-        return "it may not be read; ask its owner for the permission"
+        return "you may not read it", "ask its owner for the permission"
     if isinstance(error, BlockingIOError):
-        return "another process is writing to it; try again when that is done"
-    if "already open for" in str(error):  # a mark in files of the newer formats, which a kill leaves there
+        return "another process is writing to it", "try again when that is done"
+    if "already open for" in str(error):  # a mark in files of the newer formats, which a killed process leaves there
         return (
-            "another process is writing to it, or was killed while it did; try again when that is done, or call "
-            "`h5clear --status` on it if there is none"
+            "another process is writing to it, or was killed while it did",
+            "try again when that is done, or call `h5clear --status` on it if there is none",
         )
-    return f"it cannot be opened as HDF5, which NWB files are: {error}; look whether it was copied whole"
+    return f"it cannot be opened as HDF5, which NWB files are: {error}", "look whether it was copied completely"
 
 
 def write_paths(
@@ -307,7 +312,7 @@ def write_paths(
     sync: bool = True,
     planned: Sequence[ExternalFileReference] = (),
 ) -> None:
-    """Change texts in an NWB file that nobody has open; nothing else in it changes but for its manifest.
+    """Change stored paths in an NWB file that nobody has open, and its manifest; nothing else in it changes.
 
     Parameters
     ----------
@@ -316,28 +321,29 @@ def write_paths(
     edits : mapping
         What to write, and where.
     manifest : sequence of ManifestRow, optional
-        What its manifest shall say; None leaves it alone.
+        The new rows of its manifest; None leaves the manifest alone.
     name : pathlib.Path, optional
-        What messages call the file, if not `path`: one that is staged will be called otherwise.
+        The name of the file in messages, if not `path`: a staged file has another name later.
     journal : pathlib.Path, optional
-        Where to keep what the edit changes, so that it can be taken back (`disk.journal.rollback`). Without one a
-        crash may leave a broken file: only for files that have no final name yet.
+        Where to keep what the edit overwrites, so that it can be undone (`disk.journal.rollback`). Without a journal
+        a crash may leave a broken file: only for files without their final name.
     sync : bool
         Whether each step is flushed to the disk before the next begins.
     planned : sequence of ExternalFileReference
-        All that the plan of the edits rests on, also what does not change.
+        All references that the plan was made with, also those that do not change.
 
     Raises
     ------
     TransferError
-        If one of those is another path, or the path of another object, by now; nothing is changed.
+        If one of those is another path, or belongs to another object, by now; nothing is changed.
     """
 
     def check(file: Any) -> None:
         if (changed := changed_since(file, str(path), planned)) is not None:
             raise TransferError(
-                f"{changed.where}: another program has changed this path, or the object that has it, while the media "
-                f"were copied; nothing was changed in the NWB file. Run the same command again",
+                f"{changed.where}: another program changed this path, or its object, while the media were copied; "
+                f"nothing was changed in the NWB file",
+                hint="run the same command again",
                 **changed.place,
             )
 
@@ -364,18 +370,19 @@ def write_paths(
 
 
 def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesError]:
-    """Problems of new texts that cannot be written where the old ones are, in place or in a copy.
+    """Find new paths that cannot be written where the old ones are, in place or in a copy.
 
-    A dataset of fixed length with a type of its own may be the target of object references, which do not outlive it.
+    A dataset of fixed length that is itself a typed object may be the target of object references, which break if it
+    is replaced.
 
     Parameters
     ----------
     file : h5py.File or zarr.Group
-        The NWB file that holds the old ones, open.
+        The NWB file with the old paths, open.
     edits : mapping
         What would be written, and where.
     nwb_path : pathlib.Path
-        What messages call the file.
+        The name of the file in messages.
     """
     problems: list[ExternalFilesError] = []
     for (object_path, field), paths in edits.items() if isinstance(file, h5py.File) else ():
@@ -383,8 +390,9 @@ def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesEr
         if isinstance(owner, h5py.Dataset) and not fits(owner, paths):
             problems.append(
                 RelocationRefusedError(
-                    f"{nwb_path}: {object_path!r}, {field}: its text has a fixed length, and a longer one would break "
-                    f"object references to it; export to a new file with NWBExtFilesHDF5IO instead",
+                    f"{nwb_path}: {object_path!r}, {field}: the stored path has a fixed length, and a longer one would "
+                    f"break object references to it",
+                    hint="export to a new file with NWBExtFilesHDF5IO instead",
                     nwb_path=str(nwb_path),
                     object_path=object_path,
                     field=field,
@@ -401,7 +409,7 @@ def remove_objects(path: Path, object_paths: Iterable[str]) -> None:
     path : pathlib.Path
         The file, or the folder of a Zarr store.
     object_paths : iterable of str
-        Those that are not there are passed over.
+        Those that are not there are skipped.
     """
     if path.is_dir():
         _zarr_store(path).remove_objects(path, object_paths)

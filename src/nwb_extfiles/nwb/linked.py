@@ -1,4 +1,4 @@
-"""The media of objects that an NWB file has only as links to other NWB files."""
+"""The media of objects that an NWB file only links to, in other NWB files."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["LinkedMedia", "find_behind_links"]
 
 @dataclass(frozen=True, slots=True)
 class LinkedMedia:
-    """What is behind a link to an object of another NWB file."""
+    """The media behind a link to an object of another NWB file."""
 
     link: ExternalLink
     nwb_path: str
-    """The file that the link leads to, as it is found from the one that has the link."""
+    """The file that the link leads to, as it is found from the one with the link."""
     references: tuple[ExternalFileReference, ...] = ()
     """The media of the object and of what is in it, as that file (or one that it links to in turn) has them."""
     problem: str | None = None
-    """Why the link leads to no object."""
+    """Why the link does not lead to an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class _Other:
     references: Sequence[ExternalFileReference]
     links: Sequence[ExternalLink]
     holds: frozenset[str]
-    """Which of the objects that are asked for are in it."""
+    """Which of the linked objects are in it."""
 
 
 def find_behind_links(
@@ -50,14 +50,14 @@ def find_behind_links(
     nwb_path : pathlib.Path
         The NWB file that has the links.
     links : sequence of ExternalLink
-        As `find_in_file` has found them.
+        As `find_in_file` found them.
     table : sequence of MediaField, optional
         The places to look at; those of `media_fields` if not given.
 
     Returns
     -------
     list of LinkedMedia
-        One for each link. Links in the other files are followed too; those that lead in a circle end where they began.
+        One for each link. Links in the other files are followed too, each once, so that circles end.
     """
     wanted: dict[str, set[str]] = {}
     for link in links:
@@ -100,7 +100,7 @@ def _behind(
 
 
 def _look(place: str, table: Sequence[MediaField] | None, wanted: set[str]) -> _Other | str:
-    """What is in a linked file, or why it cannot be told."""
+    """What is in a linked file, or why it cannot be read."""
     links: list[ExternalLink] = []
     try:
         with open_nwb(Path(place)) as file:
@@ -111,13 +111,13 @@ def _look(place: str, table: Sequence[MediaField] | None, wanted: set[str]) -> _
 
 
 def _is_at(path: str, object_path: str) -> bool:
-    """Whether an object is the one at a path, or is in it."""
+    """Whether an object is at a path or below it."""
     above = object_path.rstrip("/")
     return path == above or path.startswith(f"{above}/")
 
 
 def _target(nwb_path: Path, link: ExternalLink) -> str:
-    """The file that a link leads to, where HDF5 looks for it: beside the one that has the link, be it by its name."""
+    """The file that a link leads to, where HDF5 looks for it: beside the one with the link, else by its name there."""
     beside = os.path.normpath(os.path.join(nwb_path.parent, link.target))
     by_name = os.path.join(nwb_path.parent, os.path.basename(link.target))
     return by_name if os.path.isabs(link.target) and not os.path.exists(beside) and os.path.exists(by_name) else beside

@@ -1,7 +1,7 @@
 """The record inside an NWB file of the media that belong to it: the table of ndx-extfiles, read and written.
 
-The table is written as pynwb would write it, but without pynwb, so that it can be put into files of any size in the
-same step that changes their texts. Its schema is in ``spec/``; `nwb_extfiles.ndx` has the containers for pynwb.
+The table is written as pynwb would write it, but without pynwb, so that it is added to files of any size in the same
+edit that changes their stored paths. Its schema is in ``spec/``; `nwb_extfiles.ndx` has the containers for pynwb.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ import h5py
 import numpy as np
 
 from ..errors import RelocationRefusedError, UnsafeReferenceError
-from .path_datasets import as_string, attribute_string, is_stored, read_paths
+from .path_datasets import as_string, attribute_string, encoded, is_stored, read_paths
+from .type_tree import cached_schemas
 
 __all__ = [
+    "COLUMNS",
     "MANIFEST_PATH",
+    "META_DATA_PATH",
+    "NAMESPACE",
     "ManifestRow",
     "Node",
     "columns_of_others",
@@ -34,16 +38,16 @@ __all__ = [
     "write_manifest",
 ]
 
-_NAMESPACE = "ndx-extfiles"
-_META_DATA = "general/external_files"
-MANIFEST_PATH = f"{_META_DATA}/manifest"
+NAMESPACE = "ndx-extfiles"
+META_DATA_PATH = "general/external_files"
+MANIFEST_PATH = f"{META_DATA_PATH}/manifest"
 """Where the table is in an NWB file."""
 _MOST_ROWS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
-    """What is recorded of one reference; the columns of ``ExternalFileManifest``."""
+    """The record of one reference; the columns of ``ExternalFileManifest``."""
 
     referring_object_id: str
     referring_object_path: str
@@ -70,11 +74,13 @@ class ManifestRow:
 
     @property
     def place(self) -> tuple[str, str, int]:
-        """Object path, field and index: what it speaks of."""
+        """Object path, field and index of the reference."""
         return self.referring_object_path, self.field, self.index
 
 
 _TYPES = {field.name: {"str": str, "int": int, "float": float}[str(field.type)] for field in fields(ManifestRow)}
+COLUMNS = frozenset(("id", *_TYPES))
+"""The names of all datasets in the table."""
 _STORED_AS = {
     "index": np.int32,
     "size_in_bytes": np.int64,
@@ -82,7 +88,7 @@ _STORED_AS = {
     "height": np.int32,
     "frame_count": np.int64,
     "frame_rate": np.float64,
-}  # the others are texts
+}  # the others are strings
 
 
 def spec_folder() -> Path:
@@ -112,7 +118,7 @@ def read_manifest(root: Any, nwb_path: Path) -> list[ManifestRow] | None:
     Raises
     ------
     UnsafeReferenceError
-        If what is there is no such table.
+        If what is there is not such a table.
     """
     if MANIFEST_PATH not in root:
         return None
@@ -144,9 +150,8 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
         for name, column in columns.items():
             _check_size(name, column)
         values = {name: _values(columns[name], kind) for name, kind in _TYPES.items() if name in columns}
-        if missing := [
-            field.name for field in fields(ManifestRow) if field.default is MISSING and field.name not in values
-        ]:
+        missing = [field.name for field in fields(ManifestRow) if field.default is MISSING and field.name not in values]
+        if missing:
             raise ValueError(f"it has no column {', '.join(map(repr, missing))}")
         if len({len(column) for column in values.values()}) != 1:
             raise ValueError("its columns differ in length, or there are none")
@@ -154,36 +159,36 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
         return [ManifestRow(**row) for row in rows]
     except (KeyError, TypeError, ValueError, AttributeError, OSError, OverflowError) as error:
         raise UnsafeReferenceError(
-            f"{nwb_path}: /{MANIFEST_PATH} is no ExternalFileManifest as {_NAMESPACE} defines it: {error}; remove it, "
-            f"or mend it",
+            f"{nwb_path}: /{MANIFEST_PATH} is not an ExternalFileManifest as {NAMESPACE} defines it: {error}",
+            hint="correct or remove it",
             nwb_path=str(nwb_path),
             object_path=f"/{MANIFEST_PATH}",
         ) from error
 
 
 def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) -> list[str]:
-    """What somebody has added to the table of an NWB file, and which stays there when it is written anew.
+    """The columns that another program has added to the table of an NWB file, and that are kept when it is rewritten.
 
     Parameters
     ----------
     root : h5py.File or zarr.Group
         The NWB file, open.
     rows : sequence of ManifestRow
-        What the table shall say.
+        The new rows of the table.
     nwb_path : pathlib.Path
         The NWB file, for messages.
 
     Returns
     -------
     list of str
-        The names of the columns, in their order.
+        Their names, in their order.
 
     Raises
     ------
     RelocationRefusedError
-        If there are such, and the rows are not those of the same entries as before, in the same order.
+        If there are any, and the new rows are not for the same entries in the same order as the old ones.
     UnsafeReferenceError
-        If what is there is no such table.
+        If what is there is not such a table.
     """
     table = root.get(MANIFEST_PATH)
     if table is None or is_stored(table):
@@ -191,9 +196,9 @@ def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) ->
     names = [name for name in map(as_string, table.attrs.get("colnames", ())) if name not in _TYPES and name in table]
     if names and [row.place for row in read_manifest(root, nwb_path) or ()] != [row.place for row in rows]:
         raise RelocationRefusedError(
-            f"{nwb_path}: /{MANIFEST_PATH} has further columns, {', '.join(map(repr, names))}, and not the rows any "
-            f"more that belong to what the file refers to, so those columns cannot be kept right; move them to a table "
-            f"of your own, and take them out of this one",
+            f"{nwb_path}: /{MANIFEST_PATH} has further columns, {', '.join(map(repr, names))}, and its rows no longer "
+            f"match the external files of the NWB file, so those columns cannot be kept",
+            hint="move them to a table of your own, and remove them from this one",
             nwb_path=str(nwb_path),
             object_path=f"/{MANIFEST_PATH}",
         )
@@ -201,12 +206,12 @@ def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) ->
 
 
 def _check_size(name: str, column: Any) -> None:
-    """Refuse what is not to be read: a file may claim any number of rows, and need no room for them."""
+    """Refuse a column that must not be read: a file may claim any number of rows without storing them."""
     if is_stored(column):
         shape = column.shape
         if shape is None or math.prod(shape) > _MOST_ROWS:
             raise ValueError(f"{name} is empty, or has more than {_MOST_ROWS:,} rows")
-        if getattr(column, "external", None):  # its bytes are in other files, any files
+        if getattr(column, "external", None):  # in any files
             raise ValueError(f"{name} is stored in other files")
 
 
@@ -215,8 +220,8 @@ def _values(column: Any, kind: type) -> list[Any]:
         return [kind(value) for value in np.asarray(column[()] if hasattr(column, "shape") else column).ravel()]
     read = read_paths(column)
     if read is None:
-        raise TypeError(f"{column!r} is no text")
-    return [str(text) for text in read[0]]
+        raise TypeError(f"{column!r} does not hold strings")
+    return [str(string) for string in read[0]]
 
 
 # ---------------------------------------------------------------------- write
@@ -224,13 +229,13 @@ def _values(column: Any, kind: type) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A group or dataset to be written, in whatever kind of storage."""
+    """A group or dataset to be written, to HDF5 or Zarr."""
 
     path: str
-    """In the NWB file, without a slash before it."""
+    """In the NWB file, without a leading slash."""
     attributes: Mapping[str, Any]
     data: Any = None
-    """None for a group; an array of numbers, a list of texts, or one text."""
+    """None for a group; an array of numbers, a list of strings, or one string."""
 
 
 def manifest_nodes(
@@ -240,25 +245,25 @@ def manifest_nodes(
     cached: Container[str],
     further: Iterable[str],
 ) -> list[Node]:
-    """Lay out the table, and its schema where HDMF looks for it, so that it can be read without this package.
+    """Lay out the table, and its schema where HDMF looks for it, so that other programs can read it.
 
     Parameters
     ----------
     rows : sequence of ManifestRow
         All rows.
     object_ids : mapping
-        The object_id of what stands in the file already, by path; it is kept.
+        The object_id of each object that is in the file already, by path; it is kept.
     specifications : str
         The group in which the NWB file caches schemas.
     cached : container of str
-        The namespaces that it has there already.
+        The namespaces that are cached there already.
     further : iterable of str
-        Columns that stand in the table and stay, as `columns_of_others` gives them.
+        Columns of the table that are kept, as `columns_of_others` gives them.
 
     Returns
     -------
     list of Node
-        Groups before what is in them.
+        Groups before their members.
     """
 
     def node(path: str, namespace: str, neurodata_type: str, data: Any = None, **attributes: Any) -> Node:
@@ -267,14 +272,14 @@ def manifest_nodes(
             path, dict(namespace=namespace, neurodata_type=neurodata_type, object_id=object_id, **attributes), data
         )
 
-    (schema,) = _schemas(spec_folder() / f"{_NAMESPACE}.namespace.yaml")
-    extensions = schema.files[f"{_NAMESPACE}.extensions"]
+    (schema,) = _schemas(spec_folder() / f"{NAMESPACE}.namespace.yaml")
+    extensions = schema.files[f"{NAMESPACE}.extensions"]
     docs = {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
     nodes = [
-        node(_META_DATA, _NAMESPACE, "ExternalFilesMetaData"),
+        node(META_DATA_PATH, NAMESPACE, "ExternalFilesMetaData"),
         node(
             MANIFEST_PATH,
-            _NAMESPACE,
+            NAMESPACE,
             "ExternalFileManifest",
             description="The media files that objects of this NWB file refer to",
             colnames=[*_TYPES, *further],
@@ -286,7 +291,7 @@ def manifest_nodes(
         if name in _STORED_AS:
             values = np.array(values, dtype=_STORED_AS[name])
         nodes.append(node(f"{MANIFEST_PATH}/{name}", "hdmf-common", "VectorData", values, description=docs[name]))
-    # A reader who finds schemas in a file looks for all of them there.
+    # Readers that find schemas in a file take all of them from there.
     others = [] if "core" in cached else [other for other in _schemas_of_pynwb() if other.name not in cached]
     for each in (*others, schema):
         group = f"{specifications.strip('/')}/{each.name}"
@@ -321,7 +326,7 @@ def _schemas(path: Path) -> Iterator[_Schema]:
 
 
 def _schemas_of_pynwb() -> Iterator[_Schema]:
-    """The namespaces that every NWB file needs, of the version that pynwb here would read it with."""
+    """The namespaces that every NWB file needs, in the version of the installed pynwb."""
     package = find_spec("pynwb")
     if package is not None and package.origin is not None:
         folder = Path(package.origin).parent / "nwb-schema"
@@ -330,7 +335,7 @@ def _schemas_of_pynwb() -> Iterator[_Schema]:
 
 
 def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
-    """Write the table into an NWB file in HDF5, in the place of a former one.
+    """Write the table into an NWB file in HDF5, over a former one.
 
     Parameters
     ----------
@@ -347,27 +352,16 @@ def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path)
         As `columns_of_others`.
     """
     further = columns_of_others(file, rows, nwb_path)
-    specifications = _specifications(file)
-    places = (_META_DATA, MANIFEST_PATH)
+    specifications = cached_schemas(file)
+    if specifications is None:
+        specifications = file.require_group("specifications")
+        file.attrs[".specloc"] = specifications.ref
+    places = (META_DATA_PATH, MANIFEST_PATH)
     object_ids = {path: attribute_string(file[path].attrs.get("object_id")) or "" for path in places if path in file}
-    if _NAMESPACE in specifications:
-        del specifications[_NAMESPACE]
+    if NAMESPACE in specifications:
+        del specifications[NAMESPACE]
     for node in manifest_nodes(rows, object_ids, specifications.name, set(specifications), further):
         _write_node(file, node)
-
-
-def _specifications(file: h5py.File) -> h5py.Group:
-    """The group of cached schemas; made where what tells of it leads nowhere."""
-    location = file.attrs.get(".specloc")
-    if isinstance(location, h5py.Reference):
-        # one to what was removed may still be followed, into room that is another's by now
-        location = h5py.h5r.get_name(location, file.id) if location else None
-    found = file.get(location) if isinstance(location, str | bytes) else None
-    if isinstance(found, h5py.Group):
-        return found
-    group = file.require_group("specifications")
-    file.attrs[".specloc"] = group.ref
-    return group
 
 
 def _write_node(file: h5py.File, node: Node) -> None:
@@ -380,9 +374,8 @@ def _write_node(file: h5py.File, node: Node) -> None:
     elif isinstance(node.data, str):
         item = file.create_dataset(node.path, data=node.data, dtype=h5py.string_dtype())
     elif isinstance(node.data, list):
-        encoded = np.empty(len(node.data), dtype=object)
-        encoded[:] = [text.encode("utf-8", "surrogateescape") for text in node.data]
-        item = file.create_dataset(node.path, data=encoded, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
+        strings = encoded(node.data, (len(node.data),))
+        item = file.create_dataset(node.path, data=strings, dtype=h5py.string_dtype(), maxshape=(None,), chunks=True)
     else:
         item = file.create_dataset(node.path, data=node.data, maxshape=(None,), chunks=True)
     for name, value in node.attributes.items():
@@ -390,5 +383,5 @@ def _write_node(file: h5py.File, node: Node) -> None:
 
 
 def same_rows(rows: Iterable[ManifestRow], others: Iterable[ManifestRow]) -> bool:
-    """Whether two tables say the same; what is not known is like itself."""
+    """Whether two tables have the same rows; an unknown number (NaN) equals itself."""
     return [repr(row) for row in rows] == [repr(row) for row in others]

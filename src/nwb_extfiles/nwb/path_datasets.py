@@ -1,10 +1,9 @@
-"""How texts are stored: read from any kind of storage, written back in the same kind."""
+"""How paths are stored: read from any kind of storage, written back in the same kind."""
 
 from __future__ import annotations
 
 import os
 import posixpath
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ import h5py
 import numpy as np
 from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
 
+from ..private_names import may_unpickle
+
 __all__ = [
     "StoredPath",
     "as_string",
     "attribute_string",
+    "encoded",
     "fits",
     "is_stored",
     "is_utf8",
@@ -30,7 +32,6 @@ __all__ = [
     "storage_settings",
     "unwrapped",
     "write_in_place",
-    "write_over_link",
     "write_strings",
 ]
 
@@ -43,17 +44,16 @@ class StoredPath(str):
 
     Parameters
     ----------
-    text : str
-        The path or URL, as it is stored or shall be.
+    stored_path : str
+        The path or URL, as it is or will be stored.
     nwb_path : str or None
-        The NWB file that it was read from, or that it is being written to; None if neither.
+        The NWB file that it was read from, or that it is written to; None if neither.
     """
 
     nwb_path: str | None
 
-    def __new__(cls, text: str, nwb_path: str | None) -> StoredPath:
-        """Make the text."""
-        self = super().__new__(cls, text)
+    def __new__(cls, stored_path: str, nwb_path: str | None) -> StoredPath:  # noqa: D102
+        self = super().__new__(cls, stored_path)
         self.nwb_path = nwb_path
         return self
 
@@ -62,12 +62,12 @@ class StoredPath(str):
 
     @property
     def base(self) -> str | None:
-        """The folder that a relative text is relative to; None if it is not known yet."""
+        """The folder that a relative path is relative to; None if it is not known yet."""
         return None if self.nwb_path is None else os.path.dirname(self.nwb_path)
 
     @property
     def stored(self) -> str:
-        """The text as a file holds it."""
+        """The path as a file holds it."""
         return str(self)
 
 
@@ -80,7 +80,7 @@ def unwrapped(value: Any) -> Any:
 
 def is_stored(value: Any) -> bool:
     """Whether a value is a dataset in an open file: an HDF5 dataset or a Zarr array."""
-    # Zarr is known by what it looks like, so that whoever has none of it need not load it.
+    # A Zarr array is recognized by its attributes, so that zarr is not loaded for this.
     return isinstance(value, h5py.Dataset) or (hasattr(value, "store") and hasattr(value, "chunks"))
 
 
@@ -89,11 +89,11 @@ def path_of(item: Any) -> str:
     if isinstance(item, h5py.HLObject):
         return os.fsdecode(h5f.get_name(item.id))  # as h5py does, without objects of its own
     store = item.store
-    return str(getattr(store, "store", store).path)  # through one that only adds the metadata at once
+    return str(getattr(store, "store", store).path)  # the one behind consolidated metadata
 
 
 def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
-    """Read stored text of any kind.
+    """Read stored strings of any kind.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     Returns
     -------
     (list of str, tuple of int) or None
-        The texts in C order and the shape they were stored in, () for a scalar. None if it is no text. Bytes
-        are decoded as UTF-8; those that are not UTF-8 become surrogate escapes, as in file names.
+        The strings in C order and the shape they were stored in, () for a scalar; None if they are not strings.
+        Bytes are decoded as UTF-8; those that are not UTF-8 become surrogate escapes, as in file names.
     """
     value = unwrapped(value)
     if isinstance(value, h5py.Dataset):
@@ -113,10 +113,10 @@ def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
     if is_stored(value):
         return _read_zarr(value)
     if isinstance(value, str | bytes | os.PathLike):
-        text = as_string(value)
-        return None if text is None else ([text], ())
+        string = as_string(value)
+        return None if string is None else ([string], ())
     if hasattr(value, "shape") and hasattr(value, "dtype"):  # numpy, pandas and the like
-        array = np.asarray(value)  # which knows nothing of the index of a column
+        array = np.asarray(value)  # which ignores the index of a column
         return _as_strings(array.ravel().tolist(), array.shape)
     if isinstance(value, Sequence):
         return _as_strings(value, (len(value),))
@@ -124,7 +124,7 @@ def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
 
 
 def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | None:
-    """Read a dataset of texts of variable length by HDF5's own calls, which takes a quarter of the time.
+    """Read a dataset of strings of variable length by HDF5's own calls, in a quarter of the time.
 
     Parameters
     ----------
@@ -134,12 +134,12 @@ def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | 
     Returns
     -------
     (list of str, tuple of int) or None
-        As `read_paths`; None if it is anything else, so that it takes a closer look.
+        As `read_paths`; None if it is anything else, for which `read_paths` is to be called.
     """
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
         return None
-    if dataset.get_offset() is None:  # it may be chunked, empty, or in other files, which HDF5 is not to open
+    if dataset.get_offset() is None:  # it may be chunked, empty, or in other files, which HDF5 must not open
         settings = dataset.get_create_plist()
         if settings.get_layout() == h5d.VIRTUAL or settings.get_external_count():
             return None
@@ -151,25 +151,15 @@ def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | 
 
 
 def paths_at(group: h5py.Group, path: str) -> tuple[list[str], tuple[int, ...]] | None:
-    """Read the texts at a path below a group by HDF5's own calls.
+    """Read the strings at a path below a group by HDF5's own calls; as `read_strings`.
 
-    Parameters
-    ----------
-    group : h5py.Group
-        Of an open file.
-    path : str
-        Which links lead along that are hard ones, the last at least.
-
-    Returns
-    -------
-    (list of str, tuple of int) or None
-        As `read_paths`; None if nothing is there, or if it takes a closer look.
+    None also if nothing is there, or if the last link of the path is not a hard one.
     """
     name = path.encode("utf-8", "surrogateescape")
     try:
         is_hard = group.id.links.get_info(name).type == h5l.TYPE_HARD
         return read_strings(h5d.open(group.id, name)) if is_hard else None
-    except (KeyError, RuntimeError):  # nothing is there, or no dataset, or no group on the way
+    except (KeyError, RuntimeError):  # nothing is there, or it is not a dataset, or not in a group
         return None
 
 
@@ -180,7 +170,7 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
         return read
     if h5py.check_string_dtype(dataset.dtype) is None:
         return None
-    if dataset.external or dataset.is_virtual:  # in other files, any files: HDF5 would wait for a pipe without an end
+    if dataset.external or dataset.is_virtual:  # in other files, any files: HDF5 would wait for a pipe forever
         return None
     if dataset.shape is None:  # a null dataspace
         return [], (0,)
@@ -191,30 +181,25 @@ def _read_h5py(dataset: h5py.Dataset) -> tuple[list[str], tuple[int, ...]] | Non
 def _read_zarr(array: Any) -> tuple[list[str], tuple[int, ...]] | None:
     if array.dtype.kind not in "OSU":
         return None
-    if any(codec.codec_id == "pickle" for codec in array.filters or ()) and not _may_unpickle():
+    if any(codec.codec_id == "pickle" for codec in array.filters or ()) and not may_unpickle():
         return None
     values = np.asarray(array[()])
-    is_scalar = array.attrs.get("zarr_dtype") == "scalar" and values.shape == (1,)  # as hdmf-zarr stores one text
+    is_scalar = array.attrs.get("zarr_dtype") == "scalar" and values.shape == (1,)  # as hdmf-zarr stores one string
     return _as_strings(values.ravel().tolist(), () if is_scalar else values.shape)
 
 
-def _may_unpickle() -> bool:
-    """Whether the user has declared that stores are trusted: what is unpickled can run any code."""
-    return bool(getattr(sys.modules.get("numcodecs.pickles"), "ALLOW_UNSAFE_PICKLE_DECODE", False))
-
-
 def _as_strings(values: Sequence[Any], shape: tuple[int, ...]) -> tuple[list[str], tuple[int, ...]] | None:
-    paths = []
+    strings = []
     for value in values:
-        text = as_string(value)
-        if text is None:
+        string = as_string(value)
+        if string is None:
             return None
-        paths.append(text)
-    return paths, shape
+        strings.append(string)
+    return strings, shape
 
 
 def as_string(value: Any) -> str | None:
-    """One text out of a file or a container as a str; None if it is no text."""
+    """One string of a file or a container as a str; None if it is not a string."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, os.PathLike):
@@ -227,23 +212,23 @@ def as_string(value: Any) -> str | None:
 
 
 def attribute_string(value: Any) -> str | None:
-    """The text of an attribute; MatNWB and MIES store one text as an array of one element."""
+    """The string in an attribute; MatNWB and MIES store it as an array of one element."""
     if isinstance(value, np.ndarray | list | tuple) and np.shape(value) == (1,):
         value = value[0]
     return as_string(value)
 
 
-def is_utf8(text: str) -> bool:
-    """Whether a text was UTF-8 where it was stored, or can be stored so: what is not is kept as surrogate escapes."""
+def is_utf8(string: str) -> bool:
+    """Whether a string was stored as UTF-8, or can be: other bytes are kept as surrogate escapes."""
     try:
-        text.encode()
+        string.encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
 def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
-    """What makes a new dataset of texts be stored like an old one.
+    """The arguments by which a new dataset of strings is stored like an old one.
 
     Parameters
     ----------
@@ -253,7 +238,7 @@ def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
     Returns
     -------
     dict
-        Keywords of `h5py.Group.create_dataset` but for shape, type and data; empty for a contiguous dataset.
+        Keywords of `h5py.Group.create_dataset` except shape, type and data; empty for a contiguous dataset.
     """
     if dataset.chunks is None:
         return {}
@@ -263,51 +248,73 @@ def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
         compression=dataset.compression,
         compression_opts=dataset.compression_opts,
         shuffle=dataset.shuffle,
-    )  # no fletcher32: HDF5 makes no checksums of texts of variable length
+    )  # no fletcher32: HDF5 makes no checksums of strings of variable length
     return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
 def write_in_place(dataset: h5py.Dataset, paths: Sequence[str]) -> h5py.Dataset:
-    """Write new texts into a dataset of an open file.
+    """Write new paths into a dataset of an open file.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-        Any storage of text; its file is open for writing.
-    texts : sequence of str
+        Strings of any kind; its file is open for writing.
+    paths : sequence of str
         As many as the dataset has elements, in C order.
 
     Returns
     -------
     h5py.Dataset
-        The same one, or, where its type cannot hold the texts, one of variable length UTF-8 that was made in its
-        place with the same attributes. Object references to the old one dangle then.
+        The same one, or, if its type cannot hold the paths, one of variable length UTF-8 that replaces it and has its
+        attributes. Object references to the old one are broken then.
     """
     if not paths:
-        return dataset  # HDF5 crashes when it is told to write into a null dataspace
-    values = _encoded(paths, dataset.shape)
+        return dataset  # HDF5 crashes when it writes into a null dataspace
     if fits(dataset, paths):
+        values = encoded(paths, dataset.shape)
         dataset[()] = values.astype(dataset.dtype) if dataset.dtype.kind == "S" else values
         return dataset
     parent, name = dataset.parent, posixpath.basename(dataset.name)  # bytes where it is not UTF-8
-    # Without a name until it is whole, so that a failure leaves the old one.
-    fresh = parent.create_dataset(None, data=values, dtype=h5py.string_dtype(), **storage_settings(dataset))
+    return _replace(parent, name, _stored_like(dataset, parent, paths))
+
+
+def _write_over_link(owner: h5py.Group, folder: Path, name: str, paths: Sequence[str]) -> None:
+    """Replace a link to a dataset of paths by a dataset; the one behind the link is not touched."""
+    link = owner.get(name, getlink=True)
+    if isinstance(link, h5py.ExternalLink):
+        # opened by name: from a file that was opened through a Python object h5py looks for it in that object
+        with h5py.File(folder / link.filename, "r") as other:
+            fresh = _stored_like(other[link.path], owner, paths)
+    else:
+        fresh = _stored_like(owner[name], owner, paths)
+    _replace(owner, name, fresh)
+
+
+def _stored_like(dataset: h5py.Dataset, group: h5py.Group, paths: Sequence[str]) -> h5py.Dataset:
+    """A new dataset with the shape, storage and attributes of another one, in the file of a group, without a name."""
+    values = encoded(paths, dataset.shape)
+    fresh = group.create_dataset(None, data=values, dtype=_STRING, **storage_settings(dataset))
     fresh.attrs.update(dataset.attrs)
-    del parent[name]
-    parent[name] = fresh
-    return parent[name]
+    return fresh
+
+
+def _replace(group: h5py.Group, name: str | bytes, fresh: h5py.Dataset) -> h5py.Dataset:
+    """Give a dataset that is whole the name of an old one, so that a failure before leaves the old one."""
+    del group[name]
+    group[name] = fresh
+    return group[name]
 
 
 def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Dataset:
-    """Write a list of texts as h5py stores such by default: of variable length, in UTF-8, contiguous.
+    """Write a list of paths as h5py stores strings by default: of variable length, in UTF-8, contiguous.
 
     Parameters
     ----------
     group : h5py.Group
         Of a file that is open for writing.
     name : str
-        Name of the dataset; there is none of that name.
-    texts : sequence of str
+        Name of the dataset; nothing has that name yet.
+    paths : sequence of str
         At least one.
 
     Returns
@@ -319,7 +326,7 @@ def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Da
     space = h5s.create_simple((len(paths),))
     kind = h5t.py_create(_STRING, logical=True)
     dataset = h5d.create(group.id, name.encode("utf-8", "surrogateescape"), kind, space, settings)
-    dataset.write(h5s.ALL, h5s.ALL, _encoded(paths, (len(paths),)), _STRING_IN_MEMORY)
+    dataset.write(h5s.ALL, h5s.ALL, encoded(paths, (len(paths),)), _STRING_IN_MEMORY)
     return h5py.Dataset(dataset)
 
 
@@ -329,19 +336,19 @@ def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:
 
 
 def replace_paths(file: h5py.File, folder: Path, object_path: str, field: str, paths: Sequence[str]) -> None:
-    """Change the texts of one field of an object.
+    """Change the paths in one field of an object.
 
     Parameters
     ----------
     file : h5py.File
         Open for writing.
     folder : pathlib.Path
-        Where it lies; external links are relative to that.
+        Its folder, which external links are relative to.
     object_path : str
         A group, or a dataset that is itself the field.
     field : str
         Name of the dataset in the group.
-    texts : sequence of str
+    paths : sequence of str
         As many as are stored, in C order.
     """
     owner = item_at(file, object_path)
@@ -350,68 +357,38 @@ def replace_paths(file: h5py.File, folder: Path, object_path: str, field: str, p
     elif _is_its_own(owner, field):
         write_in_place(owner[field], paths)
     else:
-        write_over_link(owner, folder, field, paths)  # what is behind a link may be another file's
+        _write_over_link(owner, folder, field, paths)  # the dataset behind a link may belong to another file
 
 
 def _is_its_own(owner: h5py.Group, name: str) -> bool:
-    """Whether a dataset has no other name; by that it may be another object's, whose media are called otherwise."""
+    """Whether a dataset has no other name, by which it belongs to another object, whose media have other names."""
     is_hard = isinstance(owner.get(name, getlink=True), h5py.HardLink)
     return is_hard and h5o.get_info(owner.id, name.encode("utf-8", "surrogateescape")).rc == 1
 
 
-def write_over_link(owner: h5py.Group, folder: Path, name: str, paths: Sequence[str]) -> None:
-    """Put a dataset of texts where a link to one was; the dataset behind the link is not touched.
-
-    Parameters
-    ----------
-    owner : h5py.Group
-        The group that has the link; its file is open for writing.
-    folder : pathlib.Path
-        Where that file lies.
-    name : str
-        Name of the link.
-    texts : sequence of str
-        As many as the dataset behind the link has elements, in C order.
-    """
-    link = owner.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        # Opened by name: a file that h5py reads through Python would be looked for through the same object.
-        with h5py.File(folder / link.filename, "r") as other:
-            attributes, settings, shape = _storage_of(other[link.path])
-    else:
-        attributes, settings, shape = _storage_of(owner[name])
-    del owner[name]
-    fresh = owner.create_dataset(name, data=_encoded(paths, shape), dtype=h5py.string_dtype(), **settings)
-    fresh.attrs.update(attributes)
-
-
-def _storage_of(dataset: h5py.Dataset) -> tuple[dict[str, Any], dict[str, Any], tuple[int, ...]]:
-    return dict(dataset.attrs), storage_settings(dataset), dataset.shape
-
-
-def _encoded(paths: Sequence[str], shape: tuple[int, ...]) -> Any:
-    # as bytes, for texts may hold what UTF-8 cannot
+def encoded(paths: Sequence[str], shape: tuple[int, ...]) -> Any:
+    """An array of paths as bytes, because they may hold what UTF-8 cannot."""
     values = np.empty(len(paths), dtype=object)
-    values[:] = [text.encode("utf-8", "surrogateescape") for text in paths]
+    values[:] = [path.encode("utf-8", "surrogateescape") for path in paths]
     return values.reshape(shape)
 
 
 def shaped(paths: Sequence[str], shape: tuple[int, ...]) -> Any:
-    """Texts as HDMF takes them, in the shape they are stored in: one, a list, or an array of objects."""
+    """Paths as HDMF takes them, in the shape they are stored in: one, a list, or an array of objects."""
     if not all(map(is_utf8, paths)):
-        return _encoded(paths, shape) if shape else paths[0].encode("utf-8", "surrogateescape")
+        return encoded(paths, shape) if shape else paths[0].encode("utf-8", "surrogateescape")
     if shape == ():
         return paths[0]
     return list(paths) if len(shape) == 1 else np.array(paths, dtype=object).reshape(shape)
 
 
 def fits(dataset: h5py.Dataset, paths: Sequence[str]) -> bool:
-    """Whether the type of a dataset can hold the texts."""
+    """Whether the type of a dataset can hold the paths."""
     kind = h5py.check_string_dtype(dataset.dtype)
-    encoded = [text.encode("utf-8", "surrogateescape") for text in paths]
-    if kind.encoding == "ascii" and not all(text.isascii() for text in encoded):
+    values = [path.encode("utf-8", "surrogateescape") for path in paths]
+    if kind.encoding == "ascii" and not all(map(bytes.isascii, values)):
         return False
     if kind.length is None:
         return True
     ends = dataset.id.get_type().get_strpad() == h5py.h5t.STR_NULLTERM  # with a byte of its own
-    return all(len(text) <= kind.length - ends for text in encoded)
+    return all(len(path) <= kind.length - ends for path in values)

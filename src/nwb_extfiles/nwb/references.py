@@ -1,4 +1,4 @@
-"""One stored text that names a media file: where it stands, what it says, relative to which folder."""
+"""One stored path of a media file: where it stands, what it says, relative to which folder."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["ExternalFileReference"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalFileReference:
-    """One stored text that names a media file."""
+    """One stored path of a media file."""
 
     nwb_path: str
-    """The NWB file that is spoken of."""
+    """The NWB file."""
     object_path: str
     """Path of the object in that file, such as ``/acquisition/behavior_video``."""
     neurodata_type: str
     object_id: str | None
-    """As stored; None where there is none. It may be any text: check before use."""
+    """As stored; None if the object has none. It may be any string: check it before use."""
     field: str
     """``external_file``, or the name of another field that holds paths (`MediaField`)."""
     index: int
@@ -26,17 +26,17 @@ class ExternalFileReference:
     stored_path: str
     """As stored; bytes that are not UTF-8 are kept as surrogate escapes."""
     base: str | None
-    """The folder that a relative text is relative to, for a file that is read from afar the URL of one; None if the
-    object was made in memory."""
+    """The folder that a relative path is relative to, or its URL for a remote file; None if the object was made in
+    memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
     stored_in: str | None = None
-    """The NWB file that holds the text now, where it is known and that is not `nwb_path`."""
+    """The NWB file that holds the path now, if that is known to be another one than `nwb_path`."""
 
     @property
     def where(self) -> str:
         """The place in words, to begin a message with."""
-        # A type is a text out of a file, too, and must not look like a line of ours.
+        # The type comes out of a file as well, and must not look like a line of ours.
         kind = self.neurodata_type if self.neurodata_type.isidentifier() else repr(self.neurodata_type)
         file = self.nwb_path if self.stored_in is None else f"{self.nwb_path} (from {self.stored_in})"
         return f"{file}: {kind} {self.object_path!r}, {self.field}[{self.index}]"

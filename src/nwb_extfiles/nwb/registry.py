@@ -1,6 +1,6 @@
 """The table of neurodata types that hold paths of media, to which other packages may add.
 
-A package that brings such a type says so in its metadata, so that whoever has it installed needs no option::
+A package that defines such a type says so in its metadata, so that its users need no option::
 
     [project.entry-points."nwb_extfiles.references"]
     ndx-tracking = "ndx_tracking.media:FIELDS"      # FIELDS = [("TrackingVideos", "video_paths")]
@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import warn
+from ..hints import Hint, Message
 
 __all__ = ["ENTRY_POINTS", "MEDIA_FIELDS", "MediaField", "media_fields", "registered_fields"]
 
@@ -28,13 +29,13 @@ class MediaField:
     neurodata_type: str
     """The type that defines the place; its subtypes have it too."""
     field: str | None
-    """Name of the text dataset inside the object; None if the object is itself that dataset."""
+    """Name of the dataset inside the object; None if the object is itself that dataset."""
     repeats: bool = False
-    """Whether the field names videos that some series records: it then shares the copy of that series."""
+    """Whether the field names videos that belong to some series; it then shares the copy of that series."""
 
     @property
     def label(self) -> str:
-        """What the field is called in names of files and in messages."""
+        """The name of the field in file names and in messages."""
         return self.field or "external_file"
 
 
@@ -50,12 +51,12 @@ MEDIA_FIELDS = (
 
 
 def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
-    """The table of places, with those that installed packages declare and those of a caller behind it.
+    """The table of places, followed by those that installed packages declare and those of the caller.
 
     Parameters
     ----------
     further : iterable of (str, str)
-        Neurodata type and name of its text dataset, as in `MediaOptions.media_fields`.
+        Neurodata type and name of its dataset, as in `MediaOptions.media_fields`.
     """
     return (*MEDIA_FIELDS, *_registered(), *(MediaField(neurodata_type, field) for neurodata_type, field in further))
 
@@ -63,45 +64,44 @@ def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, .
 @cache
 def _registered() -> tuple[MediaField, ...]:
     """What installed packages declare, which does not change while a process runs."""
-    found, complaints = registered_fields()
-    for complaint in complaints:
-        warn(complaint)
+    found, warnings = registered_fields()
+    for warning in warnings:
+        warn(warning)
     return tuple(found)
 
 
-def registered_fields() -> tuple[list[MediaField], list[str]]:
+def registered_fields() -> tuple[list[MediaField], list[Message]]:
     """Load what installed packages declare.
 
     Returns
     -------
-    list of MediaField, list of str
-        Those that are not in `MEDIA_FIELDS`, and what is wrong with entry points, which are passed over.
+    list of MediaField, list of Message
+        Those that are not in `MEDIA_FIELDS`, and what is wrong with entry points, which are skipped.
     """
     from importlib.metadata import entry_points
 
     fields: list[MediaField] = []
-    complaints: list[str] = []
+    warnings: list[Message] = []
     for entry_point in sorted(entry_points(group=ENTRY_POINTS)):
         package = entry_point.dist.name if entry_point.dist is not None else "an unknown package"
         who = f"the entry point {entry_point.name!r} of {package} ({entry_point.value}, group {ENTRY_POINTS})"
         try:
             declared = list(entry_point.load())
         except Exception as error:  # noqa: BLE001  # code of others, which may fail in any way
-            complaints.append(f"{who} cannot be loaded: {type(error).__name__}: {error}. {_WHAT_TO_DO}")
+            what = f"{who} cannot be loaded: {type(error).__name__}: {error}"
+            warnings.append(Message(f"{what}. {_CONSEQUENCE}", _HINT))
             continue
         for field, value in _fields(declared):
             if field is None:
-                complaints.append(
-                    f"{who} has {value!r}, expected (neurodata type, name of its text dataset). {_WHAT_TO_DO}"
-                )
+                what = f"{who} has {value!r}, expected (neurodata type, name of its dataset)"
+                warnings.append(Message(f"{what}. {_CONSEQUENCE}", _HINT))
             elif field not in (*MEDIA_FIELDS, *fields):
                 fields.append(field)
-    return fields, complaints
+    return fields, warnings
 
 
-_WHAT_TO_DO = (
-    "Paths that it would name are not found; update or remove that package, or give media_fields in media_options"
-)
+_CONSEQUENCE = "The paths in its fields are not found"
+_HINT = Hint("update or remove that package, or give {media_fields}")
 
 
 def _fields(declared: list[Any]) -> Iterator[tuple[MediaField | None, Any]]:

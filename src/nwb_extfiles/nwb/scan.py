@@ -1,4 +1,4 @@
-"""The stored texts that name media, found in an NWB file on disk."""
+"""The stored paths of media, found in an NWB file on disk."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def find_in_file(
     problems: list[ExternalFilesError] | None = None,
     links: list[ExternalLink] | None = None,
 ) -> list[ExternalFileReference]:
-    """Find all texts that name media in an NWB file on disk.
+    """Find all stored paths of media in an NWB file on disk.
 
     Parameters
     ----------
@@ -36,15 +36,15 @@ def find_in_file(
     table : sequence of MediaField, optional
         The places to look at; those of `media_fields` if not given.
     problems : list of ExternalFilesError, optional
-        Gets one for each place that holds something else than texts, or a link that leads nowhere.
+        Gets one for each field that holds something other than strings, or a broken link.
     links : list of ExternalLink, optional
         Gets the links to objects of other NWB files; `find_behind_links` follows them.
 
     Returns
     -------
     list of ExternalFileReference
-        By path of the object, then by entry. Links to other objects are not followed, nor is any that leads out of a
-        Zarr store.
+        In the order of object paths, then of entries. Links to other objects are not followed, nor links that lead
+        out of a Zarr store.
     """
     table = media_fields() if table is None else table
     types = TypeTree(_unknown, lambda: parents_in_file(file))
@@ -68,7 +68,7 @@ def find_in_file(
                 if problems is not None:
                     problems.append(_not_a_string(nwb_path, item.path, neurodata_type, field))
                 continue
-            for index, text in enumerate(stored.paths):
+            for index, stored_path in enumerate(stored.paths):
                 found.append(
                     ExternalFileReference(
                         nwb_path=nwb_path,
@@ -77,7 +77,7 @@ def find_in_file(
                         object_id=stored.object_id,
                         field=field.label,
                         index=index,
-                        stored_path=text,
+                        stored_path=stored_path,
                         base=stored.base or folder,
                         repeats=field.repeats,
                     )
@@ -88,12 +88,12 @@ def find_in_file(
 def changed_since(
     file: Any, nwb_path: str, references: Iterable[ExternalFileReference]
 ) -> ExternalFileReference | None:
-    """The first of some references that is not in a file any more as it was found.
+    """The first of some references that a file no longer holds as they were found.
 
     Parameters
     ----------
     file : h5py.File or zarr.Group
-        The root group. The file may be read through an object of Python.
+        The root group. The file may be opened through a Python object.
     nwb_path : str
         Where it is.
     references : iterable of ExternalFileReference
@@ -102,7 +102,7 @@ def changed_since(
     Returns
     -------
     ExternalFileReference or None
-        None if all are as they were: each object has its object_id, and each field the same paths.
+        None if nothing changed: each object has its object_id, and each field the same paths.
     """
     fields: dict[tuple[str, str], list[ExternalFileReference]] = {}
     for reference in references:
@@ -110,9 +110,9 @@ def changed_since(
     for (object_path, field), entries in fields.items():
         try:
             found = _read_again(file, os.path.dirname(nwb_path), object_path, field)
-        except (KeyError, OSError, RuntimeError):  # it is gone, or something else is there
+        except (KeyError, OSError, RuntimeError):  # it is gone, or something else has its place
             found = _Stored(None, None)
-        # what a link leads to in another Zarr store is not opened here, and stays as it is
+        # what a link leads to in another Zarr store is not opened here, and is not changed
         is_elsewhere = found.paths is None and found.base is not None
         if found.object_id != entries[0].object_id or not (
             is_elsewhere or found.paths == [entry.stored_path for entry in entries]
@@ -126,7 +126,7 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
     object_id = attribute_string(item.attrs.get("object_id"))
     link = item.get(field, getlink=True) if isinstance(item, h5py.Group) else None
     if isinstance(link, h5py.ExternalLink):
-        # opened by name: a file that h5py reads through Python would be looked for through the same object
+        # opened by name: from a file that was opened through a Python object h5py looks for it in that object
         with h5py.File(os.path.join(folder, link.filename), "r") as other:
             read = read_paths(other[link.path])
     else:
@@ -139,13 +139,13 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What stands in a field of an object on disk."""
+    """What a field of an object holds on disk."""
 
     paths: list[str] | None
-    """None if it is no text."""
+    """None if it does not hold strings."""
     object_id: str | None
     base: str | None = None
-    """The folder of the file that holds the texts, if that is another one."""
+    """The folder of the file that holds the paths, if that is another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _visited(root: Any, links: list[ExternalLink] | None) -> Iterator[_TypedInZa
 
 
 def _zarr_links(group: Any) -> Iterator[tuple[str, str, str]]:
-    """Name, store (relative to this one) and path of each link in a Zarr group, from hdmf-zarr's attribute for them."""
+    """Name, store (relative to this one) and path of each link in a Zarr group, from the attribute of hdmf-zarr."""
     links = group.attrs.get("zarr_link")
     for link in links if isinstance(links, list) else ():
         if isinstance(link, dict):
@@ -189,7 +189,7 @@ def _zarr_links(group: Any) -> Iterator[tuple[str, str, str]]:
 
 
 def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) -> _Stored | None:
-    """What stands in a field of an object; None if it has no such field."""
+    """What a field of an object holds; None if it has no such field."""
     if isinstance(found, TypedObject):
         name = found.name if field.field is None else found.name + b"/" + field.field.encode()
         if not found.group.links.exists(name):
@@ -215,8 +215,9 @@ def _has(group: Any, name: str) -> bool:
 
 def _not_a_string(nwb_path: str, object_path: str, neurodata_type: str, field: MediaField) -> ExternalFilesError:
     return UnsafeReferenceError(
-        f"{nwb_path}: {neurodata_type} {object_path!r}, {field.label}: what stands there, or where a link leads, is no "
-        f"text, and paths of media are expected; mend it first",
+        f"{nwb_path}: {neurodata_type} {object_path!r}, {field.label}: expected paths of media, found something that "
+        f"is not a string, or a broken link",
+        hint="correct or remove this dataset first",
         nwb_path=nwb_path,
         object_path=object_path,
         field=field.label,
@@ -224,7 +225,7 @@ def _not_a_string(nwb_path: str, object_path: str, neurodata_type: str, field: M
 
 
 def _paths_of(group: Any, name: str) -> Any:
-    """The dataset of texts in a group; None if there is none, or if it is nowhere."""
+    """The dataset of paths in a group; None if there is none, or only a broken link."""
     if not isinstance(group, h5py.Group):
         found = group.get(name)
         return found if found is not None else _behind_zarr_link(group, name)
@@ -233,14 +234,14 @@ def _paths_of(group: Any, name: str) -> Any:
         if isinstance(link, h5py.ExternalLink) and not os.path.isfile(
             os.path.join(os.path.dirname(os.path.abspath(group.file.filename)), link.filename)
         ):
-            return None  # HDF5 would wait for a pipe without an end
+            return None  # HDF5 would wait for a pipe forever
         return group.get(name)
     except (OSError, RuntimeError):  # a ring of links
         return None
 
 
 def _behind_zarr_link(group: Any, name: str) -> Any:
-    """What a link of a Zarr group leads to in the same store; None if there is no such."""
+    """What a link of a Zarr group leads to in the same store; None if it leads out of it, or there is no link."""
     store = os.path.abspath(path_of(group))
     for link, source, path in _zarr_links(group):
         if link == name and os.path.normpath(f"{store}/{source}") == store:

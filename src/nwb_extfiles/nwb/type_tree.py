@@ -1,4 +1,4 @@
-"""Which neurodata types are kinds of which, as loaded namespaces tell, or the specifications that a file caches."""
+"""Which neurodata types are subtypes of which: from loaded namespaces, or from the schemas that an NWB file caches."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from h5py import h5o
 from .path_datasets import is_stored, item_at, paths_at, read_paths
 from .registry import MediaField
 
-__all__ = ["TypeTree", "parents_in_file", "sources_in_file", "typed_links_in_file"]
+__all__ = ["TypeTree", "ancestors_in", "cached_schemas", "parents_in_file", "sources_in_file", "typed_links_in_file"]
+
+# h5py and zarr raise any of these where a file claims schemas that it does not have, or has something else there
+_NO_SCHEMAS = (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError, RecursionError)
 
 
 class TypeTree:
-    """Answers whether one neurodata type is a kind of another.
+    """Says whether one neurodata type is a subtype of another.
 
     Parameters
     ----------
     hierarchy : callable
-        From namespace and type to the type and its ancestors; raises KeyError or ValueError for what it does not know.
+        From namespace and type to the type and its ancestors; raises KeyError or ValueError for unknown types.
     cached_specs : callable, optional
-        Gives the parent of each type as cached in a file (`parents_in_file`); asked only for unknown types.
+        Gives the parent of each type as cached in a file (`parents_in_file`); called only for unknown types.
     """
 
     def __init__(
@@ -53,26 +56,19 @@ class TypeTree:
             self._parents = self._cached_specs()
         if neurodata_type not in self._parents:
             return None
-        line = self._line(neurodata_type)
+        line = ancestors_in(self._parents, neurodata_type)
         return frozenset(line) if line[-1] in ("", *self._parents) else None
-
-    def _line(self, neurodata_type: str) -> list[str]:
-        """The type and its ancestors, as far as the cached specifications know them."""
-        line = [neurodata_type]
-        while (parent := (self._parents or {}).get(line[-1])) is not None and parent not in line:
-            line.append(parent)
-        return line
 
     def fields_of(
         self, namespace: str, neurodata_type: str, table: Iterable[MediaField], *, is_dataset: bool
     ) -> Iterator[MediaField]:
-        """Fields of the table that an object of this type may have.
+        """The fields of the table that an object of this type may have.
 
-        An object whose type nobody knows is taken by the names of its datasets: no type but those of the table has
-        them, and a path that is overlooked becomes a dangling one.
+        An object of an unknown type counts by the names of its datasets: no type outside the table has datasets of
+        these names, and a path that is overlooked will not be found any more.
         """
         ancestors = self.ancestors(namespace, neurodata_type)
-        known = self._line(neurodata_type) if ancestors is None else ancestors
+        known = ancestors_in(self._parents or {}, neurodata_type) if ancestors is None else ancestors
         for field in table:
             if (field.field is None) is not is_dataset:
                 continue
@@ -80,8 +76,16 @@ class TypeTree:
                 yield field
 
 
-def parents_in_file(file: Any) -> dict[str, str]:
-    """The parent of each neurodata type, from the specifications that an NWB file caches.
+def ancestors_in(parents: Mapping[str, str], neurodata_type: str) -> list[str]:
+    """A type and its ancestors, as far as a table of parents knows them."""
+    line = [neurodata_type]
+    while (parent := parents.get(line[-1])) is not None and parent not in line:
+        line.append(parent)
+    return line
+
+
+def cached_schemas(file: Any) -> Any:
+    """The group in which an NWB file caches schemas, as its attribute ``.specloc`` says.
 
     Parameters
     ----------
@@ -90,24 +94,30 @@ def parents_in_file(file: Any) -> dict[str, str]:
 
     Returns
     -------
-    dict of str to str
-        Empty if the file caches no specification.
+    h5py.Group, zarr.Group or None
+        None if the file caches none, or the attribute does not lead to a group.
     """
-    parents: dict[str, str] = {}
     location = file.attrs.get(".specloc")
-    if location is None:
-        return parents
-
     try:
-        for text in _strings_below(file[location]):
-            parents.update(_parents_in(text))
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError):  # it leads nowhere, or to no group
-        pass
+        if isinstance(location, h5py.Reference):
+            # one to a removed group may still be followed, to space that belongs to something else by now
+            location = h5py.h5r.get_name(location, file.id) if location else None
+        group = file.get(location) if isinstance(location, str | bytes) else None
+    except _NO_SCHEMAS:
+        return None
+    return None if group is None or is_stored(group) else group
+
+
+def parents_in_file(file: Any) -> dict[str, str]:
+    """The parent of each neurodata type, from the schemas that an NWB file caches; as `cached_schemas`."""
+    parents: dict[str, str] = {}
+    for schema in _strings_below(cached_schemas(file)):
+        parents.update(_parents_in(schema))
     return parents
 
 
 def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str, Mapping[str, str]]:
-    """The sources of a namespace, such as ``nwb.ecephys``, from the specifications that an NWB file caches.
+    """The sources of a namespace, such as ``nwb.ecephys``, from the schemas that an NWB file caches.
 
     Parameters
     ----------
@@ -116,37 +126,27 @@ def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str,
     namespace : str
         Such as ``core``.
     version : str or None
-        The one to take where the file caches several.
+        The one to read if the file caches several.
 
     Returns
     -------
     dict of str to mapping
-        By source, the parent of each neurodata type that it defines. Empty if the file does not cache that namespace.
+        For each source, the parent of each neurodata type that it defines. Empty if the file does not cache that
+        namespace.
     """
-    sources: dict[str, Mapping[str, str]] = {}
     try:
-        versions = file[file.attrs[".specloc"]][namespace]
+        versions = cached_schemas(file)[namespace]
         names = list(versions)
         name = names[0] if len(names) == 1 else version
-        specification = versions[name] if name in names else {}
-        for source in specification:
-            read = paths_at(specification, source) if isinstance(specification, h5py.Group) else None
-            read = read or read_paths(specification[source])
-            sources[source] = _parents_in(read[0][0]) if read else {}
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        IndexError,
-    ):  # it leads nowhere, or to others
+        schema = versions[name] if name in names else {}
+        read = {source: _strings_in(schema, source) for source in schema}
+        return {source: _parents_in(strings[0]) if strings else {} for source, strings in read.items()}
+    except _NO_SCHEMAS:
         return {}
-    return sources
 
 
 def typed_links_in_file(file: Any) -> frozenset[str]:
-    """The names of links that the specifications cached in an NWB file define, such as ``source_video``."""
+    """The names of links that the schemas cached in an NWB file define, such as ``source_video``."""
     names: set[str] = set()
 
     def collect(spec: Any) -> None:
@@ -155,47 +155,54 @@ def typed_links_in_file(file: Any) -> frozenset[str]:
             collect(group)
 
     try:
-        for text in _strings_below(file[file.attrs[".specloc"]]):
-            collect(json.loads(text))
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
+        for schema in _strings_below(cached_schemas(file)):
+            collect(json.loads(schema))
+    except _NO_SCHEMAS:
         pass  # what was found until then
     return frozenset(names)
 
 
 def _strings_below(group: Any) -> Iterator[str]:
-    """All texts in the datasets below a group."""
-    if not isinstance(group, h5py.Group):
-        datasets: list[Any] = []
-        group.visititems(lambda _, item: datasets.append(item) if is_stored(item) else None)
-        for dataset in datasets:
-            read = read_paths(dataset)
-            yield from read[0] if read else ()
-        return
+    """All strings in the datasets below a group, until one cannot be read."""
     names: list[str] = []
 
     def visit(name: bytes, info: h5o.ObjInfo) -> None:
         if info.type == h5o.TYPE_DATASET:
             names.append(name.decode("utf-8", "surrogateescape"))
 
-    h5o.visit(group.id, visit, info=True)  # every file has dozens of them, and h5py's objects cost more than the texts
-    for name in names:
+    try:
+        if isinstance(group, h5py.Group):
+            h5o.visit(group.id, visit, info=True)  # there are dozens, and h5py's objects cost more than the strings
+        elif group is not None:
+            group.visititems(lambda name, item: names.append(name) if is_stored(item) else None)
+        for name in names:
+            yield from _strings_in(group, name)
+    except _NO_SCHEMAS:
+        return
+
+
+def _strings_in(group: Any, name: str) -> list[str]:
+    """The strings of a dataset in a group; none if it holds something else."""
+    if isinstance(group, h5py.Group):
         read = paths_at(group, name) or read_paths(item_at(group, name))
-        yield from read[0] if read else ()
+    else:
+        read = read_paths(group[name])
+    return read[0] if read else []
 
 
-@lru_cache(maxsize=64)  # the files of a dandiset cache the same specifications
-def _parents_in(specification: str) -> dict[str, str]:
+@lru_cache(maxsize=64)  # the files of a dandiset cache the same schemas
+def _parents_in(schema: str) -> dict[str, str]:
     parents: dict[str, str] = {}
     try:
-        _collect_parents(json.loads(specification), parents)
-    except (ValueError, AttributeError, TypeError, RecursionError):  # no specification
+        _collect_parents(json.loads(schema), parents)
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not a schema
         pass
     return parents
 
 
 def _collect_parents(spec: Any, parents: dict[str, str]) -> None:
     for entry in [*spec.get("groups", ()), *spec.get("datasets", ())]:
-        # hdmf-common, from which the first types of the core derive, speaks of data types
+        # hdmf-common, from which the first types of the core derive, calls them data types
         defined = entry.get("neurodata_type_def", entry.get("data_type_def"))
         included = entry.get("neurodata_type_inc", entry.get("data_type_inc"))
         if defined is not None and isinstance(included, str) and included != defined:

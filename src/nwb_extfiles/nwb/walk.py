@@ -1,8 +1,8 @@
 """The typed objects of an HDF5 file, found by HDF5's own calls: h5py's objects cost more than what is read.
 
-An object costs some ten microseconds this way, a tenth of what `h5py.Group.visititems` and its attributes take.
-What costs is the number of calls, and of identifiers that h5py makes for them, so each object is opened as seldom as
-can be, and what is seen in passing (types of links, addresses) is used.
+An object takes some ten microseconds this way, a tenth of what `h5py.Group.visititems` and its attributes take.
+The cost is in the number of calls, and of identifiers that h5py makes for them, so each object is opened as rarely as
+possible, and what HDF5 gives along with the links (types, addresses) is used.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ __all__ = ["LEAVES", "ExternalLink", "TypedObject", "dataset_at", "read_attribut
 
 _STRING = h5py.string_dtype()
 _STRING_IN_MEMORY = h5t.py_create(_STRING)
-# What HDF5 stores of a text of variable length: 4 bytes of length, 8 and 4 of where it is.
+# What HDF5 stores of a string of variable length: 4 bytes of length, 8 and 4 of where it is.
 _STORED_STRING = 16
-# Types of the core schema that hold nothing but their data: what is in such a group is no object of NWB, and what
-# else is such a dataset has nothing below it.
+# Types of the core schema that hold only their data: nothing in such a group is an object of NWB, and such a dataset
+# has nothing below it.
 LEAVES = frozenset(
     (
         "AbstractFeatureSeries", "AnnotationSeries", "CurrentClampSeries", "CurrentClampStimulusSeries",
@@ -40,7 +40,7 @@ class TypedObject:
     group: h5g.GroupID
     """The group that it is in."""
     name: bytes
-    """Its name in that."""
+    """Its name in that group."""
     place: bytes
     """Its path in the file."""
     neurodata_type: str
@@ -52,7 +52,7 @@ class TypedObject:
 
     @property
     def is_dataset(self) -> bool:
-        """Whether it is no group."""
+        """Whether it is a dataset."""
         return bool(h5o.get_info(self.group, self.name).type != h5o.TYPE_GROUP)
 
 
@@ -76,7 +76,7 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
     file : h5py.File
         Open for reading.
     links : list of ExternalLink, optional
-        Gets the links to other files that stand where objects may stand.
+        Gets the links to other files that stand where an object may be.
 
     Yields
     ------
@@ -104,7 +104,7 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
 def _new_objects(
     group: h5g.GroupID, path: bytes, seen: set[int], external: list[ExternalLink] | None
 ) -> Iterator[bytes]:
-    """Names of the objects of a group that were not seen before, by their addresses in the file."""
+    """The names of objects in a group whose addresses in the file were not seen before."""
     links: list[tuple[bytes, int]] = []
     elsewhere: list[bytes] = []
 
@@ -117,7 +117,7 @@ def _new_objects(
     group.links.iterate(visit, info=True)
     for name in elsewhere:
         target, object_path = group.links.get_val(name)
-        paths = (text.decode("utf-8", "surrogateescape") for text in (path + b"/" + name, target, object_path))
+        paths = (part.decode("utf-8", "surrogateescape") for part in (path + b"/" + name, target, object_path))
         assert external is not None
         external.append(ExternalLink(*paths))
     for name, address in links:
@@ -127,23 +127,23 @@ def _new_objects(
 
 
 def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str | None:
-    """Read an attribute of an object that is one text.
+    """Read an attribute that is one string.
 
     Parameters
     ----------
     location : h5py.h5g.GroupID
         A group.
     name : bytes
-        The object, below that.
+        The object in it.
     attribute : bytes
         Name of the attribute.
 
     Returns
     -------
     str or None
-        None if there is none, or it is something else. An array of one text is a text.
+        None if there is none, or it is something else. An array of one string counts as a string.
     """
-    try:  # to open it, for to ask before whether it is there takes half as long again
+    try:  # opening it: asking first whether it is there takes half as long again
         found = h5a.open(location, attribute, obj_name=name)
     except KeyError:
         if h5a.exists(location, attribute, obj_name=name):
@@ -151,8 +151,8 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
         return None
     try:
         if found.get_storage_size() == _STORED_STRING:
-            # Asking for type and shape takes longer than reading. HDF5 gives bytes for texts of variable length alone,
-            # and no size of elements would overflow a buffer of as many texts as there are bytes.
+            # Asking for type and shape takes longer than reading. HDF5 gives bytes for strings of variable length only,
+            # and whatever the elements are, they fit into a buffer of as many strings as there are bytes.
             paths = np.empty(_STORED_STRING, dtype=_STRING)
             found.read(paths, _STRING_IN_MEMORY)
             return str(paths[0].decode("utf-8", "surrogateescape")) if isinstance(paths[0], bytes) else None
@@ -167,7 +167,7 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
 
 
 def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
-    """Open a dataset that stands in the file itself.
+    """Open a dataset that is in the file itself.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
     Returns
     -------
     h5py.h5d.DatasetID or None
-        None if the link is no hard one, or leads to no dataset.
+        None if the link is not a hard one, or does not lead to a dataset.
     """
     if group.links.get_info(name).type != h5l.TYPE_HARD:
         return None

@@ -1,10 +1,11 @@
-"""NWB files in Zarr stores, without hdmf-zarr: opened, and their texts edited.
+"""NWB files in Zarr stores, without hdmf-zarr: opened, and their stored paths edited.
 
 The only module but `io.zarrio` that loads zarr, and itself loaded only when a Zarr store is met.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ import zarr
 from numcodecs import JSON, VLenUTF8
 from zarr.errors import MetadataError
 from zarr.storage import ConsolidatedMetadataStore, DirectoryStore, Store
-from zarr.util import json_dumps, json_loads
 
 from ..disk.folder_journal import edit_files
 from ..errors import TransferError
@@ -24,7 +24,8 @@ from .manifest import MANIFEST_PATH, ManifestRow, Node, columns_of_others, manif
 __all__ = ["OverlayStore", "edit_store", "open_store", "remove_objects"]
 
 _CONSOLIDATED = ".zmetadata"
-_METADATA = (".zarray", ".zattrs", ".zgroup")
+_ARRAY = ".zarray"
+_METADATA = (_ARRAY, ".zattrs", ".zgroup")
 
 
 def open_store(path: Path) -> zarr.Group:
@@ -126,24 +127,24 @@ class OverlayStore(Store):  # type: ignore[misc]  # zarr has no types
         return {key: content for key, content in self._written.items() if self._disk.get(key) != content}
 
     def consolidate(self) -> None:
-        """Bring the consolidated metadata, where there are such, in accord with what was written."""
+        """Update the consolidated metadata, where there are any, to what was written."""
         changed = {key: content for key, content in self.changes().items() if key.rpartition("/")[2] in _METADATA}
         if not changed or _CONSOLIDATED not in self:
             return
         try:
-            consolidated = json_loads(self[_CONSOLIDATED])
+            consolidated = json.loads(self[_CONSOLIDATED])
             known = consolidated["metadata"]
             for key, content in changed.items():
                 known.pop(key, None)
                 if content is not None:
-                    known[key] = json_loads(content)
+                    known[key] = json.loads(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise TransferError(
-                f"{self.path}: {_CONSOLIDATED} cannot be brought up to date, because it is damaged: {error!r}; make "
-                f"it anew with zarr.consolidate_metadata",
+                f"{self.path}: {_CONSOLIDATED} cannot be brought up to date, because it is damaged: {error!r}",
+                hint="make it anew with zarr.consolidate_metadata",
                 nwb_path=self.path,
             ) from error
-        self[_CONSOLIDATED] = json_dumps(consolidated)
+        self[_CONSOLIDATED] = json.dumps(consolidated, indent=4, sort_keys=True).encode("ascii")  # as zarr writes it
 
 
 def edit_store(
@@ -156,9 +157,9 @@ def edit_store(
     sync: bool = True,
     check: Callable[[zarr.Group], object] = lambda root: None,
 ) -> None:
-    """Change texts in a Zarr store that nobody has open.
+    """Change stored paths in a Zarr store that nobody has open.
 
-    The parameters are those of `stores.write_paths`, and `check`, which is called first and raises if the store is not
+    The parameters are those of `files.write_paths`, and `check`, which is called first and raises if the store is not
     what was planned with.
     """
     overlay = OverlayStore(path)
@@ -173,7 +174,7 @@ def edit_store(
 
 
 def _write_manifest(root: zarr.Group, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
-    """Write the table of ndx-extfiles as hdmf-zarr would, in the place of a former one."""
+    """Write the table of ndx-extfiles as hdmf-zarr would, over a former one."""
     further = columns_of_others(root, rows, nwb_path)
     specifications = root.attrs.get(".specloc")
     if not isinstance(specifications, str) or not isinstance(root.get(specifications), zarr.Group):
@@ -201,14 +202,14 @@ def _write_node(root: zarr.Group, node: Node) -> None:
         item[0] = node.data
         attributes["zarr_dtype"] = "scalar"
     else:
-        paths = isinstance(node.data, list)
+        strings = isinstance(node.data, list)
         item = root.create_dataset(
             node.path, shape=(len(node.data),), chunks=(max(1, len(node.data)),),
-            dtype=object if paths else node.data.dtype, object_codec=VLenUTF8() if paths else None,
+            dtype=object if strings else node.data.dtype, object_codec=VLenUTF8() if strings else None,
         )  # fmt: skip
         if len(node.data):
-            item[...] = np.array(node.data, dtype=object) if paths else node.data
-        attributes |= {"zarr_dtype": "str" if paths else str(node.data.dtype), "_ARRAY_DIMENSIONS": ["num_rows"]}
+            item[...] = np.array(node.data, dtype=object) if strings else node.data
+        attributes |= {"zarr_dtype": "str" if strings else str(node.data.dtype), "_ARRAY_DIMENSIONS": ["num_rows"]}
     item.attrs.put(attributes)
 
 
@@ -228,7 +229,7 @@ def _write_array(root: zarr.Group, array: zarr.Array, paths: Sequence[str]) -> N
     values = np.empty(len(paths), dtype=object)
     values[:] = paths
     if array.dtype.kind == "S":
-        values[:] = [text.encode("utf-8", "surrogateescape") for text in paths]
+        values[:] = [path.encode("utf-8", "surrogateescape") for path in paths]
     if array.dtype.kind in "SU":
         unit = 4 if array.dtype.kind == "U" else 1
         if max(map(len, values)) * unit > array.dtype.itemsize:
@@ -239,17 +240,18 @@ def _write_array(root: zarr.Group, array: zarr.Array, paths: Sequence[str]) -> N
 
 
 def _create(root: zarr.Group, path: str, like: zarr.Array, attributes: Mapping[str, Any]) -> zarr.Array:
-    """Make an array of texts in the shape of another one, and in the place of what is at a path."""
+    """Make an array of strings like another one, over what is at a path."""
+    separator = json.loads(like.store[f"{like.path}/{_ARRAY}"]).get("dimension_separator")
     array = root.create_dataset(
         path, shape=like.shape, chunks=like.chunks, dtype=object, object_codec=VLenUTF8(), compressor=like.compressor,
-        overwrite=True, fill_value="", dimension_separator=like._dimension_separator,
+        overwrite=True, fill_value="", dimension_separator=separator,
     )  # fmt: skip
     array.attrs.put(dict(attributes))
     return array
 
 
 def _write_over_link(root: zarr.Group, path: Path, owner: zarr.Group, name: str, paths: Sequence[str]) -> None:
-    """Put an array of texts where a link to one was; the array behind the link is not touched."""
+    """Put an array of strings where a link to one was; the array behind the link is not touched."""
     links = owner.attrs["zarr_link"]
     (link,) = (link for link in links if link["name"] == name)
     other = os.path.normpath(path / link["source"])

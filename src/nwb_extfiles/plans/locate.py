@@ -1,97 +1,118 @@
 """Where the media of one reference can be opened: a path on this machine, or a URL.
 
 `resolve` finds files on this machine. Here the NWB file itself may be elsewhere, behind a URL or in the DANDI archive,
-and its relative texts lead beside it there.
+and its relative paths are relative to its place there.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..web.archive import DandisetAssets
 from ..web.remote import UNKNOWN_BASE, beside, is_opaque
-from .resolve import is_absolute, is_url, resolve
+from .resolve import Resolution, is_absolute, is_url, resolve
 
-__all__ = ["LocationKind", "ResolvedExternalFile", "locate"]
+__all__ = ["LocationKind", "ResolvedExternalFile", "locate", "located"]
 
 
 class LocationKind(StrEnum):
     """What a reference leads to."""
 
     FILE = "file"
-    """A regular file on this machine, which is there."""
+    """A regular file that exists on this machine."""
     URL = "url"
-    """A URL: the text itself, or what it means beside an NWB file that is behind one. It was not asked for."""
+    """A URL: as stored, or relative to that of the NWB file. Whether it exists was not checked."""
     ASSET = "asset"
-    """An asset of the dandiset that the NWB file is in, which is there."""
+    """An asset that exists in the dandiset of the NWB file."""
     NONE = "none"
-    """Nothing that could be opened; `problem` says why."""
+    """Nothing that can be opened; `problem` says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedExternalFile:
-    """Where the media that one stored text names can be opened."""
+    """Where the media of one stored path can be opened."""
 
     reference: ExternalFileReference
-    """The stored text, and where it stands."""
+    """The stored path, and where it is stored."""
     kind: LocationKind
     location: str | None = None
     """An absolute path or a URL that opens; None if there is none."""
     urls: tuple[str, ...] = ()
-    """All URLs that lead there: for an asset its download URL, then that of its content (S3)."""
+    """All URLs of the media: for an asset its download URL, then that of its content (S3)."""
+    size: int | None = None
+    """Of a file on this machine, in bytes."""
     problem: ExternalFilesError | None = None
     """Why there is no location."""
 
 
 def locate(
-    reference: ExternalFileReference, options: MediaOptions, *, assets: DandisetAssets | None = None
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    *,
+    assets: DandisetAssets | None = None,
+    real_path: Callable[[str], str] = os.path.realpath,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened.
 
     Parameters
     ----------
     reference : ExternalFileReference
-        Its `base` is a folder, or the URL of one, or None for a container made in memory; a relative text of that is
-        looked for in `search` and the working directory.
+        Its `base` is a folder, or its URL, or None for a container made in memory, whose relative paths are looked
+        for in `search` and the working directory.
     options : MediaOptions
-        Of which `path_map`, `search` and `within` are used. For an NWB file behind a URL what these find on this
-        machine is taken first.
-    neighbours : Neighbours, optional
-        Of an NWB file in the DANDI archive.
+        `path_map`, `search` and `within` are used. Also for an NWB file behind a URL, files that these find on this
+        machine come first.
+    assets : DandisetAssets, optional
+        The dandiset of an NWB file in the DANDI archive.
+    real_path : callable
+        As in `resolve`.
 
     Returns
     -------
     ResolvedExternalFile
-        Never raises for what a text says. Nothing but the archive is asked over the network.
+        A bad path does not raise. Only the archive is contacted over the network.
     """
-    text, base = reference.stored_path, reference.base
-    if is_url(text):
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=text, urls=(text,))
+    stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None or afar else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, working_folder=folder)
-    if found.file is not None:
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.FILE, location=str(found.file.path))
+    found = resolve(sought, options, destination=folder, working_folder=folder, real_path=real_path)
     problem = found.problem
-    if is_absolute(text) or not isinstance(problem, MissingMediaError):
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+    if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
+        return located(replace(found, reference=reference))
     if assets is not None:
         return _asset(reference, assets)
     if afar:
         return _beside(reference)
     if is_opaque(reference.nwb_path):
         problem = MissingMediaError(
-            f"{reference.where}: {text!r} is relative to an NWB file that is read from {reference.nwb_path}, which "
-            f"does not tell where it lies; give its URL as opened_from= to resolve_external_files",
+            f"{reference.where}: {stored_path!r} is relative to an NWB file that is read from {reference.nwb_path}, "
+            f"whose place is not known",
+            hint="give its URL as opened_from= to resolve_external_files",
             **reference.place,
         )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+
+
+def located(found: Resolution) -> ResolvedExternalFile:
+    """What was found on this machine, as callers get it."""
+    reference = found.reference
+    if found.url:
+        url = reference.stored_path
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
+    if found.file is None:
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=found.problem)
+    return ResolvedExternalFile(
+        reference=reference, kind=LocationKind.FILE, location=str(found.file.path), size=found.file.size
+    )
 
 
 def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> ResolvedExternalFile:
@@ -99,15 +120,16 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
     problem: ExternalFilesError
     if path is None:
         problem = UnsafeReferenceError(
-            f"{reference.where}: {reference.stored_path!r} leads out of {assets.dandiset}; expected a path in it",
+            f"{reference.where}: {reference.stored_path!r} points outside {assets.dandiset}; expected a path in it",
             **reference.place,
         )
     elif urls := assets.find(path):
         return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
     else:
         problem = MissingMediaError(
-            f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, and {assets.dandiset} has none "
-            f"of that path; ask its owner to upload it, or name a folder with the file in `search` in media_options",
+            f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
+            f"not have",
+            hint=Hint("ask its owner to upload it, or name the folder of the file with {search}"),
             **reference.place,
         )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
@@ -116,11 +138,17 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
 def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
     url = beside(reference.nwb_path, reference.stored_path)
     if url is not None:
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
+        return _at_url(reference, url)
     problem = UnsafeReferenceError(
-        f"{reference.where}: {reference.stored_path!r} means no file that could be told from the URL "
-        f"{reference.nwb_path}; name a folder with the file in `search` in media_options, or, for a file of a DANDI "
-        f"archive, give opened_from= its dandi:// URL",
+        f"{reference.where}: the URL {reference.nwb_path} does not say what {reference.stored_path!r} is relative to",
+        hint=Hint(
+            "name the folder of the file with {search}, or, for a file of a DANDI archive, give opened_from= its "
+            "dandi:// URL"
+        ),
         **reference.place,
     )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+
+
+def _at_url(reference: ExternalFileReference, url: str) -> ResolvedExternalFile:
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))

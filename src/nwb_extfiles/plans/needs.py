@@ -1,9 +1,9 @@
-"""Who needs which media: asked before a name of a media file is removed, or what stands at a target is replaced.
+"""Who needs which media: asked before a name of a media file is removed, or a file at a target is replaced.
 
-A file is known by its device and inode, a name by its folder and how it is called there, never by the text of a path.
-What a call does to the NWB files that it treats is known from their plans. Other NWB files are read, in this order:
-the owner of a media folder, the NWB files beside, those in the dandiset, and those below the nearest folder that the
-media and the NWB file have in common. Nothing is read unless a name would go or content would be replaced.
+A file is known by its device and inode, a name by its folder and its name there, never by the spelling of a path.
+The needs of the NWB files of a call are known from their plans. Other NWB files are read, in this order: the owner of a
+media folder, the NWB files beside it, those in the dandiset, and those below the nearest folder that the media and the
+NWB file have in common. Nothing is read unless a name would be removed or content replaced.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from ..disk import contents
 from ..disk.moves import folded
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
+from ..hints import Hint, Message, media_modes
 from ..nwb.files import is_nwb_name, nwb_files_called_like, open_nwb, walk_nwb_files
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -31,9 +32,9 @@ from .targets import dandiset_above
 __all__ = ["MediaUsers", "settle"]
 
 _LONGEST_CHAIN = 40  # symbolic links, as in Linux
-_MOST_ENTRIES = 20_000  # of folders that are looked through below a folder that is no dandiset
+_MOST_ENTRIES = 20_000  # of folders that are searched below a folder that is not a dandiset
 
-# device and inode of the folder (its path where there is none), name as file systems without letter case compare it
+# device and inode of the folder (its path if it does not exist), name as file systems without letter case compare it
 _NameKey = tuple[tuple[int, int] | str, str]
 
 
@@ -51,25 +52,36 @@ class _Need:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unknown:
-    """The owner of a media folder that cannot be read, so that nobody knows what it needs."""
+class _UnknownNeed:
+    """The owner of a media folder that cannot be read, so that its needs are unknown."""
 
     nwb_path: Path
     reason: UnreadableFileError
 
     def __str__(self) -> str:
-        return f"it is in the media folder of {self.nwb_path}, of which nobody knows what it needs: {self.reason}"
+        return f"it is in the media folder of {self.nwb_path}, whose needs are unknown: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Departure:
-    """A name that is to go, or whose content is to be replaced."""
+class _LostName:
+    """A name that a plan removes, or whose content it replaces."""
 
     name: Path
     file: MediaFile
     entry: Relocation
     plan: RelocationPlan
     is_replaced: bool
+
+    def refused(self, reason: str, hint: str) -> ExternalFilesError:
+        reference = self.entry.reference
+        return RelocationRefusedError(f"{reference.where}: {str(self.name)!r} {reason}", hint=hint, **reference.place)
+
+    def is_needed(self, need: str) -> ExternalFilesError:
+        if self.is_replaced:
+            hint = "move it away first, and store its new path in that NWB file"
+            return self.refused(f"would be replaced, but {need}", hint)
+        hint = Hint("relocate both NWB files in one call, or use {modes}", modes=media_modes("copy", "hardlink"))
+        return self.refused(f"would go, but {need}", hint)
 
 
 def settle(
@@ -79,38 +91,35 @@ def settle(
     held: RelocationPlan | None = None,
     keep_needed: bool = False,
 ) -> tuple[dict[Path, RelocationPlan], list[ExternalFilesError]]:
-    """Decide for all NWB files of a call together which names go, and whether what is replaced may be.
+    """Decide for all NWB files of a call together which names are removed, and which files may be replaced.
 
     Parameters
     ----------
     plans : iterable of RelocationPlan
-        All of the call; gone through several times.
+        All of the call; it is iterated over several times.
     users : MediaUsers
-        Who knows the other NWB files.
+        Knows the other NWB files.
     held : RelocationPlan, optional
-        What an earlier call of the same IO has done, whose media are to stay as they are.
+        What an earlier call of the same IO did; its media stay as they are.
     keep_needed : bool
-        Whether a name that another NWB file needs stays, with a warning, where else the call is refused: for calls
-        that cannot treat that file too.
+        Whether a name that another NWB file needs stays, with a warning. If not, the call is refused. For calls that
+        cannot treat the other file too.
 
     Returns
     -------
     dict of pathlib.Path to RelocationPlan
-        The plans that change by it, by the path of their NWB file.
+        The plans that change, by the path of their NWB file.
     list of ExternalFilesError
-        What speaks against the call: another NWB file would lose its media, or content would be lost.
+        The problems: another NWB file would lose its media, content would be lost, or two files want one target.
     """
-    departures = [departure for plan in plans for departure in _departures(plan)]
-    if not departures:
-        return {}, []
-    going: dict[Path, list[Path]] = defaultdict(list)
-    for one in departures:
-        going[one.plan.nwb_path].append(one.name)
-    problems: list[ExternalFilesError] = []
+    lost = [name for plan in plans for name in _lost_names(plan)]
+    problems = _contested(plans, users)
+    if problems or not lost:
+        return {}, problems
     changed: dict[Path, RelocationPlan] = {}
     key = users.key
-    removed = {key(departure.name) for departure in departures if not departure.is_replaced}
-    replaced = {key(departure.name): departure for departure in departures if departure.is_replaced}
+    removed = {key(each.name) for each in lost if not each.is_replaced}
+    replaced = {key(each.name): each for each in lost if each.is_replaced}
     kept: set[_NameKey] = set()
     targets: set[_NameKey] = set()
     for plan in plans:
@@ -121,70 +130,95 @@ def settle(
             needed = key(name)
             if needed in removed:
                 kept.add(needed)
-            departure = replaced.get(needed)
-            if departure is not None and not _gets_there(entry, plan, departure):
-                problems.append(_is_needed(departure, f"{entry.reference.where} needs it there"))
-        targets.update(removed.intersection(map(key, _places(plan))))
+            each = replaced.get(needed)
+            if each is not None and (plan.nwb_path, entry.target) != (each.plan.nwb_path, each.entry.target):
+                problems.append(each.is_needed(f"{entry.reference.where} needs it there"))
+        places = (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
+        targets.update(removed.intersection(map(key, places)))
     held_names = set() if held is None else {key(name) for _, name in _needed_after(held)}
-    remarks_of: dict[Path, list[str]] = defaultdict(list)
-    needed_here = frozenset(kept)
-    for departure in departures:
-        if key(departure.name) in kept and not departure.is_replaced:
+    warnings_of: dict[Path, list[str]] = defaultdict(list)
+    needed_in_call = frozenset(kept)
+    for each in lost:
+        if key(each.name) in kept and not each.is_replaced:
             continue
-        if key(departure.name) in held_names:
-            problems.append(_is_held(departure))
+        if key(each.name) in held_names:
+            hint = Hint("use {copy}, or move both in one call", copy=media_modes("copy"))
+            why = "cannot be moved or replaced, because an earlier call of this IO left it there for another entry"
+            problems.append(each.refused(why, hint))
             continue
-        need = users.need_of(departure.name, departure.file, departure.plan)
-        if need is not None and keep_needed and not departure.is_replaced:
-            kept.add(key(departure.name))
-            remarks_of[departure.plan.nwb_path].append(
-                f"{departure.entry.reference.where}: {str(departure.name)!r} stays, because {need}"
-            )
+        warnings = warnings_of[each.plan.nwb_path]
+        need = users.need_of(each.name, each.file, each.plan)
+        if need is not None and keep_needed and not each.is_replaced:
+            kept.add(key(each.name))
+            warnings.append(f"{each.entry.reference.where}: {str(each.name)!r} stays, because {need}")
         elif need is not None:
-            problems.append(_is_needed(departure, str(need)))
-        elif departure.is_replaced:
-            problem, remark = _of_replaced(departure, (changed.get(plan.nwb_path, plan) for plan in plans), users)
-            problems.extend([problem] if problem else [])
-            remarks_of[departure.plan.nwb_path].extend([remark] if remark else [])
+            problems.append(each.is_needed(str(need)))
+        elif each.is_replaced:
+            try:
+                warnings += _discarded(each, (changed.get(plan.nwb_path, plan) for plan in plans), users)
+            except ExternalFilesError as problem:
+                problems.append(problem)
     for plan in plans:
-        names = frozenset(name for name in going[plan.nwb_path] if key(name) in kept) if kept else frozenset()
+        names = frozenset(each.name for each in _lost_names(plan) if key(each.name) in kept) if kept else frozenset()
         stay = (
             f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
             for name in sorted(names)
-            if key(name) in needed_here - targets
+            if key(name) in needed_in_call - targets
         )
-        remarks = (*remarks_of.get(plan.nwb_path, ()), *users.take_remarks(), *stay)
-        if remarks or names:
+        new_warnings = (*warnings_of.get(plan.nwb_path, ()), *users.take_warnings(), *stay)
+        if new_warnings or names:
             now = changed.get(plan.nwb_path, plan)
-            changed[plan.nwb_path] = replace(now, warnings=(*now.warnings, *remarks), kept_names=names)
+            changed[plan.nwb_path] = replace(now, warnings=(*now.warnings, *new_warnings), kept_names=names)
     return changed, problems
 
 
-def _departures(plan: RelocationPlan) -> Iterator[_Departure]:
+def _contested(plans: Iterable[RelocationPlan], users: MediaUsers) -> list[ExternalFilesError]:
+    """Targets that two NWB files of a call would both create, as ``a.nwb`` and ``a.h5`` in one folder may."""
+    owner_of: dict[_NameKey, Path] = {}
+    shared: set[_NameKey] = set()
+    for plan in plans:  # folders first: targets are many
+        for folder in {place.parent for _, place in _created(plan)}:
+            if owner_of.setdefault(users.key(folder), plan.nwb_path) != plan.nwb_path:
+                shared.add(users.key(folder))
+    first: dict[_NameKey, tuple[Path, Relocation]] = {}
+    problems: list[ExternalFilesError] = []
+    for plan in plans if shared else ():
+        for entry, place in _created(plan):
+            if users.key(place.parent) not in shared:
+                continue
+            nwb_path, other = first.setdefault(users.key(place), (plan.nwb_path, entry))
+            if nwb_path != plan.nwb_path:
+                problems.append(
+                    RelocationRefusedError(
+                        f"{entry.reference.where}: its media would be {str(place)!r}, and so would those of "
+                        f"{other.reference.where}",
+                        hint="rename one of the two NWB files, so that each has a media folder of its own",
+                        **entry.reference.place,
+                    )
+                )
+    return problems
+
+
+def _created(plan: RelocationPlan) -> Iterator[tuple[Relocation, Path]]:
+    for entry in plan.relocations:
+        if entry.creates_target and entry.target is not None:
+            yield entry, plan.nwb_path.parent / entry.target
+
+
+def _lost_names(plan: RelocationPlan) -> Iterator[_LostName]:
     """The names that a plan removes, and those whose content it replaces by other content."""
-    folder = plan.nwb_path.parent
     for entry in plan.relocations:
         source = entry.source
         if entry.target is None:
             continue
-        place = folder / entry.target
+        place = plan.nwb_path.parent / entry.target
         goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
         if goes and source is not None and source.path != place:
-            yield _Departure(source.path, source, entry, plan, is_replaced=False)
+            yield _LostName(source.path, source, entry, plan, is_replaced=False)
         if entry.replaces:
             former = media_file(place)
-            is_same = isinstance(former, MediaFile) and source is not None and former.identity == source.identity
-            if isinstance(former, MediaFile) and not is_same:
-                yield _Departure(place, former, entry, plan, is_replaced=True)
-
-
-def _places(plan: RelocationPlan) -> Iterator[Path]:
-    return (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
-
-
-def _gets_there(entry: Relocation, plan: RelocationPlan, departure: _Departure) -> bool:
-    """Whether an entry means what replaces something else."""
-    return plan.nwb_path == departure.plan.nwb_path and entry.target == departure.entry.target
+            if isinstance(former, MediaFile) and (source is None or former.identity != source.identity):
+                yield _LostName(place, former, entry, plan, is_replaced=True)
 
 
 def _needed_after(plan: RelocationPlan) -> Iterator[tuple[Relocation, Path]]:
@@ -207,7 +241,7 @@ def _without_links_to(
 ) -> RelocationPlan:
     """A plan in which no symbolic link and no path leads to a file that is replaced in the same call.
 
-    Such a file itself gets to the place where it is wanted.
+    Instead of a link, the file itself is moved to its target.
     """
     entries = []
     for entry in plan.relocations:
@@ -217,7 +251,8 @@ def _without_links_to(
                 problems.append(
                     RelocationRefusedError(
                         f"{entry.reference.where}: {str(source.real)!r} is to be replaced by another file in the same "
-                        f"call; use media_mode 'copy', which takes its content along",
+                        f"call",
+                        hint=Hint("use {copy}, which keeps its content", copy=media_modes("copy")),
                         **entry.reference.place,
                     )
                 )
@@ -228,74 +263,34 @@ def _without_links_to(
     return plan if same else replace(plan, relocations=tuple(entries))
 
 
-def _of_replaced(
-    departure: _Departure, plans: Iterable[RelocationPlan], users: MediaUsers
-) -> tuple[ExternalFilesError | None, str | None]:
-    """Whether content that is to be replaced may go: a problem, or what to say of content that is discarded."""
-    former = departure.file
-    if former.is_link:
-        return None, None  # the file that it leads to stays
-    if os.stat(former.real).st_nlink > 1:
-        return None, None  # it has another name
+def _discarded(each: _LostName, plans: Iterable[RelocationPlan], users: MediaUsers) -> list[str]:
+    """Warn of content that is replaced and exists nowhere else. Raises if it must not be lost."""
+    former, reference = each.file, each.entry.reference
+    if former.is_link or os.stat(former.real).st_nlink > 1:
+        return []  # the file keeps another name
     if not os.access(former.real, os.R_OK):
-        return (
-            RelocationRefusedError(
-                f"{departure.entry.reference.where}: {str(departure.name)!r} would be replaced, and it may not be "
-                f"read, so nobody knows what would be lost; make it readable, or move it away first",
-                **departure.entry.reference.place,
-            ),
-            None,
-        )
+        why = "would be replaced, but cannot be read, so it is unknown what would be lost"
+        raise each.refused(why, "make it readable, or move it away first")
     for plan in plans:
         for entry in plan.relocations:
             source = entry.source
             if source is None or source.size != former.size:
                 continue
-            gets_there = entry.creates_target and plan.mode_of(entry) is not MediaMode.SYMLINK
             if source.identity == former.identity:
-                if gets_there:
-                    return None, None  # it gets to another place in the same call
+                if entry.creates_target and plan.mode_of(entry) is not MediaMode.SYMLINK:
+                    return []  # the call puts it in another place
             elif contents.same_content(source.real, former.real):
-                return None, None  # another file of the call has the same content
-    owner = users.whose_manifest(former, departure.plan, departure.entry.reference.entry)
-    place = departure.entry.reference.place
+                return []  # another file of the call has the same content
+    owner = users.whose_manifest(former, each.plan, reference.entry)
     if owner is not None:
         nwb_path, row = owner
-        return (
-            RelocationRefusedError(
-                f"{departure.entry.reference.where}: {str(departure.name)!r} would be replaced, and it is the only "
-                f"copy here of {row.original_name!r}, which the manifest of {nwb_path} names for "
-                f"{row.referring_object_path!r}; move that file away first, or bring each file to its place with "
-                f"--repair, all NWB files in one call",
-                **place,
-            ),
-            None,
+        raise each.refused(
+            f"would be replaced, and it is the only copy here of {row.original_name!r}, which the manifest of "
+            f"{nwb_path} names for {row.referring_object_path!r}",
+            "move that file away first, or put each file in its place with --repair, all NWB files in one call",
         )
-    return None, (
-        f"{departure.entry.reference.where}: {str(departure.name)!r} ({former.size:,} bytes) is replaced, and its "
-        f"content is discarded"
-    )
-
-
-def _is_needed(departure: _Departure, need: str) -> ExternalFilesError:
-    verb = "be replaced" if departure.is_replaced else "go"
-    return RelocationRefusedError(
-        f"{departure.entry.reference.where}: {str(departure.name)!r} would {verb}, but {need}; "
-        + (
-            "move it away first, and give that NWB file its new path"
-            if departure.is_replaced
-            else "relocate both NWB files in one call, or use media_mode 'copy' or 'hardlink'"
-        ),
-        **departure.entry.reference.place,
-    )
-
-
-def _is_held(departure: _Departure) -> ExternalFilesError:
-    return RelocationRefusedError(
-        f"{departure.entry.reference.where}: {str(departure.name)!r} cannot be moved or replaced, because an earlier "
-        f"call of this IO left it there for another entry; use media_mode 'copy', or move both in one call",
-        **departure.entry.reference.place,
-    )
+    what = f"{reference.where}: {str(each.name)!r} ({former.size:,} bytes) is replaced, and its content is discarded"
+    return [what]
 
 
 def _names(path: Path) -> Iterator[Path]:
@@ -309,14 +304,14 @@ def _names(path: Path) -> Iterator[Path]:
 
 
 class MediaUsers:
-    """The NWB files that a call does not treat, and the media that they refer to.
+    """The NWB files that are not part of a call, and the media that they refer to.
 
     Parameters
     ----------
     served : iterable of pathlib.Path
-        NWB files that the call treats, replaces or takes away: their needs are those of their plans.
+        NWB files that the call relocates, replaces or removes: their needs are those of their plans.
     options : MediaOptions
-        Of which `media_fields` is used.
+        `media_fields` is used.
     on_file : callable, optional
         Called with the path of each NWB file that is about to be read.
     """
@@ -329,76 +324,74 @@ class MediaUsers:
     ) -> None:
         self._folder_identity = cache(_identity)
         self._owners = cache(nwb_files_called_like)  # of a folder with many media
-        self._served = set(map(self.key, served))  # a hard link of one, as in a backup, is another NWB file
+        self._served = set(map(self.key, served))  # a hard link to one, as in a backup, is another NWB file
         self._fields = media_fields(options.media_fields)
         self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
-        self._passed_over: dict[Path, None] = {}  # files of the call, whose references are known from their plans
+        self._skipped: dict[Path, None] = {}  # files of the call, whose references are known from their plans
         self._unreadable: dict[Path, UnreadableFileError] = {}
         self._by_file: dict[tuple[int, int], list[_Need]] = defaultdict(list)
-        self._looked_through: set[Path] = set()
-        self._searched: set[tuple[Path, Path]] = set()  # folders of names, and NWB files from which they were sought
-        self._remarks: list[str] = []
+        self._searched: set[Path] = set()  # folders; with ** those with all below them
+        self._known: set[tuple[Path, Path]] = set()  # folders of names, and NWB files from which all in reach was read
+        self._warnings: list[str] = []
 
     def key(self, name: Path) -> _NameKey:
-        """What tells a name from others, however its folder is spelled."""
+        """A key by which a name is known, however its folder is spelled."""
         folder, last = os.path.split(name)  # names are many, and paths take longer than strings
         return self._folder_identity(folder) or folder, folded(last)
 
-    def take_remarks(self) -> list[str]:
-        """What deserves a warning: what could not be read or looked through."""
-        remarks, self._remarks = self._remarks, []
-        return remarks
+    def take_warnings(self) -> list[str]:
+        """New warnings of what could not be read or searched."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
 
     def use_folder(self, folder: Path, near: Path) -> bool:
-        """Whether a file that the call does not treat refers to media in a folder beside an NWB file."""
+        """Whether an NWB file that is not part of the call refers to media in a folder beside another one."""
         for path in self._beside(folder, near):
             self._look_into(path)
         return any(folder in {name.parent for name in need.names} for needs, _ in self._read.values() for need in needs)
 
-    def need_of(self, name: Path, file: MediaFile, plan: RelocationPlan) -> _Need | _Unknown | None:
-        """A reference that needs a name of a file, or may do so, in an NWB file that the call does not treat."""
+    def need_of(self, name: Path, file: MediaFile, plan: RelocationPlan) -> _Need | _UnknownNeed | None:
+        """A reference that needs a name of a file, or may need it, in an NWB file that is not part of the call."""
         place = name.parent, plan.nwb_path
         # All names in one folder have the same NWB files in reach.
-        for step in [()] if place in self._searched else self._in_reach(name, plan):
+        for step in [()] if place in self._known else self._in_reach(name, plan):
             for path in step:
                 self._look_into(path)
             for need in self._by_file.get(file.identity, ()):
                 if self.key(name) in map(self.key, need.names):
                     return need
-        self._searched.add(place)
+        self._known.add(place)
         for path in self._owners(name.parent):
             if path in self._unreadable and self.key(path) not in self._served:
-                return _Unknown(path, self._unreadable[path])
+                return _UnknownNeed(path, self._unreadable[path])
         return None
 
     def whose_manifest(
         self, file: MediaFile, plan: RelocationPlan, entry: tuple[str, str, int]
     ) -> tuple[Path, ManifestRow] | None:
-        """An NWB file, of the call too, whose manifest names content that is not where the manifest has it."""
-        for step in self._in_reach(file.path, plan):
+        """An NWB file, of the call or not, whose manifest names this content, and which does not have it elsewhere."""
+        for step in (*self._in_reach(file.path, plan), self._skipped):
             for path in step:
                 self._look_into(path, even_served=True)
-        for path in self._passed_over:
-            self._look_into(path, even_served=True)
         digest: str | None = None
         known = {(row.place, row.sha256) for row in plan.manifest or ()}
         for path, (_, rows) in self._read.items():
             for row in rows:
                 is_gone = path == plan.nwb_path and row.place == entry and (entry, row.sha256) not in known
                 if row.size_in_bytes != file.size or is_gone:
-                    continue  # a row of an NWB file that is written anew, with what it is written from
+                    continue  # gone: a row of the file that is replaced, which its new content does not have
                 digest = digest or contents.digest_of(file.real)
                 own = media_file(path.parent / row.path)
-                is_there = isinstance(own, MediaFile) and own.identity != file.identity and own.size == file.size
+                has_its_own = isinstance(own, MediaFile) and own.identity != file.identity and own.size == file.size
                 if row.sha256 == digest and not (
-                    is_there and isinstance(own, MediaFile) and contents.digest_of(own.real) == digest
+                    has_its_own and isinstance(own, MediaFile) and contents.digest_of(own.real) == digest
                 ):
                     return path, row
         return None
 
     def _in_reach(self, name: Path, plan: RelocationPlan) -> Iterator[Iterable[Path]]:
-        """NWB files that may refer to a name, the likeliest first."""
+        """NWB files that may refer to a name, the most likely first."""
         near = plan.nwb_path
         yield [*self._beside(name.parent, near)]
         roots = {root for root in map(dandiset_above, (near, name)) if root is not None}
@@ -408,15 +401,15 @@ class MediaUsers:
             yield self._below(_common_folder(name.parent, near.parent), _MOST_ENTRIES)
 
     def _beside(self, folder: Path, near: Path) -> Iterator[Path]:
-        """The owner of a media folder, and the NWB files beside it, in it, and beside another one."""
+        """The owner of a media folder, and the NWB files beside it, in it, and beside another NWB file."""
         yield from self._owners(folder)
         for place in dict.fromkeys((folder.parent, folder, near.parent)):
             yield from self._in_folder(place)
 
     def _in_folder(self, folder: Path) -> Iterator[Path]:
-        if folder in self._looked_through:
+        if folder in self._searched:
             return
-        self._looked_through.add(folder)
+        self._searched.add(folder)
         try:
             names = sorted(os.listdir(folder))
         except OSError:
@@ -424,24 +417,21 @@ class MediaUsers:
         yield from (folder / name for name in names if is_nwb_name(folder / name))
 
     def _below(self, folder: Path | None, most: int | None = None) -> Iterator[Path]:
-        key = None if folder is None else folder / "**"
-        if folder is None or key is None or key in self._looked_through:
+        if folder is None or folder / "**" in self._searched:
             return
-        self._looked_through.add(key)
-        left = yield from walk_nwb_files(folder, most)
-        if left:
-            self._remarks.append(
-                f"not all folders below {folder} were searched for other NWB files that use the media that go; "
-                f"`nwb-extfiles ls --media VIDEO FOLDER` finds them"
-            )
+        self._searched.add(folder / "**")
+        is_incomplete = yield from walk_nwb_files(folder, most)
+        if is_incomplete:
+            what = f"not all folders below {folder} were searched for other NWB files that use the media that go"
+            self._warnings.append(Message(what, "find them with `nwb-extfiles ls --media VIDEO FOLDER`"))
 
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
-        """Read what an NWB file refers to, once."""
+        """Read the references of an NWB file, once."""
         is_served = self.key(path) in self._served
         if path in self._read:
             return
         if is_served and not even_served:
-            self._passed_over[path] = None
+            self._skipped[path] = None
             return
         self._on_file(path)
         references: list[ExternalFileReference] = []
@@ -453,7 +443,8 @@ class MediaUsers:
         except UnreadableFileError as error:
             self._unreadable[path] = error
             if path.suffix.lower() in (".nwb", ".zarr"):  # others may be of any kind
-                self._remarks.append(f"whether {path} needs media that go is not known: {error}")
+                what = f"whether {path} needs media that go is not known: {error.what}"
+                self._warnings.append(Message(what, error.hint))
         except ExternalFilesError:
             pass  # a manifest that cannot be read names nothing
         self._read[path] = [], rows
@@ -473,7 +464,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _common_folder(first: Path, second: Path) -> Path | None:
-    """The nearest folder that two have in common; None where that is the root of everything or a home."""
+    """The nearest folder that two have in common; None if that is the root or a home."""
     try:
         common = Path(os.path.commonpath((first, second)))
     except ValueError:  # two drives of Windows

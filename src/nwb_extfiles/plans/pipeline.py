@@ -1,7 +1,7 @@
-"""From references to a plan: which file each means, what its target is called, what stands there, what will happen.
+"""From references to a plan: which file each means, the name of its target, what is there now, what will happen.
 
-The one way for all callers, whether the references come from a tree of builders or from a file on disk. Nothing is
-changed on disk.
+All callers go this way, whether the references come from a tree of builders or from a file on disk. Nothing is changed
+on disk.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 from ..disk import contents
 from ..errors import ExternalFilesError, MissingMediaError, TransferError
+from ..hints import Hint, Message, for_objects
 from ..naming import is_archived, is_portable_suffix
 from ..nwb.files import open_nwb
 from ..nwb.manifest import ManifestRow
@@ -52,7 +53,7 @@ def plan_references(
     references : sequence of ExternalFileReference
         All of that file.
     nwb_path : pathlib.Path
-        Where the NWB file will be, or is; its folder free of symbolic links.
+        Where the NWB file is or will be, without symbolic links in its folder.
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
     mode : MediaMode
@@ -60,15 +61,15 @@ def plan_references(
     options : MediaOptions
         How they are found and named.
     problems : sequence of ExternalFilesError
-        What is known already to speak against it.
+        Problems that were found before.
     is_former : callable
         Whether a folder held the media of this NWB file before it was renamed.
     manifest : sequence of ManifestRow, optional
-        What the manifest of the NWB file says now. It is kept right where there is one.
+        The manifest that the NWB file has now, which is kept up to date.
     found : mapping, optional
-        What is known to be meant, whatever the text says, by object path, field and index.
+        Resolutions that are known already, whatever the stored path says, by object path, field and index.
     for_archive : bool
-        Whether the media get names of the archive, so that it matters which suffixes that takes.
+        Whether the media get names for the archive, so that it matters which suffixes it accepts.
 
     Returns
     -------
@@ -81,30 +82,29 @@ def plan_references(
     """
     resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
 
-    def may_be_gone(resolution: Resolution) -> bool:
-        """Whether an earlier run may have taken the file away: by a move, or with the folder that it lay in."""
+    def may_be_moved(resolution: Resolution) -> bool:
+        """Whether an earlier run may have moved the file away, itself or with its folder."""
         reference = resolution.reference
         if mode is MediaMode.MOVE or reference.base is None or is_absolute(reference.stored_path):
             return mode is MediaMode.MOVE
         if len(reference.stored_path) > _LONGEST_PATH:
-            return False  # no path is that long, and each part of it would be looked up
+            return False  # no path is that long, and each of its parts would be looked up
         return is_former(Path(os.path.realpath(Path(reference.base, reference.stored_path).parent)))
 
-    remarks = list(_same_by_bare_name(resolutions))
+    warnings: list[str] = [*_one_file_for_several(resolutions)]
     unused = options.unused_patterns({reference.object_path for reference in references})
     if unused:
-        remarks.append(
-            f"{nwb_path}: no object with media fits {', '.join(map(repr, unused))} of search_for or path_map_for; "
-            f"`nwb-extfiles ls` lists the paths of its objects"
-        )
-    resolutions, moved = _or_moved_before(resolutions, may_be_gone, options, nwb_path, identifier)
+        what = f"{nwb_path}: no object with media fits {', '.join(map(repr, unused))}"
+        hint = Hint("correct {search_for} or {path_map_for}; `nwb-extfiles ls` lists the paths of its objects")
+        warnings.append(Message(what, hint))
+    resolutions, moved = _moved_before(resolutions, may_be_moved, options, nwb_path, identifier)
     if mode is not MediaMode.REFERENCE:
         resolutions, repeated = _repeated(resolutions, manifest or (), nwb_path)
-        remarks += repeated
-    remarks += moved
+        warnings += repeated
+    warnings += moved
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
-        resolutions, unasked = _ask_servers(resolutions, options)
-        remarks = [*remarks, *unasked]
+        resolutions, kept = _ask_servers(resolutions, options)
+        warnings += kept
     named, unnamed = name_targets(
         resolutions, options, nwb_path=nwb_path, identifier=identifier, mode=mode, is_former=is_former
     )
@@ -117,24 +117,29 @@ def plan_references(
         is_archived=is_archived if for_archive else lambda suffix: True,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
-    return replace(plan, warnings=(*plan.warnings, *remarks), manifest=rows)
+    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows)
 
 
-def _or_moved_before(
+def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:
+    return Message(
+        f"{reference.where}: {reference.stored_path[:300]!r} is gone, and taken to be {str(file.path)!r}, {why}",
+        "if it means another file, store the path of that file in this entry, and relocate again",
+    )
+
+
+def _moved_before(
     resolutions: list[Resolution],
-    may_be_gone: Callable[[Resolution], bool],
+    may_be_moved: Callable[[Resolution], bool],
     options: MediaOptions,
     nwb_path: Path,
     identifier: str,
-) -> tuple[list[Resolution], list[str]]:
-    """Find media that are gone from their old place because an earlier run moved them to this NWB file.
+) -> tuple[list[Resolution], list[Message]]:
+    """Find media that are missing because an earlier run moved them to this NWB file.
 
-    The NWB file that stands at the destination tells: it names a video for the same object, field and entry, at the
-    very place that a move gives it. That it is the video that the text means cannot be known, so each is told of.
+    The NWB file that is at the destination now has a path for the same object, field and entry, and it is the one that
+    a move gives. That the path means the same video is not certain, so there is a warning for each.
     """
-    missing = [
-        isinstance(resolution.problem, MissingMediaError) and may_be_gone(resolution) for resolution in resolutions
-    ]
+    missing = [isinstance(entry.problem, MissingMediaError) and may_be_moved(entry) for entry in resolutions]
     if not any(missing):
         return resolutions, []
     try:
@@ -143,75 +148,63 @@ def _or_moved_before(
     except (OSError, ValueError, TypeError):  # there is none, or it is damaged
         return resolutions, []
     found: dict[int, Resolution] = {}
-    places: set[str] = set()  # that are the own ones of some reference
-    # Fields that repeat the videos of others name places of those.
+    warnings: list[Message] = []
+    own_paths: set[str] = set()  # that some reference has, and does not share
+    # Last, fields that repeat the videos of others, because they have the paths of those.
     for number in sorted(range(len(resolutions)), key=lambda number: resolutions[number].reference.repeats):
         reference = resolutions[number].reference
-        text = before.get(_entry(reference))
-        file = media_file(nwb_path.parent / text) if text and not is_url(text) else None
-        if text is None or not isinstance(file, MediaFile) or _suffix(text) != _suffix(reference.stored_path):
+        path = before.get(_entry(reference))
+        file = media_file(nwb_path.parent / path) if path and not is_url(path) else None
+        if path is None or not isinstance(file, MediaFile) or _suffix(path) != _suffix(reference.stored_path):
             continue
         (own,), _ = name_targets([Resolution(reference, file=file)], options, nwb_path=nwb_path, identifier=identifier)
-        if text == str(own.target):
-            places.add(text)
-        elif not (reference.repeats and text in places):
+        if path == str(own.target):
+            own_paths.add(path)
+        elif not (reference.repeats and path in own_paths):
             continue
         if missing[number]:
             found[number] = Resolution(reference, file=file)
-    remarks = [
-        f"{entry.reference.where}: {entry.reference.stored_path!r} is gone, and taken to be {str(entry.file.path)!r}, "
-        f"where an earlier move has put the media of this entry; if it means another file, store the path of that in "
-        f"this entry, and relocate again"
-        for entry in found.values()
-        if entry.file is not None
-    ]
-    return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], remarks
+            warnings.append(_taken_to_be(reference, file, "where an earlier move put the media of this entry"))
+    return [found.get(number, resolution) for number, resolution in enumerate(resolutions)], warnings
 
 
 def _repeated(
     resolutions: list[Resolution], manifest: Sequence[ManifestRow], nwb_path: Path
-) -> tuple[list[Resolution], list[str]]:
-    """Let fields that repeat the media of series share theirs, where they name them by a former path.
+) -> tuple[list[Resolution], list[Message]]:
+    """Let fields that repeat the media of series share them, if they name them by a former path.
 
-    A series was relocated before, and what was appended later names its video by the path that it had then. If a file
-    is there, its content tells that it is the same. If none is, the manifest knows what the video was called.
+    A series was relocated, and an object that was appended later names its video by the path before. If that file is
+    still there, it is recognized by its content; if not, by the original name in the manifest.
     """
-    own = [entry for entry in resolutions if entry.file is not None and not entry.reference.repeats]
+    own = [(entry, entry.file) for entry in resolutions if entry.file is not None and not entry.reference.repeats]
     by_size: dict[int, dict[tuple[int, int], MediaFile]] = {}
-    for owned in (entry.file for entry in own if entry.file is not None):
-        by_size.setdefault(owned.size, {})[owned.identity] = owned
+    for _, file in own:
+        by_size.setdefault(file.size, {})[file.identity] = file
     row_of = {row.place: row for row in manifest}
+    by_name: dict[str, dict[tuple[int, int], MediaFile]] = {}
+    for entry, file in own:
+        row = row_of.get(entry.reference.entry)
+        if row is not None and (row.path, row.size_in_bytes) == (entry.reference.stored_path, file.size):
+            by_name.setdefault(row.original_name, {})[file.identity] = file
     shared: list[Resolution] = []
-    remarks: list[str] = []
-    for entry in resolutions:
-        reference, file = entry.reference, entry.file
-        if not reference.repeats or entry.url:
-            pass
-        elif file is not None:
-            alike = by_size.get(file.size, {})
-            if file.identity not in alike and file.path.parent != nwb_path.parent / nwb_stem(nwb_path):
-                same = next((other for other in alike.values() if _same_content(file, other)), file)
-                entry = replace(entry, file=same)  # noqa: PLW2901
-        elif isinstance(entry.problem, MissingMediaError):
+    warnings: list[Message] = []
+    for resolution in resolutions:
+        reference, found = resolution.reference, resolution.file
+        new = resolution
+        if reference.repeats and found is not None and not resolution.url:
+            alike = by_size.get(found.size, {})
+            if found.identity not in alike and found.path.parent != nwb_path.parent / nwb_stem(nwb_path):
+                same = next((other for other in alike.values() if _same_content(found, other)), found)
+                new = replace(resolution, file=same)
+        elif reference.repeats and isinstance(resolution.problem, MissingMediaError):
             name = PureWindowsPath(reference.stored_path).name
-            called = {
-                other.file.identity: other.file
-                for other in own
-                if other.file is not None
-                and (row := row_of.get(other.reference.entry)) is not None
-                and (row.original_name, row.path, row.size_in_bytes)
-                == (name, other.reference.stored_path, other.file.size)
-            }
-            if len(called) == 1:
-                (known,) = called.values()
-                entry = Resolution(reference, file=known)  # noqa: PLW2901
-                remarks.append(
-                    f"{reference.where}: {reference.stored_path[:300]!r} is gone, and taken to be {str(known.path)!r}, "
-                    f"the only one that was called {name!r} by the manifest; if it means another file, store the path "
-                    f"of that in this entry, and relocate again"
-                )
-        shared.append(entry)
-    return shared, remarks
+            files = [*by_name.get(name, {}).values()]
+            if len(files) == 1:
+                new = Resolution(reference, file=files[0])
+                why = f"the only one whose original name in the manifest is {name!r}"
+                warnings.append(_taken_to_be(reference, files[0], why))
+        shared.append(new)
+    return shared, warnings
 
 
 def _same_content(one: MediaFile, other: MediaFile) -> bool:
@@ -221,64 +214,67 @@ def _same_content(one: MediaFile, other: MediaFile) -> bool:
         return False
 
 
-def _same_by_bare_name(resolutions: Sequence[Resolution]) -> Iterator[str]:
-    """Warn where a file that was searched for by a part of its path serves several series, which may mean several."""
+def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message]:
+    """Warn if a file that was searched for by a part of its path is that of several series, which may mean several."""
     users: dict[tuple[int, int], list[Resolution]] = {}
     for entry in resolutions:
         if entry.file is not None and entry.searched and not entry.reference.repeats:
             users.setdefault(entry.file.identity, []).append(entry)
     for entries in users.values():
-        by_object = {entry.reference.object_path: entry for entry in entries}
+        objects = dict.fromkeys(entry.reference.object_path for entry in entries)
         paths = {entry.reference.stored_path.replace("\\", "/").removeprefix("./") for entry in entries}
         file, reference = entries[0].file, entries[0].reference
-        if len(by_object) < 2 or file is None or (len(paths) == 1 and "/" in paths.pop()):
+        if len(objects) < 2 or file is None or (len(paths) == 1 and "/" in paths.pop()):
             continue  # one object, or one and the same path with its folders
-        others = [object_path for object_path in by_object if object_path != reference.object_path]
-        shown = ", ".join(map(repr, others[:_MOST_OBJECTS])) + (", …" if len(others) > _MOST_OBJECTS else "")
-        example = f"search_for={ {others[0]: 'FOLDER'}!r} in media_options"
-        yield (
-            f"{reference.where}: {reference.stored_path[:300]!r} and the paths in {shown} were all found as "
-            f"{str(file.path)!r}; if they mean different files, name the folder of each with {example}"
+        others = [object_path for object_path in objects if object_path != reference.object_path]
+        listed = ", ".join(map(repr, others[:_MOST_OBJECTS])) + (", …" if len(others) > _MOST_OBJECTS else "")
+        yield Message(
+            f"{reference.where}: {reference.stored_path[:300]!r} and the paths in {listed} were all found as "
+            f"{str(file.path)!r}",
+            Hint(
+                "if they mean different files, name the folder of each with {example}",
+                example=for_objects("search_for", {others[0]: "FOLDER"}),
+            ),
         )
 
 
 def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
-    """Find out what is behind the URLs that can be fetched; warn of those that stay."""
+    """Find out what is behind the URLs that can be downloaded; warn of those that are kept."""
     urls = [_url(entry) for entry in resolutions]
     answers = ask_all([url for url in urls if scheme_of(url) in SCHEMES], timeout=options.url_timeout)
     asked: list[Resolution] = []
-    remarks: list[str] = []
+    warnings: list[str] = []
     for entry, url in zip(resolutions, urls, strict=True):
         reference, answer = entry.reference, answers.get(url)
         if isinstance(answer, RemoteFile):
             asked.append(Resolution(reference, url=True, remote=answer))
         elif answer is not None:
-            asked.append(Resolution(reference, problem=_unanswered(reference, url, answer)))
+            asked.append(Resolution(reference, problem=_not_available(reference, url, answer)))
         else:
             asked.append(entry)
             if entry.url:
-                remarks.append(
-                    f"{reference.where}: {reference.stored_path[:200]!r} stays as it is: only {', '.join(SCHEMES)} "
+                warnings.append(
+                    f"{reference.where}: {reference.stored_path[:200]!r} is kept as it is: only {', '.join(SCHEMES)} "
                     f"URLs are downloaded"
                 )
-    return asked, remarks
+    return asked, warnings
 
 
 def _url(resolution: Resolution) -> str:
-    """The URL that a reference means: its text, or what that is beside an NWB file read from a URL; empty if none."""
-    text, base = resolution.reference.stored_path, resolution.reference.base
+    """The URL that a reference means, as stored or relative to that of its NWB file; empty if none."""
+    stored_path, base = resolution.reference.stored_path, resolution.reference.base
     if resolution.url:
-        return text
-    if base is None or not is_url(base) or is_absolute(text) or not isinstance(resolution.problem, MissingMediaError):
+        return stored_path
+    if base is None or not is_url(base) or is_absolute(stored_path):
         return ""
-    return beside(f"{base}/", text) or ""
+    return (beside(f"{base}/", stored_path) or "") if isinstance(resolution.problem, MissingMediaError) else ""
 
 
-def _unanswered(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
+def _not_available(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
     kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
     problem = kind(
         f"{reference.where}: {url!r} cannot be downloaded: {error}",
-        hint='look whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
+        hint=Hint("look whether it opens in a browser, or leave URLs as they are with {urls_keep}"),
         **reference.place,
     )
     problem.__cause__ = error
@@ -289,6 +285,6 @@ def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:
     return reference.object_id or reference.object_path, reference.field, reference.index
 
 
-def _suffix(text: str) -> str:
-    suffix = PureWindowsPath(text).suffix.lower()
+def _suffix(path: str) -> str:
+    suffix = PureWindowsPath(path).suffix.lower()
     return suffix if is_portable_suffix(suffix) else ""

@@ -1,7 +1,7 @@
-"""What a relocation will do, decided before anything is touched.
+"""What a relocation will do, decided before anything is changed.
 
-Pure: `make_plan` takes what was found out about sources and destination, and gives a `RelocationPlan`, or all the
-reasons why there can be none.
+Pure: `make_plan` takes what is known of sources and destination, and gives a `RelocationPlan`, or all the problems
+that prevent one.
 """
 
 from __future__ import annotations
@@ -20,40 +20,41 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
+from ..hints import Hint, Message, media_modes
 from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
-from .targets import Destination, Named, TargetState
+from .targets import CORRECT_NAMING, Destination, Named, TargetState
 
 __all__ = ["Action", "Relocation", "RelocationPlan", "make_plan"]
 
 
-_MODES_OF_ADVICE = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
+_ADVISED_MODES = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
+_MediaKey = tuple[int, int] | str  # device and inode of a file, or a URL
 
 
 class Action(StrEnum):
     """What happens to the media of one reference."""
 
     TRANSFER = "transfer"
-    """The file gets to the target, in the mode of the plan."""
+    """The file is copied, linked or moved to the target, in the mode of the plan."""
     DUPLICATE = "duplicate"
-    """The target becomes a further name of a file that another reference transfers."""
+    """The target becomes another name of a file that another reference transfers."""
     RENAME = "rename"
-    """The file, or the link to it, stands in the media folder that the NWB file had under its former name; that very
-    entry comes along."""
+    """The file, or the link to it, is in the media folder of the former name of the NWB file, and is renamed."""
     SHARE = "share"
-    """The text names the target of another reference; no file of its own."""
+    """The new path is the target of another reference; there is no file of its own."""
     DOWNLOAD = "download"
-    """What is behind a URL is fetched to the target."""
+    """The media behind a URL are downloaded to the target."""
     REUSE = "reuse"
-    """The target is there already, with the right content."""
+    """The target exists already, with the right content."""
     REWRITE_PATH = "rewrite_path"
-    """The file stays; the text becomes relative to the new NWB file."""
+    """The file stays; the path becomes relative to the new NWB file."""
     KEEP = "keep"
-    """The text stays: a URL, or a file that was not found."""
+    """The stored path is kept: a URL, or a file that was not found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +64,30 @@ class Relocation:
     reference: ExternalFileReference
     action: Action
     new_path: str
-    """The text that the new NWB file holds."""
+    """The path that the new NWB file stores."""
     source: MediaFile | None = None
-    """The file that the reference means; None for `Action.KEEP`, and where it is behind a URL."""
+    """The file that the reference means; None for `Action.KEEP` and for URLs."""
     target: PurePosixPath | None = None
-    """Where the media will be, relative to the folder of the NWB file; None where they stay."""
+    """Where the media will be, relative to the folder of the NWB file; None if they stay."""
     replaces: bool = False
-    """Whether something stands at the target that gives way."""
+    """Whether something else is at the target and will be replaced."""
     removes_source: bool = False
-    """Whether a file that is reused still stands in the media folder of a former name too, and is to go there: a run
-    was stopped before it could remove it."""
+    """Whether the file of a target that is reused is also still in the media folder of a former name, and is to be
+    removed there: an earlier run was stopped before it could."""
     remote: RemoteFile | None = None
-    """What is behind the URL that the reference is, where that gets to the target."""
+    """The media behind a URL, if they are downloaded."""
     own_mode: MediaMode | None = None
-    """How the file gets to the target, where that is not the mode of the plan: by a copy where a move or a hard link
-    would take from a store that others rely on; by a move where a link would lead to what is replaced."""
+    """How the file gets to the target, if not in the mode of the plan: by a copy if a move or hard link would change a
+    store that others rely on; by a move if a link would lead to a file that is replaced."""
 
     @property
     def creates_target(self) -> bool:
-        """Whether something gets to the target that is not there yet, in whatever way."""
+        """Whether something is put at the target that is not there yet, in whatever way."""
         return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME, Action.DOWNLOAD)
 
     @property
     def is_transfer(self) -> bool:
-        """Whether the file gets to the target in the mode of the plan; a link that follows is made anew in that."""
+        """Whether the file gets to the target in the mode of the plan; a renamed link is made anew in that mode."""
         if self.action is Action.RENAME and self.source is not None:
             return self.source.is_link
         return self.action is Action.TRANSFER
@@ -105,7 +106,7 @@ class RelocationPlan:
     devices: frozenset[int] = frozenset()
     """Devices whose files can have hard links where the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
-    """What the manifest of the NWB file says before; empty if it is to get its first, None if it gets none."""
+    """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
     kept_names: frozenset[Path] = frozenset()
     """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
 
@@ -115,12 +116,12 @@ class RelocationPlan:
 
     @property
     def new_paths(self) -> dict[tuple[str, str, int], str]:
-        """New text by object path, field and index."""
+        """The new path by object path, field and index."""
         return {entry.reference.entry: entry.new_path for entry in self.relocations}
 
     @property
     def edits(self) -> dict[tuple[str, str], list[str]]:
-        """All texts of each field in which one changes, by object path and field, in their order."""
+        """All new paths of each field in which one changes, by object path and field, in their order."""
         fields: dict[tuple[str, str], list[Relocation]] = {}
         for entry in self.relocations:
             fields.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
@@ -132,13 +133,13 @@ class RelocationPlan:
 
     @property
     def media_bytes(self) -> int:
-        """Size in bytes of all files that get to a target, whether copied, linked or downloaded, as far as known."""
-        brought = sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
-        return brought + self.download_bytes
+        """Size in bytes of all files that are copied, linked, moved or downloaded, as far as known."""
+        transferred = sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
+        return transferred + self.download_bytes
 
     @property
     def unread(self) -> dict[tuple[int, int], MediaFile]:
-        """Files whose digest the manifest wants, and which nothing reads but for that; by device and inode."""
+        """Files that are read only for their digest in the manifest; by device and inode."""
         if self.manifest is None:
             return {}
         copied = {file.identity for file in self.copied}
@@ -147,21 +148,18 @@ class RelocationPlan:
 
     @property
     def work_bytes(self) -> int:
-        """What progress is counted in: the bytes that get to a target, and those that are read for the manifest."""
+        """The total of the progress: bytes that get to a target, and bytes that are read for the manifest."""
         return self.media_bytes + sum(file.size for file in self.unread.values())
 
     @property
     def download_bytes(self) -> int:
-        """Size in bytes of what is fetched from servers, as far as they tell."""
-        return sum(
-            entry.remote.size or 0
-            for entry in self.relocations
-            if entry.action is Action.DOWNLOAD and entry.remote is not None
-        )
+        """Size in bytes of all downloads, as far as the servers say."""
+        downloads = (entry.remote for entry in self.relocations if entry.action is Action.DOWNLOAD)
+        return sum(remote.size or 0 for remote in downloads if remote is not None)
 
     @property
     def copied_bytes(self) -> int:
-        """Size in bytes of what needs room, where no clones can be made."""
+        """Size in bytes of all copies, which need that much space unless clones can be made."""
         return sum(file.size for file in self.copied)
 
     @property
@@ -176,9 +174,9 @@ class RelocationPlan:
 
     @property
     def manifest_is_current(self) -> bool:
-        """Whether the manifest, if there is to be one, speaks of these very references and sizes already.
+        """Whether the manifest, if there is to be one, has these references and sizes already.
 
-        Whether the videos are still the same is not looked at.
+        The content of the media is not compared.
         """
         if self.manifest is None:
             return True
@@ -191,17 +189,14 @@ class RelocationPlan:
         return not remote and wanted == {row.place: (row.path, row.size_in_bytes) for row in self.manifest}
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
-        """One plan of two for the same NWB file, the earlier one first."""
+        """One plan made of two for the same NWB file, the earlier one first."""
         if earlier is None:
             return self
-        return RelocationPlan(
-            self.nwb_path,
-            self.mode,
-            (*earlier.relocations, *self.relocations),
-            (*earlier.warnings, *self.warnings),
-            self.devices,
-            self.manifest,
-            self.kept_names | earlier.kept_names,
+        return replace(
+            self,
+            relocations=(*earlier.relocations, *self.relocations),
+            warnings=(*earlier.warnings, *self.warnings),
+            kept_names=self.kept_names | earlier.kept_names,
         )
 
 
@@ -219,17 +214,17 @@ def make_plan(
     Parameters
     ----------
     named : sequence of Named
-        References, what they mean, and what their targets would be called.
+        References, what they mean, and the names of their targets.
     destination : Destination
         What is known of the place.
     options : MediaOptions
-        Of which `missing` and `existing` are used.
+        `missing` and `existing` are used.
     mode : MediaMode
         How media get to their targets.
     problems : sequence of ExternalFilesError
-        What is known already to speak against the plan.
+        Problems that were found before.
     is_archived : callable
-        Whether the archive takes files with a suffix; a warning names those that it drops.
+        Whether the archive accepts files with a suffix; a warning names those that it drops.
 
     Returns
     -------
@@ -242,26 +237,23 @@ def make_plan(
     """
     planner = _Planner(destination, options, mode)
     relocations: list[Relocation | None] = [None] * len(named)
-    faults = [*problems]
-    # Fields that repeat the videos of others come last, so that they find the copy they share.
-    # What follows comes first: a link to it would lead to where it was.
-    for position in sorted(range(len(named)), key=lambda position: _turn(named[position])):
+    found = [*problems]
+
+    def turn(position: int) -> tuple[bool, bool]:
+        """Renamed files first, because a link to one would lead to its old place; last, fields that share copies."""
+        return not named[position].renames_folder, named[position].resolution.reference.repeats
+
+    for position in sorted(range(len(named)), key=turn):
         try:
             relocations[position] = planner.relocation(named[position])
-        except ExternalFilesError as fault:
-            faults.append(fault)
+        except ExternalFilesError as problem:
+            found.append(problem)
     planned = tuple(entry for entry in relocations if entry is not None)
     plan = RelocationPlan(destination.nwb_path, mode, planned, devices=destination.devices)
-    faults.extend(_no_links(planned, destination, mode))
-    faults.extend(_no_room(plan, destination))
-    faults.extend(_inside_one_another(planned))
-    if faults:
-        raise combine(faults)
+    found += [*_no_links(planned, destination, mode), *_no_space(plan, destination), *_inside_one_another(planned)]
+    if found:
+        raise combine(found)
     return replace(plan, warnings=(*planner.warnings, *_not_archived(planned, is_archived)))
-
-
-def _turn(entry: Named) -> tuple[bool, bool]:
-    return not entry.renames_folder, entry.resolution.reference.repeats
 
 
 class _Planner:
@@ -272,60 +264,65 @@ class _Planner:
         self.options = options
         self.mode = mode
         self.warnings: list[str] = []
-        self._first: dict[tuple[int, int], PurePosixPath] = {}  # first target of each file
-        self._owners: dict[str, tuple[ExternalFileReference, MediaFile | RemoteFile]] = {}  # by target, case folded
-        self._first_of_url: dict[str, PurePosixPath] = {}
-        self._leaving: set[tuple[int, int]] = set()  # files that will not be where they are any more
+        self._first: dict[_MediaKey, PurePosixPath] = {}  # first target of each file or URL
+        self._owners: dict[str, tuple[ExternalFileReference, _MediaKey]] = {}  # by target, case folded
+        self._leaving: set[_MediaKey] = set()  # files that will no longer be where they are
 
     def relocation(self, entry: Named) -> Relocation | None:
-        """What happens to a reference; None if it was found out before that nothing can. Raises its fault."""
-        reference, file = entry.resolution.reference, entry.resolution.file
-        if entry.resolution.remote is not None:
-            return self._download(entry, entry.resolution.remote)
-        if file is None:
+        """What happens to a reference; None if another problem covers it. Raises its own problem."""
+        reference, file, remote = entry.resolution.reference, entry.resolution.file, entry.resolution.remote
+        if file is None and remote is None:
             return self._keep(entry.resolution)
-        if self.mode is MediaMode.REFERENCE:
+        if file is not None and self.mode is MediaMode.REFERENCE:
             return Relocation(reference, Action.REWRITE_PATH, self._relative_path(reference, file), file)
-        if entry.target is None:
-            return None  # its name was at fault
-        first = self._first.get(file.identity)
-        if first is not None and (reference.repeats or self._taken(reference, file, entry.target)):
-            return Relocation(reference, Action.SHARE, str(first), file, first)
-        if self._taken(reference, file, entry.target):
-            owner, other = self._owners[_case_folded(entry.target)]
-            if isinstance(other, MediaFile) and other.identity == file.identity:
-                return None  # what is wrong with the target is told of its owner
-            raise _same_name(reference, owner, entry.target)
-        self._check_target(reference, file, entry.target)
-        self._first.setdefault(file.identity, entry.target)
-        state = self.destination.targets[entry.target]
-        if state is TargetState.SAME:
-            action = Action.REUSE
-        elif entry.renames_folder and self.mode is not MediaMode.MOVE:
-            action = Action.RENAME
-            if not file.is_link:
-                self._leaving.add(file.identity)
-        elif first is not None and (self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving):
-            action = Action.DUPLICATE
-        else:
-            action = Action.TRANSFER
-        replaces = state in (TargetState.LINK, TargetState.OTHER)
-        removes_source = entry.renames_folder and action is Action.REUSE
+        target = entry.target
+        if target is None:
+            return None  # there is a problem with its name
+        key: _MediaKey = remote.url if remote is not None else file.identity if file is not None else ""
+        first = self._first.get(key)
+        if first is not None and (reference.repeats or not self._owns(reference, key, target)):
+            return Relocation(reference, Action.SHARE, str(first), file, first, remote=remote)
+        if not self._owns(reference, key, target):
+            owner, other_key = self._owners[_case_folded(target)]
+            if other_key == key:
+                return None  # its owner has the problem of the target
+            raise _same_name(reference, owner, target)
+        self._check_target(reference, file.path if file is not None else key, target)
+        if file is not None:
+            self._check_hard_link(reference, file, target)
+        self._first.setdefault(key, target)
+        state = self.destination.targets[target]
+        action = self._action(entry, state, is_first=first is None)
         return Relocation(
             reference,
             action,
-            str(entry.target),
+            str(target),
             file,
-            entry.target,
-            replaces,
-            removes_source,
-            own_mode=self._own_mode(file),
+            target,
+            replaces=state in (TargetState.LINK, TargetState.OTHER)
+            or (state is TargetState.UNKNOWN and self.options.existing == "replace"),
+            removes_source=entry.renames_folder and action is Action.REUSE,
+            remote=remote,
+            own_mode=self._own_mode(file) if file is not None else None,
         )
 
+    def _action(self, entry: Named, state: TargetState, *, is_first: bool) -> Action:
+        file = entry.resolution.file
+        if state is TargetState.SAME:
+            return Action.REUSE
+        if file is None:
+            return Action.DOWNLOAD if is_first else Action.DUPLICATE
+        if entry.renames_folder and self.mode is not MediaMode.MOVE:
+            if not file.is_link:
+                self._leaving.add(file.identity)
+            return Action.RENAME
+        is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
+        return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
+
     def _own_mode(self, file: MediaFile) -> MediaMode | None:
-        """How a file gets to its target that must not get there by the mode of the plan."""
+        """How a file gets to its target that must not get there in the mode of the plan."""
         if self.mode is MediaMode.MOVE and file.is_link:
-            return MediaMode.COPY  # as with mv, the link goes and what it leads to stays: it may be in a store
+            return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
             self.warnings.append(
                 f"{file.path} is kept by git-annex, where a second hard link would hinder `git annex unlock`; it is "
@@ -334,93 +331,73 @@ class _Planner:
             return MediaMode.COPY
         return None
 
-    def _download(self, entry: Named, remote: RemoteFile) -> Relocation | None:
-        """What happens to a reference that is a URL; as for one that is a file."""
-        reference, target = entry.resolution.reference, entry.target
-        if target is None:
-            return None  # its name was at fault
-        first = self._first_of_url.get(remote.url)
-        taken = self._taken(reference, remote, target)
-        if first is not None and (reference.repeats or taken):
-            return Relocation(reference, Action.SHARE, str(first), target=first, remote=remote)
-        if taken:
-            owner, other = self._owners[_case_folded(target)]
-            if isinstance(other, RemoteFile) and other.url == remote.url:
-                return None  # what is wrong with the target is told of its owner
-            raise _same_name(reference, owner, target)
-        self._check_place(reference, remote.url, target)
-        state = self.destination.targets[target]
-        action = Action.DOWNLOAD if first is None else Action.DUPLICATE
-        if state is TargetState.SAME:
-            action = Action.REUSE
-        self._first_of_url.setdefault(remote.url, target)
-        replaces = state is TargetState.OTHER or (state is TargetState.UNKNOWN and self.options.existing == "replace")
-        return Relocation(reference, action, str(target), None, target, replaces, remote=remote)
-
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem
         if problem is not None:
             if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
                 raise problem
-            self.warnings.append(
-                f"{reference.where}: no file for {reference.stored_path[:300]!r}; its text is kept as it is"
-            )
+            self.warnings.append(f"{reference.where}: no file for {reference.stored_path[:300]!r}; the path is kept")
         return Relocation(reference, Action.KEEP, reference.stored_path)
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
-            text = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
+            path = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
-                f"{reference.where}: no relative path leads to {str(file.path)!r}; use another media_mode than "
-                f"'reference'",
+                f"{reference.where}: there is no relative path to {str(file.path)!r}",
+                hint=Hint("use another mode than {mode}", mode=media_modes(MediaMode.REFERENCE)),
                 **reference.place,
             ) from error
-        if is_utf8(reference.stored_path) and not is_utf8(text):
+        if is_utf8(reference.stored_path) and not is_utf8(path):
             raise RelocationRefusedError(
-                f"{reference.where}: the path to {str(file.path)!r} is not in UTF-8, so readers could not decode it; "
-                f"rename what is on the way, or use another media_mode than 'reference'",
+                f"{reference.where}: the path to {str(file.path)!r} is not in UTF-8, so readers could not decode it",
+                hint=Hint(
+                    "rename its folders or the file, or use another mode than {mode}",
+                    mode=media_modes(MediaMode.REFERENCE),
+                ),
                 **reference.place,
             )
-        return f"./{text}" if is_url(text) else text
+        return f"./{path}" if is_url(path) else path
 
-    def _taken(self, reference: ExternalFileReference, file: MediaFile | RemoteFile, target: PurePosixPath) -> bool:
-        """Whether another reference has the target; else this one has it from now on."""
-        return self._owners.setdefault(_case_folded(target), (reference, file))[0] is not reference
+    def _owns(self, reference: ExternalFileReference, key: _MediaKey, target: PurePosixPath) -> bool:
+        """Whether a reference has a target, which it gets unless another one has it already."""
+        return self._owners.setdefault(_case_folded(target), (reference, key))[0] is reference
 
-    def _check_target(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
-        self._check_place(reference, str(file.path), target)
+    def _check_hard_link(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
         linked = linked and file.identity not in self.destination.annexed
         if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
                 f"{reference.where}: {str(file.path)!r} lies in another file system than {str(folder)!r}, and "
-                f"hard links end there; use media_mode 'copy', 'symlink', 'move' or 'reference'",
+                f"hard links end there",
+                hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
                 **reference.place,
             )
 
-    def _check_place(self, reference: ExternalFileReference, source: str, target: PurePosixPath) -> None:
+    def _check_target(self, reference: ExternalFileReference, source: object, target: PurePosixPath) -> None:
         place = self.destination.nwb_path.parent / target
         if target in self.destination.outside:
             raise UnsafeReferenceError(
-                f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file stands where a "
-                f"folder of that path should be; remove it, or write the NWB file under another name",
+                f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file is where a "
+                f"folder of that path should be",
+                hint="remove it, or write the NWB file under another name",
                 **reference.place,
             )
         longest = self.destination.longest_path
         if longest is not None and len(str(place)) > longest:
             raise RelocationRefusedError(
                 f"{reference.where}: the path of its media, {str(place)!r}, has {len(str(place))} characters, and this "
-                f"system takes {longest}; turn on long paths in Windows, or write the NWB file to a folder with a "
-                f"shorter path",
+                f"system takes {longest}",
+                hint="turn on long paths in Windows, or write the NWB file to a folder with a shorter path",
                 **reference.place,
             )
         state = self.destination.targets[target]
         if state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace"):
-            fix = "" if state is TargetState.FOLDER else ', or replace it with existing="replace" in media_options'
+            or_replace = "" if state is TargetState.FOLDER else ", or replace it with {existing_replace}"
             raise MediaExistsError(
-                f"{reference.where}: {str(place)!r} exists and is not a copy of {source!r}; move it away{fix}",
+                f"{reference.where}: {str(place)!r} exists and is not a copy of {str(source)!r}",
+                hint=Hint(f"move it away{or_replace}"),
                 **reference.place,
             )
 
@@ -433,18 +410,19 @@ def _same_name(
     reference: ExternalFileReference, owner: ExternalFileReference, target: PurePosixPath
 ) -> ExternalFilesError:
     ids = [(entry.object_id or entry.object_path).casefold() for entry in (reference, owner)]
-    fix = "mend the naming"
+    hint = CORRECT_NAMING
     if ids[0] == ids[1] and reference.object_path != owner.object_path:
-        fix = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
+        hint = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
     return UnsafeReferenceError(
         f"{reference.where}: its media and those of {owner.neurodata_type} {owner.object_path!r}, "
-        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ; {fix}",
+        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ",
+        hint=hint,
         **reference.place,
     )
 
 
-def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[str]:
-    """One warning for each series and suffix: a series of image files may have thousands."""
+def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[Message]:
+    """Warn once for each series and suffix: a series of image files may have thousands."""
     dropped: dict[tuple[str, str, str], list[Relocation]] = {}
     for entry in planned:
         known = entry.source is not None or entry.remote is not None
@@ -458,9 +436,9 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
         kind = f"files that end in {suffix}" if suffix else "files without a suffix"
         further = "" if len(entries) == 1 else f" and {len(entries) - 1} more of this series"
         name = "" if source is None else repr(source.name)
-        yield (
-            f"{first.reference.where}: DANDI takes no {kind}: on upload it will drop {str(first.target)!r}{further}; "
-            f"convert {name}{further} to a format that it takes"
+        yield Message(
+            f"{first.reference.where}: DANDI takes no {kind}: on upload it will drop {str(first.target)!r}{further}",
+            f"convert {name}{further} to a format that it takes",
         )
 
 
@@ -470,31 +448,34 @@ def _no_links(planned: Sequence[Relocation], destination: Destination, mode: Med
         missing = "neither symbolic nor hard links"
         if len(destination.cannot) == 1:
             missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
-        modes = [repr(str(other)) for other in _MODES_OF_ADVICE if other not in destination.cannot]
+        modes = media_modes(*(other for other in _ADVISED_MODES if other not in destination.cannot))
         yield RelocationRefusedError(
             f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, as exFAT "
-            f"and FAT have none; use media_mode {', '.join(modes[:-1])} or {modes[-1]}",
+            f"and FAT have none",
+            hint=Hint("use {modes}", modes=modes),
             nwb_path=str(destination.nwb_path),
         )
 
 
-def _no_room(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
+def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
     needed = plan.copied_bytes + plan.download_bytes
     if destination.free is not None and needed > destination.free:
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
-            f"{str(destination.nwb_path.parent)!r}; make room, or use media_mode 'symlink', 'hardlink' or 'reference'",
+            f"{str(destination.nwb_path.parent)!r}",
+            hint=Hint("make room, or use {modes}", modes=media_modes("symlink", "hardlink", "reference")),
             nwb_path=str(destination.nwb_path),
         )
 
 
 def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFilesError]:
-    """A naming of the caller's may make one target a folder of another."""
+    """Find targets that are folders of others, which the caller's naming function may give."""
     targets = {_case_folded(entry.target) for entry in planned if entry.target is not None}
     for entry in planned:
         if entry.target is not None and any(_case_folded(parent) in targets for parent in entry.target.parents):
             yield UnsafeReferenceError(
-                f"{entry.reference.where}: its media would be {str(entry.target)!r}, but a folder of that path is "
-                f"the place of other media; mend the naming",
+                f"{entry.reference.where}: its media would be {str(entry.target)!r}, but other media have the name of "
+                f"a folder of that path",
+                hint=CORRECT_NAMING,
                 **entry.reference.place,
             )

@@ -1,6 +1,6 @@
-"""Which file a stored text means.
+"""Which file a stored path means.
 
-Reads the file system, changes nothing. Every place tried is kept, for the error that names them all.
+Reads the file system and changes nothing. The error for a missing file lists every place that was tried.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..disk.annex import holds_pointer, how_to_get, is_annex_pointer
 from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from ..hints import Hint, Spelling, for_objects
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..web.remote import RemoteFile
@@ -24,13 +25,11 @@ from ..web.remote import RemoteFile
 __all__ = [
     "MediaFile",
     "Resolution",
-    "below_folders",
     "is_absolute",
     "is_url",
     "media_file",
     "resolve",
     "resolve_all",
-    "says_which",
     "spellings",
     "unicode_forms",
     "without_file_scheme",
@@ -41,7 +40,7 @@ _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
 _LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
 _MOST_LISTED = 20  # places that one message names
 _MOST_HINTS = 4
-_NOT_GOT = "a file of git-annex, whose content is not on this machine"
+_NOT_FETCHED = "a file of git-annex, whose content is not on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class MediaFile:
     """A regular file on this machine that a reference means."""
 
     path: Path
-    """Absolute; its folder free of symbolic links, its name as it was found (it may itself be a link)."""
+    """Absolute; its folder has no symbolic links, its name is as it was found (it may itself be a link)."""
     real: Path
     """The file itself, every symbolic link followed."""
     size: int
@@ -59,7 +58,7 @@ class MediaFile:
 
     @property
     def is_link(self) -> bool:
-        """Whether the name is a symbolic link, and the file somewhere else."""
+        """Whether the name is a symbolic link to a file somewhere else."""
         return os.path.normcase(self.path) != os.path.normcase(self.real)
 
 
@@ -71,29 +70,33 @@ class Resolution:
     file: MediaFile | None = None
     url: bool = False
     problem: ExternalFilesError | None = None
-    """Why there is no file; a `MissingMediaError` if that alone is the matter."""
+    """Why there is no file; a `MissingMediaError` if it just was not found."""
     remote: RemoteFile | None = None
-    """What is behind the URL, where it is to be fetched."""
+    """What is behind the URL, if it is to be downloaded."""
     suffix: str | None = None
-    """The suffix that the media get, where that is not the one of the file."""
+    """The suffix that the media get, if that is not the one of the file."""
     searched: bool = False
-    """Whether the file was found in a folder of `search`, by a part of its path alone."""
+    """Whether the file was found in a folder of `search`, by a part of its path."""
 
 
-def is_url(text: str) -> bool:
-    """Whether a text is a URL (or ``data:`` URI) that does not name a local file."""
-    # to try an expression costs more than all else, so most paths are told by their lack of a colon
-    return ":" in text and _SCHEME.match(text) is not None and not text.lower().startswith("file://")
+def is_url(stored_path: str) -> bool:
+    """Whether a stored path is a URL (or ``data:`` URI) that does not name a local file."""
+    # a regular expression costs more than all else here, and most paths have no colon
+    return ":" in stored_path and _SCHEME.match(stored_path) is not None and not _is_file_url(stored_path)
 
 
-def is_absolute(text: str) -> bool:
-    """Whether a text that is no URL is the same wherever its NWB file lies, on this or another platform."""
+def is_absolute(stored_path: str) -> bool:
+    """Whether a path, not a URL, means the same wherever its NWB file is, on this or another platform."""
     return (
-        text.lower().startswith("file://")
-        or os.path.isabs(text)
-        or text.startswith("/")
-        or (text[1:2] in (":", "\\") and _WINDOWS_ABSOLUTE.match(text) is not None)
+        _is_file_url(stored_path)
+        or os.path.isabs(stored_path)
+        or stored_path.startswith("/")
+        or (stored_path[1:2] in (":", "\\") and _WINDOWS_ABSOLUTE.match(stored_path) is not None)
     )
+
+
+def _is_file_url(stored_path: str) -> bool:
+    return stored_path.lower().startswith("file://")
 
 
 def resolve_all(
@@ -112,7 +115,7 @@ def resolve_all(
     options, destination
         As in `resolve`.
     known : mapping, optional
-        What is known to be meant, whatever the text says, by `ExternalFileReference.entry`.
+        Resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
 
     Returns
     -------
@@ -137,7 +140,7 @@ def resolve(
 ) -> Resolution:
     """Find the file that a reference means.
 
-    A relative text is relative to the folder of the NWB file that holds it. For a container made in memory it is
+    A relative path is relative to the folder of the NWB file that holds it. In a container made in memory it is
     relative to the destination, else to a search folder, else to the working directory.
 
     Parameters
@@ -145,18 +148,18 @@ def resolve(
     reference : ExternalFileReference
         The reference; its `base` is None for a container made in memory.
     options : MediaOptions
-        Of which `path_map`, `search`, those two for single objects, and `within` are used.
+        `path_map`, `search`, those two for single objects, and `within` are used.
     destination : pathlib.Path
         Folder of the NWB file to be written.
     working_folder : pathlib.Path, optional
-        The working directory; asked of the system when it is needed, if not given.
+        The working directory; that of the process if not given.
     real_path : callable
-        Frees the path of a folder of symbolic links.
+        Resolves symbolic links in the path of a folder.
 
     Returns
     -------
     Resolution
-        Never raises for what a text says: the problem is in the answer, so that all can be reported at once.
+        A bad path does not raise: the problem is in the answer, so that all can be reported at once.
     """
     if is_url(reference.stored_path):
         return Resolution(reference, url=True)
@@ -173,18 +176,18 @@ def _choose(
     working_folder: Path | None,
     real_path: Callable[[str], str],
 ) -> Resolution:
-    text = _local_path(reference)
+    path = _local_path(reference)
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
-    for form in unicode_forms(text):
+    for form in unicode_forms(path):
         tiers = _tiers(form, reference, options, destination, working_folder)
-        found = _look(tiers, real_path, tried if form == text else [])  # the others look alike in a message
+        found = _look(tiers, real_path, tried if form == path else [])  # the other forms look alike in a message
         if found:
             break
     if not found:
-        raise _not_found(reference, text, tried)
+        raise _not_found(reference, path, tried)
     if len(found) > 1:
-        raise _ambiguous(reference, text, [file for file, _ in found.values()])
+        raise _ambiguous(reference, path, [file for file, _ in found.values()])
     ((file, searched),) = found.values()
     _check_within(file, reference, options)
     return Resolution(reference, file=file, searched=searched)
@@ -204,12 +207,12 @@ class _Tier:
 def _look(
     tiers: Iterable[_Tier], real_path: Callable[[str], str], tried: list[tuple[Path, str]]
 ) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
-    """The files that are in the places of `_tiers`; those that have none are added to `tried`, with the reason."""
+    """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason."""
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     broken: list[str] = []
     for tier in tiers:
-        # A link that leads nowhere still tells what the video is called.
-        further = (place for link in broken for place in below_folders(link, tier.searched))
+        # A broken link still says the name of the video.
+        further = (place for link in broken for place in _below_folders(link, tier.searched))
         for place in dict.fromkeys((*tier.places, *further)):
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
@@ -223,116 +226,116 @@ def _look(
     return found
 
 
-def _ambiguous(reference: ExternalFileReference, text: str, files: Sequence[MediaFile]) -> AmbiguousMediaError:
-    fixes = " or ".join(says_which(reference, text, file.path) for file in files[:_MOST_HINTS])
-    places = ", ".join(repr(str(file.path)) for file in files)
+def _ambiguous(reference: ExternalFileReference, path: str, files: Sequence[MediaFile]) -> AmbiguousMediaError:
+    choices = [_choosing(reference, path, file.path) for file in files[:_MOST_HINTS]]
+    either = Spelling(" or ".join(one.python for one in choices), " or ".join(one.command_line for one in choices))
     return AmbiguousMediaError(
-        f"{reference.where}: {reference.stored_path!r} fits {len(files)} different files: {places}",
-        hint=f"say which one is meant with {fixes}",
+        f"{reference.where}: {reference.stored_path!r} fits {len(files)} different files: "
+        f"{', '.join(repr(str(file.path)) for file in files)}",
+        hint=Hint("say which one is meant with {either}", either=either),
         **reference.place,
     )
 
 
-def says_which(reference: ExternalFileReference, text: str, path: Path) -> str:
-    """The option that makes a reference mean one file, as it is written in Python."""
-    pattern = reference.object_path
-    found = {place for place in below_folders(text, [path.parent]) if os.path.lexists(place)}
-    if found == {path}:
-        return f"search_for={ {pattern: str(path.parent)}!r} in media_options"
-    return f"path_map_for={ {pattern: {text: str(path)}}!r} in media_options"
+def _choosing(reference: ExternalFileReference, path: str, file_path: Path) -> Spelling:
+    """The option that makes a reference mean one of several files."""
+    found = {place for place in _below_folders(path, [file_path.parent]) if os.path.lexists(place)}
+    if found == {file_path}:
+        return for_objects("search_for", {reference.object_path: str(file_path.parent)})
+    return for_objects("path_map_for", {reference.object_path: {path: str(file_path)}})
 
 
 def _local_path(reference: ExternalFileReference) -> str:
-    text = reference.stored_path
-    if not text.strip():
+    stored_path = reference.stored_path
+    if not stored_path.strip():
         raise UnsafeReferenceError(
             f"{reference.where}: the path is empty; expected the path of a media file", **reference.place
         )
-    if "\0" in text:
+    if "\0" in stored_path:
         raise UnsafeReferenceError(
-            f"{reference.where}: {_short(text)} holds a NUL character, which no path can", **reference.place
+            f"{reference.where}: {_short(stored_path)} has a NUL character, which no path can have", **reference.place
         )
     try:
-        return without_file_scheme(text)
+        return without_file_scheme(stored_path)
     except ValueError as error:
-        raise UnsafeReferenceError(f"{reference.where}: {_short(text)} {error}", **reference.place) from error
+        raise UnsafeReferenceError(f"{reference.where}: {_short(stored_path)} {error}", **reference.place) from error
 
 
-def without_file_scheme(text: str) -> str:
-    """The path that a ``file://`` URL names; other texts as they are.
+def without_file_scheme(stored_path: str) -> str:
+    """The path in a ``file://`` URL; other paths as they are.
 
     Raises
     ------
     ValueError
-        If it is none; the message goes on from the URL.
+        If the URL is malformed; the message continues after the URL.
     """
-    if not text.lower().startswith("file://"):
-        return text
+    if not _is_file_url(stored_path):
+        return stored_path
     try:
-        parts = urlsplit(text)
-    except ValueError as error:  # brackets and the like in the place of the host
-        raise ValueError(f"is no file:// URL: {error}") from error
+        parts = urlsplit(stored_path)
+    except ValueError as error:  # brackets and the like instead of a host
+        raise ValueError(f"is not a valid file:// URL: {error}") from error
     path = unquote(parts.path, errors="surrogateescape")
     if re.fullmatch(r"[A-Za-z]:", parts.netloc):  # file://C:/x.avi, with a slash too few
         return f"{parts.netloc}{path}"
     if parts.netloc.lower() not in ("", "localhost"):
-        # a share of Windows, as pathlib writes it; with backslashes it is no path of another system
+        # a share of Windows, as pathlib writes it; with backslashes other systems do not take it for a path of theirs
         return f"//{parts.netloc}{path}".replace("/", "\\")
-    # file:///C:/x.avi is C:/x.avi, on the machine that has drives and on the others, where path_map may know it
+    # file:///C:/x.avi is C:/x.avi, on Windows and elsewhere, where path_map may map it
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
 
 
 def _tiers(
-    text: str,
+    path: str,
     reference: ExternalFileReference,
     options: MediaOptions,
     destination: Path,
     working_folder: Path | None,
 ) -> Iterator[_Tier]:
-    """Places to look in, in the order in which they count.
+    """Places to look in, the most important first.
 
-    A text held by an NWB file has one meaning, so the first tier that has a file is right. What a relative text made
-    in memory means is not written anywhere, so it is looked for everywhere: a second file that fits is noticed.
+    A path in an NWB file has one meaning, so the first tier with a file is right. A relative path made in memory may
+    mean several places, so all of them are searched, and a second file that fits is noticed.
     """
     for path_map in (options.path_map_of(reference.object_path), options.path_map):
-        mapped = _mapped(text, path_map)
+        mapped = _mapped(path, path_map)
         if mapped is not None:
             yield _Tier([mapped], True)
     own = options.searched_for(reference.object_path)
-    of_object = _Tier(below_folders(text, own), True, own)
-    if reference.base is None and not is_absolute(text):
-        yield of_object  # first, for that is what the caller says of this very object
-        yield _Tier(spellings(destination, text), False)
-        yield _Tier(below_folders(text, options.search), False, options.search)
-        yield _Tier(spellings(working_folder or Path.cwd(), text), False)
+    of_object = _Tier(_below_folders(path, own), True, own)
+    if reference.base is None and not is_absolute(path):
+        yield of_object  # first, because the caller named it for this very object
+        yield _Tier(spellings(destination, path), False)
+        yield _Tier(_below_folders(path, options.search), False, options.search)
+        yield _Tier(spellings(working_folder or Path.cwd(), path), False)
         return
-    if os.path.isabs(text):
-        yield _Tier([Path(text)], True)
-    elif reference.base is not None and not is_url(reference.base) and not is_absolute(text):
-        yield _Tier(spellings(reference.base, text), True)
-    # What is behind a URL is for others to say; a copy on this machine is nearer.
+    if os.path.isabs(path):
+        yield _Tier([Path(path)], True)
+    elif reference.base is not None and not is_url(reference.base) and not is_absolute(path):
+        yield _Tier(spellings(reference.base, path), True)
+    # For an NWB file behind a URL only copies on this machine are looked for; `locate` knows what is beside the URL.
     yield of_object
-    yield _Tier(below_folders(text, options.search), True, options.search)
+    yield _Tier(_below_folders(path, options.search), True, options.search)
 
 
-def unicode_forms(text: str) -> list[str]:
-    """The text, and the other forms in which Unicode writes it: a file copied from macOS may bear one of those."""
-    if text.isascii():
-        return [text]
-    return list(dict.fromkeys((text, unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text))))
+def unicode_forms(path: str) -> list[str]:
+    """A path, and the same in the other Unicode normal forms: files copied from macOS may have such names."""
+    if path.isascii():
+        return [path]
+    return list(dict.fromkeys((path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path))))
 
 
-def spellings(folder: str | Path, text: str) -> list[Path]:
-    """The text below a folder; with its backslashes read as slashes if that is another path."""
-    paths = dict.fromkeys((text, text.replace("\\", "/")))
+def spellings(folder: str | Path, path: str) -> list[Path]:
+    """A path below a folder; also with its backslashes read as slashes if that is another path."""
+    paths = dict.fromkeys((path, path.replace("\\", "/")))
     # \videos\a.avi is on some drive of Windows, not at /videos/a.avi
     return [Path(folder, spelling) for spelling in paths if not spelling.startswith("/")]
 
 
-def _mapped(text: str, path_map: Mapping[str, str]) -> Path | None:
+def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
     if not path_map:
         return None
-    plain = _with_slashes(text)
+    plain = _with_slashes(path)
     for old, new in sorted(path_map.items(), key=lambda item: -len(item[0])):
         prefix = _with_slashes(old)
         windows = re.match(r"[A-Za-z]:(/|$)|//", prefix, re.ASCII) is not None
@@ -343,43 +346,42 @@ def _mapped(text: str, path_map: Mapping[str, str]) -> Path | None:
     return None
 
 
-def _with_slashes(text: str) -> str:
+def _with_slashes(path: str) -> str:
     r"""A path with slashes, and without the ``\\?\`` that Windows puts before long ones."""
-    plain = text.replace("\\", "/")
+    plain = path.replace("\\", "/")
     return re.sub(r"^//\?/(UNC(?=/))?", lambda prefix: "/" if prefix[1] else "", plain, flags=re.IGNORECASE)
 
 
-def below_folders(text: str, folders: Sequence[Path]) -> list[Path]:
+def _below_folders(path: str, folders: Sequence[Path]) -> list[Path]:
     """Every tail of a path below each of some folders, down to its bare name."""
     if not folders:
         return []
-    # PureWindowsPath reads both slashes, and knows drives and shares
-    path = PureWindowsPath(text)
-    parts = [part for part in path.parts if part not in ("..", path.anchor)][-_LONGEST_TAIL:]
+    windows_path = PureWindowsPath(path)  # which reads both slashes, and knows drives and shares
+    parts = [part for part in windows_path.parts if part not in ("..", windows_path.anchor)][-_LONGEST_TAIL:]
     tails = [parts[start:] for start in range(len(parts))]
     return [folder.joinpath(*tail) for folder in folders for tail in tails]
 
 
 def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) -> MediaFile | str:
-    """The regular file at a place, or why there is none; `real_path` frees its folder of symbolic links."""
+    """The regular file at a place, or why there is none; `real_path` resolves symbolic links in its folder."""
     try:
         status = os.lstat(place)
         folder, name = os.path.split(place)
         real_folder = real_path(folder)
-        # itself, if its folder is spelled so already: making a path takes longer than looking at the file
+        # the same object if its folder is spelled so already: making a path takes longer than looking at the file
         path = place if real_folder == folder else Path(real_folder, name)
         real = path
-        if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # where names have several spellings
+        if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # on Windows names have several spellings
             status = os.stat(place)
             real = Path(os.path.realpath(place))
-    except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot spell
+    except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot encode
         if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
-            return _NOT_GOT
+            return _NOT_FETCHED
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
     if holds_pointer(place, status.st_size):
-        return _NOT_GOT
+        return _NOT_FETCHED
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
 
 
@@ -393,7 +395,7 @@ def _kind(mode: int) -> str:
     ):
         if test(mode):
             return name
-    return "no regular file"
+    return "not a regular file"
 
 
 def _check_within(file: MediaFile, reference: ExternalFileReference, options: MediaOptions) -> None:
@@ -402,34 +404,29 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
         raise UnsafeReferenceError(
             f"{reference.where}: {reference.stored_path!r} is {str(file.real)!r}, which lies outside of "
             f"{', '.join(repr(str(root)) for root in roots)}",
-            hint="add its folder to `within` if you trust this file",
+            hint=Hint("add its folder to {within} if you trust this file"),
             **reference.place,
         )
 
 
-def _not_found(reference: ExternalFileReference, text: str, without_file: list[tuple[Path, str]]) -> ExternalFilesError:
+def _not_found(reference: ExternalFileReference, path: str, without_file: list[tuple[Path, str]]) -> ExternalFilesError:
     tried = [f"{_short(str(place))} ({reason})" for place, reason in without_file]
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
-    places = "; ".join(listed) or "nothing, because it is a path of another machine"
-    beginning = f"{reference.where}: no file for {_short(reference.stored_path)}. Tried: {places}"
+    places = f"Tried: {'; '.join(listed)}" if listed else "Not searched for, because it is a path of another machine"
+    what = f"{reference.where}: no file for {_short(reference.stored_path)}. {places}"
     for place, reason in without_file:
-        if reason is _NOT_GOT:
-            return MissingMediaError(beginning, hint=how_to_get(place), **reference.place)
+        if reason is _NOT_FETCHED:
+            return MissingMediaError(what, hint=how_to_get(place), **reference.place)
     if any("only regular files are media" in reason for _, reason in without_file):
-        return UnsafeReferenceError(
-            beginning, hint="put the media file there, in the place of what is there now", **reference.place
-        )
-    foreign = _WINDOWS_ABSOLUTE.match(text) is not None and os.name != "nt"
-    fix = "`path_map` (a path of another machine)" if foreign else "`search` (folders to look in)"
+        return UnsafeReferenceError(what, hint="replace what is there by the media file", **reference.place)
+    foreign = _WINDOWS_ABSOLUTE.match(path) is not None and os.name != "nt"
+    fixes = ["put the file there", "map its folder with {path_map}" if foreign else "name its folder with {search}"]
     if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):
-        fix = f'{fix}, fetch what is beside the NWB file with urls="download"'
+        fixes.append("download it from beside the NWB file with {urls_download}")
     return MissingMediaError(
-        beginning,
-        hint=f"put the file there, name where it is with {fix} in media_options, or keep the path as it is with "
-        f'missing="keep"',
-        **reference.place,
+        what, hint=Hint(", ".join([*fixes, "or keep the path as it is with {missing_keep}"])), **reference.place
     )
 
 
-def _short(text: str) -> str:
-    return repr(text) if len(text) <= 300 else f"{text[:200]!r}… ({len(text)} characters)"
+def _short(path: str) -> str:
+    return repr(path) if len(path) <= 300 else f"{path[:200]!r}… ({len(path)} characters)"

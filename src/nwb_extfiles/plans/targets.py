@@ -1,6 +1,6 @@
-"""Where media shall be: what each target is called, and what stands there now.
+"""Where media will be: the name of each target, and what is there now.
 
-`name_targets` is pure; `survey` looks at the destination, and leaves it as it is.
+`name_targets` is pure; `survey` looks at the destination and does not change it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution
 
 __all__ = [
+    "CORRECT_NAMING",
     "STAGING_PREFIX",
     "Destination",
     "Named",
@@ -34,49 +35,50 @@ __all__ = [
 ]
 
 STAGING_PREFIX = ".nwb-extfiles-"
-"""How the names of what is staged begin; DANDI passes over names with a dot."""
+"""How names of staging folders begin; DANDI skips names that begin with a dot."""
+CORRECT_NAMING = "correct your naming function"
 _LONGEST_NAME = 255  # bytes
-# Ids for objects of old files that have none: the same object gets the same name in every run.
+# The namespace of ids for objects of old files that have none: an object gets the same id in every run.
 _NO_OBJECT_ID = uuid.UUID("6f0b3c63-6d5a-4a35-8d07-5f6f5b1f4c1e")
 
 
 class TargetState(StrEnum):
-    """What stands at the place of a target before the transfer."""
+    """What is at the place of a target before the transfer."""
 
     ABSENT = "absent"
     SAME = "same"
     """The same content; reused."""
     LINK = "link"
-    """A symbolic link to the same content, where the mode makes a file of its own; gives way to it."""
+    """A symbolic link to the same content, in a mode that makes a file; it is replaced."""
     OTHER = "other"
-    """Other content, or no regular file."""
+    """Other content, or something that is not a regular file."""
     FOLDER = "folder"
-    """A folder, which never gives way."""
+    """A folder, which is never replaced."""
     UNKNOWN = "unknown"
-    """A file; whether it has the content that is behind a URL is known when that is here."""
+    """A file; whether it has the content behind a URL is known after the download."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What was found out about the place where a plan shall be carried out."""
+    """What is known of the place where a plan will be carried out."""
 
     nwb_path: Path
-    """The NWB file, its folder free of symbolic links."""
+    """The NWB file, without symbolic links in its folder."""
     targets: Mapping[PurePosixPath, TargetState]
     outside: frozenset[PurePosixPath] = frozenset()
-    """Targets whose folder is, or lies behind, a symbolic link or a file."""
+    """Targets with a symbolic link or a file where a folder of their path should be."""
     device: int | None = None
     """Device of the file system, to know whether hard links can be made."""
     free: int | None = None
-    """Room in bytes; None if it need not be known."""
+    """Free space in bytes; None if it does not matter."""
     longest_path: int | None = None
     """Characters that a path may have; None if the system sets no bound."""
     annexed: frozenset[tuple[int, int]] = frozenset()
-    """Files in the object store of a git-annex repository, where hard links are to be made."""
+    """Files in the object store of a git-annex repository, if hard links are to be made."""
     linkable: frozenset[int] = frozenset()
     """Other devices whose files can have hard links here all the same, as on an overlay."""
     cannot: frozenset[MediaMode] = frozenset()
-    """Modes that need links which the file system has not."""
+    """Modes that need links that the file system does not have."""
 
     @property
     def devices(self) -> frozenset[int]:
@@ -86,12 +88,12 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A resolution, and the target that its reference would have on its own."""
+    """A resolution, and the target that its reference gets unless it shares that of another one."""
 
     resolution: Resolution
     target: PurePosixPath | None
     renames_folder: bool = False
-    """Whether the file stands, under its right name, in the media folder of a former name of the NWB file."""
+    """Whether the file is, under the right name, in the media folder of a former name of the NWB file."""
 
 
 def name_targets(
@@ -110,20 +112,20 @@ def name_targets(
     resolutions : sequence of Resolution
         What the references mean.
     options : MediaOptions
-        Of which `naming` is used.
+        `naming` is used.
     nwb_path : pathlib.Path
         The NWB file to be written.
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
     mode : MediaMode
-        How media get there; none has a target where they stay.
+        How media get there; with ``"reference"`` they have no targets.
     is_former : callable
         Whether a folder held the media of this NWB file before it was renamed.
 
     Returns
     -------
     list of Named, list of ExternalFilesError
-        One for each resolution in order, and what speaks against a name.
+        One for each resolution in order, and the problems with names.
     """
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
@@ -141,7 +143,7 @@ def name_targets(
 
 
 def _suffix(resolution: Resolution) -> str | None:
-    """The suffix that media get; None where there are none that would get to a target."""
+    """The suffix that media get; None if there are no media to be named."""
     if resolution.suffix is not None:
         return resolution.suffix.lower()
     if resolution.file is not None:
@@ -165,48 +167,50 @@ def _target(
             suffix=suffix if is_portable_suffix(suffix) else "",
         )
     )
-    reason = _why_no_place(target, nwb_path)
-    if reason is not None:
+    problem = _why_not_a_target(target, nwb_path)
+    if problem is not None:
+        reason, hint = problem
         raise UnsafeReferenceError(
             f"{reference.where}: its media would be {str(target)!r} below {str(nwb_path.parent)!r}, but {reason}",
+            hint=hint,
             **reference.place,
         )
     return target
 
 
 def naming_id(reference: ExternalFileReference, identifier: str) -> str:
-    """The id to name media by; made from what does not change where an old file has none."""
+    """The id to name media by; if an old file has none, it is made from what does not change."""
     if reference.object_id is None:
         return str(uuid.uuid5(_NO_OBJECT_ID, f"{identifier}\0{reference.object_path}"))
     if is_uuid(reference.object_id):
         return reference.object_id
     raise UnsafeReferenceError(
-        f"{reference.where}: its object_id {reference.object_id[:80]!r} is no UUID, so no file can be named by it; "
-        f"give the object a new id with generate_new_id() and export it with nwbfile=",
+        f"{reference.where}: its object_id {reference.object_id[:80]!r} is not a UUID, so no file can be named by it",
+        hint="give the object a new id with generate_new_id() and export it with nwbfile=",
         **reference.place,
     )
 
 
-def _why_no_place(target: PurePosixPath, nwb_path: Path) -> str | None:
-    """What speaks against a target; None if nothing does."""
-    text = str(target)
+def _why_not_a_target(target: PurePosixPath, nwb_path: Path) -> tuple[str, str] | None:
+    """What is wrong with a target, and what to do; None if nothing is."""
+    path = str(target)
     if (
         not target.parts
         or target.is_absolute()
         or ".." in target.parts
-        or "\\" in text
-        or "\0" in text
-        or PureWindowsPath(text).drive
+        or "\\" in path
+        or "\0" in path
+        or PureWindowsPath(path).drive
     ):
-        return "that is no path below that folder; mend the naming"
+        return "that is not a path below that folder", CORRECT_NAMING
     if target.parts[0].startswith(STAGING_PREFIX):
-        return "names that begin like that are used while files are staged; mend the naming"
+        return "such names are those of staging folders", CORRECT_NAMING
     if target.parts[0].casefold() == nwb_path.name.casefold():
-        return "that is the NWB file itself; give the NWB file a name with .nwb"
-    if not is_showable(text) or text.encode("utf-8", "replace") != os.fsencode(text):
-        return "an NWB file can hold no such text; give the NWB file a name in UTF-8 that can be printed"
+        return "that is the NWB file itself", "give the NWB file a name with .nwb"
+    if not is_showable(path) or path.encode("utf-8", "replace") != os.fsencode(path):
+        return "an NWB file cannot store such a path", "give the NWB file a name in UTF-8 that can be printed"
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
-        return f"file systems take no name of more than {_LONGEST_NAME} bytes; mend the naming"
+        return f"file names have at most {_LONGEST_NAME} bytes", CORRECT_NAMING
     return None
 
 
@@ -219,27 +223,27 @@ def nwb_stem(nwb_path: Path) -> str:
 
 
 def dandiset_above(nwb_path: Path) -> Path | None:
-    """The root of the dandiset that an NWB file is in: the nearest folder above it that has ``dandiset.yaml``."""
+    """The root of the dandiset that an NWB file is in: the nearest folder above it with a ``dandiset.yaml``."""
     return next((folder for folder in nwb_path.parents if (folder / "dandiset.yaml").is_file()), None)
 
 
 def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
-    """Look at what stands where the targets shall be.
+    """Look at what is where the targets will be.
 
     Parameters
     ----------
     named : sequence of Named
         Sources and targets.
     nwb_path : pathlib.Path
-        The NWB file to be written, its folder free of symbolic links.
+        The NWB file to be written, without symbolic links in its folder.
     mode : MediaMode
         How the media will get there.
 
     Returns
     -------
     Destination
-        Nothing on disk is changed. Files of equal size are compared byte by byte. Whether links can be made is tried
-        under a name that is gone at once.
+        Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
+        temporary name that is removed at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
@@ -248,15 +252,10 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     outside: set[PurePosixPath] = set()
     for entry in named:
         file, remote = entry.resolution.file, entry.resolution.remote
-        if entry.target is None or entry.target in targets:
+        if entry.target is None or entry.target in targets or (file is None and remote is None):
             continue
-        if file is not None:
-            targets[entry.target] = _state(folder / entry.target, file, mode)
-        elif remote is not None:
-            targets[entry.target] = _state_of_download(folder / entry.target, remote)
-        else:
-            continue
-        if _removes_source(folder, entry.target):
+        targets[entry.target] = _state(folder / entry.target, file, remote, mode)
+        if _has_no_folder(folder, entry.target):
             outside.add(entry.target)
     existing = filesystem.nearest_folder(folder)
     device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
@@ -289,51 +288,37 @@ def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> frozens
 
 
 def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
-    """The modes that cannot be in a folder, where that of the plan is one of them."""
+    """The modes that are impossible in a folder; empty if that of the plan is possible."""
     tests = {MediaMode.SYMLINK: links.has_symlinks, MediaMode.HARDLINK: links.has_hard_links}
     if mode not in tests or tests[mode](folder):
         return frozenset()
     return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})
 
 
-def _removes_source(folder: Path, target: PurePosixPath) -> bool:
-    """Whether a folder on the way to the target is something else than a folder."""
-    place = folder
-    for part in target.parts[:-1]:
-        place = place / part
-        if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-            return True
-    return False
+def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
+    """Whether something other than a folder is where a folder of the target's path should be."""
+    places = (folder / parent for parent in target.parents if parent.parts)
+    return any(os.path.lexists(place) and (place.is_symlink() or not place.is_dir()) for place in places)
 
 
-def _state(place: Path, source: MediaFile, mode: MediaMode) -> TargetState:
+def _state(place: Path, file: MediaFile | None, remote: RemoteFile | None, mode: MediaMode) -> TargetState:
     if not os.path.lexists(place):
         return TargetState.ABSENT
     if place.is_dir():
         return TargetState.FOLDER
-    if not place.is_file():
+    if not place.is_file() or (file is None and place.is_symlink()):
         return TargetState.OTHER
     try:
-        if not contents.same_content(place, source.real):
-            return TargetState.OTHER
+        if file is not None:
+            is_same = contents.same_content(place, file.real)
+        elif remote is None or (remote.size is not None and place.stat().st_size != remote.size):
+            is_same = False
+        elif remote.checksums:
+            is_same = not contents.wrong_checksums(place, remote.checksums)
+        else:
+            return TargetState.UNKNOWN
     except OSError:  # what cannot be read cannot be known to be the same
+        is_same = False
+    if not is_same:
         return TargetState.OTHER
     return TargetState.LINK if place.is_symlink() and mode is not MediaMode.SYMLINK else TargetState.SAME
-
-
-def _state_of_download(place: Path, remote: RemoteFile) -> TargetState:
-    if not os.path.lexists(place):
-        return TargetState.ABSENT
-    if place.is_dir():
-        return TargetState.FOLDER
-    if not place.is_file() or place.is_symlink():
-        return TargetState.OTHER
-    if remote.size is not None and place.stat().st_size != remote.size:
-        return TargetState.OTHER
-    if not remote.checksums:
-        return TargetState.UNKNOWN
-    try:
-        wrong = contents.wrong_checksums(place, remote.checksums)
-    except OSError:  # what cannot be read cannot be known to be the same
-        return TargetState.OTHER
-    return TargetState.OTHER if wrong else TargetState.SAME

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from ..batch import Spool, each
+from ..batch import each
 from ..disk import contents, filesystem
 from ..disk.moves import has_stamp, is_same_name, stamp
 from ..errors import (
@@ -110,15 +110,12 @@ class OrganizedFile:
 
 @dataclass(frozen=True, slots=True)
 class OrganizePlan:
-    """All that organizing will do, or has done. Iterating gives an `OrganizedFile` for each NWB file.
-
-    The files are kept on disk but for the few that fit in memory, however many there are.
-    """
+    """All that organizing will do, or has done. Iterating gives an `OrganizedFile` for each NWB file."""
 
     dandiset_path: Path
     files_mode: FilesMode
     media_mode: MediaMode
-    files: Spool[OrganizedFile]
+    files: tuple[OrganizedFile, ...]
     warnings: tuple[str, ...] = ()
     media_count: int = 0
     """How many references are in the files."""
@@ -189,8 +186,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         targets = _targets(inspected, settings, table, warnings)
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
-    files = Spool[OrganizedFile]()
-    numbers: list[int] = []
+    planned: dict[int, OrganizedFile] = {}
     items = ((inspected[number], target) for number, target in targets)
     for number, result in each(partial(_plan_one, settings=settings, table=table), items, executor):
         if isinstance(result, ExternalFilesError):
@@ -199,11 +195,9 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         elif isinstance(result, BaseException):
             raise result
         elif not problems:
-            numbers.append(number)
-            files.append(result)
+            planned[number] = result
     if not problems:
-        files.sort(numbers)
-        files, lost = _settled(files, inspected, settings)
+        files, lost = _settled([planned[number] for number in sorted(planned)], inspected, settings)
         problems.extend(lost)
         tally = _Tally(settings)
         for file in files:
@@ -215,7 +209,7 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
         settings.dandiset_path,
         settings.files_mode,
         settings.media_mode,
-        files,
+        tuple(files),
         (*warnings, *tally.warnings, *tally.remarks()),
         tally.media_count,
         tally.total_bytes,
@@ -224,27 +218,13 @@ def plan_files(sources: Sequence[Path], settings: Settings, executor: Executor |
 
 
 def _settled(
-    files: Spool[OrganizedFile], inspected: Spool[Inspected], settings: Settings
-) -> tuple[Spool[OrganizedFile], list[ExternalFilesError]]:
+    files: list[OrganizedFile], inspected: list[Inspected], settings: Settings
+) -> tuple[list[OrganizedFile], list[ExternalFilesError]]:
     """Decide for all files together which names go, and whether what is replaced may be."""
     served = {filesystem.with_real_folder(item.path) for item in inspected} | {file.target for file in files}
-    plans = _Plans(files)
-    changed, problems = settle(plans, MediaUsers(served, settings.options))
+    changed, problems = settle([file.plan for file in files], MediaUsers(served, settings.options))
     problems.extend(_replaced_sources(files))
-    if changed:
-        now = (replace(file, plan=changed.get(file.target, file.plan)) for file in files)
-        files = Spool[OrganizedFile](now)
-    return files, problems
-
-
-class _Plans:
-    """The plans of files, gone through as often as needed."""
-
-    def __init__(self, files: Spool[OrganizedFile]) -> None:
-        self._files = files
-
-    def __iter__(self) -> Iterator[RelocationPlan]:
-        return (file.plan for file in self._files)
+    return [replace(file, plan=changed.get(file.target, file.plan)) for file in files], problems
 
 
 def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
@@ -259,7 +239,7 @@ def _stays_dangling(item: Inspected) -> ExternalFilesError | None:
 
 
 def _targets(
-    inspected: Spool[Inspected], settings: Settings, table: Sequence[MediaField], warnings: list[str]
+    inspected: list[Inspected], settings: Settings, table: Sequence[MediaField], warnings: list[str]
 ) -> list[tuple[int, Path]]:
     """Where each file goes, by its number; of two that hold the same in one dandiset, one has no place."""
     metadata = [item.metadata for item in inspected]
@@ -277,7 +257,7 @@ def _targets(
 
 
 def _second_names(
-    inspected: Spool[Inspected], places: list[Path], settings: Settings, table: Sequence[MediaField]
+    inspected: list[Inspected], places: list[Path], settings: Settings, table: Sequence[MediaField]
 ) -> dict[int, int]:
     """Files that hold the same as an earlier one, by number, as a run leaves them that was killed while it renamed."""
     alike: dict[tuple[str, str], list[int]] = {}
@@ -294,7 +274,7 @@ def _second_names(
 
 def _beside_others(
     named: dict[int, Path],
-    inspected: Spool[Inspected],
+    inspected: list[Inspected],
     settings: Settings,
     table: Sequence[MediaField],
     warnings: list[str],
@@ -538,7 +518,7 @@ def _names_in(manifest: Iterable[ManifestRow]) -> set[tuple[Any, ...]]:
     return {(*row.place, row.original_name) for row in manifest}
 
 
-def _replaced_sources(files: Spool[OrganizedFile]) -> Iterator[ExternalFilesError]:
+def _replaced_sources(files: list[OrganizedFile]) -> Iterator[ExternalFilesError]:
     """What is to be replaced by one file must not be what another one is made of."""
     replaced: dict[tuple[int, int], Path] = {}
     for file in files:
@@ -611,7 +591,7 @@ class _Tally:
         if total > free:
             yield RelocationRefusedError(
                 f"{self._settings.dandiset_path}: the NWB files and their media need {total:,} bytes there, "
-                f"and {free:,} are free; make room, or use another --media-files-mode"
+                f"and {free:,} are free; make room, or use another media_mode"
             )
 
     def remarks(self) -> Iterator[str]:

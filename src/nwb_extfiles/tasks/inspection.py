@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..batch import Spool, each
+from ..batch import each
 from ..disk import filesystem
 from ..disk.moves import stamp
 from ..errors import ExternalFilesError, UnreadableFileError
@@ -23,7 +23,7 @@ from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
-from .written_files import file_identifier, interrupted_edit
+from .written_files import file_identifier, interrupted_edit, require_nwb
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 
@@ -61,7 +61,7 @@ def inspect_all(
     table: Sequence[MediaField],
     executor: Executor | None,
     problems: list[ExternalFilesError],
-) -> tuple[Spool[Inspected], list[UnreadableFileError]]:
+) -> tuple[list[Inspected], list[UnreadableFileError]]:
     """Read all files once.
 
     Parameters
@@ -77,11 +77,10 @@ def inspect_all(
 
     Returns
     -------
-    Spool of Inspected, list of UnreadableFileError
+    list of Inspected, list of UnreadableFileError
         Those that can be named, in the order of the sources, and why the others cannot.
     """
-    spool = Spool[Inspected]()
-    numbers: list[int] = []
+    inspected: dict[int, Inspected] = {}
     unreadable: list[UnreadableFileError] = []
     for number, result in each(partial(_inspect, table=table), sources, executor):
         if isinstance(result, UnreadableFileError):
@@ -90,10 +89,8 @@ def inspect_all(
             raise result
         else:
             problems.extend(result.problems)
-            numbers.append(number)
-            spool.append(result)
-    spool.sort(numbers)
-    return spool, unreadable
+            inspected[number] = result
+    return [inspected[number] for number in sorted(inspected)], unreadable
 
 
 def _inspect(path: Path, *, table: Sequence[MediaField]) -> Inspected:
@@ -117,6 +114,7 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
             nwb_path=str(path),
         )
     with open_nwb(path) as file:
+        require_nwb(file, path)
         status = os.stat(path)
         links = external_links(file)
         if links:

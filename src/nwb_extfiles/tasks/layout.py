@@ -21,6 +21,7 @@ from ..errors import RelocationRefusedError
 from ..nwb.path_datasets import as_string, is_stored, is_utf8, path_of, paths_at, read_paths
 from ..nwb.type_tree import typed_links_in_file
 from ..nwb.walk import read_attribute
+from ..private_names import dandi_naming
 from . import modalities
 
 __all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
@@ -271,20 +272,18 @@ def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> 
 
     Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
     """
-    from dandi.organize import _assign_dandi_names, _get_non_unique_paths, _sanitize_value
-
-    rows = []
+    dandi, rows = dandi_naming(), []
     for entry in metadata:
         found = tuple(sorted({*entry[MODALITIES], *entry.get("modalities", ())}))
-        ids = {key: _sanitize_value(entry[key], key) for key in ("subject_id", "session_id") if entry.get(key)}
+        ids = {key: dandi.sanitize(entry[key], key) for key in ("subject_id", "session_id") if entry.get(key)}
         extension = os.path.splitext(entry["path"])[1]
         own = {"modalities": found, "extension": extension, "_required_if_not_empty": list(required)}
         rows.append(entry | ids | own)
-    _assign_dandi_names(rows)
-    return _named_by_dandi(metadata, required) if _get_non_unique_paths(rows) else [row["dandi_path"] for row in rows]
+    dandi.assign_names(rows)
+    return _named_by_dandi(metadata, required) if dandi.not_unique(rows) else [row["dandi_path"] for row in rows]
 
 
-def _apart(metadata: Sequence[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:
+def _apart(metadata: list[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:
     """Split files into parts that can be named one by one, and give the fields to require so that this gives the same.
 
     dandi's function takes a time that grows with the square of the number of files that need more to be told apart.
@@ -292,23 +291,23 @@ def _apart(metadata: Sequence[dict[str, Any]], required_fields: Iterable[str]) -
     together. What looks at all files at once is done here: which fields differ, and from what time sessions get ids.
     """
     from dandi.consts import dandi_layout_fields
-    from dandi.organize import _get_unique_values, _populate_session_ids_from_time, _sanitize_value
 
+    dandi = dandi_naming()
     if not all(entry.get("session_id") for entry in metadata):
-        _populate_session_ids_from_time(metadata)
+        dandi.name_sessions_by_time(metadata)
     rows = [
-        {key: _sanitize_value(entry[key], key) if key == "session_id" and entry.get(key) else entry.get(key)
+        {key: dandi.sanitize(entry[key], key) if key == "session_id" and entry.get(key) else entry.get(key)
          for key in dandi_layout_fields}
         for entry in metadata
     ]  # fmt: skip
-    values = _get_unique_values(rows, dandi_layout_fields)
+    values = dandi.values_of(rows, dandi_layout_fields)
     required = dict.fromkeys(required_fields)
     for field, settings in dandi_layout_fields.items():
         if settings.get("type", "additional") == "additional" and len(values[field]) > 1:
             required[field] = None
     sessions: dict[tuple[Any, Any], list[int]] = {}
     for number, row in enumerate(rows):
-        key = _sanitize_value(metadata[number]["subject_id"], "subject_id"), row["session_id"]
+        key = dandi.sanitize(metadata[number]["subject_id"], "subject_id"), row["session_id"]
         sessions.setdefault(key, []).append(number)
     alone = [number for part in sessions.values() if len(part) == 1 for number in part]
     parts = [part for part in sessions.values() if len(part) > 1]

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..nwb.path_datasets import as_string
-from ..nwb.type_tree import sources_in_file
+from ..nwb.type_tree import ancestors_in, sources_in_file
 
 __all__ = ["DANDI_VERSIONS", "dandi_is_known", "modalities_of", "modality_by_type"]
 
@@ -60,22 +60,13 @@ def modality_by_type(file: Any) -> dict[str, str]:
     found: dict[str, str] = {}
     for source, defined in sources.items():
         for name in defined if source.startswith(_PREFIX) else ():
-            line = _line(name, parents)
+            line = set(ancestors_in(parents, name))
             if line & _TABLES or not line & {"NWBContainer", "NWBData"}:
                 continue
             module = _EXCEPTIONS.get(name, source.removeprefix(_PREFIX))
             if module is not None:
                 found[name] = module
     return found
-
-
-def _line(name: str, parents: Mapping[str, str]) -> set[str]:
-    """A type and its ancestors."""
-    line: set[str] = set()
-    while name and name not in line:
-        line.add(name)
-        name = parents.get(name, "")
-    return line
 
 
 def modalities_of(types: Iterable[str] | str, by_type: Mapping[str, str]) -> tuple[str, ...]:

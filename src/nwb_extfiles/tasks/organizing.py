@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
-from ..batch import Spool, each, workers
+from ..batch import each, workers
 from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
@@ -40,7 +40,7 @@ def organize(
     dandiset_path: str | os.PathLike[str] | None = None,
     *,
     files_mode: FilesMode = "copy",
-    media_files_mode: MediaMode | str | None = None,
+    media_mode: MediaMode | str | None = None,
     update_external_file_paths: bool = True,
     invalid: Literal["fail", "warn"] = "fail",
     required_fields: Iterable[str] = (),
@@ -66,7 +66,7 @@ def organize(
     files_mode : {"copy", "move"}
         What happens to the NWB files. A copy is verified. What moves is removed when all files have got to their
         places, so that a run that was stopped can be repeated.
-    media_files_mode : MediaMode or str, optional
+    media_mode : MediaMode or str, optional
         How media get to their place; symbolic links by default. Media that stand in the media folder of an NWB file
         that moves come along in any mode.
     update_external_file_paths : bool
@@ -101,9 +101,9 @@ def organize(
         they are carried out: which, and why; the others are in their places, and nothing that was to move is removed.
     """
     options = MediaOptions.from_value(media_options)
-    if media_files_mode is not None and not update_external_file_paths:
+    if media_mode is not None and not update_external_file_paths:
         raise RelocationRefusedError(
-            f"media_files_mode={str(media_files_mode)!r} was given, but the paths of media are not to be updated; "
+            f"media_mode={str(media_mode)!r} was given, but the paths of media are not to be updated; "
             f"leave one of the two out"
         )
     if files_mode not in ("copy", "move") or invalid not in ("fail", "warn"):
@@ -115,7 +115,7 @@ def organize(
     settings = Settings(
         _dandiset(dandiset_path),
         files_mode,
-        MediaMode(media_files_mode or MediaMode.SYMLINK),
+        MediaMode(media_mode or MediaMode.SYMLINK),
         update_external_file_paths,
         invalid,
         (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
@@ -210,7 +210,7 @@ def _carry_out(
 ) -> list[str]:
     failures: list[BaseException] = []
     notes: list[str] = []
-    media, files = Spool[tuple[MovedSource, ...]](), Spool[tuple[MovedSource, ...]]()
+    media, files = list[MovedSource](), list[MovedSource]()
     with reporting(options.progress, plan.work_bytes) as on_bytes:
         do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
         if executor is not None:
@@ -224,8 +224,8 @@ def _carry_out(
                 if isinstance(result, BaseException):
                     failures.append(result)
                     continue
-                media.append(result.media)
-                files.append(result.files)
+                media.extend(result.media)
+                files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
                 if executor is not None:
@@ -238,7 +238,7 @@ def _carry_out(
     targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
     # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
-        going = (source for of_file in moved for source in of_file if not targets.intersection(source.places))
+        going = [source for source in moved if not targets.intersection(source.places)]
         notes.extend(remove_sources(going, sync=options.sync))
         remove_folders(plan)
     return notes

@@ -43,10 +43,11 @@ from .written_files import (
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
+    require_nwb,
     warned_of_other_names,
 )
 
-__all__ = ["references_before", "relocate", "relocate_files"]
+__all__ = ["references_before", "relocate", "relocate_files", "relocate_just_written"]
 
 _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a text means what it did in memory
 
@@ -57,35 +58,26 @@ def relocate(
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
-    just_written: bool = False,
-    held_before: Collection[ExternalFileReference] = (),
     repair: bool = False,
 ) -> RelocationPlan:
-    """Bring the media of a finished NWB file to their place beside it.
+    """Copy, link or move the media of an NWB file to their place beside it, and change the stored paths.
 
-    Media that have their place already stay. Where the NWB file was renamed, what is in the media folder of its former
-    name follows, in whatever mode, and that folder goes when it is empty.
+    Media that are in their place stay there. If the NWB file was renamed, the media in the folder of its former name
+    are renamed too, with any `media_mode`, and that folder is removed when it is empty.
 
     Parameters
     ----------
     path : path
-        The NWB file. It is not rewritten: its texts change in place, safe against a crash at any moment.
+        The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
     media_mode : MediaMode or str
         How media get to their place, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
-    just_written : bool
-        Whether this very program has written the file, with texts as they were in memory: relative ones may then be
-        relative to the working directory too, as for `NWBExtFilesHDF5IO.write`.
-    held_before : collection of ExternalFileReference
-        Together with `just_written`, what the file held before this program appended to it, as
-        `nwb_extfiles.tasks.relocating.references_before` gave it: relative texts of these mean files beside it, and no
-        others.
     repair : bool
-        Whether videos that are missing, or not those that the manifest of the NWB file tells of, are looked for by
-        their content in its media folder and in the folders of `search`. A wrong video gives way only with
+        Whether videos that are missing, or are not those of the manifest, are searched for by their content in the
+        media folder of the NWB file and in the folders of `search`. A wrong video is replaced only with
         ``existing="replace"``.
 
     Returns
@@ -100,13 +92,28 @@ def relocate(
     ExternalFilesError
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
-    options = MediaOptions.from_value(media_options)
-    in_memory = _in_memory(held_before) if just_written else None
-    (plan,) = _plan_all([path], MediaMode(media_mode), options, dry_run, in_memory, repair)
-    for warning in plan.warnings:
-        warn(warning)
-    if not dry_run:
-        _carry_out([plan], options)
+    (plan,) = relocate_files([path], media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
+    return plan
+
+
+def relocate_just_written(
+    path: str | os.PathLike[str],
+    media_mode: MediaMode,
+    options: MediaOptions,
+    held_before: Collection[ExternalFileReference],
+) -> RelocationPlan:
+    """Relocate the media of an NWB file that this very program has written, or appended to.
+
+    Its new paths are stored as they were in memory: relative ones may be relative to the working directory too, as for
+    `NWBExtFilesHDF5IO.write`. Those of `held_before`, which `references_before` gave, mean files beside the NWB file.
+    """
+    before = {(entry.object_id, entry.entry, entry.stored_path) for entry in held_before}
+    (plan,) = _relocate(
+        [path],
+        media_mode,
+        options,
+        in_memory=lambda entry: (entry.object_id, entry.entry, entry.stored_path) not in before,
+    )
     return plan
 
 
@@ -144,12 +151,6 @@ def references_before(
         return []
 
 
-def _in_memory(held_before: Collection[ExternalFileReference]) -> _IsInMemory:
-    """Tells the references of a program that has just written a file from those that were in it before."""
-    before = {(entry.object_id, entry.entry, entry.stored_path) for entry in held_before}
-    return lambda entry: (entry.object_id, entry.entry, entry.stored_path) not in before
-
-
 def relocate_files(
     paths: Iterable[str | os.PathLike[str]],
     media_mode: MediaMode | str = MediaMode.SYMLINK,
@@ -185,7 +186,20 @@ def relocate_files(
         As `relocate`; nothing was changed in any of the files then.
     """
     options = MediaOptions.from_value(media_options)
-    plans = _plan_all(paths, MediaMode(media_mode), options, dry_run, repair=repair)
+    return _relocate(paths, MediaMode(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
+
+
+def _relocate(
+    paths: Iterable[str | os.PathLike[str]],
+    mode: MediaMode,
+    options: MediaOptions,
+    *,
+    in_memory: _IsInMemory | None = None,
+    dry_run: bool = False,
+    repair: bool = False,
+    on_file: Callable[[RelocationPlan], object] | None = None,
+) -> list[RelocationPlan]:
+    plans = _plan_all(paths, mode, options, dry_run, in_memory, repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
         warn(warning)
     if not dry_run:
@@ -198,8 +212,8 @@ def _plan_all(
     mode: MediaMode,
     options: MediaOptions,
     dry_run: bool,
-    in_memory: _IsInMemory | None = None,
-    repair: bool = False,
+    in_memory: _IsInMemory | None,
+    repair: bool,
 ) -> list[RelocationPlan]:
     documents: dict[Path, None] = {}
     plans: list[RelocationPlan] = []
@@ -238,7 +252,7 @@ def _named_twice(document: Path, other: Path) -> ExternalFilesError:
 def _carry_out(
     plans: Sequence[RelocationPlan],
     options: MediaOptions,
-    on_file: Callable[[RelocationPlan], object] = lambda plan: None,
+    on_file: Callable[[RelocationPlan], object],
 ) -> None:
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
         bring_all(
@@ -296,6 +310,7 @@ def _plan(
     repair: bool,
 ) -> RelocationPlan:
     with open_nwb(nwb_path) as file:
+        require_nwb(file, nwb_path)
         problems: list[ExternalFilesError] = []
         references = find_in_file(file, media_fields(options.media_fields), problems)
         if in_memory is not None:

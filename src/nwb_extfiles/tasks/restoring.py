@@ -38,7 +38,7 @@ from ..progress import reporting
 from ..web.remote import RemoteFile
 from .dandiset import OrganizedFile
 from .organizing import carry_out
-from .written_files import file_identifier
+from .written_files import file_identifier, require_nwb
 
 __all__ = ["restore"]
 
@@ -112,6 +112,7 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
         )
     problems: list[ExternalFilesError] = []
     with open_nwb(source) as file:
+        require_nwb(file, source)
         rows = read_manifest(file, source)
         if rows is None:
             raise RelocationRefusedError(

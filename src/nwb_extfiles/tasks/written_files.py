@@ -13,7 +13,7 @@ import h5py
 
 from ..disk import access, contents, filesystem, locks
 from ..disk.moves import MovedSource
-from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
+from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..media.inventory import make_rows, other_videos
 from ..nwb.files import nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
@@ -33,6 +33,7 @@ __all__ = [
     "is_former_media_folder",
     "new_rows",
     "remove_empty",
+    "require_nwb",
     "rolled_back",
     "warned_of_other_names",
 ]
@@ -207,6 +208,15 @@ def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
         for line in transfer.rollback():
             error.add_note(line)
         raise
+
+
+def require_nwb(file: Any, path: Path) -> None:
+    """Raise an UnreadableFileError if an open HDF5 file or Zarr store is not an NWB file."""
+    if "nwb_version" in file.attrs or "nwb_version" in file:  # an attribute since NWB 2.0, and a dataset before
+        return
+    raise UnreadableFileError(
+        f"{path} is not an NWB file: it has no nwb_version", hint="name an NWB file", nwb_path=str(path)
+    )
 
 
 def file_identifier(file: Any, nwb_path: Path) -> str:

@@ -1,7 +1,4 @@
-"""Assets of a dandiset in the DANDI archive, found by dandi's own client.
-
-dandi is imported when an asset is asked for, and not before.
-"""
+"""Assets of a dandiset in the DANDI archive, found by dandi's own client, which is imported only then."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ _API_URL = re.compile(
 )
 
 
-def names_asset(text: str) -> bool:
-    """Whether a text names an asset of the archive: a ``dandi://`` URL, or one of the archive's API."""
-    return text.lower().startswith("dandi://") or _API_URL.fullmatch(text) is not None
+def names_asset(url: str) -> bool:
+    """Whether a URL names an asset of the archive: a ``dandi://`` URL, or one of the archive's API."""
+    return url.lower().startswith("dandi://") or _API_URL.fullmatch(url) is not None
 
 
 def is_asset(value: object) -> bool:
@@ -47,7 +44,7 @@ class DandisetAssets:
 
     @property
     def dandiset(self) -> str:
-        """The dandiset and its version in words."""
+        """The dandiset and its version, for messages."""
         return f"dandiset {self._asset.dandiset_id}, version {self._asset.version_id}"
 
     @property
@@ -58,27 +55,22 @@ class DandisetAssets:
 
     @property
     def nwb_urls(self) -> tuple[str, ...]:
-        """Where the NWB file itself can be had from; empty if it is no single file."""
+        """The URLs of the NWB file itself; empty if it is a Zarr store, which is not a single file."""
         return () if self._asset.asset_type.value == "zarr" else _urls(self._asset)
 
-    def path_of(self, text: str) -> str | None:
-        """The path in the dandiset that a relative text of the NWB file means; None if it leaves the dandiset."""
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(self._asset.path), text.replace("\\", "/")))
+    def path_of(self, stored_path: str) -> str | None:
+        """The path in the dandiset that a relative path in the NWB file means; None if it leaves the dandiset."""
+        relative = stored_path.replace("\\", "/")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(self._asset.path), relative))
         return None if path.startswith(("../", "/")) or path in ("..", ".") else path
 
     def find(self, path: str) -> tuple[str, ...]:
-        """Where an asset can be had from.
-
-        Parameters
-        ----------
-        path : str
-            Its path in the dandiset.
+        """The URLs of an asset, by its path in the dandiset.
 
         Returns
         -------
         tuple of str
-            Its download URL, then those of its metadata that are others, such as S3's; empty if there is no such
-            asset.
+            Its download URL, then others in its metadata, such as S3's; empty if there is no such asset.
 
         Raises
         ------
@@ -106,32 +98,27 @@ def _urls(asset: Any) -> tuple[str, ...]:
 
 @contextmanager
 def assets_of(source: Any) -> Iterator[DandisetAssets]:
-    """Get hold of the assets around an NWB file.
+    """Find the assets around an NWB file; they can be used inside the ``with``, while the archive is connected.
 
     Parameters
     ----------
     source : str or dandi.dandiapi.RemoteAsset
-        The NWB file: the asset, or a text that `names_asset`.
-
-    Yields
-    ------
-    Neighbours
-        Of use as long as the archive is connected to, inside the ``with``.
+        The NWB file: the asset, or a URL that `names_asset`.
 
     Raises
     ------
     MissingMediaError
         If there is no such asset.
     UnsafeReferenceError
-        If it is not one asset of one dandiset.
+        If it is not exactly one asset of a dandiset.
     UnreadableFileError
         If the archive does not answer.
     """
     if not isinstance(source, str):
         if not hasattr(source, "dandiset_id"):
             raise UnsafeReferenceError(
-                f"{source} does not tell its dandiset, so nothing can be found beside it; get the asset from a "
-                f"RemoteDandiset, or give its dandi:// URL"
+                f"{source} does not name its dandiset, so no videos can be found beside it",
+                hint="get the asset from a RemoteDandiset, or give its dandi:// URL",
             )
         yield DandisetAssets(source)
         return
@@ -142,7 +129,7 @@ def assets_of(source: Any) -> Iterator[DandisetAssets]:
         parsed = parse_dandi_url(source)
     except (UnknownURLError, ValueError, RuntimeError) as error:
         raise UnsafeReferenceError(
-            f"{source}: {error}. Expected dandi://<instance>/<dandiset>[@<version>]/<path>", nwb_path=source
+            f"{source}: {error}", hint="give dandi://<instance>/<dandiset>[@<version>]/<path>", nwb_path=source
         ) from error
     with parsed.get_client() as client:
         try:
@@ -152,8 +139,8 @@ def assets_of(source: Any) -> Iterator[DandisetAssets]:
             raise MissingMediaError(f"{source}: {error}", nwb_path=source) from error
         if len(assets) != 1 or not hasattr(assets[0], "dandiset_id"):
             raise UnsafeReferenceError(
-                f"{source} is not one asset of one dandiset; expected "
-                f"dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>",
+                f"{source} is not exactly one asset of a dandiset",
+                hint="give dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>",
                 nwb_path=source,
             )
         yield DandisetAssets(assets[0])
@@ -167,7 +154,7 @@ def _archive_errors(nwb_url: str) -> Iterator[None]:
         yield
     except RequestException as error:
         raise UnreadableFileError(
-            f"{nwb_url}: the archive does not answer as it should: {error}; try again, and log in with "
-            f"`dandi login` if the dandiset is embargoed",
+            f"{nwb_url}: the archive does not answer as expected: {error}",
+            hint="try again, and log in with `dandi login` if the dandiset is embargoed",
             nwb_path=nwb_url,
         ) from error

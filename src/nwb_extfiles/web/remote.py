@@ -1,8 +1,4 @@
-"""Files behind URLs, as far as one can know of them without asking.
-
-Pure: which URL a file was opened from, what a relative path means beside a URL, and what the answer of a server says
-of a file.
-"""
+"""What URLs mean, and what the answer of a server says about a file; nothing here contacts a server."""
 
 from __future__ import annotations
 
@@ -32,10 +28,10 @@ __all__ = [
 ]
 
 SCHEMES = ("http", "https", "s3", "gs")
-"""What is read from and downloaded from; never what a text could make of this machine, such as ``file:``."""
+"""What is read and downloaded; never what a stored path could reach on this machine, such as ``file:``."""
 
 UNKNOWN_BASE = "unknown://"
-"""The folder of an NWB file that is read from who knows where: what lies in the working directory is not beside it."""
+"""The folder of an NWB file whose place is unknown: what is in the working directory is not beside it."""
 
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
@@ -48,9 +44,9 @@ _BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their p
 _BLOB = re.compile(r"/blobs/[0-9a-f]{3}/[0-9a-f]{3}/[0-9a-f-]{36}$")
 
 
-def scheme_of(text: str) -> str:
+def scheme_of(stored_path: str) -> str:
     """The scheme of a URL in lower case; empty if there is none."""
-    scheme, colon, _ = text.partition(":")
+    scheme, colon, _ = stored_path.partition(":")
     return scheme.lower() if colon else ""
 
 
@@ -60,13 +56,13 @@ def source_of(filename: str) -> str:
     Parameters
     ----------
     filename : str
-        What they call it: a path, a URL, or what a Python file object shows of itself; the latter two perhaps made a
-        path of by `os.path.abspath`.
+        What they call it: a path, a URL, or the ``repr`` of a Python file object; `os.path.abspath` may have made a
+        path of the latter two.
 
     Returns
     -------
     str
-        An absolute path, or a URL. For file objects that do not tell, what they show of themselves (`is_opaque`).
+        An absolute path or a URL; for file objects that do not say, their ``repr`` (`is_opaque`).
     """
     shown = _FSSPEC_FILE.search(filename)
     if shown is not None:
@@ -92,26 +88,26 @@ def source_of(filename: str) -> str:
 
 
 def is_opaque(place: str) -> bool:
-    """Whether an `origin` is a file object that does not tell where it comes from."""
+    """Whether `source_of` gave a file object that does not say where it comes from."""
     return place.startswith("<")
 
 
-def beside(nwb_url: str, text: str) -> str | None:
-    """The URL of a file that a relative path means beside an NWB file behind a URL.
+def beside(nwb_url: str, stored_path: str) -> str | None:
+    """The URL that a relative path means beside an NWB file behind a URL, as in RFC 3986, section 5.2.
 
     Parameters
     ----------
     nwb_url : str
-        The URL of the NWB file. Its query (often a signature of that file alone) and fragment are not handed on.
-    text : str
-        A relative path, with slashes or backslashes; a path and no URL, so that ``#`` and ``%`` stand for themselves.
+        The URL of the NWB file. Its query (often a signature of that file alone) and fragment are dropped.
+    stored_path : str
+        A relative path, with slashes or backslashes; not a URL, so that ``#`` and ``%`` stand for themselves.
 
     Returns
     -------
     str or None
-        As in RFC 3986, section 5.2. None if it would leave the server or bucket, or if the URL has no folder.
+        None if it would leave the server or bucket, or if the URL has no folder.
     """
-    path = posixpath.normpath(text.replace("\\", "/"))
+    path = posixpath.normpath(stored_path.replace("\\", "/"))
     parts = urlsplit(nwb_url)
     if parts.scheme.lower() not in SCHEMES or _BLOB.search(parts.path):
         return None
@@ -125,7 +121,7 @@ def beside(nwb_url: str, text: str) -> str | None:
 
 
 def _joined(place: str, path: str) -> str | None:
-    """A normal relative path taken from the folder of a place; None if it leads above the root, or to a folder."""
+    """A normal relative path in the folder of a place; None if it points above the root, or to a folder."""
     folders, names = place.split("/")[:-1], path.split("/")
     up = names.count("..")  # in a normal path they come first
     if path.startswith("/") or path == "." or up >= max(1, len(folders)) or up == len(names):
@@ -142,29 +138,29 @@ class RemoteFile:
 
     url: str
     size: int | None
-    """In bytes; None if the server does not tell."""
+    """In bytes; None if the server does not say."""
     suffix: str = ""
-    """In lower case, with its dot; empty if neither URL nor server tell."""
+    """In lower case, with its dot; empty if neither URL nor server says it."""
     validator: str | None = None
-    """What the server calls this very content: a strong ETag, else the time of its last change."""
+    """Identifies this content: a strong ETag, else the date of its last change."""
     checksums: tuple[tuple[str, str], ...] = ()
-    """Name (as in hashlib, or ``crc32``) and value in hexadecimal digits of each checksum that the server tells."""
+    """Name (as in hashlib, or ``crc32``) and value in hexadecimal digits of each checksum that the server states."""
     media_type: str = ""
     ends: bool = True
     """Whether the end of the content can be told from a broken connection."""
 
     @property
     def name(self) -> str:
-        """What the file is called in messages: the last part of its path."""
+        """The name of the file in messages: the last part of its path."""
         return unquote(urlsplit(self.url).path).rpartition("/")[2] or self.url
 
 
-def retry_after(text: str, now: float) -> float:
-    """Seconds for which a server wants to be left alone.
+def retry_after(value: str, now: float) -> float:
+    """Seconds that a server asks to wait.
 
     Parameters
     ----------
-    text : str
+    value : str
         Its ``Retry-After`` (RFC 9110, section 10.2.3): a number of seconds, or a date.
     now : float
         The time, in seconds since 1970.
@@ -172,13 +168,13 @@ def retry_after(text: str, now: float) -> float:
     Returns
     -------
     float
-        0 if it says none, or what cannot be understood.
+        0 if it does not ask, or cannot be understood.
     """
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, OverflowError):
         return 0.0
 
@@ -205,24 +201,13 @@ _DIGESTS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512
 
 
 def described(url: str, headers: Mapping[str, str], answered_by: str = "") -> RemoteFile:
-    """Understand what a server says of a whole file.
+    """What the headers of a server's answer say about a whole file.
 
-    Parameters
-    ----------
-    url : str
-        The URL that was asked for.
-    headers : mapping of str to str
-        Of the answer to a request for all of it, names in lower case, repeated ones joined by commas.
-    answered_by : str
-        The URL that it was redirected to.
-
-    Returns
-    -------
-    RemoteFile
+    Their names are in lower case, repeated ones joined by commas. `answered_by` is where the server redirected to.
     """
     encoded = headers.get("content-encoding", "identity").lower() not in ("", "identity")
     length = headers.get("content-length", "")
-    # of the encoded content, which nobody sees
+    # The length is that of the encoded content.
     size = int(length) if length.isascii() and length.isdigit() and not encoded else None
     etag = headers.get("etag", "")
     strong = etag if etag.startswith('"') and not encoded else ""
@@ -253,7 +238,7 @@ def _suffix(url: str, disposition: str, answered_by: str, media_type: str) -> st
 
 
 def _checksums(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Checksums of the whole content; those that are of something else, or cannot be computed here, are left out."""
+    """Checksums of the whole content; those of something else, or that cannot be computed here, are left out."""
     found = [("md5", headers.get("content-md5", ""))]
     # with a number behind a dash it is a checksum of the checksums of parts, and no base64
     found.extend((name, headers.get(f"x-amz-checksum-{name}", "")) for name in ("sha256", "sha1", "crc32"))
@@ -262,9 +247,9 @@ def _checksums(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         found.extend(_pairs(headers.get("x-goog-hash", "")))
     found.extend(_pairs(headers.get("repr-digest", "")))  # RFC 9530: sha-256=:…:
     found.extend(_pairs(headers.get("digest", "")))  # RFC 3230: SHA-256=…
-    for name, text in found:
+    for name, encoded in found:
         try:
-            value = base64.b64decode(text.strip().strip(":"), validate=True)
+            value = base64.b64decode(encoded.strip().strip(":"), validate=True)
         except (ValueError, binascii.Error):
             continue
         if len(value) == _LENGTHS.get(name):
@@ -281,7 +266,7 @@ def _checksums(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield "md5", etag.strip('"')
 
 
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    for part in text.split(","):
-        name, _, value = part.strip().partition("=")
-        yield _DIGESTS.get(name.lower(), ""), value
+def _pairs(value: str) -> Iterator[tuple[str, str]]:
+    for part in value.split(","):
+        name, _, encoded = part.strip().partition("=")
+        yield _DIGESTS.get(name.lower(), ""), encoded

@@ -1,82 +1,64 @@
-"""Files behind URLs, through fsspec: opened, asked about, and read from some byte on."""
+"""Files behind URLs, through fsspec: asked about, opened, and read from any byte on."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import closing, contextmanager
 from typing import Any, TypeVar
 
 from ..errors import UnsafeReferenceError
+from ..threads import each_in_threads
 from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of
 
-__all__ = ["PAUSES", "BrokenOffError", "RefusedError", "ask", "ask_all", "filesystem_for", "opened", "reading"]
+__all__ = ["ATTEMPTS", "BrokenOffError", "RefusedError", "ask", "ask_all", "opened", "reading", "retried"]
 
-_T = TypeVar("_T")
+T = TypeVar("T")
 
-PAUSES = (0.5, 2.0, 8.0)
-"""Seconds before each further attempt, if the server does not ask for more."""
-
+ATTEMPTS = 4
+FIRST_PAUSE = 0.5
+"""Seconds before the second attempt; each further pause is four times as long."""
 LONGEST_WAIT = 120.0
-"""Seconds that are waited at most if a server asks for it."""
+"""Seconds to wait at most if a server asks for it."""
 
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
-_PASSING = {408, 425, 429, 500, 502, 503, 504}  # answers that may be others the next time
+_PASSING = {408, 416, 425, 429, 500, 502, 503, 504}  # statuses of answers that may differ the next time
 _WEB_PAGES = ("text/html", "application/xhtml+xml")
-_AT_ONCE = 8  # servers that are asked at the same time
+_AT_ONCE = 8  # URLs that are asked about at the same time
 
 
 class BrokenOffError(OSError):
-    """May go well when it is tried again."""
+    """The server may answer when it is asked again."""
 
     wait: float = 0.0
-    """Seconds for which the server wants to be left alone."""
+    """Seconds for which the server asks not to be contacted."""
 
 
 class RefusedError(OSError):
-    """Will not."""
+    """Asking again would not help."""
 
 
-# ----------------------------------------------------------------------- open
-
-
-def filesystem_for(url: str, timeout: float = 60.0, **settings: Any) -> Any:
-    """The fsspec file system that reads a URL.
-
-    Parameters
-    ----------
-    url : str
-        Of one of the `SCHEMES`.
-    timeout : float
-        Seconds to wait for a server that says nothing.
-    **settings
-        Further ones of that file system.
-
-    Raises
-    ------
-    UnsafeReferenceError
-        If it is of another scheme.
-    ImportError
-        If the package that fsspec needs for it is not installed.
-    """
+def _filesystem(url: str, timeout: float) -> Any:
+    """The fsspec file system for a URL of one of the `SCHEMES`."""
     scheme = scheme_of(url)
     if scheme not in SCHEMES:
         raise UnsafeReferenceError(f"{url[:200]!r} is not read: only {', '.join(SCHEMES)} URLs are")
-    settings["skip_instance_cache"] = True  # one of one's own, so that its connections end with it
     try:
         import fsspec
 
+        settings: dict[str, Any] = {}
         if scheme in ("http", "https"):
             from aiohttp import ClientTimeout
 
-            waits = ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout)
-            # as it is stored: signed URLs do not survive being encoded another time
-            settings |= {"client_kwargs": {"timeout": waits}, "encoded": url.isascii() and " " not in url}
+            settings["client_kwargs"] = {"timeout": ClientTimeout(sock_connect=timeout, sock_read=timeout)}
+            # Encoding a signed URL a second time would break its signature.
+            settings["encoded"] = url.isascii() and " " not in url
         elif scheme == "s3":
+            from botocore.session import Session
+
             settings["config_kwargs"] = {"connect_timeout": timeout, "read_timeout": timeout}
-        return fsspec.filesystem(scheme, **settings)
+            settings["anon"] = Session().get_credentials() is None  # public buckets need none
+        return fsspec.filesystem(scheme, skip_instance_cache=True, **settings)
     except ImportError as error:
         raise ImportError(
             f"{url}: {scheme} URLs need fsspec and {_PACKAGES[scheme]}, and not both are installed ({error}): "
@@ -86,93 +68,59 @@ def filesystem_for(url: str, timeout: float = 60.0, **settings: Any) -> Any:
 
 @contextmanager
 def opened(url: str) -> Iterator[Any]:
-    """Open a file behind a URL for reading here and there.
-
-    Parameters
-    ----------
-    url : str
-        Of one of the `SCHEMES`.
-
-    Yields
-    ------
-    file object
-        Fetches the parts that are read.
-    """
-    with filesystem_for(url).open(url, "rb") as stream:
+    """Open a file behind a URL for random access; only the parts that are read are fetched."""
+    with _filesystem(url, 60.0).open(url, "rb") as stream:
         yield stream
 
 
-# ------------------------------------------------------------------------ ask
+@contextmanager
+def _answer(
+    url: str, timeout: float, begin: int = 0, validator: str | None = None
+) -> Iterator[tuple[Any, RemoteFile, int]]:
+    """A stream of the content from some byte on, what the server says about the file, and where the stream begins."""
+    system = _filesystem(url, timeout)
+    try:
+        with _sorted_errors():
+            open_stream = _open_key if scheme_of(url) in ("s3", "gs") else _open_http
+            stream, remote, begin = open_stream(system, url, begin, validator)
+        with stream:
+            yield stream, remote, begin
+    finally:
+        if scheme_of(url) in ("http", "https"):  # fsspec closes its session some time later, and an error keeps it open
+            from fsspec.asyn import sync
+
+            system.close_session(system.loop, sync(system.loop, system.set_session))
 
 
-def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
-    """Ask a server what is behind a URL; its content is not read.
-
-    Parameters
-    ----------
-    url : str
-        Of one of the `SCHEMES`.
-    timeout : float
-        Seconds to wait for a server that says nothing.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the server says that there is no such file.
-    UnsafeReferenceError, ImportError
-        As `filesystem_for`.
-    OSError
-        If it does not answer, refuses, or has something that is no file of media.
-    """
-    remote = _retrying(partial(_ask, url, timeout))
-    if remote.media_type in _WEB_PAGES:
-        raise RefusedError(f"the server answers with a web page ({remote.media_type}), perhaps it wants a login")
-    if not remote.ends:
-        raise RefusedError("the server tells neither how long the file is nor where it ends, so it cannot be verified")
-    return remote
+def _open_http(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:
+    headers = {"Accept-Encoding": "identity"}
+    if begin:
+        headers |= {"Range": f"bytes={begin}-", "If-Range": validator or ""}
+    # block_size=0 asks for a stream, which has aiohttp's response; given any size, fsspec does not ask for that with a
+    # HEAD, which signed URLs do not allow, and which some servers answer differently.
+    stream = system.open(url, "rb", block_size=0, size=1, headers=headers)
+    named = {name.lower(): ", ".join(stream.r.headers.getall(name)) for name in stream.r.headers}
+    if stream.r.status != 206:
+        begin = 0
+    elif not named.get("content-range", "").startswith(f"bytes {begin}-"):
+        raise RefusedError("the server sends another part of the file than was asked for")
+    return stream, described(url, named, str(stream.r.url)), begin
 
 
-def ask_all(urls: Iterable[str], *, timeout: float = 60.0) -> dict[str, RemoteFile | Exception]:
-    """Ask for several URLs, some at the same time; gives for each the answer, or what `ask` raised."""
-
-    def answer(url: str) -> RemoteFile | Exception:
-        try:
-            return ask(url, timeout=timeout)
-        except (OSError, ValueError, ImportError) as error:
-            return error
-
-    urls = list(dict.fromkeys(urls))
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ask") as askers:
-        return dict(zip(urls, askers.map(answer, urls), strict=True))
+def _open_key(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:  # noqa: ARG001
+    remote = described(url, _bucket_headers(system, url))
+    stream = system.open(url, "rb", cache_type="readahead")
+    stream.seek(begin)
+    return stream, remote, begin
 
 
-def _retrying(attempt: Callable[[], _T]) -> _T:
-    for pause in PAUSES:
-        try:
-            return attempt()
-        except BrokenOffError as error:
-            time.sleep(max(pause, error.wait))
-    return attempt()
-
-
-def _ask(url: str, timeout: float) -> RemoteFile:
-    if scheme_of(url) in ("http", "https"):
-        # A GET, hung up on when it has begun: signed URLs allow no HEAD, and some servers answer it with other things.
-        with _http_answer(url, timeout, {}) as answer:
-            return described(url, answer.headers, answer.url)
-    with _sorting_errors():
-        return described(url, _bucket_headers(url, timeout))
-
-
-def _bucket_headers(url: str, timeout: float) -> Mapping[str, str]:
-    """What a bucket says of a file, in the words of HTTP."""
-    system = _bucket(url, timeout)
-    path = system._strip_protocol(url)
-    if scheme_of(url) == "s3":
-        bucket, key, _ = system.split_path(path)
+def _bucket_headers(system: Any, url: str) -> Mapping[str, str]:
+    """What a bucket says about a file, as headers of HTTP."""
+    if scheme_of(url) == "s3":  # its info() leaves out checksums and encryption
+        bucket, key, _ = system.split_path(url)
         answer = system.call_s3("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
         return {name.lower(): value for name, value in answer["ResponseMetadata"]["HTTPHeaders"].items()}
-    info = system.info(path)
+    info = system.info(url)
     return {
         "content-length": str(info["size"]),
         "content-type": str(info.get("contentType") or ""),
@@ -182,63 +130,92 @@ def _bucket_headers(url: str, timeout: float) -> Mapping[str, str]:
     }
 
 
-def _bucket(url: str, timeout: float) -> Any:
-    """The file system of a bucket; without a name where there are no credentials, as for buckets of the public."""
-    system = filesystem_for(url, timeout)
-    if scheme_of(url) != "s3":
-        return system
-    from botocore.session import Session
+@contextmanager
+def reading(remote: RemoteFile, timeout: float, begin: int) -> Iterator[tuple[int, Callable[[int], bytes]]]:
+    """Read a file from some byte on, if the server says that its content is unchanged since `ask`.
 
-    return system if Session().get_credentials() is not None else filesystem_for(url, timeout, anon=True)
+    Yields the byte at which the server really begins, 0 if it does not support ranges, and what reads at most so many
+    bytes from there on, none at the end.
+    """
+    with _answer(remote.url, timeout, begin, remote.validator) as (stream, now, begins):
+        if now.validator != remote.validator:
+            raise RefusedError("the file has changed on the server since the plan was made; try again")
+        if not begins and now.size != remote.size:
+            raise RefusedError(f"the server announces {now.size} bytes now, and {remote.size} before; try again")
+
+        def read(count: int) -> bytes:
+            with _sorted_errors():
+                return bytes(stream.read(count))
+
+        yield begins, read
 
 
-class _HttpAnswer:
-    """An answer of which the headers have come, in the session and the thread that fsspec has for them."""
+def retried(attempt: Callable[[], T]) -> T:
+    """Call a function again after a pause, up to `ATTEMPTS` times, while it raises `BrokenOffError`."""
+    from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-    def __init__(self, system: Any, answer: Any) -> None:
-        self._loop = system.loop
-        self._answer = answer
-        self.status: int = answer.status
-        self.url = str(answer.url)
-        self.headers = {name.lower(): ", ".join(answer.headers.getall(name)) for name in answer.headers}
+    pause = wait_exponential(multiplier=FIRST_PAUSE, exp_base=4)
 
-    def read(self, count: int) -> bytes:
-        """Read at most so many bytes of the content, as they come."""
-        from fsspec.asyn import sync
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        return max(pause(state), getattr(error, "wait", 0.0))
 
-        return bytes(sync(self._loop, self._answer.content.read, count))
+    retrying = Retrying(
+        stop=stop_after_attempt(ATTEMPTS), wait=wait, retry=retry_if_exception_type(BrokenOffError), reraise=True
+    )
+    return retrying(attempt)
+
+
+def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
+    """Ask a server what is behind a URL, without reading its content.
+
+    Parameters
+    ----------
+    url : str
+        Of one of the `SCHEMES`.
+    timeout : float
+        Seconds for which the server may stay silent.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the server says that there is no such file.
+    UnsafeReferenceError
+        If the URL has another scheme.
+    ImportError
+        If the package that fsspec needs for the scheme is not installed.
+    OSError
+        If the server does not answer, refuses, or has something that is not a media file.
+    """
+
+    def attempt() -> RemoteFile:
+        with _answer(url, timeout) as (_, remote, _):
+            return remote
+
+    remote = retried(attempt)
+    if remote.media_type in _WEB_PAGES:
+        raise RefusedError(f"the server answers with a web page ({remote.media_type}), perhaps it wants a login")
+    if not remote.ends:
+        raise RefusedError("the server tells neither how long the file is nor where it ends, so it cannot be verified")
+    return remote
+
+
+def ask_all(urls: Iterable[str], *, timeout: float = 60.0) -> dict[str, RemoteFile | Exception]:
+    """Ask about several URLs, some at the same time; maps each to the answer, or to what `ask` raised."""
+    urls = list(dict.fromkeys(urls))
+    answers: dict[str, RemoteFile | Exception] = {}
+    asked = each_in_threads(lambda url, _: ask(url, timeout=timeout), urls, _AT_ONCE, lambda count: None)
+    with closing(asked):
+        for number, answer in asked:
+            if not isinstance(answer, RemoteFile | OSError | ValueError | ImportError):
+                raise answer
+            answers[urls[number]] = answer
+    return answers
 
 
 @contextmanager
-def _http_answer(url: str, timeout: float, headers: Mapping[str, str]) -> Iterator[_HttpAnswer]:
-    """Ask for a file; it is hung up when what is wanted has been read."""
-    system = filesystem_for(url, timeout)
-    from fsspec.asyn import sync
-
-    session = sync(system.loop, system.set_session)
-    answer = None
-
-    async def get() -> Any:
-        return await session.get(system.encode_url(url), headers={"Accept-Encoding": "identity", **headers})
-
-    async def hang_up() -> None:
-        if answer is not None:
-            answer.close()
-        await session.close()
-
-    try:
-        with _sorting_errors():
-            answer = sync(system.loop, get)
-            answer.raise_for_status()
-        yield _HttpAnswer(system, answer)
-    finally:
-        with suppress(Exception):  # what is wrong with it has been told
-            sync(system.loop, hang_up)
-
-
-@contextmanager
-def _sorting_errors() -> Iterator[None]:
-    """Tell what may pass from what will not; the packages behind fsspec have exceptions of their own."""
+def _sorted_errors() -> Iterator[None]:
+    """Tell errors that may pass from those that will not; the packages behind fsspec have exceptions of their own."""
     try:
         yield
     except (BrokenOffError, RefusedError, ImportError, UnsafeReferenceError):
@@ -251,88 +228,22 @@ def _sorted(error: Exception) -> OSError:
     status = getattr(error, "status", None)
     if status is None:  # botocore
         status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    # not str() of aiohttp's errors: it has the URL of a redirect, which may be signed
     reason = str(getattr(error, "message", "") or error) or type(error).__name__
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return FileNotFoundError("the server says that there is no such file")
-    if status == 416:
-        return BrokenOffError("the server has not as much of it as is here already")
-    if status in _PASSING:
-        return _busy(f"the server answers {status} {reason}", getattr(error, "headers", None) or {})
     if type(error).__name__ == "TooManyRedirects":  # aiohttp's, with a status of 0
         return RefusedError("the server redirects again and again")
+    if status in _PASSING:
+        broken = BrokenOffError(f"the server answers {status} {reason}")
+        broken.wait = retry_after((getattr(error, "headers", None) or {}).get("Retry-After", ""), time.time())
+        if broken.wait <= LONGEST_WAIT:
+            return broken
+        return RefusedError(f"{broken}, and wants to be asked again in {broken.wait:.0f} seconds")
     if isinstance(status, int) and status >= 300:
         return RefusedError(f"the server answers {status} {reason}")
-    if isinstance(error, PermissionError | ValueError):  # ValueError: URLs that are none, redirects to no HTTP
+    if isinstance(error, PermissionError | ValueError):  # ValueError: malformed URLs, redirects to other schemes
         return RefusedError(reason)
     if isinstance(error, TimeoutError):
         return BrokenOffError(f"the server says nothing ({type(error).__name__})")
     return BrokenOffError(reason)
-
-
-def _busy(reason: str, headers: Mapping[str, str]) -> OSError:
-    """What comes of an answer that may be another one the next time, at which the server may want us later."""
-    wait = retry_after(headers.get("Retry-After", ""), time.time())
-    if wait > LONGEST_WAIT:
-        return RefusedError(f"{reason}, and wants to be asked again in {wait:.0f} seconds")
-    error = BrokenOffError(reason)
-    error.wait = wait
-    return error
-
-
-# ----------------------------------------------------------------------- read
-
-
-@contextmanager
-def reading(remote: RemoteFile, timeout: float, begin: int) -> Iterator[tuple[int, Callable[[int], bytes]]]:
-    """Read a file from some byte on.
-
-    Parameters
-    ----------
-    remote : RemoteFile
-        As `ask` gave it.
-    timeout : float
-        Seconds to wait for a server that says nothing.
-    begin : int
-        The byte.
-
-    Yields
-    ------
-    int, callable
-        The byte at which the server really begins, 0 if it gives no parts; and what reads at most so many bytes from
-        there on, none at the end.
-
-    Raises
-    ------
-    BrokenOffError, RefusedError, FileNotFoundError
-        Refused too, if the file is not the one any more that it was when it was asked for.
-    """
-    if scheme_of(remote.url) not in ("http", "https"):
-        with _sorting_errors():
-            if described(remote.url, _bucket_headers(remote.url, timeout)).validator != remote.validator:
-                raise RefusedError("the file has changed on the server since the plan was made; try again")
-            stream = _bucket(remote.url, timeout).open(remote.url, "rb", cache_type="readahead")
-            stream.seek(begin)
-        with stream:
-            yield begin, _reader(stream)
-        return
-    headers = {"Range": f"bytes={begin}-"} if begin else {}
-    if begin and remote.validator is not None:
-        headers["If-Range"] = remote.validator
-    with _http_answer(remote.url, timeout, headers) as answer:
-        now = described(remote.url, answer.headers)
-        if now.validator != remote.validator:
-            raise RefusedError("the file has changed on the server since the plan was made; try again")
-        if answer.status == 206:
-            if not answer.headers.get("content-range", "").startswith(f"bytes {begin}-"):
-                raise RefusedError("the server sends another part of the file than was asked for")
-        elif now.size != remote.size:
-            raise RefusedError(f"the server announces {now.size} bytes now, and {remote.size} before; try again")
-        yield begin if answer.status == 206 else 0, _reader(answer)
-
-
-def _reader(stream: Any) -> Callable[[int], bytes]:
-    def read(count: int) -> bytes:
-        with _sorting_errors():
-            return bytes(stream.read(count))
-
-    return read

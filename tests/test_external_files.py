@@ -1,11 +1,13 @@
-"""Where readers find media: on this machine, behind URLs, in dandisets; judged by opening them."""
+"""External files listed and located: on this machine, behind URLs, in dandisets, and the other way round."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import h5py
@@ -15,21 +17,17 @@ import pytest
 import remfile
 from dandi.consts import DandiInstance, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
-from helpers import image_series, new_nwbfile, stored_paths, write_nwb
-from makers import Media, quiet, write_everywhere, write_pose
+from helpers import contents, image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, write_nwb
+from makers import Media, make_media, quiet, run_maker, write_everywhere, write_pose
 from pynwb import NWBHDF5IO
 from servers import DANDISET, Server, reading_from_here, serve_archive
 
-from nwb_extfiles import (
-    LocationKind,
-    MissingMediaError,
-    NWBExtFilesHDF5IO,
-    ResolvedExternalFile,
-    UnsafeReferenceError,
-    resolve_external_files,
-)
-from nwb_extfiles.errors import UnreadableFileError
+from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, find_referring_files, relocate, resolve_external_files
+from nwb_extfiles.errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from nwb_extfiles.plans.locate import LocationKind
 from nwb_extfiles.web.remote import beside, source_of
+
+DATASET = "acquisition/video/external_file"
 
 
 def fetched(url: str | None) -> bytes:
@@ -69,7 +67,7 @@ def test_frame_0_of_a_relocated_video(tmp_path: Path, videos: list[Path]) -> Non
     assert not np.array_equal(frame, imageio.imread(videos[0], index=0))
 
 
-def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_way_to_name_a_local_file(mixed: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [str(video_files / "test1_0.avi"), "https://example.org/b.avi", None, str(video_files / "test2_1.avi")]
     monkeypatch.chdir(mixed.parent)
     of_path = resolve_external_files("a.nwb")
@@ -94,12 +92,12 @@ def test_each_way_to_ask_for_a_file_here(mixed: Path, video_files: Path, monkeyp
         assert "external_file[2]" in str(entries[2].problem)
 
 
-def test_a_file_on_another_machine() -> None:
+def test_file_read_from_another_machine() -> None:
     with pytest.raises(UnreadableFileError, match="on another machine, 'lab-server'"):
         resolve_external_files("file://lab-server/a.nwb")
 
 
-def test_every_place_is_read(tmp_path: Path) -> None:
+def test_every_type_is_resolved(tmp_path: Path) -> None:
     media = Media(tmp_path / "media")
     path = write_everywhere(tmp_path / "nwb" / "a.nwb", media)
     names = sorted(name for names in media.places.values() for name in names)
@@ -125,7 +123,7 @@ def test_pose_estimation(tmp_path: Path) -> None:
     assert {entry.reference.field for entry in entries} == {"original_videos", "labeled_videos"}
 
 
-def test_options(tmp_path: Path, video_files: Path) -> None:
+def test_options_reach_resolution(tmp_path: Path, video_files: Path) -> None:
     path = write_nwb(tmp_path / "far" / "a.nwb", [r"D:\videos\test1_0.avi", "test1_1.avi"])
     options = {"search": video_files, "path_map": {r"D:\videos": str(video_files)}}
     assert locations(resolve_external_files(path, options)) == [
@@ -136,7 +134,7 @@ def test_options(tmp_path: Path, video_files: Path) -> None:
     assert all(isinstance(entry.problem, UnsafeReferenceError) for entry in outside)
 
 
-def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_container_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([Path("test1_0.avi"), "gone.avi"]))
     monkeypatch.chdir(video_files)
@@ -149,17 +147,226 @@ def test_made_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pytest.M
     )
 
 
-def test_a_closed_file_is_told_of(mixed: Path) -> None:
+def test_closed_file_is_reported(mixed: Path) -> None:
     with NWBHDF5IO(mixed, "r") as io:
         nwbfile = io.read()
     with pytest.raises(UnreadableFileError, match=r"a\.nwb: '/acquisition/video' .* while the IO is open"):
         resolve_external_files(nwbfile)
 
 
-@pytest.mark.parametrize("nonsense", [3, None, ["a.nwb"]])
-def test_nonsense(nonsense: object) -> None:
+@pytest.mark.parametrize("nonsense", [3, None, b"a.nwb", [None]])
+def test_wrong_argument_type(nonsense: object) -> None:
     with pytest.raises(TypeError, match="external files are resolved for"):
         resolve_external_files(nonsense)
+
+
+def rows(found: list[ResolvedExternalFile]) -> list[tuple[Any, ...]]:
+    """What was found, in the order of the objects' paths."""
+    return sorted(
+        (
+            entry.reference.object_path,
+            entry.reference.field,
+            entry.reference.index,
+            entry.reference.neurodata_type,
+            entry.reference.object_id,
+            entry.reference.stored_path,
+            entry.kind,
+            entry.location and os.path.realpath(entry.location),
+            entry.size,
+        )
+        for entry in found
+    )
+
+
+# ------------------------------------------------------------------- from a path
+
+
+def test_references_from_a_path(tmp_path: Path) -> None:
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "a.nwb", ["videos/a.avi", "gone.avi", "https://example.org/a.mp4", str(video)])
+    with h5py.File(path) as file:
+        object_id = file["acquisition/video"].attrs["object_id"]
+    found = resolve_external_files(path)
+    assert [entry.reference.index for entry in found] == [0, 1, 2, 3]
+    assert {
+        (entry.reference.object_path, entry.reference.neurodata_type, entry.reference.object_id, entry.reference.field)
+        for entry in found
+    } == {("/acquisition/video", "ImageSeries", object_id, "external_file")}
+    assert [entry.reference.stored_path for entry in found] == stored_paths(path)
+    assert locations(found) == [str(video), None, "https://example.org/a.mp4", str(video)]
+    assert [entry.size for entry in found] == [video.stat().st_size, None, None, video.stat().st_size]
+    assert [entry.kind for entry in found] == ["file", "none", "url", "file"]
+    assert [entry.problem is not None for entry in found] == [False, True, False, False]
+
+
+def test_relative_path_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
+    expected = rows(resolve_external_files(path))
+    monkeypatch.chdir(path.parent)
+    assert rows(resolve_external_files("a.nwb")) == expected
+    monkeypatch.chdir(tmp_path / "videos")
+    assert rows(resolve_external_files(Path("../nwb/a.nwb"))) == expected
+
+
+def test_no_references_and_nothing_changed(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    resolve_external_files(path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["x"] = 1
+    assert resolve_external_files(tmp_path / "plain.h5") == []
+    with pytest.raises(UnreadableFileError):
+        resolve_external_files(tmp_path / "nowhere.nwb")
+
+
+def test_file_names_not_utf8(tmp_path: Path) -> None:
+    """HDF5 takes any bytes for the name of an object."""
+    make_media(tmp_path / "a.avi")
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    with h5py.File(path, "r+") as file:
+        group = file["acquisition"].id
+        group.links.move(b"video", group, b"vi\xff\x1b[31mdeo")
+    (entry,) = resolve_external_files(path)
+    assert entry.location is not None
+    relocate(path, "copy")
+    (entry,) = resolve_external_files(path)
+    assert entry.location is not None
+    assert Path(entry.location).parent == tmp_path / "a"
+
+
+def test_further_fields_and_search(tmp_path: Path) -> None:
+    path = tmp_path / "nwb" / "a.nwb"
+    run_maker("extension", path)
+    usual = resolve_external_files(path)
+    more = resolve_external_files(path, media_options={"media_fields": [("VideoArchive", "video_paths")]})
+    assert len(more) == len(usual) + 2
+    shutil.move(tmp_path / "media", tmp_path / "elsewhere")
+    assert all(entry.problem for entry in resolve_external_files(path))
+    options = {"search": tmp_path / "elsewhere"}
+    assert all(entry.location for entry in resolve_external_files(path, options))
+
+
+def test_problems_are_collected(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", ["a.avi"])
+    set_paths(path, DATASET, [1])
+    problems: list[ExternalFilesError] = []
+    assert resolve_external_files(path, problems=problems) == []
+    assert [problem.object_path for problem in problems] == ["/acquisition/video"]
+
+
+# -------------------------------------------------------------- from a container
+
+
+@pytest.fixture(scope="module")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("everywhere")
+    return write_everywhere(folder / "nwb" / "a.nwb", Media(folder / "media"))
+
+
+@pytest.mark.parametrize("how", ["pynwb", "ours", "resolved"])
+def test_references_of_a_read_container(everywhere: Path, how: str) -> None:
+    makers = {
+        "pynwb": lambda: NWBHDF5IO(everywhere, "r"),
+        "ours": lambda: NWBExtFilesHDF5IO(everywhere, "r"),
+        "resolved": lambda: NWBExtFilesHDF5IO(everywhere, "r", resolve_media=True),
+    }
+    before = everywhere.read_bytes()
+    with makers[how]() as io:
+        found = resolve_external_files(io.read())
+        assert rows(found) == rows(resolve_external_files(everywhere))
+        assert {entry.reference.nwb_path for entry in found} == {str(everywhere)}
+    assert everywhere.read_bytes() == before
+
+
+def test_references_of_a_container_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_media(tmp_path / "videos" / "a.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["videos/a.avi", str(video), "gone.avi"]))
+    monkeypatch.chdir(tmp_path)
+    found = resolve_external_files(nwbfile)
+    assert locations(found) == [str(video), str(video), None]
+    assert [entry.reference.stored_path for entry in found] == ["videos/a.avi", str(video), "gone.avi"]
+    assert {entry.reference.object_id for entry in found} == {nwbfile.acquisition["video"].object_id}
+    assert {entry.reference.object_path for entry in found} == {"/acquisition/video"}
+    assert nwbfile.container_source is None
+    assert nwbfile.modified
+
+
+def test_pathlib_paths_in_memory(tmp_path: Path) -> None:
+    video = make_media(tmp_path / "a.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([video]))
+    (entry,) = resolve_external_files(nwbfile)
+    assert entry.location == str(video)
+    assert entry.reference.stored_path == str(video)
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two files hold the same, but for when they were written."""
+    one, two = contents(first), contents(second)
+    assert one.keys() == two.keys()
+    assert [name for name in one if one[name] != two[name] and "file_create_date" not in name] == []
+    return True
+
+
+def test_later_write_is_unaffected(tmp_path: Path) -> None:
+    make_media(tmp_path / "a.avi")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["a.avi"]))
+    with NWBHDF5IO(tmp_path / "before.nwb", "w") as io:
+        io.write(nwbfile)
+    other = new_nwbfile()
+    series = image_series(["a.avi"])
+    other.add_acquisition(series)
+    for container, model in (
+        (other, nwbfile),
+        (series, nwbfile.acquisition["video"]),
+        (other.subject, nwbfile.subject),
+    ):
+        container._AbstractContainer__object_id = model.object_id
+    resolve_external_files(other)
+    with NWBHDF5IO(tmp_path / "after.nwb", "w") as io:
+        io.write(other)
+    assert same(tmp_path / "before.nwb", tmp_path / "after.nwb")
+
+
+def test_later_append_or_export_is_unaffected(tmp_path: Path) -> None:
+    make_media(tmp_path / "a.avi")
+    path = write_nwb(tmp_path / "plain.nwb", ["a.avi"])
+    listed = Path(shutil.copy(path, tmp_path / "listed.nwb"))
+    ids = {}
+    for target in (path, listed):
+        with NWBHDF5IO(target, "r+") as io:
+            nwbfile = io.read()
+            series = image_series(["b.avi"], "second")
+            ids.setdefault("second", series.object_id)
+            series._AbstractContainer__object_id = ids["second"]
+            nwbfile.add_acquisition(series)
+            if target is listed:
+                assert [entry.reference.stored_path for entry in resolve_external_files(nwbfile)] == ["a.avi", "b.avi"]
+                resolve_external_files(nwbfile)
+            io.write(nwbfile)
+        with NWBHDF5IO(target, "r") as source, NWBHDF5IO(target.with_suffix(".out.nwb"), "w") as io:
+            nwbfile = source.read()
+            if target is listed:
+                resolve_external_files(nwbfile)
+            io.export(src_io=source, nwbfile=nwbfile)
+    assert same(path, listed)
+    assert same(path.with_suffix(".out.nwb"), listed.with_suffix(".out.nwb"))
+
+
+def test_relocating_export_after_listing(tmp_path: Path) -> None:
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "raw" / "a.nwb", ["../videos/a.avi"])
+    target = tmp_path / "new" / "b.nwb"
+    with quiet(), NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(target, "w") as io:
+        nwbfile = source.read()
+        resolve_external_files(nwbfile)
+        io.export(src_io=source, nwbfile=nwbfile, relocate_media=True, media_mode="copy")
+    (text,) = stored_paths(target)
+    assert (target.parent / text).read_bytes() == video.read_bytes()
 
 
 # ---------------------------------------------------------------- behind URLs
@@ -189,7 +396,7 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, videos: li
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
 
-def test_a_url(served: Server, videos: list[Path]) -> None:
+def test_nwb_file_from_url(served: Server, videos: list[Path]) -> None:
     check_served(resolve_external_files(served.url("sub-a/a.nwb")), served, videos)
 
 
@@ -203,7 +410,7 @@ def test_videos_in_a_folder_beside_that_of_the_file(server: Server, videos: list
     assert fetched(entry.location) == videos[0].read_bytes()
 
 
-def test_a_file_object_of_fsspec(served: Server, videos: list[Path]) -> None:
+def test_fsspec_file_object(served: Server, videos: list[Path]) -> None:
     with fsspec.open(served.url("sub-a/a.nwb")) as stream, h5py.File(stream, "r") as file:
         check_served(resolve_external_files(file), served, videos)
         with NWBHDF5IO(file=file, mode="r") as io:
@@ -220,7 +427,7 @@ def test_resolve_media_means_the_same(served: Server, videos: list[Path]) -> Non
     assert paths[2:] == ["../../out.avi", "/elsewhere.avi", "https://example.org/x.avi"]
 
 
-def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_anonymous_file_object(served: Server, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(served.folder / "sub-a")  # what is there has nothing to do with it
     with h5py.File(remfile.File(served.url("sub-a/a.nwb")), "r") as file, NWBHDF5IO(file=file, mode="r") as io:
         nwbfile = io.read()
@@ -231,14 +438,14 @@ def test_a_file_object_that_does_not_tell(served: Server, videos: list[Path], mo
             check_served(resolve_external_files(source, opened_from=served.url("sub-a/a.nwb")), served, videos)
 
 
-def test_a_copy_on_this_machine_comes_first(served: Server, video_files: Path) -> None:
+def test_local_copy_is_preferred(served: Server, video_files: Path) -> None:
     shutil.copy(video_files / "test1_0.avi", video_files / "second.avi")
     entries = resolve_external_files(served.url("sub-a/a.nwb"), {"search": video_files})
     assert [entry.kind for entry in entries[:2]] == ["url", "file"]
     assert entries[1].location == str(video_files / "second.avi")
 
 
-def test_urls_that_cannot_be_read(server: Server) -> None:
+def test_unreadable_urls_are_reported(server: Server) -> None:
     (server.folder / "a.nwb").write_text("no NWB file")
     for name in ("a.nwb", "none.nwb"):
         with pytest.raises(UnreadableFileError, match=rf"{name} cannot be read as an NWB file in HDF5"):
@@ -274,7 +481,7 @@ def test_urls_that_cannot_be_read(server: Server) -> None:
         ("https://s/blobs/012/abc/012abc00-0000-4000-8000-000000000000", "x/f.avi", None),
     ],
 )
-def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
+def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> None:
     assert beside(nwb_url, text) == expected
 
 
@@ -291,7 +498,7 @@ def test_beside(nwb_url: str, text: str, expected: str | None) -> None:
         ("https://h/a.nwb", "https://h/a.nwb"),
     ],
 )
-def test_origin(filename: str, expected: str) -> None:
+def test_source_of_file_objects(filename: str, expected: str) -> None:
     assert source_of(filename) == expected
 
 
@@ -332,14 +539,14 @@ def check_archived(entries: list[ResolvedExternalFile], version: str, videos: li
     assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
 
 
-def test_dandi_urls(archive: Server, videos: list[Path]) -> None:
+def test_dandi_urls_of_media(archive: Server, videos: list[Path]) -> None:
     draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
     check_archived(draft, "draft", [videos[2], videos[1]])
     latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
     check_archived(latest, "0.240101.0000", videos[:2])
 
 
-def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
+def test_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
         entries = resolve_external_files(asset)
@@ -348,7 +555,7 @@ def test_an_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
     assert fetched(entries[0].location) == videos[2].read_bytes()
 
 
-def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
+def test_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     """The bucket knows nothing of what is beside; the dandi:// URL does."""
     with DandiAPIClient(archive.url("api")) as client:
         asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
@@ -368,11 +575,69 @@ def test_a_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
     [
         (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "No asset"),
         ("dandi://here/000999@draft/sub-a/none.nwb", MissingMediaError, "000999"),
-        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not one asset"),
+        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not exactly one asset"),
         (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "Unknown instance"),
-        ("dandi://here", UnsafeReferenceError, "Expected dandi://<instance>"),
+        ("dandi://here", UnsafeReferenceError, "give dandi://<instance>"),
     ],
 )
-def test_dandi_urls_that_lead_nowhere(archive: Server, url: str, error: type[Exception], reason: str) -> None:
+def test_dandi_urls_not_found(archive: Server, url: str, error: type[Exception], reason: str) -> None:
     with pytest.raises(error, match=reason):
         resolve_external_files(url)
+
+
+# ------------------------------------------------------------ the other way round
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Three NWB files: two refer to ``a.avi``, one of them by a link; one to ``b.avi`` and to what is gone."""
+    for name in ("a.avi", "b.avi", "c.avi"):
+        make_media(tmp_path / "videos" / name)
+    (tmp_path / "videos" / "alias.avi").symlink_to("a.avi")
+    os.link(tmp_path / "videos" / "a.avi", tmp_path / "videos" / "hard.avi")
+    write_nwb(tmp_path / "nwb" / "1.nwb", ["../videos/a.avi", "../videos/b.avi"])
+    write_nwb(tmp_path / "nwb" / "deep" / "2.nwb", ["../../videos/alias.avi"])
+    write_nwb(
+        tmp_path / "nwb" / "3.nwb", ["../videos/b.avi", "lost.avi", "D:\\lab\\lost.avi", "https://x.org/lost.avi"]
+    )
+    return tmp_path
+
+
+def referring(library: Path, *videos: str | Path, **options: Any) -> list[tuple[str, str, int]]:
+    return [
+        (str(video), Path(entry.reference.nwb_path).name, entry.reference.index)
+        for video, entry in find_referring_files([library / video for video in videos], [library / "nwb"], **options)
+    ]
+
+
+@pytest.mark.parametrize("video", ["a.avi", "alias.avi", "hard.avi"])
+def test_referring_files_by_any_name(library: Path, video: str) -> None:
+    name = str(library / "videos" / video)
+    assert referring(library, f"videos/{video}") == [(name, "1.nwb", 0), (name, "2.nwb", 0)]
+
+
+def test_referring_files_of_several_videos(library: Path) -> None:
+    assert [row[1:] for row in referring(library, "videos/b.avi", "videos/a.avi")] == [
+        ("1.nwb", 0), ("1.nwb", 1), ("3.nwb", 0), ("2.nwb", 0),
+    ]  # fmt: skip
+    assert referring(library, "videos/c.avi") == []
+
+
+def test_referring_files_of_a_missing_video(library: Path) -> None:
+    assert [row[1:] for row in referring(library, "lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
+    assert [row[1:] for row in referring(library, "elsewhere/lost.avi")] == [("3.nwb", 1), ("3.nwb", 2)]
+    assert referring(library, "never.avi") == []
+
+
+def test_referring_files_after_a_relocation(library: Path) -> None:
+    relocate(library / "nwb" / "1.nwb", "hardlink")
+    assert [row[1:] for row in referring(library, "videos/a.avi")] == [("1.nwb", 0), ("2.nwb", 0)]
+
+
+def test_referring_files_of_many_nwb_files(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "0.nwb", [f"{number}.avi" for number in range(100)])
+    for number in range(1, 40):
+        shutil.copy(path, tmp_path / f"{number}.nwb")
+    video = make_media(tmp_path / "7.avi")
+    with taking_at_most(5):
+        assert len(list(find_referring_files([video], [tmp_path]))) == 40

@@ -1,0 +1,423 @@
+"""The external files of NWB files: where each can be opened, and which NWB files refer to a video.
+
+Takes an NWB file in memory or a single container of it, a path, a folder, a URL, or an asset of the DANDI archive.
+Nothing is written, and pynwb is not needed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import h5py
+
+from ..disk.contents import digest_of
+from ..errors import ExternalFilesError, UnreadableFileError
+from ..nwb.files import find_nwb_files, open_nwb, zarr_marker
+from ..nwb.linked import LinkedMedia, find_behind_links
+from ..nwb.manifest import read_manifest
+from ..nwb.path_datasets import StoredPath, read_paths, unwrapped
+from ..nwb.references import ExternalFileReference
+from ..nwb.registry import MediaField, media_fields
+from ..nwb.scan import find_in_file
+from ..nwb.walk import ExternalLink
+from ..options import MediaOptions
+from ..plans.locate import ResolvedExternalFile, locate, located
+from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without_file_scheme
+from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
+from ..web.remote import is_opaque, source_of
+from ..web.urls import opened
+from .written_files import require_nwb
+
+__all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
+
+_IN_MEMORY = "(in memory)"
+
+
+def resolve_external_files(
+    source: Any,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    *,
+    opened_from: Any = None,
+    problems: list[ExternalFilesError] | None = None,
+) -> list[ResolvedExternalFile]:
+    """List the external files of NWB files, and where each can be opened.
+
+    Parameters
+    ----------
+    source : path, str, container, h5py.File, dandi.dandiapi.RemoteAsset, or iterable of these
+        An NWB file by its path (or ``file://`` URL), or a folder, in which NWB files are searched for; an NWB file in
+        HDF5 by an http, https, s3 or gs URL, by a ``dandi://`` URL or a download URL of the archive, as an open
+        `h5py.File`, or as an asset; a pynwb container that holds paths (`ImageSeries` and its subtypes,
+        `ExternalImage`, `PoseEstimation`) or has such containers below it (`NWBFile`, a processing module), its IO
+        open.
+    media_options : MediaOptions or mapping, optional
+        Of which `search`, `path_map`, `within` and `media_fields` are used.
+    opened_from : str, path or dandi.dandiapi.RemoteAsset, optional
+        Where the NWB file is, if `source` cannot say or knows only a name for its bytes: file objects other than
+        fsspec's, URLs of S3 from which an asset of a dandiset was opened. Only for a single NWB file.
+    problems : list of ExternalFilesError, optional
+        Gets an error for each dataset of an NWB file on disk that should hold paths and does not, and for each link to
+        an object of another NWB file that is not there.
+
+    Returns
+    -------
+    list of ResolvedExternalFile
+        One for each entry, in the order of the file. A file that is not found has no location but a problem. For an
+        NWB file on disk, entries of objects that it has only as links to other NWB files come last; their
+        ``reference.nwb_path`` is the file that holds them.
+
+    Raises
+    ------
+    UnreadableFileError
+        If an NWB file cannot be opened, or the archive does not answer.
+    MissingMediaError
+        If the archive has no such NWB file.
+    TypeError
+        If `source` is none of these, or `opened_from` is given for several.
+
+    Notes
+    -----
+    A relative path means a file beside the NWB file: on this machine; behind its URL, as RFC 3986 joins paths; or in
+    the same version of the same dandiset.
+
+    Examples
+    --------
+    >>> with NWBHDF5IO("sub-a.nwb", "r") as io:
+    ...     for entry in resolve_external_files(io.read()):
+    ...         print(entry.reference.object_path, entry.location or entry.problem)
+    """
+    options = MediaOptions.from_value(media_options)
+    sources = _single_sources(source)
+    if opened_from is not None and len(sources) != 1:
+        raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
+    return [entry for one in sources for entry in _resolve(one, options, opened_from, problems)]
+
+
+def _single_sources(source: Any) -> list[Any]:
+    """The NWB files and containers that a source stands for: those in a folder, or in an iterable."""
+    is_path = isinstance(source, str | os.PathLike)
+    if not is_path and not _is_single(source) and isinstance(source, Iterable):
+        return [one for some in source for one in _single_sources(some)]
+    if is_path and not (isinstance(source, str) and is_url(source)):
+        path = Path(os.path.abspath(_local_path(os.fspath(source))))
+        return list(find_nwb_files([path])) if path.is_dir() and zarr_marker(path) is None else [path]
+    return [source]
+
+
+def _is_single(value: Any) -> bool:
+    return isinstance(value, h5py.File | bytes) or _is_container(value) or is_asset(value)
+
+
+def _resolve(
+    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None
+) -> list[ResolvedExternalFile]:
+    table = media_fields(options.media_fields)
+    with ExitStack() as stack:
+        # An asset that is read names its dandiset itself; for anything else `opened_from` may.
+        asset = next((value for value in (source, opened_from) if _names_asset(value)), None)
+        assets = stack.enter_context(assets_of(asset)) if asset is not None else None
+        references = list(_references(source, table, assets, problems))
+        if opened_from is not None and asset is not source:
+            own = _location_of(source)
+            location = assets.nwb_url if assets else _location_of(opened_from)
+            references = [_held_by(location, entry) if entry.nwb_path == own else entry for entry in references]
+        real_path = cache(os.path.realpath)  # videos are many, their folders few
+        return [
+            locate(entry, options, assets=assets if _is_in(entry, assets) else None, real_path=real_path)
+            for entry in references
+        ]
+
+
+def _names_asset(value: Any) -> bool:
+    return is_asset(value) or (isinstance(value, str) and names_asset(value))
+
+
+def _is_in(reference: ExternalFileReference, assets: DandisetAssets | None) -> bool:
+    return assets is not None and reference.nwb_path == assets.nwb_url
+
+
+def _local_path(path_or_url: str) -> str:
+    """The path itself, or the one that a ``file://`` URL names."""
+    try:
+        path = without_file_scheme(path_or_url)
+    except ValueError as error:
+        raise UnreadableFileError(f"{path_or_url!r} {error}", nwb_path=path_or_url) from error
+    if path != path_or_url and path.startswith("\\\\") and os.name != "nt":
+        host = path[2:].partition("\\")[0]
+        raise UnreadableFileError(
+            f"{path_or_url!r} names a file on another machine, {host!r}; expected file:///path", nwb_path=path_or_url
+        )
+    return path
+
+
+def _location_of(source: Any) -> str:
+    """Where an NWB file is, as far as the source itself says."""
+    if isinstance(source, h5py.File):
+        return source_of(str(source.filename))
+    if _is_container(source):
+        return source_of(source.container_source) if source.container_source else _IN_MEMORY
+    path_or_url = os.fspath(source)
+    return path_or_url if is_url(path_or_url) else source_of(_local_path(path_or_url))
+
+
+def _is_container(value: Any) -> bool:
+    return hasattr(value, "children") and hasattr(value, "container_source")
+
+
+def _held_by(nwb_path: str, reference: ExternalFileReference) -> ExternalFileReference:
+    """The reference, as one of an NWB file at another place."""
+    opaque = is_opaque(nwb_path) or nwb_path == _IN_MEMORY
+    return replace(reference, nwb_path=nwb_path, base=None if opaque else os.path.dirname(nwb_path))
+
+
+def _references(
+    source: Any,
+    table: Sequence[MediaField],
+    assets: DandisetAssets | None,
+    problems: list[ExternalFilesError] | None,
+) -> Iterator[ExternalFileReference]:
+    if isinstance(source, h5py.File):
+        yield from _in_h5py(source, table, source_of(str(source.filename)))
+    elif _is_container(source):
+        yield from _in_containers(source, table)
+    elif _names_asset(source):
+        assert assets is not None
+        urls = assets.nwb_urls
+        if not urls:
+            raise UnreadableFileError(
+                f"{assets.nwb_url} is a Zarr asset; expected an NWB file in HDF5. Read it with hdmf-zarr, and give "
+                f"the container with opened_from=",
+                nwb_path=assets.nwb_url,
+            )
+        with _opened(urls[0], assets.nwb_url) as file:
+            yield from _in_h5py(file, table, assets.nwb_url)
+    elif isinstance(source, Path):
+        own, linked = _own_and_linked(source, table, problems)
+        if problems is not None:
+            problems.extend(_dangling(source, behind) for behind in linked if behind.problem is not None)
+        yield from own
+        yield from {(entry.nwb_path, entry.entry): entry for behind in linked for entry in behind.references}.values()
+    elif isinstance(source, str):
+        with _opened(source, source) as file:
+            yield from _in_h5py(file, table, source)
+    else:
+        raise TypeError(
+            f"external files are resolved for a container, a path or URL of an NWB file, a folder, an h5py.File or a "
+            f"dandi asset, not for {source!r}"
+        )
+
+
+# ---------------------------------------------------------------- NWB files on disk
+
+
+def find_own_and_linked(
+    path: Path, options: MediaOptions, problems: list[ExternalFilesError] | None = None
+) -> tuple[list[Resolution], list[LinkedMedia]]:
+    """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files."""
+    references, linked = _own_and_linked(path, media_fields(options.media_fields), problems)
+    return resolve_all(references, options, destination=path.parent), linked
+
+
+def _own_and_linked(
+    path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
+) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
+    links = list[ExternalLink]()
+    with open_nwb(path) as file:
+        require_nwb(file, path)
+        references = find_in_file(file, table, problems, links)
+    return references, find_behind_links(path, links, table) if links else []
+
+
+def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
+    return UnreadableFileError(
+        f"{path}: {behind.link.path!r} is a link to {behind.link.object_path!r} of another NWB file, which is not "
+        f"found: {behind.problem}; put that file back to where the link points",
+        nwb_path=str(path),
+        object_path=behind.link.path,
+    )
+
+
+# ------------------------------------------------------------ HDF5, here or behind URLs
+
+
+@contextmanager
+def _without_collecting_garbage() -> Iterator[None]:
+    """No garbage collection for a moment, as it may come in any thread.
+
+    While h5py reads, it has a lock, and waits for the thread in which fsspec asks the server. If garbage is collected
+    in that thread, and an object of h5py is in it, that thread waits for the lock: for ever.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _opened(url: str, nwb_url: str) -> Iterator[h5py.File]:
+    try:
+        with opened(url) as stream, _without_collecting_garbage(), h5py.File(stream, "r") as file:
+            yield file
+    except (ImportError, ExternalFilesError):
+        raise
+    except Exception as error:  # the packages behind fsspec have exceptions of their own
+        raise UnreadableFileError(
+            f"{nwb_url} cannot be read as an NWB file in HDF5: {error}; check the URL, and that its server answers "
+            f"Range requests",
+            nwb_path=nwb_url,
+        ) from error
+
+
+def _in_h5py(file: h5py.File, table: Sequence[MediaField], nwb_path: str) -> Iterator[ExternalFileReference]:
+    own = os.path.dirname(os.path.abspath(file.filename))
+    for reference in find_in_file(file, table):
+        # paths behind an external link are held by another file
+        yield _held_by(nwb_path, reference) if reference.base == own else replace(reference, nwb_path=nwb_path)
+
+
+# ----------------------------------------------------------------- containers
+
+
+def _in_containers(root: Any, table: Sequence[MediaField]) -> Iterator[ExternalFileReference]:
+    stack = [root]
+    while stack:
+        container = stack.pop()
+        kinds = {vars(cls).get("neurodata_type") for cls in type(container).__mro__}
+        for field in table:
+            if field.neurodata_type in kinds:
+                yield from _of_container(container, field)
+        stack.extend(reversed(container.children))
+
+
+def _of_container(container: Any, field: MediaField) -> Iterator[ExternalFileReference]:
+    value = unwrapped(getattr(container, field.field or "data", None))
+    if value is None:
+        return
+    object_path = _object_path(container)
+    try:
+        read = read_paths(value)
+        file = str(value.file.filename) if isinstance(value, h5py.Dataset) else None
+    except (ValueError, RuntimeError) as error:
+        raise UnreadableFileError(
+            f"{container.container_source}: {object_path!r} cannot be read any more: {error}; resolve external files "
+            f"while the IO is open",
+            nwb_path=container.container_source,
+            object_path=object_path,
+        ) from error
+    held_by = source_of(file or container.container_source) if file or container.container_source else _IN_MEMORY
+    for index, path in enumerate(read[0] if read else ()):
+        nwb_path, stored = held_by, path
+        if isinstance(path, StoredPath):
+            nwb_path = source_of(path.nwb_path) if path.nwb_path else _IN_MEMORY
+            stored = path.stored
+        reference = ExternalFileReference(
+            nwb_path=nwb_path,
+            object_path=object_path,
+            neurodata_type=str(container.neurodata_type),
+            object_id=container.object_id,
+            field=field.label,
+            index=index,
+            stored_path=stored,
+            base=None,
+            repeats=field.repeats,
+        )
+        yield _held_by(nwb_path, reference)
+
+
+def _object_path(container: Any) -> str:
+    """The path of the container in its file; if it was not read from one, the names of the containers that it is in."""
+    line = [container]
+    while line[-1].parent is not None:
+        line.append(line[-1].parent)
+    root = line[-1]
+    io = getattr(root, "read_io", None)
+    builder = io.manager.get_builder(container) if io is not None else None
+    if builder is not None:
+        return "/" + str(builder.path).partition("/")[2]
+    if len(line) == 1:
+        return f"/{container.name}"
+    top = line[-2]
+    fields = (name for name, held in root.fields.items() if isinstance(held, Mapping) and held.get(top.name) is top)
+    return "/" + "/".join([*islice(fields, 1), *(one.name for one in reversed(line[:-1]))])
+
+
+# ------------------------------------------------------------------ the other way round
+
+
+def find_referring_files(
+    media: Iterable[str | os.PathLike[str]],
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    by_checksum: bool = False,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+) -> Iterator[tuple[Path, ResolvedExternalFile]]:
+    """Find the NWB files, and the objects in them, that refer to videos.
+
+    Parameters
+    ----------
+    media : iterable of paths
+        Videos, by any of their names: symbolic and hard links to a video are that video. A video that is missing is
+        searched for by its name: missing files of that name are found.
+    paths : iterable of paths
+        NWB files, and folders in which NWB files are searched for.
+    by_checksum : bool
+        Whether videos are compared by their content, with the manifests of the NWB files: copies of a video under other
+        names are found too. Only the given videos are read.
+    media_options : MediaOptions or mapping, optional
+        As in `resolve_external_files`.
+
+    Yields
+    ------
+    (pathlib.Path, ResolvedExternalFile)
+        The video as it was given, and an entry that refers to it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist.
+    UnreadableFileError
+        If an NWB file cannot be opened.
+    """
+    options = MediaOptions.from_value(media_options)
+    if by_checksum:
+        yield from _referring_by_checksum(media, paths, options)
+        return
+    wanted: dict[tuple[int, int] | str, Path] = {}
+    for video in map(Path, media):
+        file = media_file(video)
+        wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
+    for path in find_nwb_files(paths):
+        for found in find_own_and_linked(path, options)[0]:
+            key = _file_name(found) if found.file is None else found.file.identity
+            if key in wanted:
+                yield wanted[key], located(found)
+
+
+def _referring_by_checksum(
+    media: Iterable[str | os.PathLike[str]], paths: Iterable[str | os.PathLike[str]], options: MediaOptions
+) -> Iterator[tuple[Path, ResolvedExternalFile]]:
+    wanted = {digest_of(Path(video)): Path(video) for video in media}
+    for path in find_nwb_files(paths):
+        with open_nwb(path) as file:
+            rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
+            rows = {place: sha256 for place, sha256 in rows.items() if sha256 in wanted}
+            references = find_in_file(file, media_fields(options.media_fields)) if rows else []
+        references = [reference for reference in references if reference.entry in rows]
+        for found in resolve_all(references, options, destination=path.parent):
+            yield wanted[rows[found.reference.entry]], located(found)
+
+
+def _file_name(found: Resolution) -> str | None:
+    """The name of a missing file, with slashes of any platform; None for a URL."""
+    return None if found.url else PureWindowsPath(found.reference.stored_path).name

@@ -1,0 +1,165 @@
+"""Checks of single stored paths: whether each works here, in the archive, and for the archive's readers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ..disk.annex import how_to_get, is_annex_pointer
+from ..errors import ExternalFilesError, MissingMediaError
+from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
+from ..nwb.references import ExternalFileReference
+from ..options import MediaOptions
+from ..plans.resolve import MediaFile, Resolution, is_absolute
+from ..plans.targets import dandiset_above, nwb_stem
+from .findings import Finding, Severity, of_reference, shortened
+
+__all__ = ["PathChecker"]
+
+_RELOCATE = "run `nwb-extfiles relocate` to put it in its place"
+
+
+class PathChecker:
+    """Checks the stored paths of one NWB file.
+
+    Parameters
+    ----------
+    nwb_path : pathlib.Path
+        The NWB file.
+    options : MediaOptions
+        Of which `naming` is used.
+    """
+
+    def __init__(self, nwb_path: Path, options: MediaOptions) -> None:
+        self._nwb_path = nwb_path
+        self._naming = options.naming
+        self._dandiset = dandiset_above(nwb_path)
+        # how bad it is if a path breaks in the archive
+        self._strict = Severity.WARNING if self._dandiset is None else Severity.ERROR
+
+    def check(self, resolution: Resolution) -> Iterator[Finding]:
+        """Find what is wrong with one stored path."""
+        reference = resolution.reference
+        if resolution.url:
+            yield self._url(reference)
+        elif resolution.file is None:
+            yield self._broken(reference, resolution.problem)
+        else:
+            yield from self._path_as_stored(reference, resolution.file)
+            yield from self._content(reference, resolution.file)
+
+    def _url(self, reference: ExternalFileReference) -> Finding:
+        # The schema allows a URL for an ExternalImage; nwbinspector, which upload asks, refuses it for an ImageSeries.
+        if reference.neurodata_type == "ExternalImage" or reference.field != "external_file":
+            return of_reference(reference, Severity.INFO, "url", "it is a URL")
+        what = "it is a URL, and `dandi upload` refuses URLs"
+        return of_reference(reference, self._strict, "url", what)
+
+    def _broken(self, reference: ExternalFileReference, problem: ExternalFilesError | None) -> Finding:
+        if problem is not None and not isinstance(problem, MissingMediaError):
+            what = problem.what.removeprefix(f"{reference.where}: ")
+            return of_reference(reference, Severity.ERROR, "no-media", what, problem.hint)
+        if is_absolute(reference.stored_path):
+            return of_reference(
+                reference, Severity.ERROR, "missing-absolute", "it is an absolute path to a file that is not on this "
+                "machine", "tell `nwb-extfiles relocate` where the file is, with --path-map or --search",
+            )  # fmt: skip
+        place = os.path.normpath(os.path.join(reference.base or self._nwb_path.parent, reference.stored_path))
+        if is_annex_pointer(Path(place)):
+            return of_reference(
+                reference, Severity.ERROR, "missing", "its content is not on this machine, because it is a file of "
+                "git-annex", how_to_get(Path(place)),
+            )  # fmt: skip
+        what = "there is a broken symbolic link at" if os.path.islink(place) else "there is no file"
+        return of_reference(
+            reference, Severity.ERROR, "missing", f"{what} {shortened(place)}", "put the file there, or tell "
+            "`nwb-extfiles relocate` where it is, with --search",
+        )  # fmt: skip
+
+    def _path_as_stored(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        stored, folder = reference.stored_path, self._nwb_path.parent
+        severity, code, what = Severity.ERROR, "", ""
+        place = Path(os.path.normpath(folder / stored))
+        if is_absolute(stored):
+            severity, code, what = self._strict, "absolute-path", "it is an absolute path, which only this machine has"
+        elif "\\" in stored:
+            code, what = "backslash", "it has backslashes, which only Windows takes for slashes"
+        elif not stored.isascii() and not os.path.exists(os.path.join(reference.base or folder, stored)):
+            code = "unicode"
+            what = (
+                f"it is {stored!a}, and the file is {file.path.name!a}: they differ in Unicode normalization "
+                f"(NFC/NFD), so only macOS finds the file"
+            )
+        elif self._dandiset is not None and not place.is_relative_to(self._dandiset):
+            code, what = "outside-dandiset", f"it points outside the dandiset {str(self._dandiset)!r}"
+        elif not place.is_relative_to(folder):
+            severity, code = self._strict, "outside-nwb-folder"
+            what = "it points outside the folder of the NWB file, and DANDI clients will not resolve it"
+        else:
+            yield from self._folders(reference, place.relative_to(folder))
+            yield from self._name(reference, file)
+            return
+        yield of_reference(reference, severity, code, what, _RELOCATE)
+
+    def _folders(self, reference: ExternalFileReference, path: Path) -> Iterator[Finding]:
+        """Names that the archive skips on the way to a video: those with a dot, and symbolic links to folders."""
+        hidden = next((part for part in path.parts if part.startswith(".")), None)
+        linked = next(
+            (above for above in list(path.parents)[:-1] if (self._nwb_path.parent / above).is_symlink()), None
+        )
+        if hidden is not None:
+            what = f"{hidden!r} begins with a dot, and DANDI skips such names"
+            yield of_reference(reference, self._strict, "hidden", what, _RELOCATE)
+        elif linked is not None:
+            yield of_reference(
+                reference, self._strict, "linked-folder", f"{str(linked)!r} is a symbolic link to a folder, and DANDI "
+                f"skips those", "make it a folder, with links to the single files",
+            )  # fmt: skip
+
+    def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        object_id = reference.object_id
+        if object_id is None:
+            return  # DANDI's naming does not say; `relocate` makes a name of what does not change
+        if not is_uuid(object_id):
+            what = f"its object_id {object_id[:80]!r} is not a UUID, so there is no name for it in DANDI's naming"
+            yield of_reference(reference, Severity.INFO, "object-id", what)
+            return
+        suffix = file.path.suffix.lower()
+        stem = nwb_stem(self._nwb_path)
+        expected = str(
+            self._naming(
+                nwb_stem=stem,
+                object_id=object_id,
+                field=reference.field,
+                index=reference.index,
+                suffix=suffix if is_portable_suffix(suffix) else "",
+            )
+        )
+        # A list that repeats the videos of a series names those.
+        is_shared = reference.repeats and is_conventional(file.path.name)
+        if reference.stored_path != expected and not (
+            is_shared and reference.stored_path == f"{stem}/{file.path.name}"
+        ):
+            severity = Severity.WARNING if self._dandiset is not None else Severity.INFO
+            what = f"it does not follow DANDI's naming; expected {expected!r}"
+            yield of_reference(
+                reference, severity, "nonstandard-name", what, "run `nwb-extfiles relocate` to rename it"
+            )
+
+    def _content(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        if not os.access(file.real, os.R_OK):
+            what, hint = f"you have no permission to read {str(file.real)!r}", "change its permissions"
+            yield of_reference(reference, Severity.ERROR, "not-readable", what, hint)
+        elif file.size == 0:
+            what, hint = f"{str(file.real)!r} is empty", "put the video there"
+            yield of_reference(reference, Severity.ERROR, "empty", what, hint)
+        suffix = PurePosixPath(reference.stored_path.replace("\\", "/")).suffix
+        if is_archived(suffix):
+            return
+        what = f"DANDI does not accept files {f'with the suffix {suffix}' if suffix else 'without a suffix'}"
+        if is_archived(suffix.lower()):
+            hint = f"run `nwb-extfiles relocate` to rename it to {suffix.lower()}"
+        else:
+            what, hint = f"{what}, and drops them on upload", "convert it to a format that DANDI accepts"
+        yield of_reference(reference, self._strict, "suffix", what, hint)
