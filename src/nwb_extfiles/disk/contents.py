@@ -194,7 +194,7 @@ def _differs(source: Path, target: Path) -> str:
 def _refuse_change(reader: BinaryIO, before: os.stat_result, source: Path) -> None:
     after = os.fstat(reader.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+        raise TransferError(f"{source} changed while it was copied", hint="try again when no program writes to it")
 
 
 def _copy_and_compare(
@@ -281,7 +281,7 @@ def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 
 
 def _is_same(source: BinaryIO, target: BinaryIO, count: int, digest: _Hash | None = None) -> bool:
-    """Whether both go on with the same bytes, so many of them; the digest gets those of the source."""
+    """Whether the next bytes of both, so many of them, are the same; the digest gets those of the source."""
     ours, theirs = bytearray(min(count, HASH_CHUNK)), bytearray(min(count, HASH_CHUNK))
     while count:
         view = memoryview(ours)[:count]

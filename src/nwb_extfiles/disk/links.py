@@ -135,7 +135,9 @@ def _remove_probe(probe: Path) -> None:
             probe.unlink(missing_ok=True)
         except OSError as error:
             if attempt == 2 and os.path.lexists(probe):  # where nothing may be written, even a name that is not there
-                warn(f"{probe} could not be removed after a trial: {error.strerror}; remove it, nothing needs it")
+                warn(
+                    f"{probe} could not be removed after a trial: {error.strerror}", hint="remove it, nothing needs it"
+                )
         else:
             return
 

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..disk import contents, filesystem, links
 from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
+from ..hints import Hint, media_modes
 from ..options import MediaMode, ProgressCallback
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.resolve import MediaFile, media_file
@@ -85,7 +87,7 @@ class StagedMedia:
     reused : dict
         The targets that hold what they should already, and their status, which must not change any more.
     link_targets : dict
-        The files that stay where they are, and that new links or texts lead to, with the first entry that does.
+        The files that stay where they are, and that new links or stored paths mean, with the first entry that does.
     leaving : dict
         The names that are to go when all is in place, by path.
     kept : set of pathlib.Path
@@ -204,9 +206,9 @@ class StagedMedia:
                     source.real, on_bytes=on_bytes if identity in counted else lambda count: on_bytes(0)
                 )
                 if before.st_size != source.size or not is_still(source.real, before):
-                    raise TransferError("it changed while it was read; try again when nothing writes to it")
+                    raise TransferError("it changed while it was read", hint="try again when no program writes to it")
             except OSError as error:  # TransferError is one
-                raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
+                raise _failed(f"{source.real} could not be read for the manifest", error) from error
             self.digests[identity] = digest
 
     def _stage_one(
@@ -244,11 +246,8 @@ class StagedMedia:
             made = os.lstat(part)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
-            raise TransferError(
-                f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}: "
-                f"{error}",
-                **entry.reference.place,
-            ) from error
+            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}"
+            raise _failed(what, error, **entry.reference.place) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -292,8 +291,8 @@ class StagedMedia:
             raise
         except OSError as error:
             raise TransferError(
-                f"{entry.reference.where}: {remote.url!r} could not be brought to {str(target)!r}: {error}. Look "
-                f'whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
+                f"{entry.reference.where}: {remote.url!r} could not be downloaded to {str(target)!r}: {error}",
+                hint=Hint("look whether it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
             ) from error
         self._parts.add(part)
@@ -314,8 +313,8 @@ class StagedMedia:
         if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
                 f"{entry.reference.where}: {str(target)!r} exists and is not what is behind "
-                f"{entry.reference.stored_path!r}; move it away, or replace it with "
-                f'existing="replace" in media_options',
+                f"{entry.reference.stored_path!r}",
+                hint=Hint("move it away, or replace it with {existing_replace}"),
                 **entry.reference.place,
             )
 
@@ -356,7 +355,7 @@ class StagedMedia:
         self.reused[target] = os.stat(target)
         # A move takes the source away, so it must still be what the target was compared with.
         if self.reused[target].st_size != source.size or (goes and not contents.same_content(target, source.real)):
-            raise TransferError(f"{target} does not hold its content any more; try again")
+            raise TransferError(f"{target} does not hold its content any more", hint="try again")
         self._at.setdefault(source.identity, target)
 
 
@@ -364,8 +363,17 @@ def _status(source: MediaFile) -> os.stat_result:
     """A source's status, which must be that of the file that was planned with."""
     status = os.stat(source.real)
     if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
-        raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
+        raise TransferError(
+            f"{source.real} is not the file any more that it was when the plan was made", hint="try again"
+        )
     return status
+
+
+def _failed(what: str, error: OSError, **place: Any) -> TransferError:
+    """The error of a medium that could not be made ready, with the hint of its cause."""
+    if isinstance(error, TransferError):
+        return TransferError(f"{what}: {error.what}", hint=error.hint, **place)
+    return TransferError(f"{what}: {error}", **place)
 
 
 def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
@@ -398,7 +406,8 @@ def _bring(
         on_bytes(source.size)
     elif mode is MediaMode.HARDLINK:
         raise TransferError(
-            "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
+            "the file system makes no hard link to it",
+            hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
         )
     else:
         return contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
@@ -420,8 +429,11 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
     except OSError as error:
         if getattr(error, "winerror", None) == 1314:
             raise TransferError(
-                "Windows lets this user make no symbolic links; turn on developer mode, or use media_mode 'copy', "
-                "'hardlink', 'move' or 'reference'"
+                "Windows lets this user make no symbolic links",
+                hint=Hint(
+                    "turn on developer mode, or use {modes}",
+                    modes=media_modes("copy", "hardlink", "move", "reference"),
+                ),
             ) from error
         raise
     leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))

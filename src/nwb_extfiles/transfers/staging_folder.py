@@ -186,7 +186,7 @@ class StagingFolder:
             except FileExistsError:
                 fresh = False
                 if self.path.is_symlink() or not self.path.is_dir():
-                    raise TransferError(f"{self.path} is in the way: it is no folder; remove it") from None
+                    raise TransferError(f"{self.path} is in the way: it is not a folder", hint="remove it") from None
             try:
                 self._lock = FileLock(self.path / _LOCK)
             except FileNotFoundError:
@@ -195,8 +195,8 @@ class StagingFolder:
                 raise self.in_the_way(self.path / _LOCK) from error
             except BlockingIOError as error:
                 raise DestinationBusyError(
-                    f"{self.document} is being written by another process, or by another IO that is still open; "
-                    f"wait until it is done",
+                    f"{self.document} is being written by another process, or by another IO that is still open",
+                    hint="wait until it is done",
                     nwb_path=str(self.document),
                 ) from error
             except OSError as error:
@@ -207,12 +207,13 @@ class StagingFolder:
                 if not fresh:
                     raise DestinationBusyError(
                         f"{self.path} is there: another process is writing {self.document}, or was stopped while it "
-                        f"did, which cannot be told on this file system; if none is running, remove that folder",
+                        f"did, which cannot be told on this file system",
+                        hint="if none is running, remove that folder",
                         nwb_path=str(self.document),
                     ) from error
             self._owns_area = True
             return fresh
-        raise DestinationBusyError(f"{self.path} comes and goes; try again", nwb_path=str(self.document))
+        raise DestinationBusyError(f"{self.path} comes and goes", hint="try again", nwb_path=str(self.document))
 
     def in_the_way(self, place: Path) -> TransferError:
         """The error about something in the folder that no transfer leaves there."""
@@ -327,12 +328,12 @@ class StagingFolder:
         return is_folder(self.replaced) and not os.path.lexists(self.document)
 
     def replace_folder(self, *, sync: bool) -> None:
-        """Put the staged folder in the place of the document, whose former content is kept in `replaced`."""
+        """Replace the document by the staged folder; its former content is kept in `replaced`."""
         if os.path.lexists(self.document):
             if not is_folder(self.document):
                 raise TransferError(
-                    f"{self.document} has come to be no folder, and is not replaced by one; nothing was changed, move "
-                    f"it away",
+                    f"{self.document} is not a folder any more, and is not replaced by one; nothing was changed",
+                    hint="move it away",
                     nwb_path=str(self.document),
                 )
             copy_access(self.document, self.document_part, attributes=False)
