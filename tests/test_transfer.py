@@ -1576,7 +1576,7 @@ def _interrupted_with_lock(document: Path, plan: RelocationPlan, at: int) -> int
         if frame.f_code is threading.Condition.__enter__.__code__ and event == "return":
             seen += 1
             if seen == at:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return trace
 
     transfer = Transfer(document)
