@@ -341,7 +341,7 @@ def test_clone_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("which", ["_flush", "fsync"])
 @pytest.mark.usefixtures("small_chunks", "way")
 def test_fsync_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
-    """Also one that comes while the copying goes on: the system tells of it once."""
+    """Also one that comes while the copying goes on: the system reports it once."""
     failed: list[int] = []
 
     def fail(handle: int) -> None:

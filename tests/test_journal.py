@@ -26,20 +26,20 @@ from nwb_extfiles.errors import DestinationBusyError
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file with texts and a megabyte of data."""
+    """A file with paths and a megabyte of data."""
     path = tmp_path / "file.h5"
     with h5py.File(path, "w") as file:
-        file["texts"] = ["a.avi", "b.avi"]
+        file["paths"] = ["a.avi", "b.avi"]
         file["data"] = np.arange(131072)
     return path
 
 
 def change(file: h5py.File) -> None:
-    file["texts"][()] = ["somewhere/else/" + "x" * 300, "y"]
+    file["paths"][()] = ["somewhere/else/" + "x" * 300, "y"]
 
 
 def paths(path: Path) -> list[str]:
-    return stored_paths(path, "texts")
+    return stored_paths(path, "paths")
 
 
 @given(

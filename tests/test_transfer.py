@@ -219,7 +219,7 @@ def test_repeated_field_shares_the_copy(root: Path, document: Path, sources: lis
 
 
 def test_plan_without_media(root: Path, document: Path, sources: list[Path]) -> None:
-    """Mode reference, URLs and kept texts make no file and no folder."""
+    """Mode reference, URLs and kept paths make no file and no folder."""
     before = tree(root)
     plan = planned(document, sources, MediaMode.REFERENCE)
     kept = replace(plan.relocations[0], action=Action.KEEP, source=None, new_path="https://example.org/video.avi")

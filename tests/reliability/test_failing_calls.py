@@ -235,7 +235,7 @@ def check(
     said: str,
     onward: bool,
 ) -> set[str]:
-    """All or nothing, and no leftovers that nobody was told of; gives the sources of a move that stay."""
+    """All or nothing, and no leftovers that are not named; gives the sources of a move that stay."""
     assert error is None or isinstance(error, OSError | ExternalFilesError), repr(error)
     if isinstance(error, DestinationBusyError) and "is being written" in str(error):
         # The lock on the staging folder, where flock says EACCES: what is there is taken for another's.
@@ -243,7 +243,7 @@ def check(
             assert os.listdir(path) == ["lock"]
             shutil.rmtree(path)
     if onward and isinstance(scene, InPlace) and any((path / "unfinished").exists() for path in scene.temporaries()):
-        # The disk went while pages were written or put back: the journal holds them, the error tells of it, and whoever
+        # The disk went while pages were written or put back: the journal holds them, the error says so, and whoever
         # opens the file next restores it.
         assert all(is_named(path, said) for path in scene.temporaries()), f"left over: {scene.temporaries()}"
         with NWBExtFilesHDF5IO(scene.target, "r"):

@@ -93,7 +93,7 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
             with h5py.File(path) as file:
                 file.visititems(lambda name, item: item[()] if isinstance(item, h5py.Dataset) else None)
             now = paths(path)
-            assert now in (before, after), "some texts are old and some new"
+            assert now in (before, after), "some paths are old and some new"
             assert meant(path) == videos, "a text leads elsewhere"
             seen[f"{'restored' if half else 'whole'}, {'new' if now == after else 'old'}"] += 1
             assert run_apart(lambda: job(lambda step: None)) == 0
