@@ -505,7 +505,7 @@ def test_progress_of_a_known_video(tmp_path: Path, video_files: Path) -> None:
 def test_move_to_another_file_system_reads_once(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nwb_extfiles.disk.filesystem.link_exclusive", lambda *_: False)
+    monkeypatch.setattr("nwb_extfiles.disk.links.link_exclusive", lambda *_: False)
     read = []
     monkeypatch.setattr("nwb_extfiles.plans.plan.RelocationPlan.copied", property(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
