@@ -380,7 +380,7 @@ def test_occupied_staging_folder() -> None:
     shutil.rmtree(path.parent / "a")
     staging.write_text("a file of another program")
     message = cli("relocate", path, code=1)
-    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
+    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is not a folder; remove it", message)
     Path(place).unlink()
     cli("relocate", path)
     assert media_of(path) == [digest(Path("raw/a.avi"))]

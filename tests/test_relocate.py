@@ -559,7 +559,7 @@ KILLED = """
 import os, signal, sys
 from nwb_extfiles import relocate
 from nwb_extfiles.disk import journal
-from nwb_extfiles.transfers.transfer import TransferCall
+from nwb_extfiles.transfers.joint_commit import TransferCall
 if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):
