@@ -12,7 +12,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TABLE = tomllib.loads((Path(__file__).parent / "words.toml").read_text(encoding="utf-8"))
 WORDS = {re.compile(word, re.IGNORECASE): instead for word, instead in TABLE["words"].items()}
-NOT_YET = set(TABLE["not_yet"]["files"])
 PATTERNS = (
     *("*.md", "*.toml", "*.yaml", "*.cff", ".*.yaml", ".ci/*", ".github/**/*.*", "recipe/*", "spec/*"),
     *("docs/**/*.md", "docs/**/*.rst", "docs/**/*.py", "src/**/*.py", "tests/**/*.py"),
@@ -34,14 +33,9 @@ def problems(name: str) -> Iterator[str]:
                 yield f"{name}:{number}: {found[0]!r}: {instead}"
 
 
-@pytest.mark.parametrize("name", sorted({*FILES} - NOT_YET))
+@pytest.mark.parametrize("name", FILES)
 def test_no_banned_words(name: str) -> None:
     assert [*problems(name)] == []
-
-
-def test_clean_files_are_not_on_the_list() -> None:
-    clean = sorted(name for name in NOT_YET if name not in FILES or not any(problems(name)))
-    assert not clean, f"take these off the list `not_yet` of tests/words.toml: {clean}"
 
 
 def test_check_finds_banned_words() -> None:
@@ -49,8 +43,3 @@ def test_check_finds_banned_words() -> None:
     assert len([word for word in WORDS if word.search(old)]) == 4
     new = "Nobody notices until they open the video; `plan.new_paths`, `make_film` and the text of a message are fine."
     assert not [word for word in WORDS if word.search(new)]
-
-
-if __name__ == "__main__":  # what is left to do: python tests/test_words.py
-    for old_file in sorted(NOT_YET & {*FILES}):
-        print(*problems(old_file), sep="\n")
