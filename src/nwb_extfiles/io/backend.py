@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
-from ..disk import filesystem
+from ..disk import access
 from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
 from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..private_names import open_file
-from ..transfers.transfer import Transfer, recover
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
 from .arguments import RelocationRequest
 from .builders import FieldInTree
 from .mappers import register_media_mappers
@@ -137,7 +138,7 @@ class MediaIOMixin(_Backend):
         try:
             super().open()
             if transfer.document.exists():
-                filesystem.limit_access(transfer.staged_document, transfer.document)
+                access.limit_access(transfer.staged_document, transfer.document)
         except BaseException as error:
             writing.transfer, writing.is_new = None, False
             _add_notes(error, transfer.rollback())
@@ -188,7 +189,7 @@ class MediaIOMixin(_Backend):
             container = src_io.read()  # hdmf will build from this very container
         if writing.is_new and isinstance(src_io.source, str | Path) and os.path.exists(src_io.source):
             assert writing.transfer is not None
-            filesystem.limit_access(writing.transfer.staged_document, Path(src_io.source))  # nothing is in it yet
+            access.limit_access(writing.transfer.staged_document, Path(src_io.source))  # nothing is in it yet
         with self._calling(Call(request, src_io.manager, container, src_io)):
             super().export(src_io, nwbfile, write_args, *args, **kwargs)
 
