@@ -380,7 +380,7 @@ def test_occupied_staging_folder() -> None:
     shutil.rmtree(path.parent / "a")
     staging.write_text("a file of another program")
     message = cli("relocate", path, code=1)
-    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
+    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is not a folder; remove it", message)
     Path(place).unlink()
     cli("relocate", path)
     assert media_of(path) == [digest(Path("raw/a.avi"))]
@@ -489,7 +489,7 @@ def test_missing_manifest() -> None:
     assert [finding.code for finding in check(path, checksums=True)] == []
 
 
-@fixes("was left half edited by a run that was killed", "interrupted-edit", "interrupted-edit")
+@fixes("was left inconsistent by an interrupted run", "interrupted-edit", "interrupted-edit")
 def test_interrupted_edit() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     before = digest(path)
@@ -540,7 +540,7 @@ def annex(folder: Path) -> Path:
 
 
 @annexed
-@fixes("may not be written to, and its texts have to change")
+@fixes("is not writable, and its stored paths have to change")
 @pytest.mark.parametrize("unlocked", [False, True])
 def test_annexed_media_without_content(unlocked: bool) -> None:
     path = annex(Path("repository").resolve())
@@ -729,7 +729,7 @@ def test_media_linked_from_another_file() -> None:
 def test_outside_of_a_dandiset() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     message = cli("organize", path, code=1)
-    assert "-d/--dandiset-path" in message
+    assert "--dandiset-path" in message
     cli("organize", "-d", "set", path)
     (made,) = Path("set").rglob("*.nwb")
     assert media_of(made) == [digest(Path("raw/a.avi"))]
@@ -800,7 +800,7 @@ def test_restore_to_another_folder() -> None:
     cli("restore", path, "back")
     for folder in ("another", "back"):
         assert digest(Path(folder, "a.avi")) == digest(Path("raw/a.avi"))
-    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no room, or 'copy'"):
+    with pytest.raises(RelocationRefusedError, match=r"use 'hardlink', which needs no space, or 'copy'"):
         restore(path, "third", "move")
     for mode in ("hardlink", "copy"):
         restore(path, mode, mode)
@@ -832,7 +832,7 @@ def test_repair_hint_works() -> None:
     (place,) = Path("nwb/a").iterdir()
     Path("kept/deep").mkdir(parents=True)
     place.rename("kept/deep/z.avi")
-    assert "name one that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
+    assert "name the folder that has it with --search FOLDER" in cli("relocate", "--repair", path, code=1)
     cli("relocate", "--repair", "--search", "kept", path)
     assert media_of(path) == content
 

@@ -136,7 +136,9 @@ def test_ls_json(lab: Path) -> None:
     assert [record["bytes"] for record in records] == [256, None, None]
     assert [record["is_url"] for record in records] == [False, False, True]
     assert {record["nwb_path"] for record in records} == {str(lab / "nwb" / "lost.nwb")}
-    assert json.loads(run("ls", "--json", "videos").stdout) == []
+    result = run("ls", "--json", "videos", code=1)
+    assert json.loads(result.stdout) == []
+    assert "there is no NWB file in this folder" in result.stderr
 
 
 def test_ls_continues_after_unreadable_file(lab: Path) -> None:
@@ -191,6 +193,19 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
     assert stored_paths(lab / "nwb" / "good.nwb") == [entry["new_path"] for entry in plan[0]["media"]]
     assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 in place already\n"
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
+
+
+def test_relocate_refuses_what_is_not_an_nwb_file(lab: Path) -> None:
+    with h5py.File(lab / "x.nwb", "w") as file:
+        file["a"] = 1
+    assert "x.nwb is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
+    assert "is a folder, not an NWB file; name the NWB files in it" in run("relocate", "nwb", code=1).stderr
+    assert "x.nwb is not an NWB file" in run("ls", "x.nwb", code=1).stderr
+
+
+def test_relocate_reports_urls_that_stay(lab: Path) -> None:
+    lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
+    assert lines[-1] == "1 URL stays a URL; --urls download fetches the videos"
 
 
 def test_relocate_error_shows_hint(lab: Path) -> None:

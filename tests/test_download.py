@@ -137,7 +137,7 @@ def test_downloads_are_in_the_report(tmp_path: Path, server: Server, videos: lis
     assert record[0]["media"][0]["bytes"] == record[0]["total_bytes"] == size
     arguments = ["organize", "--urls", "download", "-d", str(tmp_path / "set"), str(source)]
     planned = run(main, [*arguments, "--dry-run"]).output
-    assert f"1 media to bring, {size + source.stat().st_size:,} bytes" in planned
+    assert f"1 media, {size + source.stat().st_size:,} bytes" in planned
     done = run(main, arguments)
     assert done.exit_code == 0
     assert "no paths of media" not in planned + done.output

@@ -216,7 +216,8 @@ def test_no_references_and_nothing_changed(tmp_path: Path) -> None:
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
     with h5py.File(tmp_path / "plain.h5", "w") as file:
         file["x"] = 1
-    assert resolve_external_files(tmp_path / "plain.h5") == []
+    with pytest.raises(UnreadableFileError, match="is not an NWB file"):
+        resolve_external_files(tmp_path / "plain.h5")
     with pytest.raises(UnreadableFileError):
         resolve_external_files(tmp_path / "nowhere.nwb")
 
@@ -254,6 +255,17 @@ def test_problems_are_collected(tmp_path: Path) -> None:
     problems: list[ExternalFilesError] = []
     assert resolve_external_files(path, problems=problems) == []
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
+
+
+def test_folders_and_several_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        make_media(tmp_path / f"{name}.avi")
+        write_nwb(tmp_path / "nwb" / f"{name}.nwb", [f"../{name}.avi"])
+    expected = [str(tmp_path / "a.avi"), str(tmp_path / "b.avi")]
+    assert locations(resolve_external_files(tmp_path / "nwb")) == expected
+    assert locations(resolve_external_files([tmp_path / "nwb" / "a.nwb", str(tmp_path / "nwb" / "b.nwb")])) == expected
+    with pytest.raises(TypeError, match="opened_from is the place of one NWB file"):
+        resolve_external_files(tmp_path / "nwb", opened_from="https://example.org/a.nwb")
 
 
 # -------------------------------------------------------------- from a container
@@ -534,7 +546,9 @@ def check_archived(entries: list[ResolvedExternalFile], version: str, videos: li
         assert len(entry.urls) == 2
         assert {fetched(url) for url in entry.urls} == {video.read_bytes()}
     assert isinstance(entries[2].problem, MissingMediaError)
-    assert f"'sub-a/sub-a/none.avi', and dandiset {DANDISET}, version {version} has none" in str(entries[2].problem)
+    assert f"'sub-a/sub-a/none.avi', which dandiset {DANDISET}, version {version} does not have" in str(
+        entries[2].problem
+    )
     assert isinstance(entries[3].problem, UnsafeReferenceError)
     assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
 

@@ -21,7 +21,7 @@ from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
-from nwb_extfiles.io import backend
+from nwb_extfiles.io import writing
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
 from nwb_extfiles.transfers.media_copies import StagedMedia
 
@@ -505,7 +505,7 @@ def test_progress_of_a_known_video(tmp_path: Path, video_files: Path) -> None:
 def test_move_to_another_file_system_reads_once(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nwb_extfiles.disk.filesystem.link_exclusive", lambda *_: False)
+    monkeypatch.setattr("nwb_extfiles.disk.links.link_exclusive", lambda *_: False)
     read = []
     monkeypatch.setattr("nwb_extfiles.plans.plan.RelocationPlan.copied", property(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
@@ -548,7 +548,7 @@ def test_interrupt_while_media_are_copied(
     request: pytest.FixtureRequest,
 ) -> None:
     """The NWB file is written long before. The copying thread must stop, and leave nothing behind."""
-    monkeypatch.setattr(backend, "_WORTH_A_THREAD", 0)
+    monkeypatch.setattr(writing, "_WORTH_A_THREAD", 0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
@@ -560,7 +560,7 @@ def test_interrupt_while_media_are_copied(
     def interrupt(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 1:
-            while backend._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
+            while writing._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
                 time.sleep(0.01)
             signal.pthread_kill(main, signal.SIGINT)
             assert cancelled.wait(100)

@@ -241,6 +241,23 @@ def test_urls_are_kept(tmp_path: Path) -> None:
     (made,) = (tmp_path / "ds").rglob("*.nwb")
     assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
+    result = run("-d", tmp_path / "other", tmp_path / "raw")
+    assert "(1 media, " in result.stdout
+    assert "1 NWB file with 1 media is in" in result.stdout
+    assert "2 URLs stay URLs; --urls download fetches the videos" in result.stdout.splitlines()
+
+
+def test_no_sources(raw: Path, tmp_path: Path) -> None:
+    """Files that are not NWB files, and folders without any, are errors that say so."""
+    (tmp_path / "empty").mkdir()
+    before = state(tmp_path)
+    result = run("-d", tmp_path / "ds", raw, tmp_path / "empty", code=1)
+    assert "empty: there is no NWB file in this folder" in result.stderr
+    assert state(tmp_path) == before
+    with h5py.File(raw / "x.nwb", "w") as file:
+        file["a"] = 1
+    assert "x.nwb is not an NWB file" in run("-d", tmp_path / "ds", raw, code=1).stderr
+    assert not (tmp_path / "ds").exists()
 
 
 def test_fast_path_imports_no_pynwb(raw: Path, tmp_path: Path) -> None:
@@ -294,13 +311,13 @@ def test_options_that_contradict(raw: Path, tmp_path: Path) -> None:
         organize(raw, tmp_path / "ds", media_mode="teleport")
     with pytest.raises(RelocationRefusedError, match="no NWB files were named"):
         organize([], tmp_path / "ds")
-    with pytest.raises(RelocationRefusedError, match="is no dandiset"):
+    with pytest.raises(RelocationRefusedError, match="is not a dandiset"):
         organize([], tmp_path / "ds", files_mode="move")
     with pytest.raises(FileNotFoundError):
         organize(tmp_path / "nowhere", tmp_path / "ds")
     with pytest.raises(RelocationRefusedError, match="there is no NWB file"):
         organize(tmp_path / "videos", tmp_path / "ds")
-    with pytest.raises(RelocationRefusedError, match="is no folder"):
+    with pytest.raises(RelocationRefusedError, match="is not a folder"):
         organize(raw, raw / "test0.nwb")
     assert state(tmp_path) == before
 
@@ -449,7 +466,7 @@ def test_all_problems_in_one_report(raw: Path, tmp_path: Path) -> None:
         ("missing.nwb", MissingMediaError, "gone.avi"),
         ("taken.nwb", MediaExistsError, "is not an NWB file that can be read; move that away"),
         ("media.nwb", MediaExistsError, "is not a copy of"),
-        ("folder.nwb", UnsafeReferenceError, "is no folder"),
+        ("folder.nwb", UnsafeReferenceError, "is not a folder"),
         ("link.nwb", UnsafeReferenceError, "symbolic link"),
         ("long.nwb", UnsafeReferenceError, "255 bytes"),
         ("odd.nwb", UnsafeReferenceError, "a pipe"),
@@ -725,7 +742,7 @@ def test_flat_dandiset(tmp_path: Path) -> None:
     for number in range(2):
         assert_organized(target(root, number), [was[f"{number}.avi"]])
     assert sorted(path.name for path in root.iterdir()) == [
-        "dandiset.yaml", "videos", "sub-mouse0", "sub-mouse1", "sub-x",
+        "dandiset.yaml", "sub-mouse0", "sub-mouse1", "sub-x", "videos",
     ]  # fmt: skip
     assert not (root / "sub-x" / "deep").exists()
 
@@ -802,7 +819,7 @@ def test_one_failing_file_does_not_stop_others(raw: Path, tmp_path: Path, mode: 
     with pytest.raises(TransferError, match="1 of 2 NWB files could not be organized") as caught:
         quietly(raw, root, files_mode=mode, media_mode=mode, on_file=on_file)
     assert "test1.nwb" in str(caught.value)
-    assert ("nothing that was to move was removed" in str(caught.value)) == (mode == "move")
+    assert ("nothing that moved was removed" in str(caught.value)) == (mode == "move")
     assert_organized(target(root), [videos["f0_0.avi"], videos["f0_1.avi"]])
     assert not (root / "sub-mouse1").exists()
     assert len(list(raw.iterdir())) == 2
@@ -924,7 +941,7 @@ def test_interrupted_edit_of_source_is_restored(raw: Path, tmp_path: Path) -> No
     (staging / "unfinished").touch()
     (staging / "lock").touch()
     before = state(tmp_path)
-    with pytest.raises(RelocationRefusedError, match="half edited"):
+    with pytest.raises(RelocationRefusedError, match="left inconsistent by an interrupted run"):
         organize(raw, tmp_path / "ds", dry_run=True)
     assert state(tmp_path) == before
     organize(raw, tmp_path / "ds")

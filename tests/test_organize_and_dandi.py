@@ -56,7 +56,7 @@ def dandi(paths: Path | list[Path], root: Path, **options: Any) -> None:
 def ours(paths: Path, root: Path, **options: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return organize(paths, root, **{"media_files_mode": "copy", **options})
+        return organize(paths, root, **{"media_mode": "copy", **options})
 
 
 def names(root: Path) -> list[str]:
@@ -164,7 +164,7 @@ def test_same_tree_as_dandi_in_every_mode(tmp_path: Path, mode: str) -> None:
         if who == "mine":
             recording(folder / "raw" / "a.nwb", ["videos/a.avi", "videos/b.avi"])
             shutil.copytree(folder, tmp_path / "its")
-            ours(folder / "raw", folder / "ds", media_files_mode=mode)
+            ours(folder / "raw", folder / "ds", media_mode=mode)
         else:
             dandi(folder / "raw", folder / "ds", media_files_mode=CopyMode(mode))
         found.append({name: digest(folder / "ds" / name) for name, what in tree_but_nwb(folder / "ds").items()
@@ -183,7 +183,7 @@ def test_same_names_as_dandi_in_place(tmp_path: Path) -> None:
     for number in range(3):
         recording(tmp_path / "mine" / "sub-old" / f"{number}.nwb", None, subject="new", session=f"s{number % 2}")
     shutil.copytree(tmp_path / "mine" / "sub-old", tmp_path / "its" / "sub-old")
-    ours([], tmp_path / "mine", files_mode="move", media_files_mode=None)
+    ours([], tmp_path / "mine", files_mode="move", media_mode=None)
     dandi([], tmp_path / "its", files_mode=FileOperationMode.MOVE)
     assert tree(tmp_path / "mine") == tree(tmp_path / "its")
     assert len(names(tmp_path / "mine")) == 3
@@ -260,7 +260,7 @@ def test_missing_video_is_refused_where_dandi_continues(tmp_path: Path) -> None:
 def test_relative_path_in_symlink_mode(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     with working_in(tmp_path):
-        ours(Path("raw"), Path("ours"), media_files_mode="symlink")
+        ours(Path("raw"), Path("ours"), media_mode="symlink")
         dandi(Path("raw"), Path("dandi"), media_files_mode=CopyMode.SYMLINK)
     (name,) = names(tmp_path / "ours")
     assert resolves(tmp_path / "ours" / name, DATASET, [tmp_path / "raw" / "a.avi"])
@@ -318,7 +318,7 @@ def test_shared_video_moves(tmp_path: Path) -> None:
     was = digest(tmp_path / "raw" / "a.avi")
     with pytest.raises(ValueError, match="multiple nwbfiles"):
         dandi(tmp_path / "raw", tmp_path / "dandi", media_files_mode=CopyMode.MOVE)
-    ours(tmp_path / "raw", tmp_path / "ours", media_files_mode="move")
+    ours(tmp_path / "raw", tmp_path / "ours", media_mode="move")
     for name in names(tmp_path / "ours"):
         (text,) = stored_paths(tmp_path / "ours" / name)
         assert digest((tmp_path / "ours" / name).parent / text) == was

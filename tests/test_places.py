@@ -1067,9 +1067,8 @@ def test_numbers_instead_of_paths_are_refused(tmp_path: Path, values: Any) -> No
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    with pytest.raises(
-        UnsafeReferenceError, match=f"'/{PATHS}' should hold paths of media, and holds no strings"
-    ) as caught:
+    expected = f"'/{PATHS}' should hold paths of media, and holds no strings"
+    with pytest.raises(UnsafeReferenceError, match=expected) as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1
     assert caught.value.object_path == f"/{PATHS}"

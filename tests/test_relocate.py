@@ -493,7 +493,7 @@ def test_without_write_permission() -> None:
         (folder / "nwb").chmod(0o755)
         assert run.returncode == 0, run.stderr
         refused, entries, of_secret, of_hidden = json.loads(run.stdout)
-    assert "may not be written to" in refused
+    assert "is not writable" in refused
     assert entries == 1
     assert of_secret == ["outside-nwb-folder", "not-readable"]
     assert of_hidden == ["unreadable"]
@@ -559,7 +559,7 @@ KILLED = """
 import os, signal, sys
 from nwb_extfiles import relocate
 from nwb_extfiles.disk import journal
-from nwb_extfiles.transfers.transfer import TransferCall
+from nwb_extfiles.transfers.joint_commit import TransferCall
 if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):

@@ -116,7 +116,7 @@ def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Pat
     with h5py.File(downloaded, "r+") as file:
         names = file[MANIFEST_PATH]["original_name"]
         names[0] = "../../evil.avi"
-    with pytest.raises(ValueError, match="no name of a file"):
+    with pytest.raises(ValueError, match="is not a file name"):
         restore(downloaded, tmp_path / "mine")
     with h5py.File(downloaded, "r+") as file:
         del file["general/external_files"]

@@ -14,11 +14,11 @@ from makers import make_media
 from servers import Server
 
 from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
+from nwb_extfiles.hints import for_command_line
 from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
     finding_lines,
-    in_options,
     media_summary,
     organize_lines,
     plain,
@@ -99,15 +99,11 @@ def test_paths_shown_without_working_directory(tmp_path: Path, monkeypatch: pyte
 def test_messages_name_command_line_options(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", ["gone.avi", "C:\\gone.avi"])
     for found in resolve_external_files(path):
-        told = in_options(str(found.problem))
+        told = for_command_line(found.problem)
         assert "media_options" not in told
         assert "--missing keep" in told
         assert ("--search FOLDER" in told) != ("--path-map OLD=NEW" in told)
-    assert in_options("use media_mode 'copy', 'move'") == "use --media-mode 'copy', 'move'"
-
-    assert in_options('leave them with urls="keep" in media_options') == "leave them with --urls keep"
-    assert in_options("name one with --search (`search` in media_options)") == "name one with --search FOLDER"
-    assert in_options(registry._HINT).endswith("or give --media-field TYPE FIELD")
+    assert for_command_line(registry._HINT).endswith("or give --media-field TYPE FIELD")
 
 
 def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +140,7 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path = path.rename(path.with_name("b.nwb"))
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)
-    assert media_summary(plan).startswith("1 media follow the new name")
+    assert media_summary(plan).startswith("1 renamed with the NWB file")
 
 
 def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
@@ -156,7 +152,7 @@ def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
     plan = relocate(path, "copy", dry_run=True, media_options=options)
     assert media_summary(plan) == (f"1 media by copy, {video.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
     organized = organize(path, tmp_path / "dandiset", dry_run=True, media_options=options)
-    assert f"total: 1 NWB file and 3 media to bring, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
+    assert f"total: 1 NWB file and 3 media, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url])
     assert media_summary(relocate(path, media_options=options)) == f"1 by download, {size:,} bytes"
 
@@ -168,17 +164,3 @@ def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:
     assert plan.warnings == ()
     with pytest.warns(ExternalFilesWarning, match="no paths of media to update"):
         organize(path, tmp_path / "another")
-
-
-@pytest.mark.parametrize(
-    ("message", "expected"),
-    [
-        ("search_for={'/a': '/b'} in media_options", "--search-for /a /b"),
-        ("search_for={'/a b': \"it's\"} in media_options or", "--search-for '/a b' 'it'\"'\"'s' or"),
-        ("path_map_for={'/a': {'0=1.avi': '/b'}} in media_options", "--path-map-for /a 0=1.avi /b"),
-        *((f"search_for={{{odd}}} in media_options",) * 2 for odd in ("", "(", "1", "'a'", "1: 2", "'a': 1", "f(): 2")),
-    ],
-)
-def test_per_object_options(message: str, expected: str) -> None:
-    """What looks like an option, and comes out of a file, stays as it is."""
-    assert in_options(message) == expected

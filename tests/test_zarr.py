@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 from hdmf.data_utils import GenericDataChunkIterator
+from hdmf.utils import get_docval
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
 from helpers import digest, image_series, new_nwbfile, play, set_paths, stored_paths, tree, write_nwb
 from makers import WAYS, Media, arguments_of, quiet, run_maker, write_everywhere
@@ -698,3 +700,10 @@ def test_append_writes_only_attributes_that_differ(tmp_path: Path, monkeypatch: 
         io.write_attributes(array, {**index.attributes, "target": other, "description": "new", "more": np.array([1])})
     assert "target" in index.attributes
     assert written == [{}, {"target": other, "description": "new", "more": np.array([1])}]
+
+
+def test_signatures_show_arguments_of_hdmf_zarr_and_ours() -> None:
+    ours = ["relocate_media", "media_mode", "media_options"]
+    for name, more in (("__init__", ["resolve_media"]), ("write", []), ("export", [])):
+        theirs = [argument["name"] for argument in get_docval(getattr(NWBZarrIO, name))]
+        assert [*inspect.signature(getattr(NWBExtFilesZarrIO, name)).parameters] == ["self", *theirs, *ours, *more]

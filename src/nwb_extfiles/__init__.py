@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
     from .plans.plan import RelocationPlan
     from .tasks.checks import check
-    from .tasks.dandiset import OrganizePlan
     from .tasks.external_files import find_referring_files, resolve_external_files
     from .tasks.findings import Finding
+    from .tasks.organize_plan import OrganizePlan
     from .tasks.organizing import organize
     from .tasks.relocating import relocate
     from .tasks.restoring import restore
@@ -60,7 +60,7 @@ _MODULE_OF = {
     "NWBExtFilesHDF5IO": "io.hdf5",
     "NWBExtFilesZarrIO": "io.zarrio",
     "NamingConvention": "naming",
-    "OrganizePlan": "tasks.dandiset",
+    "OrganizePlan": "tasks.organize_plan",
     "RelocationPlan": "plans.plan",
     "ResolvedExternalFile": "plans.locate",
     "check": "tasks.checks",

@@ -1,6 +1,6 @@
-"""The command line: translates words into calls, and errors into messages and exit codes.
+"""The command line: makes calls of options, and messages and exit codes of errors.
 
-What is slow to import is imported by the command that uses it, so that ``--help`` comes at once.
+Each command imports what is slow to import when it is used, so that ``--help`` comes at once.
 """
 
 from __future__ import annotations
@@ -14,32 +14,30 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from . import __version__
-from .disk.annex import how_to_get, is_annex_pointer
+from .cli_options import ExistingPath, make_options, media_field, media_mode, media_options, quiet_or_json
 from .errors import ExternalFilesError, ExternalFilesWarning
-from .options import MediaMode, MediaOptions
+from .options import MediaMode
 
 if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
-    from .tasks.dandiset import OrganizedFile
+    from .tasks.organize_plan import OrganizedFile
 
 __all__ = ["main"]
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 
 class _Commands(click.Group):
-    """A group whose commands end with exit code 1 and one message where this package refuses or fails."""
+    """A group whose commands end with exit code 1 and a message if this package refuses or fails."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        # Python's last act is to look for garbage in all that was imported, dandi above all: a tenth of `organize`.
+        # Python collects garbage at exit in all that was imported, dandi above all: a tenth of the time of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
-        _spell_what_cannot_be_spelled()
+        _escape_what_cannot_be_encoded()
         return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -51,27 +49,28 @@ class _Commands(click.Group):
             except BrokenPipeError:
                 raise  # `nwb-extfiles ls | head`, of which click knows
             except (ExternalFilesError, OSError) as error:
-                _complain(error)
+                _print_error(error)
                 for note in getattr(error, "__notes__", ()):
-                    _complain(note)
+                    _print_error(note)
                 ctx.exit(1)
 
 
-def _spell_what_cannot_be_spelled() -> None:
-    """Let output that has no letter for a character spell it out: Python writes cp1252 to the pipes of Windows."""
+def _escape_what_cannot_be_encoded() -> None:
+    """Write characters as escapes that an output cannot encode: Python writes cp1252 to the pipes of Windows."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().replace("-", "").startswith("utf"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _complain(message: object, prefix: str = "nwb-extfiles: ") -> None:
-    from .terminal import in_options, plain
+def _print_error(message: object, prefix: str = "nwb-extfiles: ") -> None:
+    from .hints import for_command_line
+    from .terminal import plain
 
-    lines = f"{prefix}{in_options(message)}".split("\n")
+    lines = f"{prefix}{for_command_line(message)}".split("\n")
     click.echo("\n".join(map(plain, lines)), err=True)
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     from .terminal import plain
 
     click.echo(plain(line))
@@ -86,128 +85,27 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, ExternalFilesWarning):
-        _complain(message, "nwb-extfiles: warning: ")
+        _print_error(message, "nwb-extfiles: warning: ")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nwb-extfiles")
 def main() -> None:
-    """NWB files that take their videos and images along.
+    """Keep external videos and images with their NWB files.
 
-    An NWB file names its videos by their paths, which break when it is renamed, moved or published. `check` finds such
-    breaks, `relocate` mends them where the file is, `organize` brings files and videos into a dandiset, `restore` gives
-    them their old names back. The last three have --dry-run.
+    An NWB file refers to its videos by their paths, which break when it is renamed, moved or published. `check` finds
+    broken paths, `relocate` puts the videos beside the NWB file, `organize` puts NWB files and videos into a dandiset,
+    `restore` gives videos their original names back. The last three have --dry-run.
     """
-
-
-# -------------------------------------------------------------------- options
-
-
-class _ExistingPath(click.Path):
-    """A path that leads to something; of a file of git-annex whose content is not here, the message says so."""
-
-    def __init__(self) -> None:
-        super().__init__(exists=True, path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not os.path.exists(value) and is_annex_pointer(Path(value)):
-            self.fail(
-                f"{click.format_filename(value)} is a file of git-annex, whose content is not on this machine; "
-                f"{how_to_get(Path(value))}",
-                param,
-                ctx,
-            )
-        return super().convert(value, param, ctx)
-
-
-_media_field = click.option(
-    "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
-    help="A further neurodata type and its field that hold paths. May be repeated.",
-)  # fmt: skip
-
-
-def _media_options(function: F) -> F:
-    """Give a command the options from which `_options` makes a `MediaOptions`."""
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
-    for option in reversed(
-        (
-            click.option(
-                "--search", type=folder, multiple=True,
-                help="A folder in which to look for videos that are not where the NWB file says. May be repeated.",
-            ),
-            click.option(
-                "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
-                help="The same for one object, as `nwb-extfiles ls` names it, or for those that fit a pattern with "
-                "'*'. May be repeated.",
-            ),
-            click.option(
-                "--path-map", metavar="OLD=NEW", multiple=True,
-                help=r"Read NEW in place of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
-            ),
-            click.option(
-                "--path-map-for", type=(str, str, str), metavar="OBJECT OLD NEW", multiple=True,
-                help="The same for one object, or for those that fit a pattern with '*'. May be repeated.",
-            ),
-            click.option(
-                "--within", type=folder, multiple=True,
-                help="Take media from this folder only. May be repeated.",
-            ),
-            click.option(
-                "--missing", type=click.Choice(["error", "keep"]), default="error", show_default=True,
-                help="What to do where a video is not found: refuse, or keep the path as it is.",
-            ),
-            click.option(
-                "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
-                help="What to do where something else stands at the new place.",
-            ),
-            _media_field,
-            click.option(
-                "--urls", type=click.Choice(["keep", "download"]), default="keep", show_default=True,
-                help="What to do with videos behind URLs: leave them there, or fetch them to their place.",
-            ),
-            click.option(
-                "--manifest", is_flag=True,
-                help="Record the videos in the NWB file: their original names, sizes and checksums.",
-            ),
-            click.option("--dry-run", is_flag=True, help="Show what would be done, and change nothing."),
-            click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON."),
-            click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only."),
-        )
-    ):  # fmt: skip
-        function = option(function)
-    return function
-
-
-_MEDIA_MODES = click.Choice([mode.value for mode in MediaMode])
-
-
-def _options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
-    mapped = dict[str, str]()
-    for pair in chosen["path_map"]:
-        old, equals, new = pair.partition("=")
-        if not (old and equals and new):
-            raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
-        mapped[old] = new
-    kept = {
-        name: chosen[name] for name in ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
-    }
-    folders: dict[str, list[Path]] = {}
-    for pattern, folder in chosen["search_for"]:
-        folders.setdefault(pattern, []).append(folder)
-    prefixes: dict[str, dict[str, str]] = {}
-    for pattern, old, new in chosen["path_map_for"]:
-        prefixes.setdefault(pattern, {})[old] = new
-    of_objects: dict[str, Any] = {"search_for": folders, "path_map_for": prefixes}
-    return MediaOptions(path_map=mapped, progress=progress, **of_objects, **kept)
 
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
-    """Give what shows the bytes done, and what tells of each file: a bar on a terminal, lines elsewhere."""
+    """Give a callback for bytes done, and one for the line of each file; on a terminal with a progress bar."""
     if quiet:
         yield False, lambda line: None
     elif not sys.stderr.isatty():
-        yield False, _say
+        yield False, _print
     else:
         from tqdm import tqdm
 
@@ -231,9 +129,9 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
 
 @contextmanager
 def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
-    """Give what counts the bytes of videos that are read, and what prints a line; a bar on a terminal, if any."""
+    """Give a callback for bytes of videos read, and one to print a line; on a terminal with a progress bar."""
     if not (shown and sys.stderr.isatty()):
-        yield lambda count: None, _say
+        yield lambda count: None, _print
     else:
         from tqdm import tqdm
 
@@ -249,33 +147,30 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 
 
 @main.command()
-@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=_ExistingPath())
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=ExistingPath())
 @click.option(
     "-d", "--dandiset-path", type=click.Path(file_okay=False, path_type=Path),
-    help="Root of the dandiset; made if it is missing.  [default: the one around the working directory]",
+    help="Root of the dandiset; created if it does not exist.  [default: the one around the working directory]",
 )  # fmt: skip
 @click.option(
     "-f", "--files-mode", type=click.Choice(["copy", "move"]), default="copy", show_default=True,
-    help="What happens to the NWB files.",
+    help="Copy or move the NWB files.",
 )  # fmt: skip
-@click.option(
-    "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES,
-    help="How videos and images get into the dandiset.  [default: symlink]",
-)  # fmt: skip
+@media_mode(None, "How videos and images get into the dandiset.  [default: symlink]")
 @click.option(
     "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
-    help="Whether videos are organized too and their paths updated. If not, NWB files with videos are refused.",
+    help="Organize videos too, and update their paths. With --keep-…, NWB files with videos are an error.",
 )  # fmt: skip
 @click.option(
     "--invalid", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
-    help="What to do with NWB files that cannot be read or named: refuse, or leave them out.",
+    help="If an NWB file cannot be read or named: stop, or leave it out with a warning.",
 )  # fmt: skip
 @click.option(
     "--required-field", "required_fields", multiple=True,
     help="A field to have in the names of all files that have it, as in `dandi organize`. May be repeated.",
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
-@_media_options
+@media_options
 def organize(
     paths: tuple[Path, ...],
     dandiset_path: Path | None,
@@ -287,28 +182,24 @@ def organize(
     jobs: int,
     **chosen: Any,
 ) -> None:
-    """Bring NWB files and their media into a dandiset.
+    """Copy or move NWB files and their media into a dandiset.
 
-    PATHS are NWB files, and folders in which to look for such. They get the names that DANDI gives them, their videos
-    the places where DANDI looks for them. Everything is checked before anything is touched, and a run that was stopped
-    can be repeated. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
+    PATHS are NWB files, and folders in which NWB files are searched for. They get the names that DANDI gives them, and
+    their videos the places where DANDI looks for them. Everything is checked before anything is changed. If a run is
+    interrupted, run it again. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
     """
     if media_mode is not None and not update:
-        raise click.UsageError(
-            "--media-mode says how videos get into the dandiset, and --keep-external-file-paths that none do"
-        )
+        raise click.UsageError("--media-mode is for videos that are organized, and --keep-external-file-paths for none")
     if not paths and files_mode != "move":
-        raise click.UsageError("name NWB files or folders; inside a dandiset files can be renamed by --files-mode move")
+        raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
     from .tasks.organizing import organize as carry_out
-    from .terminal import as_json, organize_lines, organize_record
+    from .terminal import as_json, organize_lines, organize_record, urls_line
 
-    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+    with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
         def on_file(file: OrganizedFile) -> None:
-            done = (
-                "there already" if file.is_done else f"{len(file.plan.relocations)} media, {file.total_bytes:,} bytes"
-            )
-            tell(f"{file.source} -> {file.target} ({done})")
+            done = "there already" if file.is_done else f"{file.plan.media_count} media, {file.total_bytes:,} bytes"
+            print_line(f"{file.source} -> {file.target} ({done})")
 
         plan = carry_out(
             paths,
@@ -318,7 +209,7 @@ def organize(
             update_external_file_paths=update,
             invalid=invalid,
             required_fields=required_fields,
-            media_options=_options(chosen, on_bytes),
+            media_options=make_options(chosen, on_bytes),
             jobs=jobs,
             dry_run=chosen["dry_run"],
             on_file=on_file,
@@ -327,62 +218,65 @@ def organize(
         click.echo(as_json(organize_record(plan)))
     elif chosen["dry_run"]:
         for line in organize_lines(plan):
-            _say(line)
+            _print(line)
     elif not chosen["quiet"]:
         are = "is" if len(plan) == 1 else "are"
-        _say(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
+        _print(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
+        for line in urls_line(plan.url_count):
+            _print(line)
 
 
 @main.command()
 @click.argument(
-    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=_ExistingPath()
+    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=ExistingPath()
 )  # fmt: skip
-@click.option(
-    "--media-mode", "--media-files-mode", "media_mode", type=_MEDIA_MODES, default="symlink", show_default=True,
-    help="How videos and images get to their place.",
-)  # fmt: skip
+@media_mode("symlink", "How videos and images get to their place.")
 @click.option(
     "--repair", is_flag=True,
-    help="Look for videos that are missing, or not those of the manifest, by their content (with --search DIR).",
+    help="Search by content for videos that are missing, or are not those of the manifest (with --search DIR).",
 )  # fmt: skip
-@_media_options
+@media_options
 def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
-    """Bring the media of NWB files to where DANDI wants them.
+    """Copy, link or move the media of NWB files to their place.
 
-    That is a folder beside each NWB file with its name: x.nwb has its videos in x/. The NWB files stay where they are;
-    only the paths in them change, in place. After an NWB file was renamed, its videos follow to the folder of its new
-    name. Everything is checked before anything is touched.
+    That is a folder beside each NWB file with its name, as DANDI wants it: x.nwb has its videos in x/. The NWB files
+    stay where they are; only the paths in them change, in place. If an NWB file was renamed, the folder of its videos
+    is renamed too. Everything is checked before anything is changed.
     """
     from .tasks.relocating import relocate_files
-    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
+    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown, urls_line
 
-    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+    with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
             nwb_paths,
             media_mode,
-            media_options=_options(chosen, on_bytes),
+            media_options=make_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
             repair=repair,
-            on_file=lambda plan: tell(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
+            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
         )
     if chosen["as_json"]:
         click.echo(as_json([relocation_record(plan) for plan in plans]))
-    elif chosen["dry_run"]:
+        return
+    if chosen["dry_run"]:
         for plan in plans:
             for line in relocation_lines(plan):
-                _say(line)
+                _print(line)
         if len(plans) > 1:
-            _say(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
+            _print(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
+    if not chosen["quiet"]:
+        for line in urls_line(sum(plan.url_count for plan in plans)):
+            _print(line)
 
 
 @main.command()
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=_ExistingPath())
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
 @click.option("--checksums", is_flag=True, help="Read the videos too, and compare them with the manifest.")
 @click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
-    help="With --checksums: a folder in which to look for videos that are not in their place. May be repeated.",
+    help="With --checksums: a folder in which missing or wrong videos are searched for. May be repeated.",
 )  # fmt: skip
-@_media_field
+@media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def check(
@@ -395,11 +289,11 @@ def check(
 ) -> None:
     """Check the paths of media in NWB files.
 
-    PATHS are NWB files, and folders in which to look for such. Changes nothing.
+    PATHS are NWB files, and folders in which NWB files are searched for. Changes nothing.
 
     \b
     ERROR    a path is broken, or will be in the archive; the exit code is 1
-    WARNING  it works here, and may not elsewhere; or videos that no NWB file names
+    WARNING  it works here, and may not elsewhere; or videos without an NWB file
     INFO     worth knowing
 
     In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
@@ -413,7 +307,7 @@ def check(
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
-    with _reading(checksums) as (on_bytes, tell):
+    with _reading(checksums) as (on_bytes, print_line):
         for finding in find_problems(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
             counts[finding.severity] += 1
             if as_json:
@@ -421,18 +315,18 @@ def check(
                 continue
             if finding.nwb_path != last:
                 last = finding.nwb_path
-                tell(shown(last))
+                print_line(shown(last))
             for line in finding_lines(finding):
-                tell(line)
+                print_line(line)
     if as_json:
         click.echo(to_json(findings))
     else:
         names = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
-        told = ", ".join(_count(count, names[severity]) for severity, count in counts.items() if count)
+        listed = ", ".join(_count(count, names[severity]) for severity, count in counts.items() if count)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
             number = sum(1 for _ in find_nwb_files(paths))
-        _say(f"{_count(number, 'NWB file')}: {told or 'no problems found'}")
+        _print(f"{_count(number, 'NWB file')}: {listed or 'no problems found'}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 
@@ -442,12 +336,12 @@ def _count(number: int, noun: str) -> str:
 
 @main.command()
 @click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--media", is_flag=True, help="Tell which NWB files refer to videos, instead of the other way round.")
+@click.option("--media", is_flag=True, help="List the NWB files that refer to videos.")
 @click.option(
     "--by-checksum", is_flag=True,
-    help="With --media: find videos by their content in the manifests of NWB files, whatever they are called.",
+    help="With --media: find videos by their content in the manifests of NWB files, whatever their names.",
 )  # fmt: skip
-@_media_field
+@media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(
@@ -455,11 +349,11 @@ def ls(
 ) -> None:
     """List the media that NWB files refer to.
 
-    PATHS are NWB files, and folders in which to look for such; the working directory, if none is named. Changes
+    PATHS are NWB files, and folders in which NWB files are searched for; by default the working directory. Changes
     nothing.
 
-    With --media it goes the other way round: PATHS name videos too, and the NWB files that refer to them are listed.
-    Of a video that is lost, its name is enough.
+    With --media, PATHS name videos too, and the NWB files that refer to them are listed. Of a video that is lost, its
+    name is enough.
 
     \b
     nwb-extfiles ls session.nwb
@@ -475,7 +369,7 @@ def ls(
     if media and not videos:
         raise click.UsageError("--media needs a video: nwb-extfiles ls --media VIDEO... [PATHS]...")
     for path in places:
-        _ExistingPath().convert(path, None, ctx)
+        ExistingPath().convert(path, None, ctx)
     problems: list[ExternalFilesError] = []
     found = list(_references(videos, places, by_checksum, media_fields, problems))
     if as_json:
@@ -484,24 +378,24 @@ def ls(
     else:
         _list(videos, found)
     for problem in problems:
-        _complain(problem)
+        _print_error(problem)
     ctx.exit(1 if problems else 0)
 
 
 def _references(
     videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
 ) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
-    """What each NWB file refers to; of one that cannot be read there is a problem, and the others are listed."""
-    from .nwb.files import find_nwb_files
+    """What each NWB file refers to; one that cannot be read is a problem, and the others are listed."""
     from .tasks.external_files import find_referring_files, resolve_external_files
+    from .tasks.written_files import named_nwb_files
 
     options = {"media_fields": media_fields}
-    for path in find_nwb_files(places):
+    for path in named_nwb_files(places, problems):
         try:
             if videos:
                 yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
             else:
-                for entry in resolve_external_files(path, media_options=options, problems=problems):
+                for entry in resolve_external_files(path, options, problems=problems):
                     yield None, entry
         except ExternalFilesError as problem:
             problems.append(problem)
@@ -515,66 +409,60 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
         path = shown(entry.reference.nwb_path)
         head = path if video is None else f"{video} in {path}"
         if head != last:
-            _say(head)
+            _print(head)
             last = head
         for line in reference_lines(entry):
-            _say(line)
+            _print(line)
     if videos:
         for video in videos:
             if all(other != video for other, _ in found):
-                _say(f"no NWB file here refers to {video}")
+                _print(f"no NWB file here refers to {video}")
         return
-    if not found:  # it counts the files that have some
-        _say("no NWB file here refers to external files")
+    if not found:
+        _print("no NWB file here refers to external files")
         return
     missing = sum(entry.problem is not None for _, entry in found)
     urls = sum(entry.kind == "url" for _, entry in found)
     kinds = ((len(found) - missing - urls, "found"), (missing, "missing"), (urls, "URL" if urls == 1 else "URLs"))
-    told = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
+    listed = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
     files = len({entry.reference.nwb_path for _, entry in found})
-    _say(f"{_count(len(found), 'reference')} in {_count(files, 'NWB file')}" + (f": {told}" if told else ""))
+    _print(f"{_count(len(found), 'reference')} in {_count(files, 'NWB file')}: {listed}")
 
 
 @main.command()
-@click.argument("nwb_path", metavar="FILE", type=_ExistingPath())
+@click.argument("nwb_path", metavar="FILE", type=ExistingPath())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@click.option(
-    "--media-mode", type=click.Choice([mode.value for mode in MediaMode if mode is not MediaMode.MOVE]),
-    default=MediaMode.COPY.value, show_default=True, help="How videos and images get there.",
-)  # fmt: skip
-@_media_options
+@media_mode("copy", "How videos and images get there.", without="move")
+@media_options
 def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
     """Give videos their original names back.
 
-    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of it, and its videos under the names
-    that they had before; FILE and its videos stay as they are.
+    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of the NWB file, and its videos under
+    their original names. FILE and its videos stay as they are.
     """
     from .tasks.restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
 
-    with _progress(chosen["quiet"] or chosen["dry_run"] or chosen["as_json"]) as (on_bytes, tell):
+    with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plan = carry_out(
-            nwb_path, folder, media_mode, media_options=_options(chosen, on_bytes), dry_run=chosen["dry_run"]
+            nwb_path, folder, media_mode, media_options=make_options(chosen, on_bytes), dry_run=chosen["dry_run"]
         )
-        tell(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
+        print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
     if chosen["as_json"]:
         click.echo(as_json(relocation_record(plan)))
     elif chosen["dry_run"]:
         for line in relocation_lines(plan):
-            _say(line)
+            _print(line)
 
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option(
-    "--media-mode", type=_MEDIA_MODES, default=MediaMode.COPY.value, show_default=True,
-    help="How the videos get into the dandiset.",
-)  # fmt: skip
+@media_mode("copy", "How the videos get into the dandiset.")
 def demo(folder: Path, media_mode: str) -> None:
-    """Make an example in DIR and run the main job on it.
+    """Make an example in DIR, and export it.
 
-    Two NWB files with two videos each are exported into DIR/dandiset, videos and all. Shows the folder before and
-    after, and that each path in the new NWB files leads to its video. DIR must be new or empty.
+    Two NWB files with two videos each are exported into DIR/dandiset, with their videos. Shows the folder before and
+    after, and that each path in the new NWB files points to its video. DIR must be new or empty.
     """
     from .demo import run_demo
 
@@ -584,24 +472,24 @@ def demo(folder: Path, media_mode: str) -> None:
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(path_type=Path))
 def recover(paths: tuple[Path, ...]) -> None:
-    """Restore NWB files that a killed run has left half edited.
+    """Restore NWB files that an interrupted run has left inconsistent.
 
-    PATHS are NWB files, and folders in which to look for such. The next run of this package on such a file does the
-    same before it begins.
+    PATHS are NWB files, and folders in which NWB files are searched for. The next run of this package on such a file
+    restores it too, before it begins.
     """
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown
-    from .transfers.transfer import recover as restore
+    from .transfers.recovery import recover as restore
 
     for path in paths:
         # a Zarr store may have no name before it is restored
         named = list(find_nwb_files([path])) if path.exists() else [path]
-        # files of other suffixes are edited where somebody names them, and left unreadable by a kill like all others
+        # files of other suffixes are edited if a user names them, and an interrupted run leaves them like all others
         is_folder = path.is_dir() and zarr_marker(path) is None
         others = walk_nwb_files(Path(os.path.abspath(path))) if is_folder else ()
         for found in dict.fromkeys([*named, *others]):
             restored = restore(Path(os.path.realpath(found)), thoroughly=True)
             if not found.exists():
-                raise FileNotFoundError(f"{path} does not exist, and nothing of it was left to restore")
+                raise FileNotFoundError(f"{path} does not exist, and there is nothing to restore it from")
             if restored or found in named:
-                _say(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
+                _print(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")

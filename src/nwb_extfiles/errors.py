@@ -38,6 +38,7 @@ __all__ = [
     "UnreadableFileError",
     "UnsafeReferenceError",
     "combine",
+    "numbered",
     "warn",
 ]
 
@@ -99,7 +100,8 @@ class ExternalFilesError(Exception):
         """The message for those who type options."""
         if self.problems == (self,):
             return self.message.command_line
-        return _listing(self.problems, for_command_line)
+        head = self.what.partition("\n")[0]
+        return f"{head}\n{numbered(self.problems, for_command_line)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         problems = () if self.problems == (self,) else self.problems
@@ -179,15 +181,15 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
     cls = kinds.pop() if len(kinds) == 1 else PlanError
     nwb_paths = {problem.nwb_path for problem in problems}
     return cls(
-        _listing(problems, str),
+        f"{len(problems)} problems; nothing was changed:\n{numbered(problems)}",
         nwb_path=nwb_paths.pop() if len(nwb_paths) == 1 else None,
         problems=problems,
     )
 
 
-def _listing(problems: Sequence[ExternalFilesError], spell: Callable[[object], str]) -> str:
-    listing = "\n".join(f"  {number}. {spell(problem)}" for number, problem in enumerate(problems, start=1))
-    return f"{len(problems)} problems; nothing was changed:\n{listing}"
+def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], str] = str) -> str:
+    """The messages of problems, numbered, each on lines of its own."""
+    return "\n".join(f"  {number}. {spell(problem)}" for number, problem in enumerate(problems, start=1))
 
 
 _BETWEEN = {__package__, "contextlib", "hdmf", "hdmf_zarr", "pynwb"}

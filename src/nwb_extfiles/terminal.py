@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import re
-import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +15,13 @@ from .plans.plan import Action, Relocation, RelocationPlan
 from .plans.resolve import is_url
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from .tasks.dandiset import OrganizedFile, OrganizePlan
     from .tasks.findings import Finding
+    from .tasks.organize_plan import OrganizedFile, OrganizePlan
 
 __all__ = [
     "as_json",
     "finding_lines",
     "finding_record",
-    "in_options",
     "media_summary",
     "organize_lines",
     "organize_record",
@@ -35,21 +31,22 @@ __all__ = [
     "relocation_lines",
     "relocation_record",
     "shown",
+    "urls_line",
 ]
 
 
-_LONGEST = 300  # characters of a stored text that are shown
+_LONGEST = 300  # characters of a stored path that are shown
 
 
 def plain(text: str) -> str:
-    """A line that a terminal shows as it is: what controls terminals, ends lines, or is no Unicode, is spelled out."""
+    """A line without characters that control terminals, end lines or are not Unicode; those become escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
     )
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as a user of the working directory would write it: relative to that, if it is below it."""
+    """A path relative to the working directory, if it is in it; else the absolute path."""
     absolute = os.path.abspath(path)
     try:
         relative = os.path.relpath(absolute)
@@ -58,44 +55,9 @@ def shown(path: str | os.PathLike[str]) -> str:
     return absolute if relative == os.pardir or relative.startswith(os.path.join(os.pardir, "")) else relative
 
 
-def _quoted(text: str) -> str:
-    """A stored text in quotes, not longer than a reader wants it; backslashes stay as they are."""
-    return f"'{text}'" if len(text) <= _LONGEST else f"'{text[: _LONGEST - 100]}'… ({len(text):,} characters)"
-
-
-def _for_objects(found: re.Match[str]) -> str:
-    """The options for single objects, as a shell takes them; a path out of a file may only look like such."""
-    option, words = f"--{found[1].replace('_', '-')}", list[str]()
-    try:
-        for pattern, one in ast.literal_eval(found[2]).items():
-            for pair in one.items() if isinstance(one, dict) else [(one,)]:
-                words += [option, *map(shlex.quote, (pattern, *pair))]
-    except (ValueError, SyntaxError, AttributeError, TypeError, MemoryError, RecursionError):
-        return found[0]
-    return " ".join(words) or found[0]
-
-
-_OPTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
-    (r"(search_for|path_map_for)=(\{.*?\}) in media_options", _for_objects),
-    (r"of search_for or path_map_for", "of --search-for or --path-map-for"),
-    (r"`search` \(folders to look in\) in media_options", "--search FOLDER"),
-    (r"--search \(`search` in media_options\)", "--search FOLDER"),
-    (r"`path_map` \(a path of another machine\) in media_options", "--path-map OLD=NEW"),
-    (r'missing="keep"', "--missing keep"),
-    (r'existing="replace" in media_options', "--existing replace"),
-    (r'urls="keep" in media_options', "--urls keep"),
-    (r"give media_fields in media_options", "name them with --media-field TYPE FIELD"),
-    (r"to `within`", "to --within"),
-    (r"media_mode ('[a-z]+')", r"--media-mode \1"),
-)
-
-
-def in_options(message: object) -> str:
-    """A message that speaks of arguments, for those who type options."""
-    message = for_command_line(message)
-    for argument, option in _OPTIONS:
-        message = re.sub(argument, option, message)
-    return message
+def _quoted(stored: str) -> str:
+    """A stored path in quotes, shortened if it is long; backslashes stay as they are."""
+    return f"'{stored}'" if len(stored) <= _LONGEST else f"'{stored[: _LONGEST - 100]}'… ({len(stored):,} characters)"
 
 
 def as_json(value: Any) -> str:
@@ -123,6 +85,7 @@ def organize_lines(plan: OrganizePlan) -> Iterator[str]:
         yield f"{_files_mode(file, plan):9} {_size(file.size)}  {file.source} -> {target}"
         yield from _media_lines(file.plan, f"{target.parent}/")
     yield _total((file.plan for file in plan), files, plan.total_bytes)
+    yield from urls_line(plan.url_count)
 
 
 def _files_mode(file: OrganizedFile, plan: OrganizePlan) -> str:
@@ -145,13 +108,13 @@ def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
 
 
 def _bytes(entry: Relocation) -> int | None:
-    """Size in bytes of what a reference means, as far as it is known."""
+    """Size in bytes of the media of a reference, if it is known."""
     media = entry.source or entry.remote
     return None if media is None else media.size
 
 
 def _mode(entry: Relocation, plan: RelocationPlan) -> str:
-    """What happens, in a word that a user knows: the mode, where the file gets there in that."""
+    """What happens, in a word: the mode, if the file is put there in that way."""
     if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
         return str(plan.mode)
     return "in place" if _in_place(entry, plan) else str(entry.action)
@@ -171,10 +134,10 @@ def _size(size: int) -> str:
 
 
 def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
-    # what follows a renamed file, or gets a second name, is brought too, and no byte of it is copied
+    # media that are renamed with their NWB file, or get a second name, count too, though no byte is copied
     media = sum(entry.creates_target for plan in plans for entry in plan.relocations)
     heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
-    return f"total: {heads}{media} media to bring, {size:,} bytes"
+    return f"total: {heads}{media} media, {size:,} bytes"
 
 
 def media_summary(plan: RelocationPlan) -> str:
@@ -187,12 +150,12 @@ def media_summary(plan: RelocationPlan) -> str:
             counts[Action.DOWNLOAD] += 1  # a further name of it too
         else:
             counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
-    brought, fetched = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
+    transferred, downloaded = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
     parts = [
-        (brought, f"{brought} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
-        (fetched, f"{fetched} by download, {plan.download_bytes:,} bytes"),
-        (counts[Action.RENAME], f"{counts[Action.RENAME]} media follow the new name of the NWB file"),
-        (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} media stay, and are pointed at"),
+        (transferred, f"{transferred} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
+        (downloaded, f"{downloaded} by download, {plan.download_bytes:,} bytes"),
+        (counts[Action.RENAME], f"{counts[Action.RENAME]} renamed with the NWB file"),
+        (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} stay where they are"),
         (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
         (counts[Action.REUSE], f"{counts[Action.REUSE]} there already"),
         (counts["in place"], f"{counts['in place']} in place already"),
@@ -201,6 +164,12 @@ def media_summary(plan: RelocationPlan) -> str:
         (not plan.manifest_is_current, "a new manifest"),
     ]
     return "; ".join(words for count, words in parts if count) or "no media"
+
+
+def urls_line(count: int) -> Iterator[str]:
+    """A line about URLs that stay as they are, if there are any."""
+    if count:
+        yield f"{count} {'URL stays a URL' if count == 1 else 'URLs stay URLs'}; --urls download fetches the videos"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
@@ -259,16 +228,16 @@ def _place(reference: Any) -> dict[str, Any]:
 
 
 def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
-    """One reference, and what it means."""
+    """One reference, and its file."""
     reference = found.reference
     yield (
         f"  {reference.object_path}  {reference.neurodata_type} {reference.object_id or '(no object_id)'}  "
         f"{reference.field}[{reference.index}]"
     )
-    yield f"    {_quoted(reference.stored_path)} -> {_meaning(found)}"
+    yield f"    {_quoted(reference.stored_path)} -> {_found(found)}"
 
 
-def _meaning(found: ResolvedExternalFile) -> str:
+def _found(found: ResolvedExternalFile) -> str:
     if found.location is not None and found.size is not None:
         return f"{shown(found.location)}  {found.size:,} bytes"
     return "a URL" if found.kind is LocationKind.URL else "MISSING"
@@ -292,7 +261,7 @@ def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:
 def finding_lines(finding: Finding) -> Iterator[str]:
     """One finding, to stand below the name of its NWB file."""
     head = f"  {finding.severity.upper():8} {finding.code:18} "
-    message = in_options(finding.message)
+    message = finding.message.command_line
     if finding.object_path is None:
         yield f"{head}{message}"
         return
@@ -305,4 +274,4 @@ def finding_lines(finding: Finding) -> Iterator[str]:
 def finding_record(finding: Finding) -> dict[str, Any]:
     """One finding, as plain values."""
     hint = None if finding.hint is None else for_command_line(finding.hint)
-    return {**asdict(finding), "hint": hint, "message": in_options(finding.message)}
+    return {**asdict(finding), "hint": hint, "message": finding.message.command_line}

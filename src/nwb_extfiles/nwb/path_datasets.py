@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
+from h5py import h5d, h5f, h5l, h5o, h5s, h5t
 
 from ..private_names import may_unpickle
 
@@ -32,7 +32,6 @@ __all__ = [
     "storage_settings",
     "unwrapped",
     "write_in_place",
-    "write_strings",
 ]
 
 _STRING = h5py.string_dtype()
@@ -274,17 +273,6 @@ def _replace(group: h5py.Group, name: str | bytes, fresh: h5py.Dataset) -> h5py.
     del group[name]
     group[name] = fresh
     return group[name]
-
-
-def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Dataset:
-    """Write a new list of paths as h5py stores strings by default: of variable length, in UTF-8, contiguous."""
-    settings = h5p.create(h5p.DATASET_CREATE)
-    settings.set_obj_track_times(False)
-    space = h5s.create_simple((len(paths),))
-    kind = h5t.py_create(_STRING, logical=True)
-    dataset = h5d.create(group.id, name.encode("utf-8", "surrogateescape"), kind, space, settings)
-    dataset.write(h5s.ALL, h5s.ALL, encoded(paths, (len(paths),)), _STRING_IN_MEMORY)
-    return h5py.Dataset(dataset)
 
 
 def item_at(file: Any, object_path: str) -> Any:

@@ -138,6 +138,17 @@ class RelocationPlan:
         return transferred + self.download_bytes
 
     @property
+    def media_count(self) -> int:
+        """How many references have media: all but URLs that stay, and files that were not found."""
+        return sum(entry.action is not Action.KEEP for entry in self.relocations)
+
+    @property
+    def url_count(self) -> int:
+        """How many references are URLs, and stay so."""
+        kept = (entry.reference for entry in self.relocations if entry.action is Action.KEEP)
+        return sum(is_url(reference.stored_path) for reference in kept)
+
+    @property
     def unread(self) -> dict[tuple[int, int], MediaFile]:
         """Files that are read only for their digest in the manifest; by device and inode."""
         if self.manifest is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..disk import contents, filesystem
+from ..disk import contents, filesystem, links
 from ..disk.annex import is_annex_object
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid
@@ -255,12 +255,12 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
 def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> frozenset[int]:
     """Other devices from which a hard link can be made; tried with one file of each."""
     one_of_each = {file.identity[0]: file.real for file in wanted if file.identity[0] != device}
-    return frozenset(other for other, real in one_of_each.items() if filesystem.can_link(real, folder))
+    return frozenset(other for other, real in one_of_each.items() if links.can_link(real, folder))
 
 
 def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
     """The modes that are impossible in a folder; empty if that of the plan is possible."""
-    tests = {MediaMode.SYMLINK: filesystem.has_symlinks, MediaMode.HARDLINK: filesystem.has_hard_links}
+    tests = {MediaMode.SYMLINK: links.has_symlinks, MediaMode.HARDLINK: links.has_hard_links}
     if mode not in tests or tests[mode](folder):
         return frozenset()
     return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})

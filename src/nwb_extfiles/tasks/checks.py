@@ -13,16 +13,17 @@ from typing import Any
 from ..errors import ExternalFilesError, UnreadableFileError
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
 from ..naming import is_conventional
-from ..nwb.files import find_nwb_files, nwb_files_called_like, open_nwb, zarr_marker
+from ..nwb.files import nwb_files_called_like, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..options import MediaOptions
 from ..plans.resolve import MediaFile, Resolution, resolve_all
 from ..plans.targets import nwb_stem
-from ..transfers.staging_folder import is_interrupted
+from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
 from .findings import Finding, Severity, of_file, of_reference, shortened
 from .path_checks import PathChecker
+from .written_files import named_nwb_files
 
 __all__ = ["check"]
 
@@ -66,20 +67,15 @@ def check(
     """
     options = MediaOptions.from_value(media_options)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    seen: set[Path] = set()
-    for path in paths:
-        found = list(find_nwb_files([path]))
-        if not found:
-            what, hint = "there is no NWB file in this folder", "name NWB files, or a folder that has some"
-            yield of_file(Path(os.path.abspath(path)), Severity.ERROR, "no-nwb-files", what, hint)
-        for nwb_path in found:
-            if nwb_path not in seen:
-                yield from _check_file(nwb_path, options, on_bytes if checksums else None)
-        seen.update(found)
-    folders: set[str] = set()
-    for path in paths:
-        if os.path.isdir(path):
-            yield from _unowned_media(Path(os.path.abspath(path)), folders)
+    empty: list[ExternalFilesError] = []
+    for path in named_nwb_files(paths, empty):
+        yield from _check_file(path, options, on_bytes if checksums else None)
+    for problem in empty:
+        yield _of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem)
+    seen: set[str] = set()
+    for folder in paths:
+        if os.path.isdir(folder):
+            yield from _unowned_media(Path(os.path.abspath(folder)), seen)
 
 
 def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None) -> Iterator[Finding]:
@@ -92,7 +88,7 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
     try:
         found, linked = find_own_and_linked(path, MediaOptions(media_fields=options.media_fields), problems)
     except UnreadableFileError as error:
-        yield of_file(path, Severity.ERROR, "unreadable", error.what.removeprefix(f"{path}: "), error.hint)
+        yield _of_problem(path, "unreadable", error)
         return
     for problem in problems:
         yield Finding(
@@ -115,6 +111,10 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
     yield from _same_media(found)
     yield from _orphans(path, found)
     yield from contents
+
+
+def _of_problem(path: Path, code: str, problem: ExternalFilesError) -> Finding:
+    return of_file(path, Severity.ERROR, code, problem.what.removeprefix(f"{path}: "), problem.hint)
 
 
 def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
@@ -155,7 +155,7 @@ def _contents(
         with open_nwb(path) as file:
             rows = read_manifest(file, path)
     except ExternalFilesError as error:
-        yield of_file(path, Severity.ERROR, "manifest", error.what.removeprefix(f"{path}: "), error.hint)
+        yield _of_problem(path, "manifest", error)
         return
     if rows is None:
         if any(not entry.url for entry in found):

@@ -1,4 +1,4 @@
-"""NWB files that are to be organized, each read once for what planning has to know of it."""
+"""Reads each NWB file that is to be organized once, for all that planning has to know."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField
 from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
-from ..transfers.staging_folder import is_interrupted
+from ..transfers.interrupted import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
 from .written_files import file_identifier, interrupted_edit, require_nwb
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 
 SUFFIX = "nwb-extfiles suffix"
-"""Key in the metadata of a file: what its name gets behind what dandi makes of it."""
+"""Key in the metadata of a file: the suffix that its name gets after the one from dandi."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What was read from an NWB file of the dandiset beside which others come."""
+    """What was read from an NWB file that is in the dandiset already."""
 
     path: Path
     object_id: str | None
@@ -73,12 +73,12 @@ def inspect_all(
     executor : concurrent.futures.Executor, optional
         Who reads the files.
     problems : list of ExternalFilesError
-        Gets what is wrong in files that can be read and named.
+        Gets the problems of files that can be read and named.
 
     Returns
     -------
     list of Inspected, list of UnreadableFileError
-        Those that can be named, in the order of the sources, and why the others cannot.
+        The files that can be named, in the order of the sources, and why the others cannot.
     """
     inspected: dict[int, Inspected] = {}
     unreadable: list[UnreadableFileError] = []
@@ -94,12 +94,12 @@ def inspect_all(
 
 
 def _inspect(path: Path, *, table: Sequence[MediaField]) -> Inspected:
-    """Read what a file is named from, and the media that it refers to."""
+    """Read the metadata that a file is named from, and its references."""
     try:
         return _read(path, table)
     except ExternalFilesError:
         raise
-    except Exception as error:  # a strange file must not keep the others from being looked at
+    except Exception as error:  # one file must not stop the others
         raise UnreadableFileError(
             f"{path} cannot be read: {type(error).__name__}: {error}", nwb_path=str(path)
         ) from error
@@ -110,7 +110,8 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
     is_store = path.is_dir()
     if not is_store and path.suffix != NWB_SUFFIX:
         raise UnreadableFileError(
-            f"{path} does not end in {NWB_SUFFIX}, and DANDI takes only NWB files that do; rename it",
+            f"{path} does not end in {NWB_SUFFIX}, and DANDI accepts only NWB files that do",
+            hint="rename it",
             nwb_path=str(path),
         )
     with open_nwb(path) as file:
@@ -119,18 +120,19 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         links = external_links(file)
         if links:
             raise UnreadableFileError(
-                f"{path} has links to other files, which DANDI does not take, such as {links[0]}; {_what_to_do(links)}",
+                f"{path} has links to other files, which DANDI does not accept, such as {links[0]}",
+                hint=_without_links(links),
                 nwb_path=str(path),
             )
         try:
             metadata = layout_metadata(file, path)
         except Exception as error:  # dandi's reader raises what it meets
             raise UnreadableFileError(
-                f"{path}: dandi cannot read what it is to be named from: {error}", nwb_path=str(path)
+                f"{path}: dandi cannot read the metadata that its name is made of: {error}", nwb_path=str(path)
             ) from error
         reason = missing_metadata(metadata)
         if reason is not None:
-            raise UnreadableFileError(f"{path} cannot be named: {reason}; add it", nwb_path=str(path))
+            raise UnreadableFileError(f"{path} cannot be named: {reason}", hint="add it", nwb_path=str(path))
         metadata |= _suffix(path)
         references = find_in_file(file, table, problems)
         manifest = read_manifest(file, path)
@@ -151,21 +153,21 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
     )
 
 
-def _what_to_do(links: Sequence[LinkToOtherFile]) -> str:
-    """How to get rid of links to other files."""
+def _without_links(links: Sequence[LinkToOtherFile]) -> str:
+    """How to make a file without links to other files."""
     typed = next((link for link in links if link.is_typed), None)
     if typed is None:
         return 'export it with write_args={"link_data": False} first'
-    # HDMF copies an object that stands behind a link in the place of one that the file would have itself, no other.
+    # HDMF copies linked objects only where the schema wants an object of the file's own.
     return (
-        f"{typed.name} must lead to an object of the same file: read the file with pynwb, take that object into it "
+        f"{typed.name} must point to an object of the same file: read the file with pynwb, add that object to it "
         f"(`linked.reset_parent()`, then `nwbfile.add_acquisition(linked)`, or as fits its type), and export the "
         f'nwbfile with write_args={{"link_data": False}}'
     )
 
 
 def read_named(path: Path) -> Named | None:
-    """Read what a file that is in the dandiset already is named from; None if it cannot be read or named."""
+    """Read the metadata of a file that is in the dandiset already; None if it cannot be read or named."""
     try:
         with open_nwb(path) as file:
             metadata = layout_metadata(file, path)
@@ -173,10 +175,10 @@ def read_named(path: Path) -> Named | None:
                 return None
             ids = as_string(file.attrs.get("object_id")), file_identifier(file, path)
             return Named(path, *ids, metadata | _suffix(path))
-    except Exception:  # noqa: BLE001  # as the reader of dandi raises; such a file has no say
+    except Exception:  # noqa: BLE001  # dandi's reader raises what it meets
         return None
 
 
 def _suffix(path: Path) -> dict[str, Any]:
-    """What makes dandi, which knows no name for a Zarr store, call it like a file, with .zarr behind."""
+    """Metadata with which dandi, which has no names for Zarr stores, names one like a file; .zarr is added later."""
     return {"path": f"{path.with_name(nwb_stem(path))}{NWB_SUFFIX}", SUFFIX: ".zarr"} if path.is_dir() else {}

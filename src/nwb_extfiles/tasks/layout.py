@@ -1,7 +1,7 @@
-"""How NWB files are called in a dandiset.
+"""Names of NWB files in a dandiset.
 
-The names are made by `dandi.organize` itself. What it makes them from is read without pynwb where that gives the same,
-and by dandi's own reader where it may not.
+`dandi.organize` itself makes the names. The metadata that it makes them of are read without pynwb if that gives the
+same, and else by dandi's own reader.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _STRINGS = {
 _ICEPHYS = "general/DandiIcephysMetadata"
 
 MODALITIES = "nwb-extfiles modalities"
-"""Key in the metadata of a file: what its own schema says of its neurodata types; not there where it caches none."""
+"""Key in the metadata of a file: the modalities of its neurodata types, by the schema that it caches, if it does."""
 
 
 class _NotPlain(Enum):
-    NOT_PLAIN = "something else than one text"
+    NOT_PLAIN = "something else than one string"
 
 
 _NOT_PLAIN = _NotPlain.NOT_PLAIN
 
 
 def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
-    """What an NWB file is named from in a dandiset.
+    """Read the metadata that the name of an NWB file in a dandiset is made of.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
         found[key] = _plain_string(file, place)
     types = _types_of_groups(file)
     if _is_plain(file, found, types):
-        # As pynwb gives it; of a text dandi would ask for more than pynwb does.
+        # As pynwb gives it: dandi parses strings, and is stricter than pynwb.
         start = datetime.fromisoformat(found["session_start_time"])
         found |= {"session_start_time": start, "nd_types": sorted(filter(None, types))}
     elif not isinstance(file, h5py.File):
-        raise ValueError("in a Zarr store dandi reads nothing, and its metadata are not plain texts")
+        raise ValueError("dandi does not read Zarr stores, and the metadata of this one are not plain strings")
     else:
         found = _as_dandi_reads(path)
     by_type = modalities.modality_by_type(file)
@@ -77,7 +77,7 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
 
 
 def _plain_string(file: Any, place: str) -> str | _NotPlain | None:
-    """One text of a file; None if nothing is there."""
+    """One string of a file; None if it does not exist."""
     read = paths_at(file, place) if isinstance(file, h5py.File) else None
     if read is None:
         if place not in file:
@@ -92,7 +92,7 @@ def _plain_string(file: Any, place: str) -> str | _NotPlain | None:
 
 
 def _is_plain(file: Any, found: dict[str, Any], types: set[str | None]) -> bool:
-    """Whether dandi's reader, which reads with pynwb, finds the same; what it chokes on, it shall refuse itself."""
+    """Whether dandi's reader, which uses pynwb, reads the same; if it would fail, it has to say so itself."""
     version = found["nwb_version"]
     if version is None or version.removeprefix("NWB-").startswith("1."):
         return False
@@ -122,7 +122,7 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
 
 
 def _types_of_groups(file: Any) -> set[str | None]:
-    """The neurodata types of all groups but the root; None among them for one that is stored in an odd way."""
+    """The neurodata types of all groups but the root; None stands for one that is not a plain string."""
     return _types_in_file(file) if isinstance(file, h5py.File) else _types_in_store(file)
 
 
@@ -140,7 +140,7 @@ def _types_in_store(root: Any) -> set[str | None]:
 
 
 def _types_in_file(file: h5py.File) -> set[str | None]:
-    """By HDF5's own calls, for h5py's objects take five times as long."""
+    """With h5py's low-level API, which is five times as fast."""
     groups: list[bytes] = []
 
     def visit(name: bytes, info: h5o.ObjInfo) -> None:
@@ -160,13 +160,13 @@ def _plain_attribute(file: h5py.File, name: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LinkToOtherFile:
-    """A link to another file; such a file cannot be uploaded, nor moved as bytes."""
+    """A link to another file; a file with such a link cannot be uploaded, nor moved byte by byte."""
 
     place: str
-    """Where it is, from the root on."""
+    """Its path in the file."""
     filename: str
     is_typed: bool
-    """Whether the schema has a link there, and no object of the file's own."""
+    """Whether the schema wants a link there, not an object of the file's own."""
 
     @property
     def name(self) -> str:
@@ -178,7 +178,7 @@ class LinkToOtherFile:
 
 
 def external_links(file: Any) -> list[LinkToOtherFile]:
-    """The links of an NWB file to others, in the order of their places."""
+    """The links of an NWB file to other files, in the order of their paths."""
     found = _links_out_of_file(file) if isinstance(file, h5py.File) else _links_out_of_store(file)
     typed = typed_links_in_file(file) if found else frozenset()
     return [LinkToOtherFile(place, other, place.rpartition("/")[2] in typed) for place, other in found]
@@ -212,7 +212,7 @@ def _links_out_of_store(root: Any) -> list[tuple[str, str]]:
 
 
 def missing_metadata(metadata: dict[str, Any]) -> str | None:
-    """What dandi would need to name a file, and is not in it; None if all is there."""
+    """What a file lacks that dandi needs to name it; None if it lacks nothing."""
     if not metadata.get("subject_id"):
         return "it has no subject_id (NWBFile.subject)"
     return None
@@ -224,7 +224,7 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     Parameters
     ----------
     metadata : sequence of dict
-        Of all files that are organized together: a name has as much in it as it takes to tell them apart.
+        Of all files that are organized together: a name has as many fields as it takes to make them all different.
     required_fields : iterable of str
         Fields to have in a name wherever a file has them, as ``--required-field`` of ``dandi organize``.
 
@@ -244,20 +244,20 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
     unknown = sorted(set(required_fields) - set(dandi_layout_fields))
     if unknown:
         raise RelocationRefusedError(
-            f"{', '.join(map(repr, unknown))} cannot be required; names of DANDI are made from "
-            f"{', '.join(dandi_layout_fields)}"
+            f"{', '.join(map(repr, unknown))} cannot be required",
+            hint=f"use fields of DANDI's names: {', '.join(dandi_layout_fields)}",
         )
     metadata = [dict(entry) for entry in metadata]
     names = [""] * len(metadata)
     try:
-        parts, required = _apart(metadata, required_fields)
-        by_steps = modalities.dandi_is_known() and all(MODALITIES in entry for entry in metadata)
-        name_part = _named_by_its_steps if by_steps else _named_by_dandi
+        parts, required = _split_by_session(metadata, required_fields)
+        are_known = all(MODALITIES in entry for entry in metadata)
+        name_part = _named_by_its_steps if are_known else _named_by_dandi
         for part in parts:
             for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
                 names[number] = name
     except OrganizeImpossibleError as error:
-        raise RelocationRefusedError(f"dandi cannot name these NWB files apart: {error}") from error
+        raise RelocationRefusedError(f"dandi finds no different names for these NWB files: {error}") from error
     return names
 
 
@@ -268,9 +268,10 @@ def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list
 
 
 def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
-    """Do what dandi's function does, with the modalities of the files' own schemas, where that imports pynwb.
+    """Do what dandi's function does, with modalities from the files' own schemas, for which dandi imports pynwb.
 
-    Files that this does not tell apart are left to the function. Sessions without an id have got one (`_apart`).
+    If the names of files are the same, dandi's function names them. Sessions without an id have one by now
+    (`_split_by_session`).
     """
     dandi, rows = dandi_naming(), []
     for entry in metadata:
@@ -283,12 +284,14 @@ def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> 
     return _named_by_dandi(metadata, required) if dandi.not_unique(rows) else [row["dandi_path"] for row in rows]
 
 
-def _apart(metadata: list[dict[str, Any]], required_fields: Iterable[str]) -> tuple[list[list[int]], list[str]]:
-    """Split files into parts that can be named one by one, and give the fields to require so that this gives the same.
+def _split_by_session(
+    metadata: list[dict[str, Any]], required_fields: Iterable[str]
+) -> tuple[list[list[int]], list[str]]:
+    """Split files into parts that are named one by one, and give the fields to require so that this gives the same.
 
-    dandi's function takes a time that grows with the square of the number of files that need more to be told apart.
-    Files of different subjects or sessions never do, so each session is named on its own; all that are alone in theirs,
-    together. What looks at all files at once is done here: which fields differ, and from what time sessions get ids.
+    The time of dandi's function grows with the square of the number of files that need further fields. Files of
+    different subjects or sessions need none, so each session is named on its own, and all sessions with one file
+    together. What depends on all files is done here: which fields differ, and from what time sessions get ids.
     """
     from dandi.consts import dandi_layout_fields
 

@@ -1,26 +1,23 @@
-"""Which modality, as in ``_ecephys+image`` of a name, DANDI reads out of a neurodata type.
+"""The modality of a neurodata type, as in ``_ecephys+image`` of a DANDI name.
 
-``dandi organize`` asks pynwb: the modality is the module in which the class of the type is defined, and types that
-pynwb has no class for, those of extensions among them, give none. Modules of pynwb are called like the sources of the
-NWB schema (``nwb.ecephys``), which files cache. So the answer is in the file itself, whatever its version, and pynwb,
-which takes longer to import than a hundred files to organize, need not be asked.
+For ``dandi organize`` the modality is the module of pynwb that defines the class of the type; types without a class
+there, such as those of extensions, have none. These modules have the names of the sources of the NWB schema
+(``nwb.ecephys``), which files cache. So each file itself says it, for any version, and pynwb, which takes longer to
+import than a hundred files to organize, is not needed. A test compares with the installed dandi and pynwb.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..nwb.path_datasets import as_string
 from ..nwb.type_tree import ancestors_in, sources_in_file
 
-__all__ = ["DANDI_VERSIONS", "dandi_is_known", "modalities_of", "modality_by_type"]
+__all__ = ["modalities_of", "modality_by_type"]
 
-DANDI_VERSIONS = ("0.81.0",)
-"""Versions that were compared with what is here; others are asked themselves."""
-_NO_MODALITY = frozenset(("base", "device", "file", "misc"))  # say nothing of what was recorded
-# pynwb defines these in a module that is called otherwise than the source in the schema, or has no class for them.
+_NO_MODALITY = frozenset(("base", "device", "file", "misc"))  # they do not say what was recorded
+# The module in pynwb that defines these has another name than the source in the schema, or there is no class.
 _EXCEPTIONS = {
     "NWBContainer": "core",
     "NWBData": "core",
@@ -28,17 +25,9 @@ _EXCEPTIONS = {
     "ScratchData": "core",
     "ImagingRetinotopy": None,
 }
-# Their subtypes are classes of HDMF's kind in pynwb, at which dandi does not look.
+# In pynwb their subtypes are subclasses of HDMF's classes, which dandi does not count.
 _TABLES = frozenset(("DynamicTable", "VectorData", "ElementIdentifiers"))
 _PREFIX = "nwb."
-
-
-def dandi_is_known() -> bool:
-    """Whether the installed dandi is a version that makes names as is known here."""
-    try:
-        return version("dandi") in DANDI_VERSIONS
-    except PackageNotFoundError:  # it came in another way than by an installer
-        return False
 
 
 def modality_by_type(file: Any) -> dict[str, str]:
@@ -75,8 +64,7 @@ def modalities_of(types: Iterable[str] | str, by_type: Mapping[str, str]) -> tup
     Parameters
     ----------
     types : iterable of str, or str
-        Neurodata types, with commas between them if it is one text; what stands behind a blank, such as how many there
-        are, does not count.
+        Neurodata types, separated by commas in one string; what follows a blank, such as their number, is ignored.
     by_type : mapping
         As `modality_by_type` gives it.
 

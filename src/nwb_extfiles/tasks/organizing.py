@@ -1,4 +1,4 @@
-"""NWB files and their media brought into a dandiset, one or ten thousand."""
+"""NWB files and their media copied or moved into a dandiset, one or ten thousand."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from threading import Lock
 from typing import Any, Literal
 
 from ..batch import each, workers
-from ..disk import contents, filesystem
+from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
-from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn
+from ..hints import Hint
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
 from ..options import MediaMode, MediaOptions
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
-from ..transfers.staging_folder import has_leftovers
-from ..transfers.transfer import Transfer, recover
-from .dandiset import FilesMode, OrganizedFile, OrganizePlan, Settings, plan_files
-from .written_files import bring_media, new_rows, remove_empty, rolled_back
+from ..transfers.interrupted import has_leftovers
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
+from .dandiset import plan_files
+from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
+from .written_files import named_nwb_files, new_rows, remove_empty, rolled_back, transfer_media
 
 __all__ = ["carry_out", "organize"]
 
@@ -49,38 +52,38 @@ def organize(
     dry_run: bool = False,
     on_file: Callable[[OrganizedFile], object] | None = None,
 ) -> OrganizePlan:
-    """Bring NWB files and their media into a dandiset, under the names that DANDI gives them.
+    """Copy or move NWB files and their media into a dandiset, under the names that DANDI gives them.
 
-    The names of the NWB files are those of ``dandi organize``. Everything is planned before anything is touched. Each
-    file then comes with its media or not at all; what an earlier run has done is not done again. Files with little to
-    copy are carried out a few at once, in threads that are the business of this function alone.
+    The names of the NWB files are those of ``dandi organize``. Everything is planned before anything is changed. Each
+    file is then organized with its media or not at all; what an earlier run has done is not done again. Files with
+    little to copy are carried out a few at once, in threads that only this function uses.
 
     Parameters
     ----------
     paths : path or iterable of paths
-        NWB files, and folders in which to look for such. None: the dandiset itself, whose files are renamed where
-        their names are not those that DANDI gives.
+        NWB files, and folders in which NWB files are searched for. None: the dandiset itself, whose files are renamed
+        if their names are not those that DANDI gives.
     dandiset_path : path, optional
-        Root of the dandiset; made if it is missing. If not given, the dandiset around the working directory.
+        Root of the dandiset; created if it does not exist. By default, the dandiset around the working directory.
     files_mode : {"copy", "move"}
-        What happens to the NWB files. A copy is verified. What moves is removed when all files have got to their
-        places, so that a run that was stopped can be repeated.
+        What happens to the NWB files. A copy is verified. If files move, the old ones are removed when all are in their
+        places, so that an interrupted run can be repeated.
     media_mode : MediaMode or str, optional
-        How media get to their place; symbolic links by default. Media that stand in the media folder of an NWB file
-        that moves come along in any mode.
+        How media get to their place; symbolic links by default. Media in the media folder of an NWB file that moves are
+        moved with it in any mode.
     update_external_file_paths : bool
         False: files that refer to media are refused.
     invalid : {"fail", "warn"}
         What to do with NWB files that cannot be read or named: refuse, or leave them out with a warning.
     required_fields : iterable of str
-        Fields to have in a name wherever a file has them, as in `dandi.organize`.
+        Fields to have in the name of each file that has them, as in `dandi.organize`.
     media_options : MediaOptions or mapping, optional
-        How media are found, named and transferred. `existing` speaks of NWB files too.
+        How media are found, named and transferred. `existing` is for NWB files too.
     jobs : int
         Number of processes; a script that asks for more than one needs ``if __name__ == "__main__":``.
     executor : concurrent.futures.Executor, optional
-        Who does the work instead, such as ``distributed.Client(...).get_executor()`` for a cluster that sees the same
-        file systems. What it is given is one file a time.
+        Who does the work instead, such as ``distributed.Client(...).get_executor()`` for a cluster with the same file
+        systems. It gets one file at a time.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     on_file : callable, optional
@@ -96,14 +99,14 @@ def organize(
     RelocationRefusedError
         If the arguments contradict each other, or there is no dandiset.
     ExternalFilesError
-        If anything speaks against the plan, with all reasons at once; nothing was changed. If some files fail when
-        they are carried out: which, and why; the others are in their places, and nothing that was to move is removed.
+        If the plan has problems, with all of them at once; nothing was changed. If some files fail when they are
+        carried out: which, and why; the others are in their places, and no file or media that moved were removed.
     """
     options = MediaOptions.from_value(media_options)
     if media_mode is not None and not update_external_file_paths:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given, but the paths of media are not to be updated; "
-            f"leave one of the two out"
+            f"media_mode={str(media_mode)!r} was given with update_external_file_paths=False",
+            hint="leave one of the two out",
         )
     if files_mode not in ("copy", "move") or invalid not in ("fail", "warn"):
         raise RelocationRefusedError(
@@ -111,7 +114,7 @@ def organize(
         )
     if jobs < 1:
         raise RelocationRefusedError(f"jobs must be a number of processes, not {jobs!r}")
-    settings = Settings(
+    settings = OrganizeSettings(
         _dandiset(dandiset_path),
         files_mode,
         MediaMode(media_mode or MediaMode.SYMLINK),
@@ -137,52 +140,58 @@ def _dandiset(path: str | os.PathLike[str] | None) -> Path:
     if path is not None:
         root = Path(os.path.realpath(path))
         if os.path.lexists(root) and not root.is_dir():
-            raise RelocationRefusedError(f"{root} is to be the root of a dandiset, and is no folder; name another")
+            raise RelocationRefusedError(f"{root} is not a folder, and cannot be a dandiset", hint="name a folder")
         return root
     from dandi.dandiset import Dandiset
 
     found = Dandiset.find(os.curdir)
     if found is None:
         raise RelocationRefusedError(
-            "no dandiset was named, and there is no dandiset.yaml in the working directory or above it; name one with "
-            "-d/--dandiset-path"
+            "no dandiset was named, and there is no dandiset.yaml in the working directory or above it",
+            hint=Hint("name one with {dandiset_path}"),
         )
     return Path(os.path.realpath(found.path))
 
 
-def _sources(paths: list[str | os.PathLike[str]], settings: Settings) -> list[Path]:
+def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings) -> list[Path]:
     root = settings.dandiset_path
     if not paths:
         if settings.files_mode != "move":
             raise RelocationRefusedError(
-                "no NWB files were named, and inside a dandiset files can only be renamed; name files or folders, or "
-                "use files_mode 'move' (--files-mode move)"
+                "no NWB files were named, and inside a dandiset files can only be renamed",
+                hint=Hint("name files or folders, or use {files_mode_move}"),
             )
         if not (root / "dandiset.yaml").is_file():
-            raise RelocationRefusedError(f"no NWB files were named, and {root} is no dandiset: it has no dandiset.yaml")
+            raise RelocationRefusedError(
+                f"no NWB files were named, and {root} is not a dandiset: it has no dandiset.yaml",
+                hint="name files or folders",
+            )
         return list(find_nwb_files([root]))
-    # What lies in the dandiset is no source, unless a path leads into it.
+    # Files in the dandiset are no sources, unless a path names them, or a folder in it.
     into = [path for path in paths if filesystem.by_way_of(root, Path(os.path.realpath(path))).is_relative_to(root)]
     around = [path for path in paths if path not in into]
     found: dict[Path, Path] = {}
-    for path in find_nwb_files(into):
+    problems: list[ExternalFilesError] = []
+    for path in named_nwb_files(into, problems):
         real = filesystem.with_real_folder(path)
         inside = filesystem.by_way_of(root, real)
         found.setdefault(inside, path if inside == real else inside)  # by a mount of it, it has its place all the same
-    for path in find_nwb_files(around):
+    for path in named_nwb_files(around, problems):
         real = filesystem.with_real_folder(path)
         if not filesystem.by_way_of(root, real).is_relative_to(root):
             found.setdefault(real, path)
-    sources = list(found.values())
-    if not sources:
+    if problems:
+        raise combine(problems)
+    if not found:
         raise RelocationRefusedError(
-            f"there is no NWB file in {', '.join(map(str, paths))}; name files or folders that have such"
+            f"all NWB files in {', '.join(map(str, paths))} are in the dandiset already",
+            hint=Hint("to rename those, name none, and use {files_mode_move}"),
         )
-    return sources
+    return list(found.values())
 
 
 def _restore_interrupted(sources: list[Path]) -> None:
-    """Restore files whose texts a killed run was changing."""
+    """Restore files whose paths an interrupted run was changing."""
     for path in sources:
         recover(Path(os.path.realpath(path)))
 
@@ -192,12 +201,12 @@ def _restore_interrupted(sources: list[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What came of one file."""
+    """What was done with one file."""
 
     media: tuple[MovedSource, ...]
-    """Media that moved."""
+    """Media that moved, and are still at their old places too."""
     files: tuple[MovedSource, ...]
-    """The NWB file, if it moved."""
+    """The NWB file, if it moved; it is still at its old place too."""
     notes: tuple[str, ...]
 
 
@@ -217,7 +226,7 @@ def _carry_out(
         elif len(plan) < _MANY:
             results = each(partial(do, on_bytes=on_bytes), plan, None)
         else:
-            results = each_in_threads(_Turns(do), plan, _THREADS, on_bytes)
+            results = each_in_threads(_OneLongAtATime(do), plan, _THREADS, on_bytes)
         with closing(results):  # an interrupt ends what was begun
             for number, result in results:
                 if isinstance(result, BaseException):
@@ -233,9 +242,9 @@ def _carry_out(
                     on_file(file)
     if failures:
         raise _failed(failures, plan, notes)
-    # What is moved may be where another file has its place by now.
+    # The old place of one file may be the new one of another.
     targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
-    # The NWB files go last, so that a run that is stopped here finds them, and all that belongs to them.
+    # NWB files are removed last, so that after an interrupted run the next one finds them and their media.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
         going = [source for source in moved if not targets.intersection(source.places)]
         notes.extend(remove_sources(going, sync=options.sync))
@@ -243,10 +252,10 @@ def _carry_out(
     return notes
 
 
-class _Turns:
-    """Carries out small files side by side, and those with much to copy or fetch one after the other.
+class _OneLongAtATime:
+    """Carries out small files side by side, and files with much to copy or download one after the other.
 
-    What copies for long keeps the disk busy by itself, and two at once may come in each other's way.
+    One long copy keeps the disk busy, and two at once may slow each other down.
     """
 
     def __init__(self, do: Callable[..., _Outcome]) -> None:
@@ -257,7 +266,7 @@ class _Turns:
         remote = any(entry.remote is not None for entry in file.plan.relocations)
         takes_long = remote or file.size + file.plan.copied_bytes > _SMALL
         with self._long if takes_long else nullcontext():
-            on_bytes(0)  # which raises if it is not wanted any more
+            on_bytes(0)  # which raises if the call was cancelled
             return self._do(file, on_bytes=on_bytes)
 
 
@@ -269,7 +278,7 @@ def carry_out(
     url_timeout: float = 60.0,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> _Outcome:
-    """Bring one NWB file and its media to their places; what moves stays at its old place too for now.
+    """Put one NWB file and its media in their places; what moves stays at its old place too for now.
 
     Parameters
     ----------
@@ -284,29 +293,24 @@ def carry_out(
     on_bytes : callable
         Called with each number of bytes done.
 
-    Returns
-    -------
-    _Outcome
-        What moved, and is still at its old place too, and what there is to tell.
-
     Raises
     ------
     ExternalFilesError
-        If it fails; all is as it was then, or the notes of the error say what is left where.
+        If it fails; nothing was changed then, or the notes of the error say what could not be restored.
     """
     notes: list[str] = []
     try:
-        media = _bring(file, files_mode, sync, url_timeout, on_bytes, notes.append)
+        media = _put_in_place(file, files_mode, sync, url_timeout, on_bytes, notes.append)
         files: tuple[MovedSource, ...] = ()
         if files_mode == "move" and not file.in_place:
-            # What was compared with the source, not what may have come to its place since.
+            # Of the target that was compared with the source, not of one that has replaced it since.
             target = (file.target, file.target_stamp or stamp(os.stat(file.target)))
             files = (MovedSource(file.source, file.stamp, (file.source,), (target,)),)
     except ExternalFilesError:
         raise
     except OSError as error:
         failure = TransferError(
-            f"{file.source} could not be brought to {file.target}: {error}", nwb_path=str(file.source)
+            f"{file.source} could not be copied or moved to {file.target}: {error}", nwb_path=str(file.source)
         )
         for note in getattr(error, "__notes__", ()):
             failure.add_note(note)
@@ -314,28 +318,28 @@ def carry_out(
     return _Outcome(media, files, tuple(notes))
 
 
-def _bring(
+def _put_in_place(
     file: OrganizedFile,
     files_mode: FilesMode,
     sync: bool,
     url_timeout: float,
     on_bytes: Callable[[int], object],
-    tell: Callable[[str], object],
+    add_note: Callable[[str], object],
 ) -> tuple[MovedSource, ...]:
     if file.is_done and not has_leftovers(file.target):
         return ()
     if file.is_there or file.in_place:
-        return bring_media(
+        return transfer_media(
             file.plan,
             sync=sync,
             progress=increments(on_bytes),
             url_timeout=url_timeout,
             with_paths=not file.is_there,
             keep_sources=True,
-            tell=tell,
+            tell=add_note,
         )
     transfer = Transfer(
-        file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=tell
+        file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=add_note
     )
     with rolled_back(transfer):
         transfer.media.stage(file.plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
@@ -355,23 +359,24 @@ def _stage_nwb_file(
 ) -> None:
     if not has_stamp(file.source, file.stamp):
         raise TransferError(
-            f"{file.source} is not the file any more that it was when the plan was made; try again",
+            f"{file.source} has changed since the plan was made",
+            hint="run the same command again",
             nwb_path=str(file.source),
         )
-    # What changes no text may move by its name alone; a link stays a link to what it is.
+    # Without new paths, the file can move by its name alone. A symbolic link is copied, and its target stays.
     changes = bool(file.plan.edits) or rows is not None
     by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
-    if by_name and filesystem.link_exclusive(file.source, staged):
+    if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
     copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
-    copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new texts
+    copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new paths
     if changes:
         times = os.stat(staged)
         if staged.is_file():
-            filesystem.make_writable(staged)
+            access.make_writable(staged)
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
-        # By its time the next run knows what it was made of.
+        # As `cp -p` and `dandi organize` do: the time says when the recording was written, not when its paths changed.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
@@ -379,15 +384,14 @@ def _failed(failures: list[BaseException], plan: OrganizePlan, notes: list[str])
     ours = [failure for failure in failures if isinstance(failure, ExternalFilesError)]
     if len(ours) < len(failures):  # a defect, or the end of a worker
         return next(failure for failure in failures if failure not in ours)
-    told = "\n".join(f"  {number}. {failure}" for number, failure in enumerate(ours, start=1))
-    stay = "; nothing that was to move was removed" if plan.files_mode == "move" else ""
+    not_removed = "; nothing that moved was removed" if plan.files_mode == "move" else ""
     error = TransferError(
-        f"{len(ours)} of {len(plan)} NWB files could not be organized; the others are in {plan.dandiset_path}{stay}. "
-        f"Mend what is told here, and run the same again:\n{told}",
+        f"{len(ours)} of {len(plan)} NWB files could not be organized; the others are in {plan.dandiset_path}"
+        f"{not_removed}. Fix these problems and run the same command again:\n{numbered(ours)}",
         problems=ours,
     )
     for note in (*notes, *(note for failure in ours for note in getattr(failure, "__notes__", ()))):
-        error.add_note(note)  # such as where it is what could not be brought back
+        error.add_note(note)  # such as the place of a file that could not be restored
     return error
 
 

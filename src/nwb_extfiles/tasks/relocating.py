@@ -1,7 +1,7 @@
-"""Media of a finished NWB file brought to their place, the file itself staying where it is.
+"""Media of an NWB file copied, linked or moved to their place beside it, while the NWB file stays where it is.
 
-For files that any program wrote, and for files that were renamed. Only the texts in the NWB file change, in place and
-through a journal; the rest of it is neither read nor written.
+For files that any program wrote, and for files that were renamed. Only the stored paths change, in place and with a
+journal; the rest of the NWB file is neither read nor written.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from ..errors import (
     combine,
     warn,
 )
+from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
-from ..nwb.files import cannot_hold, open_nwb
+from ..nwb.files import cannot_hold, open_nwb, zarr_marker
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
@@ -34,22 +35,22 @@ from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
-from ..transfers.staging_folder import has_leftovers, is_interrupted
-from ..transfers.transfer import recover
+from ..transfers.interrupted import has_leftovers, is_interrupted
+from ..transfers.recovery import recover
 from .written_files import (
-    bring_all,
     cannot_edit,
     file_identifier,
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
     require_nwb,
+    transfer_all,
     warned_of_other_names,
 )
 
 __all__ = ["references_before", "relocate", "relocate_files", "relocate_just_written"]
 
-_IsInMemory = Callable[[ExternalFileReference], bool]  # whether a text means what it did in memory
+_IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is stored as it was in memory
 
 
 def relocate(
@@ -120,25 +121,25 @@ def relocate_just_written(
 def references_before(
     path: str | os.PathLike[str], media_options: MediaOptions | Mapping[str, Any] | None = None
 ) -> list[ExternalFileReference]:
-    """What an NWB file refers to that another program is about to append to, or to replace.
+    """References of an NWB file that another program is about to append to, or to replace.
 
     Parameters
     ----------
     path : path
-        The NWB file, if there is one. If a killed run has left it half edited it is restored first: what that run
-        noted must not be put back into what the other program writes.
+        The NWB file, if there is one. If an interrupted run has left it inconsistent it is restored first: later, the
+        journal of that run must not be applied to what the other program has written.
     media_options : MediaOptions or mapping, optional
         Of which `media_fields` is used.
 
     Returns
     -------
     list of ExternalFileReference
-        None of a file that is not there, or is no NWB file.
+        Empty if there is no such file, or if it is not an NWB file.
 
     Raises
     ------
     RelocationRefusedError
-        If the path is a symbolic link, beside which no media could be found later.
+        If the path is a symbolic link, beside which readers would look for media.
     DestinationBusyError, TransferError
         If another run is editing the file, or if it cannot be restored.
     """
@@ -160,16 +161,16 @@ def relocate_files(
     repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    """Relocate several NWB files as one: all of them, or none.
+    """Relocate the media of several NWB files in one step: of all of them, or of none.
 
-    None is touched before all are known to go, and all media are staged before anything is replaced. A video that
-    several files refer to gets to each, and is moved away, if at all, when all have it. If one fails, all are brought
-    back to what they were; after a kill the next run on any of them does that, or completes all.
+    Nothing is changed before all files are planned, and all media are staged before anything is replaced. If several
+    files refer to one video, each gets it, and only then its old name is removed, if at all. If one file fails, all are
+    restored; after a kill the next run on any of them restores or completes all.
 
     Parameters
     ----------
     paths : iterable of paths
-        The NWB files; one that is named twice counts once.
+        The NWB files; naming one twice is the same as once.
     media_mode, media_options, dry_run, repair
         As in `relocate`.
     on_file : callable, optional
@@ -243,8 +244,8 @@ def _plan_all(
 
 def _named_twice(document: Path, other: Path) -> ExternalFilesError:
     return RelocationRefusedError(
-        f"{document} and {other} look like one file that is seen through two paths: name, inode, size and time are the "
-        f"same; name it once",
+        f"{document} and {other} look like two paths of one file: name, inode, size and time are the same",
+        hint="name it once",
         nwb_path=str(document),
     )
 
@@ -255,7 +256,7 @@ def _carry_out(
     on_file: Callable[[RelocationPlan], object],
 ) -> None:
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        bring_all(
+        transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
             progress=lambda: increments(on_bytes),
@@ -268,13 +269,13 @@ def _carry_out(
 
 
 def _has_work(plan: RelocationPlan) -> bool:
-    """Whether anything on disk has to change; a folder that may not be written to can hold a file that has none."""
+    """Whether anything on disk has to change; if not, the folder need not be writable."""
     if plan.edits or not plan.manifest_is_current or has_leftovers(plan.nwb_path):
         return True
     return any(
         entry.creates_target
         or (
-            # the video has got there before, and still has to go from its old place
+            # an earlier run has copied the video there, and its old name is still to be removed
             plan.mode is MediaMode.MOVE
             and entry.source is not None
             and entry.target is not None
@@ -285,14 +286,19 @@ def _has_work(plan: RelocationPlan) -> bool:
 
 
 def _document(path: Path, dry_run: bool) -> Path:
-    """The NWB file, its folder free of symbolic links; what a killed run has left of it is mended."""
+    """The NWB file, its folder without symbolic links; restored if an interrupted run has left it inconsistent."""
     if path.is_symlink():
         raise RelocationRefusedError(
             f"{path} is a symbolic link to {os.path.realpath(path)}, and readers look for media beside the name that "
-            f"they open; name the file itself",
+            f"they open",
+            hint="name the file itself",
             nwb_path=str(path),
         )
     document = Path(os.path.realpath(path))
+    if document.is_dir() and zarr_marker(document) is None:
+        raise RelocationRefusedError(
+            f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
+        )
     if not is_interrupted(document):
         return document
     if dry_run:
@@ -344,11 +350,11 @@ def _found_by_content(
     options: MediaOptions,
     problems: list[ExternalFilesError],
 ) -> dict[tuple[str, str, int], Resolution]:
-    """The right videos of entries whose videos are missing or wrong, by what the manifest says of them."""
+    """The right videos of entries whose videos are missing or wrong, by their checksums in the manifest."""
     if rows is None:
         raise RelocationRefusedError(
-            f"{nwb_path} has no manifest, so nothing tells which videos are its own; name where they are with --search "
-            f"(`search` in media_options), without --repair",
+            f"{nwb_path} has no manifest, so its videos cannot be found by their content",
+            hint=Hint("name the folder of the videos with {search}, without {repair}"),
             nwb_path=str(nwb_path),
         )
     resolutions = resolve_all(references, options, destination=nwb_path.parent)
@@ -361,15 +367,15 @@ def _found_by_content(
     for verification in bad:
         reference, row = verification.resolution.reference, verification.row
         if row is not None and row.sha256 in elsewhere:
-            # it gets the suffix that it had, whatever it is called there
+            # it gets its former suffix, not that of the name under which it was found
             suffix = PurePosixPath(row.path).suffix
             found[reference.entry] = Resolution(reference, file=elsewhere[row.sha256], suffix=suffix)
         elif row is not None and options.missing == "error":
             problems.append(
                 MissingMediaError(
                     f"{reference.where}: its video {row.original_name!r} ({row.size_in_bytes:,} bytes, SHA-256 "
-                    f"{row.sha256}) is {verification.state}, and in none of the folders that were searched; name one "
-                    f"that has it with --search (`search` in media_options)",
+                    f"{row.sha256}) is {verification.state}, and in none of the folders that were searched",
+                    hint=Hint("name the folder that has it with {search}"),
                     **reference.place,
                 )
             )

@@ -1,6 +1,6 @@
-"""The way back from the names of the archive: videos under the names that they had before.
+"""Original names of media, restored after a download from the archive.
 
-After a download each video is called by a UUID; the manifest in the NWB file knows what it was called.
+In the archive the name of each video is a UUID; the manifest in the NWB file has the original name.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..errors import (
     combine,
     warn,
 )
+from ..hints import Hint
 from ..media.inventory import rows_by_entry
 from ..naming import is_showable
 from ..nwb.files import cannot_hold, open_nwb
@@ -36,13 +37,13 @@ from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
-from .dandiset import OrganizedFile
+from .organize_plan import OrganizedFile
 from .organizing import carry_out
 from .written_files import file_identifier, require_nwb
 
 __all__ = ["restore"]
 
-_NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming convention is told
+_NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming convention gets
 
 
 def restore(
@@ -53,17 +54,17 @@ def restore(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> RelocationPlan:
-    """Give videos back the names that they had before they were relocated.
+    """Give videos their original names back.
 
     Parameters
     ----------
     path : path
         An NWB file with a manifest, such as one that was downloaded from the archive. It stays as it is.
     folder : path
-        Gets a copy of the NWB file, its media beside it, and the paths in that copy to match; made if it is missing.
-        Where two videos had one name, each gets a folder of its own.
+        Gets a copy of the NWB file with new paths, and its media beside it; created if it does not exist. If two videos
+        had one name, each gets a folder of its own.
     media_mode : MediaMode or str
-        How media get there; verified copies by default. Not by moving, for the NWB file keeps its media.
+        How media get there; verified copies by default. They cannot move: the NWB file keeps its media.
     media_options : MediaOptions or mapping, optional
         How media are found and transferred; `naming` is not used.
     dry_run : bool
@@ -79,13 +80,13 @@ def restore(
     RelocationRefusedError
         If the NWB file has no manifest, or media are to move.
     ExternalFilesError
-        If anything else speaks against it, with all reasons at once; nothing was changed.
+        If there are other problems, with all of them at once; nothing was changed.
     """
     options = MediaOptions.from_value(media_options)
     if MediaMode(media_mode) is MediaMode.MOVE:
         raise RelocationRefusedError(
-            f"{path} keeps its media, so they cannot be restored by media_mode 'move'; use 'hardlink', which needs no "
-            f"room, or 'copy'",
+            f"{path} keeps its media, so they cannot be restored with media_mode 'move'",
+            hint="use 'hardlink', which needs no space, or 'copy'",
             nwb_path=str(path),
         )
     source = with_real_folder(Path(os.path.abspath(path)))
@@ -108,7 +109,7 @@ def restore(
 def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
     if target.parent == source.parent / nwb_stem(source):
         raise RelocationRefusedError(
-            f"{target.parent} is the media folder of {source}; name another folder", nwb_path=str(source)
+            f"{target.parent} is the media folder of {source}", hint="name another folder", nwb_path=str(source)
         )
     problems: list[ExternalFilesError] = []
     with open_nwb(source) as file:
@@ -116,8 +117,8 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
         rows = read_manifest(file, source)
         if rows is None:
             raise RelocationRefusedError(
-                f"{source} has no manifest, so the original names of its media are not known; one is written by "
-                f"--manifest (MediaOptions(manifest=True)) when media are relocated",
+                f"{source} has no manifest, so the original names of its media are not known",
+                hint=Hint("relocate media with {manifest} to have one"),
                 nwb_path=str(source),
             )
         references = find_in_file(file, media_fields(options.media_fields), problems)
@@ -125,13 +126,13 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
         names = _names(references, rows, identifier, target.name, options, problems)
 
         def naming(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:  # noqa: ARG001
-            # what has no name is among the problems, or behind a URL that tells none
+            # media without a name are among the problems, or behind a URL without a file name
             return names.get((object_id, field, index)) or PurePosixPath(f"{object_id}_{field}_{index}{suffix}")
 
         is_replaceable = options.existing == "replace" and target.is_file() and not may_be_same_name(target, source)
         if os.path.lexists(target) and not is_replaceable:
             problems.append(
-                MediaExistsError(f"{target} exists; name another folder, or move it away", nwb_path=str(source))
+                MediaExistsError(f"{target} exists", hint="name another folder, or move it away", nwb_path=str(source))
             )
         plan = plan_references(
             references,
@@ -159,17 +160,17 @@ def _names(
     options: MediaOptions,
     problems: list[ExternalFilesError],
 ) -> dict[_NamingKey, PurePosixPath]:
-    """The place of each video below the folder."""
+    """The path of each video below the folder."""
     of_entry = rows_by_entry(rows)
     names: dict[_NamingKey, PurePosixPath] = {}
-    wanted: dict[str, set[object]] = {}  # the videos that would have each name
+    wanted: dict[str, set[object]] = {}  # the videos with each name
     found: list[tuple[_NamingKey, ExternalFileReference, str]] = []
     for reference in references:
         resolution = resolve(reference, options, destination=Path(reference.base or ""))
         file = resolution.file
         downloaded = resolution.url and options.urls == "download"
         if file is None and not downloaded:
-            continue  # the plan tells of it, or it stays a URL
+            continue  # it is a problem of the plan, or stays a URL
         row = of_entry(reference)
         if row is not None and row.path == reference.stored_path:
             name = row.original_name
@@ -177,7 +178,7 @@ def _names(
             name = file.path.name if file is not None else RemoteFile(url=reference.stored_path, size=None).name
         try:
             if file is None and not _is_name(name):
-                continue  # such a URL tells no name
+                continue  # the URL has no file name
             _check_name(name, reference)
             key = naming_id(reference, identifier), reference.field, reference.index
         except ExternalFilesError as problem:
@@ -193,7 +194,7 @@ def _names(
 
 
 def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
-    """A folder that no other entry has, and that is called like no video."""
+    """A folder for one entry, with a name that no video has."""
     folder = reference.object_path.strip("/").replace("/", "_")
     while folder.casefold() in taken:
         folder += "_"
@@ -206,10 +207,11 @@ def _is_name(name: str) -> bool:
 
 
 def _check_name(name: str, reference: ExternalFileReference) -> None:
-    """Refuse what is no bare name: the manifest may come from anybody."""
+    """Refuse what is not a plain file name: the manifest may come from anybody."""
     if not _is_name(name):
         raise UnsafeReferenceError(
-            f"{reference.where}: the manifest says that its video was called {name[:80]!r}, which is no name of a "
-            f"file; mend the manifest",
+            f"{reference.where}: the original name of its video in the manifest is {name[:80]!r}, which is not a file "
+            f"name",
+            hint="correct the manifest",
             **reference.place,
         )

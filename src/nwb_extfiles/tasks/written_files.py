@@ -1,9 +1,9 @@
-"""What relocating, organizing and restoring have in common: steps for NWB files that are finished."""
+"""Steps that checking, relocating, organizing and restoring share, for NWB files that are written."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,72 +11,75 @@ from typing import Any
 
 import h5py
 
-from ..disk import contents, filesystem
+from ..disk import access, contents, filesystem, locks
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..media.inventory import make_rows, other_videos
-from ..nwb.files import nwb_files_called_like, write_paths
+from ..nwb.files import find_nwb_files, nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
 from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
-from ..transfers.transfer import Transfer, TransferCall
+from ..transfers.joint_commit import TransferCall
+from ..transfers.transfer import Transfer
 
 __all__ = [
-    "bring_all",
-    "bring_media",
     "cannot_edit",
     "file_identifier",
     "interrupted_edit",
     "is_former_media_folder",
+    "named_nwb_files",
     "new_rows",
     "remove_empty",
     "require_nwb",
     "rolled_back",
+    "transfer_all",
+    "transfer_media",
     "warned_of_other_names",
 ]
 
 
 def cannot_edit(plan: RelocationPlan) -> list[ExternalFilesError]:
-    """Problems of texts that are to change in a file that stays where it is."""
+    """Problems of stored paths that have to change in a file that stays where it is."""
     path = plan.nwb_path
     if not plan.edits and plan.manifest_is_current:
         return []
     if path.is_symlink():
-        # git-annex, for one, keeps under a link what must never change
-        reason = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not to be changed through it"
-        return [RelocationRefusedError(f"{reason}; put the file itself there", nwb_path=str(path))]
+        # git-annex, for one, has links to files that must never change
+        what = f"{path} is a symbolic link to {os.path.realpath(path)}, which is not changed through the link"
+        return [RelocationRefusedError(what, hint="put the file itself there", nwb_path=str(path))]
     if not os.access(path, os.W_OK):
-        reason = f"{path} may not be written to, and its texts have to change"
-        return [RelocationRefusedError(f"{reason}; make it writable first", nwb_path=str(path))]
-    return _no_room_apart(path) if filesystem.has_other_names(path) else []
+        what = f"{path} is not writable, and its stored paths have to change"
+        return [RelocationRefusedError(what, hint="make it writable first", nwb_path=str(path))]
+    return _no_space_for_copy(path) if filesystem.has_other_names(path) else []
 
 
-def _no_room_apart(path: Path) -> list[ExternalFilesError]:
+def _no_space_for_copy(path: Path) -> list[ExternalFilesError]:
     size, free = os.stat(path).st_size, filesystem.free_bytes(path.parent)
     if size <= free or contents.can_clone(path, path.parent):
         return []
-    reason = f"{path} has other names (hard links), so its paths change in a copy, which needs {size:,} bytes"
-    return [RelocationRefusedError(f"{reason}, and {free:,} are free; make room", nwb_path=str(path))]
+    what = f"{path} has other names (hard links), so its paths change in a copy, which needs {size:,} bytes"
+    return [RelocationRefusedError(f"{what}, and {free:,} are free", hint="make space", nwb_path=str(path))]
 
 
 def interrupted_edit(path: Path) -> RelocationRefusedError:
-    """What speaks against planning with a file that a killed run has left half edited."""
+    """The problem of a file that an interrupted run has left inconsistent, and that must not be planned with."""
     return RelocationRefusedError(
-        f"{path} was left half edited by a run that was killed; call `nwb-extfiles recover` on it first",
+        f"{path} was left inconsistent by an interrupted run",
+        hint="call `nwb-extfiles recover` on it first",
         nwb_path=str(path),
     )
 
 
 def warned_of_other_names(plan: RelocationPlan) -> RelocationPlan:
-    """A plan for a file that stays where it is, with a warning if it has other names and is not edited through them."""
+    """The plan, with a warning if the NWB file has other names (hard links), which keep the paths of before."""
     path = plan.nwb_path
     if not _gets_own_content(plan):
         return plan
     note = (
         f"{path} has {os.stat(path).st_nlink} names (hard links): this one gets content of its own with the new paths, "
-        f"and the others keep the content, and the paths, that they have"
+        f"and the others keep their content and paths"
     )
     return replace(plan, warnings=(*plan.warnings, note))
 
@@ -85,7 +88,7 @@ def _gets_own_content(plan: RelocationPlan) -> bool:
     return bool(plan.edits or not plan.manifest_is_current) and filesystem.has_other_names(plan.nwb_path)
 
 
-def bring_media(
+def transfer_media(
     plan: RelocationPlan,
     *,
     sync: bool = True,
@@ -95,7 +98,7 @@ def bring_media(
     keep_sources: bool = False,
     tell: Callable[[str], object] | None = None,
 ) -> tuple[MovedSource, ...]:
-    """Carry out a plan for an NWB file that has its place.
+    """Carry out the plan of an NWB file that is in its place.
 
     Parameters
     ----------
@@ -108,16 +111,16 @@ def bring_media(
     url_timeout : float
         As `MediaOptions.url_timeout`, in seconds.
     with_paths : bool
-        Whether the texts are still to be changed.
+        Whether the stored paths are still to be changed.
     keep_sources : bool
-        Whether what was moved stays at its old place too for now.
+        Whether the old names of media that move are kept for now.
     tell : callable, optional
         As `Transfer` has it.
 
     Returns
     -------
     tuple of MovedSource
-        What stays for now.
+        The old names that are kept for now.
     """
     if with_paths:
         _get_own_content(plan, sync)
@@ -128,23 +131,23 @@ def bring_media(
     return transfer.conclude(sync=sync)
 
 
-def bring_all(
+def transfer_all(
     plans: Sequence[RelocationPlan],
     *,
     sync: bool = True,
     progress: Callable[[], bool | ProgressCallback] = lambda: False,
     url_timeout: float = 60.0,
 ) -> None:
-    """Carry out the plans of one call, for NWB files that have their places: all of them, or none.
+    """Carry out the plans of one call, for NWB files that are in their places: all of them, or none.
 
     Parameters
     ----------
     plans : sequence of RelocationPlan
         Each of another file.
     sync, url_timeout
-        As in `bring_media`.
+        As in `transfer_media`.
     progress : callable
-        Gives what `bring_media` takes, for each plan.
+        Gives what `transfer_media` takes, for each plan.
     """
     if not plans:
         return
@@ -152,7 +155,7 @@ def bring_all(
         _get_own_content(plan, sync)
     call = TransferCall([plan.nwb_path for plan in plans])
     with rolled_back(call):
-        # All are staged before anything is replaced: the media of one may stand in the place of another's.
+        # All are staged before anything is replaced: the media of one may be at the target of another's.
         for plan, transfer in zip(plans, call.transfers, strict=True):
             transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
         call.commit(
@@ -162,26 +165,26 @@ def bring_all(
 
 
 def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
-    """Give an NWB file that is to be edited, and has other names, the same content apart from these."""
+    """Give an NWB file that is to be edited a copy of its content, if it has other names (hard links)."""
     if not _gets_own_content(plan):
         return
     path = plan.nwb_path
     transfer = Transfer(path)
     with rolled_back(transfer), ExitStack() as stack:
         try:
-            stack.enter_context(filesystem.held_alone(path))
+            stack.enter_context(locks.held_alone(path))
         except BlockingIOError as error:
             raise DestinationBusyError(
-                f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
+                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
             ) from error
         contents.copy_verified(path, transfer.staged_document, sync=sync)
-        filesystem.make_writable(transfer.staged_document)
+        access.make_writable(transfer.staged_document)
         transfer.commit(sync=sync)
     transfer.conclude(sync=sync)
 
 
 def _edit(plan: RelocationPlan, transfer: Transfer, sync: bool) -> Callable[[], None]:
-    """What changes the paths and the manifest in an NWB file whose media are staged, if they are still as planned."""
+    """The function that writes the new paths and the manifest, if the stored paths are still those of the plan."""
     rows = new_rows(plan, transfer)
     planned = [entry.reference for entry in plan.relocations]
     return lambda: write_paths(
@@ -190,7 +193,7 @@ def _edit(plan: RelocationPlan, transfer: Transfer, sync: bool) -> Callable[[], 
 
 
 def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | None:
-    """What the manifest shall say when media are staged; None if it gets nothing new."""
+    """The rows of the manifest when media are staged; None if it does not change."""
     if plan.manifest is None:
         return None
     rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
@@ -200,13 +203,31 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
 
 @contextmanager
 def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
-    """Have a transfer take back what it did if it fails; the error tells what could not be."""
+    """Roll a transfer back if it fails; the error gets a note for what could not be restored."""
     try:
         yield
     except BaseException as error:
         for line in transfer.rollback():
             error.add_note(line)
         raise
+
+
+def named_nwb_files(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> dict[Path, None]:
+    """The NWB files that a user names, and those in the folders named; a folder without any is a problem."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = dict.fromkeys(find_nwb_files([path]))
+        if not files:
+            folder = os.path.abspath(path)
+            problems.append(
+                RelocationRefusedError(
+                    f"{folder}: there is no NWB file in this folder",
+                    hint="name NWB files, or folders that have some",
+                    nwb_path=folder,
+                )
+            )
+        found |= files
+    return found
 
 
 def require_nwb(file: Any, path: Path) -> None:
@@ -228,7 +249,7 @@ def file_identifier(file: Any, nwb_path: Path) -> str:
 
 
 def is_former_media_folder(folder: Path, nwb_path: Path) -> bool:
-    """Whether a folder beside an NWB file held its media under a former name: no other NWB file is called like it."""
+    """Whether a folder beside an NWB file has its media from a former name: no other NWB file has the folder's name."""
     return folder.parent == nwb_path.parent and folder.name != nwb_stem(nwb_path) and not nwb_files_called_like(folder)
 
 

@@ -1,0 +1,121 @@
+"""The plan for organizing: what happens to each NWB file, and to all of them together.
+
+An `OrganizedFile` has everything that it takes to carry it out, also on another machine that has the same file systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..options import MediaMode, MediaOptions
+from ..plans.plan import Relocation, RelocationPlan
+
+__all__ = ["FilesMode", "OrganizePlan", "OrganizeSettings", "OrganizedFile"]
+
+FilesMode = Literal["copy", "move"]
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizeSettings:
+    """What the caller asks for, the same for all files."""
+
+    dandiset_path: Path
+    """Without symbolic links."""
+    files_mode: FilesMode = "copy"
+    media_mode: MediaMode = MediaMode.SYMLINK
+    update_paths: bool = True
+    invalid: Literal["fail", "warn"] = "fail"
+    required_fields: tuple[str, ...] = ()
+    options: MediaOptions = MediaOptions()  # noqa: RUF009  # frozen
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizedFile:
+    """One NWB file on its way into a dandiset."""
+
+    source: Path
+    plan: RelocationPlan
+    """What happens to its media; its `nwb_path` is where the NWB file will be."""
+    size: int
+    """Of the NWB file, in bytes."""
+    stamp: tuple[int, ...]
+    """To see whether the NWB file has changed since it was planned."""
+    is_there: bool = False
+    """Whether the target has the same content already, so that at most its media are left to do."""
+    target_stamp: tuple[int, ...] | None = None
+    """If it is there: to see whether the target has changed since it was compared."""
+    replaces: bool = False
+    """Whether the target exists, and is replaced."""
+
+    @property
+    def target(self) -> Path:
+        """Where the NWB file will be."""
+        return self.plan.nwb_path
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the NWB file is in its place already."""
+        return self.source == self.target
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to copy, link or move, nothing to write, and no video to remove."""
+        is_written = self.is_there or (self.in_place and not self.plan.edits and self.plan.manifest_is_current)
+        return is_written and not any(self._is_to_do(entry) for entry in self.plan.relocations)
+
+    def _is_to_do(self, entry: Relocation) -> bool:
+        if entry.creates_target or entry.removes_source:
+            return True
+        if self.plan.mode is not MediaMode.MOVE or entry.source is None or entry.target is None:
+            return False
+        return entry.source.path != self.target.parent / entry.target  # the old one has to be removed
+
+    @property
+    def total_bytes(self) -> int:
+        """Size in bytes of the NWB file and its media, if they are copied, linked or moved."""
+        return (0 if self.in_place or self.is_there else self.size) + self.plan.media_bytes
+
+    @property
+    def work_bytes(self) -> int:
+        """What progress counts: as `total_bytes`, and what is read for the manifest."""
+        return 0 if self.is_done else self.total_bytes - self.plan.media_bytes + self.plan.work_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizePlan:
+    """What organizing will do, or has done. Iterating gives an `OrganizedFile` for each NWB file."""
+
+    dandiset_path: Path
+    files_mode: FilesMode
+    media_mode: MediaMode
+    files: tuple[OrganizedFile, ...]
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[OrganizedFile]:
+        return iter(self.files)
+
+    @property
+    def media_count(self) -> int:
+        """How many references have media: all but URLs that stay, and files that were not found."""
+        return sum(file.plan.media_count for file in self.files)
+
+    @property
+    def url_count(self) -> int:
+        """How many references are URLs, and stay so."""
+        return sum(file.plan.url_count for file in self.files)
+
+    @property
+    def total_bytes(self) -> int:
+        """Size in bytes of all NWB files and media that are copied, linked or moved."""
+        return sum(file.total_bytes for file in self.files)
+
+    @property
+    def work_bytes(self) -> int:
+        """What progress counts: as `total_bytes`, and what is read for manifests."""
+        return sum(file.work_bytes for file in self.files)
