@@ -1600,7 +1600,7 @@ def test_many_small_files_with_few_threads(
     start, begun = threading.Thread.start, list[threading.Thread]()
 
     def seldom(self: threading.Thread) -> None:
-        if self.name.startswith("ahead_"):
+        if self.name.startswith("each_"):
             if len(begun) == threads:
                 raise RuntimeError("can't start new thread")
             begun.append(self)
