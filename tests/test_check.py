@@ -1,4 +1,4 @@
-"""What `check` finds, beside what the field's own judges find in the same files."""
+"""What `check` finds, beside what nwbinspector and dandi find in the same files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def in_dandiset(request: pytest.FixtureRequest) -> bool:
 
 
 def scene(tmp_path: Path, *paths: str, dandiset: bool = False) -> Path:
-    """An NWB file in ``set/sub-a`` with texts as they are, and a video in ``videos`` and in ``set``."""
+    """An NWB file in ``set/sub-a`` with paths stored as they are, and a video in ``videos`` and in ``set``."""
     make_media(tmp_path / "videos" / "a.avi")
     make_media(tmp_path / "set" / "videos" / "a.avi")
     if dandiset:
@@ -52,7 +52,7 @@ def only(path: Path, **options: Any) -> Finding:
     return finding
 
 
-# ----------------------------------------------------------------- single texts
+# ----------------------------------------------------------------- single stored paths
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_two_thousand_references_are_quick(tmp_path: Path) -> None:
         assert len(list(check(tmp_path))) == 2000
 
 
-# ------------------------------------------------- beside the judges of the field
+# ------------------------------------------------- beside nwbinspector and dandi
 
 
 def others(path: Path) -> set[str]:

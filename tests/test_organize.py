@@ -526,7 +526,7 @@ def test_same_object_id(raw: Path, tmp_path: Path) -> None:
 
 
 def test_unusual_objects_in_a_file(raw: Path, tmp_path: Path) -> None:
-    """Files that no writer makes are told of by name, and the others looked at all the same."""
+    """Files that no writer makes are reported by name, and the others are checked too."""
     with h5py.File(raw / "test0.nwb", "r+") as file:
         file["acquisition/ring"] = file["/"]
         file["acquisition/soft"] = h5py.SoftLink("/acquisition")
@@ -950,7 +950,7 @@ def test_interrupted_edit_of_source_is_restored(raw: Path, tmp_path: Path) -> No
 
 
 def test_no_space_is_refused(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told of before anything is touched; a sparse video is as big as it says."""
+    """Reported before anything is changed; a sparse video is as big as it says."""
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 1 << 39)
     with open(tmp_path / "videos" / "f1_1.avi", "r+b") as file:
         file.truncate(1 << 40)

@@ -303,7 +303,7 @@ def _fixed(file: h5py.File) -> None:
 
 @pytest.mark.parametrize("edit", [_scalar, _fixed])
 def test_scalar_paths_of_old_files(tmp_path: Path, edit: Callable[[h5py.File], None]) -> None:
-    """Texts of fixed length, and scalars, that pynwb cannot read."""
+    """Strings of fixed length, and scalars, that pynwb cannot read."""
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     with h5py.File(path, "r+") as file:
         edit(file)

@@ -58,7 +58,7 @@ def nwb_with(folder: Path, *names: str, nwb: str = "a.nwb", **kwargs: Any) -> Pa
 
 
 def media_names(path: Path, *names: str, dataset: str = DATASET) -> list[str]:
-    """The texts that DANDI's convention gives, for the videos of these names."""
+    """The paths that DANDI's naming gives for the videos of these names."""
     object_id = look(path, dataset).object_id
     return [f"{path.stem}/{object_id}_external_file_{n}{Path(name).suffix.lower()}" for n, name in enumerate(names)]
 
@@ -445,7 +445,7 @@ def test_open_hard_linked_nwb_file_is_refused_and_hint_works(tmp_path: Path, mod
     ):
         io.write(io.read(), relocate_media=True, media_mode="copy")
     assert tree(tmp_path) == before
-    subprocess.run(str(caught.value).split("open it again: ")[1], shell=True, check=True)  # its cure
+    subprocess.run(str(caught.value).split("open it again: ")[1], shell=True, check=True)  # as it says
     with NWBExtFilesHDF5IO(path, mode) as io:
         io.write(io.read(), relocate_media=True, media_mode="copy")
     assert digest(path.parent / stored_paths(path, DATASET)[0]) == before["now it's/videos/a.avi"]
