@@ -70,6 +70,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(?!nwb_extfiles).*"),
     (r"py:.*", r"nwb_extfiles\.(options\.)?ProgressCallback"),
     (r"py:.*", r"nwb_extfiles\.neuroconv\._Conversion"),
+    (r"py:.*", r"nwb_extfiles\.hints\.Spelling"),
 ]
 
 sphinx_gallery_conf = {

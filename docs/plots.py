@@ -1,4 +1,4 @@
-"""The figures and the table of the page on benchmarks, made from the results that are recorded beside it."""
+"""Make the figures and the table of the page on benchmarks from its recorded results."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 GOOD, BAD, BOUND = "#1a7f37", "#b35900", "#111111"
-# letters stay letters, which can be searched and read aloud; the same numbers make the same file
+# keep text as text, so that it can be searched; the same numbers make the same file
 STYLE = {"svg.hashsalt": "nwb-extfiles", "svg.fonttype": "none", "font.size": 10}
 
 
 def draw_ratios(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw what was measured as parts of what it is held to."""
+    """Draw the measured ratios and their targets."""
     shown = [entry for entry in results if entry["bound"] is not None and entry["unit"] == "x"]
     figure = Figure(figsize=(9, 0.42 * len(shown) + 1), layout="constrained")
     axes = figure.subplots()
@@ -36,7 +36,7 @@ def draw_ratios(results: list[dict[str, Any]], path: Path) -> None:
 
 
 def draw_growth(results: list[dict[str, Any]], path: Path) -> None:
-    """Draw how time and memory grow."""
+    """Draw how time and memory grow with the number of references and files."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     kinds = (
         ("wall a reference", "references in a file", "ms for each reference"),

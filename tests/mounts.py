@@ -1,6 +1,6 @@
-"""Real file systems for tests: each helper mounts one and unmounts it at the end, or skips the test and says why.
+"""Mount real file systems for tests. Each function unmounts it at the end, or skips the test and says why.
 
-All are context managers that give the mount point. Use the kinds that a test is about; nothing here is simulated.
+All are context managers that return the mount point.
 
 >>> with loop("exfat") as stick, overlay(lower) as merged, bindfs(folder) as again:
 ...     ...
@@ -22,7 +22,7 @@ import pytest
 
 __all__ = ["LOOP_KINDS", "bind", "bindfs", "loop", "mounted", "overlay", "ramfs", "tmpfs"]
 
-# How to make and to mount each kind: the command that formats an image, what else it needs, the command that mounts.
+# For each kind: the command that formats an image, what else it needs, and the command that mounts it.
 _MAKE: dict[str, tuple[str, ...]] = {
     "exfat": ("mkfs.exfat",),
     "ntfs": ("mkfs.ntfs", "-F", "-Q", "-q"),
@@ -68,12 +68,12 @@ def _kernel_has(kind: str) -> bool:
 
 @contextmanager
 def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
-    """Run a command that mounts at a place, and unmount that at the end."""
+    """Run a command that mounts at a path, and unmount that at the end."""
     place.mkdir(exist_ok=True)
     done = subprocess.run([*command], check=False, capture_output=True, text=True)
     if done.returncode:
         _skip(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
-    for _ in range(100):  # a FUSE server may need a moment
+    for _ in range(100):  # a FUSE server can need a moment
         if os.path.ismount(place):
             break
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
 
 @contextmanager
 def _room() -> Iterator[Path]:
-    """A folder of one's own, removed at the end; what is still mounted in it is not looked into."""
+    """A temporary folder, removed at the end. What is still mounted in it is not entered."""
     place = Path(tempfile.mkdtemp(prefix="mounts-"))
     try:
         yield place
@@ -100,7 +100,7 @@ def _room() -> Iterator[Path]:
 
 
 def _made(place: Path | None, room: Path, name: str) -> Path:
-    """The mount point, which must be there before the command is run."""
+    """Make the mount point, which must exist before the command runs."""
     made = place or room / name
     made.mkdir(parents=True, exist_ok=True)
     return made
@@ -108,7 +108,7 @@ def _made(place: Path | None, room: Path, name: str) -> Path:
 
 @contextmanager
 def bind(folder: Path, place: Path | None = None) -> Iterator[Path]:
-    """The same folder under a second path: same device, same inodes."""
+    """Mount a folder at a second path, with the same device and inodes."""
     _need("mount")
     with _room() as room:
         at = _made(place, room, "bind")
@@ -118,7 +118,7 @@ def bind(folder: Path, place: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def bindfs(folder: Path, place: Path | None = None, options: Sequence[str] = ()) -> Iterator[Path]:
-    """The same folder under a second path, with another device and, it may be, other inodes (as NFS or SMB give)."""
+    """Mount a folder at a second path, with another device and perhaps other inodes, as with NFS or SMB."""
     _need("bindfs")
     with _room() as room:
         at = _made(place, room, "bindfs")
@@ -138,7 +138,7 @@ def tmpfs(options: str = "") -> Iterator[Path]:
 
 @contextmanager
 def ramfs() -> Iterator[Path]:
-    """A file system in memory that has modes and links, and neither extended attributes nor ACLs."""
+    """A file system in memory with modes and links, but without extended attributes and ACLs."""
     _need("mount")
     with _room() as room:
         at = _made(None, room, "ramfs")
@@ -148,10 +148,10 @@ def ramfs() -> Iterator[Path]:
 
 @contextmanager
 def overlay(lower: Path, options: str = "") -> Iterator[Path]:
-    """A folder as container images have it: what is in `lower` is seen, what is written goes elsewhere.
+    """An overlay, as in containers: it shows `lower`, and writes go elsewhere.
 
-    Where `lower` lies on another file system than the temporary folder, such as /dev/shm, files that were not written
-    to have another device than their folders.
+    If `lower` is on another file system than the temporary folder, such as /dev/shm, files that were not written to
+    have another device than their folders.
     """
     _need("mount")
     if not _kernel_has("overlay"):
@@ -166,9 +166,9 @@ def overlay(lower: Path, options: str = "") -> Iterator[Path]:
 
 @contextmanager
 def loop(kind: str, mb: int = 64, options: str = "") -> Iterator[Path]:
-    """A file system of a kind in an image file: exfat or ntfs by FUSE, vfat, btrfs, xfs or ext4 by the kernel.
+    """A file system in an image file: exfat or ntfs with FUSE; vfat, btrfs, xfs or ext4 with the kernel.
 
-    fusefat, which could mount vfat by FUSE, loses names in a folder of more than a few files; no test can stand on it.
+    vfat is not mounted with fusefat, which loses names in a folder with more than a few files.
     """
     mount = _MOUNT.get(kind)
     _need(_MAKE[kind][0], mount[0] if mount else "mount")
@@ -190,7 +190,7 @@ def loop(kind: str, mb: int = 64, options: str = "") -> Iterator[Path]:
 
 @contextmanager
 def _as_device(image: Path) -> Iterator[Path]:
-    """A loop device of an image, for a FUSE server that takes no file."""
+    """Make a loop device for an image, for FUSE servers that need a device."""
     made = subprocess.run(["losetup", "-f", "--show", str(image)], check=False, capture_output=True, text=True)
     if made.returncode:
         _skip(f"losetup: {made.stderr.strip()}")

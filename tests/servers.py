@@ -1,4 +1,4 @@
-"""Real HTTP servers on this machine: of files, which may be told to misbehave, and of the DANDI archive's API."""
+"""HTTP servers on this machine: for files, with faults on demand, and for the API of the DANDI archive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Route = Callable[["Handler"], None]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers by a route of its path, else with a file of the folder."""
+    """Answers with the route for the path, else with a file of the folder."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -27,11 +27,11 @@ class Handler(BaseHTTPRequestHandler):
         self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         self.server.asked.append((self.command, self.path, self.headers.get("Range")))
         route = self.server.routes.get(self.route)
-        if isinstance(route, list):  # one for each request, the last for all that follow
+        if isinstance(route, list):  # one per request; the last for all that follow
             route = route.pop(0) if len(route) > 1 else route[0]
         try:
             (route or Handler.send_file)(self)
-        except (BrokenPipeError, ConnectionResetError):  # who only wants to know hangs up
+        except (BrokenPipeError, ConnectionResetError):  # a client that only wants the headers hangs up
             self.close_connection = True
 
     do_HEAD = do_GET  # noqa: N815
@@ -52,9 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         arrived: Callable[[int], object] = lambda size: None,
         **headers: str,
     ) -> None:
-        """Send content, or the range of it that is asked for; hang up after `stop` bytes of the answer.
+        """Send content, or the requested range of it. Hang up after `stop` bytes of the answer.
 
-        What is on its way may be lost then, unless `arrived` waits until the client has got so many bytes in all.
+        Bytes on their way may be lost then, unless `arrived` waits until the client has received that many.
         """
         asked = self.headers.get("Range") if ranges else None
         guard = self.headers.get("If-Range")
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves a folder, but for the paths that have routes."""
+    """Serves a folder, except for paths that have routes."""
 
     daemon_threads = True
 
@@ -115,8 +115,10 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def reading_from_here() -> Iterator[None]:
-    """For h5py that reads from a server of this very process: h5py's lock and garbage collection in another thread,
-    the server's or fsspec's, may wait for one another for ever."""
+    """Disable garbage collection while h5py reads from a server in this process.
+
+    The lock of h5py and a collection in another thread, that of the server or of fsspec, can deadlock.
+    """
     gc.collect()
     gc.disable()
     try:
@@ -145,7 +147,7 @@ _TIME = "2024-01-01T00:00:00.000000Z"
 
 
 def serve_archive(server: Server, versions: Mapping[str, Mapping[str, Path]]) -> None:
-    """Let a server answer as the archive's API does for one dandiset, its assets by version and path."""
+    """Let a server answer like the API of the archive, for one dandiset. Assets are given by version and path."""
     ids: dict[str, tuple[str, str, Path]] = {}
     info = {
         "version": "0.4.0",

@@ -268,11 +268,11 @@ def test_missing_link_target(what: str) -> None:
     assert message_of(path, "not-a-string" if what == "no text" else "no-media")
     message = cli("relocate", path, code=1)
     if what == "a folder":
-        assert "replace what is there by the media file" in message
+        assert "replace what is there with the media file" in message
         Path("nwb/a.avi").rmdir()
         shutil.copy("raw/a.avi", "nwb/a.avi")
     else:
-        assert re.search("expected the path of a media file|mend it first|paths of media are expected", message)
+        assert re.search("expected the path of a media file|correct or remove this dataset first", message)
         set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
     cli("relocate", "--media-mode", "copy", path)
     assert media_of(path) == [digest(Path("raw/a.avi"))]
@@ -325,7 +325,7 @@ def test_unreadable_nwb_file() -> None:
     whole = recording(Path("in/a.nwb"), ["../raw/a.avi"]).read_bytes()
     recording(Path("in/b.nwb"), ["../raw/b.avi"], subject="other")
     Path("in/a.nwb").write_bytes(whole[:5000])
-    assert "whole" in message_of(Path("in/a.nwb"), "unreadable") or "restore" in message_of(
+    assert "copied completely" in message_of(Path("in/a.nwb"), "unreadable") or "restore" in message_of(
         Path("in/a.nwb"), "unreadable"
     )
     cli("organize", "-d", "set", "in", code=1)
@@ -380,7 +380,7 @@ def test_occupied_staging_folder() -> None:
     shutil.rmtree(path.parent / "a")
     staging.write_text("a file of another program")
     message = cli("relocate", path, code=1)
-    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is no folder; remove it", message)
+    (place,) = re.findall(r"nwb-extfiles: (\S+) is in the way: it is not a folder; remove it", message)
     Path(place).unlink()
     cli("relocate", path)
     assert media_of(path) == [digest(Path("raw/a.avi"))]
@@ -417,7 +417,7 @@ def test_mode_without_relocation() -> None:
     Path("out").mkdir()
     with pytest.raises(RelocationRefusedError, match="give relocate_media=True") as info:
         export("out/a.nwb", path, media_mode="copy")
-    assert info.value.hint == "give relocate_media=True to take the media along, or leave media_mode out"
+    assert info.value.hint == "give relocate_media=True to relocate the media, or leave media_mode out"
     export("out/a.nwb", path, media_mode="copy", relocate_media=True)
     assert media_of(Path("out/a.nwb")) == [digest(Path("nwb/a.avi"))]
 
@@ -437,8 +437,8 @@ def test_hard_links_across_file_systems(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
         path = recording(disk / "a.nwb", [str(video(Path("raw/a.avi")).resolve())])
         message = cli("relocate", "--media-mode", "hardlink", path, code=1)
+        assert "use --media-mode copy, symlink, move or reference" in message
         for mode in ("symlink", "copy"):
-            assert f"'{mode}'" in message
             cli("relocate", "--media-mode", mode, path)
             assert media_of(path) == [digest(Path("raw/a.avi"))]
 
@@ -450,7 +450,7 @@ def test_no_space(tmp_path: Path) -> None:
         big = make_file(Path("raw/a.avi"), 5_000_000).resolve()
         path = recording(disk / "a.nwb", [str(big)])
         message = cli("relocate", "--media-mode", "copy", path, code=1)
-        assert "'symlink'" in message
+        assert "use --media-mode symlink, hardlink or reference" in message
         cli("relocate", "--media-mode", "symlink", path)
         assert media_of(path) == [digest(big)]
 
@@ -573,7 +573,7 @@ def test_annexed_nwb_file_without_content(unlocked: bool) -> None:
     subprocess.run(["chmod", "-R", "u+w", "."], check=True)
 
 
-@fixes("would go, but … needs it")
+@fixes("would be removed, but … needs it")
 @pytest.mark.parametrize("advised", ["copy", "hardlink", "both NWB files in one call"])
 def test_media_of_another_file(advised: str) -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -581,13 +581,27 @@ def test_media_of_another_file(advised: str) -> None:
     cli("relocate", "--media-mode", "move", first)
     second = recording(Path("nwb/b.nwb"), stored_paths(first), videos=False)
     message = cli("relocate", "--media-mode", "move", second, code=1)
-    assert "would go, but" in message
+    assert "would be removed, but" in message
     assert advised in message
     if advised.startswith("both"):
         cli("relocate", "--media-mode", "move", first, second)
     else:
         cli("relocate", "--media-mode", advised, second)
     assert media_of(first) == media_of(second) == [content]
+
+
+@fixes("and so would those of")
+def test_two_files_with_one_media_folder() -> None:
+    first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    second = first.with_suffix(".h5")
+    shutil.copy(first, second)
+    set_paths(second, DATASET, ["../raw/b.avi"], dtype=UTF8)
+    wanted = [[digest(Path("raw/a.avi"))], [digest(video(Path("raw/b.avi")))]]
+    message = cli("relocate", "--media-mode", "move", first, second, code=1)
+    assert "rename one of the two NWB files" in message
+    renamed = second.rename("nwb/b.h5")
+    cli("relocate", "--media-mode", "move", first, renamed)
+    assert [media_of(first), media_of(renamed)] == wanted
 
 
 @fixes("would be replaced, but … needs it")
@@ -998,7 +1012,7 @@ def test_appended_pose_list_meant_another_video() -> None:
     append_pose(path, "/gone/a.avi", "later")
     before = media_of(path)
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "store the path of that in this entry, and relocate again" in said
+    assert "store the path of that file in this entry, and relocate again" in said
     pose = "processing/behavior/PoseEstimation/original_videos"
     video(Path("raw/other.avi"))
     set_paths(path, pose, ["../raw/other.avi"], dtype=UTF8)
@@ -1017,7 +1031,7 @@ def test_media_removed_by_an_earlier_move() -> None:
             with NWBExtFilesHDF5IO(out, "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode="move")
         said.append(" ".join(str(one.message) for one in caught if one.category is ExternalFilesWarning))
-    assert "if it means another file, store the path of that in this entry, and relocate again" in said[1]
+    assert "if it means another file, store the path of that file in this entry, and relocate again" in said[1]
     assert media_of(out) == [content]
     video(Path("raw/other.avi"))
     set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)

@@ -1,4 +1,4 @@
-"""What git-annex keeps is known by where it lies and what it says."""
+"""Files of git-annex are recognized by their location or their content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_annexed_files_are_recognized(tmp_path: Path) -> None:
 def test_annexed_files_of_bare_repositories_and_submodules(tmp_path: Path) -> None:
     for folder in (tmp_path / "bare.git", tmp_path / "super" / ".git" / "modules" / "sub"):
         content = store(folder)
-        assert not is_annex_object(content)  # a folder that happens to be called so
+        assert not is_annex_object(content)  # a folder that only has that name
         (folder / "HEAD").write_text("ref: refs/heads/main\n")
         assert is_annex_object(content)
 

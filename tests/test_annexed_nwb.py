@@ -1,4 +1,4 @@
-"""NWB files that git-annex keeps: nothing is written to what a link leads to."""
+"""NWB files of git-annex: objects that a link points to are not written to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Many files at once: in memory, in processes, in threads, on a cluster."""
+"""Many files: in memory, in threads, in processes, and on a cluster."""
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import signal
@@ -25,48 +24,10 @@ from helpers import digest, stored_paths
 from recordings import object_id, recording, video
 
 from nwb_extfiles import ExternalFilesWarning, organize
-from nwb_extfiles.batch import Spool, each, workers
+from nwb_extfiles.batch import each, workers
 from nwb_extfiles.errors import TransferError
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.tasks.organizing import carry_out
-
-# --------------------------------------------------------------------- spools
-
-
-def test_spool_returns_items_in_order() -> None:
-    spool = Spool[Any]()
-    assert list(spool) == []
-    items = [{"number": number, "text": "x" * 1000} for number in range(20_000)]  # more than it keeps in memory
-    for item in items:
-        spool.append(item)
-    assert len(spool) == 20_000
-    assert spool[12_345] == items[12_345]
-    assert list(spool) == items
-    one, other = iter(spool), iter(spool)
-    assert [next(one), next(other), next(one)] == [items[0], items[0], items[1]]
-    assert spool[0] is spool[0], "the first ones are not read again"
-    spool.append("while it is read")
-    assert next(other) == items[1]
-    spool.sort([*range(20_000, 0, -1), 0])
-    assert [spool[0], spool[1], spool[20_000]] == ["while it is read", items[-1], items[0]]
-
-
-def test_spool_can_be_pickled() -> None:
-    spool = Spool(["a", 2, None])
-    again = pickle.loads(pickle.dumps(spool))
-    assert list(again) == ["a", 2, None]
-    again.append(4)
-    assert len(spool) == 3
-
-
-def test_spool_cleans_up_silently() -> None:
-    """No file is left open to be warned of."""
-    spool = Spool([b"x" * (10 << 20)])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        del spool
-        gc.collect()
-
 
 # ----------------------------------------------------------------------- each
 
@@ -137,7 +98,7 @@ def test_interrupt_is_raised_at_once(threads: int | None) -> None:
 
 
 def touched(path: Path) -> None:
-    """Take some time, and show that it was done."""
+    """Take some time, and leave a file to show that it was done."""
     time.sleep(0.5)
     path.touch()
 
@@ -159,7 +120,7 @@ def test_workers_use_the_given_executor_and_stop_on_error(tmp_path: Path) -> Non
 
 
 def make(tmp_path: Path, count: int) -> Path:
-    """So many recordings with a video each, and one video that all have."""
+    """Make that many recordings, each with a video of its own and one that all share."""
     raw = tmp_path / "raw"
     video(tmp_path / "videos" / "shared.avi")
     for number in range(count):
@@ -190,7 +151,7 @@ COUNT = 20
 @pytest.mark.parametrize("small", [organizing._SMALL, 0])
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink"])
 def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Several at once, or, for what takes long, one after the other: the caller sees no difference."""
+    """Several at once, or large files one after the other: the result is the same."""
     monkeypatch.setattr(organizing, "_SMALL", small)
     raw = make(tmp_path, COUNT)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
@@ -213,13 +174,13 @@ def test_organize_in_threads(tmp_path: Path, mode: str, small: int, monkeypatch:
 
 
 class Stop(BaseException):
-    """As an interrupt is."""
+    """Stops a run like an interrupt."""
 
 
 @pytest.mark.parametrize("where", ["on_file", "progress"])
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) -> None:
-    """What was begun is there whole, or not at all, and no thread goes on; the same again does the rest."""
+    """Each file is complete or absent, and no thread continues. The same call again does the rest."""
     raw = make(tmp_path, COUNT)
     videos = {path.name: digest(path) for path in (tmp_path / "videos").iterdir()}
     calls = 0
@@ -246,7 +207,7 @@ def test_organize_interrupted_in_threads(tmp_path: Path, mode: str, where: str) 
 
 
 def test_organize_failures_in_threads(tmp_path: Path) -> None:
-    """In the order of the files, whenever they came."""
+    """Failures are listed in the order of the files."""
     raw = make(tmp_path, COUNT)
     meddled = []
 
@@ -279,7 +240,7 @@ def test_organize_with_any_executor(tmp_path: Path, executor: Executor | None, m
 
 
 def test_organize_warnings_in_threads(tmp_path: Path) -> None:
-    """What goes wrong at the end of a move is told, and Python's handling of warnings stays what it was."""
+    """Problems at the end of a move are reported, and Python's warning filters are unchanged."""
     raw = make(tmp_path, 6)
     before = warnings.showwarning, list(warnings.filters)
 
@@ -312,7 +273,7 @@ def test_unpicklable_progress_callback(tmp_path: Path) -> None:
 
 
 def test_progress_on_terminal_with_processes(tmp_path: Path) -> None:
-    """There is a bar then, which no other process can have."""
+    """The process on the terminal has a bar; the workers have none."""
     pty = pytest.importorskip("pty")
     raw = make(tmp_path, 3)
     leader, follower = pty.openpty()
@@ -338,7 +299,7 @@ def test_several_failing_files(tmp_path: Path, executor: Executor | None) -> Non
     plan = organize(raw, tmp_path / "ds", dry_run=True, media_options=FAST)
 
     class Meddling(Executor):
-        """Changes two videos when the planning is over, which is when the fourteenth call comes."""
+        """Changes two videos after the planning, at the fourteenth call."""
 
         calls = 0
 
@@ -408,7 +369,7 @@ def test_organize_with_dask(tmp_path: Path, workers_are: str) -> None:
 
 
 def many(folder: Path, count: int) -> Path:
-    """Small NWB files that differ in their ids and subjects, all with one video."""
+    """Make small NWB files with different ids and subjects, all with one video."""
     raw = folder / "raw"
     video(folder / "video.avi")
     base = recording(raw / "0.nwb", ["../video.avi"], subject="subject000000", session="session")
@@ -455,7 +416,7 @@ print(len(plan), most() - before, time.monotonic() - begin)
 
 
 def organize_many(folder: Path, count: int, *words: str) -> tuple[int, float]:
-    """Organize so many files in a process of its own; the memory that it took beyond that of a few, and the time."""
+    """Organize many files in a process of its own. Returns the memory beyond that for a few files, and the time."""
     pytest.importorskip("resource")
     raw = many(folder, count)
     command = [sys.executable, "-c", PLAN, raw, folder / "ds", *words]

@@ -1,4 +1,4 @@
-"""Paths that were set in containers, in whatever kind of sequence: written, or refused, never silently passed over."""
+"""Paths that were set in containers, in any kind of sequence, are written or refused, never silently ignored."""
 
 from __future__ import annotations
 

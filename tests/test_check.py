@@ -1,4 +1,4 @@
-"""What `check` finds, beside what nwbinspector and dandi find in the same files."""
+"""What `check` finds, compared with what NWB Inspector and dandi find in the same files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def in_dandiset(request: pytest.FixtureRequest) -> bool:
 
 
 def scene(tmp_path: Path, *paths: str, dandiset: bool = False) -> Path:
-    """An NWB file in ``set/sub-a`` with paths stored as they are, and a video in ``videos`` and in ``set``."""
+    """Make an NWB file in ``set/sub-a`` with these paths, and videos in ``videos`` and ``set/videos``."""
     make_media(tmp_path / "videos" / "a.avi")
     make_media(tmp_path / "set" / "videos" / "a.avi")
     if dandiset:
@@ -52,7 +52,7 @@ def only(path: Path, **options: Any) -> Finding:
     return finding
 
 
-# ----------------------------------------------------------------- single stored paths
+# ----------------------------------------------------------------- single paths
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_pose_estimation_videos_are_checked(tmp_path: Path) -> None:
     assert codes.count(("outside-nwb-folder", "original_videos")) == 2
     assert codes.count(("absolute-path", "original_videos")) == 1
     relocate(path, "copy")
-    assert found(path) == []  # lists that share the videos of a series are as they should be
+    assert found(path) == []  # lists may share the videos of a series
     with h5py.File(path, "r+") as file:
         values = file["processing/behavior/PoseEstimation/original_videos"]
         values[0] = "elsewhere/" + values.asstr()[0].rpartition("/")[2]
@@ -305,11 +305,11 @@ def test_two_thousand_references_are_quick(tmp_path: Path) -> None:
         assert len(list(check(tmp_path))) == 2000
 
 
-# ------------------------------------------------- beside nwbinspector and dandi
+# ---------------------------------------- compared with NWB Inspector and dandi
 
 
 def others(path: Path) -> set[str]:
-    """What nwbinspector, as DANDI asks it, calls an error or worse of media."""
+    """The errors about media that NWB Inspector reports, configured as DANDI does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
         from nwbinspector import Importance, inspect_nwbfile, load_config
@@ -324,7 +324,7 @@ def others(path: Path) -> set[str]:
 
 
 def validates(dandiset: Path) -> bool:
-    """Whether `dandi validate` is content with a dandiset."""
+    """Whether `dandi validate` accepts a dandiset."""
     dandi = Path(sys.executable).with_name("dandi")
     run = subprocess.run([dandi, "validate", str(dandiset)], capture_output=True, text=True, check=False)
     return run.returncode == 0
@@ -381,5 +381,5 @@ def test_agrees_with_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
         set_paths(path, DATASET, [changed[what]], dtype=UTF8)
     assert (code, ERROR) in found(tmp_path / "set")
     assert bool(others(path)) == inspector
-    if what in ("a video that is gone", "a dead absolute path", "an image that is gone"):  # a process of its own each
+    if what in ("a video that is gone", "a dead absolute path", "an image that is gone"):  # each in its own process
         assert validates(tmp_path / "set") != dandi

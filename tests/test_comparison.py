@@ -1,4 +1,4 @@
-"""Whether two NWB files hold the same: judged by edits of which each makes a difference, or none."""
+"""Whether two NWB files have the same content: with edits that make a difference, and edits that do not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nwb_extfiles.nwb.files import write_paths
 
 
 def rich(path: Path) -> Path:
-    """An NWB file with every kind of thing that HDF5 keeps."""
+    """An NWB file with every kind of object and type that HDF5 can store."""
     recording(path, ["a.avi", "b.avi"])
     with h5py.File(path, "r+") as file:
         series = file.create_group("acquisition/voltage")
@@ -63,7 +63,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def repacked(source: Path, target: Path, rng: Any = None) -> Path:
-    """The same content written anew, by h5py alone, with other chunks and compression."""
+    """Write the same content again, with h5py alone, with other chunks and compression."""
     pairs: list[tuple[Any, Any]] = []
     with h5py.File(source) as old, h5py.File(target, "w", libver="latest" if rng else None) as new:
         made: dict[int, Any] = {h5py.h5o.get_info(old.id).addr: new}
@@ -147,7 +147,7 @@ def set_attribute(path: str, name: str, value: Any) -> Callable[[h5py.File], obj
 
 
 def again(path: str, **settings: Any) -> Callable[[h5py.File], object]:
-    """Make a dataset anew, with something else."""
+    """Replace a dataset by one with something else."""
 
     def edit(file: h5py.File) -> None:
         options, attributes = {"data": file[path][()], **settings}, dict(file[path].attrs)
@@ -296,7 +296,7 @@ def test_manifest_makes_no_difference(tmp_path: Path, edit: str, manifest: bool)
         assert same_content(path, kept)
         assert same_content(kept, path)
     if manifest:
-        with h5py.File(path, "r+") as file:  # what somebody adds is content
+        with h5py.File(path, "r+") as file:  # additions are content
             file["general/external_files/manifest/mine"] = [1, 2]
         assert not same_content(path, kept)
         assert not same_content(kept, path)

@@ -1,4 +1,4 @@
-"""Copies and what they are compared with, judged by what is on disk."""
+"""Copying and comparing files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_copy_is_equal(tmp_path: Path, size: int) -> None:
 
 @pytest.mark.parametrize("sync", [True, False])
 def test_copy_of_a_video(tmp_path: Path, videos: list[Path], sync: bool) -> None:
-    """As it comes: with whatever this file system can, and the default sizes."""
+    """With the defaults: whatever this file system supports, and the usual chunk size."""
     os.utime(videos[0], ns=(PAST + 5, PAST))
     counts: list[int] = []
     contents.copy_verified(videos[0], tmp_path / "video.avi", on_bytes=counts.append, sync=sync)
@@ -188,7 +188,7 @@ def test_source_that_grows_as_fast_as_it_is_copied(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small_chunks", "way")
 def test_cancelled_after_last_chunk(tmp_path: Path) -> None:
-    """What is still to be compared is not, then."""
+    """The comparison does not begin."""
     source, counts = make_file(tmp_path / "source"), list[int]()
 
     def cancel(count: int) -> None:
@@ -202,7 +202,7 @@ def test_cancelled_after_last_chunk(tmp_path: Path) -> None:
 
 @linux
 def test_chunk_size_follows_disk_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They grow while that takes no time, and become small again when the kernel has no more room for what waits."""
+    """Chunks grow while writes are fast, and shrink when the write cache of the kernel is full."""
     asked, now = list[int](), [0.0]
     copy_range = contents._copy_range
 
@@ -225,7 +225,7 @@ def test_chunk_size_follows_disk_speed(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("chunk", [0, 2, 5])
 @pytest.mark.usefixtures("small_chunks")
 def test_differing_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    """A disk that stores another byte than it was given, in the first, a middle and the last chunk."""
+    """A disk stores a wrong byte, in the first, a middle or the last chunk."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     copy_chunk, done = contents._copy_buffer, list[int]()
 
@@ -249,7 +249,7 @@ def test_differing_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("small_chunks", "way")
 def test_copy_changed_from_outside_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process overwrites a chunk of the copy before it was read back."""
+    """Another process overwrites a chunk of the copy before it is read back."""
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     spoiled: list[int] = []
     is_same = contents._is_same
@@ -292,7 +292,7 @@ def test_truncated_copy(tmp_path: Path) -> None:
 def test_fallback_from_copy_file_range(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: int
 ) -> None:
-    """At once, and after some chunks went well."""
+    """At once, and after some chunks succeeded."""
     source = make_file(tmp_path / "source")
     copy_file_range, calls = os.copy_file_range, list[int]()
 
@@ -341,7 +341,7 @@ def test_clone_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("which", ["_flush", "fsync"])
 @pytest.mark.usefixtures("small_chunks", "way")
 def test_fsync_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str) -> None:
-    """Also one that comes while the copying goes on: the system tells of it once."""
+    """Also a failure during the copy: the system reports it only once."""
     failed: list[int] = []
 
     def fail(handle: int) -> None:

@@ -112,9 +112,9 @@ def test_videos_are_downloaded_beside_nwb_file(
     seen: list[tuple[int, int]] = []
     plan = export(source, target, mode, progress=lambda done, total: seen.append((done, total)))
     new = stored_paths(target)
-    assert [Path(text).name.partition("_external_file_")[2] for text in new] == ["0.avi", "1.avi", "2.avi"]
-    assert [digest(target.parent / text) for text in new] == [digest(videos[4]), local, digest(videos[5])]
-    assert [play(target.parent / text) for text in new] == [10, 10, 10]
+    assert [Path(stored).name.partition("_external_file_")[2] for stored in new] == ["0.avi", "1.avi", "2.avi"]
+    assert [digest(target.parent / stored) for stored in new] == [digest(videos[4]), local, digest(videos[5])]
+    assert [play(target.parent / stored) for stored in new] == [10, 10, 10]
     assert [entry.action for entry in plan.relocations] == [Action.DOWNLOAD, Action.TRANSFER, Action.DOWNLOAD]
     assert not (target.parent / new[0]).is_symlink()
     assert (target.parent / new[0]).stat().st_nlink == 1
@@ -150,10 +150,10 @@ def test_downloads_are_in_the_report(tmp_path: Path, server: Server, videos: lis
 def test_no_space_for_downloads_of_many_files(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of them fits, and not all together."""
     paths = [[server.url(f"{number}.avi")] for number in range(3)]
-    for number, text in enumerate(paths):
+    for number, urls_of_one in enumerate(paths):
         (server.folder / f"{number}.avi").write_bytes(b"video" * 200_000)
         nwbfile = new_nwbfile(identifier=str(number), subject=f"m{number}")
-        nwbfile.add_acquisition(image_series(text, "video"))
+        nwbfile.add_acquisition(image_series(urls_of_one, "video"))
         with NWBHDF5IO(tmp_path / f"{number}.nwb", "w") as io:
             io.write(nwbfile)
     monkeypatch.setattr(filesystem, "free_bytes", lambda folder: 2_500_000)
@@ -185,7 +185,7 @@ def test_one_url_in_several_places_is_fetched_once(tmp_path: Path, server: Serve
         io.write(nwbfile)
     new = stored_paths(target) + stored_paths(target, "acquisition/other/external_file")
     assert len(set(new)) == 3
-    assert {digest(tmp_path / text) for text in new} == {digest(videos[0])}
+    assert {digest(tmp_path / stored) for stored in new} == {digest(videos[0])}
     assert len(requests(server)) == 1
 
 
@@ -218,8 +218,8 @@ def test_other_content_at_target_is_refused(tmp_path: Path, server: Server, same
     assert tree(target.parent) == before
     with pytest.warns(ExternalFilesWarning, match=r"\(6 bytes\) is replaced, and its content is discarded"):
         export(source, target, existing="replace")
-    (text,) = stored_paths(target)
-    assert (target.parent / text).read_bytes() == (b"latest" if same_size else b"of another length")
+    (stored,) = stored_paths(target)
+    assert (target.parent / stored).read_bytes() == (b"latest" if same_size else b"of another length")
 
 
 def test_relocation_in_place_downloads(tmp_path: Path, server: Server, videos: list[Path]) -> None:
@@ -227,8 +227,8 @@ def test_relocation_in_place_downloads(tmp_path: Path, server: Server, videos: l
     path = write_nwb(tmp_path / "a" / "a.nwb", [server.url("one.avi")])
     with NWBExtFilesHDF5IO(path, "r+") as io:
         io.write(io.read(), relocate_media=True, media_mode="copy", media_options={"urls": "download"})
-    (text,) = stored_paths(path)
-    assert digest(path.parent / text) == digest(videos[0])
+    (stored,) = stored_paths(path)
+    assert digest(path.parent / stored) == digest(videos[0])
 
 
 def test_all_problems_at_once_and_nothing_left(tmp_path: Path, server: Server) -> None:
@@ -246,9 +246,9 @@ def test_all_problems_at_once_and_nothing_left(tmp_path: Path, server: Server) -
     assert "no such file" in said[0]
     assert "a web page (text/html)" in said[1]
     assert "403" in said[2]
-    for number, text in enumerate(paths):
+    for number, stored in enumerate(paths):
         assert f"external_file[{number}]" in said[number]
-        assert repr(text) in said[number]
+        assert repr(stored) in said[number]
         assert "media_options" in said[number]
     assert tree(tmp_path / "out") == {}
 
@@ -379,7 +379,7 @@ def test_dandi_url_is_reported(tmp_path: Path, server: Server) -> None:
     source = write_nwb(tmp_path / "a.nwb", [server.url("video"), server.url("shot")])
     with pytest.warns(ExternalFilesWarning, match="DANDI takes no files without a suffix.*'video'"):
         export(source, tmp_path / "out" / "b.nwb")
-    assert [Path(text).suffix for text in stored_paths(tmp_path / "out" / "b.nwb")] == ["", ".png"]
+    assert [Path(stored).suffix for stored in stored_paths(tmp_path / "out" / "b.nwb")] == ["", ".png"]
 
 
 # ------------------------------------------------------------- what is verified
@@ -574,7 +574,7 @@ def test_too_many_requests_is_respected(tmp_path: Path, server: Server, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("text", "wait"),
+    ("value", "wait"),
     [
         ("", 0),
         ("5", 5),
@@ -586,8 +586,8 @@ def test_too_many_requests_is_respected(tmp_path: Path, server: Server, monkeypa
         ("-5", 0),
     ],
 )
-def test_retry_after(text: str, wait: float) -> None:
-    assert retry_after(text, 40.0) == wait
+def test_retry_after(value: str, wait: float) -> None:
+    assert retry_after(value, 40.0) == wait
 
 
 def test_endless_redirects_end(tmp_path: Path, server: Server) -> None:
@@ -616,9 +616,9 @@ def test_suffix_from_redirect_target(tmp_path: Path, server: Server, videos: lis
     server.routes["/1/download"] = redirects("/video.AVI?signature=x")
     source = write_nwb(tmp_path / "a.nwb", [server.url("1/download")])
     export(source, tmp_path / "out" / "b.nwb")
-    (text,) = stored_paths(tmp_path / "out" / "b.nwb")
-    assert text.endswith("_external_file_0.avi")
-    assert digest(tmp_path / "out" / text) == digest(videos[0])
+    (stored,) = stored_paths(tmp_path / "out" / "b.nwb")
+    assert stored.endswith("_external_file_0.avi")
+    assert digest(tmp_path / "out" / stored) == digest(videos[0])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
@@ -765,12 +765,15 @@ def spoil_file(part: Path) -> None:
 
 
 def spoil_both(part: Path) -> None:
-    """As somebody would who plants them."""
+    """As somebody would who plants them, and knows the inode of the file that was here."""
     from blake3 import blake3
 
-    content = bytes(1_700_000)
-    part.write_bytes(content)
-    part.with_name("part.state").write_text(json.dumps({"size": len(content), "blake3": blake3(content).hexdigest()}))
+    content, note = bytes(1_700_000), part.with_name("part.state")
+    planted = part.with_name("planted")
+    planted.write_bytes(content)
+    planted.replace(part)
+    noted = {"size": len(content), "blake3": blake3(content).hexdigest()}
+    note.write_text(json.dumps(json.loads(note.read_bytes()) | noted))
 
 
 def spoil_state(part: Path) -> None:
@@ -852,7 +855,7 @@ def test_killed_export_resumes_download(tmp_path: Path, server: Server) -> None:
     server.asked.clear()
     export(source, target)
     paths = stored_paths(target)
-    assert [(target.parent / text).read_bytes() for text in paths] == [BIG, other]
+    assert [(target.parent / stored).read_bytes() for stored in paths] == [BIG, other]
     assert sorted(tree(target.parent)) == ["b", "b.nwb", *sorted(paths)]
     begins = {path: str(asked) for _, path, asked in server.asked}  # of the last request for each
     assert begins["/two.avi"] == f"bytes={half}-"

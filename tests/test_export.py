@@ -1,4 +1,4 @@
-"""The main job: `export(relocate_media=True)`, judged by what is on disk."""
+"""`export(relocate_media=True)`, checked by what is on disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def export(source: Path, target: Path, **kwargs: object) -> NWBExtFilesHDF5IO:
 
 @pytest.fixture
 def source(tmp_path: Path, video_files: Path) -> Path:
-    """The example: videos beside the folder of the NWB file."""
+    """The NWB file of the example, with videos in a folder beside its own."""
     return write_nwb(tmp_path / "nwbfiles" / "test1_0_0.nwb", [f"../video_files/test1_{n}.avi" for n in (0, 1)])
 
 
@@ -41,7 +41,7 @@ def target(tmp_path: Path) -> Path:
 
 
 def test_example_of_the_readme(source: Path, target: Path, videos: list[Path]) -> None:
-    """The folder of the example: names and stored paths to the letter, and videos that play."""
+    """The names and stored paths of the README exactly, and videos that play."""
     before = tree(source.parent.parent)
     export(source, target, relocate_media=True, media_mode="copy")
 
@@ -82,7 +82,7 @@ def test_export_in_every_mode(source: Path, target: Path, videos: list[Path], vi
 
 
 def test_paths_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> None:
-    """With all attributes, though plain lists are written without pynwb's help."""
+    """With all attributes, although this package writes plain lists itself."""
     with h5py.File(source, "r+") as file:
         attributes = file["acquisition/video/external_file"].attrs
         attributes["owner"] = file["identifier"].ref
@@ -108,7 +108,7 @@ def test_symlink_is_the_default(source: Path, target: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_second_export_changes_nothing(source: Path, target: Path, videos: list[Path], mode: str) -> None:
-    """A second export of the first one's result, to another place and back, finds everything in order."""
+    """An export of the result to another folder and back changes nothing."""
     if mode == "move":
         pytest.skip("the videos are gone from where the source says")
     export(source, target, relocate_media=True, media_mode=mode)
@@ -134,7 +134,7 @@ def test_relocation_is_recorded_after_close(source: Path, target: Path) -> None:
 
 
 def test_relocation_is_recorded_when_warnings_are_errors(source: Path, target: Path, video_files: Path) -> None:
-    """What is remarked at the end comes when all is in place, so that nothing is taken back for it."""
+    """A warning at the end comes when everything is in place, so nothing is rolled back."""
     with NWBHDF5IO(source, "r") as src_io:
         io = NWBExtFilesHDF5IO(target, "w")
         with pytest.warns(ExternalFilesWarning, match="stays behind"):
@@ -149,7 +149,7 @@ def test_relocation_is_recorded_when_warnings_are_errors(source: Path, target: P
 
 
 def test_second_plain_export_is_unaffected(source: Path, tmp_path: Path) -> None:
-    """The source's builders are not changed by a relocating export."""
+    """A relocating export does not change the builders of the source."""
     with NWBHDF5IO(source, "r") as src_io:
         with NWBExtFilesHDF5IO(tmp_path / "elsewhere" / "a.nwb", "w") as io:
             io.export(src_io=src_io, relocate_media=True, media_mode="copy")
@@ -163,7 +163,7 @@ def test_second_plain_export_is_unaffected(source: Path, tmp_path: Path) -> None
 
 
 def test_messages_name_both_nwb_files(source: Path, target: Path, videos: list[Path], video_files: Path) -> None:
-    """The file to be written is not there yet; the path that nothing is found for stands in the other one."""
+    """The path to the missing video is in the source file, not in the new one."""
     (video_files / "test1_1.avi").unlink()
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         nwbfile = src_io.read()
@@ -177,7 +177,7 @@ def test_messages_name_both_nwb_files(source: Path, target: Path, videos: list[P
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """An NWB file with a video that is worth a thread."""
+    """An NWB file with a video so large that a thread copies it."""
     video = tmp_path / "videos" / "large.avi"
     video.parent.mkdir()
     with open(video, "wb") as stream:
@@ -197,7 +197,7 @@ def test_large_video(tmp_path: Path, large: Path) -> None:
 
 
 def test_failing_large_video(tmp_path: Path, large: Path) -> None:
-    """The error of the thread reaches the caller, and nothing is left."""
+    """The error of the thread reaches the caller, and nothing is left behind."""
 
     def progress(done: int, total: int) -> None:
         raise RuntimeError("the disk is gone")

@@ -15,7 +15,7 @@ from mounts import loop, overlay
 from recordings import recording
 
 from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
-from nwb_extfiles.disk import filesystem
+from nwb_extfiles.disk import links
 from nwb_extfiles.errors import RelocationRefusedError
 
 POOR = ("exfat", "vfat")
@@ -148,10 +148,10 @@ def test_link_probe_leaves_nothing(tmp_path: Path, kind: str) -> None:
         if kind == "ext4":  # others have rough times
             os.utime(place, ns=(10**18, 10**18))
         before = os.stat(place).st_mtime_ns
-        assert filesystem.has_symlinks(place) == (kind == "ext4")
-        assert filesystem.has_hard_links(place) == (kind == "ext4")
-        assert filesystem.can_link(inside, place) == (kind == "ext4")
-        assert not filesystem.can_link(source, place)
+        assert links.has_symlinks(place) == (kind == "ext4")
+        assert links.has_hard_links(place) == (kind == "ext4")
+        assert links.can_link(inside, place) == (kind == "ext4")
+        assert not links.can_link(source, place)
         assert {path.name for path in place.iterdir()} - {"lost+found"} == {"inside"}
         if kind == "ext4":
             assert os.stat(place).st_mtime_ns == before
@@ -161,6 +161,6 @@ def test_link_probe_without_write_permission(tmp_path: Path) -> None:
     """A folder that may not be written to says nothing of links; that it may not is told by what is done there."""
     with loop("ext4", options="ro") as place, warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert filesystem.has_symlinks(place)
-        assert filesystem.has_hard_links(place)
-        assert not filesystem.can_link(make_file(tmp_path / "source"), place)
+        assert links.has_symlinks(place)
+        assert links.has_hard_links(place)
+        assert not links.can_link(make_file(tmp_path / "source"), place)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from helpers import digest, make_file, tree
 
-from nwb_extfiles.disk import filesystem
+from nwb_extfiles.disk import filesystem, links, locks
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX only")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
@@ -35,14 +35,14 @@ def no_hard_links(monkeypatch: pytest.MonkeyPatch, number: int = errno.EPERM) ->
 
 def test_link_makes_second_name(tmp_path: Path) -> None:
     source = make_file(tmp_path / "source")
-    assert filesystem.link_exclusive(source, tmp_path / "target")
+    assert links.link_exclusive(source, tmp_path / "target")
     assert os.path.samefile(source, tmp_path / "target")
 
 
 @linux
 def test_link_to_symlink_is_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "source").symlink_to("nowhere")
-    assert filesystem.link_exclusive(tmp_path / "source", tmp_path / "target")
+    assert links.link_exclusive(tmp_path / "source", tmp_path / "target")
     assert tree(tmp_path) == {"source": "-> nowhere", "target": "-> nowhere"}
 
 
@@ -57,9 +57,9 @@ def test_platform_that_cannot_link_symlinks(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "link", follow_only)
     source = make_file(tmp_path / "source")
     (tmp_path / "link").symlink_to("source")
-    assert filesystem.link_exclusive(source, tmp_path / "target")
+    assert links.link_exclusive(source, tmp_path / "target")
     assert os.path.samefile(source, tmp_path / "target")
-    assert not filesystem.link_exclusive(tmp_path / "link", tmp_path / "other")
+    assert not links.link_exclusive(tmp_path / "link", tmp_path / "other")
     assert not os.path.lexists(tmp_path / "other")
 
 
@@ -73,52 +73,52 @@ def test_platform_that_cannot_link_symlinks_at_all(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "link", refuse)
     source = make_file(tmp_path / "source")
-    assert not filesystem.link_exclusive(source, tmp_path / "target")
+    assert not links.link_exclusive(source, tmp_path / "target")
 
 
 def test_no_link_into_another_file_system(tmp_path: Path, tmpfs: Path) -> None:
-    assert not filesystem.link_exclusive(make_file(tmp_path / "source"), tmpfs / "target")
+    assert not links.link_exclusive(make_file(tmp_path / "source"), tmpfs / "target")
     assert tree(tmpfs) == {}
 
 
-@pytest.mark.parametrize("number", sorted(filesystem.CANNOT_LINK))
+@pytest.mark.parametrize("number", sorted(links.CANNOT_LINK))
 def test_no_link_on_unsupporting_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     no_hard_links(monkeypatch, number)
-    assert not filesystem.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
+    assert not links.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_link_failure_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     no_hard_links(monkeypatch, number)
     with pytest.raises(OSError, match=os.strerror(number)):
-        filesystem.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
+        links.link_exclusive(make_file(tmp_path / "source"), tmp_path / "target")
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_rename_moves_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_rename_moves_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
     source = make_file(tmp_path / "source")
     content, inode = digest(source), source.stat().st_ino
-    if not links:
+    if not has_links:
         no_hard_links(monkeypatch)
-    filesystem.rename_exclusive(source, tmp_path / "target")
+    links.rename_exclusive(source, tmp_path / "target")
     assert tree(tmp_path) == {"target": content}
     assert (tmp_path / "target").stat().st_ino == inode
 
 
 @linux
-@pytest.mark.parametrize("links", [True, False])
-def test_rename_of_a_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_rename_of_a_symlink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
     make_file(tmp_path / "video")
     (tmp_path / "source").symlink_to("video")
-    if not links:
+    if not has_links:
         no_hard_links(monkeypatch)
-    filesystem.rename_exclusive(tmp_path / "source", tmp_path / "target")
+    links.rename_exclusive(tmp_path / "source", tmp_path / "target")
     assert tree(tmp_path) == {"video": digest(tmp_path / "video"), "target": "-> video"}
 
 
-@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("has_links", [True, False])
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling symlink"])
-def test_rename_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool, kind: str) -> None:
+def test_rename_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool, kind: str) -> None:
     source, target = make_file(tmp_path / "source"), tmp_path / "target"
     if kind == "file":
         target.write_bytes(b"other")
@@ -127,19 +127,19 @@ def test_rename_never_replaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     else:
         target.symlink_to("nowhere")
     before = tree(tmp_path)
-    if not links:
+    if not has_links:
         no_hard_links(monkeypatch)
     with pytest.raises(FileExistsError):
-        filesystem.rename_exclusive(source, target)
+        links.rename_exclusive(source, target)
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_rename_of_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
-    if not links:
+@pytest.mark.parametrize("has_links", [True, False])
+def test_rename_of_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    if not has_links:
         no_hard_links(monkeypatch)
     with pytest.raises(FileNotFoundError):
-        filesystem.rename_exclusive(tmp_path / "source", tmp_path / "target")
+        links.rename_exclusive(tmp_path / "source", tmp_path / "target")
     assert tree(tmp_path) == {}
 
 
@@ -189,7 +189,7 @@ PIPES: dict[str, Any] = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text
 HOLDER = """
 import sys
 from pathlib import Path
-from nwb_extfiles.disk.filesystem import FileLock
+from nwb_extfiles.disk.locks import FileLock
 lock = FileLock(Path(sys.argv[1]))
 print("held", flush=True)
 if sys.stdin.readline() == "release\\n":
@@ -212,52 +212,52 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_lock_excludes_others(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     for _ in range(3):
-        lock = filesystem.FileLock(path)
+        lock = locks.FileLock(path)
         assert path.exists()
         with pytest.raises(BlockingIOError):
-            filesystem.FileLock(path)
+            locks.FileLock(path)
         lock.release()
         assert tree(tmp_path) == {}
         lock.release()  # once more does nothing
 
 
 def test_refused_lock_stays_with_holder(tmp_path: Path) -> None:
-    lock = filesystem.FileLock(tmp_path / "lock")
+    lock = locks.FileLock(tmp_path / "lock")
     for _ in range(2):
         with pytest.raises(BlockingIOError):
-            filesystem.FileLock(tmp_path / "lock")
+            locks.FileLock(tmp_path / "lock")
     lock.release()
 
 
 def test_dropped_lock_is_free(tmp_path: Path) -> None:
-    lock = filesystem.FileLock(tmp_path / "lock")
+    lock = locks.FileLock(tmp_path / "lock")
     del lock
-    filesystem.FileLock(tmp_path / "lock").release()
+    locks.FileLock(tmp_path / "lock").release()
     assert tree(tmp_path) == {}
 
 
 def test_lock_takes_over_an_old_file(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
-    filesystem.FileLock(tmp_path / "lock").release()
+    locks.FileLock(tmp_path / "lock").release()
     assert tree(tmp_path) == {}
 
 
 def test_lock_without_a_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        filesystem.FileLock(tmp_path / "missing" / "lock")
+        locks.FileLock(tmp_path / "missing" / "lock")
 
 
 def test_lock_of_another_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with holder(path) as process:
         with pytest.raises(BlockingIOError):
-            filesystem.FileLock(path)
+            locks.FileLock(path)
         assert process.stdin is not None
         process.stdin.write("release\n")
         process.stdin.close()
         assert process.wait(100) == 0
         assert not path.exists()
-        filesystem.FileLock(path).release()
+        locks.FileLock(path).release()
 
 
 @posix
@@ -267,9 +267,9 @@ def test_lock_of_a_killed_process(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait(100)
         assert path.exists()
-        lock = filesystem.FileLock(path)
+        lock = locks.FileLock(path)
         with pytest.raises(BlockingIOError):
-            filesystem.FileLock(path)
+            locks.FileLock(path)
         lock.release()
     assert tree(tmp_path) == {}
 
@@ -277,19 +277,19 @@ def test_lock_of_a_killed_process(tmp_path: Path) -> None:
 @posix
 def test_lock_is_not_inherited_by_children(tmp_path: Path) -> None:
     """A program that was started by the holder does not keep the lock."""
-    lock = filesystem.FileLock(tmp_path / "lock")
+    lock = locks.FileLock(tmp_path / "lock")
     with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], **PIPES, close_fds=False) as process:
         assert process.stdout is not None
         process.stdout.readline()
         del lock
-        filesystem.FileLock(tmp_path / "lock").release()
+        locks.FileLock(tmp_path / "lock").release()
         process.kill()
 
 
 @posix
 def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file that was locked went with its former holder: a lock on it would be worth nothing."""
-    path, lock_handle, seen = tmp_path / "lock", filesystem.lock_handle, list[int]()
+    path, lock_handle, seen = tmp_path / "lock", locks.lock_handle, list[int]()
 
     def slow(handle: int) -> None:
         lock_handle(handle)
@@ -300,12 +300,12 @@ def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
             path.rename(tmp_path / "older")
             path.touch()
 
-    monkeypatch.setattr(filesystem, "lock_handle", slow)
-    lock = filesystem.FileLock(path)
+    monkeypatch.setattr(locks, "lock_handle", slow)
+    lock = locks.FileLock(path)
     monkeypatch.undo()
     assert len(seen) == 3
     with pytest.raises(BlockingIOError):
-        filesystem.FileLock(path)
+        locks.FileLock(path)
     lock.release()
 
 
@@ -314,7 +314,7 @@ def test_lock_follows_no_symlink(tmp_path: Path) -> None:
     (tmp_path / "video").write_bytes(b"video")
     (tmp_path / "lock").symlink_to("video")
     with pytest.raises(OSError, match="lock"):
-        filesystem.FileLock(tmp_path / "lock")
+        locks.FileLock(tmp_path / "lock")
     assert (tmp_path / "video").read_bytes() == b"video"
 
 
@@ -331,6 +331,6 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fcntl, "flock", fail)
     for _ in range(2):
         with pytest.raises(NotImplementedError, match="no locks"):
-            filesystem.FileLock(tmp_path / "lock")
+            locks.FileLock(tmp_path / "lock")
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        filesystem.FileLock(tmp_path / "lock")
+        locks.FileLock(tmp_path / "lock")

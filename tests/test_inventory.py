@@ -33,7 +33,7 @@ def recorded(tmp_path: Path, video_files: Path) -> Path:
 
 
 def videos(path: Path) -> list[Path]:
-    return [path.parent / text for text in stored_paths(path)]
+    return [path.parent / stored for stored in stored_paths(path)]
 
 
 def codes(path: Path, *search: Path) -> list[tuple[str, int | None]]:

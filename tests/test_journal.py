@@ -1,4 +1,4 @@
-"""Edits of an existing file that a crash cannot leave half done."""
+"""Edits of existing files that a crash cannot leave incomplete."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from nwb_extfiles.errors import DestinationBusyError
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file with texts and a megabyte of data."""
+    """A file with paths and a megabyte of data."""
     path = tmp_path / "file.h5"
     with h5py.File(path, "w") as file:
-        file["texts"] = ["a.avi", "b.avi"]
+        file["paths"] = ["a.avi", "b.avi"]
         file["data"] = np.arange(131072)
     return path
 
 
 def change(file: h5py.File) -> None:
-    file["texts"][()] = ["somewhere/else/" + "x" * 300, "y"]
+    file["paths"][()] = ["somewhere/else/" + "x" * 300, "y"]
 
 
 def paths(path: Path) -> list[str]:
-    return stored_paths(path, "texts")
+    return stored_paths(path, "paths")
 
 
 @given(
@@ -56,7 +56,7 @@ def paths(path: Path) -> list[str]:
 def test_overlay_behaves_as_a_file(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, steps: list[tuple]
 ) -> None:
-    """Read and written like a file in memory, while the one on disk stays; its changes make it that file."""
+    """It reads and writes like a file in memory. The file on disk is unchanged until the changes are applied."""
     path = tmp_path_factory.mktemp("overlay") / "file"
     path.write_bytes(content)
     model = io.BytesIO(content)
@@ -91,7 +91,7 @@ def test_edit_and_rollback(path: Path, tmp_path: Path) -> None:
 
 
 def test_rewritten_file_is_not_rolled_back(path: Path, tmp_path: Path, videos: list[Path]) -> None:
-    """By a program that knows nothing of journals, after a kill; of another size, or of the same."""
+    """After a kill, another program rewrites the file, with another or the same size."""
     before = path.read_bytes()
     edit_journalled(path, tmp_path / "journal", change)
     noted = (tmp_path / "journal").read_bytes()
@@ -130,7 +130,7 @@ def test_failing_edit_changes_nothing(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]])
 def test_incomplete_journal_is_ignored(path: Path, tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
-    """The file is not written to before the journal is whole."""
+    """The file is not changed before the journal is complete."""
     edit_journalled(path, tmp_path / "journal", change)
     (tmp_path / "journal").write_bytes(damage((tmp_path / "journal").read_bytes()))
     edited = path.read_bytes()
@@ -159,7 +159,7 @@ def relocate(nwb: Path, mode: str = "copy") -> None:
 
 
 def die_at(step: int, nwb: Path, mode: str) -> bool:
-    """Relocate in a child that is killed before a write into the file; whether it was."""
+    """Relocate in a child process that is killed before a write to the file. Returns whether it was killed."""
     child = os.fork()
     if child == 0:
         left = step
@@ -213,7 +213,7 @@ def test_disk_failure_while_paths_are_written(nwb: Path, videos: list[Path], mon
     with monkeypatch.context() as patch:
 
         def fail(handle: int, size: int) -> None:
-            patch.undo()  # the disk is back for the way back
+            patch.undo()  # the disk works again for the rollback
             raise OSError(5, "the disk has gone")
 
         patch.setattr(os, "ftruncate", fail)
@@ -246,7 +246,7 @@ def test_failed_edit_removes_new_objects(nwb: Path, video_files: Path, monkeypat
 
 @pytest.mark.parametrize("gigabytes", [5, pytest.param(50, marks=pytest.mark.long)])
 def test_large_file_is_not_copied(nwb: Path, videos: list[Path], gigabytes: int) -> None:
-    """A sparse file of many gigabytes: kilobytes are written."""
+    """For a sparse file of many gigabytes, only kilobytes are written."""
     with h5py.File(nwb, "r+") as file:
         creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)

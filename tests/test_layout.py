@@ -1,4 +1,4 @@
-"""Names in a dandiset, held against dandi's own."""
+"""Names of NWB files in a dandiset, compared with dandi's own."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nwb_extfiles.tasks.modalities import modalities_of
 
 
 def ours(path: Path) -> dict[str, Any] | None:
-    """What a name is made from; None if the file cannot be named."""
+    """The metadata that make the name. None if the file cannot be named."""
     with warnings.catch_warnings(), h5py.File(path, "r") as file:
         warnings.simplefilter("ignore")
         try:
@@ -49,7 +49,7 @@ def theirs(path: Path) -> dict[str, Any] | None:
 
 
 def assert_same_names(paths: list[Path], **options: Any) -> list[str]:
-    """The names, which must be those that dandi gives; files that it cannot name are left out."""
+    """The names must be those that dandi gives. Files that it cannot name are left out."""
     mine, its = [ours(path) for path in paths], [theirs(path) for path in paths]
     assert [found is None for found in mine] == [found is None for found in its]
     mine, its = [found for found in mine if found], [found for found in its if found]
@@ -175,7 +175,7 @@ def test_edited_files_are_named_as_by_dandi(tmp_path: Path, edit: Callable[[h5py
 
 
 def test_types_at_odd_places_are_those_dandi_finds(tmp_path: Path) -> None:
-    """Also where no program puts them, so that pynwb would choke on the file."""
+    """Also where no program puts them, and where pynwb cannot read the file."""
     path = recording(tmp_path / "a.nwb", ["video.avi"])
     with h5py.File(path, "r+") as file:
         for name, neurodata_type in (("acquisition/voltage", "ElectricalSeries"), ("acquisition/voltage/in", "LFP")):
@@ -308,7 +308,7 @@ _fields = st.lists(st.sampled_from(["session_id", "cell_id", "probe_ids", "obj_i
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Files that differ in their object_id alone; that is all that is read of them."""
+    """Files that differ in their object_id alone, the only field that is read."""
     folder = tmp_path_factory.mktemp("places")
     paths = [folder / f"{number}.nwb" for number in range(12)]
     for path in paths:
@@ -363,7 +363,7 @@ def test_reading_imports_no_pynwb(tmp_path: Path) -> None:
 
 
 def test_naming_imports_no_pynwb(tmp_path: Path) -> None:
-    """Names that differ by what dandi.organize knows itself take no pynwb, be types of extensions among them."""
+    """If metadata that dandi.organize knows distinguish the files, names need no pynwb, even with extension types."""
     code = (
         "import sys; from nwb_extfiles.tasks.layout import dandi_paths;"
         "from nwb_extfiles.tasks.layout import layout_metadata; import h5py; from pathlib import Path;"

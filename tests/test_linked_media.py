@@ -1,4 +1,4 @@
-"""Media of objects that an NWB file has only as links to another one: named, never passed over."""
+"""Media of objects behind links to another NWB file are listed and reported."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_raw(folder: Path, io_class: Any = NWBHDF5IO, name: str = "raw.nwb", *,
 
 
 def link_to(raw: Path, target: Path, io_class: Any = NWBHDF5IO) -> Path:
-    """An NWB file whose series is a link to the one of another."""
+    """Make an NWB file whose series is a link to one of another NWB file."""
     target.parent.mkdir(exist_ok=True)
     with io_class(str(raw), "r") as source:
         nwbfile = new_nwbfile()
@@ -100,7 +100,7 @@ def test_link_to_missing_file_is_reported(linking: tuple[Path, Path]) -> None:
     assert [problem.object_path for problem in problems] == ["/acquisition/video"]
     result = CliRunner().invoke(main, ["ls", str(processed)])
     assert result.exit_code == 1
-    (raw.parent / "renamed").rename(raw)  # the advice
+    (raw.parent / "renamed").rename(raw)  # the hint
     assert set(findings(processed)) == {"linked-media"}
 
 
@@ -184,7 +184,7 @@ def test_export_warns_of_linked_media_left_behind(linking: tuple[Path, Path], tm
 
 
 def test_no_hint_where_hdmf_cannot_copy(tmp_path: Path) -> None:
-    """The series has a link to its device, which hdmf refuses to copy from another file."""
+    """The series has a link to its device, which HDMF cannot copy from another file."""
     raw = write_raw(tmp_path / "raw", device=True)
     processed = link_to(raw, tmp_path / "p.nwb")
     with (

@@ -1,4 +1,4 @@
-"""The record of media inside the NWB file: written with every way, read by pynwb, h5py and validators."""
+"""The manifest in the NWB file: written by every call, read by pynwb, h5py and validators."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
-from nwb_extfiles.io import backend
+from nwb_extfiles.io import writing
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
 from nwb_extfiles.transfers.media_copies import StagedMedia
 
@@ -36,7 +36,7 @@ def source(tmp_path: Path, video_files: Path) -> Path:
 
 
 def table(path: Path) -> dict[str, list[Any]]:
-    """The table by h5py alone."""
+    """The table, read with h5py alone."""
     with h5py.File(path) as file:
         group = file[MANIFEST_PATH]
         columns = {name: group[name][()].tolist() for name in group.attrs["colnames"]}
@@ -107,7 +107,7 @@ def test_relocate_and_organize_write_manifest(tmp_path: Path, source: Path, vide
 
 
 def test_original_names_are_kept(tmp_path: Path, source: Path, video_files: Path) -> None:
-    """Exported again, renamed, organized: the first name is told, and the table kept right unasked."""
+    """After export, rename and organize, the table has the first names. It is kept up to date unasked."""
     first, second = tmp_path / "one" / "b.nwb", tmp_path / "two" / "c.nwb"
     export(source, first)
     export(first, second, options=None)
@@ -156,7 +156,7 @@ def test_no_manifest_by_default(tmp_path: Path, source: Path, video_files: Path)
 
 
 def test_pynwb_reads_it_from_the_cached_schema(tmp_path: Path, source: Path, video_files: Path) -> None:
-    """In a process that has never heard of the extension."""
+    """In a process that does not load the extension."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     code = (
@@ -234,7 +234,7 @@ def test_schema_is_generated(tmp_path: Path) -> None:
 
 @pytest.fixture
 def zarr_table(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Reads the table by zarr alone."""
+    """The table, read with zarr alone."""
     zarr = pytest.importorskip("zarr")
     pytest.importorskip("hdmf_zarr")
 
@@ -312,7 +312,7 @@ def test_columns_larger_than_memory(tmp_path: Path, source: Path, name: str) -> 
 
 
 def test_columns_in_other_files_are_not_read(tmp_path: Path, source: Path) -> None:
-    """They could be a pipe without an end, or somebody's secrets."""
+    """They could be an endless pipe, or secret files."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     replace_column(target, "index", shape=(2,), dtype="i4", external=[(str(tmp_path / "secret"), 0, 8)])
@@ -343,7 +343,7 @@ def test_schemas_with_unknown_location(tmp_path: Path, source: Path, video_files
 
 
 def test_file_names_not_utf8(tmp_path: Path, video_files: Path) -> None:
-    """The table stays one that pynwb can read."""
+    """pynwb can still read the table."""
     video = tmp_path / os.fsdecode(b"caf\xe9.avi")
     try:
         shutil.copy(video_files / VIDEOS[0], video)
@@ -360,7 +360,7 @@ def test_file_names_not_utf8(tmp_path: Path, video_files: Path) -> None:
 
 
 def test_objects_without_object_id(tmp_path: Path, video_files: Path) -> None:
-    """As in very old files; each keeps its own video."""
+    """As in very old files. Each object keeps its own video."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
     for name, video in zip(("first", "second"), VIDEOS, strict=True):
         nwbfile.add_acquisition(image_series([video_files / video], name))
@@ -376,7 +376,7 @@ def test_objects_without_object_id(tmp_path: Path, video_files: Path) -> None:
 
 
 def test_second_call_adds_rows(tmp_path: Path, video_files: Path) -> None:
-    """Also one that does not ask for it: a table of half the videos would be taken for whole."""
+    """Also a call without `manifest=True`: an incomplete table would look complete."""
     target, nwbfile = tmp_path / "a.nwb", new_nwbfile()
     nwbfile.add_acquisition(image_series([video_files / VIDEOS[0]], "first"))
     with NWBExtFilesHDF5IO(target, "w") as io:
@@ -387,7 +387,7 @@ def test_second_call_adds_rows(tmp_path: Path, video_files: Path) -> None:
 
 
 def add_column(path: Path, name: str = "camera") -> list[str]:
-    """A column of somebody's own, as `DynamicTable.add_column` of pynwb leaves it."""
+    """Add a column as `DynamicTable.add_column` of pynwb does."""
     values = ["left", "right"]
     with quiet(), NWBHDF5IO(path, "r+") as io:
         nwbfile = io.read()
@@ -434,7 +434,7 @@ def test_foreign_columns_are_kept(tmp_path: Path, source: Path, way: Callable[[P
 
 @pytest.mark.parametrize("way", [by_relocate, by_organize, by_export])
 def test_foreign_columns_of_added_rows(tmp_path: Path, source: Path, way: Callable[[Path], Path]) -> None:
-    """Nobody knows what to write there for another video, nor which row is whose."""
+    """It is unknown what to write there for another video, and which row belongs to which reference."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     add_column(target)
@@ -454,7 +454,7 @@ def test_foreign_columns_of_added_rows(tmp_path: Path, source: Path, way: Callab
 
 
 def test_changed_videos_are_reported(tmp_path: Path, source: Path) -> None:
-    """When the table is brought up to date, the last trace of the right video goes."""
+    """The update of the table would remove the checksum of the right video."""
     target = tmp_path / "out" / "b.nwb"
     export(source, target)
     first, second = (target.parent / text for text in stored_paths(target))
@@ -505,7 +505,7 @@ def test_progress_of_a_known_video(tmp_path: Path, video_files: Path) -> None:
 def test_move_to_another_file_system_reads_once(
     tmp_path: Path, source: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nwb_extfiles.disk.filesystem.link_exclusive", lambda *_: False)
+    monkeypatch.setattr("nwb_extfiles.disk.links.link_exclusive", lambda *_: False)
     read = []
     monkeypatch.setattr("nwb_extfiles.plans.plan.RelocationPlan.copied", property(
         lambda plan: iter([entry.source for entry in plan.relocations if entry.source])
@@ -547,8 +547,8 @@ def test_interrupt_while_media_are_copied(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    """The tree is written long before; what copies beside it must not go on to its end, and leave that behind."""
-    monkeypatch.setattr(backend, "_WORTH_A_THREAD", 0)
+    """The NWB file is written long before. The copying thread must stop, and leave nothing behind."""
+    monkeypatch.setattr(writing, "_WORTH_A_THREAD", 0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     main, cancelled, cancel = threading.main_thread().ident or 0, threading.Event(), StagedMedia.cancel
@@ -560,7 +560,7 @@ def test_interrupt_while_media_are_copied(
     def interrupt(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 1:
-            while backend._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
+            while writing._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
                 time.sleep(0.01)
             signal.pthread_kill(main, signal.SIGINT)
             assert cancelled.wait(100)
@@ -580,7 +580,7 @@ def test_container_class_names() -> None:
 
 
 def test_nothing_to_do_changes_nothing(tmp_path: Path, source: Path, video_files: Path) -> None:
-    """A file whose manifest is right is left alone, be it read-only."""
+    """A file with a correct manifest is not changed, even if it is read-only."""
     relocate(source, "copy", media_options=RECORD)
     before = source.read_bytes(), source.stat().st_mtime_ns
     source.chmod(0o444)

@@ -79,7 +79,7 @@ def test_external_images_are_resolved(tmp_path: Path) -> None:
 
 
 def test_built_paths_remember_their_file(tmp_path: Path) -> None:
-    """Path objects too; the container keeps what it had."""
+    """Also Path objects. The container is not changed."""
     type_map = get_type_map()
     register_media_mappers(type_map)
     from hdmf.build import BuildManager

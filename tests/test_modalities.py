@@ -1,4 +1,4 @@
-"""Modalities out of the schema that a file caches, held against the dandi and the pynwb that are installed."""
+"""Modalities from the schema that a file caches, compared with the installed dandi and pynwb."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_modalities_from_schema_agree_with_dandi(path: Path) -> None:
-    """For every type of the schema of the installed pynwb."""
+    """For every type in the schema of the installed pynwb."""
     expected = {
         name: module for name, module in get_neurodata_types_to_modalities_map().items() if name not in ABSTRACT
     }

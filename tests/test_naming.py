@@ -1,4 +1,4 @@
-"""DANDI's names, and what is let into a name."""
+"""DANDI's names, and what may be part of a name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
 
 def test_name_of_the_example() -> None:
-    """The name of the example in the contract, to the letter."""
+    """The exact name of the example."""
     stem = "sub-mouse0_ses-sessionid0_image"
     name = dandi_name(nwb_stem=stem, object_id=UUID, field="external_file", index=1, suffix=".avi")
     assert name == PurePosixPath(f"{stem}/{UUID}_external_file_1.avi")
 
 
 def test_same_as_dandi() -> None:
-    """What `dandi organize` makes of the same file."""
+    """Compared with what `dandi organize` does with the same file."""
     from dandi.organize import _create_external_file_names
 
     metadata = {
@@ -52,13 +52,13 @@ def test_names_within_one_file_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("text", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
-def test_valid_object_ids(text: str) -> None:
-    assert is_uuid(text)
+@pytest.mark.parametrize("object_id", [UUID, UUID.upper(), "00000000-0000-0000-0000-000000000000"])
+def test_valid_object_ids(object_id: str) -> None:
+    assert is_uuid(object_id)
 
 
 @pytest.mark.parametrize(
-    "text",
+    "object_id",
     [
         "",
         UUID + "\n",
@@ -73,8 +73,8 @@ def test_valid_object_ids(text: str) -> None:
         "x" * 1000,
     ],
 )
-def test_invalid_object_ids(text: str) -> None:
-    assert not is_uuid(text)
+def test_invalid_object_ids(object_id: str) -> None:
+    assert not is_uuid(object_id)
 
 
 @pytest.mark.parametrize("suffix", ["", ".avi", ".mp4", ".h264", ".AVI", ".x_y", ".c++", ".a-b", "." + "x" * 32])

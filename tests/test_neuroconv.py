@@ -38,7 +38,7 @@ BEHAVIOR = "processing/behavior/{}/external_file"
 
 
 class PoseInterface(BaseDataInterface):
-    """What the converters of pose trackers write: a PoseEstimation with the absolute path of its video."""
+    """Writes what converters of pose trackers write: a PoseEstimation with the absolute path of its video."""
 
     def __init__(self, file_path: str) -> None:
         super().__init__(file_path=file_path)
@@ -151,7 +151,7 @@ def test_converter(tmp_path: Path, recordings: dict[str, list[Path]], mode: str)
 
 
 def test_converter_writes_as_neuroconv_does(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
-    """Without the argument nothing differs; with it, nothing but the stored paths."""
+    """Without the argument, nothing differs. With it, only the stored paths differ."""
     plain, ours = tmp_path / "plain" / "a.nwb", tmp_path / "ours" / "a.nwb"
     plain.parent.mkdir()
     ours.parent.mkdir()
@@ -215,7 +215,7 @@ def test_append_to_existing_file(tmp_path: Path, recordings: dict[str, list[Path
 
 
 class Video(RelocateMediaMixin, ExternalVideoInterface):
-    """A video that is relocated if that is asked for."""
+    """An interface whose video is relocated if `relocate_media` is set."""
 
 
 def append_video(video: Path | str, nwb_path: Path, **kwargs: Any) -> Video:
@@ -229,7 +229,7 @@ def append_video(video: Path | str, nwb_path: Path, **kwargs: Any) -> Video:
 def test_append_from_a_folder_with_a_video_of_the_same_name(
     tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    """What an existing file names is beside it; only what is new may be in the working directory."""
+    """Existing paths are relative to the file. Only new ones can be relative to the working directory."""
     nwb_path = write_nwb(tmp_path / "nwb" / "a.nwb", ["video.avi"])
     working_folder = tmp_path / "today"
     working_folder.mkdir()
@@ -249,7 +249,7 @@ def test_append_from_a_folder_with_a_video_of_the_same_name(
 
 @pytest.mark.parametrize("how", ["append", "overwrite"])
 def test_conversion_after_killed_relocation(tmp_path: Path, videos: list[Path], how: str) -> None:
-    """What the killed run noted is put back before NeuroConv writes, not into what it has written."""
+    """The interrupted edit is undone before NeuroConv writes."""
     shutil.copy(videos[0], tmp_path / "video.avi")
     nwb_path = write_nwb(tmp_path / "a.nwb", ["video.avi"])
     code = (
@@ -279,7 +279,7 @@ def test_symlinked_nwb_file_is_refused_before_writing(tmp_path: Path, videos: li
 
 @pytest.mark.parametrize("base", [ExternalVideoInterface, NWBConverter, ConverterPipe])
 def test_mixin_must_come_first(base: type) -> None:
-    """Behind NeuroConv's class it would do nothing, and class attributes nobody would miss."""
+    """After NeuroConv's class, the mixin would have no effect, and class attributes would be silently ignored."""
     with pytest.raises(TypeError, match="name RelocateMediaMixin before it"):
         type("Wrong", (base, RelocateMediaMixin), {"relocate_media": True})
     type("Right", (RelocateMediaMixin, base), {"run_conversion": lambda self: None})
@@ -372,7 +372,7 @@ def test_relocating_context_fails_atomically(
 
 
 def test_overlapping_contexts_end_in_any_order(backends: dict[str, type]) -> None:
-    """As those of several threads do."""
+    """As in several threads."""
     first, second, third = (relocating_backends(mode) for mode in ("copy", "symlink", "move"))
     first.__enter__()
     only_first = dict(BACKEND_NWB_IO)
@@ -439,7 +439,7 @@ def test_zarr_append(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
 
 
 def test_neuroconv_versions_that_write_relative_paths(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
-    """Later NeuroConv makes the paths relative to the NWB file, right before it writes."""
+    """Newer versions of NeuroConv make the paths relative to the NWB file right before they write."""
     from helpers import set_paths
 
     class WritesRelativePaths(ExternalVideoInterface):

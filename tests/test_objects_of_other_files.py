@@ -1,4 +1,4 @@
-"""Objects that belong to another NWB file, or to an earlier NWBFile: hdmf would write links that nobody can read."""
+"""Objects of another NWB file, or of an earlier NWBFile: HDMF would write unreadable links."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RELOCATING = (
 
 @pytest.fixture
 def recordings(tmp_path: Path) -> Path:
-    """Two NWB files, each with a camera and its video."""
+    """Make two NWB files, each with a camera and its video."""
     for letter in "ab":
         folder = tmp_path / letter
         folder.mkdir()
@@ -109,7 +109,7 @@ def test_export_io_refuses_objects_of_another_file(recordings: Path) -> None:
 @pytest.mark.parametrize(("io_class", "name"), [(NWBExtFilesHDF5IO, "m.nwb"), (NWBExtFilesZarrIO, "m.nwb.zarr")])
 @pytest.mark.parametrize("relocating", RELOCATING)
 def test_hint_gives_readable_file(io_class: Any, name: str, relocating: dict[str, Any], recordings: Path) -> None:
-    """reset_parent() on all that the message names, and each added where it belongs."""
+    """Call reset_parent() on all objects that the message names, and add each where it belongs."""
     target = recordings / "a" / name
     videos = {letter: digest(recordings / letter / "video.avi") for letter in "ab"}
     if not relocating:
@@ -136,7 +136,7 @@ def test_hint_gives_readable_file(io_class: Any, name: str, relocating: dict[str
 @pytest.mark.parametrize(("io_class", "name"), [(NWBExtFilesHDF5IO, "m.nwb"), (NWBExtFilesZarrIO, "m.nwb.zarr")])
 @pytest.mark.parametrize("relocating", RELOCATING)
 def test_notebook_cell_run_twice(io_class: Any, name: str, relocating: dict[str, Any], tmp_path: Path) -> None:
-    """The series still belongs to the NWBFile of the first run; the file of that run stays as it is."""
+    """The series still belongs to the NWBFile of the first run. The file of that run is unchanged."""
     make_file(tmp_path / "video.avi", 5000)
     series = image_series([str(tmp_path / "video.avi")])
     first, target = new_nwbfile(), tmp_path / name
@@ -194,7 +194,7 @@ def test_append_object_of_earlier_nwbfile_is_refused(mode: str, recordings: Path
 def test_references_to_objects_of_another_file_are_refused(
     has_its_like: bool, relocating: dict[str, Any], recordings: Path
 ) -> None:
-    """hdmf would write one to whatever has the same path in the new file."""
+    """HDMF would write a reference to whatever has the same path in the new file."""
     before = tree(recordings)
     with NWBHDF5IO(recordings / "b/x.nwb", "r") as other:
         nwbfile = new_nwbfile()

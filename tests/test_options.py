@@ -113,7 +113,7 @@ def test_path_map_wrong_type(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [{b"/data": "/mnt"}, {"/data": b"/mnt"}])
 def test_path_map_of_bytes(value: Any) -> None:
-    """Bytes cannot be compared with texts later; here is where values are checked."""
+    """Bytes cannot be compared with stored paths later, so they are refused here."""
     with pytest.raises(TypeError):
         MediaOptions(path_map=value)
 

@@ -1,5 +1,7 @@
-"""What comes into a dandiset that has files already: what counts as there, and what is named how; with every advice
-that is given carried out word for word."""
+"""Organizing into a dandiset that already has files: which files are skipped, and how new ones are named.
+
+Every hint in a message is carried out word for word.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,12 @@ def names(root: Path) -> list[str]:
 
 
 def videos_of(root: Path) -> list[str]:
-    """The digests of all videos that NWB files lead to."""
+    """The digests of all videos that NWB files refer to."""
     return sorted(digest(path.parent / text) for path in root.rglob("*.nwb") for text in stored_paths(path))
 
 
 def dandis_names(raw: Path, root: Path) -> list[str]:
-    """What `dandi organize` calls these files when all are given at once."""
+    """The names that `dandi organize` gives these files if all are given at once."""
     with quiet():
         dandi_organize(
             [str(raw)], str(root), files_mode=FileOperationMode.COPY, invalid=OrganizeInvalid.FAIL, jobs=1,
@@ -55,7 +57,7 @@ def dandis_names(raw: Path, root: Path) -> list[str]:
 
 
 def correct(path: Path) -> None:
-    """New data in a file, which keeps its time."""
+    """Change the data of a file, but not its mtime."""
     times = path.stat()
     with h5py.File(path, "r+") as file:
         file["acquisition/video/starting_time"][()] = 7.5
@@ -88,7 +90,7 @@ def test_corrected_file_with_same_mtime_is_not_skipped(tmp_path: Path, mtime: in
 @pytest.mark.parametrize("shift", [275, 10**18])
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 def test_changed_mtime_is_still_skipped(tmp_path: Path, shift: int, files_mode: str) -> None:
-    """A dandiset that was downloaded has other times."""
+    """A downloaded dandiset has other mtimes."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     run("-d", root, "--media-files-mode", "copy", path)
@@ -101,7 +103,7 @@ def test_changed_mtime_is_still_skipped(tmp_path: Path, shift: int, files_mode: 
 
 
 def test_target_removed_after_comparison(tmp_path: Path) -> None:
-    """Between the comparison and the end of a move, somebody writes into the file in the dandiset."""
+    """Between the comparison and the end of a move, another program writes to the file in the dandiset."""
     root = tmp_path / "ds"
     first = recording(tmp_path / "raw" / "a.nwb", ["a.avi"], session="a")
     run("-d", root, first)
@@ -183,7 +185,7 @@ def test_hint_for_second_session_works(tmp_path: Path) -> None:
 
 
 def test_two_recordings_of_one_session_get_different_names(tmp_path: Path) -> None:
-    """What tells them apart for dandi is their object_id."""
+    """dandi distinguishes them by their object_id."""
     for number in range(2):
         recording(tmp_path / str(number) / "x.nwb", [f"{number}.avi"])
         run("-d", tmp_path / "ds", tmp_path / str(number))
@@ -192,7 +194,7 @@ def test_two_recordings_of_one_session_get_different_names(tmp_path: Path) -> No
 
 
 def test_reconverted_recording_is_refused(tmp_path: Path) -> None:
-    """With new object_ids, so that nobody knows it for the same: it comes neither beside the first one nor over it."""
+    """With new object_ids, it is not recognized. It neither gets a name of its own nor replaces the first."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])
     run("-d", root, path)
@@ -211,7 +213,7 @@ def test_reconverted_recording_is_refused(tmp_path: Path) -> None:
 
 
 def test_name_taken_by_another_session(tmp_path: Path) -> None:
-    """By a file that cannot be read; its session may be another one."""
+    """The name is taken by an unreadable file, whose session may be another one."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"], session="b")
     taken = root / "sub-mouse0" / "sub-mouse0_image.nwb"
@@ -239,7 +241,7 @@ def test_name_given_to_another_session_of_the_call(tmp_path: Path) -> None:
 
 
 def test_symlinked_nwb_file_is_not_skipped(tmp_path: Path) -> None:
-    """As `dandi organize` leaves NWB files by default: what the link leads to is not to be removed."""
+    """`dandi organize` makes such links by default. The file that the link points to must not be removed."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])
     place = root / "sub-mouse0" / "sub-mouse0_image.nwb"
@@ -265,7 +267,7 @@ def test_hint_of_skipped_file_does_not_suggest_skipping(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("typed", [False, True])
 def test_hint_for_links_to_other_files(tmp_path: Path, typed: bool) -> None:
-    """The advice is what helps: HDMF cannot copy what only a link of the schema leads to."""
+    """The hint works. HDMF cannot copy objects that only a link of the schema refers to."""
     from helpers import new_nwbfile
     from pynwb import NWBHDF5IO
 
@@ -318,7 +320,7 @@ def _training_frame(nwbfile: Any, series: Any) -> None:
 
 
 def test_same_content_keeps_its_shorter_name(tmp_path: Path) -> None:
-    """A file that is in the dandiset under a shorter name is not copied again under a longer one."""
+    """A file that has a shorter name in the dandiset is not copied again under a longer one."""
     root = tmp_path / "ds"
     path = recording(tmp_path / "raw" / "x.nwb", ["a.avi"])
     run("-d", root, path)

@@ -1,4 +1,4 @@
-"""Texts in every kind of storage: read, written back in the same kind, and remembered."""
+"""Paths in every kind of storage: read, written back in the same kind, and remembered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ESCAPED = os.fsdecode(NOT_UTF8) if os.name != "nt" else NOT_UTF8.decode("utf-8",
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[h5py.File]:
-    with h5py.File(tmp_path / "texts.h5", "w") as file:
+    with h5py.File(tmp_path / "paths.h5", "w") as file:
         yield file
 
 
@@ -129,7 +129,7 @@ def test_values_without_paths(value: Any) -> None:
 def test_paths_from_datasets(
     file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str], shape: tuple[int, ...]
 ) -> None:
-    dataset = file.create_dataset("texts", data=data, **keywords)
+    dataset = file.create_dataset("paths", data=data, **keywords)
     read = read_paths(dataset)
     assert read == (paths, shape)
     assert all(type(text) is str for text in read[0])
@@ -140,8 +140,8 @@ def test_paths_from_datasets(
 
 @pytest.mark.parametrize("padding", [h5py.h5t.STR_NULLTERM, h5py.h5t.STR_NULLPAD, h5py.h5t.STR_SPACEPAD])
 def test_paths_from_padded_strings(file: h5py.File, padding: int) -> None:
-    """C, h5py and Fortran pad texts of fixed length differently; the padding is not of the text."""
-    dataset = padded(file, "texts", [b"a.avi", b"bb b.avi"], 12, padding)
+    """C, h5py and Fortran pad strings of fixed length differently; the padding is not part of the path."""
+    dataset = padded(file, "paths", [b"a.avi", b"bb b.avi"], 12, padding)
     assert read_paths(dataset) == (["a.avi", "bb b.avi"], (2,))
 
 
@@ -221,7 +221,7 @@ def test_dataio_is_unwrapped() -> None:
     ],
 )
 def test_storage_settings_are_copied(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
-    """For texts of variable length, in which every relocated dataset is stored."""
+    """For strings of variable length, in which every relocated dataset is stored."""
     old = file.create_dataset("old", data=data, **keywords)
     paths = read_paths(old)
     assert paths is not None
@@ -248,16 +248,16 @@ def test_storage_settings_are_copied(file: h5py.File, data: Any, keywords: dict[
 )
 def test_dataset_is_written_in_place(file: h5py.File, data: Any, keywords: dict[str, Any]) -> None:
     """The object stays, with all that refers to it."""
-    dataset = file.create_dataset("group/texts", data=data, **keywords)
+    dataset = file.create_dataset("group/paths", data=data, **keywords)
     dataset.attrs["starting_frame"] = [0, 10]
     reference, dtype, shape = dataset.ref, dataset.dtype, dataset.shape
     paths = ["folder/ein_langer_name_0.avi", "folder/ein_langer_name_1.avi"]
     written = write_in_place(dataset, paths)
     assert written == dataset
-    assert file[reference] == file["group/texts"]
+    assert file[reference] == file["group/paths"]
     assert (written.dtype, written.shape) == (dtype, shape)
-    assert read_paths(file["group/texts"]) == (paths, shape)
-    assert file["group/texts"].attrs["starting_frame"].tolist() == [0, 10]
+    assert read_paths(file["group/paths"]) == (paths, shape)
+    assert file["group/paths"].attrs["starting_frame"].tolist() == [0, 10]
 
 
 @pytest.mark.parametrize("dtype", [UTF8, ASCII, "S60"])
@@ -271,7 +271,7 @@ def test_scalar_is_written_in_place(file: h5py.File, dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [UTF8, "S5"])
 def test_missing_dataset_is_created(file: h5py.File, dtype: Any) -> None:
-    dataset = file.create_dataset("texts", shape=(0,), dtype=dtype)
+    dataset = file.create_dataset("paths", shape=(0,), dtype=dtype)
     assert read_paths(write_in_place(dataset, [])) == ([], (0,))
 
 
@@ -281,7 +281,7 @@ def test_null_dataspace_is_replaced(tmp_path: Path) -> None:
 import sys, h5py
 from nwb_extfiles.nwb.path_datasets import read_paths, write_in_place
 with h5py.File(sys.argv[1], "w") as file:
-    dataset = file.create_dataset("texts", data=h5py.Empty(h5py.string_dtype()))
+    dataset = file.create_dataset("paths", data=h5py.Empty(h5py.string_dtype()))
     print(read_paths(write_in_place(dataset, [])))
 """
     assert run_python(code, tmp_path / "x.h5").strip() == "([], (0,))"
@@ -304,12 +304,12 @@ def test_dataset_is_recreated_where_path_does_not_fit(
     file: h5py.File, data: Any, keywords: dict[str, Any], paths: list[str]
 ) -> None:
     """Nothing is cut off: the dataset is made again, with its attributes and like storage."""
-    dataset = file.create_dataset("group/texts", data=data, **keywords)
+    dataset = file.create_dataset("group/paths", data=data, **keywords)
     dataset.attrs["starting_frame"] = [0, 10]
     dataset.attrs["unit"] = "n.a."
     shape, settings = dataset.shape, (dataset.chunks, dataset.maxshape, dataset.compression)
     written = write_in_place(dataset, paths)
-    assert written == file["group/texts"]
+    assert written == file["group/paths"]
     assert read_paths(written) == (paths, shape)
     kind = h5py.check_string_dtype(written.dtype)
     assert (kind.encoding, kind.length) == ("utf-8", None)
@@ -320,7 +320,7 @@ def test_dataset_is_recreated_where_path_does_not_fit(
 
 def test_failure_leaves_the_old_dataset(file: h5py.File, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old one goes only when the new one is there."""
-    dataset = file.create_dataset("group/texts", data=np.array([b"a.avi"]))
+    dataset = file.create_dataset("group/paths", data=np.array([b"a.avi"]))
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("No space left on device")
@@ -329,15 +329,15 @@ def test_failure_leaves_the_old_dataset(file: h5py.File, monkeypatch: pytest.Mon
         patch.setattr(h5py.Group, "create_dataset", fail)
         with pytest.raises(OSError, match="No space left"):
             write_in_place(dataset, ["longer.avi"])
-    assert list(file["group"]) == ["texts"]
-    assert read_paths(file["group/texts"]) == (["a.avi"], (1,))
+    assert list(file["group"]) == ["paths"]
+    assert read_paths(file["group/paths"]) == (["a.avi"], (1,))
 
 
 def test_soft_links_point_to_recreated_dataset(file: h5py.File) -> None:
-    dataset = file.create_dataset("group/texts", data=np.array([b"a.avi"]))
-    file["soft"] = h5py.SoftLink("/group/texts")
+    dataset = file.create_dataset("group/paths", data=np.array([b"a.avi"]))
+    file["soft"] = h5py.SoftLink("/group/paths")
     write_in_place(dataset, ["longer.avi"])
-    for name in ("group/texts", "soft"):
+    for name in ("group/paths", "soft"):
         assert read_paths(file[name]) == (["longer.avi"], (1,))
 
 
@@ -351,7 +351,7 @@ def test_bytes_not_utf8_round_trip(file: h5py.File) -> None:
 
 def test_paths_as_long_as_their_storage(file: h5py.File) -> None:
     """A text as long as its storage fits; it is not cut."""
-    dataset = file.create_dataset("texts", data=np.array([b"12345"]))
+    dataset = file.create_dataset("paths", data=np.array([b"12345"]))
     assert write_in_place(dataset, ["abcde"]) == dataset
     assert read_paths(dataset) == (["abcde"], (1,))
     terminated = padded(file, "terminated", [b"1234"], 5, h5py.h5t.STR_NULLTERM)
@@ -374,4 +374,4 @@ def test_paths_as_long_as_their_storage(file: h5py.File) -> None:
     ],
 )
 def test_path_fits_in_dtype(file: h5py.File, dtype: Any, text: str, answer: bool) -> None:
-    assert fits(file.create_dataset("texts", shape=(1,), dtype=dtype), [text]) is answer
+    assert fits(file.create_dataset("paths", shape=(1,), dtype=dtype), [text]) is answer

@@ -72,7 +72,7 @@ def paths_of(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, list[
 
 
 def without_paths(path: Path, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """All that is in a file; of texts that name media, the attributes alone."""
+    """All that is in a file; of the paths of media, only the attributes."""
     return {name: value[:2] if name in places else value for name, value in contents(path).items()}
 
 
@@ -93,7 +93,7 @@ def check(
     """Relocate by an export and judge all of it; the new NWB file is returned.
 
     The source file keeps its bytes, a later plain export of the same open IO is what it would have been, and the
-    relocated file differs from that in the texts alone.
+    relocated file differs from that only in the stored paths.
     """
     series = [name for dataset in case.places for name in dataset.split("/")[-2:]]
     before = tree(case.nwb.parent.parent)
@@ -208,7 +208,7 @@ def test_write_of_pathlib_paths(tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Storage:
-    """How texts may be stored, as arguments of `h5py.Group.create_dataset`."""
+    """How paths may be stored, as arguments of `h5py.Group.create_dataset`."""
 
     keywords: Mapping[str, Any]
     names: tuple[str, ...] = ("eins.avi", "zwei.avi", "drei.AVI")
@@ -432,7 +432,7 @@ def series_known_by_name(case: Case) -> Case:
 
 
 def test_cached_specifications_missing(extension: Case, tmp_path: Path) -> None:
-    """`.specloc` leads nowhere."""
+    """`.specloc` points to nothing."""
     case = series_known_by_name(series_only(extension)).copied_to(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         del file["specifications"]
@@ -766,7 +766,7 @@ def test_link_to_another_file_made_by_pynwb(tmp_path: Path, relocate_media: bool
 def test_linked_series_in_another_file_is_copied_by_export(
     linked: tuple[Case, Case], tmp_path: Path, made_by: str, way: str, source: str
 ) -> None:
-    """Its texts are relative to the folder of that other file."""
+    """Its paths are relative to the folder of that other file."""
     own, other = linked if made_by == "h5py" else make_linked_by_pynwb(tmp_path / "second")
     make_media(own.media / "raw0.avi").write_bytes(b"a video of the same name, which is not meant")
     before = tree(other.nwb.parent.parent)
@@ -784,9 +784,9 @@ def test_linked_series_in_another_file_is_copied_by_export(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_linked_series_in_another_file_without_relocation(linked: tuple[Case, Case], tmp_path: Path, way: str) -> None:
-    """Refused where the texts would be copied away from the folder they are relative to."""
+    """Refused if the paths would be copied away from the folder they are relative to."""
     own, _ = linked
-    target = own.nwb.parent / "beside.nwb"  # where the texts of its own series are right
+    target = own.nwb.parent / "beside.nwb"  # where the paths of its own series are right
     with quiet(), NWBHDF5IO(own.nwb, "r") as src_io, NWBExtFilesHDF5IO(target, "w") as io:
         arguments = arguments_of(way, src_io, ["video"])
         if way == "without_links":
@@ -819,7 +819,7 @@ def assert_copied(target: Path, own: Case, other: Case) -> None:
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("way", ["as_it_is", "container", "series_modified"])
 def test_soft_link_to_path_dataset(tmp_path: Path, way: str, source: str) -> None:
-    """Two series, one dataset of texts: it has one name, and the link leads to it."""
+    """Two series, one dataset of paths: it has one name, and the link leads to it."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
@@ -843,7 +843,7 @@ def test_soft_link_to_path_dataset(tmp_path: Path, way: str, source: str) -> Non
 @pytest.mark.parametrize("mode", [None, "copy", "symlink"])
 @pytest.mark.parametrize("way", ["as_it_is", "container", "series_modified"])
 def test_hard_link_to_path_dataset(tmp_path: Path, way: str, mode: str | None) -> None:
-    """Two series, one dataset of texts under two names, of which hdmf writes one: both get texts of their own."""
+    """Two series, one dataset of paths under two names, of which hdmf writes one: both get paths of their own."""
     case = one_series(tmp_path / "home")
     with h5py.File(case.nwb, "r+") as file:
         file.copy(SERIES, file["acquisition"], name="second")
@@ -865,7 +865,7 @@ def test_hard_link_to_path_dataset(tmp_path: Path, way: str, mode: str | None) -
 
 
 def link_paths(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Case]:
-    """A series whose texts are a dataset in another file."""
+    """A series whose paths are a dataset in another file."""
     other = one_series(tmp_path / "other", "raw", ("raw0.avi", "raw1.avi"))
     own = one_series(tmp_path / "own", "derived", ("x.avi",))
     with h5py.File(other.nwb, "r+") as file:
@@ -880,7 +880,7 @@ def link_paths(tmp_path: Path, *, name: str = "external_file") -> tuple[Case, Ca
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", ["external_file", "other_name"])
 def test_path_dataset_in_another_file(tmp_path: Path, name: str, way: str, source: str) -> None:
-    """They are relative to that file, which is not changed; the new file has texts of its own."""
+    """They are relative to that file, which is not changed; the new file has paths of its own."""
     own, other = link_paths(tmp_path, name=name)
     before = tree(tmp_path / "other"), tree(tmp_path / "own")
     target = tmp_path / "out" / "sub-a.nwb"
@@ -902,7 +902,7 @@ def test_path_dataset_in_another_file_without_relocation(tmp_path: Path) -> None
 
 
 def test_dangling_links_are_kept(tmp_path: Path) -> None:
-    """A link that leads nowhere is not ours; whatever pynwb does with it, our class does."""
+    """A broken link is treated as pynwb treats it."""
     case = one_series(tmp_path / "home")
     add_module(case.nwb)
     with h5py.File(case.nwb, "r+") as file:
@@ -1055,7 +1055,7 @@ def test_one_video_twice_in_one_series(tmp_path: Path) -> None:
     assert_relocated(target, case.media, {PATHS: ["y.avi", "y.avi"]})
 
 
-# -------------------------------------------------------------------- not texts
+# -------------------------------------------------------------------- not strings
 
 
 @pytest.mark.parametrize(
@@ -1067,7 +1067,8 @@ def test_numbers_instead_of_paths_are_refused(tmp_path: Path, values: Any) -> No
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    with pytest.raises(UnsafeReferenceError, match=f"'/{PATHS}' holds no strings") as caught:
+    expected = f"'/{PATHS}' should hold paths of media, and holds no strings"
+    with pytest.raises(UnsafeReferenceError, match=expected) as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1
     assert caught.value.object_path == f"/{PATHS}"

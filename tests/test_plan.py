@@ -1,4 +1,4 @@
-"""What a relocation will do, decided from values alone; and the look at the destination."""
+"""What a relocation will do, decided from values alone; and the survey of the destination."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def plan(
     cannot: frozenset[MediaMode] = frozenset(),
     **options: Any,
 ) -> RelocationPlan:
-    """Plan without a file system: every target is absent, but those that `states` names."""
+    """Make a plan without a file system: no target exists, except those in `states`."""
     chosen = MediaOptions(**options)
     named, unnamed = name_targets(resolutions, chosen, nwb_path=nwb_path, identifier="id0")
     targets = {entry.target: TargetState.ABSENT for entry in named if entry.target is not None}
@@ -140,7 +140,7 @@ def test_suffix_is_lowercased_in_target(source: str, suffix: str) -> None:
 
 @pytest.mark.parametrize("source", ["a.a b", "a.é", "a.\udcff", "a.a:b", "a.x\n", "a." + "x" * 33])
 def test_suffix_illegal_on_some_file_systems(source: str) -> None:
-    """What is no suffix elsewhere is left out of the name; the archive's complaint is passed on."""
+    """A suffix that some file systems cannot store is left out of the name, with the warning about DANDI."""
     made = plan([Resolution(ref(3), media(source))], archived=bool)
     assert paths(made) == [name(3, suffix="")]
     assert "without a suffix" in made.warnings[0]
@@ -210,7 +210,7 @@ def test_reference_mode_makes_no_url(file_name: str) -> None:
     ("object_id", "file_name", "nwb_name"), [("no uuid", "a.avi", "x.nwb"), (A, "a.a b", "x.nwb"), (A, "a.avi", "x")]
 )
 def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name: str, nwb_name: str) -> None:
-    """Where the media stay, nothing is wrong with names that they will not get."""
+    """In reference mode, media get no new names, so these cannot be wrong."""
     video = tmp_path / file_name
     video.write_bytes(b"video")
     source = write_nwb(tmp_path / "in" / "in.nwb", [f"../{file_name}"])
@@ -237,7 +237,7 @@ def test_reference_mode_needs_no_names(tmp_path: Path, object_id: str, file_name
     ],
 )
 def test_shared_video_is_copied_once(mode: MediaMode, further: Action) -> None:
-    """Each reference has its own name; the bytes are brought once."""
+    """Each reference has its own name, but the bytes are copied once."""
     found = [Resolution(ref(0), media()), Resolution(ref(1), media()), Resolution(ref(0, B), media())]
     made = plan(found, mode, free=10)
     assert actions(made) == [Action.TRANSFER, further, further]
@@ -247,7 +247,7 @@ def test_shared_video_is_copied_once(mode: MediaMode, further: Action) -> None:
 
 
 def test_video_with_two_names_is_copied_once() -> None:
-    """Two paths of one file, by a hard or symbolic link, are one video; the suffix is that of each name."""
+    """Two paths to one file, through a hard or symbolic link, are one video. Each name keeps its suffix."""
     found = [Resolution(ref(0), media("a.avi", inode=7)), Resolution(ref(1), media("b.MOV", inode=7))]
     made = plan(found)
     assert actions(made) == [Action.TRANSFER, Action.DUPLICATE]
@@ -269,7 +269,7 @@ def test_shared_video_already_at_target() -> None:
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 def test_repeated_field_shares_the_copy(mode: MediaMode) -> None:
-    """The `original_videos` of a pose name the video of a series, wherever they stand in the file."""
+    """The `original_videos` of a pose refer to the video of a series, wherever they are in the file."""
     repeating = dict(field="original_videos", repeats=True)
     found = [
         Resolution(ref(0, B, **repeating), media("a.avi")),
@@ -309,7 +309,7 @@ def test_invalid_object_id_is_a_problem(object_id: str) -> None:
 
 
 def test_missing_object_id_is_a_problem() -> None:
-    """Objects of old files get a name from where they stand: the same in every run, another for each."""
+    """Objects of old files get a name derived from their path: the same in every run, different for each."""
     found = [
         Resolution(ref(0, None, object_path=path), media(path))
         for path in ("/acquisition/video", "/acquisition/video2")
@@ -352,7 +352,7 @@ def test_same_object_id_and_same_video(mode: MediaMode, state: TargetState) -> N
 
 
 def test_same_object_id_same_video_occupied_target() -> None:
-    """The one thing that is wrong is told, and nothing that is not so."""
+    """The error names the one problem, and no other."""
     found = [
         Resolution(ref(0, A, object_path="/acquisition/one"), media()),
         Resolution(ref(0, A, object_path="/processing/two"), media()),
@@ -362,7 +362,7 @@ def test_same_object_id_same_video_occupied_target() -> None:
 
 
 def test_folder_at_target_is_never_replaced() -> None:
-    """Told without a look at the disk: nothing of this is there."""
+    """The plan decides this without the disk: none of it exists."""
     found = [Resolution(ref(0, A), media())]
     error = refusal(found, states={name(0): TargetState.FOLDER}, existing="replace")
     assert isinstance(error, MediaExistsError)
@@ -370,7 +370,7 @@ def test_folder_at_target_is_never_replaced() -> None:
 
 
 def test_naming_that_gives_two_videos_one_name() -> None:
-    """It is not the ids that are at fault, be they those of two objects or of one."""
+    """The error does not blame the object_ids, whether of two objects or of one."""
     for key in (A, B):
         found = [Resolution(ref(0, A), media("a.avi")), Resolution(ref(1, key), media("b.avi"))]
         error = refusal(found, naming=lambda **_: PurePosixPath("video.avi"), states={"video.avi": TargetState.ABSENT})
@@ -432,7 +432,7 @@ def test_hardlink_across_file_systems_is_refused() -> None:
 
 
 def test_hardlink_probe_overrides_device_numbers() -> None:
-    """As on an overlay, which was tried."""
+    """As on an overlay, where a test link worked."""
     found = [Resolution(ref(), media(device=2, size=10))]
     plan(found, MediaMode.HARDLINK, device=1, linkable=frozenset({2}))
     assert plan(found, MediaMode.MOVE, device=1, linkable=frozenset({2})).copied_bytes == 0
@@ -441,7 +441,7 @@ def test_hardlink_probe_overrides_device_numbers() -> None:
 
 @pytest.mark.parametrize("mode", [MediaMode.SYMLINK, MediaMode.HARDLINK])
 def test_file_system_without_links_is_refused(mode: MediaMode) -> None:
-    """One problem for all files, which names what works."""
+    """One problem for all files. It names the modes that work."""
     found = [Resolution(ref(n), media(f"{n}.avi", inode=n + 1)) for n in range(3)]
     error = refusal(found, mode, device=1, cannot=frozenset({MediaMode.SYMLINK, MediaMode.HARDLINK}))
     assert len(error.problems) == 1
@@ -461,7 +461,7 @@ def test_hardlink_across_file_systems_with_target_present() -> None:
 
 
 def test_too_long_target_paths() -> None:
-    """Windows without long paths; every path that is too long is told before anything is touched."""
+    """As on Windows without long paths. The error lists all paths that are too long, before anything is changed."""
     found = [Resolution(ref(index=0), media(inode=1)), Resolution(ref(index=10), media(inode=2))]
     length = len(str(OUT.parent / name(0)))
     error = refusal(found, longest=length)
@@ -527,7 +527,7 @@ def test_missing_is_kept(mode: MediaMode) -> None:
 
 
 def test_only_the_missing_are_kept() -> None:
-    """What is ambiguous or unsafe stays an error."""
+    """Ambiguous or unsafe paths stay errors."""
     reference = ref()
     error = refusal([Resolution(reference, problem=UnsafeReferenceError("a pipe"))], missing="keep")
     assert isinstance(error, UnsafeReferenceError)
@@ -602,7 +602,7 @@ def test_nwb_file_without_suffix_is_refused() -> None:
 
 @pytest.mark.parametrize("file_name", [".nwb", "..nwb", "...nwb", ".nwb.zarr"])
 def test_nwb_names_that_are_only_suffix(file_name: str) -> None:
-    """Whatever comes of it, it does not leave the folder of the NWB file."""
+    """Whatever the result, it does not leave the folder of the NWB file."""
     try:
         made = plan([Resolution(ref(), media())], nwb_path=Path("/out", file_name))
     except UnsafeReferenceError:
@@ -616,7 +616,7 @@ def test_nwb_names_that_are_only_suffix(file_name: str) -> None:
 
 
 class Named:
-    """A naming that always says the same."""
+    """A naming that always returns the same path."""
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -676,7 +676,7 @@ def test_custom_naming_without_index() -> None:
 
 
 def test_custom_naming_with_file_as_parent_folder() -> None:
-    """One video at `a`, another at `a/b.avi`: that cannot be, and is told before anything is done."""
+    """One video at `a` and another at `a/b.avi` is impossible, and is refused before anything is done."""
     answers = iter(["media/a", "media/a/b.avi"])
     found = [Resolution(ref(0), media("a.avi")), Resolution(ref(1), media("b.avi"))]
     assert isinstance(refusal(found, naming=lambda **kwargs: PurePosixPath(next(answers))), ExternalFilesError)
@@ -693,7 +693,7 @@ def file_at(path: Path, content: bytes = b"video") -> MediaFile:
 
 
 def surveyed(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | None = None) -> Destination:
-    """What is found at the only target of a plan for `out/x.nwb`."""
+    """What the survey finds at the only target of a plan for `out/x.nwb`."""
     source = source or file_at(tmp_path / "videos" / "a.avi")
     nwb_path = tmp_path / "out" / "x.nwb"
     named, problems = name_targets([Resolution(ref(), source)], MediaOptions(), nwb_path=nwb_path, identifier="id0")
@@ -706,7 +706,7 @@ def surveyed(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Where the video of `surveyed` goes; its folder is there."""
+    """The target of the video of `surveyed`. Its folder exists."""
     path = tmp_path / "out" / name(0)
     path.parent.mkdir(parents=True)
     return path
@@ -720,7 +720,7 @@ def state(tmp_path: Path, mode: MediaMode = MediaMode.COPY, source: MediaFile | 
 
 @pytest.mark.parametrize("mode", TRANSFERRING)
 def test_survey_of_no_references(tmp_path: Path, mode: MediaMode) -> None:
-    """Neither the folder nor the one above is there yet."""
+    """Neither the folder nor its parent exists yet."""
     found = surveyed(tmp_path, mode)
     assert list(found.targets.values()) == [TargetState.ABSENT]
     assert found.device == tmp_path.stat().st_dev
@@ -799,7 +799,7 @@ def test_folder_at_target_survives_replace(tmp_path: Path, place: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["hardlink", "copy", "move"])
 def test_move_of_media_in_place_removes_nothing(tmp_path: Path, mode: str) -> None:
-    """One video under two names in a media folder, which is moved to where it is."""
+    """One video with two names in a media folder is moved to its own place."""
     video = file_at(tmp_path / "a.avi").path
     source = write_nwb(tmp_path / "in.nwb", ["a.avi", "a.avi"])
     target = tmp_path / "out" / "x.nwb"

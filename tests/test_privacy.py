@@ -1,4 +1,4 @@
-"""Who may read what this package makes: nobody who may not read what it is made from."""
+"""Nobody can read a file that this package makes who could not read its source."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def elsewhere() -> Iterator[Path]:
-    """A folder in another file system, which has extended attributes and ACLs."""
+    """A folder in another file system, with extended attributes and ACLs."""
     with tmpfs() as place:
         yield place
 
 
 def private(folder: Path, bits: int = 0o600) -> Path:
-    """A recording and its video that only their owner may read."""
+    """Make a recording and a video that only their owner can read."""
     path = recording(folder / "a.nwb", ["a.avi"])
     for file in (path, folder / "a.avi"):
         file.chmod(bits)
@@ -106,7 +106,7 @@ def test_relocate_keeps_modes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [0o444, 0o400])
 def test_read_only_sources_are_organized(tmp_path: Path, bits: int) -> None:
-    """The NWB file is edited, so it comes out writable for its owner; the video as it is."""
+    """The NWB file is edited, so its copy is writable for the owner. The video keeps its mode."""
     private(tmp_path / "raw", bits)
     organize(tmp_path / "raw", tmp_path / "ds", media_mode="copy")
     assert {path.suffix: mode(path) for path in files(tmp_path / "ds")} == {".nwb": bits | 0o200, ".avi": bits}
@@ -114,7 +114,7 @@ def test_read_only_sources_are_organized(tmp_path: Path, bits: int) -> None:
 
 @pytest.mark.parametrize("kind", ["hdf5", "zarr"])
 def test_modes_of_exported_files(tmp_path: Path, source_store: Path, kind: str) -> None:
-    """A new file; an existing one keeps its own mode."""
+    """Of a new file. An existing file keeps its mode."""
     from zarr_makers import export
 
     if kind == "hdf5":
@@ -131,7 +131,7 @@ def test_modes_of_exported_files(tmp_path: Path, source_store: Path, kind: str) 
 
 @pytest.mark.parametrize("bits", [0o600, 0o755])
 def test_store_exported_from_a_file(tmp_path: Path, bits: int) -> None:
-    """Who may read a file may enter the folder that is made of it, and nobody else."""
+    """Only those who can read the file can enter the folder of the store."""
     from zarr_makers import export
 
     source = private(tmp_path / "raw", bits)
@@ -153,7 +153,7 @@ def test_file_is_never_more_readable_while_written(tmp_path: Path) -> None:
 
 
 def test_staged_files_are_private(tmp_path: Path) -> None:
-    """Others may find out that a transfer is unfinished, and read nothing of it, nor of the journal."""
+    """Others can see that a transfer is unfinished, but cannot read its files or the journal."""
     document = make_file(tmp_path / "a.nwb")
     transfer = Transfer(document, edits_document=True)
     (staging,) = tmp_path.glob(".nwb-extfiles-*")
@@ -164,7 +164,7 @@ def test_staged_files_are_private(tmp_path: Path) -> None:
 
 
 def test_copied_tree_keeps_modes(tmp_path: Path) -> None:
-    """As of a Zarr store; its folders can be written to, for what is staged is edited, put in place and cleared."""
+    """The folders of a Zarr store become writable, because staged stores are edited, renamed and removed."""
     (tmp_path / "store" / "data").mkdir(parents=True)
     make_file(tmp_path / "store" / "data" / "0").chmod(0o440)
     (tmp_path / "store" / "data").chmod(0o550)
@@ -175,7 +175,7 @@ def test_copied_tree_keeps_modes(tmp_path: Path) -> None:
 
 @on_linux
 def test_store_edited_in_place_keeps_modes(tmp_path: Path, source_store: Path) -> None:
-    """The files of a private store that change stay private; hard links to them keep the former content."""
+    """Changed files of a private store stay private. Hard links to them keep the former content."""
     for path in [source_store, *source_store.rglob("*")]:
         path.chmod(0o700 if path.is_dir() else 0o600)
     shutil.copytree(source_store, tmp_path / "backup.zarr", copy_function=os.link)
@@ -213,13 +213,13 @@ def test_access_control_lists_are_copied(kind: str) -> None:
 
 @on_linux
 def test_access_control_list_on_unsupporting_file_system(tmp_path: Path) -> None:
-    """The bits of the group are then those of the mask, which let more people in than the source does."""
+    """The group bits would be those of the mask, which give more people access than the source does."""
     with loop("ext4") as place, ramfs() as without:
         source = make_file(place / "source")
         source.chmod(0o600)
         setfacl("-m", "u:daemon:rw", source)
         assert mode(source) == 0o660
-        with pytest.raises(OSError, match="not supported"):  # only there the test means anything
+        with pytest.raises(OSError, match="not supported"):  # elsewhere the test shows nothing
             os.setxattr(without, "user.note", b"")
         contents.copy_verified(source, without / "copy")
         assert mode(without / "copy") == 0o600
@@ -248,7 +248,7 @@ def test_owner_and_group_are_copied(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user")
 def test_group_without_permission_is_skipped(elsewhere: Path) -> None:
-    """Whoever copies a file of another group gets one of the own group, which may do no more than anybody."""
+    """A copy of a file of another group belongs to the own group, which gets the rights of others only."""
     source = make_file(elsewhere / "source")
     os.chown(source, 65534, 4321)
     source.chmod(0o640)

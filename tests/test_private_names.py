@@ -39,6 +39,10 @@ NAMES = {
         "zarr.storage:TempStore",
         "zarr.errors:MetadataError",
     ],
+    "fsspec": [
+        "fsspec.implementations.http:HTTPFileSystem.set_session",
+        "fsspec.implementations.http:HTTPFileSystem.close_session",
+    ],
     "s3fs": ["s3fs:S3FileSystem.call_s3", "s3fs:S3FileSystem.split_path"],
 }
 

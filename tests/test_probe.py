@@ -1,4 +1,4 @@
-"""What containers state, for real files of each kind, and for files that lie."""
+"""What video headers state, for real files of each kind, and for false headers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_fractional_rate(tmp_path: Path) -> None:
 
 
 def test_video_with_sound(tmp_path: Path) -> None:
-    """The track of the image is not the first."""
+    """The video track is not the first."""
     path = tmp_path / "a.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
     command += ["-f", "lavfi", "-i", "sine=duration=1", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=25:duration=1"]
@@ -87,7 +87,7 @@ def test_videos_with_false_headers(tmp_path: Path, content: bytes) -> None:
 
 
 def test_damaged_files(tmp_path: Path) -> None:
-    """Whatever is in a file, there is an answer."""
+    """Whatever the file contains, there is an answer."""
     originals = [encode(tmp_path / "a.avi").read_bytes(), encode(tmp_path / "a.mp4").read_bytes()]
     path = tmp_path / "damaged"
     for seed in range(300):

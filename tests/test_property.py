@@ -52,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Holder:
-    """One object with texts."""
+    """One object with paths."""
 
     neurodata_type: str
     place: str
@@ -208,7 +208,7 @@ def add(nwbfile: NWBFile, container: Any, place: str, number: int) -> None:
 
 
 def write(path: Path, case: Case, videos: list[Path]) -> None:
-    """Write the NWB file by pynwb, then store the texts as the case says."""
+    """Write the NWB file by pynwb, then store the paths as the case says."""
     nwbfile = new_nwbfile()
     for number, holder in enumerate(case.holders):
         paths = [spelled(text, videos, path.parent) for text in holder.paths]
@@ -231,7 +231,7 @@ def write(path: Path, case: Case, videos: list[Path]) -> None:
 
 
 def store_as(dataset: h5py.Dataset, storage: str) -> None:
-    """Store the texts of a dataset otherwise."""
+    """Store the paths of a dataset in another way."""
     if storage == "as pynwb":
         return
     paths = [text.encode() if isinstance(text, str) else text for text in dataset[()]]
@@ -253,7 +253,7 @@ def store_as(dataset: h5py.Dataset, storage: str) -> None:
 
 
 def media_datasets(file: h5py.File) -> Iterator[tuple[h5py.Dataset, list[str]]]:
-    """Every dataset that holds texts of media, with the texts, by h5py alone."""
+    """Every dataset that holds paths of media, with the paths, read by h5py."""
     found = []
 
     def visit(name: str, item: Any) -> None:
@@ -272,7 +272,7 @@ def paths_by_object(path: Path) -> dict[str, list[str]]:
 
 
 def everything_else(path: Path) -> dict[str, Any]:
-    """All that is in an HDF5 file, links and references and storage included, but the texts of media."""
+    """All that is in an HDF5 file, links and references and storage included, except the paths of media."""
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         media = {dataset.name for dataset, _ in media_datasets(file)}

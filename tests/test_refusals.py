@@ -1,4 +1,4 @@
-"""`relocate_media` left alone: what goes through, what is refused, and that nothing is left behind."""
+"""Without `relocate_media`: what is accepted, what is refused, and that a refusal leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_refusal_keeps_previous_file(source: Path, tmp_path: Path) -> None:
 
 
 def test_paths_that_stay_right_are_accepted(source: Path, videos: list[Path]) -> None:
-    """A folder at the same depth finds the videos by the same stored paths."""
+    """From a folder at the same depth, the same stored paths work."""
     target = source.parent.parent / "other" / "b.nwb"
     export(source, target)
     assert stored_paths(target) == stored_paths(source)
@@ -73,7 +73,7 @@ def test_false_writes_verbatim(source: Path, tmp_path: Path) -> None:
 
 
 def test_in_dandiset_unplaced_media_are_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:
-    """Even a link that works is refused there, unless it is where DANDI has it."""
+    """In a dandiset, even a working path is refused unless it follows DANDI's naming."""
     (tmp_path / "dandiset.yaml").write_text("identifier: '000000'\n")
     beside = source.parent.parent / "other" / "b.nwb"
     with pytest.raises(RelocationRefusedError, match="media belong in the dandiset") as caught:
@@ -219,7 +219,7 @@ def test_refused_call_can_be_repeated_on_same_io(source: Path, tmp_path: Path, v
 
 
 def test_suffix_lowercased_and_unarchived_suffix_warned_of(tmp_path: Path, videos: list[Path]) -> None:
-    """Lowercased; one that the archive drops is told."""
+    """The suffix becomes lower case. A warning names one that DANDI skips."""
     for name in ("A.AVI", "b.webm"):
         (tmp_path / name).write_bytes(videos[0].read_bytes())
     source = write_nwb(tmp_path / "a.nwb", ["A.AVI", "b.webm"])

@@ -112,7 +112,7 @@ def test_broken_entry_point_is_warned_of_and_skipped(tmp_path: Path, module: str
 
 
 def test_declared_types_are_relocated(tmp_path: Path) -> None:
-    """Their videos come along as those of ImageSeries do, with no option given, and they are found in files."""
+    """Their videos are relocated like those of ImageSeries, without any option, and are found in files."""
     source, target = tmp_path / "nwb" / "a.nwb", tmp_path / "out" / "b.nwb"
     run_maker("extension", source)
     install(tmp_path / "site", "ndx", "FIELDS = [('VideoArchive', 'video_paths')]", "x = ndx_module:FIELDS")

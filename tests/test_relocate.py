@@ -559,7 +559,7 @@ KILLED = """
 import os, signal, sys
 from nwb_extfiles import relocate
 from nwb_extfiles.disk import journal
-from nwb_extfiles.transfers.transfer import TransferCall
+from nwb_extfiles.transfers.joint_commit import TransferCall
 if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):
@@ -656,7 +656,7 @@ def test_copied_nwb_file_may_not_move_media_of_original(tmp_path: Path) -> None:
     relocate(path, "copy")
     other = Path(shutil.copy(path, path.with_name("b.nwb")))
     before = tree(tmp_path)
-    with pytest.raises(RelocationRefusedError, match=r"would go, but .*a\.nwb"):
+    with pytest.raises(RelocationRefusedError, match=r"would be removed, but .*a\.nwb"):
         relocate(other, "move")
     assert tree(tmp_path) == before
     relocate_files([path, other], "hardlink")
@@ -682,7 +682,7 @@ def test_former_media_folder_used_by_two_files(tmp_path: Path) -> None:
     relocate(path, "copy")
     one = Path(shutil.copy(path, path.with_name("one.nwb")))
     two = path.rename(path.with_name("two.nwb"))
-    with pytest.raises(RelocationRefusedError, match=r"would go, but .*two\.nwb"):
+    with pytest.raises(RelocationRefusedError, match=r"would be removed, but .*two\.nwb"):
         relocate(one, "move")
     relocate(one)
     assert (two.parent / stored_paths(two)[0]).is_file()
@@ -904,7 +904,7 @@ def test_copied_store_may_not_move_media_of_original(source_store: Path, videos:
     relocate(store, "copy")
     other = Path(shutil.copytree(store, store.with_name(f"u{suffix}")))
     before = tree(store.parent)
-    with pytest.raises(RelocationRefusedError, match=rf"would go, but .*t\{suffix}"):
+    with pytest.raises(RelocationRefusedError, match=rf"would be removed, but .*t\{suffix}"):
         relocate(other, "move")
     assert tree(store.parent) == before
     relocate(other, "copy")

@@ -1,4 +1,4 @@
-"""From a stored text to the file it means, whatever the text says."""
+"""From a stored path to the file that it means, whatever the path is."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def video(path: Path, content: bytes = b"video") -> Path:
 
 
 def look(text: str, base: Path | None = None, **kwargs: Any) -> Resolution:
-    """Resolve a text held by an NWB file in `base`, or by a container in memory."""
+    """Resolve a path stored in an NWB file in `base`, or in a container in memory."""
     destination = Path(kwargs.pop("destination", base or "/nonexistent"))
     working_folder = Path(kwargs.pop("working_folder", "/nonexistent"))
     reference = ExternalFileReference(
@@ -47,7 +47,7 @@ def look(text: str, base: Path | None = None, **kwargs: Any) -> Resolution:
 
 
 def file(text: str, base: Path | None = None, **kwargs: Any) -> Path:
-    """The path of the file that a text means."""
+    """The path of the file that a stored path means."""
     found = look(text, base, **kwargs)
     assert found.file is not None, found.problem
     assert found.file.path.is_absolute()
@@ -59,7 +59,7 @@ def file(text: str, base: Path | None = None, **kwargs: Any) -> Path:
 
 
 def problem(text: str, base: Path | None = None, **kwargs: Any) -> ExternalFilesError:
-    """What is wrong with a text; the message says where it stands."""
+    """What is wrong with a stored path. The message says where it is stored."""
     found = look(text, base, **kwargs)
     assert found.problem is not None, found.file
     error = found.problem
@@ -261,7 +261,7 @@ def test_relative_to_the_nwb_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_same_name_in_working_directory_is_ignored(tmp_path: Path) -> None:
-    """A text of a file has one meaning: neither destination nor working folder count."""
+    """A path stored in a file has one meaning: destination and working directory do not count."""
     video(tmp_path / "out" / "a.avi")
     video(tmp_path / "cwd" / "a.avi")
     error = problem("a.avi", tmp_path, destination=tmp_path / "out", working_folder=tmp_path / "cwd")
@@ -296,7 +296,7 @@ def test_resolved_path_keeps_only_last_link(tmp_path: Path) -> None:
 
 
 def test_resolving_many_equals_resolving_each(tmp_path: Path) -> None:
-    """Though each folder is freed of links once for all."""
+    """Although each folder is resolved only once."""
     video(tmp_path / "real" / "a.avi")
     video(tmp_path / "real" / "b.avi")
     (tmp_path / "real" / "c.avi").symlink_to("b.avi")
@@ -328,7 +328,7 @@ def test_resolving_many_equals_resolving_each(tmp_path: Path) -> None:
 
 
 def test_folder_reached_through_link(tmp_path: Path) -> None:
-    """`..` climbs from where the folder is, as it does for whoever opens the text."""
+    """`..` is the parent of the real folder, as when the path is opened."""
     path = video(tmp_path / "real" / "videos" / "a.avi")
     (tmp_path / "real" / "nwb").mkdir()
     (tmp_path / "short").symlink_to(tmp_path / "real" / "nwb")
@@ -378,7 +378,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS finds either form by itself")
 @pytest.mark.parametrize(("stored", "on_disk"), [(NFC, NFD), (NFD, NFC)])
 def test_other_unicode_normalization_is_named(tmp_path: Path, stored: str, on_disk: str) -> None:
-    """Videos that were copied from macOS may be called otherwise than the text says, to no eye's notice."""
+    """Videos copied from macOS can differ from the stored path in Unicode normalization, which nobody sees."""
     path = video(tmp_path / "videos" / on_disk / "a.avi")
     assert file(f"videos/{stored}/a.avi", tmp_path) == path
     assert file(str(tmp_path / "videos" / stored / "a.avi"), tmp_path) == path
@@ -411,7 +411,7 @@ def test_home_and_variables_are_not_expanded(tmp_path: Path, monkeypatch: pytest
 
 @posix
 def test_surrogate_escapes(tmp_path: Path) -> None:
-    """A stored text that is not UTF-8 names the file with these very bytes."""
+    """A stored path that is not UTF-8 names the file with exactly these bytes."""
     name = os.fsdecode(b"caf\xe9.avi")
     try:
         path = video(tmp_path / name)
@@ -564,7 +564,7 @@ def test_search_by_bare_name(tmp_path: Path, text: str, in_memory: bool) -> None
 
 
 def test_search_by_tail(tmp_path: Path) -> None:
-    """Two videos of one name are told apart by the folders in the text."""
+    """The folders in the path distinguish two videos with one name."""
     one = video(tmp_path / "pool" / "day1" / "a.avi", b"1")
     two = video(tmp_path / "pool" / "day2" / "a.avi", b"2")
     for day, path in (("day1", one), ("day2", two)):
@@ -589,7 +589,7 @@ def test_search_with_two_different_hits_is_ambiguous(tmp_path: Path) -> None:
 
 
 def test_search_with_two_different_tails_is_ambiguous(tmp_path: Path) -> None:
-    """Never a guess: a file that fits the whole tail and one that fits the bare name."""
+    """One file matches the whole trailing part, another the bare name. This is never a guess."""
     video(tmp_path / "pool" / "day1" / "a.avi", b"1")
     video(tmp_path / "pool" / "a.avi", b"2")
     assert isinstance(problem("/old/day1/a.avi", tmp_path, search=tmp_path / "pool"), AmbiguousMediaError)
@@ -626,7 +626,7 @@ def test_search_does_not_descend(tmp_path: Path) -> None:
 
 
 def test_search_ignores_what_is_not_a_file(tmp_path: Path) -> None:
-    """A folder of that name in one search folder does not hide the video in the next."""
+    """A folder with that name in one search folder does not hide the video in the next."""
     (tmp_path / "1" / "a.avi").mkdir(parents=True)
     path = video(tmp_path / "2" / "a.avi")
     assert file("gone/a.avi", tmp_path, search=[tmp_path / "1", tmp_path / "2"]) == path
@@ -811,7 +811,7 @@ def test_too_long_path(tmp_path: Path, head: str, unit: str) -> None:
 
 @pytest.mark.parametrize("head", ["", "/", "C:\\", "file:///"])
 def test_deep_path_takes_little_memory(tmp_path: Path, head: str) -> None:
-    """A text out of a file is not trusted to be short."""
+    """A path from a file can be very long."""
     text = head + "a/" * 8192
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""Videos get back the names that they had."""
+"""Videos get their original names back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nwb_extfiles.tasks.restoring import restore
 
 @pytest.fixture
 def downloaded(tmp_path: Path, video_files: Path) -> Path:
-    """An NWB file of a dandiset, alone with its media: two series, of which one names two videos called alike."""
+    """A downloaded NWB file with its media: two series, one with two videos of the same original name."""
     (tmp_path / "more").mkdir()
     shutil.copy(video_files / "test2_0.avi", tmp_path / "more" / "test1_0.avi")
     nwbfile = new_nwbfile()
@@ -48,7 +48,7 @@ def test_original_names_are_restored(tmp_path: Path, downloaded: Path, video_fil
 
 
 def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> None:
-    """Organized again, it is as it was downloaded but for the times."""
+    """Organized again, the file is the same as the downloaded one, except for times."""
     restore(downloaded, tmp_path / "mine", "symlink")
     organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_mode="copy")
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")
@@ -57,7 +57,7 @@ def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> N
 
 
 def test_no_suffix_warning_for_original_names(tmp_path: Path, video_files: Path) -> None:
-    """Nothing is to be uploaded under them, so nothing is remarked."""
+    """Nothing is uploaded under these names, so there is no warning."""
     for name in ("a.AVI", "b.h264"):
         shutil.copy(video_files / "test1_0.avi", tmp_path / name)
     nwbfile = new_nwbfile()
@@ -70,16 +70,16 @@ def test_no_suffix_warning_for_original_names(tmp_path: Path, video_files: Path)
 
 
 ODD_NAMES = {
-    "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as macOS calls them
+    "a video\u202fof the screen\xa0.avi": "a video\u202fof the screen\xa0.avi",  # as on macOS
     "two\nlines.avi": "two\ufffdlines.avi",
-    "C:\\videos\\a.avi": "C\ufffd\ufffdvideos\ufffda.avi",  # unpacked from an archive of Windows
+    "C:\\videos\\a.avi": "C\ufffd\ufffdvideos\ufffda.avi",  # unpacked from an archive made on Windows
 }
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows takes no such names")
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_unusual_original_names(tmp_path: Path, video_files: Path, name: str) -> None:
-    """What the manifest calls a video is a name that it can get back."""
+    """Every name in the manifest can be restored."""
     video = Path(shutil.copy(video_files / "test1_0.avi", tmp_path / name))
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video)]))
@@ -126,7 +126,7 @@ def test_dry_run_and_refusals(tmp_path: Path, downloaded: Path, video_files: Pat
 
 
 def recorded(folder: Path, names: list[str], video_files: Path) -> Path:
-    """An NWB file with a video of each name."""
+    """Make an NWB file with a video of each name."""
     nwbfile = new_nwbfile()
     for number, name in enumerate(names):
         video = folder / "in" / name
@@ -155,7 +155,7 @@ def test_video_with_the_name_of_the_nwb_file(tmp_path: Path, video_files: Path) 
 
 
 def test_videos_behind_urls(tmp_path: Path, video_files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are downloaded are called as their URLs tell."""
+    """Downloaded videos get the names in their URLs."""
     from nwb_extfiles.web.remote import RemoteFile
 
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""What a killed run had got done is not done again, where that is safe."""
+"""A run reuses what a killed run had finished, where that is safe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def export(source: Path, **options: object) -> Path:
 
 
 def killed_in_copy(number: int, source: Path, **options: object) -> None:
-    """Export in a child that is killed when half of a video is copied."""
+    """Export in a child process that is killed when half of a video is copied."""
     child = os.fork()
     if child == 0:
         copies = iter(range(number))
@@ -49,7 +49,7 @@ def killed_in_copy(number: int, source: Path, **options: object) -> None:
 
 @pytest.fixture
 def copied(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the videos that are copied."""
+    """Names of the videos that were copied."""
     names: list[str] = []
     copy = contents.copy_verified
 

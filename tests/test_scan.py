@@ -25,7 +25,7 @@ PATHS = "acquisition/video/external_file"
 
 
 def by_place(found: Sequence[ExternalFileReference]) -> dict[str, list[str]]:
-    """Texts by dataset, in the order in which they were found."""
+    """Paths by dataset, in the order in which they were found."""
     places: dict[str, list[str]] = {}
     for reference in found:
         name = reference.object_path.lstrip("/")
@@ -138,7 +138,7 @@ def test_every_string_storage_is_read(tmp_path: Path, values: Any, keywords: dic
 
 
 def test_references_behind_links(tmp_path: Path) -> None:
-    """Links to objects are not followed, those to texts are; a text is relative to the file that holds it."""
+    """Links to objects are not followed, those to paths are; a path is relative to the file that holds it."""
     other = write_nwb(tmp_path / "other" / "raw.nwb", ["raw.avi"])
     path = write_nwb(tmp_path / "own" / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
@@ -259,7 +259,7 @@ def test_read_attribute(tmp_path: Path, stored: Any, text: str | None) -> None:
 
 
 def test_type_on_wrong_kind_of_object_is_ignored(tmp_path: Path) -> None:
-    """A dataset that says it is an ImageSeries, and a group that says it is an ExternalImage, have no texts."""
+    """A dataset that says it is an ImageSeries, and a group that says it is an ExternalImage, have no paths."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
     with h5py.File(path, "r+") as file:
         file["acquisition/text"] = "y.avi"

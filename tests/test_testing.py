@@ -37,8 +37,8 @@ def test_fixture_describes_what_is_on_disk(nwb_with_media: NWBWithMedia) -> None
     assert len(nwb_with_media.media) >= 7
     for dataset, media in nwb_with_media.media.items():
         paths = stored_paths(nwb_with_media.path, dataset)
-        assert [digest(nwb_with_media.path.parent / text) for text in paths] == [digest(path) for path in media]
-        assert all(text.startswith("../media/") for text in paths)
+        assert [digest(nwb_with_media.path.parent / stored) for stored in paths] == [digest(path) for path in media]
+        assert all(stored.startswith("../media/") for stored in paths)
     files = {path for media in nwb_with_media.media.values() for path in media}
     assert files == set(nwb_with_media.folder.iterdir())
     assert len({digest(path) for path in files}) == len(files)
@@ -134,9 +134,9 @@ def test_checker_follows_file_urls(tmp_path: Path) -> None:
     assert assert_external_files_resolve(path) == [video]
     with pytest.raises(AssertionError, match="it is absolute"):
         assert_external_files_resolve(path, portable=True)
-    for text in ((tmp_path / "gone.avi").as_uri(), "file://lab-server/video.avi"):
-        with pytest.raises(AssertionError, match=text):
-            assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", [text]))
+    for stored in ((tmp_path / "gone.avi").as_uri(), "file://lab-server/video.avi"):
+        with pytest.raises(AssertionError, match=stored):
+            assert_external_files_resolve(write_nwb(tmp_path / "a.nwb", [stored]))
 
 
 def test_checker_accepts_stores(tmp_path: Path) -> None:
@@ -168,11 +168,11 @@ def test_checker_portable_refuses_absolute_paths(tmp_path: Path) -> None:
     (tmp_path / "nwb" / "near.avi").symlink_to(inside)
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["videos/a.avi", "near.avi"])
     assert assert_external_files_resolve(path, portable=True) == [inside, tmp_path / "nwb" / "near.avi"]
-    for text, reason in (
+    for stored, reason in (
         (str(inside), "it is absolute"), ("../b.avi", "it points outside"), ("link.avi", "a symbolic link to"),
         ("videos/../videos/a.avi", "it points outside"), ("videos\\a.avi", "it has backslashes"),
     ):  # fmt: skip
-        set_paths(path, SERIES, [text])
+        set_paths(path, SERIES, [stored])
         with pytest.raises(AssertionError, match=reason):
             assert_external_files_resolve(path, portable=True)
 

@@ -1,4 +1,4 @@
-"""A few threads, and interrupts at any moment."""
+"""Work in a few threads, and interrupts at any moment."""
 
 from __future__ import annotations
 

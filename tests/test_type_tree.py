@@ -1,4 +1,4 @@
-"""Which neurodata types are kinds of which."""
+"""Which neurodata types are subtypes of which."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_type_tree_reads_specifications_when_needed() -> None:
 
 
 def test_truncated_specification_line() -> None:
-    """It is known as far as it goes, and no further."""
+    """The complete part of it is used."""
     types = TypeTree(hierarchy, lambda: {"VideoSeries": "SomeSeries", "Video": "ExternalImage", "Root": ""})
     for name, count in (("VideoSeries", 3), ("Root", 0)):
         assert len(list(types.fields_of("ndx", name, MEDIA_FIELDS, is_dataset=False))) == count
@@ -58,6 +58,6 @@ def test_fields_are_inherited_by_subtypes() -> None:
 
 
 def test_table_types_are_known_by_name() -> None:
-    """Where nothing else is known, a type that the table names is that type."""
+    """Without any specification, the types of the table are known by their names."""
     types = TypeTree(hierarchy)
     assert [f.field for f in types.fields_of("core", "ExternalImage", MEDIA_FIELDS, is_dataset=True)] == [None]

@@ -67,4 +67,4 @@ def test_dandi_validate_passes(dandiset: Path) -> None:
     good = validate(dandiset)
     assert good.returncode == 0, good.stdout + good.stderr
     next(dandiset.rglob("*.avi")).unlink()
-    assert validate(dandiset).returncode == 1, "the judge sees nothing"
+    assert validate(dandiset).returncode == 1, "dandi finds no problem"

@@ -218,7 +218,7 @@ def test_old_and_new_series_in_one_write(existing: Path, video_files: Path, vide
 
 
 def test_append_leaves_old_paths_unchanged(existing: Path, video_files: Path) -> None:
-    """By default, what is in the file stays; what is new and would dangle is refused."""
+    """By default, existing paths stay, and new paths that would be broken are refused."""
     paths = stored_paths(existing)
     with NWBExtFilesHDF5IO(existing, "r+") as io:
         nwbfile = io.read()
@@ -258,7 +258,7 @@ def test_fixed_length_image_path_cannot_grow_in_place(tmp_path: Path, videos: li
 
 
 def test_verbatim_write_then_relocated(tmp_path: Path, video_files: Path, videos: list[Path]) -> None:
-    """In one session of a new file: what a first call wrote as it was, a second one relocates."""
+    """In one session with a new file, a second call relocates what the first one wrote verbatim."""
     target = tmp_path / "ds" / "a.nwb"
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")], "first"))
@@ -302,7 +302,7 @@ def test_file_in_memory_cannot_relocate(existing: Path, video_files: Path) -> No
 
 
 def test_links_to_path_dataset_of_another_file_are_not_followed(existing: Path, videos: list[Path]) -> None:
-    """In place, a dataset takes the place of the link; the other file keeps its own."""
+    """In place, a dataset replaces the link. The other file is unchanged."""
     other = existing.with_name("other.nwb")
     existing.rename(other)
     shutil.copy(other, existing)

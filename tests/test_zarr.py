@@ -1,7 +1,8 @@
-"""Zarr stores: written and exported, with their media, judged by zarr, JSON and hashes alone."""
+"""Zarr stores, written and exported with their media, and checked with zarr, JSON and hashes alone."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 from hdmf.data_utils import GenericDataChunkIterator
+from hdmf.utils import get_docval
 from hdmf_zarr import NWBZarrIO, ZarrDataIO
 from helpers import digest, image_series, new_nwbfile, play, set_paths, stored_paths, tree, write_nwb
 from makers import WAYS, Media, arguments_of, quiet, run_maker, write_everywhere
@@ -57,7 +59,7 @@ def target(tmp_path: Path) -> Path:
 
 
 class Pieces(GenericDataChunkIterator):
-    """Numbers that are made when they are asked for."""
+    """Numbers that are generated when they are read."""
 
     def _get_data(self, selection: tuple[slice, ...]) -> Any:
         return np.arange(100)[selection]
@@ -151,7 +153,7 @@ def test_new_containers(tmp_path: Path, video_files: Path, videos: list[Path], k
 def test_hdf5_string_storage_becomes_zarr(
     source: Path, target: Path, videos: list[Path], storage: dict[str, Any], relocate: bool, way: str
 ) -> None:
-    """hdmf-zarr alone writes "b'a.avi'" for paths that HDF5 gives as bytes."""
+    """hdmf-zarr alone writes "b'a.avi'" for paths that HDF5 returns as bytes."""
     paths = [f"../video_files/test1_{n}.avi".encode() for n in (0, 1)]
     set_paths(source, DATASET, paths, **storage)
     with NWBHDF5IO(source, "r") as src_io, NWBExtFilesZarrIO(target, "w") as io:
@@ -189,7 +191,7 @@ def test_ways_to_export_a_store(source_store: Path, target: Path, videos: list[P
 
 @pytest.mark.parametrize("to", ["zarr", "zarr-zarr", "hdf5"])
 def test_every_type_is_relocated(tmp_path: Path, to: str) -> None:
-    """Every type of the core, ExternalImage and its object references among them."""
+    """Every core type, including ExternalImage with its object references."""
     source = write_everywhere(tmp_path / "nwbfiles" / "a.nwb", Media(tmp_path / "media"))
     store = tmp_path / "one" / "b.nwb.zarr"
     export(source, store, relocate_media=True, media_mode="copy")
@@ -221,7 +223,7 @@ def test_every_type_is_relocated(tmp_path: Path, to: str) -> None:
 
 @pytest.mark.parametrize("what", ["pose", "extension"])
 def test_types_of_extensions(tmp_path: Path, what: str) -> None:
-    """Their specifications are known from the file alone; of a Zarr store too."""
+    """Their specifications are read from the file alone, also from a Zarr store."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     run_maker(what, source)
     further = {"media_fields": [("VideoArchive", "video_paths")]}
@@ -279,7 +281,7 @@ def test_resolved_when_read(source_store: Path, video_files: Path, target: Path)
 
 
 def test_drop_in_replacement_for_nwbzarrio(tmp_path: Path) -> None:
-    """Without media the store is that of hdmf-zarr, file for file."""
+    """Without media, the store has the same files as that of hdmf-zarr."""
     nwbfile = new_nwbfile()
     nwbfile.create_device(name="camera")
     source = tmp_path / "a.nwb"
@@ -299,7 +301,7 @@ def test_drop_in_replacement_for_nwbzarrio(tmp_path: Path) -> None:
 
 
 def test_internal_links_are_those_of_hdmf_zarr(tmp_path: Path) -> None:
-    """A link in a new store leads to the place in that store, whatever it is called."""
+    """A link in a new store points into that store, whatever its name."""
     source = tmp_path / "nwbfiles" / "a.nwb"
     write_everywhere(source, Media(tmp_path / "media"))
     stores = []
@@ -335,7 +337,7 @@ def test_store_with_new_links_can_be_renamed(tmp_path: Path, video_files: Path) 
 
 
 def test_path_dataset_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
-    """Stored paths that come from another store are relative to that one; hdmf-zarr copies them as they are."""
+    """Paths from another store are relative to that one. hdmf-zarr copies them unchanged."""
     with NWBZarrIO(str(source_store), "r") as other:
         nwbfile = new_nwbfile()
         series = image_series(["x"])
@@ -350,7 +352,7 @@ def test_path_dataset_of_another_store(tmp_path: Path, source_store: Path, video
 
 
 def test_link_to_path_dataset_of_another_store(tmp_path: Path, source_store: Path, videos: list[Path]) -> None:
-    """It is kept where nothing is relocated; else the paths become those of the store with the link."""
+    """The link is kept if nothing is relocated. Otherwise the store with the link gets its own paths."""
     linked = tmp_path / "far" / "ds" / "b.nwb.zarr"
     shutil.copytree(source_store, linked)
     shutil.rmtree(linked / DATASET)
@@ -372,7 +374,7 @@ def test_link_to_path_dataset_of_another_store(tmp_path: Path, source_store: Pat
 
 
 def test_links_to_another_store_from_behind_a_linked_folder(tmp_path: Path, source_store: Path) -> None:
-    """They are what hdmf-zarr makes, which goes by the names in the path that it is given."""
+    """They are the same as those of hdmf-zarr, which uses the names in the path that it is given."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
     made = {}
@@ -392,7 +394,7 @@ def test_links_to_another_store_from_behind_a_linked_folder(tmp_path: Path, sour
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_iterative_data(tmp_path: Path, video_files: Path, videos: list[Path], jobs: int) -> None:
-    """hdmf-zarr writes them at the end, by several processes if it is told to."""
+    """hdmf-zarr writes such data at the end, in several processes if requested."""
     nwbfile = new_nwbfile()
     nwbfile.add_acquisition(image_series([str(video_files / "test1_0.avi")]))
     pieces = ZarrDataIO(Pieces(chunk_shape=(10,), buffer_shape=(20,)))
@@ -458,7 +460,7 @@ def test_store_cannot_replace_its_source(source_store: Path, tmp_path: Path) -> 
 
 
 def test_other_folder_is_not_replaced(source: Path, tmp_path: Path) -> None:
-    """hdmf-zarr removes it, with all that is in it."""
+    """hdmf-zarr would remove it with everything in it."""
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("a life's work")
     before = tree(tmp_path)
@@ -532,7 +534,7 @@ def test_nested_stores(tmp_path: Path, video_files: Path, videos: list[Path]) ->
 
 @pytest.fixture
 def hard_to_export(tmp_path: Path) -> Path:
-    """A store whose object references stand in the way of an export that does not trust it, after much is written."""
+    """A store that cannot be exported without unpickling, which fails after much is written."""
     path = tmp_path / "hard" / "a.nwb.zarr"
     export(write_everywhere(tmp_path / "nwbfiles" / "h.nwb", Media(tmp_path / "media")), path, relocate_media=False)
     (tmp_path / "hard" / "media").mkdir()
@@ -542,7 +544,7 @@ def hard_to_export(tmp_path: Path) -> Path:
 def test_failing_export_keeps_old_store(
     tmp_path: Path, hard_to_export: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """hdmf-zarr alone has destroyed it by then."""
+    """hdmf-zarr alone would have destroyed the old store by then."""
     target.parent.mkdir(parents=True)
     for path in (target, target.with_name("theirs.nwb.zarr")):
         write_store(path, ["https://example.org/x.avi"])
@@ -597,7 +599,7 @@ def test_nothing_written_creates_nothing(target: Path, tmp_path: Path) -> None:
 
 
 def test_foreign_staging_folder(source: Path, target: Path, tmp_path: Path) -> None:
-    """What is called like a former document but is none is not put in its place."""
+    """A file with the name of a former document is not put in its place."""
     export(source, target, relocate_media=True, media_mode="copy")
     with NWBExtFilesZarrIO(target, "w") as io:
         staging = next(path for path in target.parent.glob(".nwb-extfiles-*") if not path.suffix)
@@ -664,7 +666,7 @@ def test_validators_pass(source: Path, target: Path) -> None:
 def test_dimensions_keep_their_labels(
     how: str, relocating: dict[str, Any], source: Path, tmp_path: Path, videos: list[Path]
 ) -> None:
-    """As hdmf-zarr's own class has them; xarray looks for them."""
+    """As with hdmf-zarr's own class; xarray needs them."""
     attributes = []
     for io_class, further in ((NWBZarrIO, {}), (NWBExtFilesZarrIO, relocating)):
         path = tmp_path / io_class.__name__ / "z.nwb.zarr"
@@ -683,7 +685,7 @@ def test_dimensions_keep_their_labels(
 
 
 def test_append_writes_only_attributes_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """hdmf-zarr writes all of them again, and nothing could restore them after a kill."""
+    """hdmf-zarr would write all of them again, and nothing could restore them after a kill."""
     nwbfile = new_nwbfile()
     nwbfile.add_unit(spike_times=[1.0, 2.0])
     with NWBZarrIO(str(tmp_path / "a.nwb.zarr"), "w") as io:
@@ -698,3 +700,10 @@ def test_append_writes_only_attributes_that_differ(tmp_path: Path, monkeypatch: 
         io.write_attributes(array, {**index.attributes, "target": other, "description": "new", "more": np.array([1])})
     assert "target" in index.attributes
     assert written == [{}, {"target": other, "description": "new", "more": np.array([1])}]
+
+
+def test_signatures_show_arguments_of_hdmf_zarr_and_ours() -> None:
+    ours = ["relocate_media", "media_mode", "media_options"]
+    for name, more in (("__init__", ["resolve_media"]), ("write", []), ("export", [])):
+        theirs = [argument["name"] for argument in get_docval(getattr(NWBZarrIO, name))]
+        assert [*inspect.signature(getattr(NWBExtFilesZarrIO, name)).parameters] == ["self", *theirs, *ours, *more]

@@ -3,77 +3,19 @@
 from __future__ import annotations
 
 import os
-import pickle
-import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from threading import Thread
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
-__all__ = ["Spool", "each", "workers"]
+__all__ = ["each", "workers"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_IN_MEMORY = 8 * 1024 * 1024  # bytes of a spool that need no file yet
-_AS_THEY_ARE = 1024 * 1024  # bytes of pickled items, which take several times as much, that need not be read again
 _AT_ONCE = 64  # calls that are handed to an executor before the first has come back
-
-
-class Spool(Generic[T]):
-    """A list that keeps to the disk what is too much for memory.
-
-    Its items are pickled, and read again in order by each iteration; the first ones, as many as fit, are kept as they
-    are too, which they must remain. It goes with its process; a pickle of it has all its items.
-
-    Parameters
-    ----------
-    items : iterable
-        What is in it to begin with.
-    """
-
-    def __init__(self, items: Iterable[T] = ()) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # closed when it is dropped
-        self._starts: list[int] = []
-        self._kept: dict[int, T] = {}  # by start
-        self._end = 0
-        for item in items:
-            self.append(item)
-
-    def __reduce__(self) -> tuple[type[Spool[T]], tuple[list[T]]]:
-        return type(self), (list(self),)
-
-    def __del__(self) -> None:
-        self._file.close()
-
-    def append(self, item: T) -> None:
-        """Add an item."""
-        self._starts.append(self._end)
-        self._file.seek(self._end)
-        pickle.dump(item, self._file, protocol=pickle.HIGHEST_PROTOCOL)
-        if self._end < _AS_THEY_ARE:
-            self._kept[self._end] = item
-        self._end = self._file.tell()
-
-    def sort(self, keys: Sequence[int]) -> None:
-        """Bring the items in the order of keys that differ, one for each item."""
-        self._starts = [start for _, start in sorted(zip(keys, self._starts, strict=True))]
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, number: int) -> T:
-        start = self._starts[number]
-        if start in self._kept:
-            return self._kept[start]
-        self._file.seek(start)
-        item: T = pickle.load(self._file)  # noqa: S301  # written by this very object
-        return item
-
-    def __iter__(self) -> Iterator[T]:
-        return (self[number] for number in range(len(self)))
 
 
 @contextmanager

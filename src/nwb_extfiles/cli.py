@@ -479,7 +479,7 @@ def recover(paths: tuple[Path, ...]) -> None:
     """
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown
-    from .transfers.transfer import recover as restore
+    from .transfers.recovery import recover as restore
 
     for path in paths:
         # a Zarr store may have no name before it is restored

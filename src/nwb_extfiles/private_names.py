@@ -26,6 +26,9 @@ of another package is checked in one place: `tests/test_private_names.py` fails 
 ``S3FileSystem.call_s3`` and ``split_path`` of s3fs (2026.9)
     Without an underscore, but in no reference. `web.urls` asks for the checksums of an object with them, which
     ``info()`` leaves out. Instead: do without these checksums.
+``HTTPStreamFile.r``, ``HTTPFileSystem.set_session`` and ``close_session`` of fsspec (2024.6 to 2026.9)
+    The response behind a stream, and the session behind that, without an underscore and in no reference. `web.urls`
+    reads the headers of the response, and closes the session. Instead: aiohttp itself.
 """
 
 from __future__ import annotations

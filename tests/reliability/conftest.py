@@ -1,4 +1,4 @@
-"""Which of the many combinations run each time, and which with the long tests."""
+"""Select which combinations of parameters run each time, and which only with the long tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _EACH = 3
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Every scene runs each time in one combination of its parameters at least; one in three of the others does."""
+    """Each test runs in at least one combination of its parameters. Of the others, one in three runs each time."""
     seen: dict[str, int] = {}
     for item in items:
         if item.path.name not in _SAMPLED:

@@ -1,6 +1,6 @@
-"""Runs in which one call to the file system fails: the first, the second, ... until none is left.
+"""Runs in which one system call fails: the first, the second, and so on.
 
-After each, all is as it was before, or the new state is complete; what is left over is named; the next run completes.
+After each run, nothing has changed or the new state is complete; the error names leftovers; the next run completes.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ SIZE = 20_000
 
 
 class Failing:
-    """Counts the calls that concern the files of a scene, and has one of them fail.
+    """Counts the calls that concern the files of a scene, and makes one of them fail.
 
     Parameters
     ----------
     folders : tuple of pathlib.Path
-        Calls about what lies in these count.
+        Only calls on paths in these folders count.
     at : int
         Number of the call that fails, from 1.
     number : int
-        The error.
+        The errno of the error.
     onward : bool
-        Whether all later calls that change something fail too, as on a disk that has gone.
+        Whether all later calls that change something fail too, as if the disk had failed.
     """
 
     def __init__(self, folders: tuple[Path, ...], at: int, number: int, onward: bool = False) -> None:
@@ -86,7 +86,7 @@ class Failing:
         return call
 
     def _failing_after(self, name: str, function: Callable[..., Any], concerns: Callable[..., bool]) -> Any:
-        """What is open must not stay so, for the tests that come after this one."""
+        """Close open files afterwards, for the tests that follow."""
 
         def call(*arguments: Any, **options: Any) -> Any:
             ours = concerns(*arguments, **options)
@@ -122,7 +122,7 @@ class Failing:
 
     @staticmethod
     def _asked_by_transfer(*arguments: Any, **options: Any) -> bool:
-        """Elsewhere a file that cannot be looked at is one that is not there."""
+        """Whether the transfer calls. Elsewhere, a failing stat means that the file does not exist."""
         asks = str(sys._getframe(2).f_globals.get("__name__"))
         return asks.startswith(("nwb_extfiles.transfers.", "nwb_extfiles.disk."))
 
@@ -137,7 +137,7 @@ class Failing:
 
 
 class InPlace(Scene):
-    """The media of an NWB file come to their place, and the file itself is changed."""
+    """Relocates the media of an NWB file, and edits the file in place."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,7 +170,7 @@ class InPlace(Scene):
 
 
 class Excluding(Scene):
-    """A container out of memory, written to a new NWB file that must not replace another one."""
+    """Writes a container in memory to a new NWB file, which must not replace an existing one."""
 
     def export(self, mode: str, *arguments: Any, **options: Any) -> None:
         nwbfile, series = new_nwbfile(), image_series([str(video) for video in self.videos])
@@ -201,7 +201,7 @@ def make_scene(template: Template, root: Path, kind: str) -> Scene:
 
 
 def run_with(scene: Scene, mode: str, failing: Failing) -> tuple[BaseException | None, str]:
-    """The error of a run, and all that it said."""
+    """The error of a run, and its whole message."""
     error: BaseException | None = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -235,16 +235,16 @@ def check(
     said: str,
     onward: bool,
 ) -> set[str]:
-    """All or nothing, and no leftovers that nobody was told of; gives the sources of a move that stay."""
+    """Check that all or nothing was done, and that leftovers are named. Returns the sources of a move that stay."""
     assert error is None or isinstance(error, OSError | ExternalFilesError), repr(error)
     if isinstance(error, DestinationBusyError) and "is being written" in str(error):
-        # The lock on the staging folder, where flock says EACCES: what is there is taken for another's.
+        # With EACCES from flock, the staging folder looks like that of another run.
         for path in scene.temporaries():
             assert os.listdir(path) == ["lock"]
             shutil.rmtree(path)
     if onward and isinstance(scene, InPlace) and any((path / "unfinished").exists() for path in scene.temporaries()):
-        # The disk went while pages were written or put back: the journal holds them, the error tells of it, and whoever
-        # opens the file next restores it.
+        # The disk failed while pages were written or restored: the journal has them, the error names it, and the next
+        # call that opens the file restores it.
         assert all(is_named(path, said) for path in scene.temporaries()), f"left over: {scene.temporaries()}"
         with NWBExtFilesHDF5IO(scene.target, "r"):
             pass
@@ -279,8 +279,8 @@ def sweep(
     stride: int = 1,
     onward: bool = False,
 ) -> None:
-    """Fail one call after the other, with one error or with another each time."""
-    make_scene(template, root, kind).export(mode)  # loads what is loaded at first use
+    """Let one call after the other fail, with one error or with a different one each time."""
+    make_scene(template, root, kind).export(mode)  # loads modules that are loaded at first use
     scene = make_scene(template, root, kind)
     before = scene.entries()
     scene.export(mode)
@@ -300,7 +300,7 @@ def sweep(
             scene.export(mode)  # the error is still held, as in an except clause
             scene.assert_new()
             assert scene.temporaries() == []
-            if isinstance(scene, InPlace):  # an NWB file that is right no longer knows what has stayed where it was
+            if isinstance(scene, InPlace):  # a correct NWB file does not show which old names were kept
                 expected_now = {**expected, **{name: before[name] for name in stay}}
             else:
                 expected_now = expected
@@ -332,5 +332,5 @@ def test_each_failing_system_call_changes_nothing(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_system_calls_fail_from_one_on(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
-    """As when the disk goes, so that a roll-back fails too: nothing is lost, and the error tells what is left where."""
+    """As if the disk fails, so that the rollback fails too: nothing is lost, and the error names all leftovers."""
     sweep(template, tmp_path / "root", kind, mode, onward=True)

@@ -66,7 +66,7 @@ def store(path: Path, paths: list[bytes], storage: str) -> None:
     """Store bytes as strings: of fixed length where variable length cannot hold them."""
     longest = max(1, *map(len, paths)) if paths else 1
     fixed = np.array(paths, dtype=f"S{longest}")
-    variable = np.array([text.partition(b"\0")[0] for text in paths], dtype=object)
+    variable = np.array([path.partition(b"\0")[0] for path in paths], dtype=object)
     if storage == "fixed" or not paths:
         set_paths(path, PATHS, fixed)
     elif storage == "two-dimensional":
@@ -172,7 +172,7 @@ def check_memory(paths: list[str], mode: str) -> None:
             assert tree(root) == {}
         except (UnicodeEncodeError, ValueError):  # surrogates and NUL
             assert tree(root) == {}
-            assert any("\0" in text or not text.isascii() for text in paths)
+            assert any("\0" in path or not path.isascii() for path in paths)
 
 
 any_path = st.lists(st.sampled_from(SHAPES) | st.text(st.characters(), max_size=12), max_size=3).map("".join)

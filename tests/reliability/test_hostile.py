@@ -268,10 +268,10 @@ def special(home: Home) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", PATHS_OF_NO_FILE)
 def test_path_to_no_regular_file(home: Home, special: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, expected = PATHS_OF_NO_FILE[name]
+    stored, expected = PATHS_OF_NO_FILE[name]
     monkeypatch.setenv("HOME", str(home.videos))
     monkeypatch.chdir(home.out)
-    home.store(text.replace("{root}", str(home.root)) if isinstance(text, str) else text)
+    home.store(stored.replace("{root}", str(home.root)) if isinstance(stored, str) else stored)
     for mode in (*MODES, "reference"):
         with unchanged(home.root), pytest.raises(expected) as caught:
             home.export(media_mode=mode, media_options=dict(search=[special]) if "pipe" in name else None)
@@ -289,7 +289,7 @@ def test_path_to_no_regular_file(home: Home, special: Path, name: str, monkeypat
 
 
 def test_many_bad_paths_are_one_error(home: Home, special: Path) -> None:
-    paths = [text for text, _ in PATHS_OF_NO_FILE.values() if isinstance(text, str) and len(text) < 1000]
+    paths = [stored for stored, _ in PATHS_OF_NO_FILE.values() if isinstance(stored, str) and len(stored) < 1000]
     set_paths(home.source, PATHS, [*paths, "../videos/a.avi"])
     with unchanged(home.root), pytest.raises(PlanError) as caught:
         home.export()
@@ -297,45 +297,45 @@ def test_many_bad_paths_are_one_error(home: Home, special: Path) -> None:
     assert [problem.index for problem in caught.value.problems] == list(range(len(paths)))
 
 
-@pytest.mark.parametrize("text", ["../victim/secret.avi", "../videos/link.avi", "../videos/deep/secret.avi",
+@pytest.mark.parametrize("stored", ["../victim/secret.avi", "../videos/link.avi", "../videos/deep/secret.avi",
                                   "{victim}/secret.avi", "file://{victim}/secret.avi", "..\\victim\\secret.avi",
                                   "../videos/../victim/secret.avi", "file://{videos}/%2e%2e/victim/secret.avi",
                                   "D:\\videos\\..\\victim\\secret.avi", "/etc/passwd"])  # fmt: skip
 @pytest.mark.parametrize("mode", [*MODES, "reference"])
-def test_path_outside_within_is_refused(home: Home, text: str, mode: str) -> None:
+def test_path_outside_within_is_refused(home: Home, stored: str, mode: str) -> None:
     (home.videos / "link.avi").symlink_to(home.secret)
     (home.videos / "deep").symlink_to(home.victim)
-    home.store(text.format(victim=home.victim, videos=home.videos))
+    home.store(stored.format(victim=home.victim, videos=home.videos))
     options = dict(within=[home.videos], path_map={"D:\\videos": str(home.videos)}, search=[home.videos])
     with unchanged(home.root), pytest.raises(UnsafeReferenceError, match="outside of"):
         home.export(media_mode=mode, media_options=options)
 
 
 @pytest.mark.parametrize(
-    "text", ["../../../../etc/passwd", "D:\\..\\..\\victim\\secret.avi", "x/../../victim/secret.avi"]
+    "stored", ["../../../../etc/passwd", "D:\\..\\..\\victim\\secret.avi", "x/../../victim/secret.avi"]
 )
-def test_search_does_not_leave_its_folder(home: Home, text: str) -> None:
+def test_search_does_not_leave_its_folder(home: Home, stored: str) -> None:
     """A search finds only files below its folders, whatever the path is."""
     inner = home.root / "deep" / "er" / "search"
     inner.mkdir(parents=True)
     (home.root / "deep" / "victim").mkdir()
     (home.root / "deep" / "victim" / "secret.avi").write_bytes(b"no")
-    home.store(text)
+    home.store(stored)
     with unchanged(home.root), pytest.raises(MissingMediaError):
         home.export(media_options=dict(search=[inner]))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="no /proc here")
-@pytest.mark.parametrize("text", ["/proc/self/environ", "/proc/self/mem", "/proc/self/maps"])
-def test_files_with_false_size(home: Home, text: str) -> None:
-    home.store(text)
+@pytest.mark.parametrize("stored", ["/proc/self/environ", "/proc/self/mem", "/proc/self/maps"])
+def test_files_with_false_size(home: Home, stored: str) -> None:
+    home.store(stored)
     with unchanged(home.root), pytest.raises(ExternalFilesError):
         home.export()
 
 
 def test_symlink_too_long_at_destination(home: Home) -> None:
-    text = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../videos/a.avi"
-    home.store(text)
+    stored = "./" * ((4000 - len(str(home.source.parent))) // 2) + "../videos/a.avi"
+    home.store(stored)
     target = home.out / ("deep" * 40) / "a.nwb"
     with unchanged(home.root), pytest.raises(ExternalFilesError, match="relocate_media"):
         home.export(target, relocate_media=None)
@@ -347,11 +347,11 @@ def test_surrogate_in_memory(home: Home, surrogate: int) -> None:
     test_hostile_path_in_memory(home, f"{chr(surrogate)}.avi", None)
 
 
-@pytest.mark.parametrize("text", ["a\0b.avi", "x" * 100_000, ""])
+@pytest.mark.parametrize("stored", ["a\0b.avi", "x" * 100_000, ""])
 @pytest.mark.parametrize("relocate", [True, None])
-def test_hostile_path_in_memory(home: Home, text: str, relocate: bool | None) -> None:
+def test_hostile_path_in_memory(home: Home, stored: str, relocate: bool | None) -> None:
     nwbfile = new_nwbfile()
-    nwbfile.add_acquisition(image_series([text]))
+    nwbfile.add_acquisition(image_series([stored]))
     kwargs = dict(relocate_media=True, media_mode="copy") if relocate else {}
     with unchanged(home.root), silently():
         if relocate:
@@ -431,7 +431,7 @@ def test_two_dimensional_path_dataset(home: Home) -> None:
         home.export()
     set_paths(home.source, PATHS, np.array([[b"../videos/a.avi"], [b"../videos/a.avi"]]))
     home.export()
-    assert len({digest(home.out / text) for text in stored_paths(home.target)} | {digest(home.video)}) == 1
+    assert len({digest(home.out / stored) for stored in stored_paths(home.target)} | {digest(home.video)}) == 1
 
 
 def test_group_instead_of_path_dataset(home: Home) -> None:
@@ -807,8 +807,8 @@ def test_hostile_staging_folder(home: Home, attack: Callable[[Home, Path], None]
             refused = error
             assert before == snapshot(home.out) or attack is former_makes_its_own_link
         else:
-            (text,) = stored_paths(home.target)
-            assert (home.out / text).read_bytes() == home.video.read_bytes()
+            (stored,) = stored_paths(home.target)
+            assert (home.out / stored).read_bytes() == home.video.read_bytes()
             assert not home.target.is_symlink()
             assert not [name for name in os.listdir(home.out) if name.startswith(".nwb-extfiles-")]
     assert refused is None or isinstance(refused, TransferError) or attack is former_makes_its_own_link
@@ -830,8 +830,8 @@ def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Pat
             assert digest(target) == content
             assert before == set(snapshot(home.out)) or attack is former_makes_its_own_link
         else:
-            (text,) = stored_paths(target)
-            assert (home.out / text).read_bytes() == home.video.read_bytes()
+            (stored,) = stored_paths(target)
+            assert (home.out / stored).read_bytes() == home.video.read_bytes()
     assert refused is None or isinstance(refused, TransferError) or attack is former_makes_its_own_link
 
 
@@ -871,6 +871,6 @@ def test_target_is_a_link_to_other_media(home: Home, mode: str) -> None:
     video = home.video.read_bytes()
     with unchanged(home.victim):
         home.export(media_mode=mode, media_options=dict(existing="replace"))
-    (text,) = stored_paths(home.target)
-    assert (home.out / text).read_bytes() == video
-    assert not (home.out / text).is_symlink()
+    (stored,) = stored_paths(home.target)
+    assert (home.out / stored).read_bytes() == video
+    assert not (home.out / stored).is_symlink()

@@ -1,4 +1,4 @@
-"""Exports that are killed with SIGKILL at random moments; then the next run must find its way.
+"""Exports are killed at random moments. The next run must complete.
 
 ``NWB_EXTFILES_SEED=17 pytest tests/reliability/test_kill.py`` repeats the moments of a run as far as a clock can.
 """
@@ -42,11 +42,11 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 
 def kills(template: Template, root: Path, destination: Path, mode: str, previous: str, count: int) -> None:
-    """Kill that many runs; after each, the invariants, and from time to time a run to the end."""
+    """Kill that many runs. Check the invariants after each, and let a run complete from time to time."""
     rng = random.Random(f"{SEED} {mode} {previous} {destination.parent == root}")
     print(f"\nNWB_EXTFILES_SEED={SEED}: {count} kills of {mode}, previous NWB file: {previous}")
     undisturbed = Scene(template, root, previous, destination)
-    undisturbed.export(mode)  # loads what is loaded at first use
+    undisturbed.export(mode)  # loads modules that are loaded at first use
     undisturbed = Scene(template, root, previous, destination)
     killer = Killer(lambda mark: undisturbed.export(mode, mark), rng)
     undisturbed.assert_new()
@@ -81,7 +81,7 @@ def kills(template: Template, root: Path, destination: Path, mode: str, previous
 
 
 def recover(scene: Scene, mode: str, new: bool, only_clear: bool) -> None:
-    """The next run clears what the killed one left, and completes."""
+    """The next run clears the leftovers of the killed one, and completes."""
     if only_clear:  # a run that writes nothing
         with quiet(), NWBExtFilesHDF5IO(scene.target, "w"):
             pass
@@ -113,7 +113,7 @@ def test_export_killed(template: Template, tmp_path: Path, mode: str, previous: 
 
 @pytest.mark.parametrize("previous", ["none", "same"])
 def test_move_between_file_systems_killed(template: Template, tmp_path: Path, elsewhere: Path, previous: str) -> None:
-    """A move that has to copy."""
+    """A move that must copy."""
     kills(template, tmp_path / "root", elsewhere / "dandiset", "move", previous, COUNTS[previous])
 
 

@@ -21,7 +21,7 @@ from helpers import digest, stored_paths, tree, write_nwb
 
 from nwb_extfiles import relocate
 from nwb_extfiles.tasks.relocating import relocate_files
-from nwb_extfiles.transfers.transfer import recover
+from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 

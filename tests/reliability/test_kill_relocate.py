@@ -21,7 +21,7 @@ from helpers import digest, image_series, new_nwbfile, stored_paths
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import relocate
-from nwb_extfiles.transfers.transfer import recover
+from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -93,7 +93,7 @@ def kills(template: Path, place: Path, what: str, mode: str, count: int) -> None
             with h5py.File(path) as file:
                 file.visititems(lambda name, item: item[()] if isinstance(item, h5py.Dataset) else None)
             now = paths(path)
-            assert now in (before, after), "some texts are old and some new"
+            assert now in (before, after), "some paths are old and some new"
             assert meant(path) == videos, "a text leads elsewhere"
             seen[f"{'restored' if half else 'whole'}, {'new' if now == after else 'old'}"] += 1
             assert run_apart(lambda: job(lambda step: None)) == 0

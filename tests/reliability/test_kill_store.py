@@ -29,7 +29,7 @@ from zarr_makers import (
 )
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
-from nwb_extfiles.transfers.transfer import recover
+from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no fork there"),

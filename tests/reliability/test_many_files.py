@@ -131,8 +131,8 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         for name, content in VIDEOS.items():
             make_video(self.root / name, content)
-        for name, text in LINKS.items():
-            (self.root / name).symlink_to(text)
+        for name, target in LINKS.items():
+            (self.root / name).symlink_to(target)
         os.link(self.root / "raw/videos/v0.avi", self.root / "raw/videos/hard.avi")
         if alias is not None:
             self.mount_alias(self.root / alias)
@@ -260,8 +260,8 @@ class Machine(RuleBasedStateMachine):
         if wrong:
             if (keep := os.environ.get("KEEP_WORLD")) is not None:
                 shutil.copytree(self.root, Path(keep) / "after", symlinks=True)
-            text = "\n".join([*wrong, "", "The story:", *self.story, "", outcome.output])
-            raise AssertionError(text.replace(str(self.folder), "$W"))
+            message = "\n".join([*wrong, "", "The story:", *self.story, "", outcome.output])
+            raise AssertionError(message.replace(str(self.folder), "$W"))
 
     def unchanged(self, job: Callable[[], Outcome], called: str) -> None:
         """Run a command that must not change anything."""
@@ -285,9 +285,9 @@ class Machine(RuleBasedStateMachine):
         """
         dandiset = self.root / "dandiset"
         names = {
-            (path, place): [self.unaliased(name) for name in names_on_the_way(path.parent / text)]
+            (path, place): [self.unaliased(name) for name in names_on_the_way(path.parent / path_as_stored)]
             for path in before.references
-            for place, text in before.entries[path].paths
+            for place, path_as_stored in before.entries[path].paths
         }
 
         def looks_at(path: Path, name: Path, near: Path) -> bool:
@@ -508,20 +508,20 @@ class Machine(RuleBasedStateMachine):
             return
         assert self.state is not None
         index %= len(self.state.entries[path].paths)
-        text = self.spelled(path, videos[video % len(videos)], way)
-        set_path(path, index, text)
-        self.tell(f"# {path}: external_file[{index}] = {text!r}")
+        new_path = self.spelled(path, videos[video % len(videos)], way)
+        set_path(path, index, new_path)
+        self.tell(f"# {path}: external_file[{index}] = {new_path!r}")
         self.looked()
 
     @rule(number=INDEX, other=INDEX)
     def share(self, number: int, other: int) -> None:
         """Let an NWB file refer to the first video of another one."""
         path, lender = self.pick(number), self.pick(other)
-        text = stored(lender)
-        if not os.path.isabs(text):
-            text = os.path.relpath(lender.parent / text, path.parent)
-        set_path(path, 0, text)
-        self.tell(f"# {path}: external_file[0] = {text!r}, as in {lender}")
+        new_path = stored(lender)
+        if not os.path.isabs(new_path):
+            new_path = os.path.relpath(lender.parent / new_path, path.parent)
+        set_path(path, 0, new_path)
+        self.tell(f"# {path}: external_file[0] = {new_path!r}, as in {lender}")
         self.looked()
 
     @rule(number=INDEX, other=INDEX, what=st.sampled_from(["swap", "swap", "replace", "correct"]))

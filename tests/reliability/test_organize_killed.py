@@ -110,7 +110,7 @@ def assert_unharmed(folders: list[Path], videos: set[str], ids: set[str]) -> Non
                     has = DATASET in file
                 place = path.parent
                 if has and ".nwb-extfiles" not in str(path) and place.name.startswith("sub-new"):
-                    assert all(digest(place / text) in videos for text in stored_paths(path))
+                    assert all(digest(place / stored) in videos for stored in stored_paths(path))
             elif path.is_file():
                 there.add(digest(path))
     assert videos <= there, "a video is lost"

@@ -39,7 +39,8 @@ from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths
 from pynwb import NWBHDF5IO, NWBFile
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
-from nwb_extfiles.transfers.transfer import Transfer, recover
+from nwb_extfiles.transfers.recovery import recover
+from nwb_extfiles.transfers.transfer import Transfer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="folders are not synced there")
 
@@ -374,7 +375,7 @@ class Template:
 
     folder: Path
     targets: tuple[str, ...]
-    """The texts that a right result holds, by DANDI's convention and not by the code under test."""
+    """The paths that a right result holds, by DANDI's convention and not by the code under test."""
 
 
 @pytest.fixture
@@ -451,7 +452,7 @@ def unsynced() -> Iterator[None]:
 
 
 class Scene:
-    """The files of a case, with a judge."""
+    """The files of a case, and what checks them."""
 
     def __init__(self, case: Case, template: Template, folder: Path) -> None:
         self.case, self.template = case, template
@@ -586,11 +587,11 @@ class Scene:
             assert gone or found in whole, f"{text}, which the previous NWB file refers to, is truncated"
 
     def _check_edited(self) -> bool:
-        """Whether the texts are the new ones; fails if they are neither."""
+        """Whether the stored paths are the new ones; fails if they are neither."""
         paths = stored_paths(self.document)
         if tuple(paths) == self.template.targets:
             return True
-        assert paths == self.former_paths, "the texts are neither the old nor the new ones"
+        assert paths == self.former_paths, "the stored paths are neither the old nor the new ones"
         assert [digest(self.document.parent / text) for text in paths] == self.contents
         for path, content in self.former.items():
             assert path == self.document or digest(path) == content, f"the former {path.name} is not back"
@@ -605,7 +606,7 @@ class Scene:
         self.assert_former()
 
     def assert_former(self) -> None:
-        """What stood at the destination stands there; the texts of an edited file are judged elsewhere."""
+        """What stood at the destination stands there; the stored paths of an edited file are checked elsewhere."""
         for path, content in self.former.items():
             assert path == self.document or (path.exists() and digest(path) == content), f"{path.name} is not back"
 
@@ -617,7 +618,7 @@ class Scene:
         assert not [name for name in names if TEMPORARY in name]
         assert tuple(stored_paths(self.document)) == self.template.targets
         assert [digest(target) for target in self.targets] == self.contents
-        # An edit whose texts were changed does not know any more where its videos came from.
+        # An edit whose paths were changed does not know any more where its videos came from.
         ignored = set(VIDEOS) if self.edits else set()
         assert names - ignored == expected - ignored
         assert {path: digest(path) for path in self.vault.iterdir()} == {

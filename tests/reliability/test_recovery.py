@@ -24,8 +24,10 @@ from nwb_extfiles.cli import main
 from nwb_extfiles.disk import journal
 from nwb_extfiles.errors import RelocationRefusedError, TransferError
 from nwb_extfiles.tasks.relocating import relocate_files
+from nwb_extfiles.transfers.joint_commit import TransferCall
+from nwb_extfiles.transfers.recovery import recover
 from nwb_extfiles.transfers.staging_folder import StagingFolder
-from nwb_extfiles.transfers.transfer import Transfer, TransferCall, recover
+from nwb_extfiles.transfers.transfer import Transfer
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -174,13 +176,13 @@ def test_recovery_keeps_files_of_others(tmp_path: Path, keep: str) -> None:
     done = CliRunner().invoke(main, ["recover", str(path)])
     assert done.exit_code == 1
     assert target.read_bytes() == b"of the user" * 1000
-    former = Path(done.output.partition("The former file is at ")[2].splitlines()[0])
+    former = Path(done.output.partition("The former file is at ")[2].partition(";")[0])
     assert former.read_bytes() == b"former" * 1000
     if keep == "the new file":
-        assert "to keep the new one, remove the former file" in done.output
+        assert f"to keep the new one, remove {former}" in done.output
         former.unlink()
     else:
-        assert f"To have the former file back, move {target} away" in done.output
+        assert f"to have it back, move {target} away" in done.output
         target.rename(tmp_path / "mine.avi")
     assert f"nwb-extfiles recover {path}" in done.output
     assert CliRunner().invoke(main, ["recover", str(path)]).exit_code == 0
@@ -241,7 +243,7 @@ def test_foreign_removal_list_removes_no_only_copy(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "ds" / "a.nwb", ["a/a.avi"])
     (path.parent / "a").mkdir()
     (path.parent / "a" / "a.avi").write_bytes(b"VIDEO" * 1000)
-    staging = StagingFolder(path, edits_document=False)
+    staging = StagingFolder(path)
 
     def stamp(place: Path) -> list[int]:
         status = place.stat()
@@ -281,7 +283,7 @@ def test_nwb_file_changed_while_media_were_copied(tmp_path: Path, change: str) -
                     file["acquisition/video"].attrs["object_id"] = "933f8cf6-9e4b-405f-8cad-cc031d1fafc8"
             changed.append(path.read_bytes())
 
-    with pytest.raises(TransferError, match="Run the same command again"):
+    with pytest.raises(TransferError, match="run the same command again"):
         relocate(path, "move", media_options={"progress": meanwhile})
     assert path.read_bytes() == changed[0]
     assert all(video.exists() for video in videos)
@@ -403,7 +405,7 @@ def test_recovery_of_a_store(tmp_path: Path, what: str) -> None:
             zarr.open_group(str(path), mode="r+")[DATASET][0] = "../raw/b.avi"
             changed.append(tree(path))
 
-    with pytest.raises(TransferError, match="Run the same command again"):
+    with pytest.raises(TransferError, match="run the same command again"):
         relocate(path, "move", media_options={"progress": meanwhile})
     assert tree(path) == changed[0]
     assert len(list((tmp_path / "raw").iterdir())) == 2

@@ -71,7 +71,7 @@ class Disk(RuleBasedStateMachine):
         """What each reference resolves to now."""
         found: dict[str, list[bytes | None]] = {}
         for name, paths in self.series(path).items():
-            places = [path.parent / text for text in paths]
+            places = [path.parent / stored for stored in paths]
             found[name] = [place.read_bytes() if place.is_file() else None for place in places]
         return found
 
@@ -129,14 +129,14 @@ class Disk(RuleBasedStateMachine):
     def make_second_nwb(self, first: Path) -> Path:
         """Write another NWB file, which refers to the videos of an existing one."""
         places = {
-            name: [os.path.realpath(first.parent / text) for text in paths]
+            name: [os.path.realpath(first.parent / stored) for stored in paths]
             for name, paths in self.series(first).items()
         }
         self.made += 1
         path = self.root / "new" / f"n{self.made}.nwb"
         nwbfile = new_nwbfile()
         for name, paths in places.items():
-            nwbfile.add_acquisition(image_series([os.path.relpath(text, path.parent) for text in paths], name))
+            nwbfile.add_acquisition(image_series([os.path.relpath(stored, path.parent) for stored in paths], name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with NWBHDF5IO(path, "w") as io:
@@ -283,7 +283,7 @@ class Disk(RuleBasedStateMachine):
         if media.is_dir():
             shutil.copytree(media, copy.with_suffix(""), dirs_exist_ok=True, symlinks=False, ignore=dangling)
         self.model[copy] = self.meaning(copy)
-        own = [text.startswith(f"{path.stem}/") for paths in self.series(copy).values() for text in paths]
+        own = [stored.startswith(f"{path.stem}/") for paths in self.series(copy).values() for stored in paths]
         before = [content for contents in self.model[path].values() for content in contents]
         after = [content for contents in self.model[copy].values() for content in contents]
         for relocated, then, now in zip(own, before, after, strict=True):

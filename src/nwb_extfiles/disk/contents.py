@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Protocol, cast
 from blake3 import blake3
 
 from ..errors import TransferError
-from .filesystem import copy_access, open_private, sync_tree
+from .access import copy_access, open_private
+from .filesystem import sync_tree
 
 __all__ = [
     "HASH_CHUNK",
@@ -79,7 +80,7 @@ def copy_verified(
         A regular file; symbolic links are followed.
     target : pathlib.Path
         Must not exist. Gets the times of the source, and is for the same people to read and write
-        (`filesystem.copy_access`); until it is whole, for its owner alone.
+        (`access.copy_access`); until it is whole, for its owner alone.
     on_bytes : callable
         Called with the number of bytes copied since the last call.
     sync : bool
@@ -193,7 +194,7 @@ def _differs(source: Path, target: Path) -> str:
 def _refuse_change(reader: BinaryIO, before: os.stat_result, source: Path) -> None:
     after = os.fstat(reader.fileno())
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise TransferError(f"{source} changed while it was copied; try again when nothing writes to it")
+        raise TransferError(f"{source} changed while it was copied", hint="try again when no program writes to it")
 
 
 def _copy_and_compare(
@@ -206,45 +207,23 @@ def _copy_and_compare(
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
-    copy_chunk = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+    """Copy a large file, while two threads read what was copied on both sides, and flush it."""
+    copier, copied = _Copier(reader, writer), 0
     with (
         open(source, "rb", buffering=0) as source_again,
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
         ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
     ):
-        behind: deque[tuple[int, Future[bool]]] = deque()
+        comparison = _Comparison(lambda count: verifier.submit(_is_same, source_again, target_again, count, digest))
         flushing: Future[None] | None = None
-        chunk, copied, verified = COPY_CHUNK, 0, 0
-
-        def check() -> int:
-            count, future = behind.popleft()
-            if not future.result():
-                _refuse_change(reader, before, source)  # rather than blame the disk
-                raise TransferError(_differs(source, target))
-            return count
-
         try:
             while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
-                begun = time.monotonic()
-                try:
-                    count = copy_chunk(reader, writer, chunk)
-                except OSError as error:
-                    if copy_chunk is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
-                        raise
-                    copy_chunk = _copy_buffer
-                    continue
+                count = copier.copy_some()
                 if count == 0:
                     break
                 copied += count
-                took = time.monotonic() - begun
-                if count == chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
-                    chunk *= 2
-                elif took > _LONG:  # who looks at the progress, or cancels, waits for it
-                    chunk = max(COPY_CHUNK, chunk // 2)
-                while behind and copied - count - verified > _AHEAD:
-                    verified += check()
-                behind.append((count, verifier.submit(_is_same, source_again, target_again, count, digest)))
+                comparison.follow(count)
                 if sync and (flushing is None or flushing.done()):  # else the disk would be idle until all is copied
                     if flushing is not None:
                         flushing.result()
@@ -253,13 +232,75 @@ def _copy_and_compare(
             if flushing is not None:
                 flushing.result()
                 os.fsync(writer.fileno())
-            while behind:
+            while comparison.is_behind:
                 on_bytes(0)  # raises when it is cancelled
-                check()
-        except BaseException:
-            for _, future in behind:
-                future.cancel()
-            raise
+                comparison.catch_up()
+        except _DifferentError as error:
+            _refuse_change(reader, before, source)  # rather than blame the disk
+            raise TransferError(_differs(source, target)) from error
+        finally:
+            comparison.cancel()
+
+
+class _Copier:
+    """Copies a file in chunks, each as large as takes no time to speak of."""
+
+    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
+        self._reader, self._writer = reader, writer
+        self._copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+        self._chunk = COPY_CHUNK
+
+    def copy_some(self) -> int:
+        """Copy the next bytes; gives their number, 0 at the end of the file."""
+        begun = time.monotonic()
+        try:
+            count = self._copy(self._reader, self._writer, self._chunk)
+        except OSError as error:
+            if self._copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                raise
+            self._copy = _copy_buffer
+            return self.copy_some()
+        took = time.monotonic() - begun
+        if count == self._chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
+            self._chunk *= 2
+        elif took > _LONG:  # who looks at the progress, or cancels, waits for it
+            self._chunk = max(COPY_CHUNK, self._chunk // 2)
+        return count
+
+
+class _DifferentError(Exception):
+    """Source and target differ."""
+
+
+class _Comparison:
+    """Compares what was copied, in another thread that is never far behind."""
+
+    def __init__(self, compare: Callable[[int], Future[bool]]) -> None:
+        self._compare = compare
+        self._begun: deque[tuple[int, Future[bool]]] = deque()
+        self._bytes_behind = 0
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._begun)
+
+    def follow(self, count: int) -> None:
+        """Have the next bytes compared, when what is far behind has been."""
+        while self._bytes_behind > _AHEAD:
+            self.catch_up()
+        self._begun.append((count, self._compare(count)))
+        self._bytes_behind += count
+
+    def catch_up(self) -> None:
+        """Wait for one comparison; raises `_DifferentError`."""
+        count, future = self._begun.popleft()
+        self._bytes_behind -= count
+        if not future.result():
+            raise _DifferentError
+
+    def cancel(self) -> None:
+        for _, future in self._begun:
+            future.cancel()
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
@@ -280,7 +321,7 @@ def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 
 
 def _is_same(source: BinaryIO, target: BinaryIO, count: int, digest: _Hash | None = None) -> bool:
-    """Whether both go on with the same bytes, so many of them; the digest gets those of the source."""
+    """Whether the next bytes of both, so many of them, are the same; the digest gets those of the source."""
     ours, theirs = bytearray(min(count, HASH_CHUNK)), bytearray(min(count, HASH_CHUNK))
     while count:
         view = memoryview(ours)[:count]

@@ -72,8 +72,8 @@ def _place(folder: Path, name: str) -> Path:
         if not wrong and not place.is_dir():
             return place
     raise TransferError(
-        f"{place} is to be written in {folder}, but is no path to a file in it, or a link is on the way; look where "
-        f"{folder} comes from, and what is beside it under names that begin with a dot"
+        f"{place} is to be written in {folder}, but is not a path to a file in it, or a link is on the way",
+        hint=f"look where {folder} comes from, and what is beside it under names that begin with a dot",
     )
 
 

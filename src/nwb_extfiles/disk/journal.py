@@ -20,7 +20,7 @@ from pathlib import Path
 import h5py
 
 from ..errors import DestinationBusyError, TransferError, warn
-from . import filesystem, folder_journal
+from . import filesystem, folder_journal, locks
 
 __all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "rollback"]
 
@@ -172,10 +172,10 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
     handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         try:
-            filesystem.lock_handle(handle)
+            locks.lock_handle(handle)
         except BlockingIOError as error:
             raise DestinationBusyError(
-                f"{path} is open in another program; close it there, and try again", nwb_path=str(path)
+                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
             ) from error
         except NotImplementedError:
             pass  # HDF5 does without too
@@ -225,9 +225,9 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
     Returns
     -------
     bool
-        Whether anything was put back. A journal that is itself incomplete tells that the file was not touched yet. One
-        that tells of other content than what is there, before or after the edit, is of a file that some program has
-        written anew since: a warning tells that it stays as it is.
+        Whether anything was put back. An incomplete journal means that the file was not touched yet. If the file
+        holds neither what it held before the edit nor what it was to hold, some program has written it anew since: a
+        warning says that it stays as it is.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
     content = journal.read_bytes() if path.exists() else b""
     is_of_folder, is_of_file = folder_journal.is_complete(content), _is_complete(content)
     if (is_of_folder and not filesystem.is_folder(path)) or (is_of_file and not path.is_file()):
-        raise TransferError(f"{journal} is no journal of {path}; look where it comes from, and remove it")
+        raise TransferError(f"{journal} is not a journal of {path}", hint="look where it comes from, and remove it")
     if is_of_folder:
         put_back = folder_journal.put_back(path, journal, content, sync=sync)
     elif is_of_file:
@@ -253,8 +253,8 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
             os.close(handle)
     if (is_of_folder or is_of_file) and not put_back:
         warn(
-            f"{path} was left half edited by a run that was killed, and was written anew since by some other program; "
-            f"it stays as that has left it"
+            f"{path} was left inconsistent by an interrupted run, and was written anew since by some other program; "
+            f"it stays as that program left it"
         )
     if keep_journal:
         return put_back

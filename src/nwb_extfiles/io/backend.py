@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -22,14 +21,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 
-from ..disk import filesystem
+from ..disk import access
 from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
 from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import RelocationPlan
 from ..private_names import open_file
-from ..transfers.transfer import Transfer, recover
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
 from .arguments import RelocationRequest
 from .builders import FieldInTree
 from .mappers import register_media_mappers
@@ -46,9 +46,6 @@ from .writing import Call, Writing
 
 __all__ = ["MediaIOMixin"]
 
-_WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
-_HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of videos begins first
-_LOOKS_UP = 0.2  # seconds after which a wait for videos begins anew
 _MODES_THAT_CREATE = ("w", "w-", "x")
 
 if TYPE_CHECKING:
@@ -141,7 +138,7 @@ class MediaIOMixin(_Backend):
         try:
             super().open()
             if transfer.document.exists():
-                filesystem.limit_access(transfer.staged_document, transfer.document)
+                access.limit_access(transfer.staged_document, transfer.document)
         except BaseException as error:
             writing.transfer, writing.is_new = None, False
             _add_notes(error, transfer.rollback())
@@ -192,7 +189,7 @@ class MediaIOMixin(_Backend):
             container = src_io.read()  # hdmf will build from this very container
         if writing.is_new and isinstance(src_io.source, str | Path) and os.path.exists(src_io.source):
             assert writing.transfer is not None
-            filesystem.limit_access(writing.transfer.staged_document, Path(src_io.source))  # nothing is in it yet
+            access.limit_access(writing.transfer.staged_document, Path(src_io.source))  # nothing is in it yet
         with self._calling(Call(request, src_io.manager, container, src_io)):
             super().export(src_io, nwbfile, write_args, *args, **kwargs)
 
@@ -257,8 +254,7 @@ class MediaIOMixin(_Backend):
             edits = {place: paths for place, paths in plan.edits.items() if place in in_file}
             if problems := cannot_hold(open_file(self), edits, plan.nwb_path):
                 raise combine(problems)
-        transfer = writing.transfer or writing.begin_in_place(plan.nwb_path)
-        with self._staging(transfer, plan, request.options):
+        with writing.staging(plan, request.options):
             if not is_new:
                 objects = {object_path for entry in new for object_path, _ in entry.places}
                 writing.new_objects |= {object_path for object_path in objects if object_path not in open_file(self)}
@@ -273,32 +269,6 @@ class MediaIOMixin(_Backend):
         entries = [entry for entry in find_paths(tree, request) if entry.builder not in self._writing.planned]
         refuse_unmarked_changes(tree, entries, self.get_written)
         return entries
-
-    @contextmanager
-    def _staging(self, transfer: Transfer, plan: RelocationPlan, options: MediaOptions) -> Iterator[None]:
-        """Stage the media before the tree is written; if there is much to copy, while it is.
-
-        An existing file must not be written to before all media are known to be there.
-        """
-
-        def stage() -> None:
-            transfer.media.stage(plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout)
-
-        if not self._writing.is_new or plan.copied_bytes < _WORTH_A_THREAD:
-            stage()
-            yield
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
-            staged = pool.submit(stage)
-            try:
-                wait([staged], _HEAD_START)
-                yield
-                if options.sync and not staged.done():  # what is there of it is flushed while this waits anyway
-                    filesystem.sync_tree(transfer.staged_document)
-                _wait_for(staged)  # Ctrl-C meanwhile must end the copying too
-            except BaseException:
-                transfer.media.cancel()
-                raise
 
     def _write_tree(
         self,
@@ -495,16 +465,6 @@ class MediaIOMixin(_Backend):
 
     def _refuse_without_place(self) -> None:
         """Refuse to relocate media of a file beside which there is no place for them."""
-
-
-def _wait_for(staged: Future[None]) -> None:
-    """Wait until media are staged, and look up now and then.
-
-    A wait without an end would overlook a Ctrl-C that comes in the moment before it begins, and on Windows any.
-    """
-    while not staged.done():
-        wait([staged], _LOOKS_UP)
-    staged.result()
 
 
 def _add_notes(error: BaseException, lines: list[str]) -> None:

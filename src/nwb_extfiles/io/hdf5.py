@@ -11,11 +11,11 @@ from hdmf.backends.hdf5 import H5DataIO
 from hdmf.build import Builder, ReferenceBuilder
 from pynwb import NWBHDF5IO
 
-from ..nwb.path_datasets import storage_settings, write_strings
+from ..nwb.path_datasets import storage_settings
 from ..private_names import open_file
 from .arguments import takes_arguments_of, with_media_arguments
 from .backend import MediaIOMixin
-from .builders import FieldInTree, object_path_of
+from .builders import object_path_of
 
 __all__ = ["NWBExtFilesHDF5IO"]
 
@@ -87,15 +87,6 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
 
     def _storage_settings(self, stored: Any) -> dict[str, Any]:
         return storage_settings(stored) if isinstance(stored, h5py.Dataset) else {}
-
-    def _write_paths(self, parent: h5py.Group, entry: FieldInTree, paths: list[str], **kwargs: Any) -> Any:
-        if not isinstance(self._stored_like(entry.dataset.data, paths, entry.shape), list) or not paths:
-            return super()._write_paths(parent, entry, paths, **kwargs)
-        # A plain list, as nearly all are: by way of a builder it would take several times as long.
-        written = write_strings(parent, entry.builder.name, paths)
-        self.set_attributes(written, entry.dataset.attributes)
-        self._writing.replaced.setdefault(entry.builder, [])
-        return written
 
     def _attribute_unchanged(self, item: h5py.HLObject, name: str, value: Any) -> bool:
         stored = item.attrs.get(name)

@@ -35,20 +35,10 @@ _CANNOT_READ = (
 
 
 def same_content(one: Path, other: Path, table: Sequence[MediaField] | None = None) -> bool:
-    """Whether two NWB files hold the same content.
+    """Whether two NWB files, or two Zarr stores, hold the same content.
 
-    Parameters
-    ----------
-    one, other : pathlib.Path
-        HDF5 files, or folders of Zarr stores.
-    table : sequence of MediaField, optional
-        The fields that hold paths of media, which may differ; those of `media_fields` if not given.
-
-    Returns
-    -------
-    bool
-        False if anything differs except the paths of media, the manifest, its cached schema, and the schemas that are
-        cached with it; also if the files cannot be compared.
+    False if anything differs except the paths of media in the fields of `table`, the manifest, its cached schema, and
+    the schemas that are cached with it; also if the files cannot be compared.
     """
     if one.is_dir() is not other.is_dir():
         return False
@@ -63,24 +53,11 @@ def same_content(one: Path, other: Path, table: Sequence[MediaField] | None = No
 
 
 def is_edited_copy(other: Path, one: Path, edits: Edits) -> bool:
-    """Whether an NWB file has exactly the bytes of another one in which some paths of media were changed.
+    """Whether `other` has exactly the bytes of `one` with some paths of media changed, as `write_paths` changes them.
 
     The same edit of the same file gives the same bytes, so a copy that this package made is recognized without reading
-    its objects. Another version of HDF5 may write the same content in other bytes: `same_content` finds that out.
-
-    Parameters
-    ----------
-    other : pathlib.Path
-        The file that may be the edited copy.
-    one : pathlib.Path
-        The file that it may be a copy of.
-    edits : mapping
-        The new paths, as `write_paths` takes them.
-
-    Returns
-    -------
-    bool
-        True is proof; False may only mean that the two cannot be compared this way, as with Zarr stores.
+    its objects. True is proof. False is not: another version of HDF5 may write the same content in other bytes, and
+    Zarr stores are not compared this way; `same_content` finds that out.
     """
     if one.is_dir() or other.is_dir():
         return False

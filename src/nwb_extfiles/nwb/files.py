@@ -50,29 +50,12 @@ Edits = Mapping[tuple[str, str], Sequence[str]]
 
 
 def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Find the NWB files among files and below folders.
+    """Find the NWB files among files and below folders: absolute paths, each once, sorted within each folder.
 
-    Parameters
-    ----------
-    paths : iterable of paths
-        Files and Zarr stores are taken whatever their names; other folders are searched for files that end in
-        ``.nwb``, and for Zarr stores that end in ``.zarr`` or ``.nwb`` and are NWB files by their attributes.
-
-    Yields
-    ------
-    pathlib.Path
-        Absolute, each once, those of a folder in the order of their names. Names that begin with a dot are skipped, as
-        DANDI does, symbolic links to folders are not followed, and Zarr stores are not searched.
-
-    Warns
-    -----
-    ExternalFilesWarning
-        For each folder that cannot be read.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist.
+    Files and Zarr stores are taken whatever their names. Other folders are searched for files that end in ``.nwb``, and
+    for Zarr stores that end in ``.zarr`` or ``.nwb`` and are NWB files by their attributes. Names that begin with a dot
+    are skipped, as DANDI does, symbolic links to folders are not followed, and Zarr stores are not searched. A folder
+    that cannot be read is warned of; a path that does not exist raises FileNotFoundError.
     """
     seen: set[Path] = set()
     for path in map(Path, map(os.path.abspath, paths)):
@@ -85,13 +68,7 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def nwb_files_called_like(media_folder: str | os.PathLike[str]) -> list[Path]:
-    """The files to which a media folder ``x`` may belong: ``x.nwb``, ``x.nwb.zarr``, ``x.h5`` and so on.
-
-    Parameters
-    ----------
-    media_folder : path
-        The folder, which need not exist.
-    """
+    """The files to which a media folder ``x`` may belong: ``x.nwb``, ``x.nwb.zarr``, ``x.h5`` and so on."""
     places = (Path(f"{os.fspath(media_folder)}{end}") for end in _OWNER_ENDS)
     return [place for place in places if os.path.lexists(place)]
 
@@ -104,24 +81,10 @@ def is_nwb_name(path: Path) -> bool:
 
 
 def walk_nwb_files(folder: Path, most: int | None = None) -> Generator[Path, None, bool]:
-    """Find the files below a folder that may be NWB files by their names; hidden folders are skipped.
+    """Find the files and Zarr stores below a folder that may be NWB files by their names.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where to look. Symbolic links to folders are not followed.
-    most : int, optional
-        How many entries of folders are looked at; no bound if not given.
-
-    Yields
-    ------
-    pathlib.Path
-        Files, and Zarr stores that are NWB files by their attributes.
-
-    Returns
-    -------
-    bool
-        Whether the search ended at that bound.
+    Hidden folders are skipped, and symbolic links to folders are not followed. Returns whether the search ended before
+    the end, because more than so many entries of folders were looked at.
     """
     seen = 0
     for place, folders, names in os.walk(folder):
@@ -176,17 +139,7 @@ def _is_nwb_store(folder: Path) -> bool:
 
 @contextmanager
 def open_nwb(path: Path) -> Iterator[Any]:
-    """Open an NWB file for reading.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, or the folder of a Zarr store.
-
-    Yields
-    ------
-    h5py.File or zarr.Group
-        The root group.
+    """Open an NWB file or Zarr store for reading; gives the root group of h5py or zarr.
 
     Raises
     ------
@@ -316,10 +269,8 @@ def write_paths(
 
     Parameters
     ----------
-    path : pathlib.Path
-        The file, or the folder of a Zarr store.
-    edits : mapping
-        What to write, and where.
+    path, edits
+        The file or Zarr store; what to write, and where.
     manifest : sequence of ManifestRow, optional
         The new rows of its manifest; None leaves the manifest alone.
     name : pathlib.Path, optional
@@ -370,19 +321,10 @@ def write_paths(
 
 
 def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesError]:
-    """Find new paths that cannot be written where the old ones are, in place or in a copy.
+    """Find new paths that cannot be written where the old ones are, in place or in a copy of an open file.
 
-    A dataset of fixed length that is itself a typed object may be the target of object references, which break if it
-    is replaced.
-
-    Parameters
-    ----------
-    file : h5py.File or zarr.Group
-        The NWB file with the old paths, open.
-    edits : mapping
-        What would be written, and where.
-    nwb_path : pathlib.Path
-        The name of the file in messages.
+    A dataset of fixed length that is itself a typed object may be the target of object references, which break if it is
+    replaced. Messages call the file `nwb_path`.
     """
     problems: list[ExternalFilesError] = []
     for (object_path, field), paths in edits.items() if isinstance(file, h5py.File) else ():
@@ -402,15 +344,7 @@ def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesEr
 
 
 def remove_objects(path: Path, object_paths: Iterable[str]) -> None:
-    """Remove objects from an NWB file that nobody has open.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, or the folder of a Zarr store.
-    object_paths : iterable of str
-        Those that are not there are skipped.
-    """
+    """Remove objects, if they are there, from an NWB file or Zarr store that nobody has open."""
     if path.is_dir():
         _zarr_store(path).remove_objects(path, object_paths)
         return

@@ -43,21 +43,9 @@ class _Other:
 def find_behind_links(
     nwb_path: Path, links: Sequence[ExternalLink], table: Sequence[MediaField] | None = None
 ) -> list[LinkedMedia]:
-    """Follow links to other NWB files, and find the media there.
+    """Follow the links of an NWB file to other NWB files, and find the media there; one answer for each link.
 
-    Parameters
-    ----------
-    nwb_path : pathlib.Path
-        The NWB file that has the links.
-    links : sequence of ExternalLink
-        As `find_in_file` found them.
-    table : sequence of MediaField, optional
-        The places to look at; those of `media_fields` if not given.
-
-    Returns
-    -------
-    list of LinkedMedia
-        One for each link. Links in the other files are followed too, each once, so that circles end.
+    Links in the other files are followed too, each once, so that circles end.
     """
     wanted: dict[str, set[str]] = {}
     for link in links:

@@ -101,24 +101,12 @@ def spec_folder() -> Path:
 
 
 def read_manifest(root: Any, nwb_path: Path) -> list[ManifestRow] | None:
-    """Read the table of an NWB file.
-
-    Parameters
-    ----------
-    root : h5py.File or zarr.Group
-        The NWB file, open.
-    nwb_path : pathlib.Path
-        Where it is, for messages.
-
-    Returns
-    -------
-    list of ManifestRow or None
-        None if there is no table.
+    """Read the table of an open NWB file; None if there is none.
 
     Raises
     ------
     UnsafeReferenceError
-        If what is there is not such a table.
+        If what is there is not such a table. The message calls the file `nwb_path`.
     """
     if MANIFEST_PATH not in root:
         return None
@@ -128,23 +116,12 @@ def read_manifest(root: Any, nwb_path: Path) -> list[ManifestRow] | None:
 
 
 def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestRow]:
-    """Make rows of the columns of a table.
-
-    Parameters
-    ----------
-    columns : mapping
-        The stored data of each column by its name: an array, a dataset, a list.
-    nwb_path : pathlib.Path
-        The NWB file, for messages.
-
-    Returns
-    -------
-    list of ManifestRow
+    """Make rows of the columns of a table, each an array, a dataset or a list.
 
     Raises
     ------
     UnsafeReferenceError
-        If columns are missing, hold something else, or differ in length.
+        If columns are missing, hold something else, or differ in length. The message calls the file `nwb_path`.
     """
     try:
         for name, column in columns.items():
@@ -167,21 +144,7 @@ def parse_manifest(columns: Mapping[str, Any], nwb_path: Path) -> list[ManifestR
 
 
 def columns_of_others(root: Any, rows: Sequence[ManifestRow], nwb_path: Path) -> list[str]:
-    """The columns that another program has added to the table of an NWB file, and that are kept when it is rewritten.
-
-    Parameters
-    ----------
-    root : h5py.File or zarr.Group
-        The NWB file, open.
-    rows : sequence of ManifestRow
-        The new rows of the table.
-    nwb_path : pathlib.Path
-        The NWB file, for messages.
-
-    Returns
-    -------
-    list of str
-        Their names, in their order.
+    """The columns that another program has added to the table of an open NWB file; they are kept when it is rewritten.
 
     Raises
     ------
@@ -247,23 +210,9 @@ def manifest_nodes(
 ) -> list[Node]:
     """Lay out the table, and its schema where HDMF looks for it, so that other programs can read it.
 
-    Parameters
-    ----------
-    rows : sequence of ManifestRow
-        All rows.
-    object_ids : mapping
-        The object_id of each object that is in the file already, by path; it is kept.
-    specifications : str
-        The group in which the NWB file caches schemas.
-    cached : container of str
-        The namespaces that are cached there already.
-    further : iterable of str
-        Columns of the table that are kept, as `columns_of_others` gives them.
-
-    Returns
-    -------
-    list of Node
-        Groups before their members.
+    Objects that are in the file already keep their `object_ids`, by path. `specifications` is the group in which the
+    file caches schemas, those of the namespaces `cached`. The columns `further` of other programs stay. Groups come
+    before their members.
     """
 
     def node(path: str, namespace: str, neurodata_type: str, data: Any = None, **attributes: Any) -> Node:
@@ -335,22 +284,7 @@ def _schemas_of_pynwb() -> Iterator[_Schema]:
 
 
 def write_manifest(file: h5py.File, rows: Sequence[ManifestRow], nwb_path: Path) -> None:
-    """Write the table into an NWB file in HDF5, over a former one.
-
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    rows : sequence of ManifestRow
-        All rows.
-    nwb_path : pathlib.Path
-        The NWB file, for messages.
-
-    Raises
-    ------
-    RelocationRefusedError, UnsafeReferenceError
-        As `columns_of_others`.
-    """
+    """Write the table into an HDF5 file that is open for writing, over a former one; raises as `columns_of_others`."""
     further = columns_of_others(file, rows, nwb_path)
     specifications = cached_schemas(file)
     if specifications is None:

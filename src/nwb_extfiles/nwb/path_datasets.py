@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5l, h5o, h5p, h5s, h5t
+from h5py import h5d, h5f, h5l, h5o, h5s, h5t
 
 from ..private_names import may_unpickle
 
@@ -32,7 +32,6 @@ __all__ = [
     "storage_settings",
     "unwrapped",
     "write_in_place",
-    "write_strings",
 ]
 
 _STRING = h5py.string_dtype()
@@ -126,15 +125,7 @@ def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:
 def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | None:
     """Read a dataset of strings of variable length by HDF5's own calls, in a quarter of the time.
 
-    Parameters
-    ----------
-    dataset : h5py.h5d.DatasetID
-        Of an open file.
-
-    Returns
-    -------
-    (list of str, tuple of int) or None
-        As `read_paths`; None if it is anything else, for which `read_paths` is to be called.
+    As `read_paths`; None if it is anything else, for which `read_paths` is to be called.
     """
     kind = dataset.get_type()
     if not isinstance(kind, h5t.TypeStringID) or not kind.is_variable_str():
@@ -228,18 +219,7 @@ def is_utf8(string: str) -> bool:
 
 
 def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
-    """The arguments by which a new dataset of strings is stored like an old one.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        The old one.
-
-    Returns
-    -------
-    dict
-        Keywords of `h5py.Group.create_dataset` except shape, type and data; empty for a contiguous dataset.
-    """
+    """The arguments of `h5py.Group.create_dataset` by which a new dataset of strings is stored like an old one."""
     if dataset.chunks is None:
         return {}
     settings = dict(
@@ -253,20 +233,10 @@ def storage_settings(dataset: h5py.Dataset) -> dict[str, Any]:
 
 
 def write_in_place(dataset: h5py.Dataset, paths: Sequence[str]) -> h5py.Dataset:
-    """Write new paths into a dataset of an open file.
+    """Write new paths, as many as there are, into a dataset of a file that is open for writing.
 
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        Strings of any kind; its file is open for writing.
-    paths : sequence of str
-        As many as the dataset has elements, in C order.
-
-    Returns
-    -------
-    h5py.Dataset
-        The same one, or, if its type cannot hold the paths, one of variable length UTF-8 that replaces it and has its
-        attributes. Object references to the old one are broken then.
+    Returns the same dataset, or, if its type cannot hold the paths, one of variable length UTF-8 that replaces it and
+    has its attributes. Object references to the old one are broken then.
     """
     if not paths:
         return dataset  # HDF5 crashes when it writes into a null dataspace
@@ -305,51 +275,15 @@ def _replace(group: h5py.Group, name: str | bytes, fresh: h5py.Dataset) -> h5py.
     return group[name]
 
 
-def write_strings(group: h5py.Group, name: str, paths: Sequence[str]) -> h5py.Dataset:
-    """Write a list of paths as h5py stores strings by default: of variable length, in UTF-8, contiguous.
-
-    Parameters
-    ----------
-    group : h5py.Group
-        Of a file that is open for writing.
-    name : str
-        Name of the dataset; nothing has that name yet.
-    paths : sequence of str
-        At least one.
-
-    Returns
-    -------
-    h5py.Dataset
-    """
-    settings = h5p.create(h5p.DATASET_CREATE)
-    settings.set_obj_track_times(False)
-    space = h5s.create_simple((len(paths),))
-    kind = h5t.py_create(_STRING, logical=True)
-    dataset = h5d.create(group.id, name.encode("utf-8", "surrogateescape"), kind, space, settings)
-    dataset.write(h5s.ALL, h5s.ALL, encoded(paths, (len(paths),)), _STRING_IN_MEMORY)
-    return h5py.Dataset(dataset)
-
-
-def item_at(file: h5py.File, object_path: str) -> h5py.Group | h5py.Dataset:
-    """The object at a path, which may hold bytes that are not UTF-8 as surrogate escapes."""
-    return file[object_path.encode("utf-8", "surrogateescape")]
+def item_at(file: Any, object_path: str) -> Any:
+    """The object at a path in an HDF5 file or Zarr store; bytes that are not UTF-8 may be surrogate escapes in it."""
+    return file[object_path.encode("utf-8", "surrogateescape") if isinstance(file, h5py.Group) else object_path]
 
 
 def replace_paths(file: h5py.File, folder: Path, object_path: str, field: str, paths: Sequence[str]) -> None:
-    """Change the paths in one field of an object.
+    """Change the paths in one field of an object, which may itself be the dataset, in a file that is open for writing.
 
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    folder : pathlib.Path
-        Its folder, which external links are relative to.
-    object_path : str
-        A group, or a dataset that is itself the field.
-    field : str
-        Name of the dataset in the group.
-    paths : sequence of str
-        As many as are stored, in C order.
+    External links are relative to `folder`, where the file is. There are as many paths as are stored, in C order.
     """
     owner = item_at(file, object_path)
     if isinstance(owner, h5py.Dataset):

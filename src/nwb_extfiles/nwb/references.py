@@ -1,4 +1,4 @@
-"""One stored path of a media file: where it stands, what it says, relative to which folder."""
+"""One stored path of a media file: where it is stored, what it says, which folder it is relative to."""
 
 from __future__ import annotations
 

@@ -51,13 +51,7 @@ MEDIA_FIELDS = (
 
 
 def media_fields(further: Iterable[tuple[str, str]] = ()) -> tuple[MediaField, ...]:
-    """The table of places, followed by those that installed packages declare and those of the caller.
-
-    Parameters
-    ----------
-    further : iterable of (str, str)
-        Neurodata type and name of its dataset, as in `MediaOptions.media_fields`.
-    """
+    """The table of places, then those that installed packages declare, then those of `MediaOptions.media_fields`."""
     return (*MEDIA_FIELDS, *_registered(), *(MediaField(neurodata_type, field) for neurodata_type, field in further))
 
 
@@ -71,13 +65,7 @@ def _registered() -> tuple[MediaField, ...]:
 
 
 def registered_fields() -> tuple[list[MediaField], list[Message]]:
-    """Load what installed packages declare.
-
-    Returns
-    -------
-    list of MediaField, list of Message
-        Those that are not in `MEDIA_FIELDS`, and what is wrong with entry points, which are skipped.
-    """
+    """Load what installed packages declare beyond `MEDIA_FIELDS`; there are warnings for broken entry points."""
     from importlib.metadata import entry_points
 
     fields: list[MediaField] = []

@@ -27,24 +27,20 @@ def find_in_file(
     problems: list[ExternalFilesError] | None = None,
     links: list[ExternalLink] | None = None,
 ) -> list[ExternalFileReference]:
-    """Find all stored paths of media in an NWB file on disk.
+    """Find all stored paths of media in an open NWB file, in the order of object paths, then of entries.
+
+    Links to other objects are not followed, nor links that lead out of a Zarr store.
 
     Parameters
     ----------
     file : h5py.File or zarr.Group
-        The root group, open for reading.
+        The root group.
     table : sequence of MediaField, optional
         The places to look at; those of `media_fields` if not given.
     problems : list of ExternalFilesError, optional
         Gets one for each field that holds something other than strings, or a broken link.
     links : list of ExternalLink, optional
         Gets the links to objects of other NWB files; `find_behind_links` follows them.
-
-    Returns
-    -------
-    list of ExternalFileReference
-        In the order of object paths, then of entries. Links to other objects are not followed, nor links that lead
-        out of a Zarr store.
     """
     table = media_fields() if table is None else table
     types = TypeTree(_unknown, lambda: parents_in_file(file))
@@ -88,21 +84,10 @@ def find_in_file(
 def changed_since(
     file: Any, nwb_path: str, references: Iterable[ExternalFileReference]
 ) -> ExternalFileReference | None:
-    """The first of some references that a file no longer holds as they were found.
+    """The first of some references that an open file no longer holds as they were found; None if nothing changed.
 
-    Parameters
-    ----------
-    file : h5py.File or zarr.Group
-        The root group. The file may be opened through a Python object.
-    nwb_path : str
-        Where it is.
-    references : iterable of ExternalFileReference
-        All entries of each field, in their order.
-
-    Returns
-    -------
-    ExternalFileReference or None
-        None if nothing changed: each object has its object_id, and each field the same paths.
+    That is, each object has its object_id, and each field the same paths; the references are all entries of each field,
+    in their order. The file may be opened through a Python object.
     """
     fields: dict[tuple[str, str], list[ExternalFileReference]] = {}
     for reference in references:
@@ -122,7 +107,7 @@ def changed_since(
 
 
 def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored:
-    item = item_at(file, object_path) if isinstance(file, h5py.File) else file[object_path]
+    item = item_at(file, object_path)
     object_id = attribute_string(item.attrs.get("object_id"))
     link = item.get(field, getlink=True) if isinstance(item, h5py.Group) else None
     if isinstance(link, h5py.ExternalLink):
@@ -198,7 +183,7 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         strings = read_strings(there) if there is not None else None
         if strings is not None:
             return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
-    item = item_at(file, found.path) if isinstance(file, h5py.File) else file[found.path]
+    item = item_at(file, found.path)
     dataset = item if field.field is None else _paths_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None

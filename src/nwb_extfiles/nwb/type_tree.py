@@ -85,18 +85,7 @@ def ancestors_in(parents: Mapping[str, str], neurodata_type: str) -> list[str]:
 
 
 def cached_schemas(file: Any) -> Any:
-    """The group in which an NWB file caches schemas, as its attribute ``.specloc`` says.
-
-    Parameters
-    ----------
-    file : h5py.File or zarr.Group
-        The root group, open for reading.
-
-    Returns
-    -------
-    h5py.Group, zarr.Group or None
-        None if the file caches none, or the attribute does not lead to a group.
-    """
+    """The group in which an open NWB file caches schemas, by its attribute ``.specloc``; None if there is none."""
     location = file.attrs.get(".specloc")
     try:
         if isinstance(location, h5py.Reference):
@@ -117,22 +106,10 @@ def parents_in_file(file: Any) -> dict[str, str]:
 
 
 def sources_in_file(file: Any, namespace: str, version: str | None) -> dict[str, Mapping[str, str]]:
-    """The sources of a namespace, such as ``nwb.ecephys``, from the schemas that an NWB file caches.
+    """The parent of each neurodata type of a namespace, by the source that defines it, such as ``nwb.ecephys``.
 
-    Parameters
-    ----------
-    file : h5py.File or zarr.Group
-        The root group, open for reading.
-    namespace : str
-        Such as ``core``.
-    version : str or None
-        The one to read if the file caches several.
-
-    Returns
-    -------
-    dict of str to mapping
-        For each source, the parent of each neurodata type that it defines. Empty if the file does not cache that
-        namespace.
+    From the schemas that an NWB file caches: in its only version of the namespace, or in `version` if there are
+    several. Empty if the file does not cache that.
     """
     try:
         versions = cached_schemas(file)[namespace]
@@ -183,10 +160,8 @@ def _strings_below(group: Any) -> Iterator[str]:
 
 def _strings_in(group: Any, name: str) -> list[str]:
     """The strings of a dataset in a group; none if it holds something else."""
-    if isinstance(group, h5py.Group):
-        read = paths_at(group, name) or read_paths(item_at(group, name))
-    else:
-        read = read_paths(group[name])
+    read = paths_at(group, name) if isinstance(group, h5py.Group) else None
+    read = read or read_paths(item_at(group, name))
     return read[0] if read else []
 
 

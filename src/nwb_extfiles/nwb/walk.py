@@ -61,7 +61,7 @@ class ExternalLink:
     """A link that leads to an object of another file."""
 
     path: str
-    """Where it stands."""
+    """Its path in this file."""
     target: str
     """The other file, as the link names it."""
     object_path: str
@@ -69,19 +69,9 @@ class ExternalLink:
 
 
 def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> Iterator[TypedObject]:
-    """Find the objects that have a neurodata type.
+    """Find the objects of an open file that have a neurodata type, by path, each once.
 
-    Parameters
-    ----------
-    file : h5py.File
-        Open for reading.
-    links : list of ExternalLink, optional
-        Gets the links to other files that stand where an object may be.
-
-    Yields
-    ------
-    TypedObject
-        By path, each object once. Links to other objects are not followed.
+    Links to other objects are not followed; `links` gets those to other files that stand where an object may be.
     """
     root = h5g.open(file.id, b"/")
     seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
@@ -127,22 +117,7 @@ def _new_objects(
 
 
 def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str | None:
-    """Read an attribute that is one string.
-
-    Parameters
-    ----------
-    location : h5py.h5g.GroupID
-        A group.
-    name : bytes
-        The object in it.
-    attribute : bytes
-        Name of the attribute.
-
-    Returns
-    -------
-    str or None
-        None if there is none, or it is something else. An array of one string counts as a string.
-    """
+    """Read an attribute of an object in a group that is one string, or an array of one; None if it is anything else."""
     try:  # opening it: asking first whether it is there takes half as long again
         found = h5a.open(location, attribute, obj_name=name)
     except KeyError:
@@ -167,20 +142,7 @@ def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str 
 
 
 def dataset_at(group: h5g.GroupID, name: bytes) -> h5d.DatasetID | None:
-    """Open a dataset that is in the file itself.
-
-    Parameters
-    ----------
-    group : h5py.h5g.GroupID
-        A group.
-    name : bytes
-        Path of a link below that.
-
-    Returns
-    -------
-    h5py.h5d.DatasetID or None
-        None if the link is not a hard one, or does not lead to a dataset.
-    """
+    """Open a dataset below a group that is in the file itself; None if the path does not lead to one by a hard link."""
     if group.links.get_info(name).type != h5l.TYPE_HARD:
         return None
     try:

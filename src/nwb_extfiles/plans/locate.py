@@ -60,25 +60,12 @@ def locate(
     assets: DandisetAssets | None = None,
     real_path: Callable[[str], str] = os.path.realpath,
 ) -> ResolvedExternalFile:
-    """Find out where the media of a reference can be opened.
+    """Find out where the media of a reference can be opened. A bad path does not raise.
 
-    Parameters
-    ----------
-    reference : ExternalFileReference
-        Its `base` is a folder, or its URL, or None for a container made in memory, whose relative paths are looked
-        for in `search` and the working directory.
-    options : MediaOptions
-        `path_map`, `search` and `within` are used. Also for an NWB file behind a URL, files that these find on this
-        machine come first.
-    assets : DandisetAssets, optional
-        The dandiset of an NWB file in the DANDI archive.
-    real_path : callable
-        As in `resolve`.
-
-    Returns
-    -------
-    ResolvedExternalFile
-        A bad path does not raise. Only the archive is contacted over the network.
+    The base of the reference is a folder, or its URL, or None for a container made in memory, whose relative paths are
+    looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
+    for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
+    over the network, for the assets beside an NWB file in it. `real_path` is that of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -81,7 +81,7 @@ class _LostName:
             hint = "move it away first, and store its new path in that NWB file"
             return self.refused(f"would be replaced, but {need}", hint)
         hint = Hint("relocate both NWB files in one call, or use {modes}", modes=media_modes("copy", "hardlink"))
-        return self.refused(f"would go, but {need}", hint)
+        return self.refused(f"would be removed, but {need}", hint)
 
 
 def settle(
@@ -112,8 +112,15 @@ def settle(
     list of ExternalFilesError
         The problems: another NWB file would lose its media, content would be lost, or two files want one target.
     """
-    lost = [name for plan in plans for name in _lost_names(plan)]
-    problems = _contested(plans, users)
+    lost: list[_LostName] = []
+    creators: dict[_NameKey, Path] = {}  # the NWB file that creates targets in a folder
+    shared: set[_NameKey] = set()  # folders in which several do
+    for plan in plans:
+        lost.extend(_lost_names(plan))
+        for folder in {users.key(place.parent) for _, place in _created(plan)}:
+            if creators.setdefault(folder, plan.nwb_path) != plan.nwb_path:
+                shared.add(folder)
+    problems = _contested(plans, shared, users) if shared else []
     if problems or not lost:
         return {}, problems
     changed: dict[Path, RelocationPlan] = {}
@@ -172,26 +179,22 @@ def settle(
     return changed, problems
 
 
-def _contested(plans: Iterable[RelocationPlan], users: MediaUsers) -> list[ExternalFilesError]:
-    """Targets that two NWB files of a call would both create, as ``a.nwb`` and ``a.h5`` in one folder may."""
-    owner_of: dict[_NameKey, Path] = {}
-    shared: set[_NameKey] = set()
-    for plan in plans:  # folders first: targets are many
-        for folder in {place.parent for _, place in _created(plan)}:
-            if owner_of.setdefault(users.key(folder), plan.nwb_path) != plan.nwb_path:
-                shared.add(users.key(folder))
+def _contested(
+    plans: Iterable[RelocationPlan], folders: Container[_NameKey], users: MediaUsers
+) -> list[ExternalFilesError]:
+    """Targets in some folders that two NWB files would both create, as ``a.nwb`` and ``a.h5`` in one folder may."""
     first: dict[_NameKey, tuple[Path, Relocation]] = {}
     problems: list[ExternalFilesError] = []
-    for plan in plans if shared else ():
+    for plan in plans:
         for entry, place in _created(plan):
-            if users.key(place.parent) not in shared:
+            if users.key(place.parent) not in folders:
                 continue
             nwb_path, other = first.setdefault(users.key(place), (plan.nwb_path, entry))
             if nwb_path != plan.nwb_path:
+                what = f"its media would be {str(place)!r}, and so would those of {other.reference.where}"
                 problems.append(
                     RelocationRefusedError(
-                        f"{entry.reference.where}: its media would be {str(place)!r}, and so would those of "
-                        f"{other.reference.where}",
+                        f"{entry.reference.where}: {what}",
                         hint="rename one of the two NWB files, so that each has a media folder of its own",
                         **entry.reference.place,
                     )
@@ -336,7 +339,7 @@ class MediaUsers:
         self._warnings: list[str] = []
 
     def key(self, name: Path) -> _NameKey:
-        """What tells a name from others, however its folder is spelled."""
+        """A key by which a name is known, however its folder is spelled."""
         folder, last = os.path.split(name)  # names are many, and paths take longer than strings
         return self._folder_identity(folder) or folder, folded(last)
 
@@ -422,7 +425,7 @@ class MediaUsers:
         self._searched.add(folder / "**")
         is_incomplete = yield from walk_nwb_files(folder, most)
         if is_incomplete:
-            what = f"not all folders below {folder} were searched for other NWB files that use the media that go"
+            what = f"not all folders below {folder} were searched for other NWB files that use the media to be removed"
             self._warnings.append(Message(what, "find them with `nwb-extfiles ls --media VIDEO FOLDER`"))
 
     def _look_into(self, path: Path, *, even_served: bool = False) -> None:
@@ -443,7 +446,7 @@ class MediaUsers:
         except UnreadableFileError as error:
             self._unreadable[path] = error
             if path.suffix.lower() in (".nwb", ".zarr"):  # others may be of any kind
-                what = f"whether {path} needs media that go is not known: {error.what}"
+                what = f"whether {path} needs media that would be removed is unknown: {error.what}"
                 self._warnings.append(Message(what, error.hint))
         except ExternalFilesError:
             pass  # a manifest that cannot be read names nothing

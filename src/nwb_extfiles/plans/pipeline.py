@@ -46,7 +46,7 @@ def plan_references(
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
     for_archive: bool = True,
 ) -> RelocationPlan:
-    """Plan what happens to the media of an NWB file.
+    """Plan what happens to the media of an NWB file; raises all problems at once.
 
     Parameters
     ----------
@@ -56,10 +56,8 @@ def plan_references(
         Where the NWB file is or will be, without symbolic links in its folder.
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
-    mode : MediaMode
-        How media get to their targets.
-    options : MediaOptions
-        How they are found and named.
+    mode, options
+        How media get to their targets; how they are found and named.
     problems : sequence of ExternalFilesError
         Problems that were found before.
     is_former : callable
@@ -70,15 +68,6 @@ def plan_references(
         Resolutions that are known already, whatever the stored path says, by object path, field and index.
     for_archive : bool
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
-
-    Returns
-    -------
-    RelocationPlan
-
-    Raises
-    ------
-    ExternalFilesError
-        With all problems at once.
     """
     resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
 

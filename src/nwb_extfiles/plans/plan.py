@@ -220,31 +220,10 @@ def make_plan(
     problems: Sequence[ExternalFilesError] = (),
     is_archived: Callable[[str], bool] = lambda suffix: True,
 ) -> RelocationPlan:
-    """Decide what happens to each reference.
+    """Decide what happens to each reference; raises all problems of the plan at once, and those found before.
 
-    Parameters
-    ----------
-    named : sequence of Named
-        References, what they mean, and the names of their targets.
-    destination : Destination
-        What is known of the place.
-    options : MediaOptions
-        `missing` and `existing` are used.
-    mode : MediaMode
-        How media get to their targets.
-    problems : sequence of ExternalFilesError
-        Problems that were found before.
-    is_archived : callable
-        Whether the archive accepts files with a suffix; a warning names those that it drops.
-
-    Returns
-    -------
-    RelocationPlan
-
-    Raises
-    ------
-    ExternalFilesError
-        With all problems of the plan at once, in `problems`.
+    Of the options, `missing` and `existing` are used. `is_archived` says whether the archive accepts files with a
+    suffix; a warning names those that it drops.
     """
     planner = _Planner(destination, options, mode)
     relocations: list[Relocation | None] = [None] * len(named)

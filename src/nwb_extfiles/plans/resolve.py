@@ -106,21 +106,9 @@ def resolve_all(
     destination: Path,
     known: Mapping[tuple[str, str, int], Resolution] | None = None,
 ) -> list[Resolution]:
-    """Find the files that many references mean, as `resolve` does for one.
+    """Find the files that many references mean, in their order, as `resolve` does for one.
 
-    Parameters
-    ----------
-    references : iterable of ExternalFileReference
-        The references.
-    options, destination
-        As in `resolve`.
-    known : mapping, optional
-        Resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
-
-    Returns
-    -------
-    list of Resolution
-        One for each reference, in their order.
+    `known` has resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
     """
     known = known or {}
     real_path = cache(os.path.realpath)  # videos are many, their folders few
@@ -138,28 +126,12 @@ def resolve(
     working_folder: Path | None = None,
     real_path: Callable[[str], str] = os.path.realpath,
 ) -> Resolution:
-    """Find the file that a reference means.
+    """Find the file that a reference means. A bad path does not raise: the problem is in the answer.
 
-    A relative path is relative to the folder of the NWB file that holds it. In a container made in memory it is
-    relative to the destination, else to a search folder, else to the working directory.
-
-    Parameters
-    ----------
-    reference : ExternalFileReference
-        The reference; its `base` is None for a container made in memory.
-    options : MediaOptions
-        `path_map`, `search`, those two for single objects, and `within` are used.
-    destination : pathlib.Path
-        Folder of the NWB file to be written.
-    working_folder : pathlib.Path, optional
-        The working directory; that of the process if not given.
-    real_path : callable
-        Resolves symbolic links in the path of a folder.
-
-    Returns
-    -------
-    Resolution
-        A bad path does not raise: the problem is in the answer, so that all can be reported at once.
+    A relative path is relative to the folder of the NWB file that holds it. In a container made in memory, whose base
+    is None, it is relative to the destination, else to a search folder, else to the working directory. Of the options,
+    `path_map`, `search`, those two for single objects, and `within` are used. `real_path` resolves symbolic links in
+    the path of a folder.
     """
     if is_url(reference.stored_path):
         return Resolution(reference, url=True)
@@ -418,7 +390,7 @@ def _not_found(reference: ExternalFileReference, path: str, without_file: list[t
         if reason is _NOT_FETCHED:
             return MissingMediaError(what, hint=how_to_get(place), **reference.place)
     if any("only regular files are media" in reason for _, reason in without_file):
-        return UnsafeReferenceError(what, hint="replace what is there by the media file", **reference.place)
+        return UnsafeReferenceError(what, hint="replace what is there with the media file", **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(path) is not None and os.name != "nt"
     fixes = ["put the file there", "map its folder with {path_map}" if foreign else "name its folder with {search}"]
     if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ..disk import contents, filesystem
+from ..disk import contents, filesystem, links
 from ..disk.annex import is_annex_object
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid
@@ -105,27 +105,10 @@ def name_targets(
     mode: MediaMode = MediaMode.SYMLINK,
     is_former: Callable[[Path], bool] = lambda folder: False,
 ) -> tuple[list[Named], list[ExternalFilesError]]:
-    """Name the target of each reference that means a file.
+    """Name the target of each reference that means a file; gives problems with names apart.
 
-    Parameters
-    ----------
-    resolutions : sequence of Resolution
-        What the references mean.
-    options : MediaOptions
-        `naming` is used.
-    nwb_path : pathlib.Path
-        The NWB file to be written.
-    identifier : str
-        The identifier of the NWB file, from which objects without an object_id are named.
-    mode : MediaMode
-        How media get there; with ``"reference"`` they have no targets.
-    is_former : callable
-        Whether a folder held the media of this NWB file before it was renamed.
-
-    Returns
-    -------
-    list of Named, list of ExternalFilesError
-        One for each resolution in order, and the problems with names.
+    Objects without an object_id are named by the `identifier` of the NWB file. With mode ``"reference"`` media have no
+    targets. `is_former` says whether a folder held the media of this NWB file before it was renamed.
     """
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
@@ -230,20 +213,8 @@ def dandiset_above(nwb_path: Path) -> Path | None:
 def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
     """Look at what is where the targets will be.
 
-    Parameters
-    ----------
-    named : sequence of Named
-        Sources and targets.
-    nwb_path : pathlib.Path
-        The NWB file to be written, without symbolic links in its folder.
-    mode : MediaMode
-        How the media will get there.
-
-    Returns
-    -------
-    Destination
-        Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
-        temporary name that is removed at once.
+    Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
+    temporary name that is removed at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
@@ -284,12 +255,12 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
 def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> frozenset[int]:
     """Other devices from which a hard link can be made; tried with one file of each."""
     one_of_each = {file.identity[0]: file.real for file in wanted if file.identity[0] != device}
-    return frozenset(other for other, real in one_of_each.items() if filesystem.can_link(real, folder))
+    return frozenset(other for other, real in one_of_each.items() if links.can_link(real, folder))
 
 
 def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
     """The modes that are impossible in a folder; empty if that of the plan is possible."""
-    tests = {MediaMode.SYMLINK: filesystem.has_symlinks, MediaMode.HARDLINK: filesystem.has_hard_links}
+    tests = {MediaMode.SYMLINK: links.has_symlinks, MediaMode.HARDLINK: links.has_hard_links}
     if mode not in tests or tests[mode](folder):
         return frozenset()
     return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})

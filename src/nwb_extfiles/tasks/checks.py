@@ -19,7 +19,7 @@ from ..nwb.manifest import ManifestRow, read_manifest
 from ..options import MediaOptions
 from ..plans.resolve import MediaFile, Resolution, resolve_all
 from ..plans.targets import nwb_stem
-from ..transfers.staging_folder import is_interrupted
+from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
 from .findings import Finding, Severity, of_file, of_reference, shortened
 from .path_checks import PathChecker

@@ -21,7 +21,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField
 from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
-from ..transfers.staging_folder import is_interrupted
+from ..transfers.interrupted import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
 from .written_files import file_identifier, interrupted_edit, require_nwb
 

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from ..batch import each, workers
-from ..disk import contents, filesystem
+from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn
 from ..hints import Hint
@@ -23,8 +23,9 @@ from ..options import MediaMode, MediaOptions
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
-from ..transfers.staging_folder import has_leftovers
-from ..transfers.transfer import Transfer, recover
+from ..transfers.interrupted import has_leftovers
+from ..transfers.recovery import recover
+from ..transfers.transfer import Transfer
 from .dandiset import plan_files
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import named_nwb_files, new_rows, remove_empty, rolled_back, transfer_media
@@ -365,7 +366,7 @@ def _stage_nwb_file(
     # Without new paths, the file can move by its name alone. A symbolic link is copied, and its target stays.
     changes = bool(file.plan.edits) or rows is not None
     by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
-    if by_name and filesystem.link_exclusive(file.source, staged):
+    if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
     copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
@@ -373,7 +374,7 @@ def _stage_nwb_file(
     if changes:
         times = os.stat(staged)
         if staged.is_file():
-            filesystem.make_writable(staged)
+            access.make_writable(staged)
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # As `cp -p` and `dandi organize` do: the time says when the recording was written, not when its paths changed.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))

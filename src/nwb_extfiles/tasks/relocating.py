@@ -35,8 +35,8 @@ from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
-from ..transfers.staging_folder import has_leftovers, is_interrupted
-from ..transfers.transfer import recover
+from ..transfers.interrupted import has_leftovers, is_interrupted
+from ..transfers.recovery import recover
 from .written_files import (
     cannot_edit,
     file_identifier,

@@ -11,7 +11,7 @@ from typing import Any
 
 import h5py
 
-from ..disk import contents, filesystem
+from ..disk import access, contents, filesystem, locks
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError, UnreadableFileError
 from ..media.inventory import make_rows, other_videos
@@ -21,7 +21,8 @@ from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
-from ..transfers.transfer import Transfer, TransferCall
+from ..transfers.joint_commit import TransferCall
+from ..transfers.transfer import Transfer
 
 __all__ = [
     "cannot_edit",
@@ -171,13 +172,13 @@ def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
     transfer = Transfer(path)
     with rolled_back(transfer), ExitStack() as stack:
         try:
-            stack.enter_context(filesystem.held_alone(path))
+            stack.enter_context(locks.held_alone(path))
         except BlockingIOError as error:
             raise DestinationBusyError(
                 f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
             ) from error
         contents.copy_verified(path, transfer.staged_document, sync=sync)
-        filesystem.make_writable(transfer.staged_document)
+        access.make_writable(transfer.staged_document)
         transfer.commit(sync=sync)
     transfer.conclude(sync=sync)
 

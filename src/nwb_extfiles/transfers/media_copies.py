@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ..disk import contents, filesystem
+from ..disk import contents
 from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
+from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.resolve import MediaFile, media_file
@@ -24,6 +25,7 @@ from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
 from ..web.remote import RemoteFile
+from .file_makers import failed, link, link_or_copy, status_of
 from .staging_folder import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
 
 __all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
@@ -68,6 +70,28 @@ class LeavingSource:
     """Where the file must be found before the name is removed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of `StagedMedia.stage`."""
+
+    plan: RelocationPlan
+    sync: bool
+    on_bytes: Callable[[int], None]
+    with_digest: bool
+    url_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """What was staged before a call that may fail."""
+
+    files: int
+    at: dict[tuple[int, int] | str, Path]
+    reused: dict[Path, os.stat_result]
+    leaving: dict[Path, LeavingSource]
+    kept: set[Path]
+
+
 class StagedMedia:
     """The media of one transfer.
 
@@ -85,7 +109,7 @@ class StagedMedia:
     reused : dict
         The targets that hold what they should already, and their status, which must not change any more.
     link_targets : dict
-        The files that stay where they are, and that new links or texts lead to, with the first entry that does.
+        The files that stay where they are, and that new links or stored paths mean, with the first entry that does.
     leaving : dict
         The names that are to go when all is in place, by path.
     kept : set of pathlib.Path
@@ -139,41 +163,43 @@ class StagedMedia:
             If a file cannot be brought here, or is not the one that was planned with. Nothing of this plan is staged
             then, and nothing stands under a final name.
         """
-        targets = {id(entry): self._folder / entry.target for entry in plan.relocations if entry.target is not None}
-        earlier, at, reused = len(self.files), dict(self._at), dict(self.reused)
-        leaving = {name: replace(source, targets={*source.targets}) for name, source in self.leaving.items()}
+        earlier = self._staged_so_far()
+        with_digest = plan.manifest is not None
         try:
             with reporting(progress, plan.work_bytes) as report:
-                on_bytes = self._unless_cancelled(report)
-                copy = partial(self._copy, sync=sync, on_bytes=on_bytes, with_digest=plan.manifest is not None)
+                run = _Run(plan, sync, self._unless_cancelled(report), with_digest, url_timeout)
+                copy = partial(self._copy, run)
                 with called_ahead(copy, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted) as ahead:
-
-                    def copied(entry: Relocation, source: MediaFile) -> Path:
-                        return ahead(id(entry)) or copy(source)
-
                     # a further name may stand before the file that it is one of
                     for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
-                        target = targets.get(id(entry))
-                        if target is None:
+                        if entry.target is None:
                             continue
+                        target = self._folder / entry.target
+                        self.kept.add(target)
                         if entry.remote is not None:
-                            self._stage_download(entry, entry.remote, target, plan, sync, on_bytes, url_timeout)
+                            self._stage_download(entry, entry.remote, target, run)
                         elif entry.source is not None:
-                            self._stage_one(entry, entry.source, target, plan, sync, on_bytes, copied)
-                self._add_digests(plan, on_bytes)
+                            self._stage_file(entry, entry.source, target, run, ahead)
+                if with_digest:
+                    self._add_digests(run)
         except BaseException:
-            for item in self.files[earlier:]:
-                item.part.unlink(missing_ok=True)
-            del self.files[earlier:]
-            self._parts = {item.part for item in self.files}
-            self._at, self.leaving, self.reused = at, leaving, reused
+            self._back_to(earlier)
             raise
-        self.kept.update(targets.values())
         for entry in plan.relocations:
-            is_link = plan.mode_of(entry) is MediaMode.SYMLINK and entry.is_transfer
-            is_link_target = entry.action is Action.REWRITE_PATH or is_link
-            if is_link_target and entry.source is not None:
+            is_link = entry.is_transfer and plan.mode_of(entry) is MediaMode.SYMLINK
+            if entry.source is not None and (is_link or entry.action is Action.REWRITE_PATH):
                 self.link_targets.setdefault(entry.source.real, entry)
+
+    def _staged_so_far(self) -> _Staged:
+        leaving = {name: replace(source, targets={*source.targets}) for name, source in self.leaving.items()}
+        return _Staged(len(self.files), dict(self._at), dict(self.reused), leaving, set(self.kept))
+
+    def _back_to(self, earlier: _Staged) -> None:
+        for item in self.files[earlier.files :]:
+            item.part.unlink(missing_ok=True)
+        del self.files[earlier.files :]
+        self._parts = {item.part for item in self.files}
+        self._at, self.reused, self.leaving, self.kept = earlier.at, earlier.reused, earlier.leaving, earlier.kept
 
     def cancel(self) -> None:
         """Have `stage` in another thread break off with a `TransferError`, soon."""
@@ -190,118 +216,102 @@ class StagedMedia:
 
         return on_bytes
 
-    def _add_digests(self, plan: RelocationPlan, on_bytes: Callable[[int], None]) -> None:
+    def _add_digests(self, run: _Run) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
-        counted = plan.unread
-        wanted = [entry.source for entry in plan.relocations if entry.source is not None]
-        for identity, source in {source.identity: source for source in wanted if plan.manifest is not None}.items():
+        counted = run.plan.unread
+        sources = {entry.source.identity: entry.source for entry in run.plan.relocations if entry.source is not None}
+        for identity, source in sources.items():
+            on_bytes = run.on_bytes if identity in counted else lambda count: run.on_bytes(0)
             if identity in self.digests:
-                on_bytes(source.size if identity in counted else 0)  # an earlier plan has read it
+                on_bytes(source.size)  # an earlier plan has read it
                 continue
             try:
                 before = os.stat(source.real)
-                digest = contents.digest_of(
-                    source.real, on_bytes=on_bytes if identity in counted else lambda count: on_bytes(0)
-                )
+                digest = contents.digest_of(source.real, on_bytes=on_bytes)
                 if before.st_size != source.size or not is_still(source.real, before):
-                    raise TransferError("it changed while it was read; try again when nothing writes to it")
+                    raise TransferError("it changed while it was read", hint="try again when no program writes to it")
             except OSError as error:  # TransferError is one
-                raise TransferError(f"{source.real} could not be read for the manifest: {error}") from error
+                raise failed(f"{source.real} could not be read for the manifest", error) from error
             self.digests[identity] = digest
 
-    def _stage_one(
-        self,
-        entry: Relocation,
-        source: MediaFile,
-        target: Path,
-        plan: RelocationPlan,
-        sync: bool,
-        on_bytes: Callable[[int], None],
-        copied: Callable[[Relocation, MediaFile], Path],
+    def _stage_file(
+        self, entry: Relocation, source: MediaFile, target: Path, run: _Run, ahead: Callable[[int], Path | None]
     ) -> None:
-        mode = plan.mode_of(entry)
-        part = self._staging.path / str(next(self._numbers))
+        plan, mode = run.plan, run.plan.mode_of(entry)
+        part = self._new_part()
         try:
-            status = _status(source)
+            status = status_of(source)
             goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
             if goes and source.path not in plan.kept_names and not is_same_name(source.path, target):
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
                 self._reuse(source, target, goes)
-            if entry.action not in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME):
+            if not entry.creates_target:
                 return
             if entry.action is Action.RENAME and not source.is_link:
-                _link_or_copy(source.path, part, sync)
+                link_or_copy(source.path, part, run.sync)
             elif entry.action is Action.DUPLICATE:
-                _link_or_copy(self._at[source.identity], part, sync)
+                link_or_copy(self._at[source.identity], part, run.sync)
             elif mode is MediaMode.COPY:
-                part = copied(entry, source)
+                part = ahead(id(entry)) or self._copy(run, source)
+            elif not link(source, part, target, mode):
+                self._copy_to(part, run, source)
             else:
-                digest = _bring(source, part, target, mode, sync, on_bytes, plan.manifest is not None)
-                if digest is not None:
-                    self.digests[source.identity] = digest
-            made = os.lstat(part)
+                run.on_bytes(source.size)
+            self._add(part, target, entry)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
-            raise TransferError(
-                f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}: "
-                f"{error}",
-                **entry.reference.place,
-            ) from error
+            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}"
+            raise failed(what, error, **entry.reference.place) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         self._at.setdefault(source.identity, part)
-        self._parts.add(part)
-        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
-    def _stage_download(
-        self,
-        entry: Relocation,
-        remote: RemoteFile,
-        target: Path,
-        plan: RelocationPlan,
-        sync: bool,
-        on_bytes: Callable[[int], None],
-        url_timeout: float,
-    ) -> None:
+    def _stage_download(self, entry: Relocation, remote: RemoteFile, target: Path, run: _Run) -> None:
         if entry.action is Action.SHARE:
             return
         known_as = part_name(remote)
-        part = self._staging.path / str(next(self._numbers))
         try:
             if entry.action is Action.REUSE:
                 self.reused[target] = os.stat(target)
                 self._at.setdefault(known_as, target)
-                self._note_fetched(known_as, target, plan)
+                self._note_fetched(known_as, target, run)
                 return
             if known_as in self._at:
-                _link_or_copy(self._at[known_as], part, sync)
+                part = self._new_part()
+                link_or_copy(self._at[known_as], part, run.sync)
             else:
-                # The name tells what it is, so that the next transfer finds it if this one is killed.
+                # The name says what it is, so that the next transfer finds it if this one is killed.
                 part = self._staging.path / f"{FETCH_PREFIX}{known_as}"
-                fetch(remote, part, timeout=url_timeout, on_bytes=on_bytes, sync=sync)
+                fetch(remote, part, timeout=run.url_timeout, on_bytes=run.on_bytes, sync=run.sync)
                 self._at[known_as] = part
-                self._note_fetched(known_as, part, plan)
-            made = os.lstat(part)
+                self._note_fetched(known_as, part, run)
             if os.path.lexists(target) and not entry.replaces:
                 self._reuse_download(entry, target, part)
                 return
+            self._add(part, target, entry)
         except MediaExistsError:
             raise
         except OSError as error:
             raise TransferError(
-                f"{entry.reference.where}: {remote.url!r} could not be brought to {str(target)!r}: {error}. Look "
-                f'whether it opens in a browser, or leave URLs as they are with urls="keep" in media_options',
+                f"{entry.reference.where}: {remote.url!r} could not be downloaded to {str(target)!r}: {error}",
+                hint=Hint("look whether it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
             ) from error
+
+    def _new_part(self) -> Path:
+        return self._staging.path / str(next(self._numbers))
+
+    def _add(self, part: Path, target: Path, entry: Relocation) -> None:
+        made = os.lstat(part)
         self._parts.add(part)
         self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
-    def _note_fetched(self, known_as: str, place: Path, plan: RelocationPlan) -> None:
+    def _note_fetched(self, known_as: str, place: Path, run: _Run) -> None:
         """Read what was fetched, if its digest is wanted."""
-        if plan.manifest is None:
+        if not run.with_digest:
             return
         file = media_file(place)
         if isinstance(file, MediaFile):
@@ -314,38 +324,48 @@ class StagedMedia:
         if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
                 f"{entry.reference.where}: {str(target)!r} exists and is not what is behind "
-                f"{entry.reference.stored_path!r}; move it away, or replace it with "
-                f'existing="replace" in media_options',
+                f"{entry.reference.stored_path!r}",
+                hint=Hint("move it away, or replace it with {existing_replace}"),
                 **entry.reference.place,
             )
 
-    def _copy(self, source: MediaFile, sync: bool, on_bytes: Callable[[int], None], with_digest: bool) -> Path:
+    def _copy(self, run: _Run, source: MediaFile) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path.
 
         Called in several threads at once.
         """
-        # Such a copy has its name only since it was verified and flushed, and the name tells what it is a copy of.
-        name = "-".join(f"{number:x}" for number in stamp(_status(source)))
+        # Such a copy has its name only since it was verified and flushed, and the name says what it is a copy of.
+        name = "-".join(f"{number:x}" for number in stamp(status_of(source)))
         whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
         taken = whole in self._parts
         if not taken and not self._staging.fresh:
             if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):
-                on_bytes(source.size)
-                if with_digest:
+                run.on_bytes(source.size)
+                if run.with_digest:
                     self.digests[source.identity] = contents.digest_of(whole)
                 return whole
             whole.unlink(missing_ok=True)  # anybody may have put it there
-        part = self._staging.path / str(next(self._numbers))
+        part = self._new_part()
+        self._copy_to(part, run, source)
+        if not run.sync or taken:
+            return part
         try:
-            digest = contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
-            if sync and not taken:
-                os.rename(part, whole)
+            os.rename(part, whole)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return whole
+
+    def _copy_to(self, part: Path, run: _Run, source: MediaFile) -> None:
+        try:
+            digest = contents.copy_verified(
+                source.real, part, on_bytes=run.on_bytes, sync=run.sync, with_digest=run.with_digest
+            )
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         if digest is not None:
             self.digests[source.identity] = digest
-        return whole if sync and not taken else part
 
     def _clear_unless_wanted(self, part: Path) -> None:
         if part not in self._parts:
@@ -356,16 +376,8 @@ class StagedMedia:
         self.reused[target] = os.stat(target)
         # A move takes the source away, so it must still be what the target was compared with.
         if self.reused[target].st_size != source.size or (goes and not contents.same_content(target, source.real)):
-            raise TransferError(f"{target} does not hold its content any more; try again")
+            raise TransferError(f"{target} does not hold its content any more", hint="try again")
         self._at.setdefault(source.identity, target)
-
-
-def _status(source: MediaFile) -> os.stat_result:
-    """A source's status, which must be that of the file that was planned with."""
-    status = os.stat(source.real)
-    if (status.st_dev, status.st_ino) != source.identity or status.st_size != source.size:
-        raise TransferError(f"{source.real} is not the file any more that it was when the plan was made")
-    return status
 
 
 def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
@@ -379,51 +391,3 @@ def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
         and entry.source.size <= contents.HASH_CHUNK
     }
     return small if len(small) >= _MANY else {}
-
-
-def _bring(
-    source: MediaFile,
-    part: Path,
-    target: Path,
-    mode: MediaMode,
-    sync: bool,
-    on_bytes: Callable[[int], None],
-    with_digest: bool,
-) -> str | None:
-    """Make a part from a source, in the way of a mode; gives the SHA-256, if it is wanted and the bytes were copied."""
-    if mode is MediaMode.SYMLINK:
-        _symlink(source.real, part, target)
-        on_bytes(source.size)
-    elif filesystem.link_exclusive(source.real, part):
-        on_bytes(source.size)
-    elif mode is MediaMode.HARDLINK:
-        raise TransferError(
-            "the file system makes no hard link to it; use media_mode 'copy', 'symlink', 'move' or 'reference'"
-        )
-    else:
-        return contents.copy_verified(source.real, part, on_bytes=on_bytes, sync=sync, with_digest=with_digest)
-    return None
-
-
-def _link_or_copy(source: Path, part: Path, sync: bool) -> None:
-    if not filesystem.link_exclusive(source, part):
-        contents.copy_verified(source, part, sync=sync)
-
-
-def _symlink(source: Path, part: Path, target: Path) -> None:
-    try:
-        text = filesystem.relative_path(source, target.parent)
-    except ValueError:  # another drive of Windows: only an absolute link leads there
-        text = str(source)
-    try:
-        os.symlink(text, part)
-    except OSError as error:
-        if getattr(error, "winerror", None) == 1314:
-            raise TransferError(
-                "Windows lets this user make no symbolic links; turn on developer mode, or use media_mode 'copy', "
-                "'hardlink', 'move' or 'reference'"
-            ) from error
-        raise
-    leads_to = os.path.normpath(os.path.join(os.path.dirname(target), text))
-    if leads_to != str(source) and not os.path.samefile(leads_to, source):
-        raise TransferError(f"a symbolic link at {target} would not lead to {source}")

@@ -12,35 +12,26 @@ final names; put the document under its own; remove the sources of a move. What 
 A document that is a file is replaced by one rename, and that is the step which divides before from after. One that is
 a folder takes two: the former one into the staging folder, the new one to its name. The second divides. Between them
 no document has the name, the former one is whole in the staging folder, the new one whole beside it, and the next
-transfer, or `recover`, gives the former one its name back, as after a crash at any moment before (`staging`).
+transfer, or `recover`, gives the former one its name back, as after a crash at any moment before (`staging_folder`).
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from ..disk import filesystem
+from ..disk import access, filesystem, links
 from ..disk.journal import rollback
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
-from ..errors import ExternalFilesError, MediaExistsError, TransferError, warn
+from ..errors import MediaExistsError, TransferError, warn
+from .disk_errors import explained
 from .media_copies import StagedFile, StagedMedia
-from .staging_folder import StagingFolder, fitting_journals, has_leftovers, is_interrupted, not_put_back
+from .recovery import not_put_back, open_staging_folder
+from .staging_folder import StagingFolder
 
-__all__ = ["Transfer", "TransferCall", "recover"]
-
-_REFUSED = {
-    errno.EXDEV: "a folder on the way to it is on another file system (a mount point), and nothing is renamed across "
-    "the two; unmount it, or put the NWB file and its media folder on one file system",
-    errno.EBUSY: "it is in use, as a mount point or by another program; unmount it, or close that program",
-    errno.EROFS: "the file system is read-only; mount it for writing, or work on a copy elsewhere",
-    errno.EACCES: "this user may not write there; make the folder writable, or work on a copy elsewhere",
-    errno.EPERM: "this user may not change it, or it is marked as immutable; make it writable, or work on a copy "
-    "elsewhere",
-}
+__all__ = ["Transfer"]
 
 
 class Transfer:
@@ -63,7 +54,7 @@ class Transfer:
         Whether the sources of a move stay for now, because others want them too; `conclude` tells which they are.
     leader : Transfer, optional
         That of another document which is edited in place, and whose commit is the commit of this one too; see
-        `TransferCall`.
+        `joint_commit.TransferCall`.
     tell : callable, optional
         Called with each thing that went wrong when the document was in place; a warning if not given. For where
         several threads are at work: what Python does with warnings is one thing for all of them.
@@ -100,8 +91,8 @@ class Transfer:
     ) -> None:
         self.document = document
         self._folder = document.parent
-        with _explained(document):
-            self._staging: StagingFolder = StagingFolder(
+        with explained(document):
+            self._staging: StagingFolder = open_staging_folder(
                 document,
                 edits_document=edits_document,
                 as_folder=as_folder,
@@ -138,11 +129,11 @@ class Transfer:
         MediaExistsError
             If something has come to stand at a target since the plan was made.
         TransferError
-            If a target that is reused, or a file that a link or a text leads to, is not what it was.
+            If a target that is reused, or a file that a link or a stored path means, is not what it was.
         OSError
             As the file system says. Call `rollback` in either case.
         """
-        with _explained(self.document):
+        with explained(self.document):
             self._place_all(edit, sync=sync)
             if not self._commit_document(sync) and sync:
                 filesystem.sync_folder(self._folder)
@@ -155,21 +146,9 @@ class Transfer:
             os.stat(self.staged_document)  # whose absence means later that it is in its place
             if sync:
                 filesystem.sync_tree(self.staged_document)
-        for target, status in self.media.reused.items():
-            if not is_still(target, status):
-                raise TransferError(
-                    f"{target} has changed since the plan was made; nothing was changed, try again",
-                    nwb_path=str(self.document),
-                )
-        for source, entry in self.media.link_targets.items():  # the document may have taken long to write
-            if not os.path.isfile(source):
-                raise TransferError(
-                    f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed, "
-                    f"bring it back and try again",
-                    **entry.reference.place,
-                )
+        self._refuse_changed()
         for folder in dict.fromkeys(item.target.parent for item in self.media.files):  # once for all files in it
-            self._check_way(folder)
+            self._refuse_links_to(folder)
             filesystem.make_folders(folder, self._staging.made_folders)
         self._put_aside(sync)
         for item in self.media.files:
@@ -178,20 +157,7 @@ class Transfer:
         if edit is not None:
             self._staging.mark_document(sync=sync)  # its name is flushed with the folder
         if sync:
-            if self._edits_document:
-                self._staging.sync_mark()
-            # what was there already may be another one's, or a killed transfer's, and not on the disk yet
-            for target in self.media.reused:
-                filesystem.sync_file(target)
-            folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
-            if self._edits_document or not self._staging.fresh:
-                folders.add(self._staging.path)  # which says that the document is unfinished; else nothing tells by it
-            folders.update(item.target.parent for item in self.media.files)
-            for target in self.media.reused:
-                folders.update(_up_to(self._folder, target))
-            if self.media.reused or not self._staging.fresh:
-                folders.update(_above(self._folder))
-            filesystem.sync_folders(folders)
+            self._flush_names()
         if edit is not None:
             edit()
         is_flushed = edit is not None and os.path.lexists(self.journal) and not filesystem.is_folder(self.document)
@@ -201,12 +167,47 @@ class Transfer:
             # Not before: what says that the document is unfinished is on the disk by now.
             self._staging.note_removals(self._moved, sync=sync)
 
-    def _check_way(self, folder: Path) -> None:
+    def _refuse_changed(self) -> None:
+        """Refuse to go on if media that stay where they are have changed since the plan was made."""
+        for target, status in self.media.reused.items():
+            if not is_still(target, status):
+                raise TransferError(
+                    f"{target} has changed since the plan was made; nothing was changed",
+                    hint="try again",
+                    nwb_path=str(self.document),
+                )
+        for source, entry in self.media.link_targets.items():  # the document may have taken long to write
+            if not os.path.isfile(source):
+                raise TransferError(
+                    f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed",
+                    hint="bring it back and try again",
+                    **entry.reference.place,
+                )
+
+    def _flush_names(self) -> None:
+        """Flush the names of all that is in its place, and what says that the document is unfinished."""
+        if self._edits_document:
+            self._staging.sync_mark()
+        # what was there already may be another one's, or a killed transfer's, and not on the disk yet
+        for target in self.media.reused:
+            filesystem.sync_file(target)
+        folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
+        if self._edits_document or not self._staging.fresh:
+            folders.add(self._staging.path)  # of a new document the staged file says it, not what is in the folder
+        folders.update(item.target.parent for item in self.media.files)
+        for target in self.media.reused:
+            folders.update(_up_to(self._folder, target))
+        if self.media.reused or not self._staging.fresh:
+            folders.update(_above(self._folder))
+        filesystem.sync_folders(folders)
+
+    def _refuse_links_to(self, folder: Path) -> None:
         """Refuse a folder at or behind a symbolic link that has come into being since the plan was made."""
         for place in (folder, *_up_to(self._folder, folder)):
             if os.path.lexists(place) and not filesystem.is_folder(place):
                 raise TransferError(
-                    f"{place} is no folder, or a link to one; nothing was changed, try again",
+                    f"{place} is not a folder, or a link to one; nothing was changed",
+                    hint="try again",
                     nwb_path=str(self.document),
                 )
 
@@ -220,12 +221,12 @@ class Transfer:
             self._staging.commit_edits(members, sync=sync)
             return sync
         if self._exclusive:
-            return filesystem.rename_exclusive(self.staged_document, self.document, sync=sync)
+            return links.rename_exclusive(self.staged_document, self.document, sync=sync)
         if self._as_folder:
             self._staging.replace_folder(sync=sync)
         else:
             if self.document.exists():
-                filesystem.copy_access(self.document, self.staged_document, attributes=False)
+                access.copy_access(self.document, self.staged_document, attributes=False)
             os.replace(self.staged_document, self.document)
         return False
 
@@ -242,7 +243,7 @@ class Transfer:
         for item, former in places.items():
             item.former = former
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
-            if not filesystem.link_exclusive(item.target, former):
+            if not links.link_exclusive(item.target, former):
                 os.rename(item.target, former)
         self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
         if sync and places:
@@ -252,11 +253,12 @@ class Transfer:
         if item.former is None:
             item.begun = True
             try:
-                filesystem.rename_exclusive(item.part, item.target)
+                links.rename_exclusive(item.part, item.target)
             except FileExistsError as error:
                 item.begun = False
                 raise MediaExistsError(
-                    f"{item.target} has come into being since the plan was made; nothing was changed, try again",
+                    f"{item.target} has come into being since the plan was made; nothing was changed",
+                    hint="try again",
                     nwb_path=str(self.document),
                 ) from error
             return
@@ -302,7 +304,7 @@ class Transfer:
                 warn(note)
 
     def _arrived(self, notes: list[str], kept: Collection[Path]) -> list[MovedSource]:
-        """The moved sources that have got where they should; those that have not are told of."""
+        """The moved sources that have got where they should; those that have not are named in `notes`."""
         arrived = []
         for name, moved in self.media.leaving.items():
             places = () if name in kept else (name,)
@@ -340,7 +342,7 @@ class Transfer:
             try:
                 former = item.former if item.former is not None and os.path.lexists(item.former) else None
                 if former is not None and not self._staging.may_put_back(former, item.target):
-                    left.append(not_put_back(former, item.target, self.document))
+                    left.append(str(not_put_back(former, item.target, self.document)))
                     continue
                 item.rollback()
                 if self._synced and item.former is not None:
@@ -361,160 +363,6 @@ class Transfer:
                 left.append(f"{self._staging.path} could not be cleared: {error}")
         left.extend(self._staging.release())
         return [*left, *self._staging.leftovers(left)] if left else []
-
-
-class TransferCall:
-    """Transfers to several documents that are edited in place, committed in one step.
-
-    All media of all documents are staged before any gets its final name, and no source of a move goes before all
-    documents have their media. A kill leaves all of it done, or all of it is taken back by the next run on any of the
-    documents.
-
-    Parameters
-    ----------
-    documents : sequence of pathlib.Path
-        As `Transfer` takes them, each once.
-
-    Attributes
-    ----------
-    transfers : list of Transfer
-        One for each document, in their order. `stage` and `rollback` them no further than here.
-
-    Raises
-    ------
-    DestinationBusyError, OSError
-        As `Transfer`; nothing is changed then.
-    """
-
-    def __init__(self, documents: Sequence[Path]) -> None:
-        self.transfers: list[Transfer] = []
-        try:
-            for document in documents:
-                leader = self.transfers[0] if self.transfers else None
-                self.transfers.append(Transfer(document, edits_document=True, keep_sources=True, leader=leader))
-            if len(self.transfers) > 1:
-                self._leader._staging.lead(self._members)
-        except BaseException as error:
-            for line in self.rollback():
-                error.add_note(line)
-            raise
-
-    @property
-    def _leader(self) -> Transfer:
-        return self.transfers[0]
-
-    @property
-    def _members(self) -> list[StagingFolder]:
-        return [transfer._staging for transfer in self.transfers[1:]]
-
-    def commit(self, edits: Sequence[Callable[[], object] | None], *, sync: bool = True) -> None:
-        """Put all media in their places, edit all documents, and have all of it last by one step.
-
-        Parameters
-        ----------
-        edits : sequence
-            The edit of each document, as `Transfer.commit` takes it.
-        sync : bool
-            As there.
-
-        Raises
-        ------
-        MediaExistsError, TransferError, OSError
-            As there.
-        """
-        kept = set().union(*(transfer.media.kept for transfer in self.transfers))
-        for transfer, edit in zip(self.transfers, edits, strict=True):
-            with _explained(transfer.document):
-                transfer._place_all(edit, sync=sync, kept=kept)
-        with _explained(self._leader.document):
-            self._leader._commit_document(sync, *self._members)
-
-    def conclude(self, *, sync: bool = True) -> None:
-        """Remove the sources of a move and all that was staged, and let go of the documents."""
-        self._leader._staging.end_call(self._members, sync=sync)
-        moved = [source for transfer in self.transfers for source in transfer._moved]
-        self._leader.notes.extend(dict.fromkeys(remove_sources(moved, sync=sync)))
-        for transfer in reversed(self.transfers):
-            transfer._end()
-
-    def rollback(self) -> list[str]:
-        """Bring everything back to what it was; gives what could not be brought back, and where it is left."""
-        if not self.transfers:
-            return []
-        if self._leader.is_done:
-            self.conclude(sync=False)  # interrupted when all was in place
-            return []
-        return [line for transfer in reversed(self.transfers) for line in transfer.rollback()]
-
-
-@contextmanager
-def _explained(document: Path) -> Iterator[None]:
-    """Say of what a file system refuses which file it is, and what to do."""
-    try:
-        yield
-    except ExternalFilesError:
-        raise
-    except OSError as error:
-        if error.errno not in _REFUSED:
-            raise
-        place = error.filename2 or error.filename or document.parent
-        failure = TransferError(
-            f"{document}: {os.fsdecode(place)!r} could not be written ({error.strerror}): {_REFUSED[error.errno]}. "
-            f"Nothing was changed",
-            nwb_path=str(document),
-        )
-        failure.errno = error.errno
-        for note in getattr(error, "__notes__", ()):
-            failure.add_note(note)
-        raise failure from error
-
-
-def recover(document: Path, *, thoroughly: bool = False) -> bool:
-    """Restore a document that a killed transfer was editing in place.
-
-    Of a call over several documents all are restored, or, if it was committed, all are completed.
-
-    Parameters
-    ----------
-    document : pathlib.Path
-        The file, its folder free of symbolic links.
-    thoroughly : bool
-        Whether a copy of a half edited document is restored too, and old names are removed that a killed move has
-        left.
-
-    Returns
-    -------
-    bool
-        Whether there was anything to do.
-
-    Raises
-    ------
-    DestinationBusyError
-        If the transfer is still going on.
-    TransferError
-        If the document cannot be restored; what is needed for it stays.
-    """
-    if not is_interrupted(document) and not (thoroughly and document.exists()):
-        return False
-    try:
-        if is_interrupted(document) or has_leftovers(document):
-            # a new one begins by bringing back what the killed one has left
-            transfer = Transfer(document, edits_document=document.exists() and thoroughly)
-            notes = transfer.notes
-            transfer.rollback()
-            for note in notes:
-                warn(note)
-            return True
-        copied = [journal for journal in fitting_journals(document) if rollback(document, journal, keep_journal=True)]
-        return bool(copied)
-    except ExternalFilesError:
-        raise
-    except OSError as error:
-        raise TransferError(
-            f"{document} was left half edited by a run that was killed, and cannot be restored here: {error}. Call "
-            f"`nwb-extfiles recover` on it where it can be written to",
-            nwb_path=str(document),
-        ) from error
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:

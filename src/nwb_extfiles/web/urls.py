@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -50,7 +51,9 @@ def _filesystem(url: str, timeout: float) -> Any:
         if scheme in ("http", "https"):
             from aiohttp import ClientTimeout
 
-            settings["client_kwargs"] = {"timeout": ClientTimeout(sock_connect=timeout, sock_read=timeout)}
+            timeouts = ClientTimeout(sock_connect=timeout, sock_read=timeout)
+            # Of a refusal that it finds itself, fsspec leaves the connection open.
+            settings["client_kwargs"] = {"timeout": timeouts, "raise_for_status": True}
             # Encoding a signed URL a second time would break its signature.
             settings["encoded"] = url.isascii() and " " not in url
         elif scheme == "s3":
@@ -100,11 +103,9 @@ def _open_http(system: Any, url: str, begin: int, validator: str | None) -> tupl
     # HEAD, which signed URLs do not allow, and which some servers answer differently.
     stream = system.open(url, "rb", block_size=0, size=1, headers=headers)
     named = {name.lower(): ", ".join(stream.r.headers.getall(name)) for name in stream.r.headers}
-    if stream.r.status != 206:
-        begin = 0
-    elif not named.get("content-range", "").startswith(f"bytes {begin}-"):
-        raise RefusedError("the server sends another part of the file than was asked for")
-    return stream, described(url, named, str(stream.r.url)), begin
+    part = re.match(r"bytes (\d+)-", named.get("content-range", ""))
+    begins = 0 if stream.r.status != 206 else int(part[1]) if part else -1
+    return stream, described(url, named, str(stream.r.url)), begins
 
 
 def _open_key(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:  # noqa: ARG001
@@ -140,6 +141,8 @@ def reading(remote: RemoteFile, timeout: float, begin: int) -> Iterator[tuple[in
     with _answer(remote.url, timeout, begin, remote.validator) as (stream, now, begins):
         if now.validator != remote.validator:
             raise RefusedError("the file has changed on the server since the plan was made; try again")
+        if begins not in (0, begin):
+            raise RefusedError("the server sends another part of the file than was asked for")
         if not begins and now.size != remote.size:
             raise RefusedError(f"the server announces {now.size} bytes now, and {remote.size} before; try again")
 

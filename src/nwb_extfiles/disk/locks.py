@@ -1,0 +1,114 @@
+"""Locks on files, against other processes and other parts of this one; they end with the process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+__all__ = ["FileLock", "held_alone", "lock_handle"]
+
+_CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class FileLock:
+    """An exclusive lock that ends with its process.
+
+    The lock file is removed on release, so the lock is taken again if the file that was locked is no longer the one
+    at its path.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The lock file; its folder must exist.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process, or another lock of this one, holds it.
+    NotImplementedError
+        If the file system has no locks.
+    OSError
+        As the file system says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle = -1
+        while True:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            try:
+                lock_handle(handle)
+                current = path.exists() and os.path.samestat(os.fstat(handle), os.stat(path))
+            except NotImplementedError:
+                os.close(handle)
+                path.unlink(missing_ok=True)
+                raise
+            except BaseException:
+                os.close(handle)
+                raise
+            if current:
+                self._handle = handle
+                return
+            os.close(handle)
+
+    def release(self) -> None:
+        """Remove the lock file and let go."""
+        if os.name == "nt":  # an open file cannot be removed there
+            self._close()
+            self.path.unlink(missing_ok=True)
+        else:
+            try:
+                self.path.unlink(missing_ok=True)
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def __del__(self) -> None:
+        # An owner that was dropped is no longer at work; the file stays, as after a crash.
+        self._close()
+
+
+@contextmanager
+def held_alone(path: Path) -> Iterator[None]:
+    """Hold the lock that HDF5 takes on a file, so that no program opens it meanwhile; raises as `FileLock`.
+
+    On Windows it is only looked whether another program has it: nobody could read the file there.
+    """
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        with suppress(NotImplementedError):  # HDF5 does without too
+            lock_handle(handle)
+        if os.name == "nt":
+            os.close(handle)
+            handle = -1
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def lock_handle(handle: int) -> None:
+    """Lock an open file against others, as HDF5 does; raises as `FileLock`."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _CANNOT_LOCK:
+            raise NotImplementedError("the file system has no locks") from error
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise BlockingIOError(error.errno, "locked") from error
+        raise

@@ -1,0 +1,129 @@
+"""Documents that a killed run has left unfinished: how they are told from others, and found under a new name.
+
+While a document is edited in place, a marker beside it has its inode in its name. So a document that was renamed after
+the kill is known, and the staging folder that has its journal is found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..disk.filesystem import is_folder
+from ..disk.journal import Edited, how_far
+from ..plans.targets import STAGING_PREFIX
+from .folder_notes import EditMark, inode_of, is_regular
+from .staging_folder import JOURNAL, REPLACED, UNFINISHED, marker_beside, staging_path
+
+__all__ = [
+    "edited_document",
+    "fitting_journals",
+    "has_leftovers",
+    "is_interrupted",
+    "remove_stale_markers",
+    "renamed_from",
+]
+
+_STAGING_NAME = re.compile(re.escape(STAGING_PREFIX) + r"[0-9a-f]{8}")
+_MARKER_NAME = re.compile(re.escape(STAGING_PREFIX) + r"i[0-9a-f]+")
+
+
+def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
+    """Whether a killed transfer, or one that is going on, has left a document with an unfinished edit or without name.
+
+    Parameters
+    ----------
+    document : pathlib.Path
+        The document, under the name that it has now.
+    thoroughly : bool
+        Whether to look through its folder for the journal of a document that it may be a copy of, or that it may be
+        itself, renamed, where inodes are not stable.
+    """
+    path = staging_path(document)
+    if (path / UNFINISHED).exists():
+        inode = EditMark.read(path / UNFINISHED).inode
+        # a file of another name has it, if that was renamed and this one came into being since
+        if inode is None or inode == inode_of(document) or _with_inode(document.parent, inode) is None:
+            return True
+    if is_folder(path / REPLACED) and not os.path.lexists(document):
+        return True
+    return renamed_from(document) is not None or (thoroughly and any(fitting_journals(document)))
+
+
+def has_leftovers(document: Path) -> bool:
+    """Whether a transfer to a document is going on, or was killed and has left something."""
+    return os.path.lexists(staging_path(document)) or renamed_from(document) is not None
+
+
+def fitting_journals(document: Path) -> Iterator[Path]:
+    """The journals of edits of other documents in the folder that were broken off in the middle of this content."""
+    for staging in _staging_folders(document.parent):
+        journal = staging / JOURNAL
+        is_another = staging != staging_path(document) and (staging / UNFINISHED).exists() and is_regular(journal)
+        if is_another and how_far(document, journal) is Edited.PARTLY:
+            yield journal
+
+
+def renamed_from(document: Path) -> Path | None:
+    """The name that a document had when a run was killed that was editing it, if that was another one."""
+    inode = inode_of(document)
+    if inode is None or not os.path.lexists(marker_beside(document.parent, inode)):
+        return None
+    for staging in _staging_folders(document.parent):
+        mark = EditMark.read(staging / UNFINISHED)
+        if mark.inode == inode and mark.name not in (None, document.name):
+            former = document.with_name(str(mark.name))
+            if staging_path(former) == staging:
+                return former
+    return None
+
+
+def edited_document(document: Path) -> Path:
+    """The document that the killed run of a staging folder was editing, which may have another name since.
+
+    Parameters
+    ----------
+    document : pathlib.Path
+        The document under its former name.
+    """
+    path = staging_path(document)
+    mark = EditMark.read(path / UNFINISHED)
+    if mark.inode is None or inode_of(document) == mark.inode:
+        return document
+    found = _with_inode(document.parent, mark.inode)
+    if found is None and not os.path.lexists(document):  # where inodes are not stable
+        places = _documents(document.parent)
+        edited = (Edited.PARTLY, Edited.WHOLLY)
+        found = next((place for place in places if how_far(place, path / JOURNAL) in edited), None)
+    return found or document
+
+
+def remove_stale_markers(folder: Path) -> None:
+    """Remove the markers in a folder that no unfinished edit claims."""
+    claimed = {EditMark.read(staging / UNFINISHED).inode for staging in _staging_folders(folder)}
+    wanted = {marker_beside(folder, inode).name for inode in claimed if inode is not None}
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _MARKER_NAME.fullmatch(entry.name)]
+    for marker in map(Path, found):
+        if marker.name not in wanted and is_regular(marker):
+            marker.unlink(missing_ok=True)
+
+
+def _staging_folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if _STAGING_NAME.fullmatch(entry.name)]
+    return [path for path in map(Path, sorted(found)) if is_folder(path)]
+
+
+def _documents(folder: Path) -> list[Path]:
+    """What may be a document in a folder."""
+    with os.scandir(folder) as entries:
+        found = [entry.path for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()]
+    return list(map(Path, sorted(found)))
+
+
+def _with_inode(folder: Path, inode: int) -> Path | None:
+    """What has an inode in a folder."""
+    return next((place for place in _documents(folder) if inode_of(place) == inode), None)
