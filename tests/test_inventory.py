@@ -159,7 +159,7 @@ options = dict(search=backup, existing="replace")
 try:
     relocate(path, "copy", media_options=options, repair=True)
 except ValueError as refusal:
-    print("may not be read" in str(refusal))
+    print("cannot be read" in str(refusal))
 (found,) = resolve_external_files(path)
 os.rename(found.location, folder + "/aside.avi")
 relocate(path, "copy", media_options=options, repair=True)

@@ -296,7 +296,7 @@ def _document(path: Path, dry_run: bool) -> Path:
         )
     document = Path(os.path.realpath(path))
     if document.is_dir() and zarr_marker(document) is None:
-        raise RelocationRefusedError(
+        raise UnreadableFileError(
             f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
         )
     if not is_interrupted(document):
