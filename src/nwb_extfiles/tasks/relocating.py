@@ -37,13 +37,13 @@ from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
+from .named_files import require_nwb
 from .written_files import (
     cannot_edit,
     file_identifier,
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
-    require_nwb,
     transfer_all,
     warned_of_other_names,
 )
