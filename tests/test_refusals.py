@@ -172,7 +172,7 @@ def test_missing_video_is_reported_with_every_place(source: Path, video_files: P
 def test_missing_video_is_kept_on_request(source: Path, video_files: Path, tmp_path: Path, videos: list[Path]) -> None:
     (video_files / "test1_1.avi").unlink()
     target = tmp_path / "ds" / "b.nwb"
-    with pytest.warns(ExternalFilesWarning, match="kept as it is"):
+    with pytest.warns(ExternalFilesWarning, match="the path is kept"):
         export(source, target, relocate_media=True, media_mode="copy", media_options={"missing": "keep"})
     first, second = stored_paths(target)
     assert first.startswith("b/")

@@ -121,7 +121,7 @@ def test_move_between_file_systems_killed(template: Template, tmp_path: Path, el
 @pytest.mark.parametrize("previous", PREVIOUS)
 @pytest.mark.parametrize("mode", MODES)
 def test_export_killed_often(template: Template, tmp_path: Path, mode: str, previous: str) -> None:
-    kills(template, tmp_path / "root", tmp_path / "root" / "dandiset", mode, previous, 70)
+    kills(template, tmp_path / "root", tmp_path / "root" / "dandiset", mode, previous, 40)
 
 
 @pytest.mark.long
@@ -129,4 +129,4 @@ def test_export_killed_often(template: Template, tmp_path: Path, mode: str, prev
 def test_move_between_file_systems_killed_often(
     template: Template, tmp_path: Path, elsewhere: Path, previous: str
 ) -> None:
-    kills(template, tmp_path / "root", elsewhere / "dandiset", "move", previous, 70)
+    kills(template, tmp_path / "root", elsewhere / "dandiset", "move", previous, 40)

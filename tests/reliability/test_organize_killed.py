@@ -202,16 +202,16 @@ def test_organize_in_place_killed_and_run_again(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("files_mode", "mode"), WAYS)
 def test_organize_killed_and_run_again_often(tmp_path: Path, files_mode: str, mode: str) -> None:
-    kills(tmp_path, files_mode, mode, 15)
+    kills(tmp_path, files_mode, mode, 40)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["copy", "move", "symlink", "hardlink"])
 def test_organize_in_place_killed_and_run_again_often(tmp_path: Path, mode: str) -> None:
-    kills(tmp_path, "move", mode, 15, inside=True)
+    kills(tmp_path, "move", mode, 40, inside=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_organize_between_file_systems_killed(tmp_path: Path, elsewhere: Path, mode: str) -> None:
-    kills(tmp_path, "move", mode, 15, away=elsewhere)
+    kills(tmp_path, "move", mode, 40, away=elsewhere)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ if os.name == "nt":
     _NO_LINKS.add(errno.EINVAL)  # ERROR_INVALID_FUNCTION of exFAT and FAT
 CANNOT_LINK = {*_NO_LINKS, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
+_WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "nfs", "nfs4", "overlay", "tmpfs", "xfs", "zfs"}
+"""File systems of Linux that have both kinds of links, so that nothing needs to be tried."""
 _PROBE = ".nwb-extfiles-probe"
 
 
@@ -107,6 +110,8 @@ def can_link(source: Path, folder: Path) -> bool:
 
 def has_hard_links(folder: Path) -> bool:
     """Whether the file system of an existing folder has hard links; True where that cannot be tried."""
+    if _kind_of(folder) in _WITH_LINKS:
+        return True
 
     def link(probe: Path) -> None:
         first = probe.with_name(f"{probe.name}-1")
@@ -123,9 +128,23 @@ def has_hard_links(folder: Path) -> bool:
 
 def has_symlinks(folder: Path) -> bool:
     """Whether the file system of an existing folder has symbolic links; True where that cannot be tried."""
+    if _kind_of(folder) in _WITH_LINKS:
+        return True
     error = _tried(lambda probe: os.symlink(os.curdir, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
     return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+
+
+def _kind_of(folder: Path) -> str | None:
+    """The kind of file system that Linux has mounted there; None if it does not say."""
+    device = os.stat(folder).st_dev
+    try:
+        mounts = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return None
+    device_number = b"%d:%d" % (os.major(device), os.minor(device))
+    found = re.search(rb"^\d+ \d+ " + device_number + rb" .* - (\S+) ", mounts, re.MULTILINE)
+    return None if found is None else found[1].decode()
 
 
 def _remove_probe(probe: Path) -> None:

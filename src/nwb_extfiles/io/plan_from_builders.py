@@ -218,7 +218,7 @@ def _manifest(tree: Tree) -> list[ManifestRow] | None:
 def _not_a_string(entry: FieldInTree, tree: Tree) -> ExternalFilesError:
     path = object_path_of(entry.builder)
     return UnsafeReferenceError(
-        f"{tree.nwb_path}: {path!r} should hold paths of media, and holds no strings",
+        f"{tree.nwb_path}: {path!r} holds no strings, where paths of media are expected",
         hint=f"fix it in {tree.source.source if tree.source is not None else 'the container'} first",
         nwb_path=tree.nwb_path,
         object_path=path,
