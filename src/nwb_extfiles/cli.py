@@ -387,7 +387,7 @@ def _references(
 ) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
     """What each NWB file refers to; one that cannot be read is a problem, and the others are listed."""
     from .tasks.external_files import find_referring_files, resolve_external_files
-    from .tasks.written_files import named_nwb_files
+    from .tasks.named_files import named_nwb_files
 
     options = {"media_fields": media_fields}
     for path in named_nwb_files(places, problems):

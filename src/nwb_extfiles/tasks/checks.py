@@ -22,8 +22,8 @@ from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
 from .findings import Finding, Severity, of_file, of_reference, shortened
+from .named_files import named_nwb_files
 from .path_checks import PathChecker
-from .written_files import named_nwb_files
 
 __all__ = ["check"]
 

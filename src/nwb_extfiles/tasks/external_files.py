@@ -34,7 +34,7 @@ from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
 from ..web.remote import is_opaque, source_of
 from ..web.urls import opened
-from .written_files import require_nwb
+from .named_files import require_nwb
 
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
 

@@ -23,7 +23,8 @@ from ..nwb.scan import find_in_file
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
-from .written_files import file_identifier, interrupted_edit, require_nwb
+from .named_files import require_nwb
+from .written_files import file_identifier, interrupted_edit
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 

@@ -27,8 +27,9 @@ from ..transfers.interrupted import has_leftovers
 from ..transfers.recovery import recover
 from ..transfers.transfer import Transfer
 from .dandiset import plan_files
+from .named_files import named_nwb_files
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
-from .written_files import named_nwb_files, new_rows, remove_empty, rolled_back, transfer_media
+from .written_files import new_rows, remove_empty, rolled_back, transfer_media
 
 __all__ = ["carry_out", "organize"]
 

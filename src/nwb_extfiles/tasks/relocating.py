@@ -37,13 +37,13 @@ from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
+from .named_files import require_nwb
 from .written_files import (
     cannot_edit,
     file_identifier,
     interrupted_edit,
     is_former_media_folder,
     remove_empty,
-    require_nwb,
     transfer_all,
     warned_of_other_names,
 )
@@ -296,7 +296,7 @@ def _document(path: Path, dry_run: bool) -> Path:
         )
     document = Path(os.path.realpath(path))
     if document.is_dir() and zarr_marker(document) is None:
-        raise RelocationRefusedError(
+        raise UnreadableFileError(
             f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
         )
     if not is_interrupted(document):

@@ -37,9 +37,10 @@ from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
 from ..web.remote import RemoteFile
+from .named_files import require_nwb
 from .organize_plan import OrganizedFile
 from .organizing import carry_out
-from .written_files import file_identifier, require_nwb
+from .written_files import file_identifier
 
 __all__ = ["restore"]
 

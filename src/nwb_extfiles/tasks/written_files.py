@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ import h5py
 
 from ..disk import access, contents, filesystem, locks
 from ..disk.moves import MovedSource
-from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError, UnreadableFileError
+from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
 from ..media.inventory import make_rows, other_videos
-from ..nwb.files import find_nwb_files, nwb_files_called_like, write_paths
+from ..nwb.files import nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
 from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
@@ -29,10 +29,8 @@ __all__ = [
     "file_identifier",
     "interrupted_edit",
     "is_former_media_folder",
-    "named_nwb_files",
     "new_rows",
     "remove_empty",
-    "require_nwb",
     "rolled_back",
     "transfer_all",
     "transfer_media",
@@ -210,33 +208,6 @@ def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
         for line in transfer.rollback():
             error.add_note(line)
         raise
-
-
-def named_nwb_files(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> dict[Path, None]:
-    """The NWB files that a user names, and those in the folders named; a folder without any is a problem."""
-    found: dict[Path, None] = {}
-    for path in paths:
-        files = dict.fromkeys(find_nwb_files([path]))
-        if not files:
-            folder = os.path.abspath(path)
-            problems.append(
-                RelocationRefusedError(
-                    f"{folder}: there is no NWB file in this folder",
-                    hint="name NWB files, or folders that have some",
-                    nwb_path=folder,
-                )
-            )
-        found |= files
-    return found
-
-
-def require_nwb(file: Any, path: Path) -> None:
-    """Raise an UnreadableFileError if an open HDF5 file or Zarr store is not an NWB file."""
-    if "nwb_version" in file.attrs or "nwb_version" in file:  # an attribute since NWB 2.0, and a dataset before
-        return
-    raise UnreadableFileError(
-        f"{path} is not an NWB file: it has no nwb_version", hint="name an NWB file", nwb_path=str(path)
-    )
 
 
 def file_identifier(file: Any, nwb_path: Path) -> str:
