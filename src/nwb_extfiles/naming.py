@@ -95,4 +95,4 @@ def is_portable_suffix(suffix: str) -> bool:
 def is_showable(name: str) -> bool:
     """Whether all characters of a name can be printed: none controls a terminal, ends a line, or is invalid Unicode."""
     # Spaces of any kind are fine: macOS puts a narrow no-break space into the names of screen recordings.
-    return all(character.isprintable() or unicodedata.category(character) == "Zs" for character in name)
+    return name.isprintable() or all(each.isprintable() or unicodedata.category(each) == "Zs" for each in name)

@@ -81,7 +81,8 @@ def each_in_threads(
     def tell(count: int) -> None:
         if stopped:
             raise _StoppedError
-        reports.put(count)
+        if count:
+            reports.put(count)
 
     def work(number: int, item: T) -> None:
         try:
@@ -97,7 +98,7 @@ def each_in_threads(
             report = reports.get()
             if isinstance(report, tuple):
                 results[report[0]] = report[1]
-            elif report:
+            else:
                 on_bytes(report)
         result = results.pop(number)
         if isinstance(result, BaseException) and not isinstance(result, Exception):
