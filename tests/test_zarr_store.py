@@ -278,7 +278,7 @@ def test_journal_with_paths_outside_the_store_is_refused(tmp_path: Path, source_
             rollback(source_store, tmp_path / "journal")
         assert (outside / "precious").read_text() == "y"
     (tmp_path / "journal").write_bytes(content)
-    with pytest.raises(TransferError, match="no journal of"):
+    with pytest.raises(TransferError, match="not a journal of"):
         rollback(source, tmp_path / "journal")
     (tmp_path / "journal").write_bytes(content[:-5])
     assert not rollback(source_store, tmp_path / "journal")
