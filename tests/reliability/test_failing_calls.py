@@ -318,7 +318,7 @@ def test_one_failing_system_call_changes_nothing(template: Template, tmp_path: P
     sweep(template, tmp_path / "root", kind, mode, stride=5)
 
 
-# Each error at each call where the file is new and where it is edited; elsewhere one error after the other, call by call.
+# Each error at each call for a new and for an edited file; elsewhere one error after the other, call by call.
 EACH = [(kind, error) for kind in KINDS for error in (ERRORS if kind in ("new", "in place") else (None,))]
 
 
