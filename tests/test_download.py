@@ -492,6 +492,19 @@ def test_unknown_length_with_final_chunk(tmp_path: Path, server: Server) -> None
     assert requests(server) == [None, None]  # without a name for the content it is another one each time
 
 
+def test_whole_download_of_unknown_length_is_fetched_again(tmp_path: Path, server: Server) -> None:
+    """A killed run has left all of it, and the server has nothing behind that."""
+
+    def route(handler: Handler) -> None:
+        if "Range" in handler.headers:
+            handler.send_text(416, "nothing there", "text/plain")
+        else:
+            chunked(BIG, ETag=ETAG)(handler)
+
+    assert fetched(server, tmp_path, route) == BIG
+    assert fetched(server, tmp_path) == BIG
+
+
 def test_content_encoding(tmp_path: Path, server: Server) -> None:
     packed = zlib.compress(b"video" * 1000)
     assert fetched(server, tmp_path, sends(packed, Content_Encoding="deflate", ETag=ETAG)) == b"video" * 1000
@@ -780,6 +793,14 @@ def spoil_state(part: Path) -> None:
     part.with_name("part.state").write_text('{"size": "many"}')
 
 
+def endless_state(part: Path) -> None:
+    part.with_name("part.state").write_text('{"size": Infinity}')
+
+
+def deep_state(part: Path) -> None:
+    part.with_name("part.state").write_text("[" * 4096)
+
+
 def cut(part: Path) -> None:
     os.truncate(part, 1000)
 
@@ -796,7 +817,9 @@ def hard_link(part: Path) -> None:
 
 
 @posix
-@pytest.mark.parametrize("spoil", [spoil_file, spoil_both, spoil_state, cut, link, hard_link])
+@pytest.mark.parametrize(
+    "spoil", [spoil_file, spoil_both, spoil_state, endless_state, deep_state, cut, link, hard_link]
+)
 @pytest.mark.parametrize("checksum", [True, False])
 def test_leftovers_of_killed_download_are_verified(
     tmp_path: Path, server: Server, spoil: Callable[[Path], None], checksum: bool

@@ -1067,7 +1067,7 @@ def test_numbers_instead_of_paths_are_refused(tmp_path: Path, values: Any) -> No
     (tmp_path / "out").mkdir()
     before = tree(tmp_path)
     target = tmp_path / "out" / "a.nwb"
-    expected = f"'/{PATHS}' should hold paths of media, and holds no strings"
+    expected = f"'/{PATHS}' holds no strings, where paths of media are expected"
     with pytest.raises(UnsafeReferenceError, match=expected) as caught:
         relocate(case.nwb, target)
     assert len(caught.value.problems) == 1

@@ -265,7 +265,7 @@ def test_journal_with_paths_outside_the_store_is_refused(tmp_path: Path, source_
         r"a\b",
         "acquisition",
     ):
-        with pytest.raises(TransferError, match="no path to a file in it"):
+        with pytest.raises(TransferError, match="not a path to a file in it"):
             edit_files(source_store, {name: b"y"}, tmp_path / "journal")
         assert tree(tmp_path) == before
     # a journal of another place, as whoever made it would write it
@@ -274,11 +274,11 @@ def test_journal_with_paths_outside_the_store_is_refused(tmp_path: Path, source_
     for evil in (b"../../outside/precious", b"way/precious"):
         forged = forge(content, b"precious", evil)
         (tmp_path / "journal").write_bytes(forged)
-        with pytest.raises(TransferError, match="no path to a file in it"):
+        with pytest.raises(TransferError, match="not a path to a file in it"):
             rollback(source_store, tmp_path / "journal")
         assert (outside / "precious").read_text() == "y"
     (tmp_path / "journal").write_bytes(content)
-    with pytest.raises(TransferError, match="no journal of"):
+    with pytest.raises(TransferError, match="not a journal of"):
         rollback(source, tmp_path / "journal")
     (tmp_path / "journal").write_bytes(content[:-5])
     assert not rollback(source_store, tmp_path / "journal")

@@ -191,6 +191,30 @@ def test_recovery_keeps_files_of_others(tmp_path: Path, keep: str) -> None:
     assert leftovers(tmp_path) == []
 
 
+def test_recovery_names_each_problem_once(tmp_path: Path) -> None:
+    videos = [tmp_path / "raw" / name for name in ("a.avi", "b.avi")]
+    videos[0].parent.mkdir()
+    for video in videos:
+        video.write_bytes(video.name.encode() * 1000)
+    path = write_nwb(tmp_path / "ds" / "a.nwb", [f"../raw/{video.name}" for video in videos])
+    relocate(path, "copy")
+    targets = [path.parent / stored for stored in stored_paths(path)]
+    for video in videos:
+        video.write_bytes(b"other" + video.read_bytes())
+    set_paths(path, DATASET, [f"../raw/{video.name}" for video in videos], dtype=h5py.string_dtype())
+    killed(lambda: relocate(path, "copy", media_options={"existing": "replace"}), Transfer, "_commit_document")
+    for target in targets:
+        target.unlink()
+        target.write_bytes(b"of the user")
+
+    with pytest.raises(TransferError) as caught:
+        recover(path)
+    done = CliRunner().invoke(main, ["recover", str(path)])
+    assert len(caught.value.problems) == 2
+    for text in (str(caught.value), done.output):
+        assert [text.count(f"{target} was put there by another program") for target in targets] == [1, 1]
+
+
 # ----------------------------------------------------------- old names of a move
 
 

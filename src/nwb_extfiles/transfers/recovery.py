@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..disk.filesystem import is_folder, make_folders, sync_folders
 from ..disk.journal import rollback
-from ..errors import ExternalFilesError, TransferError, warn
+from ..errors import ExternalFilesError, TransferError, numbered, warn
 from ..plans.targets import STAGING_PREFIX
 from .disk_errors import explained
 from .folder_notes import EditMark, read_note
@@ -215,7 +215,7 @@ def _put_in_order(opened: StagingFolder, *, finishes: bool) -> None:
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        raise TransferError("\n".join(map(str, problems)), nwb_path=str(opened.document), problems=problems)
+        raise _joined(problems, opened.document)
 
 
 def _bring_back_or_finish(folder: StagingFolder, *, finishes: bool) -> None:
@@ -253,7 +253,12 @@ def _put_back_former(folder: StagingFolder) -> None:
     if len(others) == 1:
         raise others[0]
     if others:
-        raise TransferError("\n".join(map(str, others)), nwb_path=str(folder.document), problems=others)
+        raise _joined(others, folder.document)
+
+
+def _joined(problems: list[TransferError], document: Path) -> TransferError:
+    what = f"{document}: {len(problems)} problems; what a killed run left is not cleared yet:\n{numbered(problems)}"
+    return TransferError(what, nwb_path=str(document), problems=problems)
 
 
 def not_put_back(aside: Path, target: Path, document: Path) -> TransferError:

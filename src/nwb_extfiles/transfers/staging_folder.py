@@ -332,7 +332,7 @@ class StagingFolder:
         if os.path.lexists(self.document):
             if not is_folder(self.document):
                 raise TransferError(
-                    f"{self.document} is not a folder any more, and is not replaced by one; nothing was changed",
+                    f"{self.document} is not a folder, so no folder replaces it; nothing was changed",
                     hint="move it away",
                     nwb_path=str(self.document),
                 )

@@ -112,7 +112,8 @@ class _Download:
         self._file.close()
 
     def _resumable_bytes(self) -> int:
-        if self._remote.validator is None:
+        # Of a size that nobody knows, all may be here: a server refuses to send what follows the last byte.
+        if self._remote.validator is None or self._remote.size is None:
             return 0
         try:
             file, note = os.lstat(self._path), os.lstat(self._note_path)
@@ -121,13 +122,13 @@ class _Download:
                 return 0
             with open(self._note_path, "rb") as stream:
                 noted = json.loads(stream.read(4096))
-            size = max(0, min(int(noted["size"]), file.st_size))
+            size = max(0, min(int(noted["size"]), file.st_size, self._remote.size))
             with open(self._path, "rb", buffering=0) as stream:
                 for begin in range(0, size, HASH_CHUNK):
                     self._hash.update(stream.read(min(HASH_CHUNK, size - begin)))
             if noted["inode"] == file.st_ino and noted["blake3"] == self._hash.hexdigest():
                 return size
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             pass
         self._hash = blake3()
         return 0
