@@ -432,7 +432,7 @@ def test_export_onto_itself() -> None:
     assert media_of(Path("nwb/b.nwb")) == media_of(path) == [digest(Path("nwb/a.avi"))]
 
 
-@fixes("lies in another file system")
+@fixes("is on another file system")
 def test_hard_links_across_file_systems(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
         path = recording(disk / "a.nwb", [str(video(Path("raw/a.avi")).resolve())])
@@ -715,7 +715,7 @@ def test_media_linked_from_another_file() -> None:
         file["acquisition/video"] = h5py.ExternalLink("raw.nwb", "/acquisition/video")
     assert "nwb-extfiles check" in message_of(path, "linked-media")
     raw.rename("away.nwb")
-    assert "bring that file back" in message_of(path, "dangling-link")
+    assert "put that file back" in message_of(path, "dangling-link")
     Path("away.nwb").rename(raw)
     Path("raw/a.avi").rename("a.avi")
     said = cli(*command(message_of(path, "linked-media-missing")), code=1)
@@ -998,7 +998,7 @@ def test_appended_pose_list_shares_copy_of_series(mode: str, later: bool) -> Non
     append_pose(path, str(raw), "later" if later else mode)
     if later:
         said = cli("relocate", "--media-mode", mode, path)
-        assert ("is gone, and taken to be" in said) == (mode == "move")
+        assert ("no longer exists, and is taken to be" in said) == (mode == "move")
     pose = "processing/behavior/PoseEstimation/original_videos"
     assert stored_paths(path, pose) == [stored_paths(path)[0]]
     assert media_of(path, pose) == [content]

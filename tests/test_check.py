@@ -199,7 +199,7 @@ def test_same_video_under_two_names_is_reported(tmp_path: Path) -> None:
     set_paths(path, DATASET, [f"../videos/{name}.avi" for name in ("a", "copy", "link", "other")], dtype=UTF8)
     findings = [finding for finding in check(path) if finding.code == "same-media"]
     assert [(finding.index, finding.severity) for finding in findings] == [(1, INFO), (2, INFO)]
-    assert "the size, the beginning and the end" in findings[0].message
+    assert "the same size, beginning and end" in findings[0].message
     assert "it is the video of" in findings[1].message
 
 

@@ -161,7 +161,9 @@ def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
     ]
     assert "nwb/lost.nwb" not in run("ls", "--media", lab / "videos" / "b.avi", "nwb").stdout
     assert "'gone.avi' -> MISSING" in run("ls", "--media", "gone.avi").stdout
-    assert run("ls", "--media", "never.avi", "nwb").stdout == "no NWB file here refers to never.avi\n"
+    assert run("ls", "--media", "never.avi", "nwb").stdout == (
+        "no NWB file here refers to never.avi, or has a missing file of that name\n"
+    )
     records = json.loads(run("ls", "--media", "videos/b.avi", "--json").stdout)
     assert [(record["media"], record["index"]) for record in records] == [("videos/b.avi", 1)]
 
@@ -198,14 +200,27 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
 def test_relocate_refuses_what_is_not_an_nwb_file(lab: Path) -> None:
     with h5py.File(lab / "x.nwb", "w") as file:
         file["a"] = 1
-    assert "x.nwb is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
+    assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
     assert "is a folder, not an NWB file; name the NWB files in it" in run("relocate", "nwb", code=1).stderr
-    assert "x.nwb is not an NWB file" in run("ls", "x.nwb", code=1).stderr
+    assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("ls", "x.nwb", code=1).stderr
+
+
+@pytest.mark.parametrize("command", ["check", "ls", "relocate", "organize", "recover"])
+def test_url_is_refused(lab: Path, command: str) -> None:
+    result = run(command, "https://example.org/a.nwb", code=2)
+    assert "https://example.org/a.nwb is a URL" in result.stderr
+    assert "resolve_external_files()" in result.stderr
+
+
+def test_json_names_options_of_the_command_line(lab: Path) -> None:
+    (entry,) = [each for each in json.loads(run("ls", "--json", "nwb/lost.nwb").stdout) if each["problem"]]
+    assert "--search FOLDER" in entry["problem"]
+    assert "media_options" not in entry["problem"]
 
 
 def test_relocate_reports_urls_that_stay(lab: Path) -> None:
     lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
-    assert lines[-1] == "1 URL stays a URL; --urls download fetches the videos"
+    assert lines[-1] == "1 URL is kept; use --urls download to download the videos"
 
 
 def test_relocate_error_shows_hint(lab: Path) -> None:

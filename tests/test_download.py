@@ -378,7 +378,7 @@ def test_dandi_url_is_reported(tmp_path: Path, server: Server) -> None:
     server.routes["/video"] = sends(b"video", Content_Type="application/octet-stream")
     server.routes["/shot"] = sends(b"shot", Content_Type="image/png")
     source = write_nwb(tmp_path / "a.nwb", [server.url("video"), server.url("shot")])
-    with pytest.warns(ExternalFilesWarning, match="DANDI takes no files without a suffix.*'video'"):
+    with pytest.warns(ExternalFilesWarning, match="DANDI does not accept files without a suffix.*'video'"):
         export(source, tmp_path / "out" / "b.nwb")
     assert [Path(stored).suffix for stored in stored_paths(tmp_path / "out" / "b.nwb")] == ["", ".png"]
 

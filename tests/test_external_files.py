@@ -147,6 +147,21 @@ def test_container_in_memory(tmp_path: Path, video_files: Path, monkeypatch: pyt
     )
 
 
+def test_object_paths_in_memory_are_those_of_the_file(tmp_path: Path) -> None:
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series(["a.avi"], "seen"))
+    nwbfile.add_stimulus(image_series(["b.avi"], "shown"))
+    nwbfile.add_stimulus_template(image_series(["c.avi"], "template"))
+    nwbfile.create_processing_module("behavior", "b").add(image_series(["d.avi"], "cropped"))
+    nwbfile.add_analysis(image_series(["e.avi"], "tracked"))
+    nwbfile.add_scratch(image_series(["f.avi"], "tried"))
+    before = sorted(entry.reference.object_path for entry in resolve_external_files(nwbfile))
+    with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(nwbfile)
+    assert before == sorted(entry.reference.object_path for entry in resolve_external_files(tmp_path / "a.nwb"))
+    assert {"/stimulus/presentation/shown", "/stimulus/templates/template"} < set(before)
+
+
 def test_closed_file_is_reported(mixed: Path) -> None:
     with NWBHDF5IO(mixed, "r") as io:
         nwbfile = io.read()

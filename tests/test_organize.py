@@ -244,7 +244,7 @@ def test_urls_are_kept(tmp_path: Path) -> None:
     result = run("-d", tmp_path / "other", tmp_path / "raw")
     assert "(1 media, " in result.stdout
     assert "1 NWB file with 1 media is in" in result.stdout
-    assert "2 URLs stay URLs; --urls download fetches the videos" in result.stdout.splitlines()
+    assert "2 URLs are kept; use --urls download to download the videos" in result.stdout.splitlines()
 
 
 def test_no_sources(raw: Path, tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_no_sources(raw: Path, tmp_path: Path) -> None:
     assert state(tmp_path) == before
     with h5py.File(raw / "x.nwb", "w") as file:
         file["a"] = 1
-    assert "x.nwb is not an NWB file" in run("-d", tmp_path / "ds", raw, code=1).stderr
+    assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("-d", tmp_path / "ds", raw, code=1).stderr
     assert not (tmp_path / "ds").exists()
 
 

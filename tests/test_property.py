@@ -306,7 +306,7 @@ def everything_else(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def expecting_warnings() -> Iterator[None]:
-    """Warnings of this package are right here (a move, a suffix that DANDI drops, a video that is gone)."""
+    """Warnings of this package are right here (a move, a suffix that DANDI skips, a video that is gone)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExternalFilesWarning)
         yield

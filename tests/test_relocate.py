@@ -1,4 +1,4 @@
-"""Media of finished NWB files brought to their place, judged by h5py and by what is on disk."""
+"""Media of NWB files copied, linked or moved beside them, checked by h5py and by what is on disk."""
 
 from __future__ import annotations
 
@@ -591,7 +591,7 @@ def test_killed_and_run_again(tmp_path: Path, moment: str) -> None:
 
 
 def renamed(tmp_path: Path, first: str, *names: str) -> Path:
-    """An NWB file whose media were brought to their place, and that then got another name."""
+    """An NWB file whose media were relocated, and that then got another name."""
     path = nwb_with(tmp_path, *names)
     relocate(path, first)
     return path.rename(path.with_name("b.nwb"))

@@ -145,7 +145,7 @@ def test_times_in_names(tmp_path: Path, video_files: Path) -> None:
     assert (tmp_path / "mine" / "2024-01-01 12:30:05.avi").is_file()
 
 
-@pytest.mark.filterwarnings("ignore:.*DANDI takes no")
+@pytest.mark.filterwarnings("ignore:.*DANDI does not accept")
 def test_video_with_the_name_of_the_nwb_file(tmp_path: Path, video_files: Path) -> None:
     restore(recorded(tmp_path, ["A.nwb", "acquisition_video0"], video_files), tmp_path / "mine")
     names = {

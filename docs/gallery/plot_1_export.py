@@ -75,7 +75,7 @@ assert not os.path.exists(target_path)
 # Export with the videos
 # ----------------------
 #
-# ``relocate_media=True`` puts the videos in their place beside the new file. ``media_mode`` says how; see
+# ``relocate_media=True`` puts the videos beside the new file. ``media_mode`` says how; see
 # :doc:`/howto/media_mode`.
 
 with (

@@ -1,7 +1,7 @@
 """Keep external videos and images with their NWB files.
 
 `NWBExtFilesHDF5IO` is `pynwb.NWBHDF5IO` with three more arguments: on write and export it copies, links or moves the
-videos and images of the NWB file to their place beside it, and writes their new paths. What is not listed here is
+videos and images of the NWB file into a folder beside it, and writes their new paths. What is not listed here is
 imported from its module: the kinds of errors from `nwb_extfiles.errors`, parts of plans and findings from where they
 are defined.
 """

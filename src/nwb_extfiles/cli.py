@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from . import __version__
-from .cli_options import ExistingPath, make_options, media_field, media_mode, media_options, quiet_or_json
+from .cli_options import ExistingPath, LocalPath, make_options, media_field, media_mode, media_options, quiet_or_json
 from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode
 
@@ -156,10 +156,14 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
     "-f", "--files-mode", type=click.Choice(["copy", "move"]), default="copy", show_default=True,
     help="Copy or move the NWB files.",
 )  # fmt: skip
-@media_mode(None, "How videos and images get into the dandiset.  [default: symlink]")
+@media_mode(
+    None,
+    "Link, copy or move videos and images into the dandiset; with reference, only their paths change."
+    "  [default: symlink]",
+)
 @click.option(
     "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
-    help="Organize videos too, and update their paths. With --keep-…, NWB files with videos are an error.",
+    help="Organize videos too, and update their paths. With --keep-…, NWB files with videos are refused.",
 )  # fmt: skip
 @click.option(
     "--invalid", type=click.Choice(["fail", "warn"]), default="fail", show_default=True,
@@ -167,7 +171,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
 )  # fmt: skip
 @click.option(
     "--required-field", "required_fields", multiple=True,
-    help="A field to have in the names of all files that have it, as in `dandi organize`. May be repeated.",
+    help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @media_options
@@ -184,22 +188,22 @@ def organize(
 ) -> None:
     """Copy or move NWB files and their media into a dandiset.
 
-    PATHS are NWB files, and folders in which NWB files are searched for. They get the names that DANDI gives them, and
-    their videos the places where DANDI looks for them. Everything is checked before anything is changed. If a run is
-    interrupted, run it again. Without PATHS, and with --files-mode move, the files of the dandiset itself are renamed.
+    PATHS are NWB files, or folders to search for NWB files. DANDI's rules name the NWB files and their videos.
+    Everything is checked before anything is changed. If a run is interrupted, run it again. Without PATHS,
+    --files-mode move renames the files of the dandiset itself.
     """
     if media_mode is not None and not update:
-        raise click.UsageError("--media-mode is for videos that are organized, and --keep-external-file-paths for none")
+        raise click.UsageError("--media-mode cannot be used with --keep-external-file-paths; leave one of the two out")
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
     from .tasks.organizing import organize as carry_out
-    from .terminal import as_json, organize_lines, organize_record, urls_line
+    from .terminal import as_json, organize_lines, organize_record, shown, urls_line
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
         def on_file(file: OrganizedFile) -> None:
             done = "there already" if file.is_done else f"{file.plan.media_count} media, {file.total_bytes:,} bytes"
-            print_line(f"{file.source} -> {file.target} ({done})")
+            print_line(f"{shown(file.source)} -> {shown(file.target)} ({done})")
 
         plan = carry_out(
             paths,
@@ -230,18 +234,18 @@ def organize(
 @click.argument(
     "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=ExistingPath()
 )  # fmt: skip
-@media_mode("symlink", "How videos and images get to their place.")
+@media_mode("symlink", "Link, copy or move videos and images there; with reference, only their paths change.")
 @click.option(
     "--repair", is_flag=True,
-    help="Search by content for videos that are missing, or are not those of the manifest (with --search DIR).",
+    help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
 @media_options
 def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
-    """Copy, link or move the media of NWB files to their place.
+    """Copy, link or move videos and images beside their NWB files.
 
-    That is a folder beside each NWB file with its name, as DANDI wants it: x.nwb has its videos in x/. The NWB files
-    stay where they are; only the paths in them change, in place. If an NWB file was renamed, the folder of its videos
-    is renamed too. Everything is checked before anything is changed.
+    The videos of x.nwb go into the folder x/ beside it, where DANDI expects them. The NWB files stay where they are;
+    only the paths in them change. If an NWB file was renamed, the folder of its videos is renamed too. Everything is
+    checked before anything is changed.
     """
     from .tasks.relocating import relocate_files
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown, urls_line
@@ -271,10 +275,10 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
-@click.option("--checksums", is_flag=True, help="Read the videos too, and compare them with the manifest.")
+@click.option("--checksums", is_flag=True, help="Also read the videos, and compare them with the manifest.")
 @click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
-    help="With --checksums: a folder in which missing or wrong videos are searched for. May be repeated.",
+    help="With --checksums: search this folder for missing and wrong videos. May be repeated.",
 )  # fmt: skip
 @media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -289,14 +293,14 @@ def check(
 ) -> None:
     """Check the paths of media in NWB files.
 
-    PATHS are NWB files, and folders in which NWB files are searched for. Changes nothing.
+    PATHS are NWB files, or folders to search for NWB files. Changes nothing.
 
     \b
     ERROR    a path is broken, or will be in the archive; the exit code is 1
-    WARNING  it works here, and may not elsewhere; or videos without an NWB file
+    WARNING  a path works here but may not elsewhere, or videos have no NWB file
     INFO     worth knowing
 
-    In a dandiset, which is a folder with dandiset.yaml, more is an error than elsewhere.
+    In a dandiset (a folder with dandiset.yaml), paths that the archive cannot use are errors, not warnings.
     """  # noqa: D301
     from .nwb.files import find_nwb_files
     from .tasks.checks import check as find_problems
@@ -335,11 +339,11 @@ def _count(number: int, noun: str) -> str:
 
 
 @main.command()
-@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATHS]...", nargs=-1, type=LocalPath())
 @click.option("--media", is_flag=True, help="List the NWB files that refer to videos.")
 @click.option(
     "--by-checksum", is_flag=True,
-    help="With --media: find videos by their content in the manifests of NWB files, whatever their names.",
+    help="With --media: find videos by the checksums in the manifests of NWB files, whatever their names.",
 )  # fmt: skip
 @media_field
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
@@ -349,11 +353,10 @@ def ls(
 ) -> None:
     """List the media that NWB files refer to.
 
-    PATHS are NWB files, and folders in which NWB files are searched for; by default the working directory. Changes
-    nothing.
+    PATHS are NWB files, or folders to search for NWB files; by default the working directory. Changes nothing.
 
-    With --media, PATHS name videos too, and the NWB files that refer to them are listed. Of a video that is lost, its
-    name is enough.
+    With --media, PATHS also name videos, and the NWB files that refer to them are listed. A video that no longer exists
+    is found by its name.
 
     \b
     nwb-extfiles ls session.nwb
@@ -416,7 +419,8 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
     if videos:
         for video in videos:
             if all(other != video for other, _ in found):
-                _print(f"no NWB file here refers to {video}")
+                gone = "" if os.path.lexists(video) else ", or has a missing file of that name"
+                _print(f"no NWB file here refers to {video}{gone}")
         return
     if not found:
         _print("no NWB file here refers to external files")
@@ -432,13 +436,13 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
 @main.command()
 @click.argument("nwb_path", metavar="FILE", type=ExistingPath())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
-@media_mode("copy", "How videos and images get there.", without="move")
+@media_mode("copy", "Link or copy videos and images there; with reference, only their paths change.", without="move")
 @media_options
 def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
     """Give videos their original names back.
 
-    For an NWB file with a manifest, such as one from the archive. DIR gets a copy of the NWB file, and its videos under
-    their original names. FILE and its videos stay as they are.
+    FILE is an NWB file with a manifest, such as one from the archive. It is copied to DIR, with its videos under their
+    original names. FILE and its videos do not change.
     """
     from .tasks.restoring import restore as carry_out
     from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
@@ -457,12 +461,12 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@media_mode("copy", "How the videos get into the dandiset.")
+@media_mode("copy", "Link, copy or move the videos into the dandiset; with reference, only their paths change.")
 def demo(folder: Path, media_mode: str) -> None:
     """Make an example in DIR, and export it.
 
-    Two NWB files with two videos each are exported into DIR/dandiset, with their videos. Shows the folder before and
-    after, and that each path in the new NWB files points to its video. DIR must be new or empty.
+    Exports two NWB files with two videos each into DIR/dandiset. Shows the folder before and after, and that each path
+    in the new NWB files points to its video. DIR must be new or empty.
     """
     from .demo import run_demo
 
@@ -470,12 +474,12 @@ def demo(folder: Path, media_mode: str) -> None:
 
 
 @main.command()
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=LocalPath())
 def recover(paths: tuple[Path, ...]) -> None:
     """Restore NWB files that an interrupted run has left inconsistent.
 
-    PATHS are NWB files, and folders in which NWB files are searched for. The next run of this package on such a file
-    restores it too, before it begins.
+    PATHS are NWB files, or folders to search for NWB files. The next `relocate` or `organize` of such a file also
+    restores it first.
     """
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown

@@ -11,19 +11,47 @@ import click
 
 from .disk.annex import how_to_get, is_annex_pointer
 from .options import MediaMode, MediaOptions
+from .plans.resolve import is_url
 
-__all__ = ["MODES", "ExistingPath", "make_options", "media_field", "media_mode", "media_options", "quiet_or_json"]
+__all__ = [
+    "MODES",
+    "ExistingPath",
+    "LocalPath",
+    "make_options",
+    "media_field",
+    "media_mode",
+    "media_options",
+    "quiet_or_json",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 MODES = tuple(mode.value for mode in MediaMode)
 
 
-class ExistingPath(click.Path):
+class LocalPath(click.Path):
+    """A path on this machine, not a URL."""
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check that it is not a URL."""
+        if isinstance(value, str) and is_url(value):
+            self.fail(
+                f"{value} is a URL, and this command reads files on this machine; download the file first, or call "
+                f"resolve_external_files() in Python, which reads URLs",
+                param,
+                ctx,
+            )
+        return super().convert(value, param, ctx)
+
+
+class ExistingPath(LocalPath):
     """A path that exists. For a file of git-annex without its content, the message says how to get it."""
 
     def __init__(self) -> None:
-        super().__init__(exists=True, path_type=Path)
+        super().__init__(exists=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path."""
@@ -39,7 +67,7 @@ class ExistingPath(click.Path):
 
 media_field = click.option(
     "--media-field", "media_fields", nargs=2, metavar="TYPE FIELD", multiple=True,
-    help="A further neurodata type, and its field that holds paths. May be repeated.",
+    help="Also read paths from this field of this neurodata type. May be repeated.",
 )  # fmt: skip
 
 
@@ -58,12 +86,12 @@ def media_options(function: F) -> F:
         (
             click.option(
                 "--search", type=folder, multiple=True,
-                help="A folder in which videos are searched for that are not where the NWB file says. May be repeated.",
+                help="Search this folder for videos that are not where the NWB file says. May be repeated.",
             ),
             click.option(
                 "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
-                help="The same for one object, by its path as `nwb-extfiles ls` shows it, or for all that match a "
-                "pattern with '*'. May be repeated.",
+                help="The same for one object, named by its path as `nwb-extfiles ls` shows it, or for all objects "
+                "that match a pattern with '*'. May be repeated.",
             ),
             click.option(
                 "--path-map", metavar="OLD=NEW", multiple=True,
@@ -71,11 +99,11 @@ def media_options(function: F) -> F:
             ),
             click.option(
                 "--path-map-for", type=(str, str, str), metavar="OBJECT OLD NEW", multiple=True,
-                help="The same for one object, or for all that match a pattern with '*'. May be repeated.",
+                help="The same for one object, or for all objects that match a pattern with '*'. May be repeated.",
             ),
             click.option(
                 "--within", type=folder, multiple=True,
-                help="Take media from this folder only. May be repeated.",
+                help="Use only media in this folder. May be repeated.",
             ),
             click.option(
                 "--missing", type=click.Choice(["error", "keep"]), default="error", show_default=True,
@@ -83,12 +111,12 @@ def media_options(function: F) -> F:
             ),
             click.option(
                 "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
-                help="If the new place has a different file: stop, or replace it.",
+                help="If a different file is already at the new path: stop, or replace it.",
             ),
             media_field,
             click.option(
                 "--urls", type=click.Choice(["keep", "download"]), default="keep", show_default=True,
-                help="Keep URLs as they are, or download their videos.",
+                help="Keep URLs as they are, or download the videos.",
             ),
             click.option(
                 "--manifest", is_flag=True,

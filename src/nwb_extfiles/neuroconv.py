@@ -87,7 +87,7 @@ class RelocateMediaMixin(_Conversion):
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Run the conversion, then move, copy or link the media of the file to their places beside it.
+        """Run the conversion, then move, copy or link the media of the file into a folder beside it.
 
         Parameters
         ----------

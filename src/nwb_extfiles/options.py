@@ -22,7 +22,7 @@ ProgressCallback = Callable[[int, int], object]
 
 
 class MediaMode(StrEnum):
-    """How media get to their place beside the NWB file."""
+    """How media are put beside the NWB file."""
 
     SYMLINK = "symlink"
     """A relative symbolic link; costs nothing, and DANDI's upload follows it."""

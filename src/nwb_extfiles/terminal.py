@@ -82,7 +82,7 @@ def organize_lines(plan: OrganizePlan) -> Iterator[str]:
     for file in plan:
         files += not (file.is_there or file.in_place)
         target = file.target.relative_to(plan.dandiset_path)
-        yield f"{_files_mode(file, plan):9} {_size(file.size)}  {file.source} -> {target}"
+        yield f"{_files_mode(file, plan):9} {_size(file.size)}  {shown(file.source)} -> {target}"
         yield from _media_lines(file.plan, f"{target.parent}/")
     yield _total((file.plan for file in plan), files, plan.total_bytes)
     yield from urls_line(plan.url_count)
@@ -169,7 +169,7 @@ def media_summary(plan: RelocationPlan) -> str:
 def urls_line(count: int) -> Iterator[str]:
     """A line about URLs that stay as they are, if there are any."""
     if count:
-        yield f"{count} {'URL stays a URL' if count == 1 else 'URLs stay URLs'}; --urls download fetches the videos"
+        yield f"{count} {'URL is' if count == 1 else 'URLs are'} kept; use --urls download to download the videos"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
             for entry in plan.relocations
         ],
         "total_bytes": plan.media_bytes,
-        "warnings": list(plan.warnings),
+        "warnings": list(map(for_command_line, plan.warnings)),
     }
 
 
@@ -209,7 +209,7 @@ def organize_record(plan: OrganizePlan) -> dict[str, Any]:
             for file in plan
         ],
         "total_bytes": plan.total_bytes,
-        "warnings": list(plan.warnings),
+        "warnings": list(map(for_command_line, plan.warnings)),
     }
 
 
@@ -251,7 +251,7 @@ def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:
         "path": found.location if found.kind is LocationKind.FILE else None,
         "bytes": found.size,
         "is_url": found.kind is LocationKind.URL,
-        "problem": None if found.problem is None else str(found.problem),
+        "problem": None if found.problem is None else for_command_line(found.problem),
     }
 
 

@@ -20,13 +20,13 @@ _C = TypeVar("_C", bound=type)
 _MEDIA_ARGS: tuple[dict[str, Any], ...] = (
     dict(
         name="relocate_media", type=bool, default=None,
-        doc="True: media are moved, copied or linked to their places beside the NWB file, and the stored paths are "
+        doc="True: media are moved, copied or linked into a folder beside the NWB file, and the stored paths are "
         "rewritten. False: the paths are written verbatim. None: verbatim too, but refused if a link that works would "
         "break by it.",
     ),
     dict(
         name="media_mode", type=str, enum=[mode.value for mode in MediaMode], default=None,
-        doc="how media get there: 'symlink' (default), 'hardlink', 'copy', 'move', or 'reference' (they stay)",
+        doc="how media are put there: 'symlink' (default), 'hardlink', 'copy', 'move', or 'reference' (they stay)",
     ),
     dict(
         name="media_options", type=(MediaOptions, Mapping), default=None,

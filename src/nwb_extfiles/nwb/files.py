@@ -252,7 +252,7 @@ def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
             "another process is writing to it, or was killed while it did",
             "try again when that is done, or call `h5clear --status` on it if there is none",
         )
-    return f"it cannot be opened as HDF5, which NWB files are: {error}", "look whether it was copied completely"
+    return f"it cannot be opened as HDF5, which NWB files are: {error}", "check that it was copied completely"
 
 
 def write_paths(

@@ -111,8 +111,9 @@ def plan_references(
 
 def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:
     return Message(
-        f"{reference.where}: {reference.stored_path[:300]!r} is gone, and taken to be {str(file.path)!r}, {why}",
-        "if it means another file, store the path of that file in this entry, and relocate again",
+        f"{reference.where}: {reference.stored_path[:300]!r} no longer exists, and is taken to be {str(file.path)!r}, "
+        f"{why}",
+        "if this entry means another file, store the path of that file in it, and relocate again",
     )
 
 
@@ -263,7 +264,7 @@ def _not_available(reference: ExternalFileReference, url: str, error: Exception)
     kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
     problem = kind(
         f"{reference.where}: {url!r} cannot be downloaded: {error}",
-        hint=Hint("look whether it opens in a browser, or leave URLs as they are with {urls_keep}"),
+        hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
         **reference.place,
     )
     problem.__cause__ = error

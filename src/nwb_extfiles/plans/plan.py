@@ -359,8 +359,8 @@ class _Planner:
         if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
-                f"{reference.where}: {str(file.path)!r} lies in another file system than {str(folder)!r}, and "
-                f"hard links end there",
+                f"{reference.where}: {str(file.path)!r} is on another file system than {str(folder)!r}, and "
+                f"hard links cannot cross file systems",
                 hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
                 **reference.place,
             )
@@ -378,7 +378,7 @@ class _Planner:
         if longest is not None and len(str(place)) > longest:
             raise RelocationRefusedError(
                 f"{reference.where}: the path of its media, {str(place)!r}, has {len(str(place))} characters, and this "
-                f"system takes {longest}",
+                f"system allows {longest}",
                 hint="turn on long paths in Windows, or write the NWB file to a folder with a shorter path",
                 **reference.place,
             )
@@ -427,8 +427,8 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
         further = "" if len(entries) == 1 else f" and {len(entries) - 1} more of this series"
         name = "" if source is None else repr(source.name)
         yield Message(
-            f"{first.reference.where}: DANDI takes no {kind}: on upload it will drop {str(first.target)!r}{further}",
-            f"convert {name}{further} to a format that it takes",
+            f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
+            f"convert {name}{further} to a format that it accepts",
         )
 
 
@@ -453,7 +453,7 @@ def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[Extern
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
             f"{str(destination.nwb_path.parent)!r}",
-            hint=Hint("make room, or use {modes}", modes=media_modes("symlink", "hardlink", "reference")),
+            hint=Hint("make space, or use {modes}", modes=media_modes("symlink", "hardlink", "reference")),
             nwb_path=str(destination.nwb_path),
         )
 

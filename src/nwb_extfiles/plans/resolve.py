@@ -374,7 +374,7 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
     roots = [Path(os.path.realpath(root)) for root in options.within]
     if roots and not any(file.real.is_relative_to(root) for root in roots):
         raise UnsafeReferenceError(
-            f"{reference.where}: {reference.stored_path!r} is {str(file.real)!r}, which lies outside of "
+            f"{reference.where}: {reference.stored_path!r} is {str(file.real)!r}, which is outside "
             f"{', '.join(repr(str(root)) for root in roots)}",
             hint=Hint("add its folder to {within} if you trust this file"),
             **reference.place,
@@ -384,7 +384,7 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
 def _not_found(reference: ExternalFileReference, path: str, without_file: list[tuple[Path, str]]) -> ExternalFilesError:
     tried = [f"{_short(str(place))} ({reason})" for place, reason in without_file]
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
-    places = f"Tried: {'; '.join(listed)}" if listed else "Not searched for, because it is a path of another machine"
+    places = f"Tried: {'; '.join(listed)}" if listed else "Not searched: it is a path on another machine"
     what = f"{reference.where}: no file for {_short(reference.stored_path)}. {places}"
     for place, reason in without_file:
         if reason is _NOT_FETCHED:

@@ -82,7 +82,7 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
     if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
         yield of_file(
             path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
-            "call `nwb-extfiles recover` on it",
+            "run `nwb-extfiles recover` on it",
         )  # fmt: skip
     problems: list[ExternalFilesError] = []
     try:
@@ -94,8 +94,7 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
         yield Finding(
             severity=Severity.ERROR,
             code="not-a-string",
-            what="it does not hold a string, or is a link to an object that does not exist, where paths of media are "
-            "expected",
+            what="expected paths of media, and found no strings, or a link to an object that does not exist",
             nwb_path=str(path),
             object_path=problem.object_path,
             field=problem.field,
@@ -123,7 +122,7 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
     if behind.problem is not None:
         yield of_file(
             path, Severity.ERROR, "dangling-link", f"it is a link to {link.object_path!r} of another NWB file, which "
-            f"is not found: {behind.problem}", "bring that file back to where the link points", link.path,
+            f"is not found: {behind.problem}", "put that file back to where the link points", link.path,
         )  # fmt: skip
     if not references:
         return
@@ -237,7 +236,7 @@ def _same_media(found: list[Resolution]) -> Iterator[Finding]:
         for key in (file.identity, _sample(file)):
             other = first.setdefault(key, entry)
             if other.reference.stored_path != reference.stored_path:
-                how = "it is" if key == file.identity else "it has the size, the beginning and the end of"
+                how = "it is" if key == file.identity else "it has the same size, beginning and end as"
                 yield of_reference(
                     reference, Severity.INFO, "same-media", f"{how} the video of {other.reference.object_path!r}, "
                     f"{other.reference.field}[{other.reference.index}], under another name",
@@ -300,5 +299,5 @@ def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
             nwb_name = f"{os.path.basename(place)}.nwb"
             yield of_file(
                 Path(place), Severity.WARNING, "no-nwb-file", f"it has {media} media files of {nwb_name}, which does "
-                f"not exist", "if that was renamed, `nwb-extfiles relocate` on it renames this folder too",
+                f"not exist", "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
             )  # fmt: skip

@@ -155,6 +155,6 @@ def _short_names(standing: list[tuple[Path, Path]], settings: OrganizeSettings) 
     for path, name in sorted(standing):
         if set(nwb_stem(path).split("_")) < set(nwb_stem(name).split("_")):
             yield Message(
-                f"{path} keeps its name, and DANDI would name it {name.name} beside the others",
-                f"to rename it, call `nwb-extfiles organize -d {shlex.quote(str(root))} -f move` without paths{needs}",
+                f"{path} keeps its name, although DANDI would name it {name.name} beside the others",
+                f"to rename it, run `nwb-extfiles organize -d {shlex.quote(str(root))} -f move` without paths{needs}",
             )

@@ -39,6 +39,12 @@ from .named_files import require_nwb
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
 
 _IN_MEMORY = "(in memory)"
+# The groups of the file that have other names than the fields of `pynwb.NWBFile`.
+_GROUPS = {
+    "stimulus": "stimulus/presentation",
+    "stimulus_template": "stimulus/templates",
+    "lab_meta_data": "general",
+}
 
 
 def resolve_external_files(
@@ -53,7 +59,7 @@ def resolve_external_files(
     Parameters
     ----------
     source : path, str, container, h5py.File, dandi.dandiapi.RemoteAsset, or iterable of these
-        An NWB file by its path (or ``file://`` URL), or a folder, in which NWB files are searched for; an NWB file in
+        An NWB file by its path (or ``file://`` URL), or a folder, which is searched for NWB files; an NWB file in
         HDF5 by an http, https, s3 or gs URL, by a ``dandi://`` URL or a download URL of the archive, as an open
         `h5py.File`, or as an asset; a pynwb container that holds paths (`ImageSeries` and its subtypes,
         `ExternalImage`, `PoseEstimation`) or has such containers below it (`NWBFile`, a processing module), its IO
@@ -349,7 +355,8 @@ def _object_path(container: Any) -> str:
         return f"/{container.name}"
     top = line[-2]
     fields = (name for name, held in root.fields.items() if isinstance(held, Mapping) and held.get(top.name) is top)
-    return "/" + "/".join([*islice(fields, 1), *(one.name for one in reversed(line[:-1]))])
+    groups = [_GROUPS.get(field, field) for field in islice(fields, 1)]
+    return "/" + "/".join([*groups, *(one.name for one in reversed(line[:-1]))])
 
 
 # ------------------------------------------------------------------ the other way round

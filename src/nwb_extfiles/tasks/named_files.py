@@ -36,5 +36,5 @@ def require_nwb(file: Any, path: Path) -> None:
     if "nwb_version" in file.attrs or "nwb_version" in file:  # an attribute since NWB 2.0, and a dataset before
         return
     raise UnreadableFileError(
-        f"{path} is not an NWB file: it has no nwb_version", hint="name an NWB file", nwb_path=str(path)
+        f"{path}: it has no nwb_version, so it is not an NWB file", hint="name an NWB file", nwb_path=str(path)
     )

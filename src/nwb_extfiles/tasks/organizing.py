@@ -70,8 +70,8 @@ def organize(
         What happens to the NWB files. A copy is verified. If files move, the old ones are removed when all are in their
         places, so that an interrupted run can be repeated.
     media_mode : MediaMode or str, optional
-        How media get to their place; symbolic links by default. Media in the media folder of an NWB file that moves are
-        moved with it in any mode.
+        How media are moved, copied or linked; symbolic links by default. Media in the media folder of an NWB file that
+        moves are moved with it in any mode.
     update_external_file_paths : bool
         False: files that refer to media are refused.
     invalid : {"fail", "warn"}

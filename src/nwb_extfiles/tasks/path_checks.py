@@ -17,7 +17,7 @@ from .findings import Finding, Severity, of_reference, shortened
 
 __all__ = ["PathChecker"]
 
-_RELOCATE = "run `nwb-extfiles relocate` to put it in its place"
+_RELOCATE = "fix it with `nwb-extfiles relocate`"
 
 
 class PathChecker:
@@ -53,8 +53,8 @@ class PathChecker:
         # The schema allows a URL for an ExternalImage; nwbinspector, which upload asks, refuses it for an ImageSeries.
         if reference.neurodata_type == "ExternalImage" or reference.field != "external_file":
             return of_reference(reference, Severity.INFO, "url", "it is a URL")
-        what = "it is a URL, and `dandi upload` refuses URLs"
-        return of_reference(reference, self._strict, "url", what)
+        what, hint = "it is a URL, and `dandi upload` refuses URLs", "run `nwb-extfiles relocate --urls download`"
+        return of_reference(reference, self._strict, "url", what, hint)
 
     def _broken(self, reference: ExternalFileReference, problem: ExternalFilesError | None) -> Finding:
         if problem is not None and not isinstance(problem, MissingMediaError):
@@ -82,9 +82,13 @@ class PathChecker:
         severity, code, what = Severity.ERROR, "", ""
         place = Path(os.path.normpath(folder / stored))
         if is_absolute(stored):
-            severity, code, what = self._strict, "absolute-path", "it is an absolute path, which only this machine has"
+            severity, code, what = (
+                self._strict,
+                "absolute-path",
+                "it is an absolute path, which works only on this machine",
+            )
         elif "\\" in stored:
-            code, what = "backslash", "it has backslashes, which only Windows takes for slashes"
+            code, what = "backslash", "it has backslashes, which separate folders only on Windows"
         elif not stored.isascii() and not os.path.exists(os.path.join(reference.base or folder, stored)):
             code = "unicode"
             what = (
@@ -114,7 +118,7 @@ class PathChecker:
         elif linked is not None:
             yield of_reference(
                 reference, self._strict, "linked-folder", f"{str(linked)!r} is a symbolic link to a folder, and DANDI "
-                f"skips those", "make it a folder, with links to the single files",
+                f"skips those", "make it a folder, with a link to each file",
             )  # fmt: skip
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
@@ -161,5 +165,5 @@ class PathChecker:
         if is_archived(suffix.lower()):
             hint = f"run `nwb-extfiles relocate` to rename it to {suffix.lower()}"
         else:
-            what, hint = f"{what}, and drops them on upload", "convert it to a format that DANDI accepts"
+            what, hint = f"{what}, and skips them on upload", "convert it to a format that DANDI accepts"
         yield of_reference(reference, self._strict, "suffix", what, hint)

@@ -1,4 +1,4 @@
-"""Media of an NWB file copied, linked or moved to their place beside it, while the NWB file stays where it is.
+"""Media of an NWB file copied, linked or moved beside it, while the NWB file stays where it is.
 
 For files that any program wrote, and for files that were renamed. Only the stored paths change, in place and with a
 journal; the rest of the NWB file is neither read nor written.
@@ -61,9 +61,9 @@ def relocate(
     dry_run: bool = False,
     repair: bool = False,
 ) -> RelocationPlan:
-    """Copy, link or move the media of an NWB file to their place beside it, and change the stored paths.
+    """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
-    Media that are in their place stay there. If the NWB file was renamed, the media in the folder of its former name
+    Media that are there already stay there. If the NWB file was renamed, the media in the folder of its former name
     are renamed too, with any `media_mode`, and that folder is removed when it is empty.
 
     Parameters
@@ -71,7 +71,7 @@ def relocate(
     path : path
         The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
     media_mode : MediaMode or str
-        How media get to their place, as in `NWBExtFilesHDF5IO.export`.
+        How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
     dry_run : bool

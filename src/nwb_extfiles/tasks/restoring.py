@@ -65,7 +65,7 @@ def restore(
         Gets a copy of the NWB file with new paths, and its media beside it; created if it does not exist. If two videos
         had one name, each gets a folder of its own.
     media_mode : MediaMode or str
-        How media get there; verified copies by default. They cannot move: the NWB file keeps its media.
+        How media are copied or linked; verified copies by default. They cannot move: the NWB file keeps its media.
     media_options : MediaOptions or mapping, optional
         How media are found and transferred; `naming` is not used.
     dry_run : bool

@@ -65,7 +65,7 @@ def interrupted_edit(path: Path) -> RelocationRefusedError:
     """The problem of a file that an interrupted run has left inconsistent, and that must not be planned with."""
     return RelocationRefusedError(
         f"{path} was left inconsistent by an interrupted run",
-        hint="call `nwb-extfiles recover` on it first",
+        hint="run `nwb-extfiles recover` on it first",
         nwb_path=str(path),
     )
 

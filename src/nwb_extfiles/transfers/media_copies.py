@@ -297,7 +297,7 @@ class StagedMedia:
         except OSError as error:
             raise TransferError(
                 f"{entry.reference.where}: {remote.url!r} could not be downloaded to {str(target)!r}: {error}",
-                hint=Hint("look whether it opens in a browser, or leave URLs as they are with {urls_keep}"),
+                hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
             ) from error
 

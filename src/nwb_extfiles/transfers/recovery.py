@@ -138,7 +138,7 @@ def recover(document: Path, *, thoroughly: bool = False) -> bool:
     except OSError as error:
         raise TransferError(
             f"{document} was left inconsistent by an interrupted run, and cannot be restored here: {error}",
-            hint="call `nwb-extfiles recover` on it where it can be written to",
+            hint="run `nwb-extfiles recover` on it where it can be written to",
             nwb_path=str(document),
         ) from error
 

@@ -179,7 +179,7 @@ def retry_after(value: str, now: float) -> float:
         return 0.0
 
 
-# Only what DANDI takes: a suffix that is made up must be right.
+# Only what DANDI accepts: a suffix that is made up must be right.
 _SUFFIXES = {
     "video/mp4": ".mp4",
     "video/x-msvideo": ".avi",
