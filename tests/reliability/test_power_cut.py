@@ -620,7 +620,7 @@ class Scene:
         assert [digest(target) for target in self.targets] == self.contents
         # An edit whose paths were changed does not know any more where its videos came from.
         ignored = set(VIDEOS) if self.edits else set()
-        assert names - ignored == expected - ignored
+        assert names - ignored == expected - ignored, sorted((names ^ expected) - ignored)
         assert {path: digest(path) for path in self.vault.iterdir()} == {
             self.vault / Path(video).name: content for video, content in self.videos.items()
         }
