@@ -280,8 +280,8 @@ class Machine(RuleBasedStateMachine):
         """Whether a command has to protect a stored path.
 
         It protects the paths of the NWB files named, and of those that it reads before it removes a name: beside the
-        NWB files named, beside that name or its folder, in the dandiset of either, and below their nearest common
-        folder. Any NWB file on the disk could need the media, but no command reads all of them.
+        NWB file named whose media it has, beside that name or its folder, in the dandiset of either, and below their
+        nearest common folder. Any NWB file on the disk could need the media, but no command reads all of them.
         """
         dandiset = self.root / "dandiset"
         names = {
@@ -289,6 +289,14 @@ class Machine(RuleBasedStateMachine):
             for path in before.references
             for place, path_as_stored in before.entries[path].paths
         }
+
+        def has_media(near: Path, name: Path, after: State) -> bool:
+            """Whether a name is one of an NWB file's media, or in the folder for them."""
+            paths = [
+                path for state in (before, after) if near in state.entries for _, path in state.entries[near].paths
+            ]
+            ways = [self.unaliased(way) for path in paths for way in names_on_the_way(near.parent / path)]
+            return name in ways or name.parent == near.parent / near.stem
 
         def looks_at(path: Path, name: Path, near: Path) -> bool:
             if path.parent in (near.parent, name.parent, name.parent.parent):
@@ -302,7 +310,7 @@ class Machine(RuleBasedStateMachine):
             gone = [name for name in names[path, place] if what(before, name) != what(after, name)]
             if path in named or not gone:
                 return True
-            return any(looks_at(path, name, near) for name in gone for near in named)
+            return any(looks_at(path, name, near) for name in gone for near in named if has_media(near, name, after))
 
         def what(state: State, name: Path) -> object:
             entry = state.entries.get(name)
