@@ -334,3 +334,30 @@ def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             locks.FileLock(tmp_path / "lock")
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
         locks.FileLock(tmp_path / "lock")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what is mounted")
+@pytest.mark.parametrize(
+    ("mounted", "is_tried"),
+    [
+        (b"/a\\040b rw shared:1 - ext4 /dev/sda rw", False),
+        (b"/a rw - nfs4 server:/export rw,vers=4.2", True),
+        (b"/a rw - vfat /dev/sdb rw,label=x - ext4 y", True),
+    ],
+)
+def test_links_are_tried_unless_the_file_system_surely_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: bytes, is_tried: bool
+) -> None:
+    """The server of an NFS mount may export a file system without links."""
+    device = os.stat(tmp_path).st_dev
+    line = b"36 35 %d:%d / %s\n" % (os.major(device), os.minor(device), mounted)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: line)
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+    assert links.has_hard_links(tmp_path) is not is_tried
+    assert links.has_symlinks(tmp_path) is not is_tried
+    assert not any(tmp_path.iterdir())

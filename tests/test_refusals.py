@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,21 @@ def test_other_content_at_target_is_refused(source: Path, tmp_path: Path, videos
         export(source, target, relocate_media=True, media_mode="copy", media_options={"existing": "replace"})
     assert_resolves(target, videos[:2])
     assert not [name for name in tree(tmp_path) if "/." in name]
+
+
+def test_replaced_content_with_two_names_is_named(source: Path, tmp_path: Path, videos: list[Path]) -> None:
+    """Content whose names (hard links) are all replaced in one call exists nowhere else."""
+    target = tmp_path / "ds" / "b.nwb"
+    export(source, target, relocate_media=True, media_mode="copy")
+    first, second = (target.parent / stored for stored in stored_paths(target)[:2])
+    first.write_bytes(b"somebody's own")
+    second.unlink()
+    os.link(first, second)
+    with pytest.warns(ExternalFilesWarning, match="its content is discarded") as warned:
+        export(source, target, relocate_media=True, media_mode="copy", media_options={"existing": "replace"})
+    said = " ".join(str(warning.message) for warning in warned)
+    assert all(repr(str(name)) in said for name in (first, second))
+    assert_resolves(target, videos[:2])
 
 
 def test_in_memory_relative_to_the_working_directory(

@@ -21,8 +21,11 @@ if os.name == "nt":
     _NO_LINKS.add(errno.EINVAL)  # ERROR_INVALID_FUNCTION of exFAT and FAT
 CANNOT_LINK = {*_NO_LINKS, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What a file system answers that can make no (further) hard link; anything else is a failure."""
-_WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "nfs", "nfs4", "overlay", "tmpfs", "xfs", "zfs"}
-"""File systems of Linux that have both kinds of links, so that nothing needs to be tried."""
+_WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs", "zfs"}
+"""File systems of Linux that have both kinds of links, so that nothing needs to be tried.
+
+NFS is not one of them: it has the links that the file system of the server has.
+"""
 _PROBE = ".nwb-extfiles-probe"
 
 
@@ -143,7 +146,8 @@ def _kind_of(folder: Path) -> str | None:
     except OSError:
         return None
     device_number = b"%d:%d" % (os.major(device), os.minor(device))
-    found = re.search(rb"^\d+ \d+ " + device_number + rb" .* - (\S+) ", mounts, re.MULTILINE)
+    # The first " - " ends the optional fields. What a file system says of itself may have another one further on.
+    found = re.search(rb"^\d+ \d+ " + device_number + rb" .*? - (\S+) ", mounts, re.MULTILINE)
     return None if found is None else found[1].decode()
 
 

@@ -9,7 +9,7 @@ NWB file have in common. Nothing is read unless a name would be removed or conte
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -127,6 +127,7 @@ def settle(
     key = users.key
     removed = {key(each.name) for each in lost if not each.is_replaced}
     replaced = {key(each.name): each for each in lost if each.is_replaced}
+    names_lost = Counter(each.file.identity for each in replaced.values())
     kept: set[_NameKey] = set()
     targets: set[_NameKey] = set()
     for plan in plans:
@@ -162,7 +163,8 @@ def settle(
             problems.append(each.is_needed(str(need)))
         elif each.is_replaced:
             try:
-                warnings += _discarded(each, (changed.get(plan.nwb_path, plan) for plan in plans), users)
+                new_plans = (changed.get(plan.nwb_path, plan) for plan in plans)
+                warnings += _discarded(each, new_plans, users, names_lost[each.file.identity])
             except ExternalFilesError as problem:
                 problems.append(problem)
     for plan in plans:
@@ -266,10 +268,13 @@ def _without_links_to(
     return plan if same else replace(plan, relocations=tuple(entries))
 
 
-def _discarded(each: _LostName, plans: Iterable[RelocationPlan], users: MediaUsers) -> list[str]:
-    """Warn of content that is replaced and exists nowhere else. Raises if it must not be lost."""
+def _discarded(each: _LostName, plans: Iterable[RelocationPlan], users: MediaUsers, names_lost: int) -> list[str]:
+    """Warn of content that is replaced and exists nowhere else. Raises if it must not be lost.
+
+    `names_lost` of its names (hard links) are replaced in the call; if it has more, it keeps one.
+    """
     former, reference = each.file, each.entry.reference
-    if former.is_link or os.stat(former.real).st_nlink > 1:
+    if former.is_link or os.stat(former.real).st_nlink > names_lost:
         return []  # the file keeps another name
     if not os.access(former.real, os.R_OK):
         why = "would be replaced, but cannot be read, so it is unknown what would be lost"

@@ -58,7 +58,8 @@ def fetch(
     timeout : float
         Seconds for which the server may send nothing, or next to nothing.
     on_bytes : callable
-        Called with the number of bytes that have come since the last call, if the size is known beforehand.
+        Called with the number of bytes that have come since the last call: 0 if the size is not known beforehand, and
+        while nothing comes. It may raise, to end the download.
     sync : bool
         Whether to flush the file to the disk.
 
@@ -72,7 +73,7 @@ def fetch(
     """
     with _Download(remote, part, timeout, on_bytes, sync) as download:
         try:
-            while not retried(download.receive):
+            while not retried(download.receive, lambda: on_bytes(0)):
                 pass
         except BrokenOffError as error:
             size = "unknown" if remote.size is None else remote.size
@@ -103,7 +104,6 @@ class _Download:
         self._file = open(path, "r+b" if self.size else "x+b", buffering=0)  # noqa: SIM115
         self._file.truncate(self.size)
         self._file.seek(self.size)
-        self._report()
 
     def __enter__(self) -> _Download:
         return self
@@ -143,6 +143,7 @@ class _Download:
     def receive(self) -> bool:
         """Receive what is missing; False if the connection broke when much of it had come."""
         before = self.size
+        self._report()
         try:
             if self.size != self._remote.size:
                 self._receive()
@@ -188,9 +189,9 @@ class _Download:
 
     def _report(self) -> None:
         """Report each byte once, however often it was downloaded."""
-        if self._remote.size is not None and self.size > self._reported:
-            self._on_bytes(self.size - self._reported)
-            self._reported = self.size
+        fresh = 0 if self._remote.size is None else max(0, self.size - self._reported)
+        self._reported += fresh
+        self._on_bytes(fresh)
 
     def _note(self) -> None:
         if self._sync:

@@ -25,6 +25,7 @@ LONGEST_WAIT = 120.0
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
 _PASSING = {408, 416, 425, 429, 500, 502, 503, 504}  # statuses of answers that may differ the next time
 _WEB_PAGES = ("text/html", "application/xhtml+xml")
+_LOOKS_UP = 0.2  # seconds after which a pause is looked up from: another thread may have been interrupted
 _AT_ONCE = 8  # URLs that are asked about at the same time
 
 
@@ -153,8 +154,11 @@ def reading(remote: RemoteFile, timeout: float, begin: int) -> Iterator[tuple[in
         yield begins, read
 
 
-def retried(attempt: Callable[[], T]) -> T:
-    """Call a function again after a pause, up to `ATTEMPTS` times, while it raises `BrokenOffError`."""
+def retried(attempt: Callable[[], T], on_wait: Callable[[], object] = lambda: None) -> T:
+    """Call a function again after a pause, up to `ATTEMPTS` times, while it raises `BrokenOffError`.
+
+    `on_wait` is called now and then in a pause; it raises if the answer is not wanted any more.
+    """
     from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
     pause = wait_exponential(multiplier=FIRST_PAUSE, exp_base=4)
@@ -163,13 +167,24 @@ def retried(attempt: Callable[[], T]) -> T:
         error = state.outcome.exception() if state.outcome is not None else None
         return max(pause(state), getattr(error, "wait", 0.0))
 
+    def sleep(seconds: float) -> None:
+        while seconds > 0:
+            on_wait()
+            time.sleep(min(seconds, _LOOKS_UP))
+            seconds -= _LOOKS_UP
+        on_wait()
+
     retrying = Retrying(
-        stop=stop_after_attempt(ATTEMPTS), wait=wait, retry=retry_if_exception_type(BrokenOffError), reraise=True
+        sleep=sleep,
+        stop=stop_after_attempt(ATTEMPTS),
+        wait=wait,
+        retry=retry_if_exception_type(BrokenOffError),
+        reraise=True,
     )
     return retrying(attempt)
 
 
-def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
+def ask(url: str, *, timeout: float = 60.0, on_wait: Callable[[], object] = lambda: None) -> RemoteFile:
     """Ask a server what is behind a URL, without reading its content.
 
     Parameters
@@ -178,6 +193,8 @@ def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
         Of one of the `SCHEMES`.
     timeout : float
         Seconds for which the server may stay silent.
+    on_wait : callable
+        Called now and then in a pause between two attempts; it raises if the answer is not wanted any more.
 
     Raises
     ------
@@ -195,7 +212,7 @@ def ask(url: str, *, timeout: float = 60.0) -> RemoteFile:
         with _answer(url, timeout) as (_, remote, _):
             return remote
 
-    remote = retried(attempt)
+    remote = retried(attempt, on_wait)
     if remote.media_type in _WEB_PAGES:
         raise RefusedError(f"the server answers with a web page ({remote.media_type}), perhaps it wants a login")
     if not remote.ends:
@@ -207,7 +224,11 @@ def ask_all(urls: Iterable[str], *, timeout: float = 60.0) -> dict[str, RemoteFi
     """Ask about several URLs, some at the same time; maps each to the answer, or to what `ask` raised."""
     urls = list(dict.fromkeys(urls))
     answers: dict[str, RemoteFile | Exception] = {}
-    asked = each_in_threads(lambda url, _: ask(url, timeout=timeout), urls, _AT_ONCE, lambda count: None)
+
+    def answer_of(url: str, tell: Callable[[int], object]) -> RemoteFile:
+        return ask(url, timeout=timeout, on_wait=lambda: tell(0))
+
+    asked = each_in_threads(answer_of, urls, _AT_ONCE, lambda count: None)
     with closing(asked):
         for number, answer in asked:
             if not isinstance(answer, RemoteFile | OSError | ValueError | ImportError):
