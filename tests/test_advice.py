@@ -1012,7 +1012,7 @@ def test_appended_pose_list_meant_another_video() -> None:
     append_pose(path, "/gone/a.avi", "later")
     before = media_of(path)
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "store the path of that file in this entry, and relocate again" in said
+    assert "store the path of that file in it, and relocate again" in said
     pose = "processing/behavior/PoseEstimation/original_videos"
     video(Path("raw/other.avi"))
     set_paths(path, pose, ["../raw/other.avi"], dtype=UTF8)
