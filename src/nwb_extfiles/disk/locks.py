@@ -55,6 +55,18 @@ class FileLock:
                 return
             os.close(handle)
 
+    def write(self, content: bytes, *, sync: bool) -> None:
+        """Write to the lock file, for who takes the lock after a crash."""
+        while content:
+            content = content[os.write(self._handle, content) :]
+        if sync:
+            os.fsync(self._handle)
+
+    def read(self) -> bytes:
+        """What an owner that crashed has written to the lock file."""
+        with open(os.dup(self._handle), "rb") as file:
+            return file.read()
+
     def release(self) -> None:
         """Remove the lock file and let go."""
         if os.name == "nt":  # an open file cannot be removed there

@@ -25,6 +25,7 @@ from ..progress import increments, reporting
 from ..threads import each_in_threads
 from ..transfers.interrupted import has_leftovers
 from ..transfers.recovery import recover
+from ..transfers.removals import put_back_noted, removals_noted
 from ..transfers.transfer import Transfer
 from .dandiset import plan_files
 from .named_files import named_nwb_files
@@ -124,6 +125,8 @@ def organize(
         (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
         replace(options, progress=False),  # what shows it may not be sent to another process
     )
+    if not dry_run:
+        put_back_noted(settings.dandiset_path)
     sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
     if not dry_run:
         _restore_interrupted(sources)
@@ -248,7 +251,9 @@ def _carry_out(
     # NWB files are removed last, so that after an interrupted run the next one finds them and their media.
     for moved, remove_folders in ((media, _remove_media_folders), (files, _remove_folders)):
         going = [source for source in moved if not targets.intersection(source.places)]
-        notes.extend(remove_sources(going, sync=options.sync))
+        if going:
+            with removals_noted(plan.dandiset_path, going, sync=options.sync):
+                notes.extend(remove_sources(going, sync=options.sync))
         remove_folders(plan)
     return notes
 

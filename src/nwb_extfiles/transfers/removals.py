@@ -1,18 +1,27 @@
-"""What a move has still to remove when its document is in place, noted for the run that comes after a kill."""
+"""Old names that a move has yet to remove, noted for the run that comes after a kill.
+
+A transfer has the note in its staging folder (`MarkedRemovals`); a call that removes the old names of many documents at
+its end has one of its own (`removals_noted`).
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..disk.contents import same_content
-from ..disk.filesystem import relative_path
+from ..disk.filesystem import relative_path, sync_folder
+from ..disk.locks import FileLock
 from ..disk.moves import MovedSource, put_back_aside, remove_sources
 
-__all__ = ["MarkedRemovals"]
+__all__ = ["MarkedRemovals", "put_back_noted", "removals_noted"]
+
+_NOTE = ".nwb-extfiles-removals-"
 
 
 class MarkedRemovals:
@@ -58,11 +67,7 @@ class MarkedRemovals:
 
     def put_back(self, note: Any) -> None:
         """Give the names that a note names back to files that a killed run has renamed aside."""
-        for entry in note if isinstance(note, list) else ():
-            try:
-                put_back_aside(Path(place) for place in entry["places"] if os.path.isabs(place))
-            except (KeyError, TypeError, ValueError, OSError):  # not as we write it, or not there any more
-                continue
+        _put_back(note)
 
     def _proven(self, note: Any) -> Iterator[MovedSource]:
         for entry in note if isinstance(note, list) else ():
@@ -97,3 +102,50 @@ class MarkedRemovals:
             and same_content(target, source.path)
             for target, _ in source.targets
         )
+
+
+@contextmanager
+def removals_noted(folder: Path, moved: Iterable[MovedSource], *, sync: bool) -> Iterator[None]:
+    """Keep a note of the names that are removed in this block, so that `put_back_noted` can undo a killed removal.
+
+    Raises
+    ------
+    OSError
+        If the note cannot be written. It is removed at the end of the block.
+    """
+    lock = FileLock(folder / f"{_NOTE}{uuid4().hex[:8]}")
+    try:
+        lock.write(
+            json.dumps([{"places": [str(place) for place in source.places]} for source in moved]).encode(), sync=sync
+        )
+        if sync:
+            sync_folder(folder)
+        yield
+    finally:
+        with suppress(OSError):  # the next run finds that all that it names is done
+            lock.release()
+
+
+def put_back_noted(folder: Path) -> None:
+    """Give files whose removal was killed their names back: those that are named by the notes in a folder.
+
+    A note of a run that is still at work is left alone. One that came with a download can do nothing but give a file
+    its former name.
+    """
+    for path in folder.glob(f"{_NOTE}*"):
+        try:
+            lock = FileLock(path)
+        except OSError:
+            continue
+        with suppress(ValueError, RecursionError):
+            _put_back(json.loads(lock.read()))
+        with suppress(OSError):
+            lock.release()
+
+
+def _put_back(note: Any) -> None:
+    for entry in note if isinstance(note, list) else ():
+        try:
+            put_back_aside(Path(place) for place in entry["places"] if os.path.isabs(place))
+        except (KeyError, TypeError, ValueError, OSError):  # not as we write it, or not there any more
+            continue
