@@ -590,6 +590,19 @@ def test_media_of_another_file(advised: str) -> None:
     assert media_of(first) == media_of(second) == [content]
 
 
+def test_media_of_another_file_in_python() -> None:
+    first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    second = recording(Path("nwb/b.nwb"), ["../raw/a.avi"], videos=False)
+    content = digest(Path("raw/a.avi"))
+    with pytest.raises(RelocationRefusedError) as refused:
+        relocate(first, "move")
+    assert "relocate both NWB files in one call" in str(refused.value.hint)
+    plans = relocate([first, second], "move")
+    assert [plan.nwb_path.name for plan in plans] == ["a.nwb", "b.nwb"]
+    assert media_of(first) == media_of(second) == [content]
+    assert not Path("raw/a.avi").exists()
+
+
 @fixes("and so would those of")
 def test_two_files_with_one_media_folder() -> None:
     first = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])

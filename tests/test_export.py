@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_example_of_the_readme(source: Path, target: Path, videos: list[Path]) -
     assert set(tree(target.parent)) == {target.name, stem, *names}
     assert_resolves(target, videos[:2])
     assert all(play(target.parent / name) == 10 for name in names)
+    after = tree(source.parent.parent)
+    assert {name: after[name] for name in before} == before
+
+
+def test_source_with_videos_that_are_kept_is_not_said_to_lose_them(source: Path, target: Path) -> None:
+    """Another NWB file needs the videos, so a move leaves them, and the source may stay."""
+    shutil.copy(source, source.with_name("other.nwb"))
+    before = tree(source.parent.parent)
+    with pytest.warns(ExternalFilesWarning) as caught:
+        export(source, target, relocate_media=True, media_mode="move")
+    said = [str(warning.message) for warning in caught]
+    assert sum("stays, because" in line for line in said) == 2
+    assert not any("delete it" in line for line in said)
     after = tree(source.parent.parent)
     assert {name: after[name] for name in before} == before
 

@@ -278,7 +278,7 @@ def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
         return
     left: dict[str, set[Path]] = {}
     for entry in plan.relocations:
-        if entry.source is not None:
+        if entry.source is not None and entry.source.path not in plan.kept_names:
             base = entry.reference.base
             linked = base is not None and base != _folder(str(tree.source.source))
             holder = f"an NWB file in {base}" if linked else str(tree.source.source)
@@ -287,5 +287,5 @@ def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
         yield Message(
             f"{holder} stays behind with references to media that move ({len(sources)} in all) to "
             f"{plan.nwb_path.parent}, such as {min(sources)}",
-            "delete it when the new file is good",
+            "delete it once you have checked the new file",
         )

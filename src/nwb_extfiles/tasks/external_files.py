@@ -33,7 +33,7 @@ from ..plans.locate import ResolvedExternalFile, locate, located
 from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without_file_scheme
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
 from ..web.remote import is_opaque, source_of
-from ..web.urls import opened
+from ..web.urls import opened, reason_of
 from .named_files import require_nwb
 
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
@@ -279,8 +279,8 @@ def _opened(url: str, nwb_url: str) -> Iterator[h5py.File]:
         raise
     except Exception as error:  # the packages behind fsspec have exceptions of their own
         raise UnreadableFileError(
-            f"{nwb_url} cannot be read as an NWB file in HDF5: {error}; check the URL, and that its server answers "
-            f"Range requests",
+            f"{nwb_url} cannot be read as an NWB file in HDF5: {reason_of(error)}",
+            hint="check the URL, and that its server answers Range requests",
             nwb_path=nwb_url,
         ) from error
 

@@ -63,7 +63,7 @@ def organize(
     Parameters
     ----------
     paths : path or iterable of paths
-        NWB files, and folders in which NWB files are searched for. None: the dandiset itself, whose files are renamed
+        NWB files, and folders in which NWB files are searched for. Empty: the dandiset itself, whose files are renamed
         if their names are not those that DANDI gives.
     dandiset_path : path, optional
         Root of the dandiset; created if it does not exist. By default, the dandiset around the working directory.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, overload
 
 from ..disk.moves import is_same_name, may_be_same_name
 from ..errors import (
@@ -53,14 +53,32 @@ __all__ = ["references_before", "relocate", "relocate_files", "relocate_just_wri
 _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is stored as it was in memory
 
 
-def relocate(
+@overload
+def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path
     path: str | os.PathLike[str],
     media_mode: MediaMode | str = MediaMode.SYMLINK,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
-) -> RelocationPlan:
+) -> RelocationPlan: ...
+@overload
+def relocate(
+    path: Iterable[str | os.PathLike[str]],
+    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    repair: bool = False,
+) -> list[RelocationPlan]: ...
+def relocate(
+    path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    repair: bool = False,
+) -> RelocationPlan | list[RelocationPlan]:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
     Media that are there already stay there. If the NWB file was renamed, the media in the folder of its former name
@@ -68,8 +86,9 @@ def relocate(
 
     Parameters
     ----------
-    path : path
+    path : path or iterable of paths
         The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
+        Several files are relocated in one step, all of them or none: files that share a video can be moved together.
     media_mode : MediaMode or str
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
@@ -83,8 +102,8 @@ def relocate(
 
     Returns
     -------
-    RelocationPlan
-        What was done, or would be.
+    RelocationPlan, or list of them
+        What was done, or would be; a list for an iterable of paths.
 
     Raises
     ------
@@ -93,8 +112,10 @@ def relocate(
     ExternalFilesError
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
-    (plan,) = relocate_files([path], media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
-    return plan
+    is_one = isinstance(path, str | os.PathLike)
+    paths = [path] if isinstance(path, str | os.PathLike) else path
+    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
+    return plans[0] if is_one else plans
 
 
 def relocate_just_written(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..disk.filesystem import is_folder
+from ..disk.filesystem import is_folder, sync_folder
 from ..disk.journal import Edited, how_far
 from ..plans.targets import STAGING_PREFIX
 from .folder_notes import EditMark, inode_of, is_regular
@@ -106,9 +106,11 @@ def remove_stale_markers(folder: Path) -> None:
     wanted = {marker_beside(folder, inode).name for inode in claimed if inode is not None}
     with os.scandir(folder) as entries:
         found = [entry.path for entry in entries if _MARKER_NAME.fullmatch(entry.name)]
-    for marker in map(Path, found):
-        if marker.name not in wanted and is_regular(marker):
-            marker.unlink(missing_ok=True)
+    stale = [marker for marker in map(Path, found) if marker.name not in wanted and is_regular(marker)]
+    for marker in stale:
+        marker.unlink(missing_ok=True)
+    if stale:  # before the staging folder goes, which leads a later run here
+        sync_folder(folder)
 
 
 def _staging_folders(folder: Path) -> list[Path]:

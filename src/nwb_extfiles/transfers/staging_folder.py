@@ -252,7 +252,8 @@ class StagingFolder:
     def mark_document(self, *, sync: bool) -> None:
         """Leave what leads to the edit from the document beside it, whatever that is called later.
 
-        To be called before the folder is flushed, and the document edited.
+        To be called when the mark is flushed, and before the document is edited: a marker whose staging folder a power
+        cut has taken would be found by nobody.
         """
         if self._mark.inode is None:
             return
@@ -262,6 +263,8 @@ class StagingFolder:
         marker.unlink(missing_ok=True)  # whoever put it there: it may be a link
         self._marker, self._marker_is_synced = marker, sync
         write_new(marker, b"", sync=False)
+        if sync:
+            sync_folders({self.folder})
 
     def sync_mark(self) -> None:
         """Flush what the mark says to the disk; its name is flushed with the folder."""

@@ -154,14 +154,12 @@ class Transfer:
         for item in self.media.files:
             self._place(item)
         self._moved = self._arrived(self.notes, self.media.kept if kept is None else kept)
-        if edit is not None:
-            self._staging.mark_document(sync=sync)  # its name is flushed with the folder
         if sync:
             self._flush_names()
         if edit is not None:
+            self._staging.mark_document(sync=sync)
             edit()
-        is_flushed = edit is not None and os.path.lexists(self.journal) and not filesystem.is_folder(self.document)
-        if self._edits_document and sync and not is_flushed:  # by the edit, after its journal
+        if self._edits_document and sync:
             filesystem.sync_tree(self.document)
         if self._moved and (kept is not None or not self._keep_sources):
             # Not before: what says that the document is unfinished is on the disk by now.

@@ -12,7 +12,7 @@ from ..errors import UnsafeReferenceError
 from ..threads import each_in_threads
 from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of
 
-__all__ = ["ATTEMPTS", "BrokenOffError", "RefusedError", "ask", "ask_all", "opened", "reading", "retried"]
+__all__ = ["ATTEMPTS", "BrokenOffError", "RefusedError", "ask", "ask_all", "opened", "reading", "reason_of", "retried"]
 
 T = TypeVar("T")
 
@@ -248,12 +248,17 @@ def _sorted_errors() -> Iterator[None]:
         raise _sorted(error) from error
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error of a package behind fsspec says, without secrets."""
+    # not str() of aiohttp's errors: it has the URL of a redirect, which may be signed
+    return str(getattr(error, "message", "") or error) or type(error).__name__
+
+
 def _sorted(error: Exception) -> OSError:
     status = getattr(error, "status", None)
     if status is None:  # botocore
         status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-    # not str() of aiohttp's errors: it has the URL of a redirect, which may be signed
-    reason = str(getattr(error, "message", "") or error) or type(error).__name__
+    reason = reason_of(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return FileNotFoundError("the server says that there is no such file")
     if type(error).__name__ == "TooManyRedirects":  # aiohttp's, with a status of 0
