@@ -886,7 +886,7 @@ def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
 def test_truncated_video_is_reported() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "convert 'a.h264' to a format that it takes" in said
+    assert "convert 'a.h264' to a format that it accepts" in said
     video(Path("raw/a.mp4"))  # converted
     set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
@@ -1025,7 +1025,7 @@ def test_appended_pose_list_meant_another_video() -> None:
     append_pose(path, "/gone/a.avi", "later")
     before = media_of(path)
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "store the path of that file in this entry, and relocate again" in said
+    assert "store the path of that file in it, and relocate again" in said
     pose = "processing/behavior/PoseEstimation/original_videos"
     video(Path("raw/other.avi"))
     set_paths(path, pose, ["../raw/other.avi"], dtype=UTF8)
@@ -1044,7 +1044,7 @@ def test_media_removed_by_an_earlier_move() -> None:
             with NWBExtFilesHDF5IO(out, "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode="move")
         said.append(" ".join(str(one.message) for one in caught if one.category is ExternalFilesWarning))
-    assert "if it means another file, store the path of that file in this entry, and relocate again" in said[1]
+    assert "if this entry means another file, store the path of that file in it, and relocate again" in said[1]
     assert media_of(out) == [content]
     video(Path("raw/other.avi"))
     set_paths(path, DATASET, ["../raw/other.avi"], dtype=UTF8)

@@ -467,7 +467,7 @@ def test_too_long_target_paths() -> None:
     error = refusal(found, longest=length)
     assert isinstance(error, RelocationRefusedError)
     assert error.index == 10
-    assert f"has {length + 1} characters, and this system takes {length}" in str(error)
+    assert f"has {length + 1} characters, and this system allows {length}" in str(error)
     assert actions(plan(found, longest=length + 1)) == [Action.TRANSFER] * 2
     assert actions(plan(found, MediaMode.REFERENCE, longest=1)) == [Action.REWRITE_PATH] * 2
 

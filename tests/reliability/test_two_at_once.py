@@ -256,7 +256,7 @@ def test_disk_space_is_checked_before(template: Template, tmp_path: Path) -> Non
     with mounted(tmp_path / "small", "-t", "tmpfs", "-o", f"size={SIZE}", "none") as small:
         scene = Scene(template, tmp_path / "root", "none", small / "dandiset")
         before = scene.entries(), tree(small)
-        with pytest.raises(RelocationRefusedError, match="make room, or use media_mode 'symlink'"):
+        with pytest.raises(RelocationRefusedError, match="make space, or use media_mode 'symlink'"):
             scene.export("copy")
         assert (scene.entries(), tree(small)) == before
 
