@@ -484,8 +484,11 @@ def recover(paths: tuple[Path, ...]) -> None:
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
     from .terminal import shown
     from .transfers.recovery import recover as restore
+    from .transfers.removals import put_back_noted
 
     for path in paths:
+        if path.is_dir():
+            put_back_noted(path, also_below=True)
         # a Zarr store may have no name before it is restored
         named = list(find_nwb_files([path])) if path.exists() else [path]
         # files of other suffixes are edited if a user names them, and an interrupted run leaves them like all others

@@ -9,6 +9,8 @@ import itertools
 import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -24,7 +26,9 @@ from helpers import digest, stored_paths
 from recordings import DATASET, recording, video
 
 from nwb_extfiles import organize
+from nwb_extfiles.disk import moves
 from nwb_extfiles.tasks import organizing
+from nwb_extfiles.transfers.removals import removals_noted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
@@ -218,3 +222,26 @@ def test_organize_in_place_killed_and_run_again_often(tmp_path: Path, mode: str)
 @pytest.mark.parametrize("mode", ["move", "copy"])
 def test_organize_between_file_systems_killed(tmp_path: Path, elsewhere: Path, mode: str) -> None:
     kills(tmp_path, "move", mode, 40, away=elsewhere)
+
+
+def test_recover_gives_names_put_aside_back(tmp_path: Path) -> None:
+    """An `organize` killed while it removes the old names: `recover` of a folder above gives them back."""
+    Stage(tmp_path / "stage")
+    dandiset = tmp_path / "stage" / "ds"
+    dandiset.mkdir()
+    before = contents(tmp_path / "stage")
+    place = next((tmp_path / "stage").rglob("*.avi"))
+    aside = Path(moves._aside(place))
+    pid = os.fork()
+    if pid == 0:
+        status = os.stat(place)
+        source = moves.MovedSource(place, moves.stamp(status), (place,), ())
+        with removals_noted(dandiset, [source], sync=True):
+            os.rename(place, aside)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert aside.exists()
+    assert not place.exists()
+    subprocess.run([sys.executable, "-m", "nwb_extfiles", "recover", tmp_path], check=True, capture_output=True)
+    assert contents(tmp_path / "stage") == before
+    assert not list(dandiset.iterdir())

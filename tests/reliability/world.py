@@ -130,7 +130,8 @@ def look(root: Path, hidden: Path | None = None) -> State:
     entries: dict[Path, Entry] = {}
     temporaries, aside = set(), set()
     found: dict[Path, Recording] = {}
-    for top, folders, names in os.walk(root):
+    for top, folders, every_name in os.walk(root):
+        names = [name for name in every_name if not name.startswith(".fuse_hidden")]  # FUSE: removed, and still open
         if hidden is not None and hidden.parent == Path(top):
             folders[:] = [name for name in folders if name != hidden.name]
         for name in [*folders, *names]:

@@ -113,6 +113,7 @@ def removals_noted(folder: Path, moved: Iterable[MovedSource], *, sync: bool) ->
     OSError
         If the note cannot be written. It is removed at the end of the block.
     """
+    before = os.stat(folder)
     lock = FileLock(folder / f"{_NOTE}{uuid4().hex[:8]}")
     try:
         lock.write(
@@ -124,15 +125,16 @@ def removals_noted(folder: Path, moved: Iterable[MovedSource], *, sync: bool) ->
     finally:
         with suppress(OSError):  # the next run finds that all that it names is done
             lock.release()
+            os.utime(folder, ns=(before.st_atime_ns, before.st_mtime_ns))  # a note is no change of the dandiset
 
 
-def put_back_noted(folder: Path) -> None:
+def put_back_noted(folder: Path, *, also_below: bool = False) -> None:
     """Give files whose removal was killed their names back: those that are named by the notes in a folder.
 
     A note of a run that is still at work is left alone. One that came with a download can do nothing but give a file
     its former name.
     """
-    for path in folder.glob(f"{_NOTE}*"):
+    for path in sorted(folder.rglob(f"{_NOTE}*") if also_below else folder.glob(f"{_NOTE}*")):
         try:
             lock = FileLock(path)
         except OSError:
