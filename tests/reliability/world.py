@@ -321,6 +321,9 @@ def _lost_references(before: State, after: State, request: Request, outcome: Out
             continue
         if now is not None and now.content == marker:
             places = [path]
+            if request.organizes and outcome.killed:  # between the removal of its media and its own
+                new = after.references.keys() - before.references.keys()
+                places += [other for other in new if after.entries[other].content == marker]
         else:
             if now is not None and (path == request.overwrites or (request.replaces and request.organizes)):
                 continue
