@@ -208,7 +208,7 @@ def load_av() -> Any:
     try:
         import av
     except ImportError as error:
-        raise ExternalFilesError("reading videos needs PyAV", hint='pip install "nwb-extfiles[video]"') from error
+        raise ExternalFilesError("reading videos needs PyAV", hint='pip install "av>=17"') from error
     return av
 
 
