@@ -186,7 +186,9 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
         raise NotAVideo("is not a regular file")
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     try:
-        container = av.open(os.path.abspath(path), options=options | ({} if edit_list else {"ignore_editlist": "1"}))
+        container = av.open(
+            os.path.abspath(path), container_options=options | ({} if edit_list else {"ignore_editlist": "1"})
+        )
     except OSError:  # of PyAV too, where the file system refuses
         raise
     except av.error.FFmpegError as error:
@@ -251,7 +253,9 @@ def _stated(container: Any, path: Path) -> VideoFacts:
     return VideoFacts(
         container=name,
         codec=stream.codec_context.name,
-        pixel_format=stream.codec_context.pix_fmt,
+        pixel_format=getattr(
+            stream.codec_context.format, "name", None
+        ),  # pix_fmt: PyAV 17.1 crashes where it is not known
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         rotation=0,
