@@ -184,9 +184,12 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     av = load_av()
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise NotAVideo("is not a regular file")
+    # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
+    if not edit_list:
+        options["ignore_editlist"] = "1"
     try:
-        container = av.open(
+        container = av.open(os.path.abspath(path), container_options=options)
             os.path.abspath(path), container_options=options | ({} if edit_list else {"ignore_editlist": "1"})
         )
     except OSError:  # of PyAV too, where the file system refuses
