@@ -190,8 +190,6 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
         options["ignore_editlist"] = "1"
     try:
         container = av.open(os.path.abspath(path), container_options=options)
-            os.path.abspath(path), container_options=options | ({} if edit_list else {"ignore_editlist": "1"})
-        )
     except OSError:  # of PyAV too, where the file system refuses
         raise
     except av.error.FFmpegError as error:
