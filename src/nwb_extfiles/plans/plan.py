@@ -114,6 +114,13 @@ class RelocationPlan:
         """How the file of an entry gets to its target."""
         return entry.own_mode or self.mode
 
+    def removes_name(self, entry: Relocation) -> bool:
+        """Whether the name that the media of an entry have now is removed, unless it is that of the target."""
+        source = entry.source
+        if source is None or source.linked_folder is not None or source.path in self.kept_names:
+            return False
+        return self.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
+
     @property
     def new_paths(self) -> dict[tuple[str, str, int], str]:
         """The new path by object path, field and index."""
@@ -293,7 +300,7 @@ class _Planner:
             or (state is TargetState.UNKNOWN and self.options.existing == "replace"),
             removes_source=entry.renames_folder and action is Action.REUSE,
             remote=remote,
-            own_mode=self._own_mode(file) if file is not None else None,
+            own_mode=self._own_mode(file, action) if file is not None else None,
         )
 
     def _action(self, entry: Named, state: TargetState, *, is_first: bool) -> Action:
@@ -302,15 +309,21 @@ class _Planner:
             return Action.REUSE
         if file is None:
             return Action.DOWNLOAD if is_first else Action.DUPLICATE
-        if entry.renames_folder and self.mode is not MediaMode.MOVE:
+        if entry.renames_folder and self.mode is not MediaMode.MOVE and file.linked_folder is None:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
         is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
-    def _own_mode(self, file: MediaFile) -> MediaMode | None:
+    def _own_mode(self, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
+        if self.mode is MediaMode.MOVE and file.linked_folder is not None and action is Action.TRANSFER:
+            self.warnings.append(
+                f"{file.path} is behind the symbolic link {file.linked_folder}, and others may use it; it is copied, "
+                f"and stays"
+            )
+            return MediaMode.COPY
         if self.mode is MediaMode.MOVE and file.is_link:
             return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
