@@ -7,6 +7,7 @@ Each test is a scene in which an early version lost videos or NWB files, or is c
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -425,6 +426,20 @@ def test_move_leaves_what_is_behind_a_linked_folder(root: Path, store: Path, cal
     assert (root / "store/shared/s.avi").stat().st_nlink == 1
     new = {path for path in root.rglob("*_external_file_0.avi") if not path.is_symlink()}
     assert len(new) == 1
+
+
+def test_move_from_a_linked_folder_that_is_mapped_to_the_real_one(root: Path) -> None:
+    """As the warning advises."""
+    video = make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "raw/a.nwb", ["shared/s.avi"])
+    watch = Watch(root)
+    said = watch.succeeds("relocate", "--media-mode", "move", "--dry-run", a).output
+    words = shlex.split(said[said.index("--path-map-for") :].splitlines()[0])
+    watch.succeeds("relocate", "--media-mode", "move", *words, a)
+    assert not video.exists()
+    assert (a.parent / stored(a)).read_bytes()
 
 
 @pytest.mark.parametrize("call", CALLS)

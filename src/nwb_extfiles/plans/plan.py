@@ -20,7 +20,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, media_modes
+from ..hints import Hint, Message, for_objects, media_modes
 from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
@@ -300,7 +300,7 @@ class _Planner:
             or (state is TargetState.UNKNOWN and self.options.existing == "replace"),
             removes_source=entry.renames_folder and action is Action.REUSE,
             remote=remote,
-            own_mode=self._own_mode(file, action) if file is not None else None,
+            own_mode=self._own_mode(reference, file, action) if file is not None else None,
         )
 
     def _action(self, entry: Named, state: TargetState, *, is_first: bool) -> Action:
@@ -316,12 +316,16 @@ class _Planner:
         is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
-    def _own_mode(self, file: MediaFile, action: Action) -> MediaMode | None:
+    def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
         if self.mode is MediaMode.MOVE and file.linked_folder is not None and action is Action.TRANSFER:
+            real = {reference.stored_path: str(file.path)}
             self.warnings.append(
-                f"{file.path} is behind the symbolic link {file.linked_folder}, and others may use it; it is copied, "
-                f"and stays"
+                Message(
+                    f"{file.path} is behind the symbolic link {file.linked_folder}, and others may use it; it is "
+                    f"copied, and stays",
+                    Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real})),
+                )
             )
             return MediaMode.COPY
         if self.mode is MediaMode.MOVE and file.is_link:
