@@ -325,8 +325,8 @@ def test_resolving_many_equals_resolving_each(tmp_path: Path) -> None:
     assert [entry.reference for entry in found] == references
     behind = found[len(names)].file
     assert behind is not None
-    assert behind.linked_folder == tmp_path / "way"
-    assert replace(behind, linked_folder=None) == found[0].file
+    assert behind.linked_path == tmp_path / "way" / names[0]
+    assert replace(behind, linked_path=None) == found[0].file
     known = {references[1].entry: found[0]}
     assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1] == found[0]
 

@@ -422,10 +422,20 @@ def test_move_leaves_what_is_behind_a_linked_folder(root: Path, store: Path, cal
         root / ("raw/a.nwb" if beside else "other/a.nwb"), ["shared/s.avi" if beside else "../raw/shared/s.avi"]
     )
     outcome = do(watch, call, "move", a, root)
-    assert "is behind the symbolic link" in outcome.output
+    assert "is in a linked folder" in outcome.output
     assert (root / "store/shared/s.avi").stat().st_nlink == 1
     new = {path for path in root.rglob("*_external_file_0.avi") if not path.is_symlink()}
     assert len(new) == 1
+
+
+def test_reference_keeps_the_path_through_a_linked_folder(root: Path) -> None:
+    """So that a later move leaves the video, and the path stays good when the folder is linked elsewhere."""
+    make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "other/a.nwb", [str(root / "raw/shared/s.avi")])
+    Watch(root).succeeds("relocate", "--media-mode", "reference", a)
+    assert stored(a) == "../raw/shared/s.avi"
 
 
 def test_move_from_a_linked_folder_that_is_mapped_to_the_real_one(root: Path) -> None:

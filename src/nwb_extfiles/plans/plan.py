@@ -117,7 +117,7 @@ class RelocationPlan:
     def removes_name(self, entry: Relocation) -> bool:
         """Whether the name that the media of an entry have now is removed, unless it is that of the target."""
         source = entry.source
-        if source is None or source.linked_folder is not None or source.path in self.kept_names:
+        if source is None or source.linked_path is not None or source.path in self.kept_names:
             return False
         return self.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
 
@@ -309,7 +309,7 @@ class _Planner:
             return Action.REUSE
         if file is None:
             return Action.DOWNLOAD if is_first else Action.DUPLICATE
-        if entry.renames_folder and self.mode is not MediaMode.MOVE and file.linked_folder is None:
+        if entry.renames_folder and self.mode is not MediaMode.MOVE and file.linked_path is None:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
@@ -318,12 +318,11 @@ class _Planner:
 
     def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
-        if self.mode is MediaMode.MOVE and file.linked_folder is not None and action is Action.TRANSFER:
+        if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
             real = {reference.stored_path: str(file.path)}
             self.warnings.append(
                 Message(
-                    f"{file.path} is behind the symbolic link {file.linked_folder}, and others may use it; it is "
-                    f"copied, and stays",
+                    f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays",
                     Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real})),
                 )
             )
@@ -348,7 +347,7 @@ class _Planner:
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
-            path = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
+            path = Path(os.path.relpath(file.linked_path or file.path, self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
                 f"{reference.where}: there is no relative path to {str(file.path)!r}",

@@ -55,9 +55,9 @@ class MediaFile:
     """In bytes."""
     identity: tuple[int, int]
     """Device and inode: equal for all names of one file."""
-    linked_folder: Path | None = None
-    """The symbolic link on the way to `path` that leads out of the folders of the NWB file, to media that others may
-    share."""
+    linked_path: Path | None = None
+    """The path through a linked folder by which it was found, if that link leads out of the folders of the NWB file, to
+    media that others may share."""
 
     @property
     def is_link(self) -> bool:
@@ -205,17 +205,18 @@ def _look(
 
 
 def _behind_link(file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str]) -> MediaFile:
-    """A file with its `linked_folder`. A link to a folder that the NWB file is in too leads to nothing of others."""
+    """A file with its `linked_path`. A link to a folder that the NWB file is in too leads to nothing of others."""
     folder = os.path.dirname(place)
     if os.path.normpath(folder) == os.path.dirname(file.path):
         return file
     nwb_folder = real_path(nwb_folder)
     current = Path(place.anchor)
-    for part in Path(folder).relative_to(current).parts:
+    parts = place.relative_to(current).parts
+    for number, part in enumerate(parts[:-1], 1):
         link = current / part
         current = Path(real_path(str(link)))
         if link.is_symlink() and not Path(nwb_folder).is_relative_to(current):
-            return replace(file, linked_folder=link)
+            return replace(file, linked_path=link.joinpath(*parts[number:]))
     return file
 
 
