@@ -146,7 +146,7 @@ def _read(who: str, paths: list[str], *, timed: bool, progress: bool | ProgressC
         for index, path in enumerate(paths):
             try:
                 videos.append(_whole(path, timed, add))
-            except _Unfit as error:
+            except _UnfitError as error:
                 kind = MissingMediaError if isinstance(error.__cause__, FileNotFoundError) else ExternalFilesError
                 what = f"{who}, external_file[{index}]: {path!r} {error}"
                 problems.append(kind(what, hint=error.hint, field="external_file", index=index))
@@ -155,7 +155,7 @@ def _read(who: str, paths: list[str], *, timed: bool, progress: bool | ProgressC
     return videos
 
 
-class _Unfit(Exception):
+class _UnfitError(Exception):
     """Why a file cannot be used, as the end of a sentence that begins with the file."""
 
     def __init__(self, reason: str, hint: str | None = None) -> None:
@@ -165,21 +165,23 @@ class _Unfit(Exception):
 
 def _whole(path: str, timed: bool, add: Callable[[int], None]) -> VideoFacts:
     if is_url(path):
-        raise _Unfit("is a URL, whose frames cannot be counted", "download it, and give its path")
+        raise _UnfitError("is a URL, whose frames cannot be counted", "download it, and give its path")
     try:
         video = read_video(path)
         if video.cut_off:
-            raise _Unfit("is cut off: its index points beyond its end", "copy it again, or wait until it is written")
+            raise _UnfitError(
+                "is cut off: its index points beyond its end", "copy it again, or wait until it is written"
+            )
         if timed or video.frames is None:
             video = read_video(path, "packets", progress=increments(add))
         else:
             add(_size(path))
     except NotAVideo as error:
-        raise _Unfit(error.reason) from error
+        raise _UnfitError(error.reason) from error
     except OSError as error:
-        raise _Unfit(f"cannot be read: {error.strerror or error}") from error
+        raise _UnfitError(f"cannot be read: {error.strerror or error}") from error
     if not video.shown:
-        raise _Unfit("has no frames")
+        raise _UnfitError("has no frames")
     return video
 
 
