@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ExternalFilesError, MissingMediaError, combine
 from ..media.frames import starting_frames
-from ..media.pyav.reading import NotAVideo, VideoFacts, read_video
+from ..media.pyav.reading import NotAVideo, VideoFacts, read_counted, read_video
 from ..options import ProgressCallback
 from ..plans.resolve import is_url
 from ..progress import increments, reporting
@@ -166,20 +166,16 @@ class _UnfitError(Exception):
 def _whole(path: str, timed: bool, add: Callable[[int], None]) -> VideoFacts:
     if is_url(path):
         raise _UnfitError("is a URL, whose frames cannot be counted", "download it, and give its path")
+    progress = increments(add)
     try:
-        video = read_video(path)
-        if video.cut_off:
-            raise _UnfitError(
-                "is cut off: its index points beyond its end", "copy it again, or wait until it is written"
-            )
-        if timed or video.frames is None:
-            video = read_video(path, "packets", progress=increments(add))
-        else:
-            add(_size(path))
+        video = read_video(path, "packets", progress=progress) if timed else read_counted(path, progress=progress)
+        progress(os.path.getsize(path), 0)  # all of it, also if only the index was read
     except NotAVideo as error:
         raise _UnfitError(error.reason) from error
     except OSError as error:
         raise _UnfitError(f"cannot be read: {error.strerror or error}") from error
+    if video.cut_off:
+        raise _UnfitError("is cut off: its copy broke off, or it is still being written", "copy it again, or wait")
     if not video.shown:
         raise _UnfitError("has no frames")
     return video
