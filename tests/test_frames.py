@@ -114,10 +114,10 @@ def test_index_or_time_is_needed() -> None:
     ("starting_frame", "what"),
     [
         ([0, 0, 0], "does not increase"),
-        ([5, 10, 15], "does not begin with 0"),
+        ([5, 10, 15], "begins with 5"),
         ([0, 10, 5], "does not increase"),
-        ([0, 5, 17], "goes beyond the 17 frames"),
-        (None, "3 files and no starting_frame"),
+        ([0, 5, 17], "goes beyond its 17 frames"),
+        (None, "no starting_frame for its 3 files"),
     ],
 )
 def test_wrong_starting_frame_is_refused(starting_frame: list[int] | None, what: str) -> None:

@@ -49,32 +49,19 @@ def starting_frames(counts: Sequence[int]) -> list[int]:
     return [0, *accumulate(counts[:-1])]
 
 
-def starting_frame_problem(starting_frame: Sequence[int], files: int, samples: int | None = None) -> str | None:
-    """What is wrong with a `starting_frame`, for whoever does not know how many frames the videos have.
+def starting_frame_problem(starting_frame: Sequence[int] | None, files: int) -> str | None:
+    """What is wrong with a `starting_frame`, however many frames the files have; None if it may be right.
 
-    Parameters
-    ----------
-    starting_frame : sequence of int
-        As stored.
-    files : int
-        Number of entries of `external_file`.
-    samples : int, optional
-        Number of frames of the series, if it is known.
-
-    Returns
-    -------
-    str or None
-        What is wrong; None if it may be right.
+    Of a single file it may be missing: readers agree that the file begins with frame 0.
     """
-    stored = list(starting_frame)
-    if len(stored) != files:
-        return f"starting_frame has {len(stored)} entries for {files} files"
-    if stored and stored[0] != 0:
-        return f"starting_frame {stored} does not begin with 0"
-    if any(after <= before for before, after in pairwise(stored)):
-        return f"starting_frame {stored} does not increase"
-    if samples and stored and stored[-1] >= samples:
-        return f"starting_frame {stored} goes beyond the {samples:,} frames of the series"
+    if starting_frame is None:
+        return f"it has no starting_frame for its {files} files" if files > 1 else None
+    if len(starting_frame) != files:
+        return f"its starting_frame has {len(starting_frame)} entries for {files} file{'' if files == 1 else 's'}"
+    if files and starting_frame[0] != 0:
+        return f"its starting_frame begins with {starting_frame[0]:,}, and the first file has the first frames"
+    if any(after <= before for before, after in pairwise(starting_frame)):
+        return "its starting_frame does not increase"
     return None
 
 
@@ -159,15 +146,15 @@ def _position(clock: _Timestamps | _Rate, index: int | None, time: float | None)
 
 def _starts(series: Any, files: int, samples: int | None) -> list[int]:
     stored = unwrapped(series.starting_frame)
-    if stored is None:
-        if files > 1:
-            raise _problem(series, f"it has {files} files and no starting_frame, so nothing says where each begins")
-        return [0]
-    starts = [int(start) for start in np.ravel(stored)]
-    problem = starting_frame_problem(starts, files, samples)
+    starts = None if stored is None else [int(start) for start in np.ravel(stored)]
+    problem = starting_frame_problem(starts, files)
+    if problem is None and starts and samples and starts[-1] >= samples:
+        problem = f"its starting_frame goes beyond its {samples:,} frames"
     if problem is not None:
-        raise _problem(series, f"{problem}; the frames of its files cannot be told apart")
-    return starts
+        listed = "" if starts is None else f" (starting_frame is {starts})"
+        hint = "count the frames of its files: `nwb-extfiles check` shows the right list"
+        raise _problem(series, f"{problem}{listed}, so the files of its frames are not known", hint)
+    return starts or [0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +221,7 @@ def _who(series: Any) -> str:
     return f"{file}{type(series).__name__} {series.name!r}"
 
 
-def _problem(series: Any, what: str) -> ExternalFilesError:
-    return ExternalFilesError(f"{_who(series)}: {what}", nwb_path=series.container_source, field="external_file")
+def _problem(series: Any, what: str, hint: str | None = None) -> ExternalFilesError:
+    return ExternalFilesError(
+        f"{_who(series)}: {what}", hint=hint, nwb_path=series.container_source, field="external_file"
+    )
