@@ -198,7 +198,7 @@ def test_path_opens_if_the_series_was_read_with_resolved_media(nwb_path: Path) -
     assert Path(found.path).read_bytes() == b"video"
 
 
-def test_closed_file_is_told_from_a_wrong_series(nwb_path: Path) -> None:
+def test_closed_file_is_named_as_the_reason(nwb_path: Path) -> None:
     with NWBHDF5IO(nwb_path, "r") as io:
         video = io.read().acquisition["video"]
     with pytest.raises(UnreadableFileError, match="while the IO is open"):

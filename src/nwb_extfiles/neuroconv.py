@@ -114,7 +114,7 @@ class RelocateMediaMixin(_Conversion):
             numbers of frames against timestamps (or `num_samples`) and `starting_frame`, frame sizes, and whether each
             is a whole video. ``"warn"`` gives an `ExternalFilesWarning` for each problem, ``"error"`` raises. Frames
             are counted by the index of the container; files without one (MKV, WebM, FLV, WMV) are read to the end.
-            Needs PyAV (``pip install "nwb-extfiles[video]"``).
+            Needs PyAV (``pip install "av>=17"``).
 
         Returns
         -------

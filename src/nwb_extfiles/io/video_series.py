@@ -80,7 +80,7 @@ def image_series_from_videos(
     ExternalFilesError
         If the number of timestamps is not that of the frames; if timestamps are not finite or decrease; if the frames
         of the videos differ in size; if a file is not a video, has no frames or is cut off; if PyAV is missing
-        (``pip install "nwb-extfiles[video]"``). Without timestamps and rate: if there are several videos, as nothing
+        (``pip install "av>=17"``). Without timestamps and rate: if there are several videos, as nothing
         says how long the gap between them is, or if the container does not know the rate (elementary streams such as
         ``.h264``), or its frames are not equally spaced. With a rate, if the containers of the videos state different
         ones.
