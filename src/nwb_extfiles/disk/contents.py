@@ -107,22 +107,18 @@ def copy_verified(
     ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
-        to_flush = sync
         if _clone(reader, writer):
             if digest is not None:
                 _hash(reader, digest)
             on_bytes(before.st_size)
-        elif before.st_size <= HASH_CHUNK:
-            _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
         else:
             _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
-            to_flush = False
         _refuse_change(reader, before, source)
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
         copy_access(reader.fileno(), writer.fileno())
-        if to_flush:
+        if sync:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None if digest is None else digest.hexdigest()
@@ -163,28 +159,6 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
     return True
 
 
-def _copy_at_once(
-    reader: BinaryIO,
-    writer: BinaryIO,
-    before: os.stat_result,
-    source: Path,
-    target: Path,
-    on_bytes: Callable[[int], object],
-    digest: _Hash | None,
-) -> None:
-    """Copy a small file: a thread would take longer than the bytes."""
-    content = _read_exactly(reader, before.st_size + 1)  # one more, which shows that it has grown
-    view = memoryview(content)
-    while view:
-        view = view[writer.write(view) :]
-    with open(target, "rb", buffering=0) as target_again:
-        if _read_exactly(target_again, len(content) + 1) != content:
-            raise TransferError(_differs(source, target))
-    if digest is not None:
-        digest.update(content)
-    on_bytes(len(content))
-
-
 def _differs(source: Path, target: Path) -> str:
     return f"the copy of {source} at {target} reads back with other bytes than the source"
 
@@ -205,7 +179,7 @@ def _copy_and_compare(
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
-    """Copy a large file, while another thread reads what was copied on both sides, and flushes it."""
+    """Copy a file; of a large one another thread reads what was copied on both sides meanwhile, and flushes it."""
     copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
     copied, behind = 0, deque[Future[None]]()
 
@@ -221,6 +195,11 @@ def _copy_and_compare(
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
+        if before.st_size <= HASH_CHUNK:  # a thread would take longer than the bytes
+            count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
+            verify(count, False)
+            on_bytes(count)
+            return
         try:
             while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
                 try:
@@ -242,8 +221,6 @@ def _copy_and_compare(
                 behind.popleft().result()
         finally:
             verifier.shutdown(wait=False, cancel_futures=True)
-    if sync:
-        os.fsync(writer.fileno())
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
@@ -253,7 +230,7 @@ def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
     done = 0
     while done < size:
-        block = reader.read(HASH_CHUNK)
+        block = reader.read(min(HASH_CHUNK, size - done))
         if not block:
             break
         view = memoryview(block)
@@ -370,17 +347,6 @@ class _Crc32:
 
 def _new_hash(name: str) -> Any:
     return _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
-
-
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
-    blocks = []
-    while count:
-        block = stream.read(count)
-        if not block:
-            break
-        blocks.append(block)
-        count -= len(block)
-    return b"".join(blocks)
 
 
 def copy_tree_verified(
