@@ -200,6 +200,7 @@ def test_relative_paths_stay_as_they_are_given(
         (["cut_off.avi"], dict(rate=30), r"'\S+cut_off.avi' is cut off"),
         (["cut_off.mp4"], dict(rate=30), r"external_file\[0\]: '\S+cut_off.mp4' is cut off"),
         (["no_index.mp4"], dict(rate=30), "ends before its index; its copy broke off"),
+        (["no_frames.avi"], dict(rate=30), "has no frames"),
         (["empty.mp4"], dict(rate=30), "'.*empty.mp4' is empty"),
         (["playlist.mp4"], dict(rate=30), "is not a video of a known format"),
     ],
