@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import ExternalFilesError
 from ..boxes import is_cut_off
+from ..probe import probe
 
 if TYPE_CHECKING:
     from ...options import ProgressCallback
@@ -205,7 +206,7 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
         raise _not_a_video(Path(path)) from error
     with container:
         if not _videos(container):
-            raise NotAVideo("has no video stream that can be decoded", cut_off=is_cut_off(Path(path)))
+            raise NotAVideo("has no video stream that can be decoded", cut_off=_is_cut_off(Path(path)))
         yield container
 
 
@@ -253,9 +254,14 @@ def _not_a_video(path: Path) -> NotAVideo:
         return NotAVideo("is empty")
     if head.startswith(_IMAGES):
         return NotAVideo("is an image, not a video", image=True)
-    if is_cut_off(path):
+    if _is_cut_off(path):
         return NotAVideo("ends before its index; its copy broke off, or it is still being written", cut_off=True)
     return NotAVideo("is not a video of a known format")
+
+
+def _is_cut_off(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return is_cut_off(stream)
 
 
 # --------------------------------------------------------------- what is stated
@@ -278,7 +284,7 @@ def _stated(container: Any, path: Path) -> VideoFacts:
         video_streams=len(_videos(container)),
         has_audio=bool(container.streams.audio),
         duration=None if name in _ELEMENTARY else _duration(container, stream),
-        cut_off=is_cut_off(path),
+        cut_off=_is_cut_off(path),
     )
 
 
@@ -315,7 +321,8 @@ def _indexed(container: Any, facts: VideoFacts, path: Path) -> int | None:
     if facts.container in _WITH_EDIT_LISTS:
         return len(_whole_entries(container, path))
     if facts.container == "avi" and not facts.cut_off:
-        return len(_whole_entries(container, path))
+        count = len(_whole_entries(container, path))
+        return count if count == probe(path).frame_count else None  # FFmpeg's index may be what it has come across
     return None
 
 
