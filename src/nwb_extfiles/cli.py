@@ -338,7 +338,9 @@ def check(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
             number = sum(1 for _ in find_nwb_files(paths))
-        _print(f"{_count(number, 'NWB file')}: {listed or 'no problems found'}")
+        if not (counts[Severity.ERROR] or counts[Severity.WARNING]):
+            listed = f"no problems found{f', {listed}' if listed else ''}"
+        _print(f"{_count(number, 'NWB file')}: {listed}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 
