@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,25 @@ def test_videos_that_are_not_one_series_are_refused(
     ffmpeg("-i", all_videos["b_frames.mp4"], "-vf", filters, "-c:v", "mpeg4", tmp_path / "other.mp4")
     with pytest.raises(ExternalFilesError, match=what):
         image_series_from_videos("video", [all_videos["b_frames.mp4"], tmp_path / "other.mp4"], rate=30)
+
+
+def test_the_page_about_series_does_what_it_says(
+    all_videos: Videos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks of Python, word for word, in a session of two videos."""
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "series.md").read_text(encoding="utf-8")
+    make, find, _ = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    for number in (0, 1):
+        shutil.copy(all_videos["b_frames.mp4"], f"raw/face_{number}.mp4")
+        np.save(f"raw/times_{number}.npy", jittered(60, 12 * number))
+    nwbfile = new_nwbfile()
+    names = dict(nwbfile=nwbfile, camera=nwbfile.create_device(name="camera"))
+    exec(make, names)
+    exec(find, names)
+    path, frame, time = capsys.readouterr().out.split()
+    assert Path(path).name.endswith("_external_file_1.mp4")
+    assert int(frame) == 14  # the next one is recorded a few milliseconds after 12.5 s
+    assert 12.4 < float(time) < 12.5
