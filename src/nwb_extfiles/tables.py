@@ -27,6 +27,8 @@ _MOST_HTML_ROWS = 100
 _LONGEST = 300  # characters of a value in HTML
 _NARROWEST = 12  # columns are not made narrower than this
 _GAP = "  "
+_PATHS = ("nwb_path", "source", "target", "location")
+_NUMBERS = ("index", "bytes", "media", "media_bytes")
 
 
 def plain(text: str) -> str:
@@ -75,13 +77,15 @@ def _cells(text: str) -> int:
 class Tabular:
     """Something with records, that is shown as a table.
 
-    Subclasses say what the table is about (`_title`), what its columns are, and which of them are shown.
+    Subclasses say what the table is about (`_title`), what its columns are, and which of them are shown: in lines, and
+    in HTML, where there is room for more.
     """
 
     __slots__ = ()
 
     _columns: ClassVar[tuple[str, ...]] = ()
     _shown_columns: ClassVar[tuple[str, ...]] = ()
+    _html_columns: ClassVar[tuple[str, ...]] = ()
 
     def _title(self) -> str:
         raise NotImplementedError
@@ -101,10 +105,11 @@ class Tabular:
         return "\n".join([*lines, *_more(self._count(), len(rows))])
 
     def _repr_html_(self) -> str:
-        rows = [_cells_of(record, self._shown_columns) for record in islice(self._records(), _MOST_HTML_ROWS)]
+        columns = self._html_columns or self._shown_columns
+        rows = [_cells_of(record, columns) for record in islice(self._records(), _MOST_HTML_ROWS)]
         parts = [f"<div><p><b>{_escaped(self._title())}</b></p>"]
         if rows:
-            head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in self._shown_columns)
+            head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in columns)
             parts += [f"<table><thead><tr>{head}</tr></thead><tbody>", *map(_html_row, rows), "</tbody></table>"]
         parts += [f"<p>{_escaped(line)}</p>" for line in _more(self._count(), len(rows))]
         return "\n".join([*parts, "</div>"])
@@ -115,12 +120,13 @@ class Tabular:
         Returns
         -------
         pandas.DataFrame
-            One row for each record, shape (number of records, number of columns). Sizes are in bytes; what is not known
-            is None or NaN.
+            One row for each record, shape (number of records, number of columns). Paths are absolute, sizes are in
+            bytes, and what is not known is missing.
         """
         import pandas as pd
 
-        return pd.DataFrame(list(self._records()), columns=list(self._columns))
+        frame = pd.DataFrame(list(self._records()), columns=list(self._columns))
+        return frame.astype({name: "Int64" for name in _NUMBERS if name in self._columns})  # which may be missing
 
 
 class TabularList(list[T], Tabular):
@@ -154,12 +160,14 @@ class TabularList(list[T], Tabular):
 
 
 def _cells_of(record: dict[str, Any], columns: Iterable[str]) -> list[str]:
-    return [_cell(record[name]) for name in columns]
+    return [_cell(name, record[name]) for name in columns]
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
+    if name in _PATHS and os.path.isabs(value):
+        value = shown(value)
     return f"{value:,}" if isinstance(value, int) else plain(str(value))
 
 

@@ -84,6 +84,7 @@ class ExternalFiles(TabularList[ResolvedExternalFile]):
 
     _columns = ResolvedExternalFile._columns
     _shown_columns = ("nwb_path", *ResolvedExternalFile._shown_columns)
+    _html_columns = (*_shown_columns, "problem")
 
     def _title(self) -> str:
         files = len({entry.reference.nwb_path for entry in self})

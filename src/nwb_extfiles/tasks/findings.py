@@ -43,6 +43,7 @@ class Finding(Tabular):
         "index", "stored_path",
     )  # fmt: skip
     _shown_columns: ClassVar[tuple[str, ...]] = ("severity", "code", "nwb_path", "object_path", "index", "stored_path")
+    _html_columns: ClassVar[tuple[str, ...]] = (*_shown_columns, "what", "found", "expected", "hint")
 
     severity: Severity
     code: str
@@ -110,6 +111,7 @@ class Findings(TabularList[Finding]):
 
     _columns = Finding._columns
     _shown_columns = Finding._shown_columns
+    _html_columns = Finding._html_columns
 
     def __init__(self, findings: Iterable[Finding] = (), nwb_paths: Collection[Path] = ()) -> None:
         super().__init__(findings)
