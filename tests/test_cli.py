@@ -176,8 +176,8 @@ def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
         "  nwb/lost.nwb\n"
         "    /acquisition/video external_file[1]: 'gone.avi'\n"
         "\n"
-        "WARNING outside-nwb-folder: it points outside the folder of the NWB file, and DANDI clients will not resolve it "
-        "(3)\n"
+        "WARNING outside-nwb-folder: it points outside the folder of the NWB file, and DANDI clients will not resolve "
+        "it (3)\n"
         "  hint: fix it with `nwb-extfiles relocate`\n"
         "  nwb/good.nwb\n"
         "    /acquisition/video external_file[0]: '../videos/a.avi'\n"
@@ -225,7 +225,7 @@ def test_findings_for_information_are_no_problems(lab: Path) -> None:
     [
         (["--select", "missing"], {"missing"}, 1),
         (["--select", "outside-", "--select", "url"], {"outside-nwb-folder", "url"}, 0),
-        (["--ignore", "mis", "--ignore", "url"], {"outside-nwb-folder"}, 0),
+        (["--ignore", "miss", "--ignore", "url"], {"outside-nwb-folder"}, 0),
         (["--select", "missing", "--ignore", "missing"], set(), 0),
         (["--severity", "error"], {"missing"}, 1),
         (["--severity", "warning"], {"missing", "outside-nwb-folder", "url"}, 1),
@@ -473,3 +473,19 @@ def test_exit_skips_garbage_collection() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
+
+
+def test_sessions_in_the_page_on_checking_are_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    for name in ("mouse1", "mouse2_a"):
+        make_media(tmp_path / "videos" / f"{name}.avi").write_bytes(name.encode().ljust(256))
+    write_nwb(tmp_path / "recordings" / "mouse1.nwb", ["../videos/mouse1.avi"])
+    write_nwb(tmp_path / "recordings" / "mouse2.nwb", ["../videos/mouse2_a.avi", "mouse2_b.avi"])
+    monkeypatch.chdir(tmp_path)
+    page = (request.config.rootpath / "docs" / "howto" / "check.md").read_text(encoding="utf-8")
+    sessions = re.findall(r"(?s)```console\n(.*?)```", page)
+    assert len(sessions) == 2
+    for command, shown in re.findall(r"(?ms)^\$ nwb-extfiles (.*?)\n(.*?)(?=^\$ |\Z)", "".join(sessions)):
+        assert CliRunner().invoke(main, command.split()).stdout == shown, command
+    assert "external_file[0]" in (tmp_path / "findings.txt").read_text(encoding="utf-8")

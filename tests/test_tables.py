@@ -83,7 +83,7 @@ def test_printed_tables_are_short_and_safe(lab: Path, narrow: int) -> None:
             assert line.isprintable(), name
             assert line.encode(), name
         if name in ("findings", "references", "plan", "organize"):
-            title, *lines = str(table).split("\n")
+            _, *lines = str(table).split("\n")
             assert len(lines) > 1, name
             assert max(map(len, lines)) <= narrow, name
 
