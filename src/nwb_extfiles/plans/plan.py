@@ -156,7 +156,7 @@ class RelocationPlan(Tabular):
     def mode_shown(self, entry: Relocation) -> str:
         """What happens to an entry, in a word: the mode, if the file is put there in that way."""
         if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
-            return str(self.mode)
+            return str(self.mode_of(entry))
         return "in place" if self.is_in_place(entry) else str(entry.action)
 
     def is_in_place(self, entry: Relocation) -> bool:
