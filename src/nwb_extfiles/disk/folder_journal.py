@@ -129,7 +129,7 @@ def is_complete(content: bytes) -> bool:
     return content.startswith(_MAGIC) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) -> bool:
+def put_back(folder: Path, journal: Path, content: bytes) -> bool:
     """Give the files of a folder the content that they had before an edit.
 
     Parameters
@@ -140,8 +140,6 @@ def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) 
         What `edit_files` left behind; it stays.
     content : bytes
         What is in it, complete.
-    sync : bool
-        Whether to flush to the disk.
 
     Returns
     -------
@@ -159,7 +157,7 @@ def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) 
     if states(folder, content) is None:
         return False
     former = [(place, old) for place, old, _ in _read_journal(folder, content)]
-    _write(folder, former, journal.parent / _PAGE, sync)
+    _write(folder, former, journal.parent / _PAGE, True)
     return True
 
 

@@ -208,7 +208,7 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
         filesystem.sync_folder(journal.parent)
 
 
-def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool = False) -> bool:
+def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
     """Undo an edit that was broken off.
 
     Parameters
@@ -217,8 +217,6 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
         The file that was edited, or the folder.
     journal : pathlib.Path
         What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
-    sync : bool
-        Whether to flush to the disk before the journal is removed.
     keep_journal : bool
         Whether the journal stays, because the document is a copy of the one that it is of.
 
@@ -244,11 +242,11 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
     if (is_of_folder and not filesystem.is_folder(path)) or (is_of_file and not path.is_file()):
         raise TransferError(f"{journal} is not a journal of {path}", hint="look where it comes from, and remove it")
     if is_of_folder:
-        put_back = folder_journal.put_back(path, journal, content, sync=sync)
+        put_back = folder_journal.put_back(path, journal, content)
     elif is_of_file:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            put_back = _put_back(handle, content, sync)
+            put_back = _put_back(handle, content)
         finally:
             os.close(handle)
     if (is_of_folder or is_of_file) and not put_back:
@@ -259,8 +257,7 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
     if keep_journal:
         return put_back
     journal.unlink()
-    if sync:
-        filesystem.sync_folder(journal.parent)
+    filesystem.sync_folder(journal.parent)
     return put_back
 
 
@@ -322,7 +319,7 @@ def _is_complete(content: bytes) -> bool:
     return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
 
 
-def _put_back(handle: int, content: bytes, sync: bool) -> bool:
+def _put_back(handle: int, content: bytes) -> bool:
     """Put back what the pages of a file held, if it is the file that the journal is of; whether it is."""
     if _states(handle, content) is None:
         return False
@@ -330,8 +327,7 @@ def _put_back(handle: int, content: bytes, sync: bool) -> bool:
     for offset, old, _ in runs:
         _write_at(handle, offset, old)
     os.ftruncate(handle, size)
-    if sync:
-        os.fsync(handle)
+    os.fsync(handle)
     return True
 
 

@@ -125,7 +125,7 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
 def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
     url = beside(reference.nwb_path, reference.stored_path)
     if url is not None:
-        return _at_url(reference, url)
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
     problem = UnsafeReferenceError(
         f"{reference.where}: the URL {reference.nwb_path} does not say what {reference.stored_path!r} is relative to",
         hint=Hint(
@@ -135,7 +135,3 @@ def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
         **reference.place,
     )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
-
-
-def _at_url(reference: ExternalFileReference, url: str) -> ResolvedExternalFile:
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))

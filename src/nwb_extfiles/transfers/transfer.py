@@ -27,6 +27,7 @@ from ..disk.journal import rollback
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import MediaExistsError, TransferError, warn
 from .disk_errors import explained
+from .folder_notes import note_placed
 from .media_copies import StagedFile, StagedMedia
 from .recovery import not_put_back, open_staging_folder
 from .staging_folder import StagingFolder
@@ -185,7 +186,7 @@ class Transfer:
     def _flush_names(self) -> None:
         """Flush the names of all that is in its place, and what says that the document is unfinished."""
         if self._edits_document:
-            self._staging.sync_mark()
+            filesystem.sync_file(self._staging.mark)  # its name is flushed with the folder
         # what was there already may be another one's, or a killed transfer's, and not on the disk yet
         for target in self.media.reused:
             filesystem.sync_file(target)
@@ -243,7 +244,8 @@ class Transfer:
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
             if not links.link_exclusive(item.target, former):
                 os.rename(item.target, former)
-        self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
+        placed = ((item.part, item.target) for item in places)
+        note_placed(self._staging.placed, placed, folder=self._folder, sync=sync)
         if sync and places:
             filesystem.sync_folders({self._staging.path, *(former.parent for former in places.values())})
 
