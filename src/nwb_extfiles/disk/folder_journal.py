@@ -52,7 +52,7 @@ def edit_files(folder: Path, changes: Changes, journal: Path | None, *, sync: bo
     TransferError
         If a path leads out of the folder, or through a link; nothing is changed.
     OSError
-        As the file system says. `put_back` is to be called then, if there is a journal.
+        `put_back` is to be called then, if there is a journal.
     """
     places = {name: _place(folder, name) for name in changes}
     if journal is not None:
@@ -130,29 +130,11 @@ def is_complete(content: bytes) -> bool:
 
 
 def put_back(folder: Path, journal: Path, content: bytes) -> bool:
-    """Give the files of a folder the content that they had before an edit.
+    """Give the files of a folder the content that they had before an edit, from its journal with this content.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder that was edited.
-    journal : pathlib.Path
-        What `edit_files` left behind; it stays.
-    content : bytes
-        What is in it, complete.
-
-    Returns
-    -------
-    bool
-        False, with nothing changed, if a file is neither as it was nor as it was to be: then the folder was written
-        anew since.
-
-    Raises
-    ------
-    TransferError
-        If the journal names what is not in the folder; nothing is changed.
-    OSError
-        As the file system says; to be called again then.
+    The journal is complete, and stays. False, with nothing changed, if a file is neither as it was nor as it was to be:
+    then the folder was written anew since. TransferError, with nothing changed, if the journal names what is not in the
+    folder; after an OSError this is to be called again.
     """
     if states(folder, content) is None:
         return False

@@ -43,13 +43,7 @@ class Edited(Enum):
 
 
 class OverlayFile(io.RawIOBase):
-    """A file that is read from disk and written to memory.
-
-    Parameters
-    ----------
-    handle : int
-        Descriptor of the file; it is only read from.
-    """
+    """A file, known by its descriptor, that is read from disk and written to memory."""
 
     def __init__(self, handle: int) -> None:
         super().__init__()
@@ -209,23 +203,12 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
 
 
 def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
-    """Undo an edit that was broken off.
+    """Undo an edit that was broken off, of a file or a folder; tells whether anything was put back.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file that was edited, or the folder.
-    journal : pathlib.Path
-        What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
-    keep_journal : bool
-        Whether the journal stays, because the document is a copy of the one that it is of.
-
-    Returns
-    -------
-    bool
-        Whether anything was put back. An incomplete journal means that the file was not touched yet. If the file
-        holds neither what it held before the edit nor what it was to hold, some program has written it anew since: a
-        warning says that it stays as it is.
+    An incomplete journal means that the document was not touched yet. If it holds neither what it held before the edit
+    nor what it was to hold, some program has written it anew since: a warning says that it stays as it is. The journal,
+    if there is any, is removed when it is done with, unless the document is a copy of the one that it is of
+    (`keep_journal`).
 
     Raises
     ------
@@ -264,10 +247,7 @@ def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
 def how_far(path: Path, journal: Path) -> Edited | None:
     """How far the edit of a journal has got in a document, which need not have the name that it had then.
 
-    Returns
-    -------
-    Edited or None
-        None if there is no whole journal, or if it is one of another document.
+    None if there is no whole journal, or if it is one of another document.
     """
     if not journal.is_file() or journal.is_symlink():
         return None

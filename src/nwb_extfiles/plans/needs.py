@@ -313,12 +313,7 @@ def _names(path: Path) -> Iterator[Path]:
 class MediaUsers:
     """The NWB files that are not part of a call, and the media that they refer to.
 
-    Parameters
-    ----------
-    served : iterable of pathlib.Path
-        NWB files that the call relocates, replaces or removes: their needs are those of their plans.
-    options : MediaOptions
-        `media_fields` is used.
+    Those in `served` are relocated, replaced or removed by the call: their needs are those of their plans.
     """
 
     def __init__(self, served: Iterable[Path], options: MediaOptions) -> None:

@@ -258,10 +258,7 @@ def _local_path(reference: ExternalFileReference) -> str:
 def without_file_scheme(stored_path: str) -> str:
     """The path in a ``file://`` URL; other paths as they are.
 
-    Raises
-    ------
-    ValueError
-        If the URL is malformed; the message continues after the URL.
+    ValueError if the URL is malformed; the message continues after the URL.
     """
     if not _is_file_url(stored_path):
         return stored_path

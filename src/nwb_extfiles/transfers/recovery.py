@@ -44,21 +44,14 @@ def open_staging_folder(
 
     Parameters
     ----------
-    document : pathlib.Path
-        As `StagingFolder` takes it.
+    document, as_folder
+        As `StagingFolder` takes them, which raises the same.
     edits_document : bool
         Whether the document is edited in place. Else a new one is written at `document_part`.
-    as_folder : bool
-        Whether the new document is a folder.
     leader : StagingFolder, optional
         As `StagingFolder.begin_edit` takes it.
     finishes : bool
         Whether the old names are removed that a killed move left after its commit, as they are before an edit.
-
-    Raises
-    ------
-    DestinationBusyError, TransferError, OSError
-        As `StagingFolder`.
     """
     former = renamed_from(document)
     if former is not None:
@@ -95,7 +88,7 @@ def _other_folder(document: Path) -> StagingFolder | None:
 
 
 def recover(document: Path, *, thoroughly: bool = False) -> bool:
-    """Restore a document that a killed transfer was editing in place.
+    """Restore a document that a killed transfer was editing in place; tells whether there was anything to do.
 
     Of a call over several documents all are restored, or, if it was committed, all are completed.
 
@@ -106,11 +99,6 @@ def recover(document: Path, *, thoroughly: bool = False) -> bool:
     thoroughly : bool
         Whether a copy of a document with an unfinished edit is restored too, and old names are removed that a killed
         move has left.
-
-    Returns
-    -------
-    bool
-        Whether there was anything to do.
 
     Raises
     ------

@@ -228,10 +228,8 @@ class StagingFolder:
     def begin_edit(self, leader: StagingFolder | None = None) -> None:
         """Leave the mark that says that the edit is unfinished.
 
-        Parameters
-        ----------
-        leader : StagingFolder, optional
-            That of the document whose commit is the commit of this one too. `lead` tells the leader of it.
+        The commit of the leader's document, if there is one, is the commit of this one too; `lead` tells the leader of
+        it.
         """
         self._mark = EditMark(self.document.name, inode_of(self.document))
         if leader is not None:

@@ -269,18 +269,8 @@ class Transfer:
     def conclude(self, *, sync: bool = True) -> tuple[MovedSource, ...]:
         """Remove the sources of a move and all that was staged, and let go of the document.
 
-        To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
-        with a warning.
-
-        Parameters
-        ----------
-        sync : bool
-            Whether the removals are flushed to the disk.
-
-        Returns
-        -------
-        tuple of MovedSource
-            What is left for `remove_sources`.
+        To be called when the document is in place. A source that cannot be removed, or that has changed, stays, with a
+        warning. With `sync` the removals are flushed to the disk. Gives what is left for `remove_sources`.
         """
         if not self._keep_sources:
             self.notes.extend(remove_sources(self._moved, sync=sync))
@@ -323,13 +313,7 @@ class Transfer:
         return self._committing and not self._staging.is_unfinished()
 
     def rollback(self) -> list[str]:
-        """Bring everything back to what it was.
-
-        Returns
-        -------
-        list of str
-            What could not be brought back, and where it is left; empty if all went well.
-        """
+        """Bring everything back to what it was; gives what could not be brought back, and where it is left."""
         if self.is_done:
             self.conclude(sync=False)  # interrupted when all was in place
             return []
