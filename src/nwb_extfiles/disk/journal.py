@@ -196,10 +196,7 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
     for offset, new in changes:
         old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
         content += _RUN.pack(offset, len(old), len(new)) + old + new
-    content += hashlib.sha256(content).digest()
-    filesystem.write_new(journal, content, sync=sync)
-    if sync:
-        filesystem.sync_folder(journal.parent)
+    folder_journal.write_journal(journal, content, sync)
 
 
 def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
@@ -221,7 +218,7 @@ def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
         return False
     put_back = False
     content = journal.read_bytes() if path.exists() else b""
-    is_of_folder, is_of_file = folder_journal.is_complete(content), _is_complete(content)
+    is_of_folder, is_of_file = (folder_journal.is_whole(content, magic) for magic in (folder_journal.MAGIC, _MAGIC))
     if (is_of_folder and not filesystem.is_folder(path)) or (is_of_file and not path.is_file()):
         raise TransferError(f"{journal} is not a journal of {path}", hint="look where it comes from, and remove it")
     if is_of_folder:
@@ -252,9 +249,9 @@ def how_far(path: Path, journal: Path) -> Edited | None:
     if not journal.is_file() or journal.is_symlink():
         return None
     content = journal.read_bytes()
-    if folder_journal.is_complete(content):
+    if folder_journal.is_whole(content, folder_journal.MAGIC):
         states = folder_journal.states(path, content) if filesystem.is_folder(path) else None
-    elif _is_complete(content) and path.is_file():
+    elif folder_journal.is_whole(content, _MAGIC) and path.is_file():
         with path.open("rb", buffering=0) as file:
             states = _states(file.fileno(), content)
     else:
@@ -292,11 +289,6 @@ def _read_journal(content: bytes) -> tuple[tuple[int, int], list[tuple[int, byte
         runs.append((offset, content[position + _RUN.size : middle], content[middle : middle + new_length]))
         position = middle + new_length
     return (before, after), runs
-
-
-def _is_complete(content: bytes) -> bool:
-    digest = hashlib.sha256().digest_size
-    return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
 
 
 def _put_back(handle: int, content: bytes) -> bool:
