@@ -200,10 +200,7 @@ def _put_in_order(opened: StagingFolder, *, finishes: bool) -> None:
             if folder is not opened:
                 opened.notes.extend(folder.notes)
                 folder.release()
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise _joined(problems, opened.document)
+    _raise_all(problems, opened.document)
 
 
 def _bring_back_or_finish(folder: StagingFolder, *, finishes: bool) -> None:
@@ -237,15 +234,15 @@ def _put_back_former(folder: StagingFolder) -> None:
             os.replace(aside, target)
             touched.update({place, *(new.parent for new in made)})
     sync_folders(touched)  # before what tells that they are to be put back is removed
-    if len(others) == 1:
-        raise others[0]
-    if others:
-        raise _joined(others, folder.document)
+    _raise_all(others, folder.document)
 
 
-def _joined(problems: list[TransferError], document: Path) -> TransferError:
-    what = f"{document}: {len(problems)} problems; what a killed run left is not cleared yet:\n{numbered(problems)}"
-    return TransferError(what, nwb_path=str(document), problems=problems)
+def _raise_all(problems: list[TransferError], document: Path) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        what = f"{document}: {len(problems)} problems; what a killed run left is not cleared yet:"
+        raise TransferError(f"{what}\n{numbered(problems)}", nwb_path=str(document), problems=problems)
 
 
 def not_put_back(aside: Path, target: Path, document: Path) -> TransferError:

@@ -279,19 +279,23 @@ class Transfer:
 
     def _end(self) -> None:
         """Clear what was staged, let go of the document, and tell what went wrong."""
-        left: list[str] = []
-        try:
-            self._staging.clear()
-        except OSError as error:
-            left.append(f"{self._staging.path} could not be cleared: {error}")
-        self._staging.made_folders.clear()
-        left.extend(self._staging.release())
-        self.notes.extend([*left, *self._staging.leftovers(left)] if left else [])
+        self._staging.made_folders.clear()  # which stay
+        self.notes.extend(self._let_go([]))
         for note in self.notes:  # last, because a caller may have made warnings errors
             if self._tell is not None:
                 self._tell(note)
             else:
                 warn(note)
+
+    def _let_go(self, left: list[str]) -> list[str]:
+        """Clear what was staged, unless something is left that needs it, and let go of the document."""
+        if not left:
+            try:
+                self._staging.clear()
+            except OSError as error:
+                left.append(f"{self._staging.path} could not be cleared: {error}")
+        left.extend(self._staging.release())
+        return [*left, *self._staging.leftovers(left)] if left else []
 
     def _arrived(self, notes: list[str], kept: Collection[Path]) -> list[MovedSource]:
         """The moved sources that have got where they should; those that have not are named in `notes`."""
@@ -340,13 +344,7 @@ class Transfer:
             self._staging.restore_folder()
         except OSError as error:
             left.append(f"{self.document} could not be restored: {error}; it is at {self._staging.replaced}")
-        if not left:
-            try:
-                self._staging.clear()
-            except OSError as error:
-                left.append(f"{self._staging.path} could not be cleared: {error}")
-        left.extend(self._staging.release())
-        return [*left, *self._staging.leftovers(left)] if left else []
+        return self._let_go(left)
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:
