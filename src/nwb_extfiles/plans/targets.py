@@ -264,7 +264,7 @@ def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
 def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
     """Whether something other than a folder is where a folder of the target's path should be."""
     places = (folder / parent for parent in target.parents if parent.parts)
-    return any(os.path.lexists(place) and (place.is_symlink() or not place.is_dir()) for place in places)
+    return any(os.path.lexists(place) and not filesystem.is_folder(place) for place in places)
 
 
 def _state(place: Path, file: MediaFile | None, remote: RemoteFile | None, mode: MediaMode) -> TargetState:
