@@ -69,9 +69,9 @@ def locate(
     """
     stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)
-    folder = Path.cwd() if base is None or afar else Path(base)
+    folder = Path.cwd() if base is None else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, working_folder=folder, real_path=real_path)
+    found = resolve(sought, options, destination=folder, real_path=real_path)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(replace(found, reference=reference))
