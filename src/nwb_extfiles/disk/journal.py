@@ -53,16 +53,10 @@ class OverlayFile(io.RawIOBase):
         self._pages: dict[int, bytearray] = {}
 
     def readable(self) -> bool:
-        """Always."""
+        """Always, as it is writable and seekable."""
         return True
 
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
+    writable = seekable = readable
 
     def tell(self) -> int:
         """The position, in bytes."""
