@@ -86,6 +86,8 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     av = load_av()
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise NotAVideo("is not a regular file")
+    with open(path, "rb"):
+        pass  # what the file system refuses is raised here
     # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     if not edit_list:
@@ -93,9 +95,7 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     try:
         # metadata are not always UTF-8, whatever the standards say
         container = av.open(os.path.abspath(path), container_options=options, metadata_errors="replace")
-    except (FileNotFoundError, PermissionError):
-        raise
-    except av.error.FFmpegError as error:  # with some files that end early, an OSError too
+    except av.error.FFmpegError as error:  # some are OSErrors, without a problem of the file system
         raise _not_a_video(Path(path)) from error
     with container:
         if not video_streams(container):

@@ -56,13 +56,14 @@ def thumbnail(path: str | os.PathLike[str], *, width: int = 240) -> bytes:
 
 def _frame(container: Any, stream: Any, part: float) -> Any | None:
     """The frame after a part of the length; one before if many would have to be decoded; None if none can be."""
-    frame, wanted = None, part * _length(container, stream) + (container.start_time or 0) / _MICROSECONDS
+    frame, tick = None, fraction(stream.time_base) or 0
+    wanted = part * _length(container, stream) + (container.start_time or 0) / _MICROSECONDS
     if part:
         with suppress(load_av().error.FFmpegError):  # there is no such place
             container.seek(int(wanted * _MICROSECONDS))
     whole = (frame for frame in frames(container, stream) if not frame.is_corrupt)
     for frame in islice(whole, _MOST_FRAMES):
-        if frame.time is not None and frame.time >= wanted:
+        if frame.pts is not None and frame.pts * tick >= wanted:
             break
     return frame
 
