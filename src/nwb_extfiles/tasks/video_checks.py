@@ -109,7 +109,7 @@ class VideoChecker:
         """Say that videos are not read, at the first NWB file that has some."""
         if not self._has_told and any(map(promises_video, files)):
             self._has_told = True
-            what = f"its videos, and those of further NWB files, are not compared with their series: {problem.what}"
+            what = f"videos are not compared with their series, here and in further NWB files: {problem.what}"
             yield of_file(path, Severity.INFO, "videos-not-read", what, problem.hint)
 
 
