@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from videos import CUT_OFF, VIDEOS, WHOLE, Videos, decoded_frames, ffmpeg
 
-from nwb_extfiles.media.pyav.reading import NotAVideo, fraction, open_video, read_video
+from nwb_extfiles.media.pyav.opening import NotAVideo, fraction, open_video
+from nwb_extfiles.media.pyav.reading import read_video
 
 INDEXED = [name for name in (*WHOLE, "opendml.avi") if name.endswith((".mp4", ".mov", ".avi", "ipod.m4v"))]
 ELEMENTARY = ("b_frames.h264", "no_b_frames.h264", "hevc.h265", "elementary.m4v")
