@@ -374,3 +374,74 @@ def test_exit_skips_garbage_collection() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
+
+
+# ------------------------------------------- outputs that cannot spell a name, or that nobody reads
+
+STRANGE = "Mäuse 🐭"
+UNDECODABLE = "r\udce4t"  # the byte 0xE4, as Python reads it from a file system in UTF-8
+
+
+@pytest.fixture
+def strange_lab(lab: Path) -> Path:
+    """The same with names that not every output can spell."""
+    make_media(lab / "videos" / f"{STRANGE}.avi")
+    write_nwb(lab / "nwb" / f"{STRANGE}.nwb", [f"../videos/{STRANGE}.avi", f"gone {STRANGE}.avi"])
+    if sys.platform == "linux":
+        write_nwb(lab / "nwb" / f"{UNDECODABLE}.nwb", ["../videos/a.avi"])
+    return lab
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_an_output_cannot_spell_are_escaped(strange_lab: Path, encoding: str) -> None:
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+
+    def told(*words: str, code: int = 0) -> tuple[str, str]:
+        command = [sys.executable, "-m", "nwb_extfiles", *words]
+        done = subprocess.run(command, capture_output=True, env=env, check=False)
+        # click writes its own usage errors in UTF-8 to outputs in ASCII
+        told = done.stdout.decode(encoding), done.stderr.decode("latin-1" if code == 2 else encoding)
+        assert done.returncode == code, told
+        assert "Traceback" not in told[1]
+        assert "UnicodeEncodeError" not in told[1]
+        return told
+
+    name = STRANGE.encode(encoding, "backslashreplace").decode(encoding)
+    listed, _ = told("ls", "nwb")
+    assert f"nwb/{name}.nwb" in listed
+    assert f"'gone {name}.avi' -> MISSING" in listed
+    assert f"'gone {name}.avi'" in told("check", "nwb", code=1)[0]
+    done, warnings = told("relocate", f"nwb/{STRANGE}.nwb", "--media-mode", "copy", "--missing", "keep")
+    assert f"nwb/{name}.nwb" in done
+    assert name in warnings
+    assert len(list((strange_lab / "nwb" / STRANGE).iterdir())) == 1
+    assert "does not exist" in told("relocate", f"nwb/no {STRANGE}.nwb", code=2)[1]
+    if sys.platform == "linux":
+        assert r"nwb/r\udce4t.nwb" in listed
+        assert r"r\udce4t" in told("relocate", "--dry-run", f"nwb/{UNDECODABLE}.nwb", code=1)[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize("redirection", ["| true", "2>&1 | true", ">&-", "2>&-", ">&- 2>&-", "> /dev/full 2>&1"])
+def test_work_continues_when_its_lines_cannot_be_printed(lab: Path, redirection: str) -> None:
+    """Each file is organized, whatever becomes of the lines about it."""
+    if "/dev/full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    for number in range(3):
+        write_nwb(lab / "more" / f"{number}.nwb", ["../videos/a.avi", "gone.avi"])
+    words = "relocate more/0.nwb more/1.nwb more/2.nwb --missing keep --media-mode copy"
+    script = f"{{ {sys.executable} -m nwb_extfiles {words}; echo $? > code; }} {redirection}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (lab / "code").read_text() == "0\n", done.stderr
+    assert done.stdout == "" or redirection == "2>&-"
+    assert "Error" not in done.stderr
+    assert [len(list((lab / "more" / str(number)).glob("*.avi"))) for number in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_progress_of_python_that_cannot_be_shown_is_no_error(lab: Path, redirection: str) -> None:
+    code = "from nwb_extfiles import relocate; relocate('nwb/good.nwb', 'copy', media_options={'progress': True})"
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" {redirection}'], check=False)
+    assert done.returncode == 0
+    assert len(list((lab / "nwb" / "good").glob("*.avi"))) == 2

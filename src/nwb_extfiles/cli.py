@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,6 +17,11 @@ import click
 
 from . import __version__
 from .cli_options import ExistingPath, LocalPath, make_options, media_field, media_mode, media_options, quiet_or_json
+from .cli_output import escape_what_cannot_be_encoded, print_record, tell
+from .cli_output import print_error as _print_error
+from .cli_output import print_line as _print
+from .cli_output import progress as _progress
+from .cli_output import reading as _reading
 from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode
 
@@ -37,7 +39,7 @@ class _Commands(click.Group):
         # Python collects garbage at exit in all that was imported, dandi above all: a tenth of the time of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
-        _escape_what_cannot_be_encoded()
+        escape_what_cannot_be_encoded()
         return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -53,27 +55,6 @@ class _Commands(click.Group):
                 for note in getattr(error, "__notes__", ()):
                     _print_error(note)
                 ctx.exit(1)
-
-
-def _escape_what_cannot_be_encoded() -> None:
-    """Write characters as escapes that an output cannot encode: Python writes cp1252 to the pipes of Windows."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().replace("-", "").startswith("utf"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _print_error(message: object, prefix: str = "nwb-extfiles: ") -> None:
-    from .hints import for_command_line
-    from .terminal import plain
-
-    lines = f"{prefix}{for_command_line(message)}".split("\n")
-    click.echo("\n".join(map(plain, lines)), err=True)
-
-
-def _print(line: str) -> None:
-    from .terminal import plain
-
-    click.echo(plain(line))
 
 
 def _show_warning(
@@ -97,50 +78,6 @@ def main() -> None:
     broken paths, `relocate` puts the videos beside the NWB file, `organize` puts NWB files and videos into a dandiset,
     `restore` gives videos their original names back. The last three have --dry-run.
     """
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
-    """Give a callback for bytes done, and one for the line of each file; on a terminal with a progress bar."""
-    if quiet:
-        yield False, lambda line: None
-    elif not sys.stderr.isatty():
-        yield False, _print
-    else:
-        from tqdm import tqdm
-
-        from .terminal import plain
-
-        files = 0
-        with tqdm(unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
-
-            def on_bytes(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            def on_file(line: str) -> None:
-                nonlocal files
-                files += 1
-                bar.set_postfix_str(f"{files} NWB {'file' if files == 1 else 'files'} done")
-                bar.write(plain(line), file=sys.stdout)
-
-            yield on_bytes, on_file
-
-
-@contextmanager
-def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
-    """Give a callback for bytes of videos read, and one to print a line; on a terminal with a progress bar."""
-    if not (shown and sys.stderr.isatty()):
-        yield lambda count: None, _print
-    else:
-        from tqdm import tqdm
-
-        from .terminal import plain
-
-        with tqdm(
-            desc="videos read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False
-        ) as bar:
-            yield bar.update, lambda line: bar.write(plain(line), file=sys.stdout)
 
 
 # ------------------------------------------------------------------- commands
@@ -197,7 +134,7 @@ def organize(
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
     from .tasks.organizing import organize as carry_out
-    from .terminal import as_json, organize_lines, organize_record, shown, urls_line
+    from .terminal import organize_lines, organize_record, shown, urls_line
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
@@ -219,15 +156,15 @@ def organize(
             on_file=on_file,
         )
     if chosen["as_json"]:
-        click.echo(as_json(organize_record(plan)))
+        print_record(organize_record(plan))
     elif chosen["dry_run"]:
         for line in organize_lines(plan):
-            _print(line)
+            tell(line)
     elif not chosen["quiet"]:
         are = "is" if len(plan) == 1 else "are"
-        _print(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
+        tell(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
         for line in urls_line(plan.url_count):
-            _print(line)
+            tell(line)
 
 
 @main.command()
@@ -248,7 +185,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
     checked before anything is changed.
     """
     from .tasks.relocating import relocate_files
-    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown, urls_line
+    from .terminal import media_summary, relocation_lines, relocation_record, shown, urls_line
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
@@ -260,17 +197,17 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
             on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
         )
     if chosen["as_json"]:
-        click.echo(as_json([relocation_record(plan) for plan in plans]))
+        print_record([relocation_record(plan) for plan in plans])
         return
     if chosen["dry_run"]:
         for plan in plans:
             for line in relocation_lines(plan):
-                _print(line)
+                tell(line)
         if len(plans) > 1:
-            _print(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
+            tell(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
-            _print(line)
+            tell(line)
 
 
 @main.command()
@@ -305,7 +242,6 @@ def check(
     from .nwb.files import find_nwb_files
     from .tasks.checks import check as find_problems
     from .tasks.findings import Severity
-    from .terminal import as_json as to_json
     from .terminal import finding_lines, finding_record, shown
 
     counts = dict.fromkeys(Severity, 0)
@@ -323,7 +259,7 @@ def check(
             for line in finding_lines(finding):
                 print_line(line)
     if as_json:
-        click.echo(to_json(findings))
+        print_record(findings)
     else:
         names = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
         listed = ", ".join(_count(count, names[severity]) for severity, count in counts.items() if count)
@@ -363,7 +299,6 @@ def ls(
     nwb-extfiles ls --media video.avi dandiset
     """  # noqa: D301
     from .nwb.files import NWB_SUFFIX
-    from .terminal import as_json as to_json
     from .terminal import reference_record
 
     media = media or by_checksum
@@ -377,7 +312,7 @@ def ls(
     found = list(_references(videos, places, by_checksum, media_fields, problems))
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
-        click.echo(to_json(records))
+        print_record(records)
     else:
         _list(videos, found)
     for problem in problems:
@@ -445,7 +380,7 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
     original names. FILE and its videos do not change.
     """
     from .tasks.restoring import restore as carry_out
-    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
+    from .terminal import media_summary, relocation_lines, relocation_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plan = carry_out(
@@ -453,10 +388,10 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
         )
         print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
     if chosen["as_json"]:
-        click.echo(as_json(relocation_record(plan)))
+        print_record(relocation_record(plan))
     elif chosen["dry_run"]:
         for line in relocation_lines(plan):
-            _print(line)
+            tell(line)
 
 
 @main.command()
@@ -470,7 +405,11 @@ def demo(folder: Path, media_mode: str) -> None:
     """
     from .demo import run_demo
 
-    run_demo(folder, MediaMode(media_mode), click.echo)
+    def say(text: str) -> None:
+        for line in text.split("\n"):
+            tell(line)
+
+    run_demo(folder, MediaMode(media_mode), say)
 
 
 @main.command()
@@ -499,4 +438,4 @@ def recover(paths: tuple[Path, ...]) -> None:
             if not found.exists():
                 raise FileNotFoundError(f"{path} does not exist, and there is nothing to restore it from")
             if restored or found in named:
-                _print(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
+                tell(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
