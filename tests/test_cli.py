@@ -186,14 +186,14 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
     dry = run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run")
     plan = json.loads(run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run", "--json").stdout)
     assert tree(lab) == before
-    assert "total: 2 media by copy, 512 bytes" in dry.stdout
+    assert "nothing was changed; without --dry-run: 2 videos copied (512 bytes)\n" in dry.stdout
     assert [Path(entry["target"]).parent for entry in plan[0]["media"]] == [lab / "nwb" / "good"] * 2
     assert all(Path(entry["target"]).name in dry.stdout for entry in plan[0]["media"])
     assert run("relocate", "nwb/good.nwb", "--media-mode", "copy").stdout == (
-        "nwb/good.nwb: 2 media by copy, 512 bytes\n"
+        "nwb/good.nwb: 2 videos copied (512 bytes)\n"
     )
     assert stored_paths(lab / "nwb" / "good.nwb") == [entry["new_path"] for entry in plan[0]["media"]]
-    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 in place already\n"
+    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 videos in place already\n"
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
 
@@ -220,7 +220,8 @@ def test_json_names_options_of_the_command_line(lab: Path) -> None:
 
 def test_relocate_reports_urls_that_stay(lab: Path) -> None:
     lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
-    assert lines[-1] == "1 URL is kept; use --urls download to download the videos"
+    assert lines[0] == "nwb/lost.nwb: 1 video linked, 1 video not found, 1 video kept as URLs"
+    assert lines[1] == "1 URL is kept; use --urls download to download the videos"
 
 
 def test_relocate_error_shows_hint(lab: Path) -> None:
@@ -309,7 +310,7 @@ def test_progress_bar_only_on_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
     make_media(lab / "videos" / "a.avi").write_bytes(bytes(30_000_000))
     seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
-    assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes; a new manifest\n"
+    assert told == "nwb/good.nwb: 2 videos copied (30,000,256 bytes), 1 manifest written\n"
     assert b"30.0M" in seen
     assert is_clear(seen)
     assert module("relocate", "nwb/good.nwb").stderr == ""

@@ -16,10 +16,10 @@ from servers import Server
 from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
 from nwb_extfiles.hints import for_command_line
 from nwb_extfiles.nwb import registry
+from nwb_extfiles.summaries import in_words
 from nwb_extfiles.terminal import (
     as_json,
     finding_lines,
-    media_summary,
     organize_lines,
     plain,
     reference_lines,
@@ -122,7 +122,10 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ["copy", f"{size:,}", "bytes", "videos/a.avi", "->", target],
         ["keep", "'https://example.org/b.mp4'"],
         ["keep", "'gone.avi'"],
-        f"total: 1 media by copy, {size} bytes; 1 not found; 1 URL".split(),
+        [
+            *["nothing", "was", "changed;", "without", "--dry-run:"],
+            *f"1 video copied ({size} bytes), 1 video not found, 1 video kept as URLs".split(),
+        ],
     ]
     record = relocation_record(plan)
     assert record["total_bytes"] == size
@@ -136,11 +139,11 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert next(line for line in relocation_lines(plan) if target in line).split() == [
         "in", "place", f"{size:,}", "bytes", target,
     ]  # fmt: skip
-    assert media_summary(plan).startswith("1 in place already")
+    assert in_words([plan]).startswith("1 video in place already")
     path = path.rename(path.with_name("b.nwb"))
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)
-    assert media_summary(plan).startswith("1 renamed with the NWB file")
+    assert in_words([plan]).startswith("1 video renamed with the NWB file")
 
 
 def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
@@ -150,11 +153,14 @@ def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url, url, "../videos/b.avi"])
     options = {"urls": "download"}
     plan = relocate(path, "copy", dry_run=True, media_options=options)
-    assert media_summary(plan) == (f"1 media by copy, {video.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
+    assert in_words([plan]) == (
+        f"1 video copied ({video.stat().st_size:,} bytes), 2 videos downloaded ({size:,} bytes)"
+    )
     organized = organize(path, tmp_path / "dandiset", dry_run=True, media_options=options)
-    assert f"total: 1 NWB file and 3 media, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
+    done = f"1 video linked, 2 videos downloaded ({size:,} bytes), 1 NWB file copied ({path.stat().st_size:,} bytes)"
+    assert f"nothing was changed; without --dry-run: {done}" in list(organize_lines(organized))
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url])
-    assert media_summary(relocate(path, media_options=options)) == f"1 by download, {size:,} bytes"
+    assert in_words([relocate(path, media_options=options)]) == f"1 video downloaded ({size:,} bytes)"
 
 
 def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:

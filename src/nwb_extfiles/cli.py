@@ -23,7 +23,6 @@ from .cli_output import print_line as _print
 from .cli_output import progress as _progress
 from .cli_output import reading as _reading
 from .errors import ExternalFilesError, ExternalFilesWarning
-from .options import MediaMode
 
 if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
@@ -93,11 +92,7 @@ def main() -> None:
     "-f", "--files-mode", type=click.Choice(["copy", "move"]), default="copy", show_default=True,
     help="Copy or move the NWB files.",
 )  # fmt: skip
-@media_mode(
-    None,
-    "Link, copy or move videos and images into the dandiset; with reference, only their paths change."
-    "  [default: symlink]",
-)
+@media_mode(None, "Link, copy or move videos and images into the dandiset; with reference, only their paths change.")
 @click.option(
     "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
     help="Organize videos too, and update their paths. With --keep-…, NWB files with videos are refused.",
@@ -116,7 +111,7 @@ def organize(
     paths: tuple[Path, ...],
     dandiset_path: Path | None,
     files_mode: Any,
-    media_mode: str | None,
+    media_mode: Any,
     update: bool,
     invalid: Any,
     required_fields: tuple[str, ...],
@@ -133,13 +128,14 @@ def organize(
         raise click.UsageError("--media-mode cannot be used with --keep-external-file-paths; leave one of the two out")
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
+    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml
     from .tasks.organizing import organize as carry_out
-    from .terminal import organize_lines, organize_record, shown, urls_line
+    from .terminal import organize_lines, organize_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
         def on_file(file: OrganizedFile) -> None:
-            done = "there already" if file.is_done else f"{file.plan.media_count} media, {file.total_bytes:,} bytes"
+            done = "there already" if file.is_done else in_words([file.plan])
             print_line(f"{shown(file.source)} -> {shown(file.target)} ({done})")
 
         plan = carry_out(
@@ -161,9 +157,11 @@ def organize(
         for line in organize_lines(plan):
             tell(line)
     elif not chosen["quiet"]:
-        are = "is" if len(plan) == 1 else "are"
-        tell(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
-        for line in urls_line(plan.url_count):
+        tell(f"{shown(plan.dandiset_path)}: {organized_in_words(plan)}")
+        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan)):
+            tell(line)
+    if media_mode is None and not (chosen["quiet"] or chosen["as_json"]):
+        for line in links_line(file.plan for file in plan):
             tell(line)
 
 
@@ -171,21 +169,22 @@ def organize(
 @click.argument(
     "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=ExistingPath()
 )  # fmt: skip
-@media_mode("symlink", "Link, copy or move videos and images there; with reference, only their paths change.")
+@media_mode(None, "Link, copy or move videos and images there; with reference, only their paths change.")
 @click.option(
     "--repair", is_flag=True,
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
 @media_options
-def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
+def relocate(nwb_paths: tuple[Path, ...], media_mode: Any, repair: bool, **chosen: Any) -> None:
     """Copy, link or move videos and images beside their NWB files.
 
     The videos of x.nwb go into the folder x/ beside it, where DANDI expects them. The NWB files stay where they are;
     only the paths in them change. If an NWB file was renamed, the folder of its videos is renamed too. Everything is
     checked before anything is changed.
     """
+    from .summaries import in_words, links_line, urls_line
     from .tasks.relocating import relocate_files
-    from .terminal import media_summary, relocation_lines, relocation_record, shown, urls_line
+    from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
@@ -194,7 +193,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
             media_options=make_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
             repair=repair,
-            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
+            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}"),
         )
     if chosen["as_json"]:
         print_record([relocation_record(plan) for plan in plans])
@@ -204,9 +203,11 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
             for line in relocation_lines(plan):
                 tell(line)
         if len(plans) > 1:
-            tell(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
+            tell(f"all {len(plans)} NWB files: {DRY_RUN}{in_words(plans)}")
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
+            tell(line)
+        for line in links_line(plans) if media_mode is None else ():
             tell(line)
 
 
@@ -373,20 +374,21 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @media_mode("copy", "Link or copy videos and images there; with reference, only their paths change.", without="move")
 @media_options
-def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
+def restore(nwb_path: Path, folder: Path, media_mode: Any, **chosen: Any) -> None:
     """Give videos their original names back.
 
     FILE is an NWB file with a manifest, such as one from the archive. It is copied to DIR, with its videos under their
     original names. FILE and its videos do not change.
     """
+    from .summaries import in_words
     from .tasks.restoring import restore as carry_out
-    from .terminal import media_summary, relocation_lines, relocation_record, shown
+    from .terminal import relocation_lines, relocation_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plan = carry_out(
             nwb_path, folder, media_mode, media_options=make_options(chosen, on_bytes), dry_run=chosen["dry_run"]
         )
-        print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
+        print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}")
     if chosen["as_json"]:
         print_record(relocation_record(plan))
     elif chosen["dry_run"]:
@@ -397,7 +399,7 @@ def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> Non
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @media_mode("copy", "Link, copy or move the videos into the dandiset; with reference, only their paths change.")
-def demo(folder: Path, media_mode: str) -> None:
+def demo(folder: Path, media_mode: Any) -> None:
     """Make an example in DIR, and export it.
 
     Exports two NWB files with two videos each into DIR/dandiset. Shows the folder before and after, and that each path
@@ -409,7 +411,7 @@ def demo(folder: Path, media_mode: str) -> None:
         for line in text.split("\n"):
             tell(line)
 
-    run_demo(folder, MediaMode(media_mode), say)
+    run_demo(folder, media_mode, say)
 
 
 @main.command()

@@ -10,11 +10,10 @@ from typing import Any, TypeVar
 import click
 
 from .disk.annex import how_to_get, is_annex_pointer
-from .options import MediaMode, MediaOptions
+from .options import MediaMode, MediaOptions, modes_in_order
 from .plans.resolve import is_url
 
 __all__ = [
-    "MODES",
     "ExistingPath",
     "LocalPath",
     "make_options",
@@ -26,7 +25,30 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MODES = tuple(mode.value for mode in MediaMode)
+
+class _Modes(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click
+    """A media mode, ``auto``, or several to try in order, separated by commas."""
+
+    name = "mode"
+
+    def __init__(self, without: str | None) -> None:
+        self._choices = [mode for mode in MediaMode.choices() if mode != without]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """The choices, as in the help of `click.Choice`."""
+        return f"[{'|'.join(self._choices)}][,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[MediaMode, ...]:
+        """Give the modes in their order."""
+        named = [part.strip() for part in value.split(",")] if isinstance(value, str) else [*map(str, value)]
+        wrong = [name for name in named if name not in self._choices]
+        if wrong:
+            self.fail(
+                f"{wrong[0]!r} is not one of {', '.join(self._choices)}, or several of these, separated by commas",
+                param,
+                ctx,
+            )
+        return modes_in_order(named)
 
 
 class LocalPath(click.Path):
@@ -73,9 +95,11 @@ media_field = click.option(
 
 def media_mode(default: str | None, help_text: str, *, without: str | None = None) -> Callable[[F], F]:
     """Give a command --media-mode; dandi's users know it as --media-files-mode."""
+    listed = "Of several, separated by commas, the first that is possible; auto is symlink,hardlink,copy."
+    shown = default or "symlink; on Windows auto"
     return click.option(
-        "--media-mode", "--media-files-mode", "media_mode", default=default, show_default=default is not None,
-        type=click.Choice([mode for mode in MODES if mode != without]), help=help_text,
+        "--media-mode", "--media-files-mode", "media_mode", default=default, type=_Modes(without),
+        help=f"{help_text} {listed}  [default: {shown}]",
     )  # fmt: skip
 
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from .errors import RelocationRefusedError
 from .naming import NamingConvention, dandi_name
 
-__all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "fits_object", "refuse_mode_alone"]
+__all__ = [
+    "AUTO",
+    "MediaMode",
+    "MediaModes",
+    "MediaOptions",
+    "ProgressCallback",
+    "default_modes",
+    "fits_object",
+    "modes_in_order",
+    "refuse_mode_alone",
+]
 
 _Converted = TypeVar("_Converted")
 ProgressCallback = Callable[[int, int], object]
@@ -34,6 +44,63 @@ class MediaMode(StrEnum):
     """The media move; their old names are removed last, after the NWB file is written."""
     REFERENCE = "reference"
     """The media stay; only the stored paths change, and become relative to the new NWB file."""
+    REFLINK = "reflink"
+    """A copy that shares its blocks with the original, and so takes no space; only where the file system can make
+    one, such as btrfs or XFS."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"media_mode must be one of {', '.join(map(repr, cls.choices()))}, not {value!r}")
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """What callers may name, the modes and what stands for several."""
+        return [*map(str, cls), "auto"]
+
+    @property
+    def makes_copies(self) -> bool:
+        """Whether each target becomes a file of its own, and the original stays."""
+        return self in (MediaMode.COPY, MediaMode.REFLINK)
+
+
+AUTO = (MediaMode.SYMLINK, MediaMode.HARDLINK, MediaMode.COPY)
+"""What ``"auto"`` stands for: links where they are possible, so not on exFAT and not for users of Windows who may make
+none; else copies."""
+
+MediaModes: TypeAlias = MediaMode | str | Sequence[MediaMode | str]
+"""What callers pass as ``media_mode``: a mode, ``"auto"``, or several to try in order."""
+
+
+def default_modes() -> tuple[MediaMode, ...]:
+    """The modes if none is given: symbolic links, on Windows `AUTO`, as most users there may not make them."""
+    return AUTO if os.name == "nt" else (MediaMode.SYMLINK,)
+
+
+def modes_in_order(value: MediaModes | None) -> tuple[MediaMode, ...]:
+    """The modes to try, of what a caller passes as ``media_mode``.
+
+    Parameters
+    ----------
+    value : MediaMode, str, sequence of these, or None
+        None stands for `default_modes`, and ``"auto"`` for `AUTO`, also among others.
+
+    Returns
+    -------
+    tuple of MediaMode
+        Each once, at least one.
+
+    Raises
+    ------
+    ValueError
+        If one is not a mode; the message lists the modes.
+    """
+    if value is None:
+        return default_modes()
+    named = [value] if isinstance(value, str) else list(value)
+    modes = [mode for name in named for mode in (AUTO if name == "auto" else [MediaMode(name)])]
+    if not modes:
+        raise ValueError(f"media_mode must name a mode, one of {', '.join(map(repr, MediaMode.choices()))}")
+    return tuple(dict.fromkeys(modes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,13 +256,19 @@ def fits_object(pattern: str, object_path: str) -> bool:
     return object_path == pattern or fnmatchcase(object_path, whole)
 
 
-def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool | None) -> None:
+def refuse_mode_alone(media_mode: MediaModes | None, relocate_media: bool | None) -> None:
     """Refuse a mode without ``relocate_media=True``: whoever gives one expects media to be relocated."""
     if media_mode is not None and not relocate_media:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}",
+            f"media_mode={_spelled(media_mode)} was given, but relocate_media is {relocate_media}",
             hint="give relocate_media=True to relocate the media, or leave media_mode out",
         )
+
+
+def _spelled(media_mode: MediaModes) -> str:
+    if isinstance(media_mode, str):
+        return repr(str(media_mode))
+    return f"({', '.join(repr(str(mode)) for mode in media_mode)})"
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .hints import for_command_line
 from .plans.locate import LocationKind, ResolvedExternalFile
 from .plans.plan import Action, Relocation, RelocationPlan
-from .plans.resolve import is_url
+from .summaries import in_words, organized_in_words, urls_line
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
     from .tasks.findings import Finding
@@ -22,7 +21,6 @@ __all__ = [
     "as_json",
     "finding_lines",
     "finding_record",
-    "media_summary",
     "organize_lines",
     "organize_record",
     "plain",
@@ -31,10 +29,10 @@ __all__ = [
     "relocation_lines",
     "relocation_record",
     "shown",
-    "urls_line",
 ]
 
 
+DRY_RUN = "nothing was changed; without --dry-run: "
 _LONGEST = 300  # characters of a stored path that are shown
 
 
@@ -72,19 +70,17 @@ def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
     """A plan for one NWB file, as a table; targets are relative to its folder."""
     yield shown(plan.nwb_path)
     yield from _media_lines(plan)
-    yield f"total: {media_summary(plan)}"
+    yield f"{DRY_RUN}{in_words([plan])}"
 
 
 def organize_lines(plan: OrganizePlan) -> Iterator[str]:
     """A plan for many NWB files, as a table; targets are relative to the dandiset."""
     yield f"into {plan.dandiset_path}"
-    files = 0
     for file in plan:
-        files += not (file.is_there or file.in_place)
         target = file.target.relative_to(plan.dandiset_path)
         yield f"{_files_mode(file, plan):9} {_size(file.size)}  {shown(file.source)} -> {target}"
         yield from _media_lines(file.plan, f"{target.parent}/")
-    yield _total((file.plan for file in plan), files, plan.total_bytes)
+    yield f"{DRY_RUN}{organized_in_words(plan)}"
     yield from urls_line(plan.url_count)
 
 
@@ -101,7 +97,7 @@ def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
         if entry.source is None:
             target = "" if entry.target is None else f" -> {folder}{entry.new_path}"
             yield f"{line}{_quoted(entry.reference.stored_path)}{target}"
-        elif _in_place(entry, plan):
+        elif plan.is_in_place(entry):
             yield f"{line}{folder}{entry.new_path}"
         else:
             yield f"{line}{shown(entry.source.path)} -> {folder}{entry.new_path}"
@@ -116,60 +112,12 @@ def _bytes(entry: Relocation) -> int | None:
 def _mode(entry: Relocation, plan: RelocationPlan) -> str:
     """What happens, in a word: the mode, if the file is put there in that way."""
     if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
-        return str(plan.mode)
-    return "in place" if _in_place(entry, plan) else str(entry.action)
-
-
-def _in_place(entry: Relocation, plan: RelocationPlan) -> bool:
-    return (
-        entry.action is Action.REUSE
-        and entry.source is not None
-        and entry.target is not None
-        and entry.source.path == plan.nwb_path.parent / entry.target
-    )
+        return str(plan.mode_of(entry))
+    return "in place" if plan.is_in_place(entry) else str(entry.action)
 
 
 def _size(size: int) -> str:
     return f"{size:>13,} bytes"
-
-
-def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
-    # media that are renamed with their NWB file, or get a second name, count too, though no byte is copied
-    media = sum(entry.creates_target for plan in plans for entry in plan.relocations)
-    heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
-    return f"total: {heads}{media} media, {size:,} bytes"
-
-
-def media_summary(plan: RelocationPlan) -> str:
-    """What a plan does to the media of one NWB file, in a few words."""
-    counts: Counter[str] = Counter()
-    for entry in plan.relocations:
-        if entry.action is Action.KEEP and is_url(entry.reference.stored_path):
-            counts["url"] += 1
-        elif entry.remote is not None and entry.creates_target:
-            counts[Action.DOWNLOAD] += 1  # a further name of it too
-        else:
-            counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
-    transferred, downloaded = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
-    parts = [
-        (transferred, f"{transferred} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
-        (downloaded, f"{downloaded} by download, {plan.download_bytes:,} bytes"),
-        (counts[Action.RENAME], f"{counts[Action.RENAME]} renamed with the NWB file"),
-        (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} stay where they are"),
-        (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
-        (counts[Action.REUSE], f"{counts[Action.REUSE]} there already"),
-        (counts["in place"], f"{counts['in place']} in place already"),
-        (counts[Action.KEEP], f"{counts[Action.KEEP]} not found"),
-        (counts["url"], f"{counts['url']} {'URL' if counts['url'] == 1 else 'URLs'}"),
-        (not plan.manifest_is_current, "a new manifest"),
-    ]
-    return "; ".join(words for count, words in parts if count) or "no media"
-
-
-def urls_line(count: int) -> Iterator[str]:
-    """A line about URLs that stay as they are, if there are any."""
-    if count:
-        yield f"{count} {'URL is' if count == 1 else 'URLs are'} kept; use --urls download to download the videos"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
@@ -190,6 +138,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
             for entry in plan.relocations
         ],
         "total_bytes": plan.media_bytes,
+        "copied_bytes": plan.copied_bytes,
         "warnings": list(map(for_command_line, plan.warnings)),
     }
 

@@ -68,6 +68,7 @@ def copy_verified(
     on_bytes: Callable[[int], object] = lambda count: None,
     sync: bool = True,
     with_digest: bool = False,
+    clone_only: bool = False,
 ) -> str | None:
     """Copy a file, and know that the copy is one.
 
@@ -87,6 +88,8 @@ def copy_verified(
         Whether to flush the copy to the disk.
     with_digest : bool
         Whether the SHA-256 of the content is wanted.
+    clone_only : bool
+        Whether to fail where no clone can be made.
 
     Returns
     -------
@@ -98,8 +101,8 @@ def copy_verified(
     FileExistsError
         If `target` exists; it is left as it is.
     TransferError
-        If the source changed while it was copied, or the bytes read back differ. What was written stays at
-        `target`, for the caller to remove.
+        If the source changed while it was copied, the bytes read back differ, or a clone is wanted and cannot be made.
+        What was written stays at `target`, for the caller to remove.
     OSError
         As the file system says.
     """
@@ -114,6 +117,8 @@ def copy_verified(
             if digest is not None:
                 _hash(reader, digest)
             on_bytes(before.st_size)
+        elif clone_only:
+            raise TransferError(f"the file system makes no reflink of {source}")
         elif before.st_size <= HASH_CHUNK:
             _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
         else:

@@ -110,6 +110,12 @@ class RelocationPlan:
     kept_names: frozenset[Path] = frozenset()
     """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
 
+    def is_in_place(self, entry: Relocation) -> bool:
+        """Whether the file of an entry is where it belongs already, under that very name."""
+        if entry.action is not Action.REUSE or entry.source is None or entry.target is None:
+            return False
+        return entry.source.path == self.nwb_path.parent / entry.target
+
     def mode_of(self, entry: Relocation) -> MediaMode:
         """How the file of an entry gets to its target."""
         return entry.own_mode or self.mode
@@ -306,7 +312,7 @@ class _Planner:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
-        is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
+        is_copied = self.mode.makes_copies or self.mode is MediaMode.MOVE or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
     def _own_mode(self, file: MediaFile) -> MediaMode | None:
@@ -436,12 +442,14 @@ def _no_links(planned: Sequence[Relocation], destination: Destination, mode: Med
     """Refuse once what would fail for each file."""
     if mode in destination.cannot and any(entry.is_transfer for entry in planned):
         missing = "neither symbolic nor hard links"
-        if len(destination.cannot) == 1:
+        why = "as exFAT and FAT have none"
+        if mode is MediaMode.REFLINK:
+            missing, why = "no reflinks of these media", "which need btrfs, XFS or the like on one disk"
+        elif len(destination.cannot) == 1:
             missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
         modes = media_modes(*(other for other in _ADVISED_MODES if other not in destination.cannot))
         yield RelocationRefusedError(
-            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, as exFAT "
-            f"and FAT have none",
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, {why}",
             hint=Hint("use {modes}", modes=modes),
             nwb_path=str(destination.nwb_path),
         )

@@ -97,7 +97,9 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         raise combine(problems)
     warnings.extend(warning for file in files for warning in file.plan.warnings)
     warnings.extend(_remarks(files, settings))
-    return OrganizePlan(settings.dandiset_path, settings.files_mode, settings.media_mode, tuple(files), tuple(warnings))
+    return OrganizePlan(
+        settings.dandiset_path, settings.files_mode, settings.media_modes, tuple(files), tuple(warnings)
+    )
 
 
 def _or_leave_out(error: UnreadableFileError) -> UnreadableFileError:
@@ -165,7 +167,7 @@ def _planned(
         inspected.references if settings.update_paths else (),
         nwb_path=target,
         identifier=inspected.identifier,
-        mode=settings.media_mode,
+        modes=settings.media_modes,
         options=settings.options,
         is_former=_is_former_folder(source, target, settings.files_mode),
         manifest=inspected.manifest,
@@ -365,9 +367,10 @@ def _remarks(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator
             else "no external file in any of the NWB files"
         )
         yield f"there are no paths of media to update: {found}"
-    if settings.media_mode is MediaMode.MOVE and settings.files_mode == "copy":
+    if settings.files_mode == "copy":
         behind = sum(
-            any(entry.source is not None and entry.action is not Action.REUSE for entry in file.plan.relocations)
+            file.plan.mode is MediaMode.MOVE
+            and any(entry.source is not None and entry.action is not Action.REUSE for entry in file.plan.relocations)
             for file in files
         )
         if behind:

@@ -19,7 +19,7 @@ from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, 
 from ..hints import Hint
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
-from ..options import MediaMode, MediaOptions
+from ..options import MediaModes, MediaOptions, modes_in_order
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
@@ -44,7 +44,7 @@ def organize(
     dandiset_path: str | os.PathLike[str] | None = None,
     *,
     files_mode: FilesMode = "copy",
-    media_mode: MediaMode | str | None = None,
+    media_mode: MediaModes | None = None,
     update_external_file_paths: bool = True,
     invalid: Literal["fail", "warn"] = "fail",
     required_fields: Iterable[str] = (),
@@ -70,8 +70,9 @@ def organize(
     files_mode : {"copy", "move"}
         What happens to the NWB files. A copy is verified. If files move, the old ones are removed when all are in their
         places, so that an interrupted run can be repeated.
-    media_mode : MediaMode or str, optional
-        How media are moved, copied or linked; symbolic links by default. Media in the media folder of an NWB file that
+    media_mode : MediaMode, str or sequence of these, optional
+        How media are moved, copied or linked; symbolic links by default. Of several, each NWB file gets the first that
+        is possible for all its media; see `modes_in_order`. Media in the media folder of an NWB file that
         moves are moved with it in any mode.
     update_external_file_paths : bool
         False: files that refer to media are refused.
@@ -107,7 +108,7 @@ def organize(
     options = MediaOptions.from_value(media_options)
     if media_mode is not None and not update_external_file_paths:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given with update_external_file_paths=False",
+            "a media_mode was given with update_external_file_paths=False",
             hint="leave one of the two out",
         )
     if files_mode not in ("copy", "move") or invalid not in ("fail", "warn"):
@@ -119,7 +120,7 @@ def organize(
     settings = OrganizeSettings(
         _dandiset(dandiset_path),
         files_mode,
-        MediaMode(media_mode or MediaMode.SYMLINK),
+        modes_in_order(media_mode),
         update_external_file_paths,
         invalid,
         (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),

@@ -28,7 +28,7 @@ from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
-from ..options import MediaMode, MediaOptions
+from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -56,7 +56,7 @@ _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is store
 @overload
 def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path
     path: str | os.PathLike[str],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -65,7 +65,7 @@ def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of st
 @overload
 def relocate(
     path: Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -73,7 +73,7 @@ def relocate(
 ) -> list[RelocationPlan]: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -89,7 +89,7 @@ def relocate(
     path : path or iterable of paths
         The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
         Several files are relocated in one step, all of them or none: files that share a video can be moved together.
-    media_mode : MediaMode or str
+    media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
@@ -120,7 +120,7 @@ def relocate(
 
 def relocate_just_written(
     path: str | os.PathLike[str],
-    media_mode: MediaMode,
+    media_mode: MediaModes | None,
     options: MediaOptions,
     held_before: Collection[ExternalFileReference],
 ) -> RelocationPlan:
@@ -132,7 +132,7 @@ def relocate_just_written(
     before = {(entry.object_id, entry.entry, entry.stored_path) for entry in held_before}
     (plan,) = _relocate(
         [path],
-        media_mode,
+        modes_in_order(media_mode),
         options,
         in_memory=lambda entry: (entry.object_id, entry.entry, entry.stored_path) not in before,
     )
@@ -175,7 +175,7 @@ def references_before(
 
 def relocate_files(
     paths: Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -208,12 +208,12 @@ def relocate_files(
         As `relocate`; nothing was changed in any of the files then.
     """
     options = MediaOptions.from_value(media_options)
-    return _relocate(paths, MediaMode(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
+    return _relocate(paths, modes_in_order(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
 
 
 def _relocate(
     paths: Iterable[str | os.PathLike[str]],
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     *,
     in_memory: _IsInMemory | None = None,
@@ -221,7 +221,7 @@ def _relocate(
     repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    plans = _plan_all(paths, mode, options, dry_run, in_memory, repair)
+    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
         warn(warning)
     if not dry_run:
@@ -231,7 +231,7 @@ def _relocate(
 
 def _plan_all(
     paths: Iterable[str | os.PathLike[str]],
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     dry_run: bool,
     in_memory: _IsInMemory | None,
@@ -253,7 +253,7 @@ def _plan_all(
     users = MediaUsers(documents, options)
     for document in documents:
         try:
-            plans.append(_plan(document, mode, options, users, in_memory, repair))
+            plans.append(_plan(document, modes, options, users, in_memory, repair))
         except ExternalFilesError as error:
             problems.extend(error.problems)
     changed, lost = settle(plans, users)
@@ -330,7 +330,7 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 def _plan(
     nwb_path: Path,
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     users: MediaUsers,
     in_memory: _IsInMemory | None,
@@ -348,7 +348,7 @@ def _plan(
             references,
             nwb_path=nwb_path,
             identifier=file_identifier(file, nwb_path),
-            mode=mode,
+            modes=modes,
             options=options,
             problems=problems,
             is_former=lambda folder: (
