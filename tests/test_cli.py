@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -201,7 +202,7 @@ def test_relocate_refuses_what_is_not_an_nwb_file(lab: Path) -> None:
     with h5py.File(lab / "x.nwb", "w") as file:
         file["a"] = 1
     assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
-    assert "is a folder, not an NWB file; name the NWB files in it" in run("relocate", "nwb", code=1).stderr
+    assert "there is no NWB file in this folder" in run("relocate", "videos", code=1).stderr
     assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("ls", "x.nwb", code=1).stderr
 
 
@@ -241,6 +242,7 @@ def test_relocate_error_shows_hint(lab: Path) -> None:
     "words",
     [
         ["ls", "nowhere"],
+        ["ls", "videos/a.avi"],
         ["ls", "--media"],
         ["ls", "--media", "nwb"],
         ["ls", "--media", "videos/a.avi", "nowhere.nwb"],
@@ -273,7 +275,7 @@ def test_options_reach_the_plan(lab: Path) -> None:
 
 
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
-    assert run("recover", "nwb").stdout == "nwb/good.nwb: nothing to restore\nnwb/lost.nwb: nothing to restore\n"
+    assert run("recover", "nwb").stdout == "nothing to restore in 2 NWB files\n"
     before = tree(lab)
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
@@ -284,7 +286,8 @@ def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, "nwb/good.nwb"], check=False).returncode == 9
     assert tree(lab) != before
     assert "nwb-extfiles recover" in run("relocate", "--dry-run", "nwb/good.nwb", code=1).stderr
-    assert "nwb/good.nwb: restored" in run("recover", "nwb").stdout
+    assert run("recover", "nwb").stdout == "nwb/good.nwb: restored\n"
+    assert json.loads(run("recover", "nwb", "--json").stdout) == {"restored": [], "nwb_files": 2}
     after = tree(lab)
     assert {name: after[name] for name in before} == before
     assert [name for name in after if name not in before and not name.startswith("nwb/good")] == []
@@ -375,6 +378,148 @@ def test_exit_skips_garbage_collection() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
+
+
+# ------------------------------------------------------------- the same grammar for all commands
+
+
+def test_relocate_takes_folders(lab: Path) -> None:
+    write_nwb(lab / "nwb" / "deep" / "c.nwb", ["../../videos/a.avi"])
+    done = run("relocate", "nwb", "--missing", "keep", "--media-mode", "copy").stdout.splitlines()
+    assert [line.partition(":")[0] for line in done[:3]] == ["nwb/good.nwb", "nwb/lost.nwb", "nwb/deep/c.nwb"]
+    for path, count in (("good", 2), ("lost", 1), ("deep/c", 1)):
+        assert len(list((lab / "nwb" / path).glob("*.avi"))) == count
+    plans = nwb_extfiles.relocate(lab / "nwb" / "deep", "copy")
+    assert [plan.nwb_path for plan in plans] == [lab / "nwb" / "deep" / "c.nwb"]
+
+
+def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
+    for name in ("pilot/p.nwb", "day1/d.nwb"):
+        write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
+    listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
+    assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
+    assert run("check", "nwb", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
+    run("relocate", "nwb", "--include", "day*", "--include", "pilot/p.nwb", "--exclude", "p.nwb")
+    assert (lab / "nwb" / "day1" / "d").is_dir()
+    assert not (lab / "nwb" / "pilot" / "p").exists()
+    assert not (lab / "nwb" / "good").exists()
+    run("relocate", "nwb/pilot/p.nwb", "--include", "day*")  # what is named itself is meant
+    assert (lab / "nwb" / "pilot" / "p").is_dir()
+    refused = run("organize", "nwb", "-d", "ds", "--include", "*.zarr", code=1).stderr
+    assert "there is no NWB file in this folder that fits the patterns" in refused
+    assert not (lab / "ds").exists()
+
+
+def test_json_for_failures_too(lab: Path) -> None:
+    failed = run("relocate", "nwb", "--json", code=1)
+    error = json.loads(failed.stdout)["error"]
+    (problem,) = error["problems"]
+    assert (error["type"], problem["index"]) == ("MissingMediaError", 1)
+    assert problem["nwb_path"] == str(lab / "nwb" / "lost.nwb")
+    assert problem["object_path"] == "/acquisition/video"
+    assert "--missing keep" in problem["message"]
+    assert problem["message"] in failed.stderr
+    (lab / "nwb" / "bad.nwb").write_bytes(b"no HDF5")
+    error = json.loads(run("relocate", "nwb", "--json", "--dry-run", code=1).stdout)["error"]
+    assert [each["type"] for each in error["problems"]] == ["UnreadableFileError", "MissingMediaError"]
+
+
+def test_log_file(lab: Path) -> None:
+    run("relocate", "nwb", "--missing", "keep", "--media-mode", "copy", "--log-file", "log.txt")
+    run("relocate", "nwb", "--log-file", "log.txt", code=1)
+    run("ls", "--log-file", "log.txt")
+    lines = (lab / "log.txt").read_text("utf-8").splitlines()
+    levels = [line.split()[1] for line in lines if line[:2] == "20"]
+    assert levels.count("WARNING") == levels.count("ERROR") == 1
+    video = lab / "videos" / "a.avi"
+    copied = [line for line in lines if f"copy {video} -> " in line]
+    assert len(copied) == 2
+    assert all(Path(line.rpartition(" -> ")[2]).read_bytes() == video.read_bytes() for line in copied)
+    assert any("nwb-extfiles " in line and line.endswith("INFO " + line.partition("INFO ")[2]) for line in lines)
+    assert "cannot be written to" in run("ls", "--log-file", "nowhere/log.txt", code=2).stderr
+
+
+def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="nwb_extfiles"), pytest.warns(nwb_extfiles.ExternalFilesWarning):
+        nwb_extfiles.relocate("nwb/lost.nwb", media_options={"missing": "keep"})
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO"]
+    assert f"symlink {lab / 'videos' / 'a.avi'} -> {lab / 'nwb' / 'lost'}" in caplog.messages[1]
+
+
+def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
+    """Not the single video: an NWB file has all its media, or it stays as it is."""
+    plan = json.loads(run("relocate", "nwb/good.nwb", "--dry-run", "--json").stdout)
+    taken = Path(plan[0]["media"][1]["target"])
+    taken.parent.mkdir()
+    taken.write_bytes(b"another video")
+    write_nwb(lab / "nwb" / "more.nwb", ["../videos/a.avi"])
+    before = tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")
+    words = ["relocate", "nwb/good.nwb", "nwb/more.nwb", "--existing"]
+    assert "is not a copy of" in run(*words, "error", code=1).stderr
+    done = run(*words, "skip")
+    assert "warning: left out: " in done.stderr
+    assert str(taken) in done.stderr
+    assert done.stdout.startswith("nwb/more.nwb: 1 video linked\n")
+    assert (tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")) == before
+    assert (lab / "nwb" / "more").is_dir()
+
+
+def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
+    refused = run("ls", "videos/a.avi", "nwb", code=2).stderr
+    assert "nwb-extfiles ls --media videos/a.avi nwb" in refused.replace("\n", " ")
+    assert "videos/a.avi in nwb/good.nwb" in run("ls", "--media", "videos/a.avi", "nwb").stdout
+
+
+@pytest.mark.parametrize("command", ["ls", "check", "relocate", "organize", "restore"])
+def test_missing_file_is_one_error(lab: Path, command: str) -> None:
+    refused = run(command, "nowhere.nwb", *(["out"] if command == "restore" else []), code=2).stderr
+    assert "nowhere.nwb does not exist; name NWB files, or folders with NWB files" in refused
+
+
+def test_missing_file_is_one_error_in_python(lab: Path) -> None:
+    path, errors = lab / "nowhere.nwb", list[Exception]()
+    for call in (
+        lambda: nwb_extfiles.relocate(path),
+        lambda: nwb_extfiles.organize(path, lab / "ds"),
+        lambda: list(nwb_extfiles.check(path)),
+        lambda: nwb_extfiles.restore(path, lab / "out"),
+        lambda: nwb_extfiles.resolve_external_files(path),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            call()
+        errors.append(caught.value)
+    assert {str(error) for error in errors} == {f"{path} does not exist; name NWB files, or folders with NWB files"}
+    assert {type(error).__name__ for error in errors} == {"NoSuchFileError"}
+    again = pickle.loads(pickle.dumps(errors[0]))
+    assert (type(again), str(again)) == (type(errors[0]), str(errors[0]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
+def test_dangling_link_says_where_it_led(lab: Path) -> None:
+    (lab / "videos" / "c.avi").symlink_to("/mnt/gone/c.avi")
+    write_nwb(lab / "nwb" / "c.nwb", ["../videos/c.avi"])
+    refused = run("relocate", "nwb/c.nwb", code=1).stderr
+    assert "c.avi' (a symbolic link to '/mnt/gone/c.avi', which does not exist)" in refused
+    (lab / "nwb" / "link.nwb").symlink_to("/mnt/gone/x.nwb")
+    assert "a symbolic link to '/mnt/gone/x.nwb', which does not exist" in run(
+        "ls", "nwb/link.nwb", code=2
+    ).stderr.replace("\n", " ")
+
+
+def test_many_missing_files_of_a_series_are_one_warning(lab: Path) -> None:
+    write_nwb(lab / "nwb" / "tif.nwb", [f"../frames/{number}.tif" for number in range(1500)])
+    done = run("relocate", "nwb/tif.nwb", "--missing", "keep")
+    (warning,) = done.stderr.splitlines()
+    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (No such file or directory)" in warning
+    assert warning.endswith("; the path is kept, and 1,499 more in external_file")
+    assert done.stdout == "nwb/tif.nwb: 1,500 images not found\n"
+
+
+def test_file_that_this_program_has_open_is_called_so(lab: Path) -> None:
+    path = lab / "nwb" / "good.nwb"
+    with h5py.File(path, "r+"), pytest.raises(OSError, match=r"good\.nwb is still open in this program; close the IO"):
+        nwb_extfiles.relocate(path)
+    nwb_extfiles.relocate(path)
 
 
 # ------------------------------------------- outputs that cannot spell a name, or that nobody reads

@@ -20,6 +20,7 @@ from nwb_extfiles.errors import (
     ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
+    NoSuchFileError,
     PlanError,
     RelocationRefusedError,
     TransferError,
@@ -36,9 +37,11 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (UnsafeReferenceError, ValueError),
     (RelocationRefusedError, ValueError),
     (PlanError, ValueError),
+    (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
+    (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
 ]
 PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,20 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from . import __version__
-from .cli_options import ExistingPath, LocalPath, make_options, media_field, media_mode, media_options, quiet_or_json
-from .cli_output import escape_what_cannot_be_encoded, print_record, tell
+from .cli_options import (
+    WANTS_JSON,
+    ExistingPath,
+    LocalPath,
+    add_common_options,
+    fitting,
+    globs_options,
+    make_options,
+    media_field,
+    media_mode,
+    media_options,
+    quiet_or_json,
+)
+from .cli_output import error_record, escape_what_cannot_be_encoded, print_record, tell
 from .cli_output import print_error as _print_error
 from .cli_output import print_line as _print
 from .cli_output import progress as _progress
@@ -53,7 +67,13 @@ class _Commands(click.Group):
                 _print_error(error)
                 for note in getattr(error, "__notes__", ()):
                     _print_error(note)
+                if ctx.meta.get(WANTS_JSON):
+                    print_record({"error": error_record(error)})
                 ctx.exit(1)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        add_common_options(cmd)
+        super().add_command(cmd, name)
 
 
 def _show_warning(
@@ -65,7 +85,7 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, ExternalFilesWarning):
-        _print_error(message, "nwb-extfiles: warning: ")
+        _print_error(message, "nwb-extfiles: warning: ", logging.DEBUG)  # `warn` has logged it
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,6 +126,7 @@ def main() -> None:
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@globs_options
 @media_options
 def organize(
     paths: tuple[Path, ...],
@@ -115,6 +136,8 @@ def organize(
     update: bool,
     invalid: Any,
     required_fields: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     jobs: int,
     **chosen: Any,
 ) -> None:
@@ -146,6 +169,8 @@ def organize(
             update_external_file_paths=update,
             invalid=invalid,
             required_fields=required_fields,
+            include=include,
+            exclude=exclude,
             media_options=make_options(chosen, on_bytes),
             jobs=jobs,
             dry_run=chosen["dry_run"],
@@ -167,20 +192,28 @@ def organize(
 
 @main.command()
 @click.argument(
-    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=ExistingPath()
+    "paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath()
 )  # fmt: skip
 @media_mode(None, "Link, copy or move videos and images there; with reference, only their paths change.")
 @click.option(
     "--repair", is_flag=True,
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
+@globs_options
 @media_options
-def relocate(nwb_paths: tuple[Path, ...], media_mode: Any, repair: bool, **chosen: Any) -> None:
+def relocate(
+    paths: tuple[Path, ...],
+    media_mode: Any,
+    repair: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **chosen: Any,
+) -> None:
     """Copy, link or move videos and images beside their NWB files.
 
-    The videos of x.nwb go into the folder x/ beside it, where DANDI expects them. The NWB files stay where they are;
-    only the paths in them change. If an NWB file was renamed, the folder of its videos is renamed too. Everything is
-    checked before anything is changed.
+    PATHS are NWB files, or folders to search for NWB files. The videos of x.nwb go into the folder x/ beside it, where
+    DANDI expects them. The NWB files stay where they are; only the paths in them change. If an NWB file was renamed,
+    the folder of its videos is renamed too. Everything is checked before anything is changed.
     """
     from .summaries import in_words, links_line, urls_line
     from .tasks.relocating import relocate_files
@@ -188,7 +221,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: Any, repair: bool, **chose
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
-            nwb_paths,
+            fitting(paths, include, exclude),
             media_mode,
             media_options=make_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
@@ -219,6 +252,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: Any, repair: bool, **chose
     help="With --checksums: search this folder for missing and wrong videos. May be repeated.",
 )  # fmt: skip
 @media_field
+@globs_options
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def check(
@@ -227,6 +261,8 @@ def check(
     checksums: bool,
     search: tuple[Path, ...],
     media_fields: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Check the paths of media in NWB files.
@@ -245,6 +281,7 @@ def check(
     from .tasks.findings import Severity
     from .terminal import finding_lines, finding_record, shown
 
+    paths = fitting(paths, include, exclude)
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
@@ -283,10 +320,18 @@ def _count(number: int, noun: str) -> str:
     help="With --media: find videos by the checksums in the manifests of NWB files, whatever their names.",
 )  # fmt: skip
 @media_field
+@globs_options
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(
-    ctx: click.Context, paths: tuple[Path, ...], media: bool, by_checksum: bool, media_fields: Any, as_json: bool
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    media: bool,
+    by_checksum: bool,
+    media_fields: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """List the media that NWB files refer to.
 
@@ -299,16 +344,24 @@ def ls(
     nwb-extfiles ls session.nwb
     nwb-extfiles ls --media video.avi dandiset
     """  # noqa: D301
+    from .naming import ARCHIVED_SUFFIXES
     from .nwb.files import NWB_SUFFIX
     from .terminal import reference_record
 
     media = media or by_checksum
+    videos = [path for path in paths if path.suffix.lower() in ARCHIVED_SUFFIXES]
+    if videos and not media:
+        words = " ".join(shlex.quote(str(path)) for path in paths)
+        raise click.UsageError(
+            f"{videos[0]} is no NWB file; to list the NWB files that refer to it: nwb-extfiles ls --media {words}"
+        )
     videos = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
     places = [path for path in paths if path not in videos] or [Path()]
     if media and not videos:
         raise click.UsageError("--media needs a video: nwb-extfiles ls --media VIDEO... [PATHS]...")
     for path in places:
         ExistingPath().convert(path, None, ctx)
+    places = list(fitting(tuple(places), include, exclude))
     problems: list[ExternalFilesError] = []
     found = list(_references(videos, places, by_checksum, media_fields, problems))
     if as_json:
@@ -416,17 +469,21 @@ def demo(folder: Path, media_mode: Any) -> None:
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=LocalPath())
-def recover(paths: tuple[Path, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON which NWB files were restored.")
+def recover(paths: tuple[Path, ...], as_json: bool) -> None:
     """Restore NWB files that an interrupted run has left inconsistent.
 
     PATHS are NWB files, or folders to search for NWB files. The next `relocate` or `organize` of such a file also
     restores it first.
     """
+    from .errors import no_such_file
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
+    from .summaries import counted
     from .terminal import shown
     from .transfers.recovery import recover as restore
     from .transfers.removals import put_back_noted
 
+    seen, restored = 0, list[str]()
     for path in paths:
         if path.is_dir():
             put_back_noted(path, also_below=True)
@@ -436,8 +493,14 @@ def recover(paths: tuple[Path, ...]) -> None:
         is_folder = path.is_dir() and zarr_marker(path) is None
         others = walk_nwb_files(Path(os.path.abspath(path))) if is_folder else ()
         for found in dict.fromkeys([*named, *others]):
-            restored = restore(Path(os.path.realpath(found)), thoroughly=True)
-            if not found.exists():
-                raise FileNotFoundError(f"{path} does not exist, and there is nothing to restore it from")
-            if restored or found in named:
-                tell(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
+            seen += 1
+            if restore(Path(os.path.realpath(found)), thoroughly=True):
+                restored.append(str(found))
+                if not as_json:
+                    tell(f"{shown(found)}: restored")
+            elif not found.exists():
+                raise no_such_file(path, hint="there is nothing to restore it from")
+    if as_json:
+        print_record({"restored": restored, "nwb_files": seen})
+    elif not restored:
+        tell(f"nothing to restore in {counted(seen, 'NWB file')}")

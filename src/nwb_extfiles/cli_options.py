@@ -9,13 +9,19 @@ from typing import Any, TypeVar
 
 import click
 
+from .cli_output import log_to
 from .disk.annex import how_to_get, is_annex_pointer
+from .errors import ExternalFilesError, combine, no_such_file
 from .options import MediaMode, MediaOptions, modes_in_order
 from .plans.resolve import is_url
 
 __all__ = [
+    "WANTS_JSON",
     "ExistingPath",
     "LocalPath",
+    "add_common_options",
+    "fitting",
+    "globs_options",
     "make_options",
     "media_field",
     "media_mode",
@@ -77,14 +83,79 @@ class ExistingPath(LocalPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path."""
-        if not os.path.exists(value) and is_annex_pointer(Path(value)):
-            self.fail(
-                f"{click.format_filename(value)} is a file of git-annex, whose content is not on this machine; "
-                f"{how_to_get(Path(value))}",
-                param,
-                ctx,
-            )
+        if not os.path.exists(value) and not is_url(os.fspath(value)):
+            self.fail(_why_missing(Path(value)), param, ctx)
         return super().convert(value, param, ctx)
+
+
+def _why_missing(path: Path) -> str:
+    shown = click.format_filename(path)
+    if is_annex_pointer(path):
+        return f"{shown} is a file of git-annex, whose content is not on this machine; {how_to_get(path)}"
+    if path.is_symlink():
+        target = click.format_filename(os.readlink(path))
+        return f"{shown} is a symbolic link to {target!r}, which does not exist; correct the link, or remove it"
+    return str(no_such_file(shown))
+
+
+WANTS_JSON = f"{__name__}.as_json"
+"""Where a context keeps whether JSON is wanted, also for a failure."""
+
+
+def add_common_options(command: click.Command) -> None:
+    """Give a command the options that all have, and note for the group what it needs of them."""
+    command.params.append(
+        click.Option(
+            ["--log-file"], type=click.Path(dir_okay=False, path_type=Path), expose_value=False, is_eager=True,
+            callback=_log_to, help="Append what is done, with the time, to this file.",
+        )
+    )  # fmt: skip
+    for param in command.params:
+        if param.name == "as_json":
+            param.callback = _note_json
+
+
+def globs_options(function: F) -> F:
+    """Give a command --include and --exclude."""
+    for option in (
+        click.option(
+            "--exclude", multiple=True, metavar="GLOB",
+            help="Leave out NWB files in folders whose path or name fits, as in 'pilot/*'. May be repeated.",
+        ),
+        click.option(
+            "--include", multiple=True, metavar="GLOB",
+            help="Of the NWB files in folders, take only those whose path or name fits. May be repeated.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def fitting(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
+    """The paths that a user named; if there are patterns, the NWB files in these that fit."""
+    if not (include or exclude):
+        return paths
+    from .tasks.named_files import Globs, named_nwb_files
+
+    problems: list[ExternalFilesError] = []
+    found = named_nwb_files(paths, problems, Globs(include, exclude))
+    if problems:
+        raise combine(problems)
+    return tuple(found)
+
+
+def _log_to(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is None or ctx.resilient_parsing:
+        return
+    try:
+        ctx.find_root().call_on_close(log_to(value))
+    except OSError as error:
+        raise click.BadParameter(f"{value} cannot be written to: {error.strerror}", ctx, param) from error
+
+
+def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    ctx.meta[WANTS_JSON] = value
+    return value
 
 
 media_field = click.option(
@@ -134,8 +205,8 @@ def media_options(function: F) -> F:
                 help="If a video is not found: stop, or keep its path as it is.",
             ),
             click.option(
-                "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
-                help="If a different file is already at the new path: stop, or replace it.",
+                "--existing", type=click.Choice(["error", "replace", "skip"]), default="error", show_default=True,
+                help="If a different file is already at the new path: stop, replace it, or leave out the NWB file.",
             ),
             media_field,
             click.option(

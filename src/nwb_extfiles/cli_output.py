@@ -7,15 +7,29 @@ only reads; one that changes files goes on to its end, silently.
 from __future__ import annotations
 
 import io
+import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
-__all__ = ["escape_what_cannot_be_encoded", "print_error", "print_line", "print_record", "progress", "reading", "tell"]
+__all__ = [
+    "error_record",
+    "escape_what_cannot_be_encoded",
+    "log_to",
+    "print_error",
+    "print_line",
+    "print_record",
+    "progress",
+    "reading",
+    "tell",
+]
 
 
 def escape_what_cannot_be_encoded() -> None:
@@ -45,13 +59,66 @@ def print_record(value: Any) -> None:
     _unless_gone(sys.stdout, lambda: click.echo(as_json(value), file=sys.stdout))
 
 
-def print_error(message: object, prefix: str = "nwb-extfiles: ") -> None:
+def print_error(message: object, prefix: str = "nwb-extfiles: ", level: int = logging.ERROR) -> None:
     """Print an error or a warning as it is for those who type options."""
     from .hints import for_command_line
     from .terminal import plain
 
+    logging.getLogger("nwb_extfiles").log(level, message)
     lines = "\n".join(map(plain, f"{prefix}{for_command_line(message)}".split("\n")))
     _unless_gone(sys.stderr, lambda: click.echo(lines, file=sys.stderr))
+
+
+def error_record(error: BaseException) -> dict[str, Any]:
+    """An error as plain values, with all problems that it reports."""
+    from .errors import ExternalFilesError
+    from .hints import for_command_line
+
+    problems = error.problems if isinstance(error, ExternalFilesError) else (error,)
+    places = ("nwb_path", "object_path", "field", "index")
+    return {
+        "type": type(error).__name__,
+        "message": for_command_line(error),
+        "problems": [
+            {
+                "type": type(problem).__name__,
+                "message": for_command_line(problem),
+                **{name: getattr(problem, name, None) for name in places},
+            }
+            for problem in problems
+        ],
+    }
+
+
+def log_to(path: Path) -> Callable[[], None]:
+    """Append what the logger ``nwb_extfiles`` gets to a file; returns what ends that. Raises OSError."""
+    handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
+    logger = logging.getLogger("nwb_extfiles")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.info("nwb-extfiles %s", shlex.join(sys.argv[1:]))
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        handler.close()
+
+    return end
+
+
+class _LogFile(logging.FileHandler):
+    """Lines with time and level, spelled for those who type options. A full disk ends no work."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        from .hints import for_command_line
+
+        message = record.getMessage() if record.args else for_command_line(record.msg)
+        time = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")
+        return f"{time} {record.levelname} {message}"
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
 
 
 def _unless_gone(stream: TextIO | None, write: Callable[[], object]) -> None:

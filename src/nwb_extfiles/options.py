@@ -128,8 +128,9 @@ class MediaOptions:
         Folders that media must be in, after symbolic links are resolved. Empty: anywhere.
     missing : {"error", "keep"}
         What to do if a media file is not found: refuse, or keep the stored path, with a warning.
-    existing : {"error", "replace"}
-        What to do if a target exists with other content. A target with the same content is always reused.
+    existing : {"error", "replace", "skip"}
+        What to do if a target exists with other content: refuse, replace it, or leave out its NWB file with a warning,
+        where there are others (else refuse). A target with the same content is always reused.
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable
@@ -162,7 +163,7 @@ class MediaOptions:
     path_map_for: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     within: tuple[Path, ...] = ()
     missing: Literal["error", "keep"] = "error"
-    existing: Literal["error", "replace"] = "error"
+    existing: Literal["error", "replace", "skip"] = "error"
     naming: NamingConvention = dandi_name
     progress: bool | ProgressCallback = False
     sync: bool = True
@@ -180,7 +181,7 @@ class MediaOptions:
         assign("path_map_for", _by_pattern("path_map_for", self.path_map_for, _path_map))
         assign("media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
-        _one_of("existing", self.existing, ("error", "replace"))
+        _one_of("existing", self.existing, ("error", "replace", "skip"))
         _one_of("urls", self.urls, ("keep", "download"))
         if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
             raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")

@@ -18,11 +18,12 @@ from enum import Enum
 from pathlib import Path
 
 import h5py
+from h5py import h5f
 
 from ..errors import DestinationBusyError, TransferError, warn
 from . import filesystem, folder_journal, locks
 
-__all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "rollback"]
+__all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "open_elsewhere", "rollback"]
 
 _PAGE = 4096
 _SECTOR = 512  # what a disk writes whole or not at all
@@ -174,9 +175,7 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
         try:
             locks.lock_handle(handle)
         except BlockingIOError as error:
-            raise DestinationBusyError(
-                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
-            ) from error
+            raise open_elsewhere(path) from error
         except NotImplementedError:
             pass  # HDF5 does without too
         overlay = OverlayFile(handle)
@@ -194,6 +193,22 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def open_elsewhere(path: Path) -> DestinationBusyError:
+    """The error for an HDF5 file that is open for writing: in this very program, as far as HDF5 knows, or another."""
+    if any(_is_open_as(file, path) for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE)):
+        what, hint = "is still open in this program", "close the IO or the h5py.File that has it open, and try again"
+    else:
+        what, hint = "is open in another program", "close it there, and try again"
+    return DestinationBusyError(f"{path} {what}", hint=hint, nwb_path=str(path))
+
+
+def _is_open_as(file: h5f.FileID, path: Path) -> bool:
+    try:
+        return os.path.samefile(os.fsdecode(file.name), path)
+    except (OSError, ValueError):  # a file object, or one that is gone
+        return False
 
 
 def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], new_size: int, sync: bool) -> None:

@@ -26,6 +26,7 @@ from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
 from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
 from ..options import MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.plan import RelocationPlan
 from ..private_names import open_file
 from ..transfers.recovery import recover
@@ -391,6 +392,8 @@ class MediaIOMixin(_Backend):
             raise
         if keep:
             self.relocation = writing.plan
+            if writing.plan is not None:
+                log_done(writing.plan)
             writing.transfer.conclude(sync=writing.sync)
         else:
             writing.discard()

@@ -249,7 +249,7 @@ def make_plan(
     found += [*_no_links(planned, destination, mode), *_no_space(plan, destination), *_inside_one_another(planned)]
     if found:
         raise combine(found)
-    return replace(plan, warnings=(*planner.warnings, *_not_archived(planned, is_archived)))
+    return replace(plan, warnings=(*planner.warnings(), *_not_archived(planned, is_archived)))
 
 
 class _Planner:
@@ -259,10 +259,23 @@ class _Planner:
         self.destination = destination
         self.options = options
         self.mode = mode
-        self.warnings: list[str] = []
+        self._kept: dict[tuple[str, str], list[ExternalFilesError]] = {}  # missing files, by object and field
+        self._copied: list[MediaFile] = []  # files of git-annex
         self._first: dict[_MediaKey, PurePosixPath] = {}  # first target of each file or URL
         self._owners: dict[str, tuple[ExternalFileReference, _MediaKey]] = {}  # by target, case folded
         self._leaving: set[_MediaKey] = set()  # files that will no longer be where they are
+
+    def warnings(self) -> Iterator[str]:
+        """One warning for all files of a kind: a series of images may have thousands."""
+        for (_, field), problems in self._kept.items():
+            more = f", and {len(problems) - 1:,} more in {field}" if len(problems) > 1 else ""
+            yield f"{problems[0].what}; the path is kept{more}"
+        if self._copied:
+            more = f" and {len(self._copied) - 1:,} more files are" if len(self._copied) > 1 else " is"
+            yield (
+                f"{self._copied[0].path}{more} kept by git-annex, where a second hard link would hinder `git annex "
+                f"unlock`, and so copied"
+            )
 
     def relocation(self, entry: Named) -> Relocation | None:
         """What happens to a reference; None if another problem covers it. Raises its own problem."""
@@ -320,10 +333,7 @@ class _Planner:
         if self.mode is MediaMode.MOVE and file.is_link:
             return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
-            self.warnings.append(
-                f"{file.path} is kept by git-annex, where a second hard link would hinder `git annex unlock`; it is "
-                f"copied"
-            )
+            self._copied.append(file)
             return MediaMode.COPY
         return None
 
@@ -332,7 +342,7 @@ class _Planner:
         if problem is not None:
             if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
                 raise problem
-            self.warnings.append(f"{reference.where}: no file for {reference.stored_path[:300]!r}; the path is kept")
+            self._kept.setdefault((reference.object_path, reference.field), []).append(problem)
         return Relocation(reference, Action.KEEP, reference.stored_path)
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:

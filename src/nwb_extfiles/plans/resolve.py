@@ -349,6 +349,8 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
     except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot encode
         if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
             return _NOT_FETCHED
+        if isinstance(error, FileNotFoundError) and os.path.islink(place):
+            return f"a symbolic link to {os.readlink(place)!r}, which does not exist"
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"

@@ -35,6 +35,7 @@ from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named
+from .named_files import is_skipped
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import cannot_edit, is_former_media_folder, warned_of_other_names
 
@@ -82,6 +83,8 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     planned: dict[int, OrganizedFile] = {}
     for number, result in each(partial(_plan_one, settings=settings, table=table), targets, executor):
         if isinstance(result, ExternalFilesError):
+            if is_skipped(result, settings.options):
+                continue
             # While files are left out, existing files at targets mean little: names depend on all files.
             problems.extend(new for new in result.problems if not (unnamed and isinstance(new, MediaExistsError)))
         elif isinstance(result, BaseException):

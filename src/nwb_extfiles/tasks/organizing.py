@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
@@ -20,6 +21,7 @@ from ..hints import Hint
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
 from ..options import MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
@@ -28,12 +30,13 @@ from ..transfers.recovery import recover
 from ..transfers.removals import put_back_noted, removals_noted
 from ..transfers.transfer import Transfer
 from .dandiset import plan_files
-from .named_files import named_nwb_files
+from .named_files import Globs, named_nwb_files
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import new_rows, remove_empty, rolled_back, transfer_media
 
 __all__ = ["carry_out", "organize"]
 
+_logger = logging.getLogger("nwb_extfiles")
 _THREADS = 4  # of which most wait for the disk to confirm what was written
 _MANY = 2 * _THREADS  # files; with fewer there is little to gain
 _SMALL = 64 * 1024 * 1024  # bytes
@@ -48,6 +51,8 @@ def organize(
     update_external_file_paths: bool = True,
     invalid: Literal["fail", "warn"] = "fail",
     required_fields: Iterable[str] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     jobs: int = 1,
     executor: Executor | None = None,
@@ -80,6 +85,10 @@ def organize(
         What to do with NWB files that cannot be read or named: refuse, or leave them out with a warning.
     required_fields : iterable of str
         Fields to have in the name of each file that has them, as in `dandi.organize`.
+    include, exclude : iterable of str
+        Patterns such as ``"*_behavior.nwb"`` or ``"raw/*"``: of the NWB files in folders, only those are taken that fit
+        one of `include`, if there are any, and none of `exclude`. A pattern fits the path below the folder, or the
+        name.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred. `existing` is for NWB files too.
     jobs : int
@@ -123,12 +132,14 @@ def organize(
         modes_in_order(media_mode),
         update_external_file_paths,
         invalid,
-        (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
+        _several(required_fields),
         replace(options, progress=False),  # what shows it may not be sent to another process
     )
     if not dry_run:
         put_back_noted(settings.dandiset_path)
-    sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
+    include, exclude = _several(include), _several(exclude)
+    globs = Globs(include, exclude) if include or exclude else None
+    sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings, globs)
     if not dry_run:
         _restore_interrupted(sources)
     with workers(jobs, executor) as pool:
@@ -158,7 +169,11 @@ def _dandiset(path: str | os.PathLike[str] | None) -> Path:
     return Path(os.path.realpath(found.path))
 
 
-def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings) -> list[Path]:
+def _several(value: Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings, globs: Globs | None = None) -> list[Path]:
     root = settings.dandiset_path
     if not paths:
         if settings.files_mode != "move":
@@ -171,17 +186,17 @@ def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings) ->
                 f"no NWB files were named, and {root} is not a dandiset: it has no dandiset.yaml",
                 hint="name files or folders",
             )
-        return list(find_nwb_files([root]))
+        return [path for path in find_nwb_files([root]) if globs is None or globs.fit(path, root)]
     # Files in the dandiset are no sources, unless a path names them, or a folder in it.
     into = [path for path in paths if filesystem.by_way_of(root, Path(os.path.realpath(path))).is_relative_to(root)]
     around = [path for path in paths if path not in into]
     found: dict[Path, Path] = {}
     problems: list[ExternalFilesError] = []
-    for path in named_nwb_files(into, problems):
+    for path in named_nwb_files(into, problems, globs):
         real = filesystem.with_real_folder(path)
         inside = filesystem.by_way_of(root, real)
         found.setdefault(inside, path if inside == real else inside)  # by a mount of it, it has its place all the same
-    for path in named_nwb_files(around, problems):
+    for path in named_nwb_files(around, problems, globs):
         real = filesystem.with_real_folder(path)
         if not filesystem.by_way_of(root, real).is_relative_to(root):
             found.setdefault(real, path)
@@ -241,6 +256,8 @@ def _carry_out(
                 files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
+                _logger.info("%s -> %s: %s", file.source, file.target, "there already" if file.is_done else "done")
+                log_done(file.plan)
                 if executor is not None:
                     on_bytes(file.work_bytes)
                 if on_file is not None:

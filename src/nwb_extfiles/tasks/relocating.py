@@ -23,12 +23,13 @@ from ..errors import (
 )
 from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
-from ..nwb.files import cannot_hold, open_nwb, zarr_marker
+from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -37,7 +38,7 @@ from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
-from .named_files import require_nwb
+from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb
 from .written_files import (
     cannot_edit,
     file_identifier,
@@ -54,7 +55,8 @@ _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is store
 
 
 @overload
-def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path
+def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path; no type
+    # says whether it is that of a file, or of a folder, which gives a list
     path: str | os.PathLike[str],
     media_mode: MediaModes | None = None,
     *,
@@ -87,8 +89,9 @@ def relocate(
     Parameters
     ----------
     path : path or iterable of paths
-        The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
-        Several files are relocated in one step, all of them or none: files that share a video can be moved together.
+        The NWB file, or a folder with NWB files. They are not rewritten: the stored paths change in place, safe against
+        a crash at any moment. Several files are relocated in one step, all of them or none: files that share a video
+        can be moved together.
     media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
@@ -103,7 +106,7 @@ def relocate(
     Returns
     -------
     RelocationPlan, or list of them
-        What was done, or would be; a list for an iterable of paths.
+        What was done, or would be; a list for an iterable of paths, and for a folder.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def relocate(
     ExternalFilesError
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
-    is_one = isinstance(path, str | os.PathLike)
+    is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
     plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
     return plans[0] if is_one else plans
@@ -191,7 +194,7 @@ def relocate_files(
     Parameters
     ----------
     paths : iterable of paths
-        The NWB files; naming one twice is the same as once.
+        The NWB files, or folders with NWB files; naming one twice is the same as once.
     media_mode, media_options, dry_run, repair
         As in `relocate`.
     on_file : callable, optional
@@ -240,7 +243,7 @@ def _plan_all(
     documents: dict[Path, None] = {}
     plans: list[RelocationPlan] = []
     problems: list[ExternalFilesError] = []
-    for path in map(Path, map(os.path.abspath, paths)):
+    for path in files_in_folders(paths, problems):
         try:
             document = _document(path, dry_run)
             if not any(is_same_name(document, other) for other in documents):
@@ -255,7 +258,8 @@ def _plan_all(
         try:
             plans.append(_plan(document, modes, options, users, in_memory, repair))
         except ExternalFilesError as error:
-            problems.extend(error.problems)
+            if not is_skipped(error, options):
+                problems.extend(error.problems)
     changed, lost = settle(plans, users)
     problems.extend(lost)
     if problems:
@@ -286,6 +290,7 @@ def _carry_out(
     for plan in plans:
         remove_empty(plan)
     for plan in plans:
+        log_done(plan)
         on_file(plan)
 
 
@@ -316,10 +321,6 @@ def _document(path: Path, dry_run: bool) -> Path:
             nwb_path=str(path),
         )
     document = Path(os.path.realpath(path))
-    if document.is_dir() and zarr_marker(document) is None:
-        raise UnreadableFileError(
-            f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
-        )
     if not is_interrupted(document):
         return document
     if dry_run:

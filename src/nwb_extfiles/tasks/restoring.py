@@ -30,6 +30,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -105,6 +106,7 @@ def restore(
             )
         for note in done.notes:
             warn(note)
+        log_done(plan)
     return plan
 
 

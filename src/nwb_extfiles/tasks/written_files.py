@@ -12,8 +12,9 @@ from typing import Any
 import h5py
 
 from ..disk import access, contents, filesystem, locks
+from ..disk.journal import open_elsewhere
 from ..disk.moves import MovedSource
-from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
+from ..errors import ExternalFilesError, RelocationRefusedError
 from ..media.inventory import make_rows, other_videos
 from ..nwb.files import nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
@@ -172,9 +173,7 @@ def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
         try:
             stack.enter_context(locks.held_alone(path))
         except BlockingIOError as error:
-            raise DestinationBusyError(
-                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
-            ) from error
+            raise open_elsewhere(path) from error
         contents.copy_verified(path, transfer.staged_document, sync=sync)
         access.make_writable(transfer.staged_document)
         transfer.commit(sync=sync)
