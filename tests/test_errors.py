@@ -15,6 +15,7 @@ from pynwb import NWBHDF5IO
 from nwb_extfiles import NWBExtFilesHDF5IO, errors, organize, relocate
 from nwb_extfiles.errors import (
     AmbiguousMediaError,
+    ConfigurationError,
     DestinationBusyError,
     ExternalFilesError,
     ExternalFilesWarning,
@@ -37,10 +38,12 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (UnsafeReferenceError, ValueError),
     (RelocationRefusedError, ValueError),
     (PlanError, ValueError),
+    (ConfigurationError, ValueError),
     (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
+    (ConfigurationError, ValueError),
     (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
 ]

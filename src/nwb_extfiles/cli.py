@@ -23,6 +23,7 @@ from .cli_options import (
     ExistingPath,
     LocalPath,
     add_common_options,
+    configuration,
     fitting,
     globs_options,
     make_options,
@@ -152,6 +153,8 @@ def organize(
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
     from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml
+
+    media_mode = media_mode or (configuration().media_mode if update else None)
     from .tasks.organizing import organize as carry_out
     from .terminal import organize_lines, organize_record, shown
 
@@ -216,6 +219,8 @@ def relocate(
     the folder of its videos is renamed too. Everything is checked before anything is changed.
     """
     from .summaries import in_words, links_line, urls_line
+
+    media_mode = media_mode or configuration().media_mode
     from .tasks.relocating import relocate_files
     from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
 
@@ -284,7 +289,7 @@ def check(
     paths = fitting(paths, include, exclude)
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
-    options = {"media_fields": media_fields, "search": search}
+    options = {"media_fields": media_fields, "search": search or configuration().options.get("search", ())}
     with _reading(checksums) as (on_bytes, print_line):
         for finding in find_problems(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
             counts[finding.severity] += 1

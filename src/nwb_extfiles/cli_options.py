@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from .cli_output import log_to
+from .cli_output import log_to, print_error
+from .config import Config, read_config
 from .disk.annex import how_to_get, is_annex_pointer
 from .errors import ExternalFilesError, combine, no_such_file
 from .options import MediaMode, MediaOptions, modes_in_order
@@ -20,6 +22,7 @@ __all__ = [
     "ExistingPath",
     "LocalPath",
     "add_common_options",
+    "configuration",
     "fitting",
     "globs_options",
     "make_options",
@@ -98,6 +101,7 @@ def _why_missing(path: Path) -> str:
     return str(no_such_file(shown))
 
 
+_CONFIG = f"{__name__}.config"
 WANTS_JSON = f"{__name__}.as_json"
 """Where a context keeps whether JSON is wanted, also for a failure."""
 
@@ -108,6 +112,12 @@ def add_common_options(command: click.Command) -> None:
         click.Option(
             ["--log-file"], type=click.Path(dir_okay=False, path_type=Path), expose_value=False, is_eager=True,
             callback=_log_to, help="Append what is done, with the time, to this file.",
+        )
+    )  # fmt: skip
+    command.params.append(
+        click.Option(
+            ["--no-config"], is_flag=True, expose_value=False, is_eager=True, callback=_note_no_config,
+            help="Do not read nwb-extfiles.toml, nor pyproject.toml.",
         )
     )  # fmt: skip
     for param in command.params:
@@ -151,6 +161,22 @@ def _log_to(ctx: click.Context, param: click.Parameter, value: Path | None) -> N
         ctx.find_root().call_on_close(log_to(value))
     except OSError as error:
         raise click.BadParameter(f"{value} cannot be written to: {error.strerror}", ctx, param) from error
+
+
+def _note_no_config(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value:
+        ctx.meta[_CONFIG] = Config()
+
+
+def configuration() -> Config:
+    """The configuration file around the working directory; its use is reported once."""
+    meta = click.get_current_context().meta
+    if _CONFIG not in meta:
+        config = meta[_CONFIG] = read_config()
+        if config.path is not None:
+            print_error(f"{', '.join(config.keys) or 'nothing'} from {config.path}", level=logging.INFO)
+    found: Config = meta[_CONFIG]
+    return found
 
 
 def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
@@ -233,7 +259,8 @@ def quiet_or_json(chosen: dict[str, Any]) -> bool:
 
 def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     """Make a `MediaOptions` of the options that a user typed."""
-    path_map = dict[str, str]()
+    config = configuration().options
+    path_map = dict[str, str](config.get("path_map", {}))
     for pair in chosen["path_map"]:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
@@ -245,7 +272,8 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     path_map_for: dict[str, dict[str, str]] = {}
     for pattern, old, new in chosen["path_map_for"]:
         path_map_for.setdefault(pattern, {})[old] = new
-    names = ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
-    same: dict[str, Any] = {name: chosen[name] for name in names}
+    folders = {name: chosen[name] or config.get(name, ()) for name in ("search", "within")}
+    names = ("missing", "existing", "media_fields", "manifest", "urls")
+    same: dict[str, Any] = {name: chosen[name] for name in names} | folders
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
     return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)

@@ -11,6 +11,7 @@
     ├── PlanError               (ValueError) problems of several of these kinds at once
     ├── UnreadableFileError     (OSError) an NWB file cannot be opened, or is damaged
     │   └── NoSuchFileError     (FileNotFoundError) a path that the caller named does not exist
+    ├── ConfigurationError      (ValueError) a configuration file has what it cannot have
     ├── DestinationBusyError    (OSError) another export to the same NWB file is running
     └── TransferError           (OSError) staging, verifying or committing failed
 
@@ -29,6 +30,7 @@ from .hints import Message, for_command_line
 
 __all__ = [
     "AmbiguousMediaError",
+    "ConfigurationError",
     "DestinationBusyError",
     "ExternalFilesError",
     "ExternalFilesWarning",
@@ -155,6 +157,10 @@ class UnreadableFileError(ExternalFilesError, OSError):
 
 class NoSuchFileError(UnreadableFileError, FileNotFoundError):
     """A path that the caller named, of an NWB file or of a folder with NWB files, does not exist."""
+
+
+class ConfigurationError(ExternalFilesError, ValueError):
+    """A configuration file is not valid, or has a setting that there is not."""
 
 
 class DestinationBusyError(ExternalFilesError, OSError):
