@@ -591,3 +591,48 @@ def test_progress_of_python_that_cannot_be_shown_is_no_error(lab: Path, redirect
     done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" {redirection}'], check=False)
     assert done.returncode == 0
     assert len(list((lab / "nwb" / "good").glob("*.avi"))) == 2
+
+
+# ------------------------------------------------------------- search folders and their subfolders
+
+
+def test_search_looks_into_subfolders(lab: Path) -> None:
+    """Of several files with a name, the one that fits the longest part of the path."""
+    wanted = [make_media(lab / "nas" / folder / "deep" / "cam1" / "x.avi") for folder in ("m1", "m2")]
+    make_media(lab / "nas" / ".hidden" / "y.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\m1\\deep\\cam1\\x.avi", "M2/deep/cam1/x.avi"])
+    done = run("relocate", path, "--search", "nas")
+    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, wanted))
+    assert done.stderr == ""
+    hidden = write_nwb(lab / "far" / "y.nwb", ["y.avi"])
+    refused = run("relocate", hidden, "--search", "nas", code=1).stderr
+    assert f"'{lab / 'nas' / '**' / 'y.avi'}' (no such file)" in refused
+
+
+def test_file_found_by_its_name_alone_is_warned_of_once(lab: Path) -> None:
+    videos = [make_media(lab / "nas" / "session7" / f"{number}.avi") for number in range(3)]
+    path = write_nwb(lab / "far" / "x.nwb", [video.name for video in videos])
+    (warning,) = run("relocate", path, "--search", "nas").stderr.splitlines()
+    assert f"'0.avi' was found by its name alone, as '{videos[0]}', and 2 more by their names" in warning
+    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, videos))
+
+
+def test_two_files_with_a_name_in_subfolders_are_never_guessed(lab: Path) -> None:
+    for folder in ("Miniscope", "BehavCam"):
+        make_media(lab / "nas" / folder / "0.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["0.avi"])
+    refused = run("relocate", path, "--search", "nas", code=1).stderr
+    assert "fits 2 different files" in refused
+    run("relocate", path, "--search", "nas", "--search-for", "/acquisition/video", "nas/BehavCam")
+    (stored,) = stored_paths(path)
+    assert os.path.realpath(path.parent / stored) == str(lab / "nas" / "BehavCam" / "0.avi")
+
+
+def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) -> None:
+    (lab / "nas").mkdir()
+    path, options = write_nwb(lab / "far" / "x.nwb", ["new.avi"]), nwb_extfiles.MediaOptions(search=lab / "nas")
+    with pytest.raises(FileNotFoundError):
+        nwb_extfiles.relocate(path, media_options=options)
+    make_media(lab / "nas" / "later" / "new.avi")
+    with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="by its name alone"):
+        nwb_extfiles.relocate(path, media_options=options)

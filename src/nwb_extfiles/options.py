@@ -111,8 +111,8 @@ class MediaOptions:
     ----------
     search : path or iterable of paths
         Folders in which to look for a file that is not where its path says: by every tail of the stored path, down
-        to the bare name. If the path leads to a broken symbolic link, the path in that link is looked for too. Two
-        different files that fit are an error.
+        to the bare name; if there is none, in their subfolders too. If the path leads to a broken symbolic link, the
+        path in that link is looked for too. Two different files that fit are an error.
     search_for : mapping of str to path or iterable of paths
         The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
         the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
@@ -171,6 +171,9 @@ class MediaOptions:
     media_fields: tuple[tuple[str, str], ...] = ()
     urls: Literal["keep", "download"] = "keep"
     url_timeout: float = 60.0
+    _subfolders: dict[Path, dict[str, list[str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # what was found below a search folder; for one call, see `from_value`
 
     def __post_init__(self) -> None:
         assign = partial(object.__setattr__, self)  # the class is frozen
@@ -219,6 +222,20 @@ class MediaOptions:
         """The folders of ``search`` and of ``search_for``, each once."""
         return tuple(dict.fromkeys((*self.search, *(one for some in self.search_for.values() for one in some))))
 
+    def places_below(self, folder: Path, name: str) -> list[Path]:
+        """All places below a folder where there is something with a name; hidden folders are left out.
+
+        The folder is walked through once, and not again for the next file of the same call.
+        """
+        names = self._subfolders.get(folder)
+        if names is None:
+            names = self._subfolders[folder] = {}
+            for place, folders, files in os.walk(folder):
+                folders[:] = sorted(each for each in folders if not each.startswith("."))
+                for each in files:
+                    names.setdefault(each, []).append(place)
+        return [Path(place, name) for place in names.get(name, ())]
+
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:
         """Make options of what callers pass as ``media_options``.
@@ -240,10 +257,11 @@ class MediaOptions:
         if value is None:
             return cls()
         if isinstance(value, cls):
+            value._subfolders.clear()  # files may have come since
             return value
         if not isinstance(value, Mapping):
             raise TypeError(f"media_options must be a MediaOptions or a mapping with its fields, not {value!r}")
-        known = [entry.name for entry in fields(cls)]
+        known = [entry.name for entry in fields(cls) if entry.init]
         unknown = sorted(set(map(str, value)) - set(known))
         if unknown:
             raise TypeError(f"media_options has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
