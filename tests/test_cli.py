@@ -636,3 +636,24 @@ def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) 
     make_media(lab / "nas" / "later" / "new.avi")
     with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="by its name alone"):
         nwb_extfiles.relocate(path, media_options=options)
+
+
+def test_restore_takes_a_folder(lab: Path) -> None:
+    """Each NWB file gets a folder of its own, as two recordings may have videos with one name."""
+    write_nwb(lab / "nwb" / "deep" / "c.nwb", ["../../videos/b.avi"])
+    run("relocate", "nwb", "--exclude", "lost.nwb", "--media-mode", "copy", "--manifest")
+    refused = run("restore", "nwb", "back", code=1)
+    assert "lost.nwb has no manifest" in refused.stderr
+    assert not (lab / "back").exists()
+    planned = json.loads(run("restore", "nwb", "back", "--exclude", "lost.nwb", "--dry-run", "--json").stdout)
+    done = run("restore", "nwb", "back", "--exclude", "lost.nwb")
+    assert done.stdout.splitlines() == [
+        "back/good/good.nwb: 2 videos copied (512 bytes), 1 manifest written",
+        "back/deep/c/c.nwb: 1 video copied (256 bytes), 1 manifest written",
+    ]
+    assert [plan["nwb_path"] for plan in planned] == [
+        str(lab / "back" / name) for name in ("good/good.nwb", "deep/c/c.nwb")
+    ]
+    for folder, videos in (("good", ["a.avi", "b.avi"]), ("deep/c", ["b.avi"])):
+        for name in videos:
+            assert (lab / "back" / folder / name).read_bytes() == (lab / "videos" / name).read_bytes()

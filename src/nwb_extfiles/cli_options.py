@@ -29,6 +29,7 @@ __all__ = [
     "media_field",
     "media_mode",
     "media_options",
+    "nwb_files_in",
     "quiet_or_json",
 ]
 
@@ -143,8 +144,11 @@ def globs_options(function: F) -> F:
 
 def fitting(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
     """The paths that a user named; if there are patterns, the NWB files in these that fit."""
-    if not (include or exclude):
-        return paths
+    return nwb_files_in(paths, include, exclude) if include or exclude else paths
+
+
+def nwb_files_in(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
+    """The NWB files among paths, and those in folders that fit the patterns."""
     from .tasks.named_files import Globs, named_nwb_files
 
     problems: list[ExternalFilesError] = []
