@@ -241,8 +241,7 @@ def relocate(
         for plan in plans:
             for line in relocation_lines(plan):
                 tell(line)
-        if len(plans) > 1:
-            tell(f"all {len(plans)} NWB files: {DRY_RUN}{in_words(plans)}")
+        tell(f"{DRY_RUN}{in_words(plans)}")
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
             tell(line)
@@ -446,7 +445,7 @@ def restore(
     from .summaries import in_words
     from .tasks.named_files import is_plain_folder
     from .tasks.restoring import restore as carry_out
-    from .terminal import relocation_lines, relocation_record, shown
+    from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
 
     targets = {path: folder}
     if is_plain_folder(path):
@@ -471,6 +470,7 @@ def restore(
         for plan in plans:
             for line in relocation_lines(plan):
                 tell(line)
+        tell(f"{DRY_RUN}{in_words(plans)}")
 
 
 @main.command()

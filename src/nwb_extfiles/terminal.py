@@ -70,7 +70,7 @@ def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
     """A plan for one NWB file, as a table; targets are relative to its folder."""
     yield shown(plan.nwb_path)
     yield from _media_lines(plan)
-    yield f"{DRY_RUN}{in_words([plan])}"
+    yield f"total: {in_words([plan])}"
 
 
 def organize_lines(plan: OrganizePlan) -> Iterator[str]:
