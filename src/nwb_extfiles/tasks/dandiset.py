@@ -373,7 +373,9 @@ def _remarks(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator
     if settings.files_mode == "copy":
         behind = sum(
             file.plan.mode is MediaMode.MOVE
-            and any(entry.source is not None and entry.action is not Action.REUSE for entry in file.plan.relocations)
+            and any(
+                file.plan.removes_name(entry) and entry.action is not Action.REUSE for entry in file.plan.relocations
+            )
             for file in files
         )
         if behind:
