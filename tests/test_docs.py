@@ -56,7 +56,7 @@ def test_every_error_and_finding_code_is_documented() -> None:
     tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
     source = "".join((tasks / f"{name}.py").read_text(encoding="utf-8") for name in ("checks", "path_checks"))
     codes = {f"media-{state}" for state in MediaState if state.is_bad}
-    pattern = r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |what = |_of_problem\(.*?, )"([a-z-]+)"'
+    pattern = r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |what = |found = |_of_problem\(.*?, )"([a-z-]+)"'
     codes |= set(re.findall(pattern, source))
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()
@@ -65,7 +65,7 @@ def test_every_error_and_finding_code_is_documented() -> None:
 def test_every_media_option_is_in_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (line,) = [line for line in readme.splitlines() if line.startswith("| `media_options=`")]
-    fields = set(nwb_extfiles.MediaOptions.__dataclass_fields__)
+    fields = {name for name in nwb_extfiles.MediaOptions.__dataclass_fields__ if not name.startswith("_")}
     assert fields == set(re.findall(r"`(\w+)`", line)) - {"MediaOptions"}
 
 

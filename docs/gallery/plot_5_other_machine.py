@@ -90,7 +90,7 @@ for entry in plan.relocations:
 
 relocate(lab / "arena.nwb", "copy", media_options=options)
 print(*draw_tree(lab), sep="\n")
-print(len(list(check(lab / "arena.nwb"))), "findings")
+print(len(check(lab / "arena.nwb")), "findings")
 
 # %%
 # The same on the command line:

@@ -93,7 +93,7 @@ print(*draw_tree(lab / "dandiset"), sep="\n")
 # If a file fails, the others are still done, and one error at the end lists all failures. Fix these problems and run the
 # same call again: nothing is done twice. On one machine, use ``jobs=8`` instead of a cluster.
 
-findings = list(check(lab / "dandiset"))
+findings = check(lab / "dandiset")
 print(f"{len(findings)} findings")
 
 # %%

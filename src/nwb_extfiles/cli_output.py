@@ -163,18 +163,14 @@ def progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
 
 
 @contextmanager
-def reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
-    """Give a callback for bytes of videos read, and one to print a line; on a terminal with a progress bar."""
+def reading(shown: bool) -> Iterator[Callable[[int], object]]:
+    """Give a callback for bytes of videos read; on a terminal with a progress bar."""
     if not (shown and _is_terminal()):
-        yield lambda count: None, print_line
+        yield lambda count: None
     else:
         with _bar("videos read") as bar:
-
-            def on_line(line: str) -> None:
-                with bar.external_write_mode(file=sys.stdout):
-                    print_line(line)
-
-            yield bar.update, on_line
+            yield bar.update
+            bar.refresh()  # short reads too
 
 
 def _bar(description: str | None = None) -> Any:
