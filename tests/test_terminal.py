@@ -113,7 +113,7 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path = write_nwb(tmp_path / "nwb" / "a.nwb", paths)
     with h5py.File(path) as file:
         object_id = file["acquisition/video"].attrs["object_id"]
-    target, size = f"a/{object_id}_external_file_0.avi", video.stat().st_size
+    target, size = f"nwb/a/{object_id}_external_file_0.avi", video.stat().st_size
     options = {"missing": "keep"}
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, "copy", dry_run=True, media_options=options)
@@ -127,7 +127,7 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     record = relocation_record(plan)
     assert record["total_bytes"] == size
     assert record["media"][0]["source"] == str(video)
-    assert record["media"][0]["target"] == str(path.parent / target)
+    assert record["media"][0]["target"] == str(tmp_path / target)
     assert (record["media"][0]["mode"], record["media"][0]["bytes"]) == ("copy", size)
     with pytest.warns(ExternalFilesWarning):
         relocate(path, "copy", media_options=options)
@@ -141,6 +141,21 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)
     assert in_words([plan]).startswith("1 video renamed with the NWB file")
+
+
+def test_paths_of_a_table_are_all_relative_or_all_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
+    plan, organized = relocate(path, dry_run=True), organize(path, tmp_path / "nwb" / "ds", dry_run=True)
+    for working_folder, is_absolute in ((tmp_path, False), (path.parent, True)):
+        monkeypatch.chdir(working_folder)
+        lines = [*list(relocation_lines(plan))[:2], *list(organize_lines(organized))[1:3]]
+        paths = [word for line in lines for word in line.split() if "/" in word]
+        assert len(paths) == 7
+        assert {os.path.isabs(each) for each in paths} == {is_absolute}
+        assert os.path.abspath(paths[1]) == str(video)
+    (line,) = [line for line in relocation_lines(relocate(path, "reference", dry_run=True)) if "reference" in line]
+    assert line.endswith("a.avi -> '../videos/a.avi'")
 
 
 def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .hints import for_command_line
@@ -49,34 +51,47 @@ def as_json(value: Any) -> str:
 
 
 def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
-    """A plan for one NWB file, as a table; targets are relative to its folder."""
-    yield shown(plan.nwb_path)
-    yield from _media_lines(plan)
+    """A plan for one NWB file, as a table."""
+    show = _spelling([plan.nwb_path, *_places(plan)])
+    yield show(plan.nwb_path)
+    yield from _media_lines(plan, show)
     yield f"total: {in_words([plan])}"
 
 
 def organize_lines(plan: OrganizePlan) -> Iterator[str]:
-    """A plan for many NWB files, as a table; targets are relative to the dandiset."""
-    yield f"into {plan.dandiset_path}"
+    """A plan for many NWB files, as a table."""
+    places = (place for file in plan for place in (file.source, file.target, *_places(file.plan)))
+    show = _spelling([plan.dandiset_path, *places])
+    yield f"into {show(plan.dandiset_path)}"
     for file in plan:
-        target = file.target.relative_to(plan.dandiset_path)
-        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {shown(file.source)} -> {target}"
-        yield from _media_lines(file.plan, f"{target.parent}/")
+        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {show(file.source)} -> {show(file.target)}"
+        yield from _media_lines(file.plan, show)
     yield f"{DRY_RUN}{organized_in_words(plan)}"
     yield from urls_line(plan.url_count)
 
 
-def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
+def _places(plan: RelocationPlan) -> Iterator[Path]:
+    """The places of media that a table of a plan shows."""
+    yield from (entry.source.path for entry in plan.relocations if entry.source is not None)
+    yield from (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
+
+
+def _spelling(paths: Iterable[Path]) -> Callable[[Path], str]:
+    """How paths of one table are shown: relative to the working directory if all are in it, else all absolute."""
+    are_absolute = any(os.path.isabs(shown(path)) for path in paths)
+    return os.path.abspath if are_absolute else shown
+
+
+def _media_lines(plan: RelocationPlan, show: Callable[[Path], str]) -> Iterator[str]:
     for entry in plan.relocations:
         size = entry.size
         line = f"  {plan.mode_shown(entry):9} {' ' * 19 if size is None else _size(size)}  "
-        if entry.source is None:
-            target = "" if entry.target is None else f" -> {folder}{entry.new_path}"
-            yield f"{line}{quoted(entry.reference.stored_path)}{target}"
-        elif plan.is_in_place(entry):
-            yield f"{line}{folder}{entry.new_path}"
+        source = quoted(entry.reference.stored_path) if entry.source is None else show(entry.source.path)
+        if entry.target is not None:
+            target = show(plan.nwb_path.parent / entry.target)
+            yield f"{line}{target}" if plan.is_in_place(entry) else f"{line}{source} -> {target}"
         else:
-            yield f"{line}{shown(entry.source.path)} -> {folder}{entry.new_path}"
+            yield f"{line}{source}" if entry.source is None else f"{line}{source} -> {quoted(entry.new_path)}"
 
 
 def _size(size: int) -> str:
