@@ -150,6 +150,8 @@ def test_ls_continues_after_unreadable_file(lab: Path) -> None:
     assert result.stdout.splitlines()[-1].startswith("5 references in 2 NWB files")
     result = run("ls", "--json", code=1)
     assert len(json.loads(result.stdout)) == 5
+    several = run("ls", "--json", "-J", "2", code=1)
+    assert (several.stdout, several.stderr) == (result.stdout, result.stderr)
     result = run("ls", "--media", "videos/a.avi", code=1)
     assert "lost.nwb" in result.stdout
 

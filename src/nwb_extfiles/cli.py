@@ -14,6 +14,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -363,6 +364,7 @@ def _count(number: int, noun: str) -> str:
 )  # fmt: skip
 @media_field
 @globs_options
+@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(
@@ -373,6 +375,7 @@ def ls(
     media_fields: Any,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    jobs: int,
     as_json: bool,
 ) -> None:
     """List the media that NWB files refer to.
@@ -405,7 +408,7 @@ def ls(
         ExistingPath().convert(path, None, ctx)
     places = list(fitting(tuple(places), include, exclude))
     problems: list[ExternalFilesError] = []
-    found = list(_references(videos, places, by_checksum, media_fields, problems))
+    found = list(_references(videos, places, by_checksum, media_fields, problems, jobs))
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
         print_record(records)
@@ -417,22 +420,44 @@ def ls(
 
 
 def _references(
-    videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
+    videos: list[Path],
+    places: list[Path],
+    by_checksum: bool,
+    media_fields: Any,
+    problems: list[ExternalFilesError],
+    jobs: int,
 ) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
     """What each NWB file refers to; one that cannot be read is a problem, and the others are listed."""
-    from .tasks.external_files import find_referring_files, resolve_external_files
+    from .batch import each, workers
     from .tasks.named_files import named_nwb_files
 
+    paths = list(named_nwb_files(places, problems))
+    job = partial(_references_of, videos=videos, by_checksum=by_checksum, media_fields=media_fields)
+    with workers(min(jobs, len(paths) or 1), None) as pool:
+        for _, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
+            if isinstance(result, BaseException):
+                raise result
+            problems += result[1]
+            yield from result[0]
+
+
+def _references_of(
+    path: Path, *, videos: list[Path], by_checksum: bool, media_fields: Any
+) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError]]:
+    """What one NWB file refers to, and what is wrong with it; called in other processes too."""
+    from .tasks.external_files import find_referring_files, resolve_external_files
+
     options = {"media_fields": media_fields}
-    for path in named_nwb_files(places, problems):
-        try:
-            if videos:
-                yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
-            else:
-                for entry in resolve_external_files(path, options, problems=problems):
-                    yield None, entry
-        except ExternalFilesError as problem:
-            problems.append(problem)
+    found: list[tuple[Path | None, ResolvedExternalFile]] = []
+    problems: list[ExternalFilesError] = []
+    try:
+        if videos:
+            found += find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
+        else:
+            found += [(None, entry) for entry in resolve_external_files(path, options, problems=problems)]
+    except ExternalFilesError as problem:
+        problems.append(problem)
+    return found, problems
 
 
 def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]]) -> None:
