@@ -19,6 +19,7 @@ from makers import make_media
 import nwb_extfiles
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.small_videos import walking_dot, write_avi
+from nwb_extfiles.testing import make_video
 
 DATASET = "acquisition/behavior_video/external_file"
 
@@ -173,7 +174,7 @@ def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
 
 
 def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
-    assert run("check", "nwb", code=1).stdout == (
+    assert run("check", "--frames", "none", "nwb", code=1).stdout == (
         "ERROR missing: there is no file\n"
         "  hint: put the file there, or tell `nwb-extfiles relocate` where it is, with --search\n"
         "  nwb/lost.nwb\n"
@@ -196,15 +197,15 @@ def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
         "2 NWB files: 1 error, 4 warnings\n"
     )
     run("relocate", "nwb/good.nwb")
-    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
-    findings = json.loads(run("check", "--json", lab, code=1).stdout)
+    assert run("check", "--frames", "none", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
+    findings = json.loads(run("check", "--frames", "none", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
-    assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []
+    assert json.loads(run("check", "--frames", "none", "--json", "nwb/good.nwb").stdout) == []
 
 
 def test_check_lists_few_of_many_entries_and_reports_all(lab: Path) -> None:
     write_nwb(lab / "many.nwb", [f"{number}.avi" for number in range(200)])
-    shown = run("check", "many.nwb", "--report-file", "found.txt", code=1).stdout
+    shown = run("check", "--frames", "none", "many.nwb", "--report-file", "found.txt", code=1).stdout
     assert "there is no file (200)" in shown
     assert "    … and 190 more; --json and --report-file list all" in shown.splitlines()
     assert shown.count("hint:") == 1
@@ -216,11 +217,11 @@ def test_check_lists_few_of_many_entries_and_reports_all(lab: Path) -> None:
 def test_findings_for_information_are_no_problems(lab: Path) -> None:
     make_media(lab / "nwb" / "near.avi")
     write_nwb(lab / "nwb" / "near.nwb", ["near.avi"])
-    result = run("check", "nwb/near.nwb")
+    result = run("check", "--frames", "none", "nwb/near.nwb")
     assert "INFO nonstandard-name: it does not follow DANDI's naming\n" in result.stdout
     assert result.stdout.splitlines()[-1] == "1 NWB file: no problems found; 1 finding for information"
-    run("check", "nwb/near.nwb", "--severity", "warning")
-    run("check", "nwb/near.nwb", "--severity", "info", code=1)
+    run("check", "--frames", "none", "nwb/near.nwb", "--severity", "warning")
+    run("check", "--frames", "none", "nwb/near.nwb", "--severity", "info", code=1)
 
 
 @pytest.mark.parametrize(
@@ -237,8 +238,11 @@ def test_findings_for_information_are_no_problems(lab: Path) -> None:
     ],
 )
 def test_filters_of_check_decide_the_exit_code(lab: Path, words: list[str], codes: set[str], code: int) -> None:
-    assert {finding["code"] for finding in json.loads(run("check", "nwb", "--json", *words, code=code).stdout)} == codes
-    last = run("check", "nwb", *words, code=code).stdout.splitlines()[-1]
+    assert {
+        finding["code"]
+        for finding in json.loads(run("check", "--frames", "none", "nwb", "--json", *words, code=code).stdout)
+    } == codes
+    last = run("check", "--frames", "none", "nwb", *words, code=code).stdout.splitlines()[-1]
     assert ("left out" in last) == (codes != {"missing", "outside-nwb-folder", "url"})
     assert ("no problems found" in last) == (not codes)
 
@@ -246,12 +250,14 @@ def test_filters_of_check_decide_the_exit_code(lab: Path, words: list[str], code
 def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:
     before = tree(lab)
     for name in ("nwb/good.nwb", "videos/a.avi", "report", "nowhere/report.txt", "nwb"):
-        run("check", "nwb", "--report-file", name, code=2)
+        run("check", "--frames", "none", "nwb", "--report-file", name, code=2)
     assert tree(lab) == before
-    run("check", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
+    run("check", "--frames", "none", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
     records = json.loads((lab / "report.json").read_text(encoding="utf-8"))
-    assert records == json.loads(run("check", "nwb", "--select", "missing", "--json", code=1).stdout)
-    run("check", "nwb", "--select", "url", "--report-file", "report.json")
+    assert records == json.loads(
+        run("check", "--frames", "none", "nwb", "--select", "missing", "--json", code=1).stdout
+    )
+    run("check", "--frames", "none", "nwb", "--select", "url", "--report-file", "report.json")
     assert [record["code"] for record in json.loads((lab / "report.json").read_text(encoding="utf-8"))] == ["url"]
 
 
@@ -264,7 +270,7 @@ def test_what_has_no_nwb_file_is_an_error_once(lab: Path, name: str) -> None:
     result = run("ls", name, code=1)
     assert result.stdout == ""
     assert len(result.stderr.splitlines()) == 1
-    result = run("check", name, code=1)
+    result = run("check", "--frames", "none", name, code=1)
     assert result.stdout.startswith("ERROR ")
     assert result.stdout.count("ERROR") == 1
     assert "no problems" not in result.stdout
@@ -273,12 +279,12 @@ def test_what_has_no_nwb_file_is_an_error_once(lab: Path, name: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
 def test_colours_only_on_terminal_and_not_with_no_color(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    seen, _ = on_terminal("check", "nwb", output=True)
+    seen, _ = on_terminal("check", "--frames", "none", "nwb", output=True)
     assert b"\x1b[31m\x1b[1mERROR missing\x1b[0m: there is no file\r\n" in seen
     assert max(len(line) for line in re.sub(rb"\x1b\[\d+m", b"", seen).splitlines()) <= 100
-    assert "\x1b" not in module("check", "nwb").stdout
+    assert "\x1b" not in module("check", "--frames", "none", "nwb").stdout
     monkeypatch.setenv("NO_COLOR", "1")
-    seen, _ = on_terminal("check", "nwb", output=True)
+    seen, _ = on_terminal("check", "--frames", "none", "nwb", output=True)
     assert b"ERROR missing: there is no file\r\n" in seen
     assert b"\x1b" not in seen
 
@@ -336,7 +342,7 @@ def test_relocate_error_shows_hint(lab: Path) -> None:
     result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", "--missing", "keep")
     assert result.stderr.count("warning:") == 1
     assert list((lab / "videos").iterdir()) == []
-    assert json.loads(run("check", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
+    assert json.loads(run("check", "--frames", "none", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
 
 
 @pytest.mark.parametrize(
@@ -393,7 +399,7 @@ def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert {name: after[name] for name in before} == before
     assert [name for name in after if name not in before and not name.startswith("nwb/good")] == []
     run("relocate", "nwb/good.nwb")
-    run("check", "nwb/good.nwb")
+    run("check", "--frames", "none", "nwb/good.nwb")
 
 
 def module(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -462,7 +468,7 @@ def test_any_path_spelling_from_any_working_directory(lab: Path, monkeypatch: py
     paths = stored_paths(lab / "nwb" / "good.nwb")
     assert [os.readlink(lab / "nwb" / text) for text in paths] == ["../../videos/a.avi", "../../videos/b.avi"]
     monkeypatch.chdir("/")
-    assert run("check", lab / "nwb" / "good.nwb").exit_code == 0
+    assert run("check", "--frames", "none", lab / "nwb" / "good.nwb").exit_code == 0
 
 
 def test_help_of_every_command() -> None:
@@ -499,7 +505,9 @@ def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
         write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
     listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
     assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
-    assert run("check", "nwb", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
+    assert (
+        run("check", "nwb", "--frames", "none", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
+    )
     run("relocate", "nwb", "--include", "day*", "--include", "pilot/p.nwb", "--exclude", "p.nwb")
     assert (lab / "nwb" / "day1" / "d").is_dir()
     assert not (lab / "nwb" / "pilot" / "p").exists()
@@ -763,9 +771,12 @@ def test_restore_takes_a_folder(lab: Path) -> None:
 def test_sessions_in_the_page_on_checking_are_real(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    for name in ("mouse1", "mouse2_a"):
-        make_media(tmp_path / "videos" / f"{name}.avi").write_bytes(name.encode().ljust(256))
-    write_nwb(tmp_path / "recordings" / "mouse1.nwb", ["../videos/mouse1.avi"])
+    (tmp_path / "videos").mkdir()
+    for seed, name in enumerate(("mouse1", "mouse2_a")):
+        make_video(tmp_path / "videos" / f"{name}.avi", seed)
+    path = write_nwb(tmp_path / "recordings" / "mouse1.nwb", ["../videos/mouse1.avi"])
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video/num_samples"][...] = 25
     write_nwb(tmp_path / "recordings" / "mouse2.nwb", ["../videos/mouse2_a.avi", "mouse2_b.avi"])
     monkeypatch.chdir(tmp_path)
     page = (request.config.rootpath / "docs" / "howto" / "check.md").read_text(encoding="utf-8")

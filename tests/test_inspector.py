@@ -15,6 +15,7 @@ from helpers import set_paths, write_nwb
 from makers import make_media
 
 from nwb_extfiles import check, relocate
+from nwb_extfiles.tasks.findings import Severity
 
 IMPORTANCE = {"error": "CRITICAL", "warning": "BEST_PRACTICE_VIOLATION", "info": "BEST_PRACTICE_SUGGESTION"}
 
@@ -44,12 +45,10 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("words", [("--config", "dandi"), ("--n-jobs", "2")], ids=["as DANDI does", "processes"])
 def test_nwbinspector_reports_the_findings_of_check(folder: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
     messages = inspected(folder, tmp_path / "report.json", "--skip-validate", *words)
-    findings = check(folder / "a.nwb")
-    assert check(folder / "good.nwb") == []
+    findings = check(folder)
     assert {finding.severity for finding in findings} == {*IMPORTANCE}
     told = sorted((message["message"].partition(":")[0], message["importance"]) for message in messages)
     assert told == sorted((finding.code, IMPORTANCE[finding.severity]) for finding in findings)
-    assert {Path(message["file_path"]).name for message in messages} == {"a.nwb"}
     (missing,) = [message["message"] for message in messages if "'gone.avi'" in message["message"]]
     assert missing.startswith(
         "missing: ImageSeries '/acquisition/video', external_file[0] 'gone.avi': there is no file"
@@ -60,7 +59,7 @@ def test_nwbinspector_reports_the_findings_of_check(folder: Path, tmp_path: Path
 def test_nwbinspector_selects_checks_by_severity(folder: Path, tmp_path: Path) -> None:
     messages = inspected(folder / "a.nwb", tmp_path / "report.json", "--select", "check_external_media_errors")
     assert {message["importance"] for message in messages} == {"CRITICAL"}
-    assert len(messages) == 2
+    assert len(messages) == check(folder / "a.nwb").counts[Severity.ERROR] > 1
 
 
 def test_nwb_files_in_memory_have_no_findings() -> None:

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import sys
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,12 +32,11 @@ __all__ = [
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
-"""Bytes handed to the kernel at first, and at least; twice as many as long as that takes no time to speak of."""
-_LARGEST_COPY_CHUNK = 128 * 1024 * 1024
-_NO_TIME, _LONG = 0.05, 0.5  # seconds
+"""Bytes that are copied at once: who looks at the progress, or cancels, waits for them."""
+_FLUSHED_EVERY = 8  # chunks
+_MOST_BEHIND = 32  # chunks that are copied and not verified yet: what is in memory is not read from the disk
 HASH_CHUNK = 1024 * 1024
 """Bytes read at once to be hashed or compared; larger buffers were slower."""
-_AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
 _CANNOT_CLONE = {
@@ -70,7 +68,7 @@ def copy_verified(
     with_digest: bool = False,
     clone_only: bool = False,
 ) -> str | None:
-    """Copy a file, and know that the copy is one.
+    """Copy a file, and know that the copy is one; gives its SHA-256 in hexadecimal digits if that is wanted.
 
     A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied, and
     flushed, while a second thread reads source and target behind that, and compares them.
@@ -91,11 +89,6 @@ def copy_verified(
     clone_only : bool
         Whether to fail where no clone can be made.
 
-    Returns
-    -------
-    str or None
-        The SHA-256 in hexadecimal digits, if it is wanted.
-
     Raises
     ------
     FileExistsError
@@ -103,8 +96,6 @@ def copy_verified(
     TransferError
         If the source changed while it was copied, the bytes read back differ, or a clone is wanted and cannot be made.
         What was written stays at `target`, for the caller to remove.
-    OSError
-        As the file system says.
     """
     with (
         open(source, "rb", buffering=0) as reader,
@@ -112,24 +103,20 @@ def copy_verified(
     ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
-        to_flush = sync
         if _clone(reader, writer):
             if digest is not None:
                 _hash(reader, digest)
             on_bytes(before.st_size)
         elif clone_only:
             raise TransferError(f"the file system makes no reflink of {source}")
-        elif before.st_size <= HASH_CHUNK:
-            _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
         else:
             _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
-            to_flush = False
         _refuse_change(reader, before, source)
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
         copy_access(reader.fileno(), writer.fileno())
-        if to_flush:
+        if sync:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None if digest is None else digest.hexdigest()
@@ -138,17 +125,7 @@ def copy_verified(
 def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> str:
     """The SHA-256 of a file in hexadecimal digits; symbolic links are followed.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    on_bytes : callable
-        Called with the number of bytes read since the last call.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    `on_bytes` is called with the number of bytes read since the last call.
     """
     digest = sha256()
     with open(path, "rb", buffering=0) as stream:
@@ -168,28 +145,6 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
             return False
         raise
     return True
-
-
-def _copy_at_once(
-    reader: BinaryIO,
-    writer: BinaryIO,
-    before: os.stat_result,
-    source: Path,
-    target: Path,
-    on_bytes: Callable[[int], object],
-    digest: _Hash | None,
-) -> None:
-    """Copy a small file: a thread would take longer than the bytes."""
-    content = _read_exactly(reader, before.st_size + 1)  # one more, which shows that it has grown
-    view = memoryview(content)
-    while view:
-        view = view[writer.write(view) :]
-    with open(target, "rb", buffering=0) as target_again:
-        if _read_exactly(target_again, len(content) + 1) != content:
-            raise TransferError(_differs(source, target))
-    if digest is not None:
-        digest.update(content)
-    on_bytes(len(content))
 
 
 def _differs(source: Path, target: Path) -> str:
@@ -212,100 +167,48 @@ def _copy_and_compare(
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
-    """Copy a large file, while two threads read what was copied on both sides, and flush it."""
-    copier, copied = _Copier(reader, writer), 0
+    """Copy a file; of a large one another thread reads what was copied on both sides meanwhile, and flushes it."""
+    copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+    copied, behind = 0, deque[Future[None]]()
+
+    def verify(count: int, flushes: bool) -> None:
+        if not _is_same(source_again, target_again, count, digest):
+            _refuse_change(reader, before, source)  # rather than blame the disk
+            raise TransferError(_differs(source, target))
+        if flushes:  # else the disk would be idle until all is copied
+            _flush(writer.fileno())
+
     with (
         open(source, "rb", buffering=0) as source_again,
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
-        ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
     ):
-        comparison = _Comparison(lambda count: verifier.submit(_is_same, source_again, target_again, count, digest))
-        flushing: Future[None] | None = None
+        if before.st_size <= HASH_CHUNK:  # a thread would take longer than the bytes
+            count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
+            verify(count, False)
+            on_bytes(count)
+            return
         try:
             while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
-                count = copier.copy_some()
+                try:
+                    count = copy(reader, writer, COPY_CHUNK)
+                except OSError as error:
+                    if copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                        raise
+                    copy = _copy_buffer
+                    continue
                 if count == 0:
                     break
+                behind.append(verifier.submit(verify, count, sync and copied // COPY_CHUNK % _FLUSHED_EVERY == 0))
                 copied += count
-                comparison.follow(count)
-                if sync and (flushing is None or flushing.done()):  # else the disk would be idle until all is copied
-                    if flushing is not None:
-                        flushing.result()
-                    flushing = flusher.submit(_flush, writer.fileno())
+                if len(behind) > _MOST_BEHIND:
+                    behind.popleft().result()
                 on_bytes(count)
-            if flushing is not None:
-                flushing.result()
-                os.fsync(writer.fileno())
-            while comparison.is_behind:
+            while behind:
                 on_bytes(0)  # raises when it is cancelled
-                comparison.catch_up()
-        except _DifferentError as error:
-            _refuse_change(reader, before, source)  # rather than blame the disk
-            raise TransferError(_differs(source, target)) from error
+                behind.popleft().result()
         finally:
-            comparison.cancel()
-
-
-class _Copier:
-    """Copies a file in chunks, each as large as takes no time to speak of."""
-
-    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
-        self._reader, self._writer = reader, writer
-        self._copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
-        self._chunk = COPY_CHUNK
-
-    def copy_some(self) -> int:
-        """Copy the next bytes; gives their number, 0 at the end of the file."""
-        begun = time.monotonic()
-        try:
-            count = self._copy(self._reader, self._writer, self._chunk)
-        except OSError as error:
-            if self._copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
-                raise
-            self._copy = _copy_buffer
-            return self.copy_some()
-        took = time.monotonic() - begun
-        if count == self._chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
-            self._chunk *= 2
-        elif took > _LONG:  # who looks at the progress, or cancels, waits for it
-            self._chunk = max(COPY_CHUNK, self._chunk // 2)
-        return count
-
-
-class _DifferentError(Exception):
-    """Source and target differ."""
-
-
-class _Comparison:
-    """Compares what was copied, in another thread that is never far behind."""
-
-    def __init__(self, compare: Callable[[int], Future[bool]]) -> None:
-        self._compare = compare
-        self._begun: deque[tuple[int, Future[bool]]] = deque()
-        self._bytes_behind = 0
-
-    @property
-    def is_behind(self) -> bool:
-        return bool(self._begun)
-
-    def follow(self, count: int) -> None:
-        """Have the next bytes compared, when what is far behind has been."""
-        while self._bytes_behind > _AHEAD:
-            self.catch_up()
-        self._begun.append((count, self._compare(count)))
-        self._bytes_behind += count
-
-    def catch_up(self) -> None:
-        """Wait for one comparison; raises `_DifferentError`."""
-        count, future = self._begun.popleft()
-        self._bytes_behind -= count
-        if not future.result():
-            raise _DifferentError
-
-    def cancel(self) -> None:
-        for _, future in self._begun:
-            future.cancel()
+            verifier.shutdown(wait=False, cancel_futures=True)
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
@@ -315,7 +218,7 @@ def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
     done = 0
     while done < size:
-        block = reader.read(HASH_CHUNK)
+        block = reader.read(min(HASH_CHUNK, size - done))
         if not block:
             break
         view = memoryview(block)
@@ -373,13 +276,7 @@ def can_clone(source: Path, folder: Path) -> bool:
 
 
 def same_content(first: Path, second: Path) -> bool:
-    """Whether two files hold the same bytes; symbolic links are followed.
-
-    Raises
-    ------
-    OSError
-        If one cannot be read.
-    """
+    """Whether two files hold the same bytes; symbolic links are followed. OSError if one cannot be read."""
     with open(first, "rb", buffering=0) as one, open(second, "rb", buffering=0) as other:
         one_stat, other_stat = os.fstat(one.fileno()), os.fstat(other.fileno())
         if os.path.samestat(one_stat, other_stat):
@@ -390,19 +287,9 @@ def same_content(first: Path, second: Path) -> bool:
 
 
 def wrong_checksums(path: Path, checksums: Iterable[tuple[str, str]]) -> list[str]:
-    """Which checksums a file has not.
+    """For each checksum that a regular file has not, a line with its name, and the expected and found value.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A regular file; it is read to its end.
-    checksums : iterable of (str, str)
-        Name, as in hashlib, or ``blake3`` or ``crc32``, and the value expected, in hexadecimal digits.
-
-    Returns
-    -------
-    list of str
-        For each that differs a line with name, expected and found value.
+    Given are names, as in hashlib, or ``blake3`` or ``crc32``, and the values expected, in hexadecimal digits.
     """
     expected = list(checksums)
     hashes = [blake3() if name == "blake3" else _new_hash(name) for name, _ in expected]
@@ -434,36 +321,14 @@ def _new_hash(name: str) -> Any:
     return _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
 
 
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
-    blocks = []
-    while count:
-        block = stream.read(count)
-        if not block:
-            break
-        blocks.append(block)
-        count -= len(block)
-    return b"".join(blocks)
-
-
 def copy_tree_verified(
     source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
 ) -> None:
-    """Copy a folder and all files in it, each as `copy_verified` does.
+    """Copy a folder and all files in it, each as `copy_verified` does, which raises the same.
 
-    Parameters
-    ----------
-    source : pathlib.Path
-        A folder; symbolic links to files in it are followed, those to folders are not.
-    target : pathlib.Path
-        Must not exist. Its times are those of the source, and so is who may read it; the owner may write to the
-        folders in any case.
-    on_bytes, sync
-        As in `copy_verified`.
-
-    Raises
-    ------
-    FileExistsError, TransferError, OSError
-        As `copy_verified`. What was written stays, for the caller to remove.
+    Symbolic links to files in it are followed, those to folders are not. The target must not exist. Its times are those
+    of the source, and so is who may read it; the owner may write to the folders in any case. After an error what was
+    written stays, for the caller to remove.
     """
     folders = []
     for place, _, names in os.walk(source):

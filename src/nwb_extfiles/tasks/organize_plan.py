@@ -114,10 +114,9 @@ class OrganizePlan(Tabular):
         return iter(self.files)
 
     def _title(self) -> str:
-        modes = ", ".join(sorted({repr(str(file.plan.mode)) for file in self}))
         return (
             f"{self.dandiset_path}: {len(self):,} NWB {'file' if len(self) == 1 else 'files'}, "
-            f"{self.media_count:,} media, media_mode {modes}, {self.total_bytes:,} bytes"
+            f"{self.media_count:,} media, {self.total_bytes:,} bytes"
         )
 
     def _count(self) -> int:

@@ -55,13 +55,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..disk.access import copy_access
-from ..disk.filesystem import is_folder, make_folders, remove, sync_file, sync_folders, write_new
+from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, write_new
 from ..disk.locks import FileLock
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX
-from .folder_notes import EditMark, inode_of, note_placed, was_placed
-from .removals import MarkedRemovals
+from .folder_notes import EditMark, inode_of, was_placed
+from .removals import note_of_removals
 
 __all__ = [
     "FETCH_PREFIX",
@@ -228,10 +228,8 @@ class StagingFolder:
     def begin_edit(self, leader: StagingFolder | None = None) -> None:
         """Leave the mark that says that the edit is unfinished.
 
-        Parameters
-        ----------
-        leader : StagingFolder, optional
-            That of the document whose commit is the commit of this one too. `lead` tells the leader of it.
+        The commit of the leader's document, if there is one, is the commit of this one too; `lead` tells the leader of
+        it.
         """
         self._mark = EditMark(self.document.name, inode_of(self.document))
         if leader is not None:
@@ -266,10 +264,6 @@ class StagingFolder:
         if sync:
             sync_folders({self.folder})
 
-    def sync_mark(self) -> None:
-        """Flush what the mark says to the disk; its name is flushed with the folder."""
-        sync_file(self.mark)
-
     def commit_edits(self, members: Sequence[StagingFolder] = (), *, sync: bool) -> None:
         """Take the step after which the edit of the document, and those of all members, last."""
         if not members:
@@ -295,10 +289,6 @@ class StagingFolder:
 
     # --------------------------------------------------------- what is noted
 
-    def note_placed(self, placed: Iterable[tuple[Path, Path]], *, sync: bool) -> None:
-        """Note which parts are about to be put over something else, and where, so that recovery knows them."""
-        note_placed(self.placed, placed, folder=self.folder, sync=sync)
-
     def may_put_back(self, aside: Path, target: Path) -> bool:
         """Whether a former file may get its name back: nothing is there, or what this transfer put there."""
         return (
@@ -309,7 +299,7 @@ class StagingFolder:
 
     def note_removals(self, moved: Iterable[MovedSource], *, sync: bool) -> None:
         """Note what is to be removed when the document is in place, for the run that comes after a kill."""
-        if content := MarkedRemovals(self.folder).written(moved):
+        if content := note_of_removals(moved, self.folder):
             write_new(self.removals, content, sync=sync)
             if sync:
                 sync_folders({self.path})
