@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths
+from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
