@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths
+from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -349,6 +349,27 @@ def test_several_problems_fixed_one_by_one() -> None:
     set_paths(path, DATASET, ["a.avi", "a.avi"], dtype=UTF8)
     cli("relocate", "--search", "elsewhere", path)
     assert media_of(path) == [content, content]
+
+
+@fixes("ConfigurationError")
+def test_wrong_configuration_file_is_corrected_or_done_without(tmp_path: Path) -> None:
+    path, config = write_nwb(tmp_path / "x.nwb", ["a.avi"]), tmp_path / "nwb-extfiles.toml"
+    (tmp_path / "a.avi").write_bytes(b"video")
+    config.write_text("serach = '.'\n")
+    assert "there is no setting 'serach'; use search, path_map, within, media_mode" in cli("relocate", path, code=1)
+    cli("relocate", path, "--no-config", "--dry-run")
+    config.write_text("search = '.'\n")
+    cli("relocate", path)
+    assert (path.parent / stored_paths(path)[0]).read_bytes() == b"video"
+
+
+@fixes("NoSuchFileError")
+def test_path_that_does_not_exist_is_corrected(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "x.nwb", ["a.avi"])
+    (tmp_path / "a.avi").write_bytes(b"video")
+    assert "y.nwb does not exist; name NWB files, or folders with NWB files" in cli("relocate", "y.nwb", code=2)
+    cli("relocate", path)
+    cli("relocate", tmp_path)
 
 
 @fixes("UnreadableFileError", "unreadable")

@@ -290,7 +290,7 @@ def test_progress_on_terminal_with_processes(tmp_path: Path) -> None:
         said = process.stdout.read()
     os.close(leader)
     assert process.returncode == 0, seen
-    assert "3 NWB files with 6 media" in said
+    assert "6 videos linked, 3 NWB files copied" in said
     assert_all(tmp_path / "ds", tmp_path / "videos", 3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -150,6 +151,8 @@ def test_ls_continues_after_unreadable_file(lab: Path) -> None:
     assert result.stdout.splitlines()[-1].startswith("5 references in 2 NWB files")
     result = run("ls", "--json", code=1)
     assert len(json.loads(result.stdout)) == 5
+    several = run("ls", "--json", "-J", "2", code=1)
+    assert (several.stdout, several.stderr) == (result.stdout, result.stderr)
     result = run("ls", "--media", "videos/a.avi", code=1)
     assert "lost.nwb" in result.stdout
 
@@ -291,14 +294,14 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
     dry = run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run")
     plan = json.loads(run("relocate", "nwb/good.nwb", "--media-mode", "copy", "--dry-run", "--json").stdout)
     assert tree(lab) == before
-    assert "total: 2 media by copy, 512 bytes" in dry.stdout
+    assert "nothing was changed; without --dry-run: 2 videos copied (512 bytes)\n" in dry.stdout
     assert [Path(entry["target"]).parent for entry in plan[0]["media"]] == [lab / "nwb" / "good"] * 2
     assert all(Path(entry["target"]).name in dry.stdout for entry in plan[0]["media"])
     assert run("relocate", "nwb/good.nwb", "--media-mode", "copy").stdout == (
-        "nwb/good.nwb: 2 media by copy, 512 bytes\n"
+        "nwb/good.nwb: 2 videos copied (512 bytes)\n"
     )
     assert stored_paths(lab / "nwb" / "good.nwb") == [entry["new_path"] for entry in plan[0]["media"]]
-    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 in place already\n"
+    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 videos in place already\n"
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
 
@@ -306,7 +309,7 @@ def test_relocate_refuses_what_is_not_an_nwb_file(lab: Path) -> None:
     with h5py.File(lab / "x.nwb", "w") as file:
         file["a"] = 1
     assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("relocate", "x.nwb", code=1).stderr
-    assert "is a folder, not an NWB file; name the NWB files in it" in run("relocate", "nwb", code=1).stderr
+    assert "there is no NWB file in this folder" in run("relocate", "videos", code=1).stderr
     assert "x.nwb: it has no nwb_version, so it is not an NWB file" in run("ls", "x.nwb", code=1).stderr
 
 
@@ -325,7 +328,8 @@ def test_json_names_options_of_the_command_line(lab: Path) -> None:
 
 def test_relocate_reports_urls_that_stay(lab: Path) -> None:
     lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
-    assert lines[-1] == "1 URL is kept; use --urls download to download the videos"
+    assert lines[0] == "nwb/lost.nwb: 1 video linked, 1 video not found, 1 video kept as URLs"
+    assert lines[1] == "1 URL is kept; use --urls download to download the videos"
 
 
 def test_relocate_error_shows_hint(lab: Path) -> None:
@@ -345,6 +349,7 @@ def test_relocate_error_shows_hint(lab: Path) -> None:
     "words",
     [
         ["ls", "nowhere"],
+        ["ls", "videos/a.avi"],
         ["ls", "--media"],
         ["ls", "--media", "nwb"],
         ["ls", "--media", "videos/a.avi", "nowhere.nwb"],
@@ -377,7 +382,7 @@ def test_options_reach_the_plan(lab: Path) -> None:
 
 
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
-    assert run("recover", "nwb").stdout == "nwb/good.nwb: nothing to restore\nnwb/lost.nwb: nothing to restore\n"
+    assert run("recover", "nwb").stdout == "nothing to restore in 2 NWB files\n"
     before = tree(lab)
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
@@ -388,7 +393,8 @@ def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code, "nwb/good.nwb"], check=False).returncode == 9
     assert tree(lab) != before
     assert "nwb-extfiles recover" in run("relocate", "--dry-run", "nwb/good.nwb", code=1).stderr
-    assert "nwb/good.nwb: restored" in run("recover", "nwb").stdout
+    assert run("recover", "nwb").stdout == "nwb/good.nwb: restored\n"
+    assert json.loads(run("recover", "nwb", "--json").stdout) == {"restored": [], "nwb_files": 2}
     after = tree(lab)
     assert {name: after[name] for name in before} == before
     assert [name for name in after if name not in before and not name.startswith("nwb/good")] == []
@@ -414,7 +420,7 @@ def test_progress_bar_only_on_terminal(lab: Path) -> None:
     """Bars on a terminal, which are gone in the end; nothing but lines elsewhere."""
     make_media(lab / "videos" / "a.avi").write_bytes(bytes(30_000_000))
     seen, told = on_terminal("relocate", "nwb/good.nwb", "--media-mode", "copy", "--manifest")
-    assert told == "nwb/good.nwb: 2 media by copy, 30,000,256 bytes; a new manifest\n"
+    assert told == "nwb/good.nwb: 2 videos copied (30,000,256 bytes), 1 manifest written\n"
     assert b"30.0M" in seen
     assert is_clear(seen)
     assert module("relocate", "nwb/good.nwb").stderr == ""
@@ -484,6 +490,287 @@ def test_exit_skips_garbage_collection() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
+
+
+# ------------------------------------------------------------- the same grammar for all commands
+
+
+def test_relocate_takes_folders(lab: Path) -> None:
+    write_nwb(lab / "nwb" / "deep" / "c.nwb", ["../../videos/a.avi"])
+    done = run("relocate", "nwb", "--missing", "keep", "--media-mode", "copy").stdout.splitlines()
+    assert [line.partition(":")[0] for line in done[:3]] == ["nwb/good.nwb", "nwb/lost.nwb", "nwb/deep/c.nwb"]
+    for path, count in (("good", 2), ("lost", 1), ("deep/c", 1)):
+        assert len(list((lab / "nwb" / path).glob("*.avi"))) == count
+    plans = nwb_extfiles.relocate(lab / "nwb" / "deep", "copy")
+    assert [plan.nwb_path for plan in plans] == [lab / "nwb" / "deep" / "c.nwb"]
+
+
+def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
+    for name in ("pilot/p.nwb", "day1/d.nwb"):
+        write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
+    listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
+    assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
+    assert (
+        run("check", "nwb", "--frames", "none", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
+    )
+    run("relocate", "nwb", "--include", "day*", "--include", "pilot/p.nwb", "--exclude", "p.nwb")
+    assert (lab / "nwb" / "day1" / "d").is_dir()
+    assert not (lab / "nwb" / "pilot" / "p").exists()
+    assert not (lab / "nwb" / "good").exists()
+    run("relocate", "nwb/pilot/p.nwb", "--include", "day*")  # what is named itself is meant
+    assert (lab / "nwb" / "pilot" / "p").is_dir()
+    refused = run("organize", "nwb", "-d", "ds", "--include", "*.zarr", code=1).stderr
+    assert "there is no NWB file in this folder that fits the patterns" in refused
+    assert not (lab / "ds").exists()
+
+
+def test_json_for_failures_too(lab: Path) -> None:
+    failed = run("relocate", "nwb", "--json", code=1)
+    error = json.loads(failed.stdout)["error"]
+    (problem,) = error["problems"]
+    assert (error["type"], problem["index"]) == ("MissingMediaError", 1)
+    assert problem["nwb_path"] == str(lab / "nwb" / "lost.nwb")
+    assert problem["object_path"] == "/acquisition/video"
+    assert "--missing keep" in problem["message"]
+    assert problem["message"] in failed.stderr
+    (lab / "nwb" / "bad.nwb").write_bytes(b"no HDF5")
+    error = json.loads(run("relocate", "nwb", "--json", "--dry-run", code=1).stdout)["error"]
+    assert [each["type"] for each in error["problems"]] == ["UnreadableFileError", "MissingMediaError"]
+
+
+def test_log_file(lab: Path) -> None:
+    run("relocate", "nwb", "--missing", "keep", "--media-mode", "copy", "--log-file", "log.txt")
+    run("relocate", "nwb", "--log-file", "log.txt", code=1)
+    run("ls", "--log-file", "log.txt")
+    lines = (lab / "log.txt").read_text("utf-8").splitlines()
+    levels = [line.split()[1] for line in lines if line[:2] == "20"]
+    assert levels.count("WARNING") == levels.count("ERROR") == 1
+    video = lab / "videos" / "a.avi"
+    copied = [line for line in lines if f"copy {video} -> " in line]
+    assert len(copied) == 2
+    assert all(Path(line.rpartition(" -> ")[2]).read_bytes() == video.read_bytes() for line in copied)
+    assert any("nwb-extfiles " in line and line.endswith("INFO " + line.partition("INFO ")[2]) for line in lines)
+    assert "cannot be written to" in run("ls", "--log-file", "nowhere/log.txt", code=2).stderr
+
+
+def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="nwb_extfiles"), pytest.warns(nwb_extfiles.ExternalFilesWarning):
+        nwb_extfiles.relocate("nwb/lost.nwb", media_options={"missing": "keep"})
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO"]
+    assert f"symlink {lab / 'videos' / 'a.avi'} -> {lab / 'nwb' / 'lost'}" in caplog.messages[1]
+
+
+def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
+    """Not the single video: an NWB file has all its media, or it stays as it is."""
+    plan = json.loads(run("relocate", "nwb/good.nwb", "--dry-run", "--json").stdout)
+    taken = Path(plan[0]["media"][1]["target"])
+    taken.parent.mkdir()
+    taken.write_bytes(b"another video")
+    write_nwb(lab / "nwb" / "more.nwb", ["../videos/a.avi"])
+    before = tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")
+    words = ["relocate", "nwb/good.nwb", "nwb/more.nwb", "--existing"]
+    assert "is not a copy of" in run(*words, "error", code=1).stderr
+    done = run(*words, "skip")
+    assert "warning: left out: " in done.stderr
+    assert str(taken) in done.stderr
+    assert done.stdout.startswith("nwb/more.nwb: 1 video linked\n")
+    assert (tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")) == before
+    assert (lab / "nwb" / "more").is_dir()
+
+
+def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
+    refused = run("ls", "videos/a.avi", "nwb", code=2).stderr
+    assert "nwb-extfiles ls --media videos/a.avi nwb" in refused.replace("\n", " ")
+    assert "videos/a.avi in nwb/good.nwb" in run("ls", "--media", "videos/a.avi", "nwb").stdout
+
+
+@pytest.mark.parametrize("command", ["ls", "check", "relocate", "organize", "restore"])
+def test_missing_file_is_one_error(lab: Path, command: str) -> None:
+    refused = run(command, "nowhere.nwb", *(["out"] if command == "restore" else []), code=2).stderr
+    assert "nowhere.nwb does not exist; name NWB files, or folders with NWB files" in refused
+
+
+def test_missing_file_is_one_error_in_python(lab: Path) -> None:
+    path, errors = lab / "nowhere.nwb", list[Exception]()
+    for call in (
+        lambda: nwb_extfiles.relocate(path),
+        lambda: nwb_extfiles.organize(path, lab / "ds"),
+        lambda: list(nwb_extfiles.check(path)),
+        lambda: nwb_extfiles.restore(path, lab / "out"),
+        lambda: nwb_extfiles.resolve_external_files(path),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            call()
+        errors.append(caught.value)
+    assert {str(error) for error in errors} == {f"{path} does not exist; name NWB files, or folders with NWB files"}
+    assert {type(error).__name__ for error in errors} == {"NoSuchFileError"}
+    again = pickle.loads(pickle.dumps(errors[0]))
+    assert (type(again), str(again)) == (type(errors[0]), str(errors[0]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
+def test_dangling_link_says_where_it_led(lab: Path) -> None:
+    (lab / "videos" / "c.avi").symlink_to("/mnt/gone/c.avi")
+    write_nwb(lab / "nwb" / "c.nwb", ["../videos/c.avi"])
+    refused = run("relocate", "nwb/c.nwb", code=1).stderr
+    assert "c.avi' (a symbolic link to '/mnt/gone/c.avi', which does not exist)" in refused
+    (lab / "nwb" / "link.nwb").symlink_to("/mnt/gone/x.nwb")
+    assert "a symbolic link to '/mnt/gone/x.nwb', which does not exist" in run(
+        "ls", "nwb/link.nwb", code=2
+    ).stderr.replace("\n", " ")
+
+
+def test_many_missing_files_of_a_series_are_one_warning(lab: Path) -> None:
+    write_nwb(lab / "nwb" / "tif.nwb", [f"../frames/{number}.tif" for number in range(1500)])
+    done = run("relocate", "nwb/tif.nwb", "--missing", "keep")
+    (warning,) = done.stderr.splitlines()
+    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (No such file or directory)" in warning
+    assert warning.endswith("; the path is kept, and 1,499 more in external_file")
+    assert done.stdout == "nwb/tif.nwb: 1,500 images not found\n"
+
+
+def test_file_that_this_program_has_open_is_called_so(lab: Path) -> None:
+    path = lab / "nwb" / "good.nwb"
+    with h5py.File(path, "r+"), pytest.raises(OSError, match=r"good\.nwb is still open in this program; close the IO"):
+        nwb_extfiles.relocate(path)
+    nwb_extfiles.relocate(path)
+
+
+# ------------------------------------------- outputs that cannot spell a name, or that nobody reads
+
+STRANGE = "Mäuse 🐭"
+UNDECODABLE = "r\udce4t"  # the byte 0xE4, as Python reads it from a file system in UTF-8
+
+
+@pytest.fixture
+def strange_lab(lab: Path) -> Path:
+    """The same with names that not every output can spell."""
+    make_media(lab / "videos" / f"{STRANGE}.avi")
+    write_nwb(lab / "nwb" / f"{STRANGE}.nwb", [f"../videos/{STRANGE}.avi", f"gone {STRANGE}.avi"])
+    if sys.platform == "linux":
+        write_nwb(lab / "nwb" / f"{UNDECODABLE}.nwb", ["../videos/a.avi"])
+    return lab
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_an_output_cannot_spell_are_escaped(strange_lab: Path, encoding: str) -> None:
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+
+    def told(*words: str, code: int = 0) -> tuple[str, str]:
+        command = [sys.executable, "-m", "nwb_extfiles", *words]
+        done = subprocess.run(command, capture_output=True, env=env, check=False)
+        # click writes its own usage errors in UTF-8 to outputs in ASCII
+        told = done.stdout.decode(encoding), done.stderr.decode("latin-1" if code == 2 else encoding)
+        assert done.returncode == code, told
+        assert "Traceback" not in told[1]
+        assert "UnicodeEncodeError" not in told[1]
+        return told
+
+    name = STRANGE.encode(encoding, "backslashreplace").decode(encoding)
+    listed, _ = told("ls", "nwb")
+    assert f"nwb/{name}.nwb" in listed
+    assert f"'gone {name}.avi' -> MISSING" in listed
+    assert f"'gone {name}.avi'" in told("check", "nwb", code=1)[0]
+    done, warnings = told("relocate", f"nwb/{STRANGE}.nwb", "--media-mode", "copy", "--missing", "keep")
+    assert f"nwb/{name}.nwb" in done
+    assert name in warnings
+    assert len(list((strange_lab / "nwb" / STRANGE).iterdir())) == 1
+    assert "does not exist" in told("relocate", f"nwb/no {STRANGE}.nwb", code=2)[1]
+    if sys.platform == "linux":
+        assert r"nwb/r\udce4t.nwb" in listed
+        assert r"r\udce4t" in told("relocate", "--dry-run", f"nwb/{UNDECODABLE}.nwb", code=1)[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize("redirection", ["| true", "2>&1 | true", ">&-", "2>&-", ">&- 2>&-", "> /dev/full 2>&1"])
+def test_work_continues_when_its_lines_cannot_be_printed(lab: Path, redirection: str) -> None:
+    """Each file is organized, whatever becomes of the lines about it."""
+    if "/dev/full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    for number in range(3):
+        write_nwb(lab / "more" / f"{number}.nwb", ["../videos/a.avi", "gone.avi"])
+    words = "relocate more/0.nwb more/1.nwb more/2.nwb --missing keep --media-mode copy"
+    script = f"{{ {sys.executable} -m nwb_extfiles {words}; echo $? > code; }} {redirection}"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (lab / "code").read_text() == "0\n", done.stderr
+    assert done.stdout == "" or redirection == "2>&-"
+    assert "Error" not in done.stderr
+    assert [len(list((lab / "more" / str(number)).glob("*.avi"))) for number in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of Unix")
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full"])
+def test_progress_of_python_that_cannot_be_shown_is_no_error(lab: Path, redirection: str) -> None:
+    code = "from nwb_extfiles import relocate; relocate('nwb/good.nwb', 'copy', media_options={'progress': True})"
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" {redirection}'], check=False)
+    assert done.returncode == 0
+    assert len(list((lab / "nwb" / "good").glob("*.avi"))) == 2
+
+
+# ------------------------------------------------------------- search folders and their subfolders
+
+
+def test_search_looks_into_subfolders(lab: Path) -> None:
+    """Of several files with a name, the one that fits the longest part of the path."""
+    wanted = [make_media(lab / "nas" / folder / "deep" / "cam1" / "x.avi") for folder in ("m1", "m2")]
+    make_media(lab / "nas" / ".hidden" / "y.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\m1\\deep\\cam1\\x.avi", "M2/deep/cam1/x.avi"])
+    done = run("relocate", path, "--search", "nas")
+    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, wanted))
+    assert done.stderr == ""
+    hidden = write_nwb(lab / "far" / "y.nwb", ["y.avi"])
+    refused = run("relocate", hidden, "--search", "nas", code=1).stderr
+    assert f"'{lab / 'nas' / '**' / 'y.avi'}' (no such file)" in refused
+
+
+def test_file_found_by_its_name_alone_is_warned_of_once(lab: Path) -> None:
+    videos = [make_media(lab / "nas" / "session7" / f"{number}.avi") for number in range(3)]
+    path = write_nwb(lab / "far" / "x.nwb", [video.name for video in videos])
+    (warning,) = run("relocate", path, "--search", "nas").stderr.splitlines()
+    assert f"'0.avi' was found by its name alone, as '{videos[0]}', and 2 more by their names" in warning
+    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, videos))
+
+
+def test_two_files_with_a_name_in_subfolders_are_never_guessed(lab: Path) -> None:
+    for folder in ("Miniscope", "BehavCam"):
+        make_media(lab / "nas" / folder / "0.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["0.avi"])
+    refused = run("relocate", path, "--search", "nas", code=1).stderr
+    assert "fits 2 different files" in refused
+    run("relocate", path, "--search", "nas", "--search-for", "/acquisition/video", "nas/BehavCam")
+    (stored,) = stored_paths(path)
+    assert os.path.realpath(path.parent / stored) == str(lab / "nas" / "BehavCam" / "0.avi")
+
+
+def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) -> None:
+    (lab / "nas").mkdir()
+    path, options = write_nwb(lab / "far" / "x.nwb", ["new.avi"]), nwb_extfiles.MediaOptions(search=lab / "nas")
+    with pytest.raises(FileNotFoundError):
+        nwb_extfiles.relocate(path, media_options=options)
+    make_media(lab / "nas" / "later" / "new.avi")
+    with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="by its name alone"):
+        nwb_extfiles.relocate(path, media_options=options)
+
+
+def test_restore_takes_a_folder(lab: Path) -> None:
+    """Each NWB file gets a folder of its own, as two recordings may have videos with one name."""
+    write_nwb(lab / "nwb" / "deep" / "c.nwb", ["../../videos/b.avi"])
+    run("relocate", "nwb", "--exclude", "lost.nwb", "--media-mode", "copy", "--manifest")
+    refused = run("restore", "nwb", "back", code=1)
+    assert "lost.nwb has no manifest" in refused.stderr
+    assert not (lab / "back").exists()
+    planned = json.loads(run("restore", "nwb", "back", "--exclude", "lost.nwb", "--dry-run", "--json").stdout)
+    done = run("restore", "nwb", "back", "--exclude", "lost.nwb")
+    assert done.stdout.splitlines() == [
+        "back/good/good.nwb: 2 videos copied (512 bytes), 1 manifest written",
+        "back/deep/c/c.nwb: 1 video copied (256 bytes), 1 manifest written",
+    ]
+    assert [plan["nwb_path"] for plan in planned] == [
+        str(lab / "back" / name) for name in ("good/good.nwb", "deep/c/c.nwb")
+    ]
+    for folder, videos in (("good", ["a.avi", "b.avi"]), ("deep/c", ["b.avi"])):
+        for name in videos:
+            assert (lab / "back" / folder / name).read_bytes() == (lab / "videos" / name).read_bytes()
 
 
 def test_sessions_in_the_page_on_checking_are_real(

@@ -133,19 +133,19 @@ def test_downloads_are_in_the_report(tmp_path: Path, server: Server, videos: lis
     planned = run(main, ["relocate", "--urls", "download", "--dry-run", str(source)]).output.splitlines()
     assert planned[1].split()[:3] == ["download", f"{size:,}", "bytes"]
     assert planned[1].endswith("_external_file_0.avi")
-    assert planned[2] == f"total: 1 by download, {size:,} bytes"
+    assert planned[2] == f"total: 1 video downloaded ({size:,} bytes)"
     record = json.loads(run(main, ["relocate", "--urls", "download", "--dry-run", "--json", str(source)]).output)
     assert record[0]["media"][0]["bytes"] == record[0]["total_bytes"] == size
     arguments = ["organize", "--urls", "download", "-d", str(tmp_path / "set"), str(source)]
     planned = run(main, [*arguments, "--dry-run"]).output
-    assert f"1 media, {size + source.stat().st_size:,} bytes" in planned
+    assert f"1 video downloaded ({size:,} bytes), 1 NWB file copied ({source.stat().st_size:,} bytes)" in planned
     done = run(main, arguments)
     assert done.exit_code == 0
     assert "no paths of media" not in planned + done.output
     (made,) = (tmp_path / "set").glob("sub-*/*.nwb")
     assert digest(made.parent / stored_paths(made)[0]) == digest(videos[0])
     told = run(main, ["relocate", "--urls", "download", "--manifest", str(source)]).output
-    assert f"1 by download, {size:,} bytes; a new manifest" in told
+    assert f"1 video downloaded ({size:,} bytes), 1 manifest written" in told
 
 
 def test_no_space_for_downloads_of_many_files(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,9 @@ def test_all_problems_at_once_and_nothing_left(tmp_path: Path, server: Server) -
 def test_missing_url_is_kept_on_request(tmp_path: Path, server: Server) -> None:
     server.routes["/one.avi"] = sends(b"video")
     source = write_nwb(tmp_path / "a.nwb", [server.url("none.avi"), server.url("one.avi")])
-    with pytest.warns(ExternalFilesWarning, match=r"external_file\[0\]: no file for"):
+    with pytest.warns(
+        ExternalFilesWarning, match=r"external_file\[0\]: .*none.avi. cannot be downloaded: .*; the path is kept"
+    ):
         export(source, tmp_path / "out" / "b.nwb", missing="keep")
     paths = stored_paths(tmp_path / "out" / "b.nwb")
     assert paths[0] == server.url("none.avi")

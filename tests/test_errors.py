@@ -15,11 +15,13 @@ from pynwb import NWBHDF5IO
 from nwb_extfiles import NWBExtFilesHDF5IO, errors, organize, relocate
 from nwb_extfiles.errors import (
     AmbiguousMediaError,
+    ConfigurationError,
     DestinationBusyError,
     ExternalFilesError,
     ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
+    NoSuchFileError,
     PlanError,
     RelocationRefusedError,
     TransferError,
@@ -36,9 +38,13 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (UnsafeReferenceError, ValueError),
     (RelocationRefusedError, ValueError),
     (PlanError, ValueError),
+    (ConfigurationError, ValueError),
+    (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
     (DestinationBusyError, OSError),
     (TransferError, OSError),
+    (ConfigurationError, ValueError),
+    (NoSuchFileError, FileNotFoundError),
     (UnreadableFileError, OSError),
 ]
 PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)

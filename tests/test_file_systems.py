@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -164,3 +165,54 @@ def test_link_probe_without_write_permission(tmp_path: Path) -> None:
         assert links.has_symlinks(place)
         assert links.has_hard_links(place)
         assert not links.can_link(make_file(tmp_path / "source"), place)
+
+
+# ------------------------------------------------------------- modes tried in order
+
+FOR_EACH_DISK = {"exfat": "copy", "ext4": "hardlink", "xfs": "reflink"}
+
+
+@pytest.mark.parametrize("kind", FOR_EACH_DISK)
+def test_first_mode_that_the_file_system_allows(kind: str) -> None:
+    with loop(kind) as disk:
+        path = recording(disk / "raw" / "a.nwb", ["a.avi", "b.avi"])
+        was, there = [digest(disk / "raw" / name) for name in ("a.avi", "b.avi")], set(disk.rglob("*"))
+        plan = relocate(path, ("reflink", "hardlink", "copy"), dry_run=True)
+        assert plan.mode == FOR_EACH_DISK[kind]
+        assert set(disk.rglob("*")) == there
+        assert relocate(path, ("reflink", "hardlink", "copy")).mode == plan.mode
+        videos = sorted((disk / "raw" / "a").iterdir())
+        assert [digest(video) for video in videos] == was
+        assert {video.stat().st_nlink > 1 for video in videos} == {plan.mode == "hardlink"}
+        assert not any(video.is_symlink() for video in videos)
+        if kind == "xfs" and shutil.which("filefrag"):
+            listed = subprocess.run(["filefrag", "-v", videos[0]], capture_output=True, text=True, check=True)
+            assert "shared" in listed.stdout
+        assert all(entry.action == "reuse" for entry in relocate(path, ("reflink", "hardlink", "copy")).relocations)
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("exfat", "copy"), ("ext4", "symlink")])
+def test_auto_makes_links_where_there_are_any(raw: Path, kind: str, mode: str) -> None:
+    with loop(kind) as disk:
+        plan = organize([raw], disk / "ds", media_mode="auto")
+        videos = list((disk / "ds").rglob("*.avi"))
+        assert {file.plan.mode for file in plan} == {mode}
+        assert {video.is_symlink() for video in videos} == {mode == "symlink"}
+
+
+def test_modes_are_chosen_for_each_nwb_file(raw: Path) -> None:
+    """One recording is on the disk of the dandiset, and can be linked there; the other one is copied."""
+    with loop("ext4") as disk:
+        near = recording(disk / "near" / "n.nwb", ["n.avi"])
+        plan = organize([raw, near], disk / "ds", media_mode=("hardlink", "copy"))
+        modes = {file.source.name == "n.nwb": file.plan.mode for file in plan}
+        assert modes == {True: "hardlink", False: "copy"}
+
+
+def test_reflink_alone_is_refused_where_there_are_none(raw: Path) -> None:
+    with loop("ext4") as disk:
+        path = recording(disk / "raw" / "a.nwb", ["a.avi"])
+        with pytest.raises(RelocationRefusedError, match="no reflinks of these media") as refused:
+            relocate(path, "reflink")
+        assert "media_mode 'copy', 'move', 'reference', 'symlink' or 'hardlink'" in str(refused.value)
+        assert sorted(each.name for each in path.parent.iterdir()) == ["a.avi", "a.nwb"]

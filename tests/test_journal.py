@@ -140,7 +140,7 @@ def test_incomplete_journal_is_ignored(path: Path, tmp_path: Path, damage: Calla
 
 
 def test_file_open_elsewhere_is_refused(path: Path, tmp_path: Path) -> None:
-    with h5py.File(path, "r+"), pytest.raises(DestinationBusyError, match="open in another program"):
+    with h5py.File(path, "r+"), pytest.raises(DestinationBusyError, match="open in this program"):
         edit_journalled(path, tmp_path / "journal", change)
     assert not (tmp_path / "journal").exists()
 
@@ -205,7 +205,7 @@ def test_recover_from_the_command_line(nwb: Path, tmp_path: Path) -> None:
     assert (result.exit_code, result.output) == (0, f"{nwb}: restored\n")
     assert contents(nwb) == before
     result = CliRunner().invoke(main, ["recover", str(nwb)])
-    assert (result.exit_code, result.output) == (0, f"{nwb}: nothing to restore\n")
+    assert (result.exit_code, result.output) == (0, "nothing to restore in 1 NWB file\n")
 
 
 def test_disk_failure_while_paths_are_written(nwb: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_missing_path_is_an_error(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: None, "no such file"),
+        (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
         (lambda path: os.mkfifo(path), "it is not a regular file"),

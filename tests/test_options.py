@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nwb_extfiles import MediaMode, MediaOptions, dandi_name
+from nwb_extfiles.options import modes_in_order
 
 
 def test_defaults() -> None:
@@ -22,10 +23,24 @@ def test_defaults() -> None:
 
 
 def test_modes() -> None:
-    assert [str(mode) for mode in MediaMode] == ["symlink", "hardlink", "copy", "move", "reference"]
+    assert [str(mode) for mode in MediaMode] == ["symlink", "hardlink", "copy", "move", "reference", "reflink"]
     assert MediaMode("copy") == "copy"
-    with pytest.raises(ValueError, match="teleport"):
+    choices = "one of 'symlink', 'hardlink', 'copy', 'move', 'reference', 'reflink', 'auto', not 'teleport'"
+    with pytest.raises(ValueError, match=choices):
         MediaMode("teleport")
+
+
+def test_modes_in_the_order_of_trying() -> None:
+    assert modes_in_order("copy") == modes_in_order(MediaMode.COPY) == ("copy",)
+    assert modes_in_order(("reflink", "hardlink", "copy", "hardlink")) == ("reflink", "hardlink", "copy")
+    assert modes_in_order("auto") == modes_in_order(["auto"]) == ("symlink", "hardlink", "copy")
+    assert modes_in_order(["reflink", "auto"]) == ("reflink", "symlink", "hardlink", "copy")
+    assert modes_in_order(None) == (("symlink", "hardlink", "copy") if os.name == "nt" else ("symlink",))
+    for wrong in (["copy", "teleport"], ["copy", "auto", "Move"]):
+        with pytest.raises(ValueError, match=r"one of 'symlink', .*not '(teleport|Move)'"):
+            modes_in_order(wrong)
+    with pytest.raises(ValueError, match="must name a mode"):
+        modes_in_order([])
 
 
 def test_options_are_frozen() -> None:

@@ -242,8 +242,8 @@ def test_urls_are_kept(tmp_path: Path) -> None:
     assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
     result = run("-d", tmp_path / "other", tmp_path / "raw")
-    assert "(1 media, " in result.stdout
-    assert "1 NWB file with 1 media is in" in result.stdout
+    assert "(1 video linked, 2 videos kept as URLs)" in result.stdout
+    assert "1 video linked, 2 videos kept as URLs, 1 NWB file copied (" in result.stdout
     assert "2 URLs are kept; use --urls download to download the videos" in result.stdout.splitlines()
 
 
@@ -399,10 +399,14 @@ def test_json_report(raw: Path, tmp_path: Path) -> None:
 
 def test_report_in_words(raw: Path, tmp_path: Path) -> None:
     result = run("-d", tmp_path / "ds", raw)
-    assert f"2 NWB files with 4 media are in {tmp_path / 'ds'}" in result.stdout
+    size = sum(path.stat().st_size for path in raw.glob("*.nwb"))
+    assert f"{tmp_path / 'ds'}: 4 videos linked, 2 NWB files copied ({size:,} bytes)\n" in result.stdout
+    assert "ds has no dandiset.yaml, which `dandi upload` needs" in result.stdout
+    assert "linked means symbolic links, the default" in result.stdout
     assert run("-d", tmp_path / "ds2", "-q", raw).output == ""
     result = run("-d", tmp_path / "ds", raw)
-    assert "there already" in result.stdout
+    assert "4 videos there already, 2 NWB files there already\n" in result.stdout
+    assert "symbolic links" not in result.stdout
     for links in ("ds", "ds2"):  # which lead to the videos, so that nothing may move these
         shutil.rmtree(tmp_path / links)
     result = run("-d", tmp_path / "ds3", "--media-files-mode", "move", raw)
@@ -433,7 +437,7 @@ def test_plan_is_a_value(raw: Path, tmp_path: Path) -> None:
     again = pickle.loads(pickle.dumps(plan))
     assert list(again) == list(plan)
     assert [file.target for file in again] == [target(tmp_path / "ds", number) for number in range(2)]
-    assert (again.total_bytes, again.media_count, again.media_mode) == (plan.total_bytes, 4, "symlink")
+    assert (again.total_bytes, again.media_count, again.files[0].plan.mode) == (plan.total_bytes, 4, "symlink")
 
 
 # ----------------------------------------------------------- all problems at once

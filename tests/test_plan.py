@@ -59,7 +59,9 @@ def url(index: int = 0, object_id: str = A) -> Resolution:
 
 def missing(index: int = 0, object_id: str = A) -> Resolution:
     reference = ref(index, object_id)
-    return Resolution(reference, problem=MissingMediaError(f"{reference.where}: gone", **reference.place))
+    return Resolution(
+        reference, problem=MissingMediaError(f"{reference.where}: no {reference.stored_path}", **reference.place)
+    )
 
 
 def plan(

@@ -428,7 +428,7 @@ def test_open_hard_linked_nwb_file_is_unchanged(tmp_path: Path) -> None:
     with (
         h5py.File(path, "r+"),
         pytest.warns(ExternalFilesWarning),
-        pytest.raises(DestinationBusyError, match="close it"),
+        pytest.raises(DestinationBusyError, match="close the IO"),
     ):
         relocate(path)
     assert tree(tmp_path) == before
@@ -512,9 +512,12 @@ def test_media_in_place_are_unchanged(tmp_path: Path) -> None:
 def test_paths_that_are_not_nwb_files(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.nwb"
     path.mkdir() if content is None else path.write_bytes(content)
-    with pytest.raises(UnreadableFileError, match="a folder" if content is None else "cannot be opened"):
+    error, what = UnreadableFileError, "cannot be opened"
+    if content is None:
+        error, what = RelocationRefusedError, "no NWB file in this folder"
+    with pytest.raises(error, match=what):
         relocate(path)
-    with pytest.raises(UnreadableFileError, match="no such file"):
+    with pytest.raises(UnreadableFileError, match="does not exist"):
         relocate(tmp_path / "missing.nwb")
 
 

@@ -17,9 +17,9 @@ from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolv
 from nwb_extfiles.check_report import finding_lines
 from nwb_extfiles.hints import for_command_line
 from nwb_extfiles.nwb import registry
+from nwb_extfiles.summaries import in_words
 from nwb_extfiles.terminal import (
     as_json,
-    media_summary,
     organize_lines,
     plain,
     reference_lines,
@@ -113,7 +113,7 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path = write_nwb(tmp_path / "nwb" / "a.nwb", paths)
     with h5py.File(path) as file:
         object_id = file["acquisition/video"].attrs["object_id"]
-    target, size = f"a/{object_id}_external_file_0.avi", video.stat().st_size
+    target, size = f"nwb/a/{object_id}_external_file_0.avi", video.stat().st_size
     options = {"missing": "keep"}
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, "copy", dry_run=True, media_options=options)
@@ -122,12 +122,12 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ["copy", f"{size:,}", "bytes", "videos/a.avi", "->", target],
         ["keep", "'https://example.org/b.mp4'"],
         ["keep", "'gone.avi'"],
-        f"total: 1 media by copy, {size} bytes; 1 not found; 1 URL".split(),
+        f"total: 1 video copied ({size} bytes), 1 video not found, 1 video kept as URLs".split(),
     ]
     record = relocation_record(plan)
     assert record["total_bytes"] == size
     assert record["media"][0]["source"] == str(video)
-    assert record["media"][0]["target"] == str(path.parent / target)
+    assert record["media"][0]["target"] == str(tmp_path / target)
     assert (record["media"][0]["mode"], record["media"][0]["bytes"]) == ("copy", size)
     with pytest.warns(ExternalFilesWarning):
         relocate(path, "copy", media_options=options)
@@ -136,11 +136,26 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert next(line for line in relocation_lines(plan) if target in line).split() == [
         "in", "place", f"{size:,}", "bytes", target,
     ]  # fmt: skip
-    assert media_summary(plan).startswith("1 in place already")
+    assert in_words([plan]).startswith("1 video in place already")
     path = path.rename(path.with_name("b.nwb"))
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)
-    assert media_summary(plan).startswith("1 renamed with the NWB file")
+    assert in_words([plan]).startswith("1 video renamed with the NWB file")
+
+
+def test_paths_of_a_table_are_all_relative_or_all_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = make_media(tmp_path / "videos" / "a.avi")
+    path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
+    plan, organized = relocate(path, dry_run=True), organize(path, tmp_path / "nwb" / "ds", dry_run=True)
+    for working_folder, is_absolute in ((tmp_path, False), (path.parent, True)):
+        monkeypatch.chdir(working_folder)
+        lines = [*list(relocation_lines(plan))[:2], *list(organize_lines(organized))[1:3]]
+        paths = [word for line in lines for word in line.split() if "/" in word]
+        assert len(paths) == 7
+        assert {os.path.isabs(each) for each in paths} == {is_absolute}
+        assert os.path.abspath(paths[1]) == str(video)
+    (line,) = [line for line in relocation_lines(relocate(path, "reference", dry_run=True)) if "reference" in line]
+    assert line.endswith("a.avi -> '../videos/a.avi'")
 
 
 def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
@@ -150,11 +165,14 @@ def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url, url, "../videos/b.avi"])
     options = {"urls": "download"}
     plan = relocate(path, "copy", dry_run=True, media_options=options)
-    assert media_summary(plan) == (f"1 media by copy, {video.stat().st_size:,} bytes; 2 by download, {size:,} bytes")
+    assert in_words([plan]) == (
+        f"1 video copied ({video.stat().st_size:,} bytes), 2 videos downloaded ({size:,} bytes)"
+    )
     organized = organize(path, tmp_path / "dandiset", dry_run=True, media_options=options)
-    assert f"total: 1 NWB file and 3 media, {organized.total_bytes:,} bytes" in list(organize_lines(organized))
+    done = f"1 video linked, 2 videos downloaded ({size:,} bytes), 1 NWB file copied ({path.stat().st_size:,} bytes)"
+    assert f"nothing was changed; without --dry-run: {done}" in list(organize_lines(organized))
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [url])
-    assert media_summary(relocate(path, media_options=options)) == f"1 by download, {size:,} bytes"
+    assert in_words([relocate(path, media_options=options)]) == f"1 video downloaded ({size:,} bytes)"
 
 
 def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:

@@ -385,7 +385,9 @@ def test_signatures_show_arguments_of_pynwb_and_ours(name: str, first: str, last
     shown = str(inspect.signature(method))
     options = "nwb_extfiles.options.MediaOptions | collections.abc.Mapping[str, typing.Any]"
     assert shown.startswith(first)
-    assert shown.endswith(OURS.format("nwb_extfiles.options.MediaMode | str", options) + last)
+    mode = "nwb_extfiles.options.MediaMode | str"
+    modes = f"{mode} | collections.abc.Sequence[{mode}]"
+    assert shown.endswith(OURS.format(modes, options) + last)
     theirs = [argument["name"] for argument in get_docval(getattr(NWBHDF5IO, name))]
     assert [argument for argument in inspect.signature(method).parameters if argument in theirs] == theirs
     with pytest.raises(TypeError, match=rf"NWBExtFilesHDF5IO\.{name}: .*unrecognized argument: 'relocate_medium'"):

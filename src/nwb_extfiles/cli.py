@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import atexit
 import gc
-import io
+import logging
 import os
+import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,17 +22,27 @@ import click
 
 from . import __version__
 from .cli_options import (
+    WANTS_JSON,
     ExistingPath,
     LocalPath,
     ReportFile,
+    add_common_options,
+    configuration,
+    fitting,
+    globs_options,
     make_options,
     media_field,
     media_mode,
     media_options,
+    nwb_files_in,
     quiet_or_json,
 )
+from .cli_output import error_record, escape_what_cannot_be_encoded, print_record, tell
+from .cli_output import print_error as _print_error
+from .cli_output import print_line as _print
+from .cli_output import progress as _progress
+from .cli_output import reading as _reading
 from .errors import ExternalFilesError, ExternalFilesWarning
-from .options import MediaMode
 
 if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
@@ -48,7 +59,7 @@ class _Commands(click.Group):
         # Python collects garbage at exit in all that was imported, dandi above all: a tenth of the time of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
-        _escape_what_cannot_be_encoded()
+        escape_what_cannot_be_encoded()
         return super().main(*args, **options)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -63,28 +74,13 @@ class _Commands(click.Group):
                 _print_error(error)
                 for note in getattr(error, "__notes__", ()):
                     _print_error(note)
+                if ctx.meta.get(WANTS_JSON):
+                    print_record({"error": error_record(error)})
                 ctx.exit(1)
 
-
-def _escape_what_cannot_be_encoded() -> None:
-    """Write characters as escapes that an output cannot encode: Python writes cp1252 to the pipes of Windows."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().replace("-", "").startswith("utf"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _print_error(message: object, prefix: str = "nwb-extfiles: ") -> None:
-    from .hints import for_command_line
-    from .terminal import plain
-
-    lines = f"{prefix}{for_command_line(message)}".split("\n")
-    click.echo("\n".join(map(plain, lines)), err=True)
-
-
-def _print(line: str) -> None:
-    from .terminal import plain
-
-    click.echo(plain(line))
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        add_common_options(cmd)
+        super().add_command(cmd, name)
 
 
 def _show_warning(
@@ -96,7 +92,7 @@ def _show_warning(
     line: str | None = None,  # noqa: ARG001
 ) -> None:
     if issubclass(category, ExternalFilesWarning):
-        _print_error(message, "nwb-extfiles: warning: ")
+        _print_error(message, "nwb-extfiles: warning: ", logging.DEBUG)  # `warn` has logged it
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -108,49 +104,6 @@ def main() -> None:
     broken paths, `relocate` puts the videos beside the NWB file, `organize` puts NWB files and videos into a dandiset,
     `restore` gives videos their original names back. The last three have --dry-run.
     """
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
-    """Give a callback for bytes done, and one for the line of each file; on a terminal with a progress bar."""
-    if quiet:
-        yield False, lambda line: None
-    elif not sys.stderr.isatty():
-        yield False, _print
-    else:
-        from tqdm import tqdm
-
-        from .terminal import plain
-
-        files = 0
-        with tqdm(unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False) as bar:
-
-            def on_bytes(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            def on_file(line: str) -> None:
-                nonlocal files
-                files += 1
-                bar.set_postfix_str(f"{files} NWB {'file' if files == 1 else 'files'} done")
-                bar.write(plain(line), file=sys.stdout)
-
-            yield on_bytes, on_file
-
-
-@contextmanager
-def _reading(shown: bool) -> Iterator[Callable[[int], object]]:
-    """Give a callback for bytes of videos read; on a terminal with a progress bar."""
-    if not (shown and sys.stderr.isatty()):
-        yield lambda count: None
-    else:
-        from tqdm import tqdm
-
-        with tqdm(
-            desc="videos read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False
-        ) as bar:
-            yield bar.update
-            bar.refresh()  # short reads too
 
 
 # ------------------------------------------------------------------- commands
@@ -166,11 +119,7 @@ def _reading(shown: bool) -> Iterator[Callable[[int], object]]:
     "-f", "--files-mode", type=click.Choice(["copy", "move"]), default="copy", show_default=True,
     help="Copy or move the NWB files.",
 )  # fmt: skip
-@media_mode(
-    None,
-    "Link, copy or move videos and images into the dandiset; with reference, only their paths change."
-    "  [default: symlink]",
-)
+@media_mode(None, "Link, copy or move videos and images into the dandiset; with reference, only their paths change.")
 @click.option(
     "--update-external-file-paths/--keep-external-file-paths", "update", default=True, show_default=True,
     help="Organize videos too, and update their paths. With --keep-…, NWB files with videos are refused.",
@@ -184,15 +133,18 @@ def _reading(shown: bool) -> Iterator[Callable[[int], object]]:
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@globs_options
 @media_options
 def organize(
     paths: tuple[Path, ...],
     dandiset_path: Path | None,
     files_mode: Any,
-    media_mode: str | None,
+    media_mode: Any,
     update: bool,
     invalid: Any,
     required_fields: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     jobs: int,
     **chosen: Any,
 ) -> None:
@@ -206,13 +158,16 @@ def organize(
         raise click.UsageError("--media-mode cannot be used with --keep-external-file-paths; leave one of the two out")
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
+    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml
+
+    media_mode = media_mode or (configuration().media_mode if update else None)
     from .tasks.organizing import organize as carry_out
-    from .terminal import as_json, organize_lines, organize_record, shown, urls_line
+    from .terminal import organize_lines, organize_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
         def on_file(file: OrganizedFile) -> None:
-            done = "there already" if file.is_done else f"{file.plan.media_count} media, {file.total_bytes:,} bytes"
+            done = "there already" if file.is_done else in_words([file.plan])
             print_line(f"{shown(file.source)} -> {shown(file.target)} ({done})")
 
         plan = carry_out(
@@ -223,64 +178,80 @@ def organize(
             update_external_file_paths=update,
             invalid=invalid,
             required_fields=required_fields,
+            include=include,
+            exclude=exclude,
             media_options=make_options(chosen, on_bytes),
             jobs=jobs,
             dry_run=chosen["dry_run"],
             on_file=on_file,
         )
     if chosen["as_json"]:
-        click.echo(as_json(organize_record(plan)))
+        print_record(organize_record(plan))
     elif chosen["dry_run"]:
         for line in organize_lines(plan):
-            _print(line)
+            tell(line)
     elif not chosen["quiet"]:
-        are = "is" if len(plan) == 1 else "are"
-        _print(f"{_count(len(plan), 'NWB file')} with {plan.media_count} media {are} in {plan.dandiset_path}")
-        for line in urls_line(plan.url_count):
-            _print(line)
+        tell(f"{shown(plan.dandiset_path)}: {organized_in_words(plan)}")
+        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan)):
+            tell(line)
+    if media_mode is None and not (chosen["quiet"] or chosen["as_json"]):
+        for line in links_line(file.plan for file in plan):
+            tell(line)
 
 
 @main.command()
 @click.argument(
-    "nwb_paths", metavar="FILE...", nargs=-1, required=True, type=ExistingPath()
+    "paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath()
 )  # fmt: skip
-@media_mode("symlink", "Link, copy or move videos and images there; with reference, only their paths change.")
+@media_mode(None, "Link, copy or move videos and images there; with reference, only their paths change.")
 @click.option(
     "--repair", is_flag=True,
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
+@globs_options
 @media_options
-def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
+def relocate(
+    paths: tuple[Path, ...],
+    media_mode: Any,
+    repair: bool,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    **chosen: Any,
+) -> None:
     """Copy, link or move videos and images beside their NWB files.
 
-    The videos of x.nwb go into the folder x/ beside it, where DANDI expects them. The NWB files stay where they are;
-    only the paths in them change. If an NWB file was renamed, the folder of its videos is renamed too. Everything is
-    checked before anything is changed.
+    PATHS are NWB files, or folders to search for NWB files. The videos of x.nwb go into the folder x/ beside it, where
+    DANDI expects them. The NWB files stay where they are; only the paths in them change. If an NWB file was renamed,
+    the folder of its videos is renamed too. Everything is checked before anything is changed.
     """
+    from .summaries import in_words, links_line, urls_line
+
+    media_mode = media_mode or configuration().media_mode
     from .tasks.relocating import relocate_files
-    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown, urls_line
+    from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
 
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
-            nwb_paths,
+            fitting(paths, include, exclude),
             media_mode,
             media_options=make_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
             repair=repair,
-            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}"),
+            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}"),
         )
     if chosen["as_json"]:
-        click.echo(as_json([relocation_record(plan) for plan in plans]))
+        print_record([relocation_record(plan) for plan in plans])
         return
     if chosen["dry_run"]:
         for plan in plans:
             for line in relocation_lines(plan):
-                _print(line)
-        if len(plans) > 1:
-            _print(f"all {len(plans)} NWB files: {sum(plan.media_bytes for plan in plans):,} bytes")
+                tell(line)
+        tell(f"{DRY_RUN}{in_words(plans)}")
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
-            _print(line)
+            tell(line)
+        for line in links_line(plans) if media_mode is None else ():
+            tell(line)
 
 
 @main.command()
@@ -296,6 +267,7 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
     help="With --checksums: search this folder for missing and wrong videos. May be repeated.",
 )  # fmt: skip
 @media_field
+@globs_options
 @click.option(
     "--select",
     metavar="CODE",
@@ -331,6 +303,8 @@ def check(
     frames: Any,
     search: tuple[Path, ...],
     media_fields: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     select: tuple[str, ...],
     ignore: tuple[str, ...],
     severity: str | None,
@@ -353,17 +327,17 @@ def check(
     from .check_report import write_report
     from .tasks.checks import check as find_problems
     from .tasks.findings import Severity
-    from .terminal import as_json as to_json
     from .terminal import finding_record
 
-    options = {"media_fields": media_fields, "search": search}
+    paths = fitting(paths, include, exclude)
+    options = {"media_fields": media_fields, "search": search or configuration().options.get("search", ())}
     with _reading(checksums or frames in ("packets", "decode")) as on_bytes:
         found = find_problems(
             paths, checksums=checksums, frames=frames, media_options=options, on_bytes=on_bytes, jobs=jobs
         )
     findings = found.filtered(select=select, ignore=ignore, severity=Severity(severity or Severity.INFO))
     if as_json:
-        click.echo(to_json([finding_record(finding) for finding in findings]))
+        print_record([finding_record(finding) for finding in findings])
     else:
         _print_findings(findings, len(found) - len(findings))
     if report_file is not None:
@@ -379,9 +353,9 @@ def _print_findings(findings: Findings, left_out: int) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     colours = False if os.environ.get("NO_COLOR") else None
     for line in finding_lines(findings, width=width, style=click.style):
-        click.echo(line, color=colours)
+        click.echo(line, file=sys.stdout, color=colours)
     if findings:
-        click.echo()
+        _print("")
     _print(findings.summary + (f" ({_count(left_out, 'finding')} left out)" if left_out else ""))
 
 
@@ -397,10 +371,20 @@ def _count(number: int, noun: str) -> str:
     help="With --media: find videos by the checksums in the manifests of NWB files, whatever their names.",
 )  # fmt: skip
 @media_field
+@globs_options
+@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(
-    ctx: click.Context, paths: tuple[Path, ...], media: bool, by_checksum: bool, media_fields: Any, as_json: bool
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    media: bool,
+    by_checksum: bool,
+    media_fields: Any,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    jobs: int,
+    as_json: bool,
 ) -> None:
     """List the media that NWB files refer to.
 
@@ -413,22 +397,29 @@ def ls(
     nwb-extfiles ls session.nwb
     nwb-extfiles ls --media video.avi dandiset
     """  # noqa: D301
+    from .naming import ARCHIVED_SUFFIXES
     from .nwb.files import NWB_SUFFIX
-    from .terminal import as_json as to_json
     from .terminal import reference_record
 
     media = media or by_checksum
+    videos = [path for path in paths if path.suffix.lower() in ARCHIVED_SUFFIXES]
+    if videos and not media:
+        words = " ".join(shlex.quote(str(path)) for path in paths)
+        raise click.UsageError(
+            f"{videos[0]} is no NWB file; to list the NWB files that refer to it: nwb-extfiles ls --media {words}"
+        )
     videos = [path for path in paths if media and not path.is_dir() and path.suffix != NWB_SUFFIX]
     places = [path for path in paths if path not in videos] or [Path()]
     if media and not videos:
         raise click.UsageError("--media needs a video: nwb-extfiles ls --media VIDEO... [PATHS]...")
     for path in places:
         ExistingPath().convert(path, None, ctx)
+    places = list(fitting(tuple(places), include, exclude))
     problems: list[ExternalFilesError] = []
-    found = list(_references(videos, places, by_checksum, media_fields, problems))
+    found = list(_references(videos, places, by_checksum, media_fields, problems, jobs))
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
-        click.echo(to_json(records))
+        print_record(records)
     elif found or not problems:
         _list(videos, found)
     for problem in problems:
@@ -437,22 +428,44 @@ def ls(
 
 
 def _references(
-    videos: list[Path], places: list[Path], by_checksum: bool, media_fields: Any, problems: list[ExternalFilesError]
+    videos: list[Path],
+    places: list[Path],
+    by_checksum: bool,
+    media_fields: Any,
+    problems: list[ExternalFilesError],
+    jobs: int,
 ) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
     """What each NWB file refers to; one that cannot be read is a problem, and the others are listed."""
-    from .tasks.external_files import find_referring_files, resolve_external_files
+    from .batch import each, workers
     from .tasks.named_files import named_nwb_files
 
+    paths = list(named_nwb_files(places, problems))
+    job = partial(_references_of, videos=videos, by_checksum=by_checksum, media_fields=media_fields)
+    with workers(min(jobs, len(paths) or 1), None) as pool:
+        for _, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
+            if isinstance(result, BaseException):
+                raise result
+            problems += result[1]
+            yield from result[0]
+
+
+def _references_of(
+    path: Path, *, videos: list[Path], by_checksum: bool, media_fields: Any
+) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError]]:
+    """What one NWB file refers to, and what is wrong with it; called in other processes too."""
+    from .tasks.external_files import find_referring_files, resolve_external_files
+
     options = {"media_fields": media_fields}
-    for path in named_nwb_files(places, problems):
-        try:
-            if videos:
-                yield from find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
-            else:
-                for entry in resolve_external_files(path, options, problems=problems):
-                    yield None, entry
-        except ExternalFilesError as problem:
-            problems.append(problem)
+    found: list[tuple[Path | None, ResolvedExternalFile]] = []
+    problems: list[ExternalFilesError] = []
+    try:
+        if videos:
+            found += find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
+        else:
+            found += [(None, entry) for entry in resolve_external_files(path, options, problems=problems)]
+    except ExternalFilesError as problem:
+        problems.append(problem)
+    return found, problems
 
 
 def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]]) -> None:
@@ -485,35 +498,55 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
 
 
 @main.command()
-@click.argument("nwb_path", metavar="FILE", type=ExistingPath())
+@click.argument("path", metavar="PATH", type=ExistingPath())
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @media_mode("copy", "Link or copy videos and images there; with reference, only their paths change.", without="move")
+@globs_options
 @media_options
-def restore(nwb_path: Path, folder: Path, media_mode: str, **chosen: Any) -> None:
+def restore(
+    path: Path, folder: Path, media_mode: Any, include: tuple[str, ...], exclude: tuple[str, ...], **chosen: Any
+) -> None:
     """Give videos their original names back.
 
-    FILE is an NWB file with a manifest, such as one from the archive. It is copied to DIR, with its videos under their
-    original names. FILE and its videos do not change.
+    PATH is an NWB file with a manifest, such as one from the archive. It is copied to DIR, with its videos under their
+    original names. PATH and its videos do not change. If PATH is a folder, each NWB file in it gets a folder of its own
+    in DIR.
     """
+    from .summaries import in_words
+    from .tasks.named_files import is_plain_folder
     from .tasks.restoring import restore as carry_out
-    from .terminal import as_json, media_summary, relocation_lines, relocation_record, shown
+    from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
 
+    targets = {path: folder}
+    if is_plain_folder(path):
+        found = nwb_files_in((path,), include, exclude)
+        targets = {each: folder / each.relative_to(os.path.abspath(path)).with_suffix("") for each in found}
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
-        plan = carry_out(
-            nwb_path, folder, media_mode, media_options=make_options(chosen, on_bytes), dry_run=chosen["dry_run"]
-        )
-        print_line(f"{shown(plan.nwb_path)}: {media_summary(plan)}")
+        options = make_options(chosen, on_bytes)
+        if len(targets) > 1 and not chosen["dry_run"]:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExternalFilesWarning)  # given once more when it is done
+                for each, target in targets.items():  # none is restored before all are known to be possible
+                    carry_out(each, target, media_mode, media_options=options, dry_run=True)
+        plans = []
+        for each, target in targets.items():
+            plan = carry_out(each, target, media_mode, media_options=options, dry_run=chosen["dry_run"])
+            print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}")
+            plans.append(plan)
     if chosen["as_json"]:
-        click.echo(as_json(relocation_record(plan)))
+        records = [relocation_record(plan) for plan in plans]
+        print_record(records if is_plain_folder(path) else records[0])
     elif chosen["dry_run"]:
-        for line in relocation_lines(plan):
-            _print(line)
+        for plan in plans:
+            for line in relocation_lines(plan):
+                tell(line)
+        tell(f"{DRY_RUN}{in_words(plans)}")
 
 
 @main.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @media_mode("copy", "Link, copy or move the videos into the dandiset; with reference, only their paths change.")
-def demo(folder: Path, media_mode: str) -> None:
+def demo(folder: Path, media_mode: Any) -> None:
     """Make an example in DIR, and export it.
 
     Exports two NWB files with two videos each into DIR/dandiset. Shows the folder before and after, and that each path
@@ -521,22 +554,30 @@ def demo(folder: Path, media_mode: str) -> None:
     """
     from .demo import run_demo
 
-    run_demo(folder, MediaMode(media_mode), click.echo)
+    def say(text: str) -> None:
+        for line in text.split("\n"):
+            tell(line)
+
+    run_demo(folder, media_mode, say)
 
 
 @main.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=LocalPath())
-def recover(paths: tuple[Path, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON which NWB files were restored.")
+def recover(paths: tuple[Path, ...], as_json: bool) -> None:
     """Restore NWB files that an interrupted run has left inconsistent.
 
     PATHS are NWB files, or folders to search for NWB files. The next `relocate` or `organize` of such a file also
     restores it first.
     """
+    from .errors import no_such_file
     from .nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
+    from .summaries import counted
     from .terminal import shown
     from .transfers.recovery import recover as restore
     from .transfers.removals import put_back_noted
 
+    seen, restored = 0, list[str]()
     for path in paths:
         if path.is_dir():
             put_back_noted(path, also_below=True)
@@ -546,8 +587,14 @@ def recover(paths: tuple[Path, ...]) -> None:
         is_folder = path.is_dir() and zarr_marker(path) is None
         others = walk_nwb_files(Path(os.path.abspath(path))) if is_folder else ()
         for found in dict.fromkeys([*named, *others]):
-            restored = restore(Path(os.path.realpath(found)), thoroughly=True)
-            if not found.exists():
-                raise FileNotFoundError(f"{path} does not exist, and there is nothing to restore it from")
-            if restored or found in named:
-                _print(f"{shown(found)}: {'restored' if restored else 'nothing to restore'}")
+            seen += 1
+            if restore(Path(os.path.realpath(found)), thoroughly=True):
+                restored.append(str(found))
+                if not as_json:
+                    tell(f"{shown(found)}: restored")
+            elif not found.exists():
+                raise no_such_file(path, hint="there is nothing to restore it from")
+    if as_json:
+        print_record({"restored": restored, "nwb_files": seen})
+    elif not restored:
+        tell(f"nothing to restore in {counted(seen, 'NWB file')}")

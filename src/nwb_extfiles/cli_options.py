@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,25 +10,56 @@ from typing import Any, TypeVar
 
 import click
 
+from .cli_output import log_to, print_error
+from .config import Config, read_config
 from .disk.annex import how_to_get, is_annex_pointer
-from .options import MediaMode, MediaOptions
+from .errors import ExternalFilesError, combine, no_such_file
+from .options import MediaMode, MediaOptions, modes_in_order
 from .plans.resolve import is_url
 
 __all__ = [
-    "MODES",
+    "WANTS_JSON",
     "ExistingPath",
     "LocalPath",
     "ReportFile",
+    "add_common_options",
+    "configuration",
+    "fitting",
+    "globs_options",
     "make_options",
     "media_field",
     "media_mode",
     "media_options",
+    "nwb_files_in",
     "quiet_or_json",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MODES = tuple(mode.value for mode in MediaMode)
+
+class _Modes(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click
+    """A media mode, ``auto``, or several to try in order, separated by commas."""
+
+    name = "mode"
+
+    def __init__(self, without: str | None) -> None:
+        self._choices = [mode for mode in MediaMode.choices() if mode != without]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """The choices, as in the help of `click.Choice`."""
+        return f"[{'|'.join(self._choices)}][,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[MediaMode, ...]:
+        """Give the modes in their order."""
+        named = [part.strip() for part in value.split(",")] if isinstance(value, str) else [*map(str, value)]
+        wrong = [name for name in named if name not in self._choices]
+        if wrong:
+            self.fail(
+                f"{wrong[0]!r} is not one of {', '.join(self._choices)}, or several of these, separated by commas",
+                param,
+                ctx,
+            )
+        return modes_in_order(named)
 
 
 class LocalPath(click.Path):
@@ -56,14 +88,105 @@ class ExistingPath(LocalPath):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Check the path."""
-        if not os.path.exists(value) and is_annex_pointer(Path(value)):
-            self.fail(
-                f"{click.format_filename(value)} is a file of git-annex, whose content is not on this machine; "
-                f"{how_to_get(Path(value))}",
-                param,
-                ctx,
-            )
+        if not os.path.exists(value) and not is_url(os.fspath(value)):
+            self.fail(_why_missing(Path(value)), param, ctx)
         return super().convert(value, param, ctx)
+
+
+def _why_missing(path: Path) -> str:
+    shown = click.format_filename(path)
+    if is_annex_pointer(path):
+        return f"{shown} is a file of git-annex, whose content is not on this machine; {how_to_get(path)}"
+    if path.is_symlink():
+        target = click.format_filename(os.readlink(path))
+        return f"{shown} is a symbolic link to {target!r}, which does not exist; correct the link, or remove it"
+    return str(no_such_file(shown))
+
+
+_CONFIG = f"{__name__}.config"
+WANTS_JSON = f"{__name__}.as_json"
+"""Where a context keeps whether JSON is wanted, also for a failure."""
+
+
+def add_common_options(command: click.Command) -> None:
+    """Give a command the options that all have, and note for the group what it needs of them."""
+    command.params.append(
+        click.Option(
+            ["--log-file"], type=click.Path(dir_okay=False, path_type=Path), expose_value=False, is_eager=True,
+            callback=_log_to, help="Append what is done, with the time, to this file.",
+        )
+    )  # fmt: skip
+    command.params.append(
+        click.Option(
+            ["--no-config"], is_flag=True, expose_value=False, is_eager=True, callback=_note_no_config,
+            help="Do not read nwb-extfiles.toml, nor pyproject.toml.",
+        )
+    )  # fmt: skip
+    for param in command.params:
+        if param.name == "as_json":
+            param.callback = _note_json
+
+
+def globs_options(function: F) -> F:
+    """Give a command --include and --exclude."""
+    for option in (
+        click.option(
+            "--exclude", multiple=True, metavar="GLOB",
+            help="Leave out NWB files in folders whose path or name fits, as in 'pilot/*'. May be repeated.",
+        ),
+        click.option(
+            "--include", multiple=True, metavar="GLOB",
+            help="Of the NWB files in folders, take only those whose path or name fits. May be repeated.",
+        ),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def fitting(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
+    """The paths that a user named; if there are patterns, the NWB files in these that fit."""
+    return nwb_files_in(paths, include, exclude) if include or exclude else paths
+
+
+def nwb_files_in(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
+    """The NWB files among paths, and those in folders that fit the patterns."""
+    from .tasks.named_files import Globs, named_nwb_files
+
+    problems: list[ExternalFilesError] = []
+    found = named_nwb_files(paths, problems, Globs(include, exclude))
+    if problems:
+        raise combine(problems)
+    return tuple(found)
+
+
+def _log_to(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is None or ctx.resilient_parsing:
+        return
+    try:
+        ctx.find_root().call_on_close(log_to(value))
+    except OSError as error:
+        raise click.BadParameter(f"{value} cannot be written to: {error.strerror}", ctx, param) from error
+
+
+def _note_no_config(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value:
+        ctx.meta[_CONFIG] = Config()
+
+
+def configuration() -> Config:
+    """The configuration file around the working directory; its use is reported once."""
+    meta = click.get_current_context().meta
+    if _CONFIG not in meta:
+        config = meta[_CONFIG] = read_config()
+        if config.path is not None:
+            print_error(f"{', '.join(config.keys) or 'nothing'} from {config.path}", level=logging.INFO)
+    found: Config = meta[_CONFIG]
+    return found
+
+
+def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> bool:  # noqa: ARG001
+    ctx.meta[WANTS_JSON] = value
+    return value
 
 
 class ReportFile(click.Path):
@@ -90,9 +213,11 @@ media_field = click.option(
 
 def media_mode(default: str | None, help_text: str, *, without: str | None = None) -> Callable[[F], F]:
     """Give a command --media-mode; dandi's users know it as --media-files-mode."""
+    listed = "Of several, separated by commas, the first that is possible; auto is symlink,hardlink,copy."
+    shown = default or "symlink; on Windows auto"
     return click.option(
-        "--media-mode", "--media-files-mode", "media_mode", default=default, show_default=default is not None,
-        type=click.Choice([mode for mode in MODES if mode != without]), help=help_text,
+        "--media-mode", "--media-files-mode", "media_mode", default=default, type=_Modes(without),
+        help=f"{help_text} {listed}  [default: {shown}]",
     )  # fmt: skip
 
 
@@ -127,8 +252,8 @@ def media_options(function: F) -> F:
                 help="If a video is not found: stop, or keep its path as it is.",
             ),
             click.option(
-                "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
-                help="If a different file is already at the new path: stop, or replace it.",
+                "--existing", type=click.Choice(["error", "replace", "skip"]), default="error", show_default=True,
+                help="If a different file is already at the new path: stop, replace it, or leave out the NWB file.",
             ),
             media_field,
             click.option(
@@ -155,7 +280,8 @@ def quiet_or_json(chosen: dict[str, Any]) -> bool:
 
 def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     """Make a `MediaOptions` of the options that a user typed."""
-    path_map = dict[str, str]()
+    config = configuration().options
+    path_map = dict[str, str](config.get("path_map", {}))
     for pair in chosen["path_map"]:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
@@ -167,7 +293,8 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     path_map_for: dict[str, dict[str, str]] = {}
     for pattern, old, new in chosen["path_map_for"]:
         path_map_for.setdefault(pattern, {})[old] = new
-    names = ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
-    same: dict[str, Any] = {name: chosen[name] for name in names}
+    folders = {name: chosen[name] or config.get(name, ()) for name in ("search", "within")}
+    names = ("missing", "existing", "media_fields", "manifest", "urls")
+    same: dict[str, Any] = {name: chosen[name] for name in names} | folders
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
     return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)

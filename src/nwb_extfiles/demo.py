@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import RelocationRefusedError
 from .media.small_videos import FRAMES, RATE, walking_dot, write_avi
-from .options import MediaMode
+from .options import MediaModes
 
 __all__ = ["draw_tree", "make_example", "run_demo"]
 
@@ -40,14 +40,14 @@ _SESSIONS = (
 )
 
 
-def run_demo(folder: Path, mode: MediaMode, say: Callable[[str], object]) -> None:
+def run_demo(folder: Path, mode: MediaModes, say: Callable[[str], object]) -> None:
     """Make the example in a folder, export it into a dandiset, and report what happened.
 
     Parameters
     ----------
     folder : pathlib.Path
         Must be empty, or not exist yet.
-    mode : MediaMode
+    mode : MediaMode, str or sequence of these
         How the videos are brought into the dandiset.
     say : callable
         Called with each line of the report.

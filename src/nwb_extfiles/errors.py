@@ -10,6 +10,8 @@
     ├── RelocationRefusedError  (ValueError) the call would break a link, or asks for the impossible
     ├── PlanError               (ValueError) problems of several of these kinds at once
     ├── UnreadableFileError     (OSError) an NWB file cannot be opened, or is damaged
+    │   └── NoSuchFileError     (FileNotFoundError) a path that the caller named does not exist
+    ├── ConfigurationError      (ValueError) a configuration file has what it cannot have
     ├── DestinationBusyError    (OSError) another export to the same NWB file is running
     └── TransferError           (OSError) staging, verifying or committing failed
 
@@ -18,6 +20,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,17 +30,20 @@ from .hints import Message, for_command_line
 
 __all__ = [
     "AmbiguousMediaError",
+    "ConfigurationError",
     "DestinationBusyError",
     "ExternalFilesError",
     "ExternalFilesWarning",
     "MediaExistsError",
     "MissingMediaError",
+    "NoSuchFileError",
     "PlanError",
     "RelocationRefusedError",
     "TransferError",
     "UnreadableFileError",
     "UnsafeReferenceError",
     "combine",
+    "no_such_file",
     "numbered",
     "warn",
 ]
@@ -149,6 +155,14 @@ class UnreadableFileError(ExternalFilesError, OSError):
     """An NWB file cannot be opened, or is damaged."""
 
 
+class NoSuchFileError(UnreadableFileError, FileNotFoundError):
+    """A path that the caller named, of an NWB file or of a folder with NWB files, does not exist."""
+
+
+class ConfigurationError(ExternalFilesError, ValueError):
+    """A configuration file is not valid, or has a setting that there is not."""
+
+
 class DestinationBusyError(ExternalFilesError, OSError):
     """Another process, or another open IO of this one, is writing the same NWB file."""
 
@@ -159,6 +173,11 @@ class TransferError(ExternalFilesError, OSError):
 
 class ExternalFilesWarning(UserWarning):
     """The call went through, but something about its media deserves a look."""
+
+
+def no_such_file(path: object, hint: str = "name NWB files, or folders with NWB files") -> NoSuchFileError:
+    """The error for a path that a caller named and that does not exist, the same for all functions and commands."""
+    return NoSuchFileError(f"{path} does not exist", hint=hint, nwb_path=str(path))
 
 
 def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
@@ -192,6 +211,9 @@ def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], s
     return "\n".join(f"  {number}. {spell(problem)}" for number, problem in enumerate(problems, start=1))
 
 
+_logger = logging.getLogger("nwb_extfiles")
+_logger.addHandler(logging.NullHandler())  # nothing is printed unless the application says where to
+
 _BETWEEN = {__package__, "contextlib", "hdmf", "hdmf_zarr", "pynwb"}
 """Packages whose calls may stand between this one and its user."""
 
@@ -210,4 +232,5 @@ def warn(what: str, *, hint: str | None = None) -> None:
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
     message = Message(what, hint) if hint else what
+    _logger.warning(message)
     warnings.warn(message, ExternalFilesWarning, stacklevel=level)

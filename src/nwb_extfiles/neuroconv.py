@@ -18,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ExternalFilesError, RelocationRefusedError, combine, warn
-from .options import MediaMode, MediaOptions, refuse_mode_alone
+from .options import MediaModes, MediaOptions, modes_in_order, refuse_mode_alone
 from .plans.plan import RelocationPlan
 from .tasks.findings import Finding
 from .tasks.new_series import check_new_series
@@ -49,7 +49,7 @@ class RelocateMediaMixin(_Conversion):
     ----------
     relocate_media : bool
         Whether media are relocated when a call does not say.
-    media_mode : MediaMode or str
+    media_mode : MediaMode, str or sequence of these
         How, when a call does not say; symbolic links by default.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred, when a call does not say.
@@ -70,7 +70,7 @@ class RelocateMediaMixin(_Conversion):
     """
 
     relocate_media: bool = False
-    media_mode: MediaMode | str | None = None
+    media_mode: MediaModes | None = None
     media_options: MediaOptions | Mapping[str, Any] | None = None
     check_videos: Literal["warn", "error"] | None = None
     relocation: RelocationPlan | None = None
@@ -91,7 +91,7 @@ class RelocateMediaMixin(_Conversion):
         nwbfile_path: str | os.PathLike[str] | None = None,
         *args: Any,
         relocate_media: bool | None = None,
-        media_mode: MediaMode | str | None = None,
+        media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         check_videos: Literal["warn", "error"] | None = None,
         **kwargs: Any,
@@ -104,8 +104,9 @@ class RelocateMediaMixin(_Conversion):
             As in NeuroConv. Missing folders are made if media are relocated.
         relocate_media : bool, optional
             Whether media are relocated. Those that were in an existing file are too.
-        media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
-            How media are moved, copied or linked; only together with ``relocate_media=True``.
+        media_mode : MediaMode, str or sequence of these, optional
+            How media are moved, copied or linked, as in `NWBExtFilesHDF5IO`; only together with
+            ``relocate_media=True``.
         media_options : MediaOptions or mapping, optional
             How media are found, named and transferred. Relative paths of what an existing file held mean files
             beside it, those of new objects also files below the working directory.
@@ -134,7 +135,7 @@ class RelocateMediaMixin(_Conversion):
         """
         relocating = self.relocate_media if relocate_media is None else relocate_media
         refuse_mode_alone(media_mode, relocating)
-        mode = MediaMode(media_mode or self.media_mode or MediaMode.SYMLINK)
+        modes = modes_in_order(media_mode or self.media_mode)
         options = MediaOptions.from_value(self.media_options if media_options is None else media_options)
         if relocating and nwbfile_path is None:
             raise RelocationRefusedError(
@@ -149,7 +150,7 @@ class RelocateMediaMixin(_Conversion):
             path.parent.mkdir(parents=True, exist_ok=True)
             before = references_before(path, options)
             result = super().run_conversion(nwbfile_path, *args, **kwargs)
-        self.relocation = relocate_just_written(nwbfile_path, mode, options, before)
+        self.relocation = relocate_just_written(nwbfile_path, modes, options, before)
         return result
 
     @contextmanager
@@ -197,7 +198,7 @@ def _report(findings: list[Finding], nwbfile_path: Any, *, raising: bool) -> Non
 
 @contextmanager
 def relocating_backends(
-    media_mode: MediaMode | str = MediaMode.SYMLINK, media_options: MediaOptions | Mapping[str, Any] | None = None
+    media_mode: MediaModes | None = None, media_options: MediaOptions | Mapping[str, Any] | None = None
 ) -> Iterator[None]:
     """Have NeuroConv write with the IOs of this package for a while.
 
@@ -208,8 +209,8 @@ def relocating_backends(
 
     Parameters
     ----------
-    media_mode : MediaMode or str
-        How media are moved, copied or linked.
+    media_mode : MediaMode, str or sequence of these, optional
+        How media are moved, copied or linked; symbolic links by default.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
 
@@ -228,7 +229,7 @@ def relocating_backends(
 
     defaults = dict(
         relocate_media=True,
-        media_mode=MediaMode(media_mode).value,
+        media_mode=modes_in_order(media_mode),
         media_options=MediaOptions.from_value(media_options),
     )
     ours = {name: _with_defaults(name, defaults) for name in BACKEND_NWB_IO if name in _IO_OF}

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from .errors import RelocationRefusedError
 from .naming import NamingConvention, dandi_name
 
-__all__ = ["MediaMode", "MediaOptions", "ProgressCallback", "fits_object", "refuse_mode_alone"]
+__all__ = [
+    "AUTO",
+    "MediaMode",
+    "MediaModes",
+    "MediaOptions",
+    "ProgressCallback",
+    "default_modes",
+    "fits_object",
+    "modes_in_order",
+    "refuse_mode_alone",
+]
 
 _Converted = TypeVar("_Converted")
 ProgressCallback = Callable[[int, int], object]
@@ -34,6 +44,63 @@ class MediaMode(StrEnum):
     """The media move; their old names are removed last, after the NWB file is written."""
     REFERENCE = "reference"
     """The media stay; only the stored paths change, and become relative to the new NWB file."""
+    REFLINK = "reflink"
+    """A copy that shares its blocks with the original, and so takes no space; only where the file system can make
+    one, such as btrfs or XFS."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ValueError(f"media_mode must be one of {', '.join(map(repr, cls.choices()))}, not {value!r}")
+
+    @classmethod
+    def choices(cls) -> list[str]:
+        """What callers may name, the modes and what stands for several."""
+        return [*map(str, cls), "auto"]
+
+    @property
+    def makes_copies(self) -> bool:
+        """Whether each target becomes a file of its own, and the original stays."""
+        return self in (MediaMode.COPY, MediaMode.REFLINK)
+
+
+AUTO = (MediaMode.SYMLINK, MediaMode.HARDLINK, MediaMode.COPY)
+"""What ``"auto"`` stands for: links where they are possible, so not on exFAT and not for users of Windows who may make
+none; else copies."""
+
+MediaModes: TypeAlias = MediaMode | str | Sequence[MediaMode | str]
+"""What callers pass as ``media_mode``: a mode, ``"auto"``, or several to try in order."""
+
+
+def default_modes() -> tuple[MediaMode, ...]:
+    """The modes if none is given: symbolic links, on Windows `AUTO`, as most users there may not make them."""
+    return AUTO if os.name == "nt" else (MediaMode.SYMLINK,)
+
+
+def modes_in_order(value: MediaModes | None) -> tuple[MediaMode, ...]:
+    """The modes to try, of what a caller passes as ``media_mode``.
+
+    Parameters
+    ----------
+    value : MediaMode, str, sequence of these, or None
+        None stands for `default_modes`, and ``"auto"`` for `AUTO`, also among others.
+
+    Returns
+    -------
+    tuple of MediaMode
+        Each once, at least one.
+
+    Raises
+    ------
+    ValueError
+        If one is not a mode; the message lists the modes.
+    """
+    if value is None:
+        return default_modes()
+    named = [value] if isinstance(value, str) else list(value)
+    modes = [mode for name in named for mode in (AUTO if name == "auto" else [MediaMode(name)])]
+    if not modes:
+        raise ValueError(f"media_mode must name a mode, one of {', '.join(map(repr, MediaMode.choices()))}")
+    return tuple(dict.fromkeys(modes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +111,8 @@ class MediaOptions:
     ----------
     search : path or iterable of paths
         Folders in which to look for a file that is not where its path says: by every tail of the stored path, down
-        to the bare name. If the path leads to a broken symbolic link, the path in that link is looked for too. Two
-        different files that fit are an error.
+        to the bare name; if there is none, in their subfolders too. If the path leads to a broken symbolic link, the
+        path in that link is looked for too. Two different files that fit are an error.
     search_for : mapping of str to path or iterable of paths
         The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
         the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
@@ -61,8 +128,9 @@ class MediaOptions:
         Folders that media must be in, after symbolic links are resolved. Empty: anywhere.
     missing : {"error", "keep"}
         What to do if a media file is not found: refuse, or keep the stored path, with a warning.
-    existing : {"error", "replace"}
-        What to do if a target exists with other content. A target with the same content is always reused.
+    existing : {"error", "replace", "skip"}
+        What to do if a target exists with other content: refuse, replace it, or leave out its NWB file with a warning,
+        where there are others (else refuse). A target with the same content is always reused.
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable
@@ -95,7 +163,7 @@ class MediaOptions:
     path_map_for: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     within: tuple[Path, ...] = ()
     missing: Literal["error", "keep"] = "error"
-    existing: Literal["error", "replace"] = "error"
+    existing: Literal["error", "replace", "skip"] = "error"
     naming: NamingConvention = dandi_name
     progress: bool | ProgressCallback = False
     sync: bool = True
@@ -103,6 +171,9 @@ class MediaOptions:
     media_fields: tuple[tuple[str, str], ...] = ()
     urls: Literal["keep", "download"] = "keep"
     url_timeout: float = 60.0
+    _subfolders: dict[Path, dict[str, list[str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )  # what was found below a search folder; for one call, see `from_value`
 
     def __post_init__(self) -> None:
         assign = partial(object.__setattr__, self)  # the class is frozen
@@ -113,7 +184,7 @@ class MediaOptions:
         assign("path_map_for", _by_pattern("path_map_for", self.path_map_for, _path_map))
         assign("media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
-        _one_of("existing", self.existing, ("error", "replace"))
+        _one_of("existing", self.existing, ("error", "replace", "skip"))
         _one_of("urls", self.urls, ("keep", "download"))
         if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
             raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")
@@ -151,6 +222,20 @@ class MediaOptions:
         """The folders of ``search`` and of ``search_for``, each once."""
         return tuple(dict.fromkeys((*self.search, *(one for some in self.search_for.values() for one in some))))
 
+    def places_below(self, folder: Path, name: str) -> list[Path]:
+        """All places below a folder where there is something with a name; hidden folders are left out.
+
+        The folder is walked through once, and not again for the next file of the same call.
+        """
+        names = self._subfolders.get(folder)
+        if names is None:
+            names = self._subfolders[folder] = {}
+            for place, folders, files in os.walk(folder):
+                folders[:] = sorted(each for each in folders if not each.startswith("."))
+                for each in files:
+                    names.setdefault(each, []).append(place)
+        return [Path(place, name) for place in names.get(name, ())]
+
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:
         """Make options of what callers pass as ``media_options``.
@@ -172,10 +257,11 @@ class MediaOptions:
         if value is None:
             return cls()
         if isinstance(value, cls):
+            value._subfolders.clear()  # files may have come since
             return value
         if not isinstance(value, Mapping):
             raise TypeError(f"media_options must be a MediaOptions or a mapping with its fields, not {value!r}")
-        known = [entry.name for entry in fields(cls)]
+        known = [entry.name for entry in fields(cls) if entry.init]
         unknown = sorted(set(map(str, value)) - set(known))
         if unknown:
             raise TypeError(f"media_options has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
@@ -189,13 +275,19 @@ def fits_object(pattern: str, object_path: str) -> bool:
     return object_path == pattern or fnmatchcase(object_path, whole)
 
 
-def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool | None) -> None:
+def refuse_mode_alone(media_mode: MediaModes | None, relocate_media: bool | None) -> None:
     """Refuse a mode without ``relocate_media=True``: whoever gives one expects media to be relocated."""
     if media_mode is not None and not relocate_media:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}",
+            f"media_mode={_spelled(media_mode)} was given, but relocate_media is {relocate_media}",
             hint="give relocate_media=True to relocate the media, or leave media_mode out",
         )
+
+
+def _spelled(media_mode: MediaModes) -> str:
+    if isinstance(media_mode, str):
+        return repr(str(media_mode))
+    return f"({', '.join(repr(str(mode)) for mode in media_mode)})"
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

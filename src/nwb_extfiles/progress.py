@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .options import ProgressCallback
 
@@ -27,10 +27,7 @@ def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callabl
         Call it with each number of bytes done.
     """
     if progress is True:
-        from tqdm.auto import tqdm
-
-        with tqdm(total=total, desc="media", unit="B", unit_scale=True, unit_divisor=1024) as bar:
-            yield lambda count: bar.update(count) and None
+        yield from _bar(total)
     elif callable(progress):
         done = 0
         report = progress
@@ -43,6 +40,27 @@ def reporting(progress: bool | ProgressCallback, total: int) -> Iterator[Callabl
         yield add
     else:
         yield lambda count: None
+
+
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on the standard error, for as long as that can be written to: what it shows is not worth an error."""
+    from tqdm.auto import tqdm
+
+    try:
+        bar = tqdm(total=total, desc="media", unit="B", unit_scale=True, unit_divisor=1024)
+    except (OSError, AttributeError):  # its reader is gone, or it was closed when Python began
+        yield lambda count: None
+        return
+
+    def add(count: int) -> None:
+        with suppress(OSError, ValueError):
+            bar.update(count)
+
+    try:
+        yield add
+    finally:
+        with suppress(OSError, ValueError):
+            bar.close()
 
 
 def increments(on_bytes: Callable[[int], object]) -> ProgressCallback:

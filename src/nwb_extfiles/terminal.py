@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .hints import for_command_line
 from .plans.locate import LocationKind, ResolvedExternalFile
-from .plans.plan import Action, RelocationPlan
-from .plans.resolve import is_url
+from .plans.plan import RelocationPlan
+from .summaries import in_words, organized_in_words, urls_line
 from .tables import plain, shown
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does witho
 __all__ = [
     "as_json",
     "finding_record",
-    "media_summary",
     "organize_lines",
     "organize_record",
     "plain",
@@ -30,10 +30,10 @@ __all__ = [
     "relocation_lines",
     "relocation_record",
     "shown",
-    "urls_line",
 ]
 
 
+DRY_RUN = "nothing was changed; without --dry-run: "
 _LONGEST = 300  # characters of a stored path that are shown
 
 
@@ -51,79 +51,51 @@ def as_json(value: Any) -> str:
 
 
 def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
-    """A plan for one NWB file, as a table; targets are relative to its folder."""
-    yield shown(plan.nwb_path)
-    yield from _media_lines(plan)
-    yield f"total: {media_summary(plan)}"
+    """A plan for one NWB file, as a table."""
+    show = _spelling([plan.nwb_path, *_places(plan)])
+    yield show(plan.nwb_path)
+    yield from _media_lines(plan, show)
+    yield f"total: {in_words([plan])}"
 
 
 def organize_lines(plan: OrganizePlan) -> Iterator[str]:
-    """A plan for many NWB files, as a table; targets are relative to the dandiset."""
-    yield f"into {plan.dandiset_path}"
-    files = 0
+    """A plan for many NWB files, as a table."""
+    places = (place for file in plan for place in (file.source, file.target, *_places(file.plan)))
+    show = _spelling([plan.dandiset_path, *places])
+    yield f"into {show(plan.dandiset_path)}"
     for file in plan:
-        files += not (file.is_there or file.in_place)
-        target = file.target.relative_to(plan.dandiset_path)
-        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {shown(file.source)} -> {target}"
-        yield from _media_lines(file.plan, f"{target.parent}/")
-    yield _total((file.plan for file in plan), files, plan.total_bytes)
+        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {show(file.source)} -> {show(file.target)}"
+        yield from _media_lines(file.plan, show)
+    yield f"{DRY_RUN}{organized_in_words(plan)}"
     yield from urls_line(plan.url_count)
 
 
-def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
+def _places(plan: RelocationPlan) -> Iterator[Path]:
+    """The places of media that a table of a plan shows."""
+    yield from (entry.source.path for entry in plan.relocations if entry.source is not None)
+    yield from (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
+
+
+def _spelling(paths: Iterable[Path]) -> Callable[[Path], str]:
+    """How paths of one table are shown: relative to the working directory if all are in it, else all absolute."""
+    are_absolute = any(os.path.isabs(shown(path)) for path in paths)
+    return os.path.abspath if are_absolute else shown
+
+
+def _media_lines(plan: RelocationPlan, show: Callable[[Path], str]) -> Iterator[str]:
     for entry in plan.relocations:
         size = entry.size
         line = f"  {plan.mode_shown(entry):9} {' ' * 19 if size is None else _size(size)}  "
-        if entry.source is None:
-            target = "" if entry.target is None else f" -> {folder}{entry.new_path}"
-            yield f"{line}{quoted(entry.reference.stored_path)}{target}"
-        elif plan.is_in_place(entry):
-            yield f"{line}{folder}{entry.new_path}"
+        source = quoted(entry.reference.stored_path) if entry.source is None else show(entry.source.path)
+        if entry.target is not None:
+            target = show(plan.nwb_path.parent / entry.target)
+            yield f"{line}{target}" if plan.is_in_place(entry) else f"{line}{source} -> {target}"
         else:
-            yield f"{line}{shown(entry.source.path)} -> {folder}{entry.new_path}"
+            yield f"{line}{source}" if entry.source is None else f"{line}{source} -> {quoted(entry.new_path)}"
 
 
 def _size(size: int) -> str:
     return f"{size:>13,} bytes"
-
-
-def _total(plans: Iterable[RelocationPlan], files: int, size: int) -> str:
-    # media that are renamed with their NWB file, or get a second name, count too, though no byte is copied
-    media = sum(entry.creates_target for plan in plans for entry in plan.relocations)
-    heads = f"{files} NWB {'file' if files == 1 else 'files'} and " if files else ""
-    return f"total: {heads}{media} media, {size:,} bytes"
-
-
-def media_summary(plan: RelocationPlan) -> str:
-    """What a plan does to the media of one NWB file, in a few words."""
-    counts: Counter[str] = Counter()
-    for entry in plan.relocations:
-        if entry.action is Action.KEEP and is_url(entry.reference.stored_path):
-            counts["url"] += 1
-        elif entry.remote is not None and entry.creates_target:
-            counts[Action.DOWNLOAD] += 1  # a further name of it too
-        else:
-            counts["in place" if plan.is_in_place(entry) else str(entry.action)] += 1
-    transferred, downloaded = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
-    parts = [
-        (transferred, f"{transferred} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
-        (downloaded, f"{downloaded} by download, {plan.download_bytes:,} bytes"),
-        (counts[Action.RENAME], f"{counts[Action.RENAME]} renamed with the NWB file"),
-        (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} stay where they are"),
-        (counts[Action.SHARE], f"{counts[Action.SHARE]} shared with other entries"),
-        (counts[Action.REUSE], f"{counts[Action.REUSE]} there already"),
-        (counts["in place"], f"{counts['in place']} in place already"),
-        (counts[Action.KEEP], f"{counts[Action.KEEP]} not found"),
-        (counts["url"], f"{counts['url']} {'URL' if counts['url'] == 1 else 'URLs'}"),
-        (not plan.manifest_is_current, "a new manifest"),
-    ]
-    return "; ".join(words for count, words in parts if count) or "no media"
-
-
-def urls_line(count: int) -> Iterator[str]:
-    """A line about URLs that stay as they are, if there are any."""
-    if count:
-        yield f"{count} {'URL is' if count == 1 else 'URLs are'} kept; use --urls download to download the videos"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
@@ -133,6 +105,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
         "media_mode": str(plan.mode),
         "media": list(plan.records()),
         "total_bytes": plan.media_bytes,
+        "copied_bytes": plan.copied_bytes,
         "warnings": list(map(for_command_line, plan.warnings)),
     }
 

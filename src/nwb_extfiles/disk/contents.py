@@ -66,6 +66,7 @@ def copy_verified(
     on_bytes: Callable[[int], object] = lambda count: None,
     sync: bool = True,
     with_digest: bool = False,
+    clone_only: bool = False,
 ) -> str | None:
     """Copy a file, and know that the copy is one; gives its SHA-256 in hexadecimal digits if that is wanted.
 
@@ -85,14 +86,16 @@ def copy_verified(
         Whether to flush the copy to the disk.
     with_digest : bool
         Whether the SHA-256 of the content is wanted.
+    clone_only : bool
+        Whether to fail where no clone can be made.
 
     Raises
     ------
     FileExistsError
         If `target` exists; it is left as it is.
     TransferError
-        If the source changed while it was copied, or the bytes read back differ. What was written stays at `target`,
-        for the caller to remove.
+        If the source changed while it was copied, the bytes read back differ, or a clone is wanted and cannot be made.
+        What was written stays at `target`, for the caller to remove.
     """
     with (
         open(source, "rb", buffering=0) as reader,
@@ -104,6 +107,8 @@ def copy_verified(
             if digest is not None:
                 _hash(reader, digest)
             on_bytes(before.st_size)
+        elif clone_only:
+            raise TransferError(f"the file system makes no reflink of {source}")
         else:
             _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
         _refuse_change(reader, before, source)

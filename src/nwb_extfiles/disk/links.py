@@ -13,7 +13,15 @@ from ..errors import warn
 from . import filesystem
 from .access import open_private
 
-__all__ = ["CANNOT_LINK", "can_link", "has_hard_links", "has_symlinks", "link_exclusive", "rename_exclusive"]
+__all__ = [
+    "CANNOT_LINK",
+    "can_link",
+    "can_symlink",
+    "has_hard_links",
+    "has_symlinks",
+    "link_exclusive",
+    "rename_exclusive",
+]
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 """What file systems without links answer: FAT and exFAT by FUSE ENOSYS or EPERM, in Linux EPERM, shares EOPNOTSUPP."""
@@ -102,6 +110,11 @@ def has_symlinks(folder: Path) -> bool:
     error = _tried(lambda probe: os.symlink(os.curdir, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
     return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+
+
+def can_symlink(folder: Path) -> bool:
+    """Whether this user can make symbolic links in an existing folder, which Windows does not let everybody."""
+    return _kind_of(folder) in _WITH_LINKS or _tried(lambda probe: os.symlink(os.curdir, probe), folder) is None
 
 
 def _kind_of(folder: Path) -> str | None:

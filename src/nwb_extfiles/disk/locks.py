@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..errors import DestinationBusyError
 
@@ -88,7 +89,7 @@ def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
     """Hold the lock that HDF5 takes on a file, so that no program opens it meanwhile; gives its descriptor.
 
     On Windows nobody else can read such a file, so one that is `to_copy` is only looked at, and closed again.
-    DestinationBusyError if another program has it open.
+    DestinationBusyError if it is open elsewhere.
     """
     handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
@@ -97,9 +98,7 @@ def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
         except NotImplementedError:
             pass  # HDF5 does without too
         except BlockingIOError as error:
-            raise DestinationBusyError(
-                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
-            ) from error
+            raise _open_elsewhere(path) from error
         if to_copy and os.name == "nt":
             os.close(handle)
             handle = -1
@@ -107,6 +106,24 @@ def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
     finally:
         if handle >= 0:
             os.close(handle)
+
+
+def _open_elsewhere(path: Path) -> DestinationBusyError:
+    """The error for an HDF5 file that is open for writing: in this very program, as far as HDF5 knows, or another."""
+    from h5py import h5f
+
+    if any(_is_open_as(file, path) for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE)):
+        what, hint = "is still open in this program", "close the IO or the h5py.File that has it open, and try again"
+    else:
+        what, hint = "is open in another program", "close it there, and try again"
+    return DestinationBusyError(f"{path} {what}", hint=hint, nwb_path=str(path))
+
+
+def _is_open_as(file: Any, path: Path) -> bool:
+    try:
+        return os.path.samefile(os.fsdecode(file.name), path)
+    except (OSError, ValueError):  # a file object, or one that is gone
+        return False
 
 
 def lock_handle(handle: int) -> None:

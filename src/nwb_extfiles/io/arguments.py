@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from hdmf.utils import docval, get_docval
 
-from ..options import MediaMode, MediaOptions, refuse_mode_alone
+from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order, refuse_mode_alone
 
 __all__ = ["RelocationRequest", "takes_arguments_of", "with_media_arguments"]
 
@@ -25,8 +25,9 @@ _MEDIA_ARGS: tuple[dict[str, Any], ...] = (
         "break by it.",
     ),
     dict(
-        name="media_mode", type=str, enum=[mode.value for mode in MediaMode], default=None,
-        doc="how media are put there: 'symlink' (default), 'hardlink', 'copy', 'move', or 'reference' (they stay)",
+        name="media_mode", type=(str, tuple, list), default=None,
+        doc="how media are put there: 'symlink' (default), 'hardlink', 'reflink', 'copy', 'move', 'reference' (they "
+        "stay), 'auto', or several to try in order",
     ),
     dict(
         name="media_options", type=(MediaOptions, Mapping), default=None,
@@ -39,7 +40,7 @@ _RESOLVE_ARG: dict[str, Any] = dict(
 )  # fmt: skip
 _ANNOTATIONS = {
     "relocate_media": bool | None,
-    "media_mode": MediaMode | str | None,
+    "media_mode": MediaModes | None,
     "media_options": MediaOptions | Mapping[str, Any] | None,
     "resolve_media": bool,
 }
@@ -50,14 +51,14 @@ class RelocationRequest:
     """What a caller asks for: of a constructor, the defaults of its calls; else of one call."""
 
     relocate: bool | None = None
-    mode: MediaMode | None = None
-    """None means symbolic links."""
+    modes: tuple[MediaMode, ...] | None = None
+    """In the order of trying; None means `default_modes`."""
     options: MediaOptions = field(default_factory=MediaOptions)
 
     def for_call(
         self,
         relocate_media: bool | None = None,
-        media_mode: MediaMode | str | None = None,
+        media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
     ) -> RelocationRequest:
         """What a call asks for; this request holds the defaults.
@@ -69,10 +70,10 @@ class RelocationRequest:
         """
         relocate = self.relocate if relocate_media is None else bool(relocate_media)
         if media_mode is None and (relocate or relocate_media is None):
-            media_mode = self.mode
+            media_mode = self.modes
         refuse_mode_alone(media_mode, relocate)
         options = self.options if media_options is None else MediaOptions.from_value(media_options)
-        return RelocationRequest(relocate, None if media_mode is None else MediaMode(media_mode), options)
+        return RelocationRequest(relocate, None if media_mode is None else modes_in_order(media_mode), options)
 
 
 def with_media_arguments(parent: Any, *more: dict[str, Any]) -> Callable[[_F], _F]:

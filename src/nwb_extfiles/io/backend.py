@@ -25,7 +25,8 @@ from ..disk import access
 from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
 from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
-from ..options import MediaMode, MediaOptions
+from ..options import MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.plan import RelocationPlan
 from ..private_names import open_file
 from ..transfers.recovery import recover
@@ -79,13 +80,13 @@ class MediaIOMixin(_Backend):
         mode: str = "r",
         *args: Any,
         relocate_media: bool | None = None,
-        media_mode: MediaMode | str | None = None,
+        media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         resolve_media: bool = False,
         **kwargs: Any,
     ) -> None:
         """Open an NWB file."""
-        how = None if media_mode is None else MediaMode(media_mode)
+        how = None if media_mode is None else modes_in_order(media_mode)
         self._defaults = RelocationRequest(relocate_media, how, MediaOptions.from_value(media_options))
         if relocate_media is not None:
             self._defaults.for_call()  # refuses what contradicts itself
@@ -153,7 +154,7 @@ class MediaIOMixin(_Backend):
         container: Any,
         *args: Any,
         relocate_media: bool | None = None,
-        media_mode: MediaMode | str | None = None,
+        media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -173,7 +174,7 @@ class MediaIOMixin(_Backend):
         write_args: Mapping[str, Any] | None = None,
         *args: Any,
         relocate_media: bool | None = None,
-        media_mode: MediaMode | str | None = None,
+        media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -391,6 +392,8 @@ class MediaIOMixin(_Backend):
             raise
         if keep:
             self.relocation = writing.plan
+            if writing.plan is not None:
+                log_done(writing.plan)
             writing.transfer.conclude(sync=writing.sync)
         else:
             writing.discard()

@@ -35,7 +35,7 @@ class NWBExtFilesHDF5IO(MediaIOMixin, NWBHDF5IO):
         True relocates media; with nothing to relocate it warns. False writes the stored paths verbatim. None, the
         default, writes them verbatim too, but refuses if a link that works would break by it, or if the file
         lies in a dandiset and a local path in it is not where DANDI has media.
-    media_mode : {"symlink", "hardlink", "copy", "move", "reference"}, optional
+    media_mode : {"symlink", "hardlink", "reflink", "copy", "move", "reference", "auto"} or several, optional
         How media are moved, copied or linked; only together with ``relocate_media=True``. See `MediaMode`.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.

@@ -21,7 +21,7 @@ from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.type_tree import TypeTree, parents_in_file
-from ..options import MediaMode
+from ..options import MediaMode, default_modes
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -163,7 +163,7 @@ def plan_relocation(
         references,
         nwb_path=nwb_path,
         identifier=identifier(tree),
-        mode=request.mode or MediaMode.SYMLINK,
+        modes=request.modes or default_modes(),
         options=request.options,
         problems=[_not_a_string(entry, tree) for entry in entries if entry.not_a_string],
         manifest=_manifest(tree),

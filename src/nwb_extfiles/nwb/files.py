@@ -18,7 +18,14 @@ from h5py import h5f, h5p
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..disk.journal import edit_journalled
-from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, UnreadableFileError, warn
+from ..errors import (
+    ExternalFilesError,
+    RelocationRefusedError,
+    TransferError,
+    UnreadableFileError,
+    no_such_file,
+    warn,
+)
 from .manifest import ManifestRow, write_manifest
 from .path_datasets import fits, item_at, replace_paths
 from .references import ExternalFileReference
@@ -55,13 +62,13 @@ def find_nwb_files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     Files and Zarr stores are taken whatever their names. Other folders are searched for files that end in ``.nwb``, and
     for Zarr stores that end in ``.zarr`` or ``.nwb`` and are NWB files by their attributes. Names that begin with a dot
     are skipped, as DANDI does, symbolic links to folders are not followed, and Zarr stores are not searched. A folder
-    that cannot be read is warned of; a path that does not exist raises FileNotFoundError.
+    that cannot be read is warned of; a path that does not exist raises NoSuchFileError.
     """
     seen: set[Path] = set()
     for path in map(Path, map(os.path.abspath, paths)):
         for found in _below(path) if path.is_dir() and zarr_marker(path) is None else [path]:
             if not os.path.lexists(found):
-                raise FileNotFoundError(f"{found} does not exist; name NWB files, or folders with NWB files")
+                raise no_such_file(found)
             if found not in seen:
                 seen.add(found)
                 yield found
@@ -155,6 +162,8 @@ def open_nwb(path: Path) -> Iterator[Any]:
             raise OSError("not a regular file")  # HDF5 would wait for a pipe forever
         file = _open_hdf5(path)
     except OSError as error:
+        if not os.path.lexists(path) and not is_annex_pointer(path):
+            raise no_such_file(path) from error
         what, hint = _why_unreadable(path, error)
         raise UnreadableFileError(f"{path}: {what}", hint=hint, nwb_path=str(path)) from error
     with file:
@@ -238,7 +247,7 @@ def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
     if is_annex_pointer(path):
         return "its content is not on this machine, because it is a file of git-annex", how_to_get(path)
     if not path.exists():
-        return "there is no such file", None
+        return f"it is a symbolic link to {os.readlink(path)!r}, which does not exist", "correct the link, or remove it"
     if path.is_dir():
         return "it is a folder, but not a Zarr store; expected an NWB file", None
     if not path.is_file():

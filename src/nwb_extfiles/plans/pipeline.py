@@ -23,6 +23,7 @@ from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
+from .modes import first_possible
 from .plan import RelocationPlan, make_plan
 from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
 from .targets import name_targets, nwb_stem, survey
@@ -38,7 +39,7 @@ def plan_references(
     *,
     nwb_path: Path,
     identifier: str,
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     problems: Sequence[ExternalFilesError] = (),
     is_former: Callable[[Path], bool] = lambda folder: False,
@@ -56,8 +57,10 @@ def plan_references(
         Where the NWB file is or will be, without symbolic links in its folder.
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
-    mode, options
-        How media get to their targets; how they are found and named.
+    modes : sequence of MediaMode
+        How media get to their targets: in the first of these that is possible for all of them.
+    options : MediaOptions
+        How they are found and named.
     problems : sequence of ExternalFilesError
         Problems that were found before.
     is_former : callable
@@ -70,6 +73,7 @@ def plan_references(
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
     """
     resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
+    mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
 
     def may_be_moved(resolution: Resolution) -> bool:
         """Whether an earlier run may have moved the file away, itself or with its folder."""
@@ -81,6 +85,7 @@ def plan_references(
         return is_former(Path(os.path.realpath(Path(reference.base, reference.stored_path).parent)))
 
     warnings: list[str] = [*_one_file_for_several(resolutions)]
+    warnings += _by_name_alone(resolutions)
     unused = options.unused_patterns({reference.object_path for reference in references})
     if unused:
         what = f"{nwb_path}: no object with media fits {', '.join(map(repr, unused))}"
@@ -225,6 +230,18 @@ def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message
                 "if they mean different files, name the folder of each with {example}",
                 example=for_objects("search_for", {others[0]: "FOLDER"}),
             ),
+        )
+
+
+def _by_name_alone(resolutions: Sequence[Resolution]) -> Iterator[Message]:
+    """Warn of files that were found in subfolders by their names: other recordings may have files of these names."""
+    found = [entry for entry in resolutions if entry.by_name and entry.file is not None]
+    if found and found[0].file is not None:
+        more = f", and {len(found) - 1:,} more by their names" if len(found) > 1 else ""
+        yield Message(
+            f"{found[0].reference.where}: {found[0].reference.stored_path[:300]!r} was found by its name alone, as "
+            f"{str(found[0].file.path)!r}{more}",
+            "check that it is the right recording",
         )
 
 

@@ -305,7 +305,7 @@ def make_plan(
     found += [*_no_links(planned, destination, mode), *_no_space(plan, destination), *_inside_one_another(planned)]
     if found:
         raise combine(found)
-    warnings = (*planner.warnings, *_without_content(planned), *_not_archived(planned, is_archived))
+    warnings = (*planner.warnings(), *_without_content(planned), *_not_archived(planned, is_archived))
     return replace(plan, warnings=warnings)
 
 
@@ -316,10 +316,27 @@ class _Planner:
         self.destination = destination
         self.options = options
         self.mode = mode
-        self.warnings: list[str] = []
+        self._kept: dict[tuple[str, str], list[ExternalFilesError]] = {}  # missing files, by object and field
+        self._linked: dict[tuple[str, str], list[Message]] = {}  # files that are left in linked folders
+        self._copied: list[MediaFile] = []  # files of git-annex
         self._first: dict[_MediaKey, PurePosixPath] = {}  # first target of each file or URL
         self._owners: dict[str, tuple[ExternalFileReference, _MediaKey]] = {}  # by target, case folded
         self._leaving: set[_MediaKey] = set()  # files that will no longer be where they are
+
+    def warnings(self) -> Iterator[str]:
+        """One warning for all files of a kind: a series of images may have thousands."""
+        for (_, field), problems in self._kept.items():
+            more = f", and {len(problems) - 1:,} more in {field}" if len(problems) > 1 else ""
+            yield f"{problems[0].what}; the path is kept{more}"
+        for (_, field), messages in self._linked.items():
+            more = f" (and {len(messages) - 1:,} more in {field})" if len(messages) > 1 else ""
+            yield Message(f"{messages[0].what}{more}", messages[0].hint)
+        if self._copied:
+            more = f" and {len(self._copied) - 1:,} more files are" if len(self._copied) > 1 else " is"
+            yield (
+                f"{self._copied[0].path}{more} kept by git-annex, where a second hard link would hinder `git annex "
+                f"unlock`, and so copied"
+            )
 
     def relocation(self, entry: Named) -> Relocation | None:
         """What happens to a reference; None if another problem covers it. Raises its own problem."""
@@ -369,27 +386,21 @@ class _Planner:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
-        is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
+        is_copied = self.mode.makes_copies or self.mode is MediaMode.MOVE or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
     def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
         if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
             real = {reference.stored_path: str(file.path)}
-            self.warnings.append(
-                Message(
-                    f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays",
-                    Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real})),
-                )
-            )
+            hint = Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real}))
+            what = f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays"
+            self._linked.setdefault((reference.object_path, reference.field), []).append(Message(what, hint))
             return MediaMode.COPY
         if self.mode is MediaMode.MOVE and file.is_link:
             return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
-            self.warnings.append(
-                f"{file.path} is kept by git-annex, where a second hard link would hinder `git annex unlock`; it is "
-                f"copied"
-            )
+            self._copied.append(file)
             return MediaMode.COPY
         return None
 
@@ -398,7 +409,7 @@ class _Planner:
         if problem is not None:
             if self.options.missing != "keep" or not isinstance(problem, MissingMediaError):
                 raise problem
-            self.warnings.append(f"{reference.where}: no file for {reference.stored_path[:300]!r}; the path is kept")
+            self._kept.setdefault((reference.object_path, reference.field), []).append(problem)
         return Relocation(reference, Action.KEEP, reference.stored_path)
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
@@ -519,12 +530,14 @@ def _no_links(planned: Sequence[Relocation], destination: Destination, mode: Med
     """Refuse once what would fail for each file."""
     if mode in destination.cannot and any(entry.is_transfer for entry in planned):
         missing = "neither symbolic nor hard links"
-        if len(destination.cannot) == 1:
+        why = "as exFAT and FAT have none"
+        if mode is MediaMode.REFLINK:
+            missing, why = "no reflinks of these media", "which need btrfs, XFS or the like on one disk"
+        elif len(destination.cannot) == 1:
             missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
         modes = media_modes(*(other for other in _ADVISED_MODES if other not in destination.cannot))
         yield RelocationRefusedError(
-            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, as exFAT "
-            f"and FAT have none",
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, {why}",
             hint=Hint("use {modes}", modes=modes),
             nwb_path=str(destination.nwb_path),
         )

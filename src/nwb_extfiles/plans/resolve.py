@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
@@ -80,6 +81,8 @@ class Resolution:
     """The suffix that the media get, if that is not the one of the file."""
     searched: bool = False
     """Whether the file was found in a folder of `search`, by a part of its path."""
+    by_name: bool = False
+    """Whether it was found in a subfolder of one, by nothing but its name."""
 
 
 def is_url(stored_path: str) -> bool:
@@ -159,13 +162,16 @@ def _choose(
         found = _look(tiers, nwb_folder, real_path, tried if form == path else [])
         if found:
             break
+    by_name = False
+    if not found:
+        found, by_name = _look_in_subfolders(path, reference, options, nwb_folder, real_path, tried)
     if not found:
         raise _not_found(reference, path, tried)
     if len(found) > 1:
         raise _ambiguous(reference, path, [file for file, _ in found.values()])
     ((file, searched),) = found.values()
     _check_within(file, reference, options)
-    return Resolution(reference, file=file, searched=searched)
+    return Resolution(reference, file=file, searched=searched, by_name=by_name)
 
 
 @dataclass(slots=True)
@@ -200,6 +206,40 @@ def _look(
         if found and tier.final:
             break
     return found
+
+
+def _look_in_subfolders(
+    path: str,
+    reference: ExternalFileReference,
+    options: MediaOptions,
+    nwb_folder: str,
+    real_path: Callable[[str], str],
+    tried: list[tuple[Path, str]],
+) -> tuple[dict[tuple[int, int], tuple[MediaFile, bool]], bool]:
+    """The files with the name of a path below search folders, and whether nothing but the name fits.
+
+    Of several, those that fit the longest part of the path.
+    """
+    wanted = [part.casefold() for part in reversed(PureWindowsPath(path).parts)]  # which reads both slashes
+    for folders in (options.searched_for(reference.object_path), options.search):
+        names = {PureWindowsPath(form).name for form in unicode_forms(path)}
+        places = [place for folder in folders for name in names for place in options.places_below(folder, name)]
+        fitting = {place: _common(wanted, place) for place in places}
+        found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
+        for place, count in fitting.items():
+            if count == max(fitting.values()) and isinstance(file := media_file(place, real_path), MediaFile):
+                found.setdefault(file.identity, (_behind_link(file, place, nwb_folder, real_path), True))
+        if found:
+            return found, max(fitting.values()) <= 1
+        everywhere = [(folder / "**" / PureWindowsPath(path).name, "no such file") for folder in folders]
+        tried[1:1] = everywhere  # where a message that is too long is not cut
+    return {}, False
+
+
+def _common(wanted: Sequence[str], place: Path) -> int:
+    """How many parts, from the end, a path has in common with another one; at least one, the name."""
+    pairs = zip(wanted, reversed(place.parts), strict=False)
+    return max(1, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].casefold(), pairs)))
 
 
 def _behind_link(file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str]) -> MediaFile:
@@ -360,6 +400,8 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
     except (OSError, ValueError) as error:  # ValueError: characters that the file system cannot encode
         if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
             return _NOT_FETCHED
+        if isinstance(error, FileNotFoundError) and os.path.islink(place):
+            return f"a symbolic link to {os.readlink(place)!r}, which does not exist"
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"

@@ -19,6 +19,7 @@ from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from ..web.remote import RemoteFile
+from .modes import is_possible
 from .resolve import MediaFile, Resolution
 
 __all__ = [
@@ -225,7 +226,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
     files = {entry.resolution.file.identity: entry.resolution.file for entry in named if entry.resolution.file}
     clones = (
-        mode is MediaMode.COPY
+        mode.makes_copies
         and sum(file.size for file in files.values()) > free
         and all(contents.can_clone(file.real, existing) for file in files.values())
     )
@@ -243,7 +244,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
         None if clones else free,
         filesystem.longest_path(),
         frozenset(file.identity for file in hard_linked if is_annex_object(file.real)),
-        _cannot(mode, existing) if wanted else frozenset(),
+        _cannot(mode, existing, wanted) if wanted else frozenset(),
     )
 
 
@@ -253,8 +254,10 @@ def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> set[int
     return {other for other, real in one_of_each.items() if links.can_link(real, folder)}
 
 
-def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
+def _cannot(mode: MediaMode, folder: Path, wanted: Sequence[MediaFile]) -> frozenset[MediaMode]:
     """The modes that are impossible in a folder; empty if that of the plan is possible."""
+    if mode is MediaMode.REFLINK:
+        return frozenset() if is_possible(mode, wanted, folder) else frozenset({mode})
     tests = {MediaMode.SYMLINK: links.has_symlinks, MediaMode.HARDLINK: links.has_hard_links}
     if mode not in tests or tests[mode](folder):
         return frozenset()

@@ -35,6 +35,7 @@ from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named
+from .named_files import is_skipped
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import cannot_edit, is_former_media_folder, warned_of_other_names
 
@@ -82,6 +83,8 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     planned: dict[int, OrganizedFile] = {}
     for number, result in each(partial(_plan_one, settings=settings, table=table), targets, executor):
         if isinstance(result, ExternalFilesError):
+            if is_skipped(result, settings.options):
+                continue
             # While files are left out, existing files at targets mean little: names depend on all files.
             problems.extend(new for new in result.problems if not (unnamed and isinstance(new, MediaExistsError)))
         elif isinstance(result, BaseException):
@@ -97,7 +100,9 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         raise combine(problems)
     warnings.extend(warning for file in files for warning in file.plan.warnings)
     warnings.extend(_remarks(files, settings))
-    return OrganizePlan(settings.dandiset_path, settings.files_mode, settings.media_mode, tuple(files), tuple(warnings))
+    return OrganizePlan(
+        settings.dandiset_path, settings.files_mode, settings.media_modes, tuple(files), tuple(warnings)
+    )
 
 
 def _or_leave_out(error: UnreadableFileError) -> UnreadableFileError:
@@ -165,7 +170,7 @@ def _planned(
         inspected.references if settings.update_paths else (),
         nwb_path=target,
         identifier=inspected.identifier,
-        mode=settings.media_mode,
+        modes=settings.media_modes,
         options=settings.options,
         is_former=_is_former_folder(source, target, settings.files_mode),
         manifest=inspected.manifest,
@@ -365,9 +370,12 @@ def _remarks(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator
             else "no external file in any of the NWB files"
         )
         yield f"there are no paths of media to update: {found}"
-    if settings.media_mode is MediaMode.MOVE and settings.files_mode == "copy":
+    if settings.files_mode == "copy":
         behind = sum(
-            any(file.plan.removes_name(entry) and entry.action is not Action.REUSE for entry in file.plan.relocations)
+            file.plan.mode is MediaMode.MOVE
+            and any(
+                file.plan.removes_name(entry) and entry.action is not Action.REUSE for entry in file.plan.relocations
+            )
             for file in files
         )
         if behind:

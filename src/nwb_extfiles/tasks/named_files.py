@@ -3,32 +3,82 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
-from ..nwb.files import find_nwb_files
+from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn
+from ..nwb.files import find_nwb_files, zarr_marker
+from ..options import MediaOptions
 
-__all__ = ["named_nwb_files", "require_nwb"]
+__all__ = ["Globs", "files_in_folders", "is_plain_folder", "is_skipped", "named_nwb_files", "require_nwb"]
 
 
-def named_nwb_files(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> dict[Path, None]:
+@dataclass(frozen=True, slots=True)
+class Globs:
+    """Which of the NWB files in folders are meant: those that fit a pattern to include, if any, and none to exclude.
+
+    A pattern fits the path below the folder that was named, or the name of the file; ``*`` stands for slashes too.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def fit(self, path: Path, folder: str | os.PathLike[str]) -> bool:
+        """Whether a file in a folder is meant; one that was named itself always is."""
+        if str(path) == os.path.abspath(folder):
+            return True
+        below = Path(os.path.relpath(path, folder)).as_posix()
+
+        def fits_one(patterns: Iterable[str]) -> bool:
+            return any(fnmatchcase(below, pattern) or fnmatchcase(path.name, pattern) for pattern in patterns)
+
+        return (not self.include or fits_one(self.include)) and not fits_one(self.exclude)
+
+
+def named_nwb_files(
+    paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError], globs: Globs | None = None
+) -> dict[Path, None]:
     """The NWB files that a user names, and those in the folders named; a folder without any is a problem."""
     found: dict[Path, None] = {}
     for path in paths:
-        files = dict.fromkeys(find_nwb_files([path]))
+        files = dict.fromkeys(file for file in find_nwb_files([path]) if globs is None or globs.fit(file, path))
         if not files:
-            folder = os.path.abspath(path)
+            folder, which = os.path.abspath(path), "" if globs is None else " that fits the patterns"
             problems.append(
                 RelocationRefusedError(
-                    f"{folder}: there is no NWB file in this folder",
+                    f"{folder}: there is no NWB file in this folder{which}",
                     hint="name NWB files, or folders that have some",
                     nwb_path=folder,
                 )
             )
         found |= files
     return found
+
+
+def files_in_folders(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> Iterator[Path]:
+    """The paths that a user names, whether they exist or not; of folders, the NWB files in them."""
+    for path in paths:
+        if is_plain_folder(path):
+            yield from named_nwb_files([path], problems)
+        else:
+            yield Path(os.path.abspath(path))
+
+
+def is_plain_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder, and not a Zarr store."""
+    return os.path.isdir(path) and zarr_marker(Path(path)) is None
+
+
+def is_skipped(error: ExternalFilesError, options: MediaOptions) -> bool:
+    """Whether an NWB file is left out, because other media or another NWB file are where its own would be; warns."""
+    if options.existing != "skip" or not all(isinstance(problem, MediaExistsError) for problem in error.problems):
+        return False
+    more = f" ({len(error.problems) - 1:,} more such problems)" if len(error.problems) > 1 else ""
+    warn(f"left out: {error.problems[0].what}{more}")
+    return True
 
 
 def require_nwb(file: Any, path: Path) -> None:

@@ -26,7 +26,8 @@ class OrganizeSettings:
     dandiset_path: Path
     """Without symbolic links."""
     files_mode: FilesMode = "copy"
-    media_mode: MediaMode = MediaMode.SYMLINK
+    media_modes: tuple[MediaMode, ...] = (MediaMode.SYMLINK,)
+    """Of which each NWB file gets the first that is possible for all its media."""
     update_paths: bool = True
     invalid: Literal["fail", "warn"] = "fail"
     required_fields: tuple[str, ...] = ()
@@ -101,7 +102,8 @@ class OrganizePlan(Tabular):
 
     dandiset_path: Path
     files_mode: FilesMode
-    media_mode: MediaMode
+    media_modes: tuple[MediaMode, ...]
+    """What was asked for, in the order of trying; the `mode` of each file's plan is the one that is used."""
     files: tuple[OrganizedFile, ...]
     warnings: tuple[str, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
@@ -19,7 +20,8 @@ from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, 
 from ..hints import Hint
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
-from ..options import MediaMode, MediaOptions
+from ..options import MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..threads import each_in_threads
@@ -28,12 +30,13 @@ from ..transfers.recovery import recover
 from ..transfers.removals import put_back_noted, removals_noted
 from ..transfers.transfer import Transfer
 from .dandiset import plan_files
-from .named_files import named_nwb_files
+from .named_files import Globs, named_nwb_files
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import new_rows, remove_empty, rolled_back, transfer_media
 
 __all__ = ["carry_out", "organize"]
 
+_logger = logging.getLogger("nwb_extfiles")
 _THREADS = 4  # of which most wait for the disk to confirm what was written
 _MANY = 2 * _THREADS  # files; with fewer there is little to gain
 _SMALL = 64 * 1024 * 1024  # bytes
@@ -44,10 +47,12 @@ def organize(
     dandiset_path: str | os.PathLike[str] | None = None,
     *,
     files_mode: FilesMode = "copy",
-    media_mode: MediaMode | str | None = None,
+    media_mode: MediaModes | None = None,
     update_external_file_paths: bool = True,
     invalid: Literal["fail", "warn"] = "fail",
     required_fields: Iterable[str] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     jobs: int = 1,
     executor: Executor | None = None,
@@ -70,8 +75,9 @@ def organize(
     files_mode : {"copy", "move"}
         What happens to the NWB files. A copy is verified. If files move, the old ones are removed when all are in their
         places, so that an interrupted run can be repeated.
-    media_mode : MediaMode or str, optional
-        How media are moved, copied or linked; symbolic links by default. Media in the media folder of an NWB file that
+    media_mode : MediaMode, str or sequence of these, optional
+        How media are moved, copied or linked; symbolic links by default. Of several, each NWB file gets the first that
+        is possible for all its media; see `modes_in_order`. Media in the media folder of an NWB file that
         moves are moved with it in any mode.
     update_external_file_paths : bool
         False: files that refer to media are refused.
@@ -79,6 +85,10 @@ def organize(
         What to do with NWB files that cannot be read or named: refuse, or leave them out with a warning.
     required_fields : iterable of str
         Fields to have in the name of each file that has them, as in `dandi.organize`.
+    include, exclude : iterable of str
+        Patterns such as ``"*_behavior.nwb"`` or ``"raw/*"``: of the NWB files in folders, only those are taken that fit
+        one of `include`, if there are any, and none of `exclude`. A pattern fits the path below the folder, or the
+        name.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred. `existing` is for NWB files too.
     jobs : int
@@ -107,7 +117,7 @@ def organize(
     options = MediaOptions.from_value(media_options)
     if media_mode is not None and not update_external_file_paths:
         raise RelocationRefusedError(
-            f"media_mode={str(media_mode)!r} was given with update_external_file_paths=False",
+            "a media_mode was given with update_external_file_paths=False",
             hint="leave one of the two out",
         )
     if files_mode not in ("copy", "move") or invalid not in ("fail", "warn"):
@@ -119,15 +129,17 @@ def organize(
     settings = OrganizeSettings(
         _dandiset(dandiset_path),
         files_mode,
-        MediaMode(media_mode or MediaMode.SYMLINK),
+        modes_in_order(media_mode),
         update_external_file_paths,
         invalid,
-        (required_fields,) if isinstance(required_fields, str) else tuple(required_fields),
+        _several(required_fields),
         replace(options, progress=False),  # what shows it may not be sent to another process
     )
     if not dry_run:
         put_back_noted(settings.dandiset_path)
-    sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings)
+    include, exclude = _several(include), _several(exclude)
+    globs = Globs(include, exclude) if include or exclude else None
+    sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings, globs)
     if not dry_run:
         _restore_interrupted(sources)
     with workers(jobs, executor) as pool:
@@ -157,7 +169,11 @@ def _dandiset(path: str | os.PathLike[str] | None) -> Path:
     return Path(os.path.realpath(found.path))
 
 
-def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings) -> list[Path]:
+def _several(value: Iterable[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings, globs: Globs | None = None) -> list[Path]:
     root = settings.dandiset_path
     if not paths:
         if settings.files_mode != "move":
@@ -170,17 +186,17 @@ def _sources(paths: list[str | os.PathLike[str]], settings: OrganizeSettings) ->
                 f"no NWB files were named, and {root} is not a dandiset: it has no dandiset.yaml",
                 hint="name files or folders",
             )
-        return list(find_nwb_files([root]))
+        return [path for path in find_nwb_files([root]) if globs is None or globs.fit(path, root)]
     # Files in the dandiset are no sources, unless a path names them, or a folder in it.
     into = [path for path in paths if filesystem.by_way_of(root, Path(os.path.realpath(path))).is_relative_to(root)]
     around = [path for path in paths if path not in into]
     found: dict[Path, Path] = {}
     problems: list[ExternalFilesError] = []
-    for path in named_nwb_files(into, problems):
+    for path in named_nwb_files(into, problems, globs):
         real = filesystem.with_real_folder(path)
         inside = filesystem.by_way_of(root, real)
         found.setdefault(inside, path if inside == real else inside)  # by a mount of it, it has its place all the same
-    for path in named_nwb_files(around, problems):
+    for path in named_nwb_files(around, problems, globs):
         real = filesystem.with_real_folder(path)
         if not filesystem.by_way_of(root, real).is_relative_to(root):
             found.setdefault(real, path)
@@ -240,6 +256,8 @@ def _carry_out(
                 files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
+                _logger.info("%s -> %s: %s", file.source, file.target, "there already" if file.is_done else "done")
+                log_done(file.plan)
                 if executor is not None:
                     on_bytes(file.work_bytes)
                 if on_file is not None:

@@ -23,12 +23,13 @@ from ..errors import (
 )
 from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
-from ..nwb.files import cannot_hold, open_nwb, zarr_marker
+from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
-from ..options import MediaMode, MediaOptions
+from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -37,7 +38,7 @@ from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
-from .named_files import require_nwb
+from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb
 from .written_files import (
     cannot_edit,
     file_identifier,
@@ -54,9 +55,10 @@ _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is store
 
 
 @overload
-def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path
+def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of strings, but means one path; no type
+    # says whether it is that of a file, or of a folder, which gives a list
     path: str | os.PathLike[str],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -65,7 +67,7 @@ def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of st
 @overload
 def relocate(
     path: Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -73,7 +75,7 @@ def relocate(
 ) -> list[RelocationPlan]: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -87,9 +89,10 @@ def relocate(
     Parameters
     ----------
     path : path or iterable of paths
-        The NWB file. It is not rewritten: its stored paths change in place, safe against a crash at any moment.
-        Several files are relocated in one step, all of them or none: files that share a video can be moved together.
-    media_mode : MediaMode or str
+        The NWB file, or a folder with NWB files. They are not rewritten: the stored paths change in place, safe against
+        a crash at any moment. Several files are relocated in one step, all of them or none: files that share a video
+        can be moved together.
+    media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred.
@@ -103,7 +106,7 @@ def relocate(
     Returns
     -------
     RelocationPlan, or list of them
-        What was done, or would be; a list for an iterable of paths.
+        What was done, or would be; a list for an iterable of paths, and for a folder.
 
     Raises
     ------
@@ -112,7 +115,7 @@ def relocate(
     ExternalFilesError
         If the media cannot be treated as asked, with all reasons at once. Nothing was changed then.
     """
-    is_one = isinstance(path, str | os.PathLike)
+    is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
     plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
     return plans[0] if is_one else plans
@@ -120,7 +123,7 @@ def relocate(
 
 def relocate_just_written(
     path: str | os.PathLike[str],
-    media_mode: MediaMode,
+    media_mode: MediaModes | None,
     options: MediaOptions,
     held_before: Collection[ExternalFileReference],
 ) -> RelocationPlan:
@@ -132,7 +135,7 @@ def relocate_just_written(
     before = {(entry.object_id, entry.entry, entry.stored_path) for entry in held_before}
     (plan,) = _relocate(
         [path],
-        media_mode,
+        modes_in_order(media_mode),
         options,
         in_memory=lambda entry: (entry.object_id, entry.entry, entry.stored_path) not in before,
     )
@@ -175,7 +178,7 @@ def references_before(
 
 def relocate_files(
     paths: Iterable[str | os.PathLike[str]],
-    media_mode: MediaMode | str = MediaMode.SYMLINK,
+    media_mode: MediaModes | None = None,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -191,7 +194,7 @@ def relocate_files(
     Parameters
     ----------
     paths : iterable of paths
-        The NWB files; naming one twice is the same as once.
+        The NWB files, or folders with NWB files; naming one twice is the same as once.
     media_mode, media_options, dry_run, repair
         As in `relocate`.
     on_file : callable, optional
@@ -208,12 +211,12 @@ def relocate_files(
         As `relocate`; nothing was changed in any of the files then.
     """
     options = MediaOptions.from_value(media_options)
-    return _relocate(paths, MediaMode(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
+    return _relocate(paths, modes_in_order(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
 
 
 def _relocate(
     paths: Iterable[str | os.PathLike[str]],
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     *,
     in_memory: _IsInMemory | None = None,
@@ -221,7 +224,7 @@ def _relocate(
     repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    plans = _plan_all(paths, mode, options, dry_run, in_memory, repair)
+    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
         warn(warning)
     if not dry_run:
@@ -231,7 +234,7 @@ def _relocate(
 
 def _plan_all(
     paths: Iterable[str | os.PathLike[str]],
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     dry_run: bool,
     in_memory: _IsInMemory | None,
@@ -240,7 +243,7 @@ def _plan_all(
     documents: dict[Path, None] = {}
     plans: list[RelocationPlan] = []
     problems: list[ExternalFilesError] = []
-    for path in map(Path, map(os.path.abspath, paths)):
+    for path in files_in_folders(paths, problems):
         try:
             document = _document(path, dry_run)
             if not any(is_same_name(document, other) for other in documents):
@@ -253,9 +256,10 @@ def _plan_all(
     users = MediaUsers(documents, options)
     for document in documents:
         try:
-            plans.append(_plan(document, mode, options, users, in_memory, repair))
+            plans.append(_plan(document, modes, options, users, in_memory, repair))
         except ExternalFilesError as error:
-            problems.extend(error.problems)
+            if not is_skipped(error, options):
+                problems.extend(error.problems)
     changed, lost = settle(plans, users)
     problems.extend(lost)
     if problems:
@@ -286,6 +290,7 @@ def _carry_out(
     for plan in plans:
         remove_empty(plan)
     for plan in plans:
+        log_done(plan)
         on_file(plan)
 
 
@@ -316,10 +321,6 @@ def _document(path: Path, dry_run: bool) -> Path:
             nwb_path=str(path),
         )
     document = Path(os.path.realpath(path))
-    if document.is_dir() and zarr_marker(document) is None:
-        raise UnreadableFileError(
-            f"{path} is a folder, not an NWB file", hint="name the NWB files in it", nwb_path=str(path)
-        )
     if not is_interrupted(document):
         return document
     if dry_run:
@@ -330,7 +331,7 @@ def _document(path: Path, dry_run: bool) -> Path:
 
 def _plan(
     nwb_path: Path,
-    mode: MediaMode,
+    modes: Sequence[MediaMode],
     options: MediaOptions,
     users: MediaUsers,
     in_memory: _IsInMemory | None,
@@ -348,7 +349,7 @@ def _plan(
             references,
             nwb_path=nwb_path,
             identifier=file_identifier(file, nwb_path),
-            mode=mode,
+            modes=modes,
             options=options,
             problems=problems,
             is_former=lambda folder: (

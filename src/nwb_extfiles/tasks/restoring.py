@@ -6,7 +6,7 @@ In the archive the name of each video is a UUID; the manifest in the NWB file ha
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +29,8 @@ from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
-from ..options import MediaMode, MediaOptions
+from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
+from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
@@ -50,7 +51,7 @@ _NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming conv
 def restore(
     path: str | os.PathLike[str],
     folder: str | os.PathLike[str],
-    media_mode: MediaMode | str = MediaMode.COPY,
+    media_mode: MediaModes = MediaMode.COPY,
     *,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
@@ -64,7 +65,7 @@ def restore(
     folder : path
         Gets a copy of the NWB file with new paths, and its media beside it; created if it does not exist. If two videos
         had one name, each gets a folder of its own.
-    media_mode : MediaMode or str
+    media_mode : MediaMode, str or sequence of these
         How media are copied or linked; verified copies by default. They cannot move: the NWB file keeps its media.
     media_options : MediaOptions or mapping, optional
         How media are found and transferred; `naming` is not used.
@@ -84,14 +85,15 @@ def restore(
         If there are other problems, with all of them at once; nothing was changed.
     """
     options = MediaOptions.from_value(media_options)
-    if MediaMode(media_mode) is MediaMode.MOVE:
+    modes = modes_in_order(media_mode)
+    if MediaMode.MOVE in modes:
         raise RelocationRefusedError(
             f"{path} keeps its media, so they cannot be restored with media_mode 'move'",
             hint="use 'hardlink', which needs no space, or 'copy'",
             nwb_path=str(path),
         )
     source = with_real_folder(Path(os.path.abspath(path)))
-    plan = _plan(source, Path(os.path.realpath(folder), source.name), MediaMode(media_mode), options)
+    plan = _plan(source, Path(os.path.realpath(folder), source.name), modes, options)
     for warning in plan.warnings:
         warn(warning)
     if not dry_run:
@@ -104,10 +106,11 @@ def restore(
             )
         for note in done.notes:
             warn(note)
+        log_done(plan)
     return plan
 
 
-def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) -> RelocationPlan:
+def _plan(source: Path, target: Path, modes: Sequence[MediaMode], options: MediaOptions) -> RelocationPlan:
     if target.parent == source.parent / nwb_stem(source):
         raise RelocationRefusedError(
             f"{target.parent} is the media folder of {source}", hint="name another folder", nwb_path=str(source)
@@ -139,7 +142,7 @@ def _plan(source: Path, target: Path, mode: MediaMode, options: MediaOptions) ->
             references,
             nwb_path=target,
             identifier=identifier,
-            mode=mode,
+            modes=modes,
             options=replace(options, naming=naming),
             problems=problems,
             manifest=rows,

@@ -253,7 +253,7 @@ class StagedMedia:
                 link_or_copy(source.path, part, run.sync)
             elif entry.action is Action.DUPLICATE:
                 link_or_copy(self._at[source.identity], part, run.sync)
-            elif mode is MediaMode.COPY:
+            elif mode.makes_copies:
                 part = ahead(id(entry)) or self._copy(run, source)
             elif not link(source, part, target, mode):
                 self._copy_to(part, run, source)
@@ -359,7 +359,12 @@ class StagedMedia:
     def _copy_to(self, part: Path, run: _Run, source: MediaFile) -> None:
         try:
             digest = contents.copy_verified(
-                source.real, part, on_bytes=run.on_bytes, sync=run.sync, with_digest=run.with_digest
+                source.real,
+                part,
+                on_bytes=run.on_bytes,
+                sync=run.sync,
+                with_digest=run.with_digest,
+                clone_only=run.plan.mode is MediaMode.REFLINK,
             )
         except BaseException:
             part.unlink(missing_ok=True)
@@ -385,7 +390,7 @@ def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
     small = {
         id(entry): entry.source
         for entry in plan.relocations
-        if plan.mode_of(entry) is MediaMode.COPY
+        if plan.mode_of(entry).makes_copies
         and entry.action is Action.TRANSFER
         and entry.source is not None
         and entry.source.size <= contents.HASH_CHUNK

@@ -1,0 +1,114 @@
+"""What was done, or would be, in words: ``2 videos linked, 1 NWB file copied (34,000 bytes)``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .options import MediaMode
+from .plans.plan import Action, Relocation, RelocationPlan
+from .plans.resolve import is_url
+
+if TYPE_CHECKING:  # slow to import
+    from .tasks.organize_plan import OrganizePlan
+
+__all__ = ["counted", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp")
+_DONE = {
+    MediaMode.SYMLINK: "linked",
+    MediaMode.HARDLINK: "hard-linked",
+    MediaMode.COPY: "copied",
+    MediaMode.REFLINK: "copied as reflinks",
+    MediaMode.MOVE: "moved",
+}
+_OF_ACTION = {
+    Action.RENAME: "renamed with the NWB file",
+    Action.DOWNLOAD: "downloaded",
+    Action.REWRITE_PATH: "left in place, with new paths",
+    Action.SHARE: "shared with other entries",
+    Action.REUSE: "there already",
+}
+_IN_PLACE, _NOT_FOUND, _URL = "in place already", "not found", "kept as URLs"
+_ORDER = [*_DONE.values(), *_OF_ACTION.values(), _IN_PLACE, _NOT_FOUND, _URL]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: ``1 video``, ``2 videos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def in_words(plans: Iterable[RelocationPlan]) -> str:
+    """What plans do to the media of their NWB files. Bytes are only those that are copied or downloaded."""
+    return ", ".join(_media_in_words(list(plans))) or "no media"
+
+
+def organized_in_words(plan: OrganizePlan) -> str:
+    """What a plan does to NWB files and their media."""
+    new = [file for file in plan if not (file.is_there or file.in_place)]
+    renamed = sum(file.in_place for file in plan)
+    there = sum(file.is_there and not file.in_place for file in plan)
+    verb = "moved" if plan.files_mode == "move" else f"copied ({sum(file.size for file in new):,} bytes)"
+    parts = [
+        (len(new), f"{counted(len(new), 'NWB file')} {verb}"),
+        (there, f"{counted(there, 'NWB file')} there already"),
+        (renamed, f"{counted(renamed, 'NWB file')} in place already"),
+    ]
+    return ", ".join([*_media_in_words([file.plan for file in plan]), *(words for count, words in parts if count)])
+
+
+def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:
+    groups: dict[str, list[Relocation]] = {}
+    for plan in plans:
+        for entry in plan.relocations:
+            groups.setdefault(_done(plan, entry), []).append(entry)
+    for done in sorted(groups, key=_ORDER.index):
+        size = {_DONE[MediaMode.COPY]: _copied_bytes(plans), _OF_ACTION[Action.DOWNLOAD]: _downloaded_bytes(plans)}
+        bytes_ = f" ({size[done]:,} bytes)" if done in size else ""
+        yield f"{counted(len(groups[done]), _noun(groups[done]))} {done}{bytes_}"
+    manifests = sum(not plan.manifest_is_current for plan in plans)
+    if manifests:
+        yield f"{counted(manifests, 'manifest')} written"
+
+
+def _done(plan: RelocationPlan, entry: Relocation) -> str:
+    """What happens to the media of an entry, as a participle."""
+    if entry.action is Action.KEEP:
+        return _URL if is_url(entry.reference.stored_path) else _NOT_FOUND
+    if entry.remote is not None and entry.creates_target:
+        return _OF_ACTION[Action.DOWNLOAD]  # a further name of it too
+    if plan.is_in_place(entry):
+        return _IN_PLACE
+    return _OF_ACTION.get(entry.action) or _DONE[plan.mode_of(entry)]
+
+
+def _copied_bytes(plans: Iterable[RelocationPlan]) -> int:
+    return sum(file.size for plan in plans for file in plan.copied)
+
+
+def _downloaded_bytes(plans: Iterable[RelocationPlan]) -> int:
+    return sum(plan.download_bytes for plan in plans)
+
+
+def _noun(entries: Iterable[Relocation]) -> str:
+    of_images = {entry.reference.stored_path.lower().endswith(_IMAGES) for entry in entries}
+    return "media file" if len(of_images) > 1 else "image" if True in of_images else "video"
+
+
+def links_line(plans: Iterable[RelocationPlan]) -> Iterator[str]:
+    """A line that says what the default mode has made, if it has made links."""
+    entries = ((plan.mode_of(entry), entry) for plan in plans for entry in plan.relocations)
+    if any(mode is MediaMode.SYMLINK and entry.is_transfer for mode, entry in entries):
+        yield "linked means symbolic links, the default: keep the originals, or use --media-mode copy to have copies"
+
+
+def urls_line(count: int) -> Iterator[str]:
+    """A line about URLs that stay as they are, if there are any."""
+    if count:
+        yield f"{count} {'URL is' if count == 1 else 'URLs are'} kept; use --urls download to download the videos"
+
+
+def without_dandiset_yaml(plan: OrganizePlan) -> Iterator[str]:
+    """A line that says what a new dandiset lacks: `organize` makes folders, but no dandiset.yaml."""
+    if not (plan.dandiset_path / "dandiset.yaml").exists():
+        yield f"{plan.dandiset_path} has no dandiset.yaml, which `dandi upload` needs; `dandi download` gets it"
