@@ -109,7 +109,7 @@ def test_architecture_lists_every_module() -> None:
     package, listed = "", set()
     table = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("| package |")[2]
     for first, names in re.findall(r"(?m)^\| (.*?) ?\| (`.+?) \|", table):
-        package = re.findall(r"`(\w+)`", first)[0] if first else package
+        package = re.findall(r"`([\w/]+)`", first)[0] if first else package
         folder = "" if package == "nwb_extfiles" else f"{package}/"
         listed |= {f"{folder}{name}.py" for name in re.findall(r"`(\w+)`", names)}
     modules = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}

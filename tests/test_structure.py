@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 def test_packages_have_docstrings() -> None:
     """Each ``__init__.py`` but the first says what the package holds, and does nothing when it is imported."""
-    for path in PACKAGE.glob("*/__init__.py"):
+    for path in PACKAGE.glob("*/**/__init__.py"):
         (line,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(line, ast.Expr)
 
@@ -73,16 +73,19 @@ def test_version_is_stated_once() -> None:
 
 
 def test_dependency_lists_agree() -> None:
-    """The conda recipe, the oldest versions that are tested, and pyproject.toml."""
+    """The conda recipe, the oldest versions that are tested, and pyproject.toml; of the extras, PyAV is among them."""
     wanted = {re.sub(r"\s", "", line) for line in PROJECT["dependencies"]}
+    video = {*PROJECT["optional-dependencies"]["video"]}
     recipe = (ROOT / "recipe" / "meta.yaml").read_text(encoding="utf-8")
     (run,) = re.findall(r"(?m)^  run:\n((?:    - .*\n)+)", recipe)
     assert {line.removeprefix("    - ").replace(" ", "") for line in run.splitlines()} == {
         *wanted,
         f"python{PROJECT['requires-python']}",
     }
+    (constrained,) = re.findall(r"(?m)^  run_constrained:\n((?:    - .*\n)+)", recipe)
+    assert {line.removeprefix("    - ").replace(" ", "") for line in constrained.splitlines()} == video
     oldest = (ROOT / ".ci" / "oldest.txt").read_text(encoding="utf-8")
-    assert set(re.findall(r"(?m)^([\w.-]+)==", oldest)) == {name.partition(">=")[0] for name in wanted}
+    assert set(re.findall(r"(?m)^([\w.-]+)==", oldest)) == {name.partition(">=")[0] for name in wanted | video}
 
 
 def test_messages_name_the_extras() -> None:
@@ -92,7 +95,8 @@ def test_messages_name_the_extras() -> None:
         for path in MODULES
         for requirement in re.findall(r'pip install "([^"]+)"', path.read_text(encoding="utf-8"))
     }
-    assert advised == {*PROJECT["optional-dependencies"]["zarr"], *PROJECT["optional-dependencies"]["urls"]}
+    extras = PROJECT["optional-dependencies"]
+    assert advised == {*extras["zarr"], *extras["urls"], *extras["video"]}
 
 
 @pytest.mark.parametrize("lacking", [None, "nwb_extfiles/py.typed", "nwb_extfiles/spec/ndx-extfiles.namespace.yaml"])

@@ -1,0 +1,1 @@
+"""What PyAV reads of videos: the only package that imports `av`, and only inside functions."""

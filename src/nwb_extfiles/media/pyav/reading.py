@@ -1,0 +1,427 @@
+"""Facts of a video that the header alone does not tell for sure: how many frames it has, and whether it is whole.
+
+``index`` reads the table of contents of a container, some megabytes; ``packets`` reads the file and decodes nothing;
+``decode`` decodes every frame. What is not certain is None.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...errors import ExternalFilesError
+from ..boxes import is_cut_off
+
+if TYPE_CHECKING:
+    from ...options import ProgressCallback
+
+__all__ = ["How", "NotAVideo", "VideoFacts", "first_video", "fraction", "open_video", "read_video"]
+
+How = Literal["index", "packets", "decode"]
+
+_FORMATS = (
+    "mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "flv", "asf", "ogg", "mxf", "dv",
+    "ivf", "nut", "obu",
+)  # fmt: skip
+"""The demuxers of FFmpeg that may open a file. None of them opens other files: playlists (``concat``, ``hls``,
+``dash``, ``sdp``) and numbered images are not among them."""
+
+_ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
+_WITH_EDIT_LISTS = {"mp4", "mov"}
+_NAMES = {"hevc": "h265", "asf": "wmv"}
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
+_NO_TIME = -(2**63)
+_Ticks = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class NotAVideo(ExternalFilesError, ValueError):  # noqa: N818
+    """A file that cannot be read as a video.
+
+    Parameters
+    ----------
+    reason : str
+        Why, as the end of a sentence that begins with the file: "is empty".
+    cut_off : bool
+        Whether it begins like a video, but ends before its index: its copy broke off, or it is still being written.
+    image : bool
+        Whether it is an image or a stack of images: PNG, JPEG, GIF, TIFF or BMP.
+    """
+
+    def __init__(self, reason: str, *, cut_off: bool = False, image: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.cut_off, self.image = reason, cut_off, image
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFacts:
+    """What a video holds: its first video stream; cover images that are attached do not count."""
+
+    container: str
+    """As users know it: ``mp4``, ``mov``, ``avi``, ``mkv``, ``webm``, ``mpegts``, ``mpeg``, ``flv``, ``wmv``, ``ogg``,
+    …; for elementary streams ``h264``, ``h265``, ``m4v``, ``mpegvideo``."""
+    codec: str
+    """FFmpeg's name: ``h264``, ``hevc``, ``mpeg4``, ``mjpeg``, ``rawvideo``, ``vp9``, …"""
+    pixel_format: str | None
+    """FFmpeg's name, such as ``yuv420p``; None if the headers do not tell."""
+    width: int
+    """Of the stored frames in pixels, before rotation and pixel aspect."""
+    height: int
+    """Of the stored frames in pixels, before rotation and pixel aspect."""
+    rotation: int
+    """By how many degrees players turn the frames counterclockwise, from 0 to 359."""
+    rate: Fraction | None
+    """Frames per second, as the container states it; the mean, where each frame has a time of its own. None where the
+    container does not know it: elementary streams, and AVI without its index, or with empty chunks between the frames,
+    which ``ffmpeg -c copy`` writes with a rate of 600."""
+    frames: int | None
+    """Frames stored and whole. By the index, None for containers without one that is certain (all but mp4, mov and
+    AVI), and for an AVI that is cut off. By packets or decoding, always known."""
+    shown: int | None
+    """Frames that a player shows: fewer than `frames` if an edit list hides some. None where `frames` is."""
+    video_streams: int
+    """Cover images that are attached do not count."""
+    has_audio: bool
+    duration: float | None
+    """Of the video in seconds, as the container states it; None where it does not."""
+    cut_off: bool
+    """Whether the container says that it goes on behind the end of the file, or has lost its index: a copy broke off,
+    or the video is still being written. False does not promise that the video is whole."""
+    first_time: float | None = None
+    """When the first stored frame is shown, in seconds of the container. None if read by the index, or if the container
+    has no times."""
+    last_time: float | None = None
+    """When the last stored frame is shown, in seconds of the container. None where `first_time` is."""
+    drift: float | None = None
+    """How far, at most, the time of a frame is from that which a constant rate from the first to the last frame would
+    give it, in frames. More than 1 means gaps, or a variable rate. None where `first_time` is."""
+    ends_early: float | None = None
+    """By how many seconds the stated duration is longer than what is there; 0 if less than two frames. None where
+    `first_time` or `duration` is, and where the duration may be that of the sound."""
+    damaged: int | None = None
+    """Frames that could not be decoded whole. None unless decoded."""
+
+
+def read_video(
+    path: str | os.PathLike[str], how: How = "index", *, progress: ProgressCallback | None = None
+) -> VideoFacts:
+    """Read the facts of a video.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file; symbolic links are followed.
+    how : {"index", "packets", "decode"}
+        ``"index"`` reads the container's index (some megabytes; more of a fragmented mp4), ``"packets"`` the whole
+        file; ``"decode"`` decodes all frames, which takes minutes for a gigabyte, and finds damage.
+    progress : callable, optional
+        Called with the bytes done and in all. The index is read without.
+
+    Returns
+    -------
+    VideoFacts
+        Frames that are cut off or hidden by an edit list included where they are whole.
+
+    Raises
+    ------
+    NotAVideo
+        If it is no video of an allowed format.
+    ExternalFilesError
+        If PyAV is not installed.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    with open_video(path, edit_list=False) as container:
+        facts = _stated(container, path)
+        if how == "index":
+            facts = replace(facts, frames=_indexed(container, facts, path))
+        else:
+            facts = _counted(container, facts, how == "decode", progress or (lambda done, total: None))
+    with open_video(path) as container:
+        shown = facts.frames
+        if facts.container in _WITH_EDIT_LISTS:
+            shown = sum(not entry.is_discard for entry in _whole_entries(container, path))
+        return replace(facts, shown=shown, rotation=_rotation(container))
+
+
+@contextmanager
+def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Iterator[Any]:
+    """Open a video, and no other file, whatever it says: the only place where files are opened with PyAV.
+
+    A file that FFmpeg takes for a playlist would make it open others, on this machine or the internet. Only containers
+    and elementary streams are allowed, and only local files.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A regular file, or a symbolic link to one.
+    edit_list : bool
+        Whether frames that an edit list hides are left out, as players do. Only mp4 and mov have edit lists.
+
+    Yields
+    ------
+    av.container.InputContainer
+        With at least one video stream; see `first_video`. Do not use it, nor what comes from it, after it is closed.
+
+    Raises
+    ------
+    NotAVideo
+        If it is no video of an allowed format.
+    ExternalFilesError
+        If PyAV is not installed.
+    OSError
+        If it cannot be read.
+    """
+    av = load_av()
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise NotAVideo("is not a regular file")
+    # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
+    options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
+    if not edit_list:
+        options["ignore_editlist"] = "1"
+    try:
+        container = av.open(os.path.abspath(path), container_options=options)
+    except OSError:  # of PyAV too, where the file system refuses
+        raise
+    except av.error.FFmpegError as error:
+        raise _not_a_video(Path(path)) from error
+    with container:
+        if not _videos(container):
+            raise NotAVideo("has no video stream")
+        yield container
+
+
+def load_av() -> Any:
+    """PyAV, or what to do without it.
+
+    Raises
+    ------
+    ExternalFilesError
+        If it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ExternalFilesError("reading videos needs PyAV", hint='pip install "av>=17"') from error
+    return av
+
+
+def first_video(container: Any) -> Any:
+    """The first video stream of a container that `open_video` opened; cover images are none."""
+    return _videos(container)[0]
+
+
+def fraction(value: Any) -> Fraction | None:
+    """A rational number of PyAV, whatever class its version has for them; None for 0 and what is not known."""
+    if value is None or not value.numerator or not value.denominator:
+        return None
+    return Fraction(value.numerator, value.denominator)
+
+
+def _videos(container: Any) -> list[Any]:
+    from av.stream import Disposition
+
+    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+
+
+def _not_a_video(path: Path) -> NotAVideo:
+    with open(path, "rb") as stream:
+        head = stream.read(64)
+    if not head:
+        return NotAVideo("is empty")
+    if head.startswith(_IMAGES):
+        return NotAVideo("is an image, not a video", image=True)
+    if is_cut_off(path):
+        return NotAVideo("ends before its index; its copy broke off, or it is still being written", cut_off=True)
+    return NotAVideo("is not a video of a known format")
+
+
+# --------------------------------------------------------------- what is stated
+
+
+def _stated(container: Any, path: Path) -> VideoFacts:
+    stream = first_video(container)
+    name = _container_name(container, path)
+    return VideoFacts(
+        container=name,
+        codec=stream.codec_context.name,
+        pixel_format=getattr(
+            stream.codec_context.format, "name", None
+        ),  # pix_fmt: PyAV 17.1 crashes where it is not known
+        width=stream.codec_context.width,
+        height=stream.codec_context.height,
+        rotation=0,
+        rate=None if name in _ELEMENTARY else _rate(stream, name),
+        frames=None,
+        shown=None,
+        video_streams=len(_videos(container)),
+        has_audio=bool(container.streams.audio),
+        duration=None if name in _ELEMENTARY else _duration(container, stream),
+        cut_off=is_cut_off(path),
+    )
+
+
+def _rate(stream: Any, container: str) -> Fraction | None:
+    rate = fraction(stream.average_rate) or fraction(stream.guessed_rate)
+    if container == "avi" and stream.frames != len(stream.index_entries):
+        return None  # what the header counts includes empty chunks; or the index is lost
+    return rate
+
+
+def _container_name(container: Any, path: Path) -> str:
+    name: str = container.format.name
+    if name.startswith("mov,"):
+        return "mov" if container.metadata.get("major_brand", "qt").strip() == "qt" else "mp4"
+    if name.startswith("matroska"):
+        with open(path, "rb") as stream:
+            return "webm" if b"webm" in stream.read(64) else "mkv"
+    return _NAMES.get(name, name)
+
+
+def _duration(container: Any, stream: Any) -> float | None:
+    time_base = fraction(stream.time_base)
+    if stream.duration and time_base:
+        return float(stream.duration * time_base)
+    if container.duration and not container.streams.audio:
+        return float(container.duration) / 1_000_000  # AV_TIME_BASE
+    return None
+
+
+# --------------------------------------------------------------- by the index
+
+
+def _indexed(container: Any, facts: VideoFacts, path: Path) -> int | None:
+    if facts.container in _WITH_EDIT_LISTS:
+        return len(_whole_entries(container, path))
+    if facts.container == "avi" and not facts.cut_off:
+        return len(_whole_entries(container, path))
+    return None
+
+
+def _whole_entries(container: Any, path: Path) -> list[Any]:
+    """The entries of the index whose bytes are in the file."""
+    size = os.stat(path).st_size
+    return [entry for entry in first_video(container).index_entries if entry.size and entry.pos + entry.size <= size]
+
+
+# --------------------------------------------------------------- by packets, and decoding
+
+
+def _counted(container: Any, facts: VideoFacts, decode: bool, progress: Callable[[int, int], object]) -> VideoFacts:
+    stream = first_video(container)
+    shown_at, decoded_at, cut = array("q"), array("q"), False
+    decoding = _Decoding(stream)
+    for packet in _packets(container, stream, progress):
+        cut = packet.is_corrupt  # if the last one is, the file ends within it
+        shown_at.append(_NO_TIME if packet.pts is None else packet.pts)
+        decoded_at.append(_NO_TIME if packet.dts is None else packet.dts)
+        if decode:
+            decoding.feed(packet)
+    whole = slice(0, len(shown_at) - cut)
+    facts = replace(facts, frames=len(shown_at[whole]))
+    tick = fraction(stream.time_base)
+    if tick is not None and facts.rate is not None:
+        facts = _timed(facts, _times(shown_at[whole], decoded_at[whole]), tick)
+    return decoding.finish(facts) if decode else facts
+
+
+def _packets(container: Any, stream: Any, progress: Callable[[int, int], object]) -> Iterator[Any]:
+    from av.error import FFmpegError
+
+    total = container.size
+    try:
+        for packet in container.demux(stream):
+            if packet.size:  # the last one is empty, and so are those between the frames of some AVI
+                yield packet
+                progress(min(max(packet.pos or 0, 0), total), total)
+    except FFmpegError:
+        pass  # what follows cannot be read: the counts and times tell
+    progress(total, total)
+
+
+def _times(shown_at: array[int], decoded_at: array[int]) -> tuple[_Ticks, int]:
+    """The times of all frames in order, none if some are not known; and the time up to which no frame is missing.
+
+    AVI has the times of decoding only. Where a video breaks off, frames are missing between the last ones, for they are
+    stored in the order of decoding.
+    """
+    for times in (shown_at, decoded_at):
+        if len(times) and _NO_TIME not in times:
+            return np.sort(np.frombuffer(times, dtype=np.int64)), max(decoded_at)
+    return np.empty(0, dtype=np.int64), 0
+
+
+def _timed(facts: VideoFacts, times: tuple[_Ticks, int], tick: Fraction) -> VideoFacts:
+    shown_at, complete = times
+    if len(shown_at) == 0:
+        return facts
+    first, last = int(shown_at[0]), int(shown_at[-1])
+    frame = (last - first) / max(len(shown_at) - 1, 1)  # from one to the next, in the mean
+    stated = facts.duration and facts.duration / float(tick)
+    return replace(
+        facts,
+        first_time=float(first * tick),
+        last_time=float(last * tick),
+        drift=_drift(shown_at[shown_at <= complete]),
+        ends_early=_early(stated - (last - first), frame, tick) if stated else None,
+    )
+
+
+def _drift(times: _Ticks) -> float:
+    if len(times) < 3 or times[0] == times[-1]:
+        return 0.0
+    frame = (times[-1] - times[0]) / (len(times) - 1)
+    return float(np.abs(times - times[0] - frame * np.arange(len(times))).max() / frame)
+
+
+def _early(missing: float, frame: float, tick: Fraction) -> float:
+    return float((missing - frame) * tick) if missing > 3 * frame else 0.0  # the last frame is shown for one, too
+
+
+class _Decoding:
+    """Decodes a stream, and counts what comes of it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.codec = stream.codec_context
+        self.errors = self.corrupt = self.decoded = 0
+
+    def feed(self, packet: Any) -> None:
+        from av.error import FFmpegError
+
+        try:
+            for frame in self.codec.decode(packet):
+                self.decoded += 1
+                self.corrupt += frame.is_corrupt
+        except FFmpegError:
+            self.errors += 1
+
+    def finish(self, facts: VideoFacts) -> VideoFacts:
+        self.feed(None)
+        if not (self.errors or self.corrupt):
+            return replace(facts, frames=self.decoded, damaged=0)  # two packets may be the fields of one frame
+        absent = max((facts.frames or 0) - self.decoded, 0)
+        return replace(facts, damaged=max(self.errors, self.corrupt + absent))
+
+
+def _rotation(container: Any) -> int:
+    """Of the first frame that can be decoded; no header tells it."""
+    from av.error import FFmpegError
+
+    try:
+        for number, packet in enumerate(container.demux(first_video(container))):
+            for frame in packet.decode():
+                return int(frame.rotation) % 360
+            if number > 100:
+                break
+    except FFmpegError:
+        pass
+    return 0
