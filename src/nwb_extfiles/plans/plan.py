@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 from ..errors import (
     ExternalFilesError,
@@ -25,6 +26,7 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
+from ..tables import Tabular
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
 from .targets import CORRECT_NAMING, Destination, Named, TargetState
@@ -57,7 +59,7 @@ class Action(StrEnum):
     """The stored path is kept: a URL, or a file that was not found."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Relocation:
     """What happens to one reference."""
 
@@ -80,6 +82,15 @@ class Relocation:
     """How the file gets to the target, if not in the mode of the plan: by a copy if a move or hard link would change a
     store that others rely on; by a move if a link would lead to a file that is replaced."""
 
+    def __repr__(self) -> str:
+        return f"<Relocation: {self.action} {self.reference.stored_path!r} -> {self.new_path!r}>"
+
+    @property
+    def size(self) -> int | None:
+        """Size of the media in bytes, if it is known."""
+        media = self.source or self.remote
+        return None if media is None else media.size
+
     @property
     def creates_target(self) -> bool:
         """Whether something is put at the target that is not there yet, in whatever way."""
@@ -93,9 +104,18 @@ class Relocation:
         return self.action is Action.TRANSFER
 
 
-@dataclass(frozen=True, slots=True)
-class RelocationPlan:
-    """All that a relocation will do, or has done."""
+@dataclass(frozen=True, slots=True, repr=False)
+class RelocationPlan(Tabular):
+    """All that a relocation will do, or has done.
+
+    Printed, and in a notebook, it is a table of the references. `to_dataframe` has more columns.
+    """
+
+    _columns: ClassVar[tuple[str, ...]] = (
+        "nwb_path", "object_path", "neurodata_type", "object_id", "field", "index", "stored_path", "action", "mode",
+        "source", "target", "new_path", "bytes",
+    )  # fmt: skip
+    _shown_columns: ClassVar[tuple[str, ...]] = ("mode", "bytes", "object_path", "index", "stored_path", "new_path")
 
     nwb_path: Path
     """The NWB file to be written."""
@@ -109,6 +129,40 @@ class RelocationPlan:
     """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
     kept_names: frozenset[Path] = frozenset()
     """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What happens to each reference, as plain values."""
+        for entry in self.relocations:
+            yield {
+                **entry.reference.record,
+                "action": str(entry.action),
+                "mode": self.mode_shown(entry),
+                "source": None if entry.source is None else str(entry.source.path),
+                "target": None if entry.target is None else str(self.nwb_path.parent / entry.target),
+                "new_path": entry.new_path,
+                "bytes": entry.size,
+            }
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        return ({"nwb_path": str(self.nwb_path), **record} for record in self.records())
+
+    def _title(self) -> str:
+        return f"{self.nwb_path}: {self.media_count:,} media, media_mode {str(self.mode)!r}, {self.media_bytes:,} bytes"
+
+    def _count(self) -> int:
+        return len(self.relocations)
+
+    def mode_shown(self, entry: Relocation) -> str:
+        """What happens to an entry, in a word: the mode, if the file is put there in that way."""
+        if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
+            return str(self.mode)
+        return "in place" if self.is_in_place(entry) else str(entry.action)
+
+    def is_in_place(self, entry: Relocation) -> bool:
+        """Whether the file of an entry is where it belongs already, under that very name."""
+        if entry.action is not Action.REUSE or entry.source is None or entry.target is None:
+            return False
+        return entry.source.path == self.nwb_path.parent / entry.target
 
     def mode_of(self, entry: Relocation) -> MediaMode:
         """How the file of an entry gets to its target."""
