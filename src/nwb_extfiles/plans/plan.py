@@ -304,7 +304,8 @@ def make_plan(
     found += [*_no_links(planned, destination, mode), *_no_space(plan, destination), *_inside_one_another(planned)]
     if found:
         raise combine(found)
-    return replace(plan, warnings=(*planner.warnings, *_not_archived(planned, is_archived)))
+    warnings = (*planner.warnings, *_without_content(planned), *_not_archived(planned, is_archived))
+    return replace(plan, warnings=warnings)
 
 
 class _Planner:
@@ -479,6 +480,17 @@ def _same_name(
         hint=hint,
         **reference.place,
     )
+
+
+def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
+    """Warn once for each file of zero bytes, which a full disk or a recording that failed leaves."""
+    empty = {entry.source.identity: entry for entry in reversed(planned) if entry.source and not entry.source.size}
+    for entry in reversed(empty.values()):
+        assert entry.source is not None
+        yield Message(
+            f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
+            "put the video there, and relocate again",
+        )
 
 
 def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[Message]:

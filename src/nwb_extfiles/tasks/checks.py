@@ -27,6 +27,7 @@ from .external_files import find_own_and_linked
 from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
 from .named_files import named_nwb_files
 from .path_checks import PathChecker
+from .video_checks import Frames, VideoChecker
 
 __all__ = ["check"]
 
@@ -37,11 +38,12 @@ def check(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
     checksums: bool = False,
+    frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     on_bytes: Callable[[int], object] = lambda count: None,
     jobs: int = 1,
 ) -> Findings:
-    """Check the paths of media in NWB files.
+    """Check the media of NWB files: their paths, and whether videos have as many frames as their series.
 
     An error inside a dandiset (a folder with ``dandiset.yaml`` at or above the file) may be a warning elsewhere: an
     absolute path works until the file is moved to another machine.
@@ -53,6 +55,10 @@ def check(
         found too.
     checksums : bool
         Whether videos are read and compared with the manifest of their NWB file, if it has one.
+    frames : {"index", "packets", "decode", "none"}, optional
+        How frames are counted: by the index of each video, of which some megabytes are read; by its packets, for which
+        all of it is read; by decoding it, which finds damage, and takes minutes for a gigabyte; or not at all. By
+        default ``"index"``, or not at all, with one finding that says so, if PyAV is not installed.
     media_options : MediaOptions or mapping, optional
         Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which videos are
         searched for by their content. A path that works only with `search` or `path_map` is broken.
@@ -71,12 +77,21 @@ def check(
     ------
     FileNotFoundError
         If a path does not exist.
+    ExternalFilesError
+        If `frames` are to be counted, and PyAV is not installed.
+
+    Notes
+    -----
+    What is not certain is not reported: frames of videos that have no index (``.mkv``, for one) are counted by packets
+    only, and series with a rate and without ``num_samples`` do not say how many they have. A rate may differ from that
+    of the video, as with high-speed cameras.
     """
     options = MediaOptions.from_value(media_options)
+    videos = VideoChecker(frames, on_bytes)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     empty: list[ExternalFilesError] = []
     nwb_paths = list(named_nwb_files(paths, empty))
-    found = Findings(_of_files(nwb_paths, options, on_bytes if checksums else None, jobs), nwb_paths)
+    found = Findings(_of_files(nwb_paths, options, checksums, videos, on_bytes, jobs), nwb_paths)
     found += [_of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem) for problem in empty]
     seen: set[str] = set()
     for folder in paths:
@@ -86,33 +101,44 @@ def check(
 
 
 def _of_files(
-    nwb_paths: list[Path], options: MediaOptions, on_bytes: Callable[[int], object] | None, jobs: int
+    nwb_paths: list[Path],
+    options: MediaOptions,
+    checksums: bool,
+    videos: VideoChecker,
+    on_bytes: Callable[[int], object],
+    jobs: int,
 ) -> Iterator[Finding]:
     """The findings of each NWB file, in the order of the files."""
     if jobs == 1:
         for path in nwb_paths:
-            yield from _check_file(path, options, on_bytes)
+            yield from _check_file(path, options, on_bytes if checksums else None, videos)
         return
     of_file_number: dict[int, list[Finding]] = {}
     with workers(jobs, None) as executor:
-        job = partial(_check_in_process, options=replace(options, progress=False), checksums=on_bytes is not None)
+        job = partial(
+            _check_in_process, options=replace(options, progress=False), checksums=checksums, frames=videos.frames
+        )
         for number, result in each(job, nwb_paths, executor):
             if isinstance(result, BaseException):
                 raise result
             of_file_number[number], count = result
-            if on_bytes is not None:
-                on_bytes(count)
+            on_bytes(count)
     for number in range(len(nwb_paths)):
         yield from of_file_number[number]
 
 
-def _check_in_process(path: Path, *, options: MediaOptions, checksums: bool) -> tuple[list[Finding], int]:
+def _check_in_process(
+    path: Path, *, options: MediaOptions, checksums: bool, frames: Frames | None
+) -> tuple[list[Finding], int]:
     """The findings of one NWB file, and how many bytes of videos were read."""
     counts: list[int] = []
-    return list(_check_file(path, options, counts.append if checksums else None)), sum(counts)
+    videos = VideoChecker(frames, counts.append)
+    return list(_check_file(path, options, counts.append if checksums else None, videos)), sum(counts)
 
 
-def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None) -> Iterator[Finding]:
+def _check_file(
+    path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
+) -> Iterator[Finding]:
     if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
         yield of_file(
             path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
@@ -139,6 +165,7 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
     for resolution in found:
         if resolution.reference.entry not in missing:
             yield from checker.check(resolution)
+    yield from videos.check(path, found)
     for behind in linked:
         yield from _linked(path, behind)
     yield from _same_media(found)
