@@ -385,6 +385,32 @@ def _print_findings(findings: Findings, left_out: int) -> None:
     _print(findings.summary + (f" ({_count(left_out, 'finding')} left out)" if left_out else ""))
 
 
+@main.command()
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True,
+    help="The page.",
+)  # fmt: skip
+@click.option(
+    "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
+    help="If the page exists already: stop, or replace it.",
+)  # fmt: skip
+@media_field
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
+def report(paths: tuple[Path, ...], output: Path, existing: str, media_fields: Any, quiet: bool) -> None:
+    """Write a web page on NWB files and their media.
+
+    PATHS are NWB files, or folders to search for NWB files. The page shows what is wrong, and each series with its
+    videos: thumbnails, lengths, and frames against timestamps. It has no scripts and needs no network; videos are
+    linked from it, not copied. For thumbnails, install PyAV.
+    """
+    from .tasks.reporting import report as write_report
+
+    with _progress(quiet) as (on_bytes, print_line):
+        options = {"existing": existing, "media_fields": media_fields, "progress": on_bytes}
+        print_line(f"report: {write_report(paths, output, media_options=options)}")
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 

@@ -1,0 +1,365 @@
+"""A report as one page of HTML that needs nothing else: no script, no network, no other file but the videos it links.
+
+What is shown comes out of files, so it may be anything: all of it passes through `_text`, which makes escapes of
+control characters and escapes HTML. The content security policy of the page allows no more than the page has.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..hints import for_command_line
+from ..plans.locate import LocationKind
+from ..tables import plain, shortened
+from .findings import Finding, Severity, counted
+from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .report_parts import STYLE, length, size, tree_lines
+
+__all__ = ["GENERATOR", "page"]
+
+GENERATOR = '<meta name="generator" content="nwb-extfiles report">'
+"""By which a report is known for one."""
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src 'self' file:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
+_LONGEST = 600  # characters of a value
+_MOST_LISTED = 5  # findings of one kind; the others can be unfolded
+_UNOWNED_LISTED = 20
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+{generator}
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def page(report: Report) -> str:
+    """Make the page.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    str
+        HTML. Wrong things come first, then what is there.
+    """
+    return _PAGE.format(
+        policy=_POLICY,
+        generator=GENERATOR,
+        title=f"Media of {_text(report.root.name or report.root)}",
+        style=STYLE,
+        body="\n".join(_body(report)),
+    )
+
+
+def _text(value: object) -> str:
+    return html.escape(shortened(plain(str(value)), _LONGEST))
+
+
+def _code(value: object, kind: str = "") -> str:
+    return f'<code class="{kind}">{_text(value)}</code>' if kind else f"<code>{_text(value)}</code>"
+
+
+def _size(count: int) -> str:
+    return f'<span title="{count:,} bytes">{size(count)}</span>'
+
+
+# ----------------------------------------------------------------- the page
+
+
+def _body(report: Report) -> Iterator[str]:
+    anchors = {str(file.path): f"file-{number}" for number, file in enumerate(report.files)}
+    yield from _head(report)
+    yield "<main>"
+    yield from _problems(report, anchors)
+    yield from _unowned(report)
+    yield "<section><h2>NWB files</h2>"
+    worst_first = sorted(report.files, key=lambda file: [-count for count in _counts(file.findings)[:2]])
+    for file in worst_first:
+        yield from _file(report, file, anchors[str(file.path)])
+    yield "</section></main>"
+
+
+def _head(report: Report) -> Iterator[str]:
+    errors, warnings, _ = report.findings.counts.values()
+    kind = "error" if errors else "warning" if warnings else "good"
+    yield f"<header><h1>Media of {_code(report.root.name or report.root)}</h1>"
+    yield f'<p class="verdict {kind}">{_text(report.findings.summary)}</p>'
+    yield '<dl class="totals">'
+    for name, value in _totals(report):
+        yield f"<div><dt>{name}</dt><dd>{value}</dd></div>"
+    yield "</dl>"
+    if report.unread is not None:
+        yield (
+            f'<p class="note">No thumbnails, lengths and numbers of frames: {_text(report.unread.what)}. '
+            f"To get them, run {_code(report.unread.hint)} and make the report again.</p>"
+        )
+    if report.thumbnails_left_out:
+        left_out = counted(report.thumbnails_left_out, "video")
+        yield f'<p class="note">To keep the page small, thumbnails of {left_out} are left out.</p>'
+    yield (
+        f'<p class="note">{_code(report.root)}, {report.written:%Y-%m-%d %H:%M}, nwb-extfiles {_text(report.version)}. '
+        f"Videos are linked, not copied: they play while this page stays in its folder.</p></header>"
+    )
+
+
+def _totals(report: Report) -> Iterator[tuple[str, str]]:
+    media = [one for file in report.files for one in file.media]
+    kinds = Counter(one.kind for one in media)
+    files = {one.location: one for one in media if one.kind is LocationKind.FILE}
+    videos = [one.facts.video for one in files.values() if one.facts.video is not None]
+    yield "NWB files", f"{len(report.files):,}"
+    yield "Series", f"{sum(len(file.series) for file in report.files):,}"
+    yield "Media", f"{len(media):,}"
+    if kinds[LocationKind.NONE]:
+        yield "Missing", f'<b class="error">{kinds[LocationKind.NONE]:,}</b>'
+    if kinds[LocationKind.URL]:
+        yield "URLs", f"{kinds[LocationKind.URL]:,}"
+    yield "Size of media", _size(sum(one.size or 0 for one in files.values()))
+    if videos:
+        yield "Length", length(sum(video.duration or 0 for video in videos))
+        yield "Frames", f"{sum(video.frames or 0 for video in videos):,}"
+
+
+# ------------------------------------------------------------- what is wrong
+
+
+def _problems(report: Report, anchors: dict[str, str]) -> Iterator[str]:
+    kinds: dict[tuple[Severity, str, str], list[Finding]] = {}
+    for finding in report.findings:
+        kinds.setdefault((finding.severity, finding.code, finding.what), []).append(finding)
+    order = list(Severity)
+    worst_first = sorted(kinds.items(), key=lambda kind: (order.index(kind[0][0]), -len(kind[1])))
+    groups = [(kind[0], list(_kind(found, report, anchors))) for kind, found in worst_first]
+    wrong = [lines for severity, lines in groups if severity is not Severity.INFO]
+    notes = [lines for severity, lines in groups if severity is Severity.INFO]
+    if wrong:
+        yield "<section><h2>What is wrong</h2>"
+        yield from (line for lines in wrong for line in lines)
+        yield "</section>"
+    if notes:
+        yield f"<section><details><summary><h2>Worth knowing</h2> <small>{len(notes)}</small></summary>"
+        yield from (line for lines in notes for line in lines)
+        yield "</details></section>"
+
+
+def _kind(found: Sequence[Finding], report: Report, anchors: dict[str, str]) -> Iterator[str]:
+    """All findings of one kind: what is wrong, what to do, and where."""
+    first, hints = found[0], {finding.hint for finding in found}
+    number = f" <small>{len(found):,} times</small>" if len(found) > 1 else ""
+    yield f'<article class="kind {first.severity}"><h3>{_badge(first.severity)} {_code(first.code)}{number}</h3>'
+    yield f"<p>{_sentence(first.what)}{_hint(first) if len(hints) == 1 else ''}</p>"
+    entries = [_entry(finding, report, anchors, len(hints) > 1) for finding in found]
+    yield from _folded(entries, _MOST_LISTED)
+    yield "</article>"
+
+
+def _folded(items: Sequence[str], most: int) -> Iterator[str]:
+    """A list, of which only the first are shown at once."""
+    yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[:most])}</ul>"
+    if len(items) > most:
+        yield f"<details><summary>{len(items) - most:,} more</summary>"
+        yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[most:])}</ul></details>"
+
+
+def _entry(finding: Finding, report: Report, anchors: dict[str, str], with_hint: bool) -> str:
+    anchor = anchors.get(finding.nwb_path)
+    name = _code(_shown(finding.nwb_path, report.root))
+    parts = [f'<a href="#{anchor}">{name}</a>' if anchor else name]
+    if finding.object_path is not None:
+        index = "" if finding.index is None else f"[{finding.index}]"
+        parts.append(
+            _code(finding.object_path if finding.field is None else f"{finding.object_path} {finding.field}{index}")
+        )
+    if finding.stored_path is not None:
+        parts.append(_code(finding.stored_path))
+    if finding.details:
+        parts.append(_text(finding.details))
+    return " · ".join(parts) + (_hint(finding) if with_hint else "")
+
+
+def _sentence(what: str) -> str:
+    return _text(f"{what[:1].upper()}{what[1:]}.")
+
+
+def _hint(finding: Finding) -> str:
+    if finding.hint is None:
+        return ""
+    return f' <span class="hint">{_sentence(for_command_line(finding.hint))}</span>'
+
+
+def _badge(severity: Severity, count: int | None = None) -> str:
+    words = str(severity) if count is None else counted(count, str(severity))
+    return f'<span class="badge {severity}">{words}</span>'
+
+
+def _counts(findings: Iterable[Finding]) -> list[int]:
+    counter = Counter(finding.severity for finding in findings)
+    return [counter[severity] for severity in Severity]
+
+
+def _unowned(report: Report) -> Iterator[str]:
+    if not report.unowned:
+        return
+    total = sum(count for _, count in report.unowned)
+    yield f"<section><h2>Media that no NWB file refers to <small>{len(report.unowned):,}, {size(total)}</small></h2>"
+    yield "<p>Videos and images in these folders, some of which may not be meant for the public.</p>"
+    yield from _folded([f"{_code(path)} {_size(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
+    yield "</section>"
+
+
+# ----------------------------------------------------------------- NWB files
+
+
+def _file(report: Report, file: ReportedFile, anchor: str) -> Iterator[str]:
+    errors, warnings, _ = _counts(file.findings)
+    is_open = " open" if errors or warnings or len(report.files) <= 3 else ""
+    badges = [
+        *([_badge(Severity.ERROR, errors)] if errors else []),
+        *([_badge(Severity.WARNING, warnings)] if warnings else []),
+    ] or ['<span class="badge good">no problems</span>']
+    media = len(file.media)
+    facts = (
+        f"{_size(file.size)} · {len(file.series):,} series · {media:,} media"
+        if media
+        else f"{_size(file.size)} · no media"
+    )
+    yield f'<details class="file"{is_open}><summary>{" ".join(badges)} {_code(_shown(file.path, report.root), "name")}'
+    yield f' <small>{facts}</small></summary><div id="{anchor}">'
+    yield from _remarks([finding for finding in file.findings if finding.field is None])
+    for series in file.series:
+        yield from _series(series, report.root)
+    if media:
+        yield from _trees(file)
+    yield "</div></details>"
+
+
+def _remarks(findings: Sequence[Finding]) -> Iterator[str]:
+    """What is wrong with a thing, beside it; what to do is said above."""
+    if findings:
+        items = (f"<li>{_badge(one.severity)} {_text(one.what)}{_details(one)}</li>" for one in findings)
+        yield f'<ul class="remarks">{"".join(items)}</ul>'
+
+
+def _details(finding: Finding) -> str:
+    return f": {_text(finding.details)}" if finding.details else ""
+
+
+def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
+    field = "" if series.field == "external_file" else f" {_text(series.field)}"
+    kind = f"<small>{_text(series.neurodata_type)}{field}</small>"
+    yield f'<section class="series"><h3>{_code(series.object_path)} {kind}</h3>'
+    yield _frames(series)
+    yield from _remarks(series.findings)
+    yield "<ol>"
+    for media in series.media:
+        yield _media(media, root)
+    yield "</ol></section>"
+
+
+def _frames(series: ReportedSeries) -> str:
+    """How many frames the videos have, and how many the NWB file has times for."""
+    if series.frames is None:
+        return ""
+    videos = [one.facts.video for one in series.media]
+    known = [video for video in videos if video is not None and video.frames is not None and not video.cut_off]
+    least, most = (sum(getattr(video, name) or 0 for video in known) for name in ("shown", "frames"))
+    samples = series.frames.samples
+    said = "no number of frames" if samples is None else counted(samples, "timestamp")
+    if series.frames.timestamps is None:
+        said = "a rate, and no number of frames" if samples is None else f"num_samples {samples:,}"
+    if len(known) < len(videos):
+        return f'<p class="frames">The NWB file has {said}; the frames of its videos could not all be counted.</p>'
+    agree = samples is not None and least <= samples <= most
+    kind = "" if samples is None else " good" if agree else " error"
+    sign = "✓ " if agree else "" if samples is None else "≠ "
+    return f'<p class="frames{kind}">{sign}{counted(most, "frame")}; the NWB file has {said}.</p>'
+
+
+def _media(media: ReportedMedia, root: Path) -> str:
+    facts = " · ".join(_facts(media.facts, media.size))
+    location = {
+        LocationKind.NONE: '<b class="error">missing</b>',
+        LocationKind.URL: "a URL, which was not opened",
+    }.get(media.kind) or f"→ {_code(_shown(media.location or '', root))}"
+    return (
+        f'<li class="media"><div class="frame">{_frame(media)}</div><div>'
+        f"<p><small>[{media.reference.index}]</small> {_code(media.reference.stored_path, 'path')}</p>"
+        f'<p class="note">{location}</p>'
+        f"{f'<p>{facts}</p>' if facts else ''}{''.join(_remarks(media.findings))}</div></li>"
+    )
+
+
+def _frame(media: ReportedMedia) -> str:
+    """A player, a thumbnail, or a word instead."""
+    shot = media.facts.thumbnail
+    source = None if shot is None else f"data:image/webp;base64,{b64encode(shot).decode()}"
+    if media.link is not None:
+        poster = "" if source is None else f' poster="{source}"'
+        return f'<video controls preload="none"{poster} src="{html.escape(media.link)}"></video>'
+    if source is not None:
+        return f'<img src="{source}" alt="a frame of the video">'
+    word = {LocationKind.NONE: "missing", LocationKind.URL: "URL"}.get(media.kind, "no thumbnail")
+    return f'<span class="{media.kind}">{word}</span>'
+
+
+def _facts(facts: FileFacts, count: int | None) -> Iterator[str]:
+    if count is not None:
+        yield _size(count)
+    if facts.reason is not None:
+        yield f'<span class="error">{_text(facts.reason)}</span>'
+    video = facts.video
+    if video is None:
+        return
+    if video.duration is not None:
+        yield length(video.duration)
+    yield "frames not counted" if video.frames is None else counted(video.frames, "frame")
+    if video.rate is not None:
+        yield f"{float(video.rate):.5g} fps"
+    yield f"{video.width} x {video.height}"
+    yield _text(f"{video.codec} in {video.container}")
+
+
+def _trees(file: ReportedFile) -> Iterator[str]:
+    if file.after is not None and set(file.after) == set(file.before):
+        yield '<details><summary>Files <small>all in place</small></summary><div class="trees">'
+        yield _tree("Now, and after <code>nwb-extfiles relocate</code>", tree_lines(file.before))
+    else:
+        yield '<details><summary>Files now, and after <code>nwb-extfiles relocate</code></summary><div class="trees">'
+        yield _tree("Now", tree_lines(file.before))
+        if file.after is None:
+            yield f'<div><h4>After</h4><p class="error">It would refuse: {_text(file.refusal)}</p></div>'
+        else:
+            yield _tree("After", tree_lines(file.after))
+    yield "</div></details>"
+
+
+def _tree(title: str, lines: Iterable[tuple[str, bool]]) -> str:
+    shown = (f'<b class="error">{_text(line)} (missing)</b>' if missing else _text(line) for line, missing in lines)
+    return f"<div><h4>{title}</h4><pre>{chr(10).join(shown)}</pre></div>"
+
+
+def _shown(path: str | os.PathLike[str], root: Path) -> str:
+    """A path relative to the root if it is in it."""
+    path = os.fspath(path)
+    inside = f"{root}{os.sep}"
+    return path.removeprefix(inside)
