@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ _OPTIONS = (
 class Browser:
     """One page of a running Chromium, and what its console has said."""
 
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers = commands, os.fdopen(answers, "rb", buffering=0)
+    def __init__(self, commands: int, answers: FileIO) -> None:
+        self._commands, self._answers = commands, answers
         self._waiting, self._number, self._session = b"", 0, None
         self.console: list[str] = []
         """Errors and warnings of the page: of the security policy too, and of files that could not be loaded."""
@@ -106,16 +107,24 @@ def chromium(profile: Path) -> Iterator[Browser]:
     to_it, commands = os.pipe()
     answers, from_it = os.pipe()
     # It reads from descriptor 3 and writes to 4.
-    command = ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash", program, *_OPTIONS, f"--user-data-dir={profile}"]
+    command = [
+        "bash",
+        "-c",
+        f'exec "$@" 3<&{to_it} 4>&{from_it}',
+        "bash",
+        program,
+        *_OPTIONS,
+        f"--user-data-dir={profile}",
+    ]
     with subprocess.Popen(command, pass_fds=(to_it, from_it), stderr=subprocess.DEVNULL) as process:
         os.close(to_it)
         os.close(from_it)
         try:
-            yield Browser(commands, answers)
+            with os.fdopen(answers, "rb", buffering=0) as stream:
+                yield Browser(commands, stream)
         finally:
             os.close(commands)  # at which it ends
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-            os.close(answers)

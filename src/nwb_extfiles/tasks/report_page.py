@@ -31,6 +31,7 @@ _POLICY = (
 _LONGEST = 600  # characters of a value
 _MOST_LISTED = 5  # findings of one kind; the others can be unfolded
 _UNOWNED_LISTED = 20
+_FILES_OPEN = 10
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -94,8 +95,8 @@ def _body(report: Report) -> Iterator[str]:
     yield from _unowned(report)
     yield "<section><h2>NWB files</h2>"
     worst_first = sorted(report.files, key=lambda file: [-count for count in _counts(file.findings)[:2]])
-    for file in worst_first:
-        yield from _file(report, file, anchors[str(file.path)])
+    for number, file in enumerate(worst_first):
+        yield from _file(report.root, file, anchors[str(file.path)], is_open=number < _FILES_OPEN)
     yield "</section></main>"
 
 
@@ -103,7 +104,10 @@ def _head(report: Report) -> Iterator[str]:
     errors, warnings, _ = report.findings.counts.values()
     kind = "error" if errors else "warning" if warnings else "good"
     yield f"<header><h1>Media of {_code(report.root.name or report.root)}</h1>"
-    yield f'<p class="verdict {kind}">{_text(report.findings.summary)}</p>'
+    where = f"in {counted(len(report.files), 'NWB file')}"
+    found = ", ".join(counted(count, noun) for count, noun in ((errors, "error"), (warnings, "warning")) if count)
+    verdict = f"Not ready to publish: {found}" if errors else found or "No problems found"
+    yield f'<p class="verdict {kind}">{verdict} {where}</p>'
     yield '<dl class="totals">'
     for name, value in _totals(report):
         yield f"<div><dt>{name}</dt><dd>{value}</dd></div>"
@@ -193,12 +197,18 @@ def _entry(finding: Finding, report: Report, anchors: dict[str, str], with_hint:
     if finding.stored_path is not None:
         parts.append(_code(finding.stored_path))
     if finding.details:
-        parts.append(_text(finding.details))
+        parts.append(_details(finding, report.root)[2:])
     return " · ".join(parts) + (_hint(finding) if with_hint else "")
 
 
+def _words(text: str) -> str:
+    """A message, in which commands are between backquotes."""
+    parts = html.escape(shortened(plain(text), _LONGEST)).split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
 def _sentence(what: str) -> str:
-    return _text(f"{what[:1].upper()}{what[1:]}.")
+    return _words(f"{what[:1].upper()}{what[1:]}.")
 
 
 def _hint(finding: Finding) -> str:
@@ -230,38 +240,36 @@ def _unowned(report: Report) -> Iterator[str]:
 # ----------------------------------------------------------------- NWB files
 
 
-def _file(report: Report, file: ReportedFile, anchor: str) -> Iterator[str]:
-    errors, warnings, _ = _counts(file.findings)
-    is_open = " open" if errors or warnings or len(report.files) <= 3 else ""
-    badges = [
-        *([_badge(Severity.ERROR, errors)] if errors else []),
-        *([_badge(Severity.WARNING, warnings)] if warnings else []),
-    ] or ['<span class="badge good">no problems</span>']
+def _file(root: Path, file: ReportedFile, anchor: str, is_open: bool) -> Iterator[str]:
+    counts = zip(Severity, _counts(file.findings), strict=True)
+    problems = [_badge(severity, count) for severity, count in counts if count and severity is not Severity.INFO]
+    badges = " ".join(problems) or '<span class="badge good">no problems</span>'
     media = len(file.media)
-    facts = (
-        f"{_size(file.size)} · {len(file.series):,} series · {media:,} media"
-        if media
-        else f"{_size(file.size)} · no media"
-    )
-    yield f'<details class="file"{is_open}><summary>{" ".join(badges)} {_code(_shown(file.path, report.root), "name")}'
-    yield f' <small>{facts}</small></summary><div id="{anchor}">'
-    yield from _remarks([finding for finding in file.findings if finding.field is None])
+    facts = f"{_size(file.size)} · " + (f"{len(file.series):,} series · {media:,} media" if media else "no media")
+    yield f'<details class="file"{" open" if is_open else ""}><summary>{badges} '
+    yield f'{_code(_shown(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
+    yield from _remarks([finding for finding in file.findings if finding.field is None], root)
     for series in file.series:
-        yield from _series(series, report.root)
+        yield from _series(series, root)
     if media:
         yield from _trees(file)
     yield "</div></details>"
 
 
-def _remarks(findings: Sequence[Finding]) -> Iterator[str]:
-    """What is wrong with a thing, beside it; what to do is said above."""
-    if findings:
-        items = (f"<li>{_badge(one.severity)} {_text(one.what)}{_details(one)}</li>" for one in findings)
-        yield f'<ul class="remarks">{"".join(items)}</ul>'
+def _remarks(findings: Sequence[Finding], root: Path, *, brief: bool = False) -> Iterator[str]:
+    """What is wrong with a thing, beside it; what to do is said above, and the sentence too."""
+    if not findings:
+        return
+    yield '<ul class="remarks">'
+    for one in findings:
+        is_brief = brief and one.severity is not Severity.ERROR
+        words = "" if is_brief else f" {_words(one.what)}{_details(one, root)}"
+        yield f"<li>{_badge(one.severity)} {_code(one.code)}{words}</li>"
+    yield "</ul>"
 
 
-def _details(finding: Finding) -> str:
-    return f": {_text(finding.details)}" if finding.details else ""
+def _details(finding: Finding, root: Path) -> str:
+    return f": {_words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
 
 
 def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
@@ -269,7 +277,7 @@ def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
     kind = f"<small>{_text(series.neurodata_type)}{field}</small>"
     yield f'<section class="series"><h3>{_code(series.object_path)} {kind}</h3>'
     yield _frames(series)
-    yield from _remarks(series.findings)
+    yield from _remarks(series.findings, root)
     yield "<ol>"
     for media in series.media:
         yield _media(media, root)
@@ -288,7 +296,8 @@ def _frames(series: ReportedSeries) -> str:
     if series.frames.timestamps is None:
         said = "a rate, and no number of frames" if samples is None else f"num_samples {samples:,}"
     if len(known) < len(videos):
-        return f'<p class="frames">The NWB file has {said}; the frames of its videos could not all be counted.</p>'
+        unknown = f"{len(videos) - len(known):,} of {counted(len(videos), 'video')}"
+        return f'<p class="frames">The NWB file has {said}; how many frames {unknown} has is not known.</p>'
     agree = samples is not None and least <= samples <= most
     kind = "" if samples is None else " good" if agree else " error"
     sign = "✓ " if agree else "" if samples is None else "≠ "
@@ -296,47 +305,52 @@ def _frames(series: ReportedSeries) -> str:
 
 
 def _media(media: ReportedMedia, root: Path) -> str:
-    facts = " · ".join(_facts(media.facts, media.size))
-    location = {
-        LocationKind.NONE: '<b class="error">missing</b>',
-        LocationKind.URL: "a URL, which was not opened",
-    }.get(media.kind) or f"→ {_code(_shown(media.location or '', root))}"
-    return (
-        f'<li class="media"><div class="frame">{_frame(media)}</div><div>'
-        f"<p><small>[{media.reference.index}]</small> {_code(media.reference.stored_path, 'path')}</p>"
-        f'<p class="note">{location}</p>'
-        f"{f'<p>{facts}</p>' if facts else ''}{''.join(_remarks(media.findings))}</div></li>"
-    )
+    location = "a URL, which was not opened" if media.kind is LocationKind.URL else ""
+    if media.kind is LocationKind.FILE:
+        location = f"→ {_code(_shown(media.location or '', root))}"
+    facts = [_size(media.size)] if media.size is not None else []
+    notes = [location, " · ".join([*facts, *_facts(media.facts)]), " · ".join(_format(media.facts))]
+    parts = [
+        f'<li class="media"><div class="frame">{_frame(media)}</div><div>',
+        f"<p><small>[{media.reference.index}]</small> {_code(media.reference.stored_path)}</p>",
+        *(f'<p class="note">{note}</p>' for note in notes if note),
+        *_remarks(media.findings, root, brief=True),
+        "</div></li>",
+    ]
+    return "".join(parts)
 
 
 def _frame(media: ReportedMedia) -> str:
     """A player, a thumbnail, or a word instead."""
     shot = media.facts.thumbnail
     source = None if shot is None else f"data:image/webp;base64,{b64encode(shot).decode()}"
-    if media.link is not None:
+    video = media.facts.video
+    if media.link is not None and video is not None:
+        width, height = (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
         poster = "" if source is None else f' poster="{source}"'
-        return f'<video controls preload="none"{poster} src="{html.escape(media.link)}"></video>'
+        shape = f'width="{width}" height="{height}"'
+        return f'<video controls preload="none" {shape}{poster} src="{html.escape(media.link)}"></video>'
     if source is not None:
         return f'<img src="{source}" alt="a frame of the video">'
     word = {LocationKind.NONE: "missing", LocationKind.URL: "URL"}.get(media.kind, "no thumbnail")
     return f'<span class="{media.kind}">{word}</span>'
 
 
-def _facts(facts: FileFacts, count: int | None) -> Iterator[str]:
-    if count is not None:
-        yield _size(count)
+def _facts(facts: FileFacts) -> Iterator[str]:
     if facts.reason is not None:
-        yield f'<span class="error">{_text(facts.reason)}</span>'
-    video = facts.video
-    if video is None:
-        return
-    if video.duration is not None:
-        yield length(video.duration)
-    yield "frames not counted" if video.frames is None else counted(video.frames, "frame")
-    if video.rate is not None:
-        yield f"{float(video.rate):.5g} fps"
-    yield f"{video.width} x {video.height}"
-    yield _text(f"{video.codec} in {video.container}")
+        yield f'<b class="error">{_text(facts.reason)}</b>'
+    if facts.video is not None:
+        if facts.video.duration is not None:
+            yield length(facts.video.duration)
+        yield "frames not counted" if facts.video.frames is None else counted(facts.video.frames, "frame")
+
+
+def _format(facts: FileFacts) -> Iterator[str]:
+    if facts.video is not None:
+        yield _text(f"{facts.video.codec} in {facts.video.container}")
+        yield f"{facts.video.width} x {facts.video.height}"
+        if facts.video.rate is not None:
+            yield f"{float(facts.video.rate):.5g} fps"
 
 
 def _trees(file: ReportedFile) -> Iterator[str]:

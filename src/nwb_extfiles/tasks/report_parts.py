@@ -90,7 +90,7 @@ h3 { font-size: 1rem; margin: 0 } h4 { font-size: .875rem; margin: .25rem 0; col
 p { margin: .25rem 0 } small, .note { color: var(--soft); font-size: .875rem; font-weight: normal }
 code, pre { font: .875em/1.5 ui-monospace, monospace; overflow-wrap: anywhere; unicode-bidi: isolate }
 a { color: var(--link) } ul { margin: .5rem 0; padding-left: 1.25rem } li { margin: .125rem 0 }
-.error { color: var(--error) } .good { color: var(--good) }
+b.error, p.error { color: var(--error) } p.good { color: var(--good) }
 .verdict { padding: .75rem 1rem; border-radius: .5rem; font-size: 1.125rem; font-weight: 600 }
 .verdict.error, .badge.error { background: var(--error-paper); color: var(--error) }
 .verdict.warning, .badge.warning { background: var(--warning-paper); color: var(--warning) }
@@ -115,7 +115,7 @@ summary { cursor: pointer } summary h2 { display: inline }
 .media > div { min-width: 0 }
 .frame video, .frame img, .frame span { display: block; width: 100%; max-height: 11rem; border-radius: .25rem;
   background: var(--card); object-fit: contain }
-.frame video { aspect-ratio: 4 / 3; background: #000 }
+.frame video { height: auto; min-height: 6rem; background: #000 }
 .frame span { padding: 1.5rem .5rem; text-align: center; color: var(--soft); border: 1px dashed var(--line) }
 .frame .none { color: var(--error); border-color: var(--error) }
 .remarks { list-style: none; padding: 0 }
