@@ -107,15 +107,8 @@ def chromium(profile: Path) -> Iterator[Browser]:
     to_it, commands = os.pipe()
     answers, from_it = os.pipe()
     # It reads from descriptor 3 and writes to 4.
-    command = [
-        "bash",
-        "-c",
-        f'exec "$@" 3<&{to_it} 4>&{from_it}',
-        "bash",
-        program,
-        *_OPTIONS,
-        f"--user-data-dir={profile}",
-    ]
+    redirected = ["bash", "-c", f'exec "$@" 3<&{to_it} 4>&{from_it}', "bash"]
+    command = [*redirected, program, *_OPTIONS, f"--user-data-dir={profile}"]
     with subprocess.Popen(command, pass_fds=(to_it, from_it), stderr=subprocess.DEVNULL) as process:
         os.close(to_it)
         os.close(from_it)

@@ -489,7 +489,7 @@ def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
         assert entry.source is not None
         yield Message(
             f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
-            "put the video there, and relocate again",
+            "put the video in its place, before or after this",
         )
 
 

@@ -19,7 +19,8 @@ from ..disk.filesystem import relative_path, tree_size, with_real_folder, write_
 from ..disk.links import rename_exclusive
 from ..errors import ExternalFilesError, ExternalFilesWarning, RelocationRefusedError, UnreadableFileError
 from ..hints import Hint, Message, for_command_line
-from ..media.pyav.reading import NotAVideo, load_av, read_video
+from ..media.pyav.opening import NotAVideo, load_av
+from ..media.pyav.reading import read_video
 from ..naming import ARCHIVED_SUFFIXES
 from ..nwb.files import open_nwb, zarr_marker
 from ..nwb.references import ExternalFileReference

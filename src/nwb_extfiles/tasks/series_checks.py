@@ -50,8 +50,8 @@ class Media:
 
     @property
     def counted(self) -> tuple[int, int] | None:
-        """How many frames are stored and shown, if that is certain, and the file is whole."""
-        if self.video is None or self.video.frames is None or self.video.cut_off:
+        """How many frames are stored and shown, if that is certain, and not the fault of the file."""
+        if self.video is None or not self.video.frames or self.video.cut_off:
             return None
         return self.video.frames, self.video.frames if self.video.shown is None else self.video.shown
 
@@ -102,8 +102,8 @@ def _file(entry: Media) -> Iterator[Finding]:
         return
     if facts.cut_off:
         there = "" if facts.frames is None else f", which hold {facts.frames:,} frames"
-        yield error("cut-off", f"it is cut off, or still being written: its index describes more than the {size:,} "
-                    f"bytes that are there{there}", copy_again)  # fmt: skip
+        yield error("cut-off", f"it is cut off, or still being written: by its header or index, it goes on after "
+                    f"the {size:,} bytes that are there{there}", copy_again)  # fmt: skip
     if facts.frames == 0:
         yield error("no-frames", "it has no frames", _NO_FRAMES)
     if facts.damaged:
