@@ -141,7 +141,8 @@ def _totals(report: Report) -> Iterator[tuple[str, str]]:
     yield "Size of media", _size(sum(one.size or 0 for one in files.values()))
     if videos:
         yield "Length", length(sum(video.duration or 0 for video in videos))
-        yield "Frames", f"{sum(video.frames or 0 for video in videos):,}"
+        name = "Frames" if all(video.frames is not None for video in videos) else "Frames counted"
+        yield name, f"{sum(video.frames or 0 for video in videos):,}"
 
 
 # ------------------------------------------------------------- what is wrong
@@ -170,7 +171,8 @@ def _kind(found: Sequence[Finding], report: Report, anchors: dict[str, str]) -> 
     """All findings of one kind: what is wrong, what to do, and where."""
     first, hints = found[0], {finding.hint for finding in found}
     number = f" <small>{len(found):,} times</small>" if len(found) > 1 else ""
-    yield f'<article class="kind {first.severity}"><h3>{_badge(first.severity)} {_code(first.code)}{number}</h3>'
+    yield f'<article class="kind {first.severity}" id="{_text(first.code)}">'
+    yield f"<h3>{_badge(first.severity)} {_code(first.code)}{number}</h3>"
     yield f"<p>{_sentence(first.what)}{_hint(first) if len(hints) == 1 else ''}</p>"
     entries = [_entry(finding, report, anchors, len(hints) > 1) for finding in found]
     yield from _folded(entries, _MOST_LISTED)
@@ -264,7 +266,7 @@ def _remarks(findings: Sequence[Finding], root: Path, *, brief: bool = False) ->
     for one in findings:
         is_brief = brief and one.severity is not Severity.ERROR
         words = "" if is_brief else f" {_words(one.what)}{_details(one, root)}"
-        yield f"<li>{_badge(one.severity)} {_code(one.code)}{words}</li>"
+        yield f'<li>{_badge(one.severity)} <a href="#{_text(one.code)}">{_code(one.code)}</a>{words}</li>'
     yield "</ul>"
 
 
@@ -296,8 +298,8 @@ def _frames(series: ReportedSeries) -> str:
     if series.frames.timestamps is None:
         said = "a rate, and no number of frames" if samples is None else f"num_samples {samples:,}"
     if len(known) < len(videos):
-        unknown = f"{len(videos) - len(known):,} of {counted(len(videos), 'video')}"
-        return f'<p class="frames">The NWB file has {said}; how many frames {unknown} has is not known.</p>'
+        unknown = f"{len(videos) - len(known):,} of its {len(videos):,} videos" if len(videos) > 1 else "its video"
+        return f'<p class="frames">The NWB file has {said}; the frames of {unknown} are not counted.</p>'
     agree = samples is not None and least <= samples <= most
     kind = "" if samples is None else " good" if agree else " error"
     sign = "✓ " if agree else "" if samples is None else "≠ "

@@ -107,7 +107,8 @@ b.error, p.error { color: var(--error) } p.good { color: var(--good) }
 summary { cursor: pointer } summary h2 { display: inline }
 .file { border: 1px solid var(--line); border-radius: .5rem; margin: .5rem 0 }
 .file > summary { padding: .5rem 1rem } .file > div { padding: 0 1rem 1rem; scroll-margin-top: 3rem }
-.name { font-weight: 600 }
+.name, .series h3 code { font-weight: 600 }
+.remarks a { color: inherit }
 .series { border-top: 1px solid var(--line); padding: .75rem 0 }
 .series ol { list-style: none; padding: 0; margin: .5rem 0 0; display: grid; gap: .75rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)) }
