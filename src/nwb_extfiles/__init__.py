@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .tasks.organize_plan import OrganizePlan
     from .tasks.organizing import organize
     from .tasks.relocating import relocate
+    from .tasks.reporting import report
     from .tasks.restoring import restore
 
 __version__ = "0.1.0"
@@ -45,6 +46,7 @@ __all__ = [
     "organize",
     "register_media_mappers",
     "relocate",
+    "report",
     "resolve_external_files",
     "restore",
 ]
@@ -69,6 +71,7 @@ _MODULE_OF = {
     "organize": "tasks.organizing",
     "register_media_mappers": "io.mappers",
     "relocate": "tasks.relocating",
+    "report": "tasks.reporting",
     "resolve_external_files": "tasks.external_files",
     "restore": "tasks.restoring",
 }

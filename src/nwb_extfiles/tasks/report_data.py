@@ -80,7 +80,7 @@ class ReportedFile:
     """The NWB file, and the files that it refers to, missing ones too."""
     after: tuple[Place, ...] | None
     """The same after `relocate`; None if it would refuse."""
-    refusal: str | None
+    refusal: tuple[str, ...]
     """Why it would refuse."""
 
     @property
@@ -100,7 +100,7 @@ class Report:
     files: tuple[ReportedFile, ...]
     findings: Findings
     unowned: tuple[tuple[str, int], ...]
-    """Videos and images to which no NWB file refers, relative to the root, and their sizes in bytes."""
+    """Videos and images to which none of the NWB files refers, relative to the root, and their sizes in bytes."""
     unread: Message | None
     """Why videos were not read, and what to do."""
     thumbnails_left_out: int

@@ -233,8 +233,8 @@ def _unowned(report: Report) -> Iterator[str]:
     if not report.unowned:
         return
     total = sum(count for _, count in report.unowned)
-    yield f"<section><h2>Media that no NWB file refers to <small>{len(report.unowned):,}, {size(total)}</small></h2>"
-    yield "<p>Videos and images in these folders, some of which may not be meant for the public.</p>"
+    number = f"<small>{len(report.unowned):,}, {size(total)}</small>"
+    yield f"<section><h2>Media that none of these NWB files refers to {number}</h2>"
     yield from _folded([f"{_code(path)} {_size(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
     yield "</section>"
 
@@ -363,7 +363,9 @@ def _trees(file: ReportedFile) -> Iterator[str]:
         yield '<details><summary>Files now, and after <code>nwb-extfiles relocate</code></summary><div class="trees">'
         yield _tree("Now", tree_lines(file.before))
         if file.after is None:
-            yield f'<div><h4>After</h4><p class="error">It would refuse: {_text(file.refusal)}</p></div>'
+            yield '<div><h4>After</h4><p class="error">It would refuse:</p>'
+            yield from _folded([_words(reason) for reason in file.refusal], _MOST_LISTED)
+            yield "</div>"
         else:
             yield _tree("After", tree_lines(file.after))
     yield "</div></details>"

@@ -254,10 +254,10 @@ class _Reporter:
         """Report one of them; `found` are all its references, and `findings` are about it."""
         nwb_place = self._place(str(path))
         before = [_location(entry) for entry in found if not entry.url]
-        after, refusal = self._after(path) if found else ([], None)
+        after, refusal = self._after(path) if found else ([], ())
         return ReportedFile(
             path=path,
-            size=tree_size(path) if path.is_dir() else os.stat(path).st_size,
+            size=_size(path),
             series=tuple(self._series(path, found, findings)) if found else (),
             findings=tuple(findings),
             before=(nwb_place, *(self._place(*location) for location in before)),
@@ -270,19 +270,21 @@ class _Reporter:
         relative = path.removeprefix(inside)
         return Place(relative.replace(os.sep, "/"), is_missing)
 
-    def _after(self, path: Path) -> tuple[list[tuple[str, bool]] | None, str | None]:
+    def _after(self, path: Path) -> tuple[list[tuple[str, bool]] | None, tuple[str, ...]]:
         """Where the media would be after `relocate`, or why it would refuse."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has a finding for each
                 (plan,) = relocate_files([path], MediaMode.SYMLINK, media_options=self._options, dry_run=True)
-        except (ExternalFilesError, OSError) as error:
-            return None, for_command_line(error)
+        except ExternalFilesError as error:
+            return None, tuple(map(for_command_line, error.problems))
+        except OSError as error:
+            return None, (str(error),)
         return [
             (_absolute_path(entry.reference, entry.new_path), entry.source is None and entry.target is None)
             for entry in plan.relocations
             if not is_url(entry.new_path)
-        ], None
+        ], ()
 
     def _series(self, path: Path, found: Sequence[Resolution], findings: Sequence[Finding]) -> Iterator[ReportedSeries]:
         by_series = _grouped(found, lambda entry: (entry.reference.object_path, entry.reference.field))
@@ -316,6 +318,13 @@ class _Reporter:
         )
 
 
+def _size(path: Path) -> int:
+    try:
+        return tree_size(path) if path.is_dir() else os.stat(path).st_size
+    except OSError:  # `check` reports what cannot be read
+        return 0
+
+
 def _location(found: Resolution) -> tuple[str, bool]:
     """The file of a reference, or where it should be, and whether it is missing. The disk is not asked."""
     if found.file is not None:
@@ -345,7 +354,7 @@ def relative_link(path: Path, folder: Path) -> str | None:
 def _unowned(
     paths: Iterable[str | os.PathLike[str]], root: Path, owned: Collection[_Identity]
 ) -> Iterator[tuple[str, int]]:
-    """Videos and images in the folders named to which no NWB file refers; hidden ones are skipped, as DANDI does."""
+    """Videos and images in the folders named that are none of those; hidden ones are skipped, as DANDI does."""
     seen: set[str] = set()
     for folder in _absolute(paths):
         for place, folders, names in os.walk(folder):
