@@ -1,6 +1,6 @@
 """A report as one page of HTML that needs nothing else: no script, no network, no other file but the videos it links.
 
-What is shown comes out of files, so it may be anything: all of it passes through `_text`, which makes escapes of
+What is shown comes out of files, so it may be anything: all of it passes through `text`, which makes escapes of
 control characters and escapes HTML. The content security policy of the page allows no more than the page has.
 """
 
@@ -15,10 +15,9 @@ from pathlib import Path
 
 from ..hints import for_command_line
 from ..plans.locate import LocationKind
-from ..tables import plain, shortened
 from .findings import Finding, Severity, counted
 from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
-from .report_parts import STYLE, length, size, tree_lines
+from .report_parts import STYLE, code, length, size, sized, text, tree_lines, words
 
 __all__ = ["GENERATOR", "page"]
 
@@ -28,7 +27,6 @@ _POLICY = (
     "default-src 'none'; img-src data:; media-src 'self' file:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
 )
-_LONGEST = 600  # characters of a value
 _MOST_LISTED = 5  # findings of one kind; the others can be unfolded
 _UNOWNED_LISTED = 20
 _FILES_OPEN = 10
@@ -66,22 +64,10 @@ def page(report: Report) -> str:
     return _PAGE.format(
         policy=_POLICY,
         generator=GENERATOR,
-        title=f"Media of {_text(report.root.name or report.root)}",
+        title=f"Media of {text(report.root.name or report.root)}",
         style=STYLE,
         body="\n".join(_body(report)),
     )
-
-
-def _text(value: object) -> str:
-    return html.escape(shortened(plain(str(value)), _LONGEST))
-
-
-def _code(value: object, kind: str = "") -> str:
-    return f'<code class="{kind}">{_text(value)}</code>' if kind else f"<code>{_text(value)}</code>"
-
-
-def _size(count: int) -> str:
-    return f'<span title="{count:,} bytes">{size(count)}</span>'
 
 
 # ----------------------------------------------------------------- the page
@@ -103,7 +89,7 @@ def _body(report: Report) -> Iterator[str]:
 def _head(report: Report) -> Iterator[str]:
     errors, warnings, _ = report.findings.counts.values()
     kind = "error" if errors else "warning" if warnings else "good"
-    yield f"<header><h1>Media of {_code(report.root.name or report.root)}</h1>"
+    yield f"<header><h1>Media of {code(report.root.name or report.root)}</h1>"
     where = f"in {counted(len(report.files), 'NWB file')}"
     found = ", ".join(counted(count, noun) for count, noun in ((errors, "error"), (warnings, "warning")) if count)
     verdict = f"Not ready to publish: {found}" if errors else found or "No problems found"
@@ -114,14 +100,14 @@ def _head(report: Report) -> Iterator[str]:
     yield "</dl>"
     if report.unread is not None:
         yield (
-            f'<p class="note">No thumbnails, lengths and numbers of frames: {_text(report.unread.what)}. '
-            f"To get them, run {_code(report.unread.hint)} and make the report again.</p>"
+            f'<p class="note">No thumbnails, lengths and numbers of frames: {text(report.unread.what)}. '
+            f"To get them, run {code(report.unread.hint)} and make the report again.</p>"
         )
     if report.thumbnails_left_out:
         left_out = counted(report.thumbnails_left_out, "video")
         yield f'<p class="note">To keep the page small, thumbnails of {left_out} are left out.</p>'
     yield (
-        f'<p class="note">{_code(report.root)}, {report.written:%Y-%m-%d %H:%M}, nwb-extfiles {_text(report.version)}. '
+        f'<p class="note">{code(report.root)}, {report.written:%Y-%m-%d %H:%M}, nwb-extfiles {text(report.version)}. '
         f"Videos are linked, not copied: they play while this page stays in its folder.</p></header>"
     )
 
@@ -138,7 +124,7 @@ def _totals(report: Report) -> Iterator[tuple[str, str]]:
         yield "Missing", f'<b class="error">{kinds[LocationKind.NONE]:,}</b>'
     if kinds[LocationKind.URL]:
         yield "URLs", f"{kinds[LocationKind.URL]:,}"
-    yield "Size of media", _size(sum(one.size or 0 for one in files.values()))
+    yield "Size of media", sized(sum(one.size or 0 for one in files.values()))
     if videos:
         yield "Length", length(sum(video.duration or 0 for video in videos))
         name = "Frames" if all(video.frames is not None for video in videos) else "Frames counted"
@@ -171,8 +157,8 @@ def _kind(found: Sequence[Finding], report: Report, anchors: dict[str, str]) -> 
     """All findings of one kind: what is wrong, what to do, and where."""
     first, hints = found[0], {finding.hint for finding in found}
     number = f" <small>{len(found):,} times</small>" if len(found) > 1 else ""
-    yield f'<article class="kind {first.severity}" id="{_text(first.code)}">'
-    yield f"<h3>{_badge(first.severity)} {_code(first.code)}{number}</h3>"
+    yield f'<article class="kind {first.severity}" id="{text(first.code)}">'
+    yield f"<h3>{_badge(first.severity)} {code(first.code)}{number}</h3>"
     yield f"<p>{_sentence(first.what)}{_hint(first) if len(hints) == 1 else ''}</p>"
     entries = [_entry(finding, report, anchors, len(hints) > 1) for finding in found]
     yield from _folded(entries, _MOST_LISTED)
@@ -189,28 +175,22 @@ def _folded(items: Sequence[str], most: int) -> Iterator[str]:
 
 def _entry(finding: Finding, report: Report, anchors: dict[str, str], with_hint: bool) -> str:
     anchor = anchors.get(finding.nwb_path)
-    name = _code(_shown(finding.nwb_path, report.root))
+    name = code(_shown(finding.nwb_path, report.root))
     parts = [f'<a href="#{anchor}">{name}</a>' if anchor else name]
     if finding.object_path is not None:
         index = "" if finding.index is None else f"[{finding.index}]"
         parts.append(
-            _code(finding.object_path if finding.field is None else f"{finding.object_path} {finding.field}{index}")
+            code(finding.object_path if finding.field is None else f"{finding.object_path} {finding.field}{index}")
         )
     if finding.stored_path is not None:
-        parts.append(_code(finding.stored_path))
+        parts.append(code(finding.stored_path))
     if finding.details:
         parts.append(_details(finding, report.root)[2:])
     return " · ".join(parts) + (_hint(finding) if with_hint else "")
 
 
-def _words(text: str) -> str:
-    """A message, in which commands are between backquotes."""
-    parts = html.escape(shortened(plain(text), _LONGEST)).split("`")
-    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
-
-
 def _sentence(what: str) -> str:
-    return _words(f"{what[:1].upper()}{what[1:]}.")
+    return words(f"{what[:1].upper()}{what[1:]}.")
 
 
 def _hint(finding: Finding) -> str:
@@ -235,7 +215,7 @@ def _unowned(report: Report) -> Iterator[str]:
     total = sum(count for _, count in report.unowned)
     number = f"<small>{len(report.unowned):,}, {size(total)}</small>"
     yield f"<section><h2>Media that none of these NWB files refers to {number}</h2>"
-    yield from _folded([f"{_code(path)} {_size(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
+    yield from _folded([f"{code(path)} {sized(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
     yield "</section>"
 
 
@@ -247,9 +227,9 @@ def _file(root: Path, file: ReportedFile, anchor: str, is_open: bool) -> Iterato
     problems = [_badge(severity, count) for severity, count in counts if count and severity is not Severity.INFO]
     badges = " ".join(problems) or '<span class="badge good">no problems</span>'
     media = len(file.media)
-    facts = f"{_size(file.size)} · " + (f"{len(file.series):,} series · {media:,} media" if media else "no media")
+    facts = f"{sized(file.size)} · " + (f"{len(file.series):,} series · {media:,} media" if media else "no media")
     yield f'<details class="file"{" open" if is_open else ""}><summary>{badges} '
-    yield f'{_code(_shown(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
+    yield f'{code(_shown(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
     yield from _remarks([finding for finding in file.findings if finding.field is None], root)
     for series in file.series:
         yield from _series(series, root)
@@ -265,19 +245,19 @@ def _remarks(findings: Sequence[Finding], root: Path, *, brief: bool = False) ->
     yield '<ul class="remarks">'
     for one in findings:
         is_brief = brief and one.severity is not Severity.ERROR
-        words = "" if is_brief else f" {_words(one.what)}{_details(one, root)}"
-        yield f'<li>{_badge(one.severity)} <a href="#{_text(one.code)}">{_code(one.code)}</a>{words}</li>'
+        said = "" if is_brief else f" {words(one.what)}{_details(one, root)}"
+        yield f'<li>{_badge(one.severity)} <a href="#{text(one.code)}">{code(one.code)}</a>{said}</li>'
     yield "</ul>"
 
 
 def _details(finding: Finding, root: Path) -> str:
-    return f": {_words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
+    return f": {words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
 
 
 def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
-    field = "" if series.field == "external_file" else f" {_text(series.field)}"
-    kind = f"<small>{_text(series.neurodata_type)}{field}</small>"
-    yield f'<section class="series"><h3>{_code(series.object_path)} {kind}</h3>'
+    field = "" if series.field == "external_file" else f" {text(series.field)}"
+    kind = f"<small>{text(series.neurodata_type)}{field}</small>"
+    yield f'<section class="series"><h3>{code(series.object_path)} {kind}</h3>'
     yield _frames(series)
     yield from _remarks(series.findings, root)
     yield "<ol>"
@@ -309,12 +289,12 @@ def _frames(series: ReportedSeries) -> str:
 def _media(media: ReportedMedia, root: Path) -> str:
     location = "a URL, which was not opened" if media.kind is LocationKind.URL else ""
     if media.kind is LocationKind.FILE:
-        location = f"→ {_code(_shown(media.location or '', root))}"
-    facts = [_size(media.size)] if media.size is not None else []
+        location = f"→ {code(_shown(media.location or '', root))}"
+    facts = [sized(media.size)] if media.size is not None else []
     notes = [location, " · ".join([*facts, *_facts(media.facts)]), " · ".join(_format(media.facts))]
     parts = [
         f'<li class="media"><div class="frame">{_frame(media)}</div><div>',
-        f"<p><small>[{media.reference.index}]</small> {_code(media.reference.stored_path)}</p>",
+        f"<p><small>[{media.reference.index}]</small> {code(media.reference.stored_path)}</p>",
         *(f'<p class="note">{note}</p>' for note in notes if note),
         *_remarks(media.findings, root, brief=True),
         "</div></li>",
@@ -340,7 +320,7 @@ def _frame(media: ReportedMedia) -> str:
 
 def _facts(facts: FileFacts) -> Iterator[str]:
     if facts.reason is not None:
-        yield f'<b class="error">{_text(facts.reason)}</b>'
+        yield f'<b class="error">{text(facts.reason)}</b>'
     if facts.video is not None:
         if facts.video.duration is not None:
             yield length(facts.video.duration)
@@ -349,7 +329,7 @@ def _facts(facts: FileFacts) -> Iterator[str]:
 
 def _format(facts: FileFacts) -> Iterator[str]:
     if facts.video is not None:
-        yield _text(f"{facts.video.codec} in {facts.video.container}")
+        yield text(f"{facts.video.codec} in {facts.video.container}")
         yield f"{facts.video.width} x {facts.video.height}"
         if facts.video.rate is not None:
             yield f"{float(facts.video.rate):.5g} fps"
@@ -364,7 +344,7 @@ def _trees(file: ReportedFile) -> Iterator[str]:
         yield _tree("Now", tree_lines(file.before))
         if file.after is None:
             yield '<div><h4>After</h4><p class="error">It would refuse:</p>'
-            yield from _folded([_words(reason) for reason in file.refusal], _MOST_LISTED)
+            yield from _folded([words(reason) for reason in file.refusal], _MOST_LISTED)
             yield "</div>"
         else:
             yield _tree("After", tree_lines(file.after))
@@ -372,7 +352,7 @@ def _trees(file: ReportedFile) -> Iterator[str]:
 
 
 def _tree(title: str, lines: Iterable[tuple[str, bool]]) -> str:
-    shown = (f'<b class="error">{_text(line)} (missing)</b>' if missing else _text(line) for line, missing in lines)
+    shown = (f'<b class="error">{text(line)} (missing)</b>' if missing else text(line) for line, missing in lines)
     return f"<div><h4>{title}</h4><pre>{chr(10).join(shown)}</pre></div>"
 
 

@@ -1,17 +1,41 @@
-"""Parts of a report that know nothing of NWB files: its style, numbers with units, and trees of files."""
+"""Parts of a page that know nothing of NWB files: escaped text, numbers with units, trees of files, and the style."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator, Sequence
 
+from ..tables import plain, shortened
 from .report_data import Place
 
-__all__ = ["STYLE", "length", "size", "tree_lines"]
+__all__ = ["STYLE", "code", "length", "size", "sized", "text", "tree_lines", "words"]
 
+_LONGEST = 600  # characters of a value
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 _MOST_PLACES = 200  # in one tree
 _DEEPEST = 32  # folders; what is deeper is one line
 _Node = dict[str, "_Node"]
+
+
+def text(value: object) -> str:
+    """Anything as text of HTML: escaped, without characters that control or reorder lines, and shortened."""
+    return html.escape(shortened(plain(str(value)), _LONGEST))
+
+
+def code(value: object, kind: str = "") -> str:
+    """The same in the font of code, with a class of the style."""
+    return f'<code class="{kind}">{text(value)}</code>' if kind else f"<code>{text(value)}</code>"
+
+
+def sized(count: int) -> str:
+    """A number of bytes as HTML: with three digits, and exact where one points at it."""
+    return f'<span title="{count:,} bytes">{size(count)}</span>'
+
+
+def words(message: str) -> str:
+    """A message as HTML, in which commands are between backquotes."""
+    parts = text(message).split("`")
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 
 
 def size(count: int) -> str:
