@@ -10,7 +10,7 @@ import numpy as np
 from .path_datasets import is_stored, item_at
 from .scan import field_of
 
-__all__ = ["SeriesFacts", "read_series"]
+__all__ = ["SeriesFacts", "read_series", "whole_numbers"]
 
 _MOST_NUMBERS = 16  # in a dataset that should hold one, two or three
 
@@ -61,7 +61,7 @@ def read_series(file: Any, object_path: str) -> SeriesFacts | None:
         timestamps=_size(timestamps),
         num_samples=counts[0] if counts is not None and len(counts) == 1 else None,
         has_rate=timestamps is None and is_stored(starting_time) and "rate" in starting_time.attrs,
-        starting_frame=_integers(media.attrs.get("starting_frame")),
+        starting_frame=whole_numbers(media.attrs.get("starting_frame")),
         dimension=_content(field_of(series, "dimension")),
     )
 
@@ -73,10 +73,10 @@ def _size(dataset: Any) -> int | None:
 def _content(dataset: Any) -> tuple[int, ...] | None:
     """A few whole numbers in a dataset."""
     size = _size(dataset)
-    return None if size is None or size > _MOST_NUMBERS else _integers(dataset[()])
+    return None if size is None or size > _MOST_NUMBERS else whole_numbers(dataset[()])
 
 
-def _integers(value: Any) -> tuple[int, ...] | None:
+def whole_numbers(value: Any) -> tuple[int, ...] | None:
     """Whole numbers, of whatever type they are stored in; None if they are something else."""
     array = np.ravel(np.asarray(value))
     if array.dtype.kind not in "iuf" or not (np.isfinite(array).all() and np.array_equal(array, np.floor(array))):

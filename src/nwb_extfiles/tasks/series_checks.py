@@ -11,6 +11,7 @@ from functools import partial
 from itertools import pairwise
 
 from ..hints import Hint
+from ..media.frames import starting_frame_problem, starting_frames
 from ..media.pyav.reading import NotAVideo, VideoFacts
 from ..nwb.references import ExternalFileReference
 from ..nwb.series import SeriesFacts
@@ -118,18 +119,11 @@ def _file(entry: Media) -> Iterator[Finding]:
 
 def _starting_frame(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
     found = series.starting_frame
-    if not media or (found is None and len(media) == 1):  # which begins with frame 0 in any case
+    if not media:
         return
     right = _right_starting_frame(media, series)
-    if found is None:
-        what = f"it has no starting_frame for its {len(media)} files"
-    elif len(found) != len(media):
-        what = f"its starting_frame has {len(found)} numbers for {_number(len(media), 'file')}"
-    elif found[0] != 0:
-        what = f"its starting_frame begins with {found[0]:,}, and the first file has the first frames of the series"
-    elif any(after <= before for before, after in pairwise(found)):
-        what = "the numbers in its starting_frame do not increase"
-    else:
+    what = starting_frame_problem(found, len(media))
+    if what is None and found is not None:
         wrong = _not_counted_so(media, found)
         if wrong is None:
             return
@@ -139,6 +133,8 @@ def _starting_frame(media: Sequence[Media], series: SeriesFacts) -> Iterator[Fin
             f"by its starting_frame, {shortened(entry.reference.stored_path)} has {_number(said, 'frame')}, and it has "
             f"{counts}"
         )
+    if what is None:
+        return
     listed = "" if found is None or found == right else f" (starting_frame is {list(found)})"
     hint: str = Hint("count the frames of each file with {frames_packets}, which prints the right list")
     if right is not None:
@@ -153,10 +149,7 @@ def _right_starting_frame(media: Sequence[Media], series: SeriesFacts) -> tuple[
     if len(known) < len(media) - 1:
         return None
     stored = counts[-1] is not None and series.samples == sum(count[0] for count in (*known, counts[-1]))
-    first = [0]
-    for count in known:
-        first.append(first[-1] + count[0 if stored else 1])
-    return tuple(first)
+    return tuple(starting_frames([*(count[0 if stored else 1] for count in known), 0]))
 
 
 def _not_counted_so(media: Sequence[Media], starting_frame: Sequence[int]) -> tuple[Media, int] | None:
