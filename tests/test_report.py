@@ -346,11 +346,21 @@ def test_browser_opens_the_page_and_plays_videos(lab: Path, hostile: Path, tmp_p
             assert len(played) > 2
             assert all(width == 96 and source.startswith("file://") for width, source in played)
             assert all(url.startswith("file://") for url in browser.requests)
-            assert browser.evaluate("typeof window.alert") == "function"
+            assert browser.evaluate("document.scripts.length") == 0
             for width in (400, 1280):
                 browser.open(output, width=width)
                 assert browser.evaluate("document.documentElement.scrollWidth") == width
         assert browser.console == []
+
+
+def test_policy_stops_what_somebody_adds_to_a_page(lab: Path, tmp_path: Path) -> None:
+    output = nwb_extfiles.report(lab, lab / "report.html")
+    added = '<body><script>document.title = "taken"</script><img src="https://example.org/a.png" onerror="alert(1)">'
+    output.write_text(output.read_text(encoding="utf-8").replace("<body>", added), encoding="utf-8")
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(output)
+        assert browser.evaluate("document.title") == "Media of lab"
+        assert sum("Content Security Policy" in line for line in browser.console) >= 2, browser.console
 
 
 # ------------------------------------------------------------------- many
