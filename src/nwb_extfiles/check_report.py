@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,9 +37,11 @@ def finding_lines(
         Colours a text: `click.style`.
     """
     order = list(Severity)
-    kinds: dict[tuple[Severity, str, str], list[Finding]] = {}
+    times = Counter((finding.severity, finding.code, finding.what) for finding in findings)
+    kinds: dict[tuple[Severity, str, str | None], list[Finding]] = {}
     for finding in sorted(findings, key=lambda finding: order.index(finding.severity)):
-        kinds.setdefault((finding.severity, finding.code, finding.what), []).append(finding)
+        shared = finding.what if times[finding.severity, finding.code, finding.what] > 1 else None
+        kinds.setdefault((finding.severity, finding.code, shared), []).append(finding)
     for number, kind in enumerate(kinds.values()):
         if number:
             yield ""
@@ -59,9 +62,10 @@ def _unchanged(text: str, **_: object) -> str:
 
 
 def _kind(kind: list[Finding], width: int | None, most: int | None, style: Style) -> Iterator[str]:
-    first, hints = kind[0], {finding.hint for finding in kind}
+    first, hints, sentences = kind[0], {finding.hint for finding in kind}, {finding.what for finding in kind}
     head = f"{first.severity.upper()} {first.code}"
-    sentence = f"{head}: {plain(first.what)}{f' ({len(kind):,})' if len(kind) > 1 else ''}"
+    what = f": {plain(first.what)}" if len(sentences) == 1 else ""
+    sentence = f"{head}{what}{f' ({len(kind):,})' if len(kind) > 1 else ''}"
     wrapped = _wrapped(sentence, width, "")
     yield style(head, fg=_COLOURS[first.severity], bold=True) + wrapped[0].removeprefix(head)
     yield from wrapped[1:]
@@ -74,8 +78,11 @@ def _kind(kind: list[Finding], width: int | None, most: int | None, style: Style
         yield f"  {style(plain(shown(nwb_path)), bold=True)}"
         for finding in of_file[:most]:
             yield from _entry(finding, width)
+            indent = "    " if finding.object_path is None else "      "
+            if len(sentences) > 1:
+                yield from _wrapped(plain(finding.what), width, indent)
             if len(hints) > 1:
-                yield from _hint(finding, width, "      ")
+                yield from _hint(finding, width, indent)
         if most is not None and len(of_file) > most:
             yield f"    … and {len(of_file) - most:,} more; --json and --report-file list all"
 

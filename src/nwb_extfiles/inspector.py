@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from nwbinspector import Importance, InspectorMessage, register_check
 from pynwb import NWBFile
 
 from .tables import plain
 from .tasks.checks import check
-from .tasks.findings import Finding, Severity
+from .tasks.findings import Finding, Findings, Severity
 
 __all__ = ["check_external_media_errors", "check_external_media_notes", "check_external_media_warnings"]
 
@@ -38,11 +39,17 @@ def check_external_media_notes(nwbfile: NWBFile) -> Iterator[InspectorMessage]:
     return _messages(nwbfile, Severity.INFO)
 
 
+_FOUND: WeakKeyDictionary[NWBFile, Findings] = WeakKeyDictionary()
+"""Of an NWB file that is open: three checks ask for its findings, and videos are to be read once."""
+
+
 def _messages(nwbfile: NWBFile, severity: Severity) -> Iterator[InspectorMessage]:
     path = nwbfile.container_source
     if path is None or not Path(path).exists():
         return
-    for finding in check(path):
+    if nwbfile not in _FOUND:
+        _FOUND[nwbfile] = check(path)
+    for finding in _FOUND[nwbfile]:
         if finding.severity is severity:
             yield InspectorMessage(message=_message(finding))
 

@@ -24,7 +24,7 @@ T = TypeVar("T", bound="Tabular")
 
 _MOST_LINES = 20
 _MOST_HTML_ROWS = 100
-_LONGEST = 300  # characters of a value in HTML
+_LONGEST = 300  # characters of a value in HTML, and of a title
 _NARROWEST = 12  # columns are not made narrower than this
 _GAP = "  "
 _PATHS = ("nwb_path", "source", "target", "location")
@@ -97,7 +97,7 @@ class Tabular:
         return 1
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}: {plain(self._title())}>"
+        return f"<{type(self).__name__}: {shortened(plain(self._title()), _LONGEST)}>"
 
     def __str__(self) -> str:
         rows = [_cells_of(record, self._shown_columns) for record in islice(self._records(), _MOST_LINES)]

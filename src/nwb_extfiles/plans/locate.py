@@ -111,9 +111,9 @@ def locate(
     """
     stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)
-    folder = Path.cwd() if base is None or afar else Path(base)
+    folder = Path.cwd() if base is None else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, working_folder=folder, real_path=real_path)
+    found = resolve(sought, options, destination=folder, real_path=real_path)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(replace(found, reference=reference))
@@ -167,7 +167,7 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
 def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
     url = beside(reference.nwb_path, reference.stored_path)
     if url is not None:
-        return _at_url(reference, url)
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
     problem = UnsafeReferenceError(
         f"{reference.where}: the URL {reference.nwb_path} does not say what {reference.stored_path!r} is relative to",
         hint=Hint(
@@ -177,7 +177,3 @@ def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
         **reference.place,
     )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
-
-
-def _at_url(reference: ExternalFileReference, url: str) -> ResolvedExternalFile:
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))

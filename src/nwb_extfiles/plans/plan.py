@@ -26,7 +26,7 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
-from ..tables import Tabular
+from ..tables import Tabular, shortened
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Resolution, is_url
 from .targets import CORRECT_NAMING, Destination, Named, TargetState
@@ -83,7 +83,8 @@ class Relocation:
     store that others rely on; by a move if a link would lead to a file that is replaced."""
 
     def __repr__(self) -> str:
-        return f"<Relocation: {self.action} {self.reference.stored_path!r} -> {self.new_path!r}>"
+        paths = shortened(f"{self.reference.stored_path!r} -> {self.new_path!r}", 300)
+        return f"<Relocation: {self.action} {paths}>"
 
     @property
     def size(self) -> int | None:
@@ -155,7 +156,7 @@ class RelocationPlan(Tabular):
     def mode_shown(self, entry: Relocation) -> str:
         """What happens to an entry, in a word: the mode, if the file is put there in that way."""
         if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
-            return str(self.mode)
+            return str(self.mode_of(entry))
         return "in place" if self.is_in_place(entry) else str(entry.action)
 
     def is_in_place(self, entry: Relocation) -> bool:

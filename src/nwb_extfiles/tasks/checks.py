@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,13 @@ def check(
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     empty: list[ExternalFilesError] = []
     nwb_paths = list(named_nwb_files(paths, empty))
-    found = Findings(_of_files(nwb_paths, options, checksums, videos, on_bytes, jobs), nwb_paths)
+    if jobs == 1:
+        found = Findings(nwb_paths=nwb_paths)
+        for path in nwb_paths:
+            found += _check_file(path, options, on_bytes if checksums else None, videos)
+    else:
+        job = partial(_check_in_process, options=replace(options, progress=False), checksums=checksums, frames=frames)
+        found = Findings(_in_processes(job, nwb_paths, on_bytes, jobs), nwb_paths)
     found += [_of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem) for problem in empty]
     seen: set[str] = set()
     for folder in paths:
@@ -100,31 +107,24 @@ def check(
     return found
 
 
-def _of_files(
-    nwb_paths: list[Path],
-    options: MediaOptions,
-    checksums: bool,
-    videos: VideoChecker,
-    on_bytes: Callable[[int], object],
-    jobs: int,
-) -> Iterator[Finding]:
+_Job = Callable[[Path], tuple[list[Finding], int]]
+
+
+def _in_processes(job: _Job, nwb_paths: list[Path], on_bytes: Callable[[int], object], jobs: int) -> Iterator[Finding]:
     """The findings of each NWB file, in the order of the files."""
-    if jobs == 1:
-        for path in nwb_paths:
-            yield from _check_file(path, options, on_bytes if checksums else None, videos)
-        return
-    of_file_number: dict[int, list[Finding]] = {}
+    found: dict[int, list[Finding]] = {}
     with workers(jobs, None) as executor:
-        job = partial(
-            _check_in_process, options=replace(options, progress=False), checksums=checksums, frames=videos.frames
-        )
         for number, result in each(job, nwb_paths, executor):
             if isinstance(result, BaseException):
                 raise result
-            of_file_number[number], count = result
+            found[number], count = result
             on_bytes(count)
-    for number in range(len(nwb_paths)):
-        yield from of_file_number[number]
+    has_told = False  # what is said once, each process says
+    for finding in chain.from_iterable(found[number] for number in range(len(nwb_paths))):
+        is_of_all = finding.code == "videos-not-read"
+        if not (is_of_all and has_told):
+            yield finding
+        has_told = has_told or is_of_all
 
 
 def _check_in_process(

@@ -114,7 +114,7 @@ class OrganizePlan(Tabular):
     def _title(self) -> str:
         return (
             f"{self.dandiset_path}: {len(self):,} NWB {'file' if len(self) == 1 else 'files'}, "
-            f"{self.media_count:,} media, media_mode {str(self.media_mode)!r}, {self.total_bytes:,} bytes"
+            f"{self.media_count:,} media, {self.total_bytes:,} bytes"
         )
 
     def _count(self) -> int:
