@@ -299,6 +299,16 @@ def test_command_line_writes_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch
     assert (quiet.exit_code, quiet.output) == (0, "")
 
 
+def test_progress_ends_with_all_that_was_looked_at(lab: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    options = {"progress": lambda done, total: seen.append((done, total))}
+    nwb_extfiles.report(lab, lab / "report.html", media_options=options)
+    videos = sum((lab / name).stat().st_size for name in ("b_frames.mp4", "mpeg4.avi", "h264.mkv", "vp9.webm"))
+    total = videos + 2 * sum(path.stat().st_size for path in (lab / "nwb").iterdir())
+    assert seen[-1] == (total, total)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
 # --------------------------------------------------------------- its parts
 
 

@@ -31,6 +31,7 @@ from ..threads import each_in_threads
 from .checks import check
 from .external_files import find_own_and_linked
 from .findings import Finding
+from .named_files import named_nwb_files
 from .relocating import relocate_files
 from .report_data import FileFacts, Place, Report, ReportedFile, ReportedMedia, ReportedSeries
 from .series_checks import VIDEO_SUFFIXES, is_playable
@@ -68,18 +69,29 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
         If a path does not exist.
     """
     options = MediaOptions(media_fields=options.media_fields, naming=options.naming, progress=options.progress)
-    findings = check(paths, media_options=replace(options, progress=False))
-    found = {path: _references(path, options) for path in findings.nwb_paths}
+    found = {path: _references(path, options) for path in named_nwb_files(paths, [])}
     files = {entry.file.identity: entry.file for entries in found.values() for entry in entries if entry.file}
-    facts, unread, left_out = _read_all(files, options)
+    sizes = {path: _size(path) for path in found}
     root = _root(paths)
-    reporter = _Reporter(root, folder, facts, options)
-    about = _grouped(findings, lambda finding: finding.nwb_path)
+    work = 2 * sum(sizes.values()) + sum(file.size for file in files.values())
+    with reporting(options.progress, work) as on_bytes:
+        findings = check(
+            paths,
+            media_options=replace(options, progress=False),
+            on_file=lambda path: on_bytes(sizes.get(path, 0)),
+        )
+        facts, unread, left_out = _read_all(files, on_bytes)
+        reporter = _Reporter(root, folder, facts, options)
+        about = _grouped(findings, lambda finding: finding.nwb_path)
+        reported = list[ReportedFile]()
+        for path, entries in found.items():
+            reported.append(reporter.report(path, sizes[path], entries, about.get(str(path), ())))
+            on_bytes(sizes[path])
     return Report(
         root=root,
         written=datetime.now().astimezone(),
         version=__version__,
-        files=tuple(reporter.report(path, entries, about.get(str(path), ())) for path, entries in found.items()),
+        files=tuple(reported),
         findings=findings,
         unowned=tuple(_unowned(paths, root, set(files))),
         unread=unread,
@@ -117,7 +129,7 @@ def _absolute(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def _read_all(
-    files: Mapping[_Identity, MediaFile], options: MediaOptions
+    files: Mapping[_Identity, MediaFile], on_bytes: Callable[[int], object]
 ) -> tuple[dict[_Identity, FileFacts], Message | None, int]:
     """Read each file once; say why if that is not possible, and how many have no thumbnail."""
     facts: dict[_Identity, FileFacts] = {}
@@ -133,10 +145,7 @@ def _read_all(
         tell(file.size)
         return found
 
-    with (
-        reporting(options.progress, sum(file.size for file in files.values())) as on_bytes,
-        closing(each_in_threads(read, files.values(), _THREADS, on_bytes)) as results,
-    ):
+    with closing(each_in_threads(read, files.values(), _THREADS, on_bytes)) as results:
         for identity, (_, result) in zip(files, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
@@ -172,14 +181,14 @@ class _Reporter:
         self._root, self._folder, self._facts = root, folder, facts
         self._options = replace(options, missing="keep", progress=False)
 
-    def report(self, path: Path, found: Sequence[Resolution], findings: Sequence[Finding]) -> ReportedFile:
+    def report(self, path: Path, size: int, found: Sequence[Resolution], findings: Sequence[Finding]) -> ReportedFile:
         """Report one of them; `found` are all its references, and `findings` are about it."""
         nwb_place = self._place(str(path))
         before = [_location(entry) for entry in found if not entry.url]
         after, refusal = self._after(path) if found else ([], ())
         return ReportedFile(
             path=path,
-            size=_size(path),
+            size=size,
             series=tuple(self._series(path, found, findings)) if found else (),
             findings=tuple(findings),
             before=(nwb_place, *(self._place(*location) for location in before)),
