@@ -279,8 +279,10 @@ def test_existing_files_are_not_replaced(lab: Path) -> None:
 def test_only_reports_are_replaced(lab: Path) -> None:
     page = nwb_extfiles.report(lab, lab / "report.html")
     (lab / "mine.html").write_text("<p>mine</p>", encoding="utf-8")
-    with pytest.raises(RelocationRefusedError, match="not a report"):
-        nwb_extfiles.report(lab, lab / "mine.html", media_options={"existing": "replace"})
+    (lab / "folder.html").mkdir()
+    for name in ("mine.html", "folder.html"):
+        with pytest.raises(RelocationRefusedError, match="not a report"):
+            nwb_extfiles.report(lab, lab / name, media_options={"existing": "replace"})
     assert (lab / "mine.html").read_text(encoding="utf-8") == "<p>mine</p>"
     (lab / "b_frames.mp4").unlink()
     nwb_extfiles.report(lab, page, media_options={"existing": "replace"})
@@ -291,7 +293,7 @@ def test_only_reports_are_replaced(lab: Path) -> None:
 def test_command_line_writes_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab)
     result = CliRunner().invoke(main, ["report", "nwb"])
-    assert (result.exit_code, result.output) == (0, f"report: {lab / 'report.html'}\n")
+    assert (result.exit_code, result.output) == (0, "report: report.html\n")
     again = CliRunner().invoke(main, ["report", "nwb", "-o", "report.html"])
     assert again.exit_code == 1
     assert "--existing replace" in again.stderr

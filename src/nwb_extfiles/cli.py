@@ -105,8 +105,9 @@ def main() -> None:
     """Keep external videos and images with their NWB files.
 
     An NWB file refers to its videos by their paths, which break when it is renamed, moved or published. `check` finds
-    broken paths, `relocate` puts the videos beside the NWB file, `organize` puts NWB files and videos into a dandiset,
-    `restore` gives videos their original names back. The last three have --dry-run.
+    broken paths, and `report` shows all on a web page. `relocate` puts the videos beside the NWB file, `organize` puts
+    NWB files and videos into a dandiset, `restore` gives videos their original names back. The last three have
+    --dry-run.
     """
 
 
@@ -405,10 +406,13 @@ def report(paths: tuple[Path, ...], output: Path, existing: str, media_fields: A
     linked from it, not copied. For thumbnails, install PyAV.
     """
     from .tasks.reporting import report as write_report
+    from .terminal import shown
 
-    with _progress(quiet) as (on_bytes, print_line):
+    with _progress(quiet) as (on_bytes, _):
         options = {"existing": existing, "media_fields": media_fields, "progress": on_bytes}
-        print_line(f"report: {write_report(paths, output, media_options=options)}")
+        page = write_report(paths, output, media_options=options)
+    if not quiet:
+        _print(f"report: {shown(page)}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -81,11 +81,15 @@ def _refuse(place: Path, options: MediaOptions) -> None:
         return
     if options.existing != "replace":
         raise _exists(place)
-    with open(place, "rb") as file:
-        if GENERATOR.encode() not in file.read(2_000):
-            raise RelocationRefusedError(
-                f"{place} exists, and is not a report of nwb-extfiles", hint="give the report another name"
-            )
+    if not (place.is_file() and _is_report(place)):
+        raise RelocationRefusedError(
+            f"{place} exists, and is not a report of nwb-extfiles", hint="give the report another name"
+        )
+
+
+def _is_report(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return GENERATOR.encode() in file.read(2_000)
 
 
 def _exists(place: Path) -> ExternalFilesError:
