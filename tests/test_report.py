@@ -235,6 +235,7 @@ def test_page_without_pyav_says_how_to_get_thumbnails(lab: Path, monkeypatch: py
     page = report(lab)
     assert page.text.count("No thumbnails, lengths and numbers of frames: ") == 1
     assert "pip install" in page.text
+    assert "in 2 NWB files; videos were not read" in page.text
     assert not page.all("video", "src")
     assert "/acquisition/top" in page.text
     assert "../gone.mp4" in page.text
@@ -254,10 +255,16 @@ def test_what_cannot_be_read_is_reported(lab: Path) -> None:
     (lab / "broken.nwb").write_bytes(b"no HDF5")
     (lab / "b_frames.mp4").write_bytes(b"no video")
     (lab / "mpeg4.avi").write_bytes(b"")
-    text = report(lab).text
-    assert "broken.nwb" in text
-    assert "is not a video of a known format" in text
-    assert "is empty" in text
+    (lab / "link.nwb").symlink_to("gone.nwb")
+    content = (lab / "h264.mkv").read_bytes()
+    (lab / "h264.mkv").write_bytes(content[:1_000] + bytes(len(content) - 1_000))
+    page = report(lab, lab / "link.nwb")
+    assert "broken.nwb" in page.text
+    assert "is not a video of a known format" in page.text
+    assert "is empty" in page.text
+    assert "link.nwb 0 bytes · no media" in page.text
+    assert "h264 in mkv" in page.text
+    assert "no thumbnail" in page.text
 
 
 # ------------------------------------------------------------------ the file

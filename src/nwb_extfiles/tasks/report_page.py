@@ -90,7 +90,7 @@ def _head(report: Report) -> Iterator[str]:
     errors, warnings, _ = report.findings.counts.values()
     kind = "error" if errors else "warning" if warnings else "good"
     yield f"<header><h1>Media of {code(report.root.name or report.root)}</h1>"
-    where = f"in {counted(len(report.files), 'NWB file')}"
+    where = f"in {counted(len(report.files), 'NWB file')}" + ("; videos were not read" if report.unread else "")
     found = ", ".join(counted(count, noun) for count, noun in ((errors, "error"), (warnings, "warning")) if count)
     verdict = f"Not ready to publish: {found}" if errors else found or "No problems found"
     yield f'<p class="verdict {kind}">{verdict} {where}</p>'
