@@ -154,6 +154,8 @@ SHOWN = {"new\nline.mp4": r"new\nline.mp4", "\u202egpj.mp4": r"\u202egpj.mp4", "
 @pytest.fixture
 def hostile(tmp_path: Path, all_videos: Videos) -> Path:
     """An NWB file whose name, objects and paths are made to be taken for something else."""
+    if sys.platform != "linux":
+        pytest.skip("only on Linux may names have all these characters")
     folder = tmp_path / "<b>lab & 'co'"
     folder.mkdir()
     for name in HOSTILE:
