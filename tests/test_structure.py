@@ -133,6 +133,7 @@ FAST = {
     "ls --media": ["ls", "--media", "video.avi", "."],
     "check": ["check", "."],
     "check --json": ["check", "--json", "a.nwb"],
+    "report": ["report", "a.nwb"],
     "relocate": ["relocate", "a.nwb"],
     "recover": ["recover", "a.nwb"],
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .tasks.organize_plan import OrganizePlan
     from .tasks.organizing import organize
     from .tasks.relocating import relocate
+    from .tasks.reporting import report
     from .tasks.restoring import restore
 
 __version__ = "0.1.0"
@@ -50,6 +51,7 @@ __all__ = [
     "organize",
     "register_media_mappers",
     "relocate",
+    "report",
     "resolve_external_files",
     "restore",
 ]
@@ -77,6 +79,7 @@ _MODULE_OF = {
     "organize": "tasks.organizing",
     "register_media_mappers": "io.mappers",
     "relocate": "tasks.relocating",
+    "report": "tasks.reporting",
     "resolve_external_files": "tasks.external_files",
     "restore": "tasks.restoring",
 }

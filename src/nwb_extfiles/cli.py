@@ -101,8 +101,9 @@ def main() -> None:
     """Keep external videos and images with their NWB files.
 
     An NWB file refers to its videos by their paths, which break when it is renamed, moved or published. `check` finds
-    broken paths, `relocate` puts the videos beside the NWB file, `organize` puts NWB files and videos into a dandiset,
-    `restore` gives videos their original names back. The last three have --dry-run.
+    broken paths, and `report` shows all on a web page. `relocate` puts the videos beside the NWB file, `organize` puts
+    NWB files and videos into a dandiset, `restore` gives videos their original names back. The last three have
+    --dry-run.
     """
 
 
@@ -357,6 +358,35 @@ def _print_findings(findings: Findings, left_out: int) -> None:
     if findings:
         _print("")
     _print(findings.summary + (f" ({_count(left_out, 'finding')} left out)" if left_out else ""))
+
+
+@main.command()
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default="report.html", show_default=True,
+    help="The page.",
+)  # fmt: skip
+@click.option(
+    "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
+    help="If the page exists already: stop, or replace it.",
+)  # fmt: skip
+@media_field
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
+def report(paths: tuple[Path, ...], output: Path, existing: str, media_fields: Any, quiet: bool) -> None:
+    """Write a web page on NWB files and their media.
+
+    PATHS are NWB files, or folders to search for NWB files. The page shows what is wrong, and each series with its
+    videos: thumbnails, lengths, and frames against timestamps. It has no scripts and needs no network; videos are
+    linked from it, not copied. For thumbnails, install PyAV.
+    """
+    from .tasks.reporting import report as write_report
+    from .terminal import shown
+
+    with _progress(quiet) as (on_bytes, _):
+        options = {"existing": existing, "media_fields": media_fields, "progress": on_bytes}
+        page = write_report(paths, output, media_options=options)
+    if not quiet:
+        _print(f"report: {shown(page)}")
 
 
 def _count(number: int, noun: str) -> str:

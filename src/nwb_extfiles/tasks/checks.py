@@ -42,6 +42,7 @@ def check(
     frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     on_bytes: Callable[[int], object] = lambda count: None,
+    on_file: Callable[[Path], object] = lambda path: None,
     jobs: int = 1,
 ) -> Findings:
     """Check the media of NWB files: their paths, and whether videos have as many frames as their series.
@@ -65,6 +66,8 @@ def check(
         searched for by their content. A path that works only with `search` or `path_map` is broken.
     on_bytes : callable
         Called with each number of bytes of videos read; with several `jobs` once for each NWB file.
+    on_file : callable
+        Called with the path of each NWB file that is checked; with several `jobs` in any order.
     jobs : int
         Number of processes that check NWB files at the same time.
 
@@ -96,9 +99,10 @@ def check(
         found = Findings(nwb_paths=nwb_paths)
         for path in nwb_paths:
             found += _check_file(path, options, on_bytes if checksums else None, videos)
+            on_file(path)
     else:
         job = partial(_check_in_process, options=replace(options, progress=False), checksums=checksums, frames=frames)
-        found = Findings(_in_processes(job, nwb_paths, on_bytes, jobs), nwb_paths)
+        found = Findings(_in_processes(job, nwb_paths, on_bytes, on_file, jobs), nwb_paths)
     found += [_of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem) for problem in empty]
     seen: set[str] = set()
     for folder in paths:
@@ -110,7 +114,13 @@ def check(
 _Job = Callable[[Path], tuple[list[Finding], int]]
 
 
-def _in_processes(job: _Job, nwb_paths: list[Path], on_bytes: Callable[[int], object], jobs: int) -> Iterator[Finding]:
+def _in_processes(
+    job: _Job,
+    nwb_paths: list[Path],
+    on_bytes: Callable[[int], object],
+    on_file: Callable[[Path], object],
+    jobs: int,
+) -> Iterator[Finding]:
     """The findings of each NWB file, in the order of the files."""
     found: dict[int, list[Finding]] = {}
     with workers(jobs, None) as executor:
@@ -119,6 +129,7 @@ def _in_processes(job: _Job, nwb_paths: list[Path], on_bytes: Callable[[int], ob
                 raise result
             found[number], count = result
             on_bytes(count)
+            on_file(nwb_paths[number])
     has_told = False  # what is said once, each process says
     for finding in chain.from_iterable(found[number] for number in range(len(nwb_paths))):
         is_of_all = finding.code == "videos-not-read"

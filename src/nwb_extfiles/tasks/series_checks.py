@@ -18,9 +18,9 @@ from ..nwb.series import SeriesFacts
 from ..plans.resolve import MediaFile
 from .findings import Finding, Severity, of_reference, shortened
 
-__all__ = ["Media", "findings_of_image", "findings_of_series", "promises_video"]
+__all__ = ["VIDEO_SUFFIXES", "Media", "findings_of_image", "findings_of_series", "is_playable", "promises_video"]
 
-_VIDEO_SUFFIXES = frozenset((
+VIDEO_SUFFIXES = frozenset((
     ".3gp", ".asf", ".avi", ".dv", ".flv", ".h264", ".h265", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4",
     ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv",
 ))  # fmt: skip
@@ -59,7 +59,7 @@ class Media:
 
 def promises_video(file: MediaFile) -> bool:
     """Whether a file has the suffix of a video that FFmpeg reads."""
-    return file.path.suffix.lower() in _VIDEO_SUFFIXES
+    return file.path.suffix.lower() in VIDEO_SUFFIXES
 
 
 # ---------------------------------------------------------------- what is wrong
@@ -257,12 +257,17 @@ def _several(video: VideoFacts) -> str:
     return f"it has {number} video streams, and only the first was looked at" if number > 1 else ""
 
 
-def _unplayable(video: VideoFacts) -> str:
-    if (
+def is_playable(video: VideoFacts) -> bool:
+    """Whether web browsers play it."""
+    return (
         video.codec in _PLAYABLE
         and video.container in _PLAYABLE_IN
         and (video.codec != "h264" or video.pixel_format in _PLAYABLE_PIXELS)
-    ):
+    )
+
+
+def _unplayable(video: VideoFacts) -> str:
+    if is_playable(video):
         return ""
     pixels = "" if video.pixel_format is None else f" with {video.pixel_format} pixels"
     return f"not every web browser plays {video.codec}{pixels} in {video.container}"

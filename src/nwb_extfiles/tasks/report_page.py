@@ -1,0 +1,363 @@
+"""A report as one page of HTML that needs nothing else: no script, no network, no other file but the videos it links.
+
+What is shown comes out of files, so it may be anything: all of it passes through `text`, which makes escapes of
+control characters and escapes HTML. The content security policy of the page allows no more than the page has.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..hints import for_command_line
+from ..plans.locate import LocationKind
+from .findings import Finding, Severity, counted
+from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .report_parts import STYLE, code, length, size, sized, text, tree_lines, words
+
+__all__ = ["GENERATOR", "page"]
+
+GENERATOR = '<meta name="generator" content="nwb-extfiles report">'
+"""By which a report is known for one."""
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src 'self' file:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'"
+)
+_MOST_LISTED = 5  # findings of one kind; the others can be unfolded
+_UNOWNED_LISTED = 20
+_FILES_OPEN = 10
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+{generator}
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def page(report: Report) -> str:
+    """Make the page.
+
+    Parameters
+    ----------
+    report : Report
+
+    Returns
+    -------
+    str
+        HTML. Wrong things come first, then what is there.
+    """
+    return _PAGE.format(
+        policy=_POLICY,
+        generator=GENERATOR,
+        title=f"Media of {text(report.root.name or report.root)}",
+        style=STYLE,
+        body="\n".join(_body(report)),
+    )
+
+
+# ----------------------------------------------------------------- the page
+
+
+def _body(report: Report) -> Iterator[str]:
+    anchors = {str(file.path): f"file-{number}" for number, file in enumerate(report.files)}
+    yield from _head(report)
+    yield "<main>"
+    yield from _problems(report, anchors)
+    yield from _unowned(report)
+    yield "<section><h2>NWB files</h2>"
+    worst_first = sorted(report.files, key=lambda file: [-count for count in _counts(file.findings)[:2]])
+    for number, file in enumerate(worst_first):
+        yield from _file(report.root, file, anchors[str(file.path)], is_open=number < _FILES_OPEN)
+    yield "</section></main>"
+
+
+def _head(report: Report) -> Iterator[str]:
+    errors, warnings, _ = report.findings.counts.values()
+    kind = "error" if errors else "warning" if warnings else "good"
+    yield f"<header><h1>Media of {code(report.root.name or report.root)}</h1>"
+    where = f"in {counted(len(report.files), 'NWB file')}" + ("; videos were not read" if report.unread else "")
+    found = ", ".join(counted(count, noun) for count, noun in ((errors, "error"), (warnings, "warning")) if count)
+    verdict = f"Not ready to publish: {found}" if errors else found or "No problems found"
+    yield f'<p class="verdict {kind}">{verdict} {where}</p>'
+    yield '<dl class="totals">'
+    for name, value in _totals(report):
+        yield f"<div><dt>{name}</dt><dd>{value}</dd></div>"
+    yield "</dl>"
+    if report.unread is not None:
+        yield (
+            f'<p class="note">No thumbnails, lengths and numbers of frames: {text(report.unread.what)}. '
+            f"To get them, run {code(report.unread.hint)} and make the report again.</p>"
+        )
+    if report.thumbnails_left_out:
+        left_out = counted(report.thumbnails_left_out, "video")
+        yield f'<p class="note">To keep the page small, thumbnails of {left_out} are left out.</p>'
+    yield (
+        f'<p class="note">{code(report.root)}, {report.written:%Y-%m-%d %H:%M}, nwb-extfiles {text(report.version)}. '
+        f"Videos are linked, not copied: they play while this page stays in its folder.</p></header>"
+    )
+
+
+def _totals(report: Report) -> Iterator[tuple[str, str]]:
+    media = [one for file in report.files for one in file.media]
+    kinds = Counter(one.kind for one in media)
+    files = {one.location: one for one in media if one.kind is LocationKind.FILE}
+    videos = [one.facts.video for one in files.values() if one.facts.video is not None]
+    yield "NWB files", f"{len(report.files):,}"
+    yield "Series", f"{sum(len(file.series) for file in report.files):,}"
+    yield "Media", f"{len(media):,}"
+    if kinds[LocationKind.NONE]:
+        yield "Missing", f'<b class="error">{kinds[LocationKind.NONE]:,}</b>'
+    if kinds[LocationKind.URL]:
+        yield "URLs", f"{kinds[LocationKind.URL]:,}"
+    yield "Size of media", sized(sum(one.size or 0 for one in files.values()))
+    if videos:
+        yield "Length", length(sum(video.duration or 0 for video in videos))
+        name = "Frames" if all(video.frames is not None for video in videos) else "Frames counted"
+        yield name, f"{sum(video.frames or 0 for video in videos):,}"
+
+
+# ------------------------------------------------------------- what is wrong
+
+
+def _problems(report: Report, anchors: dict[str, str]) -> Iterator[str]:
+    kinds: dict[tuple[Severity, str, str], list[Finding]] = {}
+    for finding in report.findings:
+        kinds.setdefault((finding.severity, finding.code, finding.what), []).append(finding)
+    order = list(Severity)
+    worst_first = sorted(kinds.items(), key=lambda kind: (order.index(kind[0][0]), -len(kind[1])))
+    groups = [(kind[0], list(_kind(found, report, anchors))) for kind, found in worst_first]
+    wrong = [lines for severity, lines in groups if severity is not Severity.INFO]
+    notes = [lines for severity, lines in groups if severity is Severity.INFO]
+    if wrong:
+        yield "<section><h2>What is wrong</h2>"
+        yield from (line for lines in wrong for line in lines)
+        yield "</section>"
+    if notes:
+        yield f"<section><details><summary><h2>Worth knowing</h2> <small>{len(notes)}</small></summary>"
+        yield from (line for lines in notes for line in lines)
+        yield "</details></section>"
+
+
+def _kind(found: Sequence[Finding], report: Report, anchors: dict[str, str]) -> Iterator[str]:
+    """All findings of one kind: what is wrong, what to do, and where."""
+    first, hints = found[0], {finding.hint for finding in found}
+    number = f" <small>{len(found):,} times</small>" if len(found) > 1 else ""
+    yield f'<article class="kind {first.severity}" id="{text(first.code)}">'
+    yield f"<h3>{_badge(first.severity)} {code(first.code)}{number}</h3>"
+    yield f"<p>{_sentence(first.what)}{_hint(first) if len(hints) == 1 else ''}</p>"
+    entries = [_entry(finding, report, anchors, len(hints) > 1) for finding in found]
+    yield from _folded(entries, _MOST_LISTED)
+    yield "</article>"
+
+
+def _folded(items: Sequence[str], most: int) -> Iterator[str]:
+    """A list, of which only the first are shown at once."""
+    yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[:most])}</ul>"
+    if len(items) > most:
+        yield f"<details><summary>{len(items) - most:,} more</summary>"
+        yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[most:])}</ul></details>"
+
+
+def _entry(finding: Finding, report: Report, anchors: dict[str, str], with_hint: bool) -> str:
+    anchor = anchors.get(finding.nwb_path)
+    name = code(_shown(finding.nwb_path, report.root))
+    parts = [f'<a href="#{anchor}">{name}</a>' if anchor else name]
+    if finding.object_path is not None:
+        index = "" if finding.index is None else f"[{finding.index}]"
+        parts.append(
+            code(finding.object_path if finding.field is None else f"{finding.object_path} {finding.field}{index}")
+        )
+    if finding.stored_path is not None:
+        parts.append(code(finding.stored_path))
+    if finding.details:
+        parts.append(_details(finding, report.root)[2:])
+    return " · ".join(parts) + (_hint(finding) if with_hint else "")
+
+
+def _sentence(what: str) -> str:
+    return words(f"{what[:1].upper()}{what[1:]}.")
+
+
+def _hint(finding: Finding) -> str:
+    if finding.hint is None:
+        return ""
+    return f' <span class="hint">{_sentence(for_command_line(finding.hint))}</span>'
+
+
+def _badge(severity: Severity, count: int | None = None) -> str:
+    words = str(severity) if count is None else counted(count, str(severity))
+    return f'<span class="badge {severity}">{words}</span>'
+
+
+def _counts(findings: Iterable[Finding]) -> list[int]:
+    counter = Counter(finding.severity for finding in findings)
+    return [counter[severity] for severity in Severity]
+
+
+def _unowned(report: Report) -> Iterator[str]:
+    if not report.unowned:
+        return
+    total = sum(count for _, count in report.unowned)
+    number = f"<small>{len(report.unowned):,}, {size(total)}</small>"
+    yield f"<section><h2>Media that none of these NWB files refers to {number}</h2>"
+    yield from _folded([f"{code(path)} {sized(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
+    yield "</section>"
+
+
+# ----------------------------------------------------------------- NWB files
+
+
+def _file(root: Path, file: ReportedFile, anchor: str, is_open: bool) -> Iterator[str]:
+    counts = zip(Severity, _counts(file.findings), strict=True)
+    problems = [_badge(severity, count) for severity, count in counts if count and severity is not Severity.INFO]
+    badges = " ".join(problems) or '<span class="badge good">no problems</span>'
+    media = len(file.media)
+    facts = f"{sized(file.size)} · " + (f"{len(file.series):,} series · {media:,} media" if media else "no media")
+    yield f'<details class="file"{" open" if is_open else ""}><summary>{badges} '
+    yield f'{code(_shown(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
+    yield from _remarks([finding for finding in file.findings if finding.field is None], root)
+    for series in file.series:
+        yield from _series(series, root)
+    if media:
+        yield from _trees(file)
+    yield "</div></details>"
+
+
+def _remarks(findings: Sequence[Finding], root: Path, *, brief: bool = False) -> Iterator[str]:
+    """What is wrong with a thing, beside it; what to do is said above, and the sentence too."""
+    if not findings:
+        return
+    yield '<ul class="remarks">'
+    for one in findings:
+        is_brief = brief and one.severity is not Severity.ERROR
+        said = "" if is_brief else f" {words(one.what)}{_details(one, root)}"
+        yield f'<li>{_badge(one.severity)} <a href="#{text(one.code)}">{code(one.code)}</a>{said}</li>'
+    yield "</ul>"
+
+
+def _details(finding: Finding, root: Path) -> str:
+    return f": {words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
+
+
+def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
+    field = "" if series.field == "external_file" else f" {text(series.field)}"
+    kind = f"<small>{text(series.neurodata_type)}{field}</small>"
+    yield f'<section class="series"><h3>{code(series.object_path)} {kind}</h3>'
+    yield _frames(series)
+    yield from _remarks(series.findings, root)
+    yield "<ol>"
+    for media in series.media:
+        yield _media(media, root)
+    yield "</ol></section>"
+
+
+def _frames(series: ReportedSeries) -> str:
+    """How many frames the videos have, and how many the NWB file has times for."""
+    if series.frames is None:
+        return ""
+    videos = [one.facts.video for one in series.media]
+    known = [video for video in videos if video is not None and video.frames is not None and not video.cut_off]
+    least, most = (sum(getattr(video, name) or 0 for video in known) for name in ("shown", "frames"))
+    samples = series.frames.samples
+    said = "no number of frames" if samples is None else counted(samples, "timestamp")
+    if series.frames.timestamps is None:
+        said = "a rate, and no number of frames" if samples is None else f"num_samples {samples:,}"
+    if len(known) < len(videos):
+        unknown = f"{len(videos) - len(known):,} of its {len(videos):,} videos" if len(videos) > 1 else "its video"
+        return f'<p class="frames">The NWB file has {said}; the frames of {unknown} are not counted.</p>'
+    agree = samples is not None and least <= samples <= most
+    kind = "" if samples is None else " good" if agree else " error"
+    sign = "✓ " if agree else "" if samples is None else "≠ "
+    return f'<p class="frames{kind}">{sign}{counted(most, "frame")}; the NWB file has {said}.</p>'
+
+
+def _media(media: ReportedMedia, root: Path) -> str:
+    location = "a URL, which was not opened" if media.kind is LocationKind.URL else ""
+    if media.kind is LocationKind.FILE:
+        location = f"→ {code(_shown(media.location or '', root))}"
+    facts = [sized(media.size)] if media.size is not None else []
+    notes = [location, " · ".join([*facts, *_facts(media.facts)]), " · ".join(_format(media.facts))]
+    parts = [
+        f'<li class="media"><div class="frame">{_frame(media)}</div><div>',
+        f"<p><small>[{media.reference.index}]</small> {code(media.reference.stored_path)}</p>",
+        *(f'<p class="note">{note}</p>' for note in notes if note),
+        *_remarks(media.findings, root, brief=True),
+        "</div></li>",
+    ]
+    return "".join(parts)
+
+
+def _frame(media: ReportedMedia) -> str:
+    """A player, a thumbnail, or a word instead."""
+    shot = media.facts.thumbnail
+    source = None if shot is None else f"data:image/webp;base64,{b64encode(shot).decode()}"
+    video = media.facts.video
+    if media.link is not None and video is not None:
+        width, height = (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
+        poster = "" if source is None else f' poster="{source}"'
+        shape = f'width="{width}" height="{height}"'
+        return f'<video controls preload="none" {shape}{poster} src="{html.escape(media.link)}"></video>'
+    if source is not None:
+        return f'<img src="{source}" alt="a frame of the video">'
+    word = {LocationKind.NONE: "missing", LocationKind.URL: "URL"}.get(media.kind, "no thumbnail")
+    return f'<span class="{media.kind}">{word}</span>'
+
+
+def _facts(facts: FileFacts) -> Iterator[str]:
+    if facts.reason is not None:
+        yield f'<b class="error">{text(facts.reason)}</b>'
+    if facts.video is not None:
+        if facts.video.duration is not None:
+            yield length(facts.video.duration)
+        yield "frames not counted" if facts.video.frames is None else counted(facts.video.frames, "frame")
+
+
+def _format(facts: FileFacts) -> Iterator[str]:
+    if facts.video is not None:
+        yield text(f"{facts.video.codec} in {facts.video.container}")
+        yield f"{facts.video.width} x {facts.video.height}"
+        if facts.video.rate is not None:
+            yield f"{float(facts.video.rate):.5g} fps"
+
+
+def _trees(file: ReportedFile) -> Iterator[str]:
+    if file.after is not None and set(file.after) == set(file.before):
+        yield '<details><summary>Files <small>all in place</small></summary><div class="trees">'
+        yield _tree("Now, and after <code>nwb-extfiles relocate</code>", tree_lines(file.before))
+    else:
+        yield '<details><summary>Files now, and after <code>nwb-extfiles relocate</code></summary><div class="trees">'
+        yield _tree("Now", tree_lines(file.before))
+        if file.after is None:
+            yield '<div><h4>After</h4><p class="error">It would refuse:</p>'
+            yield from _folded([words(reason) for reason in file.refusal], _MOST_LISTED)
+            yield "</div>"
+        else:
+            yield _tree("After", tree_lines(file.after))
+    yield "</div></details>"
+
+
+def _tree(title: str, lines: Iterable[tuple[str, bool]]) -> str:
+    shown = (f'<b class="error">{text(line)} (missing)</b>' if missing else text(line) for line, missing in lines)
+    return f"<div><h4>{title}</h4><pre>{chr(10).join(shown)}</pre></div>"
+
+
+def _shown(path: str | os.PathLike[str], root: Path) -> str:
+    """A path relative to the root if it is in it."""
+    path = os.fspath(path)
+    inside = f"{root}{os.sep}"
+    return path.removeprefix(inside)
