@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from . import __version__
-from .cli_options import ExistingPath, LocalPath, make_options, media_field, media_mode, media_options, quiet_or_json
+from .cli_options import (
+    ExistingPath,
+    LocalPath,
+    make_options,
+    media_field,
+    media_mode,
+    media_options,
+    quiet_or_json,
+    remux,
+)
 from .errors import ExternalFilesError, ExternalFilesWarning
 from .options import MediaMode
 
@@ -174,6 +183,7 @@ def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[s
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@remux
 @media_options
 def organize(
     paths: tuple[Path, ...],
@@ -239,6 +249,7 @@ def organize(
     "--repair", is_flag=True,
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
+@remux
 @media_options
 def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chosen: Any) -> None:
     """Copy, link or move videos and images beside their NWB files.

@@ -22,6 +22,7 @@ __all__ = [
     "media_mode",
     "media_options",
     "quiet_or_json",
+    "remux",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,6 +78,13 @@ def media_mode(default: str | None, help_text: str, *, without: str | None = Non
         "--media-mode", "--media-files-mode", "media_mode", default=default, show_default=default is not None,
         type=click.Choice([mode for mode in MODES if mode != without]), help=help_text,
     )  # fmt: skip
+
+
+remux = click.option(
+    "--remux", is_flag=True,
+    help="Put videos that DANDI does not accept (.h264, .m4v, .ts, .mpg, .webm, ...) into mp4 or mkv files, without "
+    "loss. The originals stay. Needs --media-mode copy, and PyAV.",
+)  # fmt: skip
 
 
 def media_options(function: F) -> F:
@@ -153,4 +161,5 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     names = ("search", "within", "missing", "existing", "media_fields", "manifest", "urls")
     same: dict[str, Any] = {name: chosen[name] for name in names}
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
+    same["remux"] = "unarchived" if chosen.get("remux") else None  # not every command has it
     return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)

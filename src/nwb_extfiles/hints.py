@@ -46,6 +46,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "manifest": Spelling("manifest=True in media_options", "--manifest"),
     "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
+    "remux": Spelling('remux="unarchived" in media_options', "--remux"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

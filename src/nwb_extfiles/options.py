@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -80,6 +81,10 @@ class MediaOptions:
         contacts.
     url_timeout : float
         Seconds to wait for a server that sends nothing, or next to nothing, before the request is repeated.
+    remux : {"unarchived"}, optional
+        ``"unarchived"``: videos that DANDI does not accept (``.h264``, ``.m4v``, ``.ts``, ``.mpg``, ``.webm``, …) are
+        put into an mp4 or mkv file, without loss and without encoding them again. The originals stay. Only with
+        `media_mode` ``"copy"``, and with PyAV (``pip install "nwb-extfiles[video]"``).
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its dataset); subtypes are included.
 
@@ -87,6 +92,8 @@ class MediaOptions:
     ------
     ValueError, TypeError
         If a value is not one of those above. Checked once, here.
+    RelocationRefusedError
+        If videos are to be remuxed, and PyAV is not installed.
     """
 
     search: tuple[Path, ...] = ()
@@ -103,6 +110,7 @@ class MediaOptions:
     media_fields: tuple[tuple[str, str], ...] = ()
     urls: Literal["keep", "download"] = "keep"
     url_timeout: float = 60.0
+    remux: Literal["unarchived"] | None = None
 
     def __post_init__(self) -> None:
         assign = partial(object.__setattr__, self)  # the class is frozen
@@ -115,6 +123,9 @@ class MediaOptions:
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace"))
         _one_of("urls", self.urls, ("keep", "download"))
+        if self.remux is not None:
+            _one_of("remux", self.remux, ("unarchived",))
+            _require_pyav()
         if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
             raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")
         if not 0 < self.url_timeout < float("inf"):
@@ -195,6 +206,13 @@ def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool |
         raise RelocationRefusedError(
             f"media_mode={str(media_mode)!r} was given, but relocate_media is {relocate_media}",
             hint="give relocate_media=True to relocate the media, or leave media_mode out",
+        )
+
+
+def _require_pyav() -> None:
+    if find_spec("av") is None:
+        raise RelocationRefusedError(
+            "remuxing needs PyAV, which is not installed", hint='pip install "nwb-extfiles[video]"'
         )
 
 

@@ -150,9 +150,12 @@ def media_summary(plan: RelocationPlan) -> str:
             counts[Action.DOWNLOAD] += 1  # a further name of it too
         else:
             counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
+    remuxed = counts[Action.REMUX]
     transferred, downloaded = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
+    transferred_bytes = plan.media_bytes - plan.remux_bytes - plan.download_bytes
     parts = [
-        (transferred, f"{transferred} media by {plan.mode}, {plan.media_bytes - plan.download_bytes:,} bytes"),
+        (transferred, f"{transferred} media by {plan.mode}, {transferred_bytes:,} bytes"),
+        (remuxed, f"{remuxed} remuxed, {plan.remux_bytes:,} bytes, and the originals stay"),
         (downloaded, f"{downloaded} by download, {plan.download_bytes:,} bytes"),
         (counts[Action.RENAME], f"{counts[Action.RENAME]} renamed with the NWB file"),
         (counts[Action.REWRITE_PATH], f"{counts[Action.REWRITE_PATH]} stay where they are"),

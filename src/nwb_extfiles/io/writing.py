@@ -129,7 +129,7 @@ class Writing:
         assert self.transfer is not None
         if plan.manifest is not None:
             media = self.transfer.media
-            rows = make_rows(plan, media.digests, media.fetched)
+            rows = make_rows(plan, media.digests, media.made)
             self.transfer.notes.extend(other_videos(plan, rows))
             self.rows = {**(self.rows or {}), **{row.place: row for row in rows}}
         references = [entry.reference for entry in plan.relocations]

@@ -11,6 +11,7 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
@@ -24,6 +25,7 @@ from ..web.remote import RemoteFile
 
 __all__ = [
     "MediaFile",
+    "Remux",
     "Resolution",
     "is_absolute",
     "is_url",
@@ -63,6 +65,18 @@ class MediaFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Remux:
+    """How a video is remuxed."""
+
+    suffix: str
+    """Of the new container, ``.mp4`` or ``.mkv``."""
+    rate: Fraction | None = None
+    """Frames per second; None for a container that has the time of each frame."""
+    dropped: tuple[str, ...] = ()
+    """What the new container does not get, in words; empty if it gets all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """What one reference means: a URL, a file, or a problem."""
 
@@ -77,6 +91,8 @@ class Resolution:
     """The suffix that the media get, if that is not the one of the file."""
     searched: bool = False
     """Whether the file was found in a folder of `search`, by a part of its path."""
+    remux: Remux | None = None
+    """How the media get another container; None if they keep theirs."""
 
 
 def is_url(stored_path: str) -> bool:

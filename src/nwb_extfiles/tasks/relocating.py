@@ -23,7 +23,9 @@ from ..errors import (
 )
 from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
+from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
+from ..nwb.frame_rate import stored_frame_rate
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
@@ -356,6 +358,7 @@ def _plan(
             ),
             manifest=rows,
             found=found,
+            remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
         )
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
     problems.extend(cannot_edit(plan))
