@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import make_video, mounted
 from servers import Server, serving
+from videos import Videos
 
 # The fixtures that this package offers to other projects. Where the package is installed, pytest finds them itself.
 pytest_plugins = ["nwb_extfiles.pytest_plugin"]
@@ -24,6 +25,12 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Eight short, different videos, made by ffmpeg once per session. Copy them, do not change them."""
     folder = tmp_path_factory.mktemp("videos")
     return [make_video(folder / f"video_{number}.avi", number) for number in range(8)]
+
+
+@pytest.fixture(scope="session")
+def all_videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
+    """Videos of each container and codec by name, complete and cut off; `videos.py` lists them."""
+    return Videos(tmp_path_factory.mktemp("all_videos"))
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from pynwb.base import ExternalImage, Images
 from pynwb.file import NWBFile
 from recordings import recording, video
 from servers import serving
+from videos import Videos, decoded_frames
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
 from nwb_extfiles.cli import main
@@ -886,7 +887,7 @@ def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
 def test_truncated_video_is_reported() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "convert 'a.h264' to a format that it accepts" in said
+    assert "or convert 'a.h264' to a format that it accepts" in said
     video(Path("raw/a.mp4"))  # converted
     set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
@@ -895,6 +896,19 @@ def test_truncated_video_is_reported() -> None:
     cli("relocate", "--media-mode", "copy", path)
     assert "suffix" not in [finding.code for finding in check(path)]
     assert media_of(path) == [digest(Path("raw/a.mp4"))]
+
+
+def test_remuxing_as_the_warning_says(all_videos: Videos) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"], videos=False)
+    Path("raw").mkdir()
+    shutil.copy(all_videos["b_frames.h264"], "raw/a.h264")
+    said = cli("relocate", path)
+    advice = said.split("have 'a.h264' remuxed without loss with ")[1].split(",")[0]
+    assert advice == "--remux and --media-mode copy"
+    cli("relocate", *advice.replace(" and ", " ").split(), path)
+    assert "suffix" not in [finding.code for finding in check(path)]
+    assert media_of(path) != [digest(Path("raw/a.h264"))]
+    assert decoded_frames(path.parent / stored_paths(path)[0]) == 60
 
 
 def test_image_series_warns_once() -> None:

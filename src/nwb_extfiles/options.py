@@ -84,7 +84,7 @@ class MediaOptions:
     remux : {"unarchived"}, optional
         ``"unarchived"``: videos that DANDI does not accept (``.h264``, ``.m4v``, ``.ts``, ``.mpg``, ``.webm``, …) are
         put into an mp4 or mkv file, without loss and without encoding them again. The originals stay. Only with
-        `media_mode` ``"copy"``, and with PyAV (``pip install "nwb-extfiles[video]"``).
+        `media_mode` ``"copy"``, and with PyAV (the extra ``video``).
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its dataset); subtypes are included.
 
@@ -211,9 +211,7 @@ def refuse_mode_alone(media_mode: MediaMode | str | None, relocate_media: bool |
 
 def _require_pyav() -> None:
     if find_spec("av") is None:
-        raise RelocationRefusedError(
-            "remuxing needs PyAV, which is not installed", hint='pip install "nwb-extfiles[video]"'
-        )
+        raise RelocationRefusedError("remuxing needs PyAV, which is not installed", hint='pip install "av>=17"')
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ that prevent one.
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -447,8 +448,18 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
         name = "" if source is None else repr(source.name)
         yield Message(
             f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
-            f"convert {name}{further} to a format that it accepts",
+            _to_be_accepted(f"{name}{further}", suffix),
         )
+
+
+def _to_be_accepted(what: str, suffix: str) -> Hint:
+    if (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "audio/")):
+        return Hint("convert {what} to a format that it accepts", what=what)
+    return Hint(
+        "have {what} remuxed without loss with {remux} and {copy}, or convert {what} to a format that it accepts",
+        what=what,
+        copy=media_modes(MediaMode.COPY),
+    )
 
 
 def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFilesError]:

@@ -104,7 +104,7 @@ def _without_adts(data: bytes) -> bytes:
 
 
 def kept_streams(container: Any) -> list[Any]:
-    """The streams that are remuxed: videos but for attached pictures (covers), and sound."""
+    """The streams that are remuxed: videos, apart from cover images, and sound."""
     from av.stream import Disposition
 
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

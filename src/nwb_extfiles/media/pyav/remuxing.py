@@ -27,17 +27,15 @@ _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 _MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
 """The index before the frames; streams that begin later than others do so to a tick of MPEG-TS, not a millisecond."""
 _HEAD = 500  # packets, among which is the first one of each stream
-_TAGS_OF_CONTAINERS = frozenset(
-    [
-        "major_brand",
-        "minor_version",
-        "compatible_brands",
-        "encoder",
-        "duration",
-        "timecode",
-        "handler_name",
-        "vendor_id",
-    ]
+_TAGS_OF_CONTAINERS = (
+    "_brand",
+    "_brands",
+    "minor_version",
+    "encoder",
+    "duration",
+    "timecode",
+    "handler_name",
+    "vendor_id",
 )
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
 
@@ -185,7 +183,7 @@ def _new_stream(out: Any, stream: Any, rate: Fraction | None) -> Any:
 
 def _kept_tags(metadata: dict[str, str]) -> dict[str, str]:
     """Tags that describe a video, such as its title and ``creation_time``, and not its container."""
-    return {name: value for name, value in metadata.items() if name.lower() not in _TAGS_OF_CONTAINERS}
+    return {name: value for name, value in metadata.items() if not name.lower().endswith(_TAGS_OF_CONTAINERS)}
 
 
 def _shift(source: Path) -> Callable[[Any, int], None]:
