@@ -143,13 +143,32 @@ def test_sound_and_tags_are_kept(all_videos: Videos, place: Path) -> None:
     assert "2024-05-06T07:08:09" in said.stderr
 
 
-def test_a_cover_image_is_dropped_with_a_warning(all_videos: Videos, place: Path) -> None:
-    settings = ["-map", "0", "-c", "copy", "-disposition:v:1", "attached_pic", "-f", "mp4"]
-    ffmpeg("-i", all_videos["cover_image.mp4"], *settings, "cover.m4v")
-    path = nwb_with([Path("cover.m4v")])
-    with pytest.warns(ExternalFilesWarning, match="cover image"):
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("rotated.mp4", "rotation of 90.00"), ("wide_pixels.mp4", "SAR 4:3"), ("interlaced.mp4", "top first")],
+)
+def test_how_frames_are_shown_is_kept(name: str, word: str, all_videos: Videos, place: Path) -> None:
+    shutil.copy(all_videos[name], "video.m4v")
+    path = nwb_with([Path("video.m4v")])
+    relocate(path, "copy", media_options=REMUX)
+    (made,) = remuxed(path)
+    for video in (all_videos[name], made):
+        said = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", video], capture_output=True, text=True).stderr
+        assert word in said
+    assert shown_frames(made) == shown_frames(all_videos[name])
+
+
+@pytest.mark.parametrize("what", ["a cover image", "a data stream and a timecode"])
+def test_what_is_dropped_is_said(what: str, all_videos: Videos, place: Path) -> None:
+    if what == "a cover image":
+        settings = ["-map", "0", "-c", "copy", "-disposition:v:1", "attached_pic", "-f", "mp4"]
+        ffmpeg("-i", all_videos["cover_image.mp4"], *settings, "video.m4v")
+    else:
+        ffmpeg("-i", all_videos["b_frames.mp4"], "-c", "copy", "-timecode", "01:02:03:04", "-f", "mov", "video.m4v")
+    path = nwb_with([Path("video.m4v")])
+    with pytest.warns(ExternalFilesWarning, match=f"has {what}, which mp4 does not get"):
         relocate(path, "copy", media_options=REMUX)
-    assert shown_frames(remuxed(path)[0]) == shown_frames(all_videos["cover_image.mp4"])
+    assert shown_frames(remuxed(path)[0]) == shown_frames(all_videos["b_frames.mp4"])
 
 
 # ------------------------------------------------------------------ the rate

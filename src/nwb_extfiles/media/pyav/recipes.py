@@ -70,6 +70,8 @@ class VideoRemuxer:
         except NotAVideo as error:
             hint = how_to_convert(path, image=True) if error.image else _COPY_AGAIN if error.cut_off else _NOT_BY_FFMPEG
             raise _refused(reference, path, error.reason, hint) from error
+        except OSError as error:
+            raise _refused(reference, path, f"cannot be read ({error})", "make it readable") from error
 
     def _recipe(self, path: Path, facts: VideoFacts, container: Any, reference: ExternalFileReference) -> Remux:
         streams = kept_streams(container)
