@@ -133,7 +133,7 @@ def decoded_frames(path: Path, *, hidden: bool = False) -> int:
 
 
 def _write_opendml(path: Path, source: Path) -> None:
-    """An AVI in two parts, each with an index of its own, as those of more than 1 GB are; the old index has the first."""
+    """An AVI in two parts, each with its own index, as those above 1 GB are; the old index has only the first."""
     content = source.read_bytes()
     header = content[12 : 20 + struct.unpack_from("<I", content, 16)[0]]  # LIST hdrl
     frames = [

@@ -107,7 +107,7 @@ class VideoFacts:
     """By how many seconds the stated duration is longer than what is there; 0 if less than two frames. None where
     `first_time` or `duration` is, and where the duration may be that of the sound."""
     damaged: int | None = None
-    """Frames that could not be decoded whole. None unless decoded."""
+    """Frames that the decoder could not decode, or says are not whole; it conceals some damage. None unless decoded."""
 
 
 def read_video(
@@ -190,13 +190,13 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
         options["ignore_editlist"] = "1"
     try:
         container = av.open(os.path.abspath(path), container_options=options)
-    except OSError:  # of PyAV too, where the file system refuses
+    except (FileNotFoundError, PermissionError):
         raise
-    except av.error.FFmpegError as error:
+    except av.error.FFmpegError as error:  # with some files that end early, an OSError too
         raise _not_a_video(Path(path)) from error
     with container:
         if not _videos(container):
-            raise NotAVideo("has no video stream")
+            raise NotAVideo("has no video stream that can be decoded", cut_off=is_cut_off(Path(path)))
         yield container
 
 
@@ -230,7 +230,11 @@ def fraction(value: Any) -> Fraction | None:
 def _videos(container: Any) -> list[Any]:
     from av.stream import Disposition
 
-    return [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return [
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
+    ]
 
 
 def _not_a_video(path: Path) -> NotAVideo:
@@ -254,9 +258,8 @@ def _stated(container: Any, path: Path) -> VideoFacts:
     return VideoFacts(
         container=name,
         codec=stream.codec_context.name,
-        pixel_format=getattr(
-            stream.codec_context.format, "name", None
-        ),  # pix_fmt: PyAV 17.1 crashes where it is not known
+        # not `pix_fmt`: where that is not known, PyAV 17.1 crashes
+        pixel_format=getattr(stream.codec_context.format, "name", None),
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         rotation=0,

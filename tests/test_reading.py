@@ -1,0 +1,225 @@
+"""Facts of real videos by PyAV, each count against what ffmpeg decodes; and that no other file is ever opened."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from videos import CUT_OFF, VIDEOS, WHOLE, Videos, decoded_frames, ffmpeg
+
+from nwb_extfiles.media.pyav.reading import NotAVideo, fraction, open_video, read_video
+
+INDEXED = [name for name in (*WHOLE, "opendml.avi") if name.endswith((".mp4", ".mov", ".avi", "ipod.m4v"))]
+ELEMENTARY = ("b_frames.h264", "no_b_frames.h264", "hevc.h265", "elementary.m4v")
+COMPLETE = (*WHOLE, "opendml.avi")
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_counts_are_those_of_decoding(all_videos: Videos, name: str) -> None:
+    path = all_videos[name]
+    expected = decoded_frames(path, hidden=True), decoded_frames(path)
+    index, packets, decoded = (read_video(path, how) for how in ("index", "packets", "decode"))
+    assert (index.frames, index.shown) == (expected if name in INDEXED else (None, None))
+    assert (packets.frames, packets.shown) == (decoded.frames, decoded.shown) == expected
+    assert decoded.damaged == 0
+    assert not index.cut_off
+    assert packets.ends_early in (None, 0)
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_whole_frames_of_cut_off_videos_are_counted(all_videos: Videos, name: str) -> None:
+    """The last frame may be there in part, and ffmpeg decodes that."""
+    path, before = all_videos[name], all_videos[CUT_OFF[name]]
+    for how in ("packets", "decode"):
+        facts = read_video(path, how)
+        assert facts.frames is not None
+        assert facts.frames <= decoded_frames(path) <= facts.frames + 1 < decoded_frames(before)
+    index = read_video(path)
+    assert index.frames == (facts.frames if name.endswith(".mp4") else None)
+    assert index.cut_off == name.endswith((".mp4", ".avi", ".mkv", ".webm"))
+    if name.endswith((".mkv", ".webm", ".flv")):
+        assert facts.ends_early == pytest.approx((60 - facts.frames) / 30, abs=0.05)
+
+
+def test_sizes_containers_codecs_and_rates(all_videos: Videos) -> None:
+    facts = {name: read_video(all_videos[name]) for name in COMPLETE}
+    assert {(one.width, one.height) for one in facts.values()} == {(96, 64)}, "wide pixels and rotation included"
+    told = {name: (one.container, one.codec) for name, one in facts.items()}
+    assert told["ipod.m4v"] == told["b_frames.mp4"] == ("mp4", "h264")
+    assert told["mjpeg.mov"] == ("mov", "mjpeg")
+    assert told["raw.avi"] == ("avi", "rawvideo")
+    assert told["ffv1.mkv"] == ("mkv", "ffv1")
+    assert told["vp9.webm"] == ("webm", "vp9")
+    assert [told[name][0] for name in ("h264.ts", "mpeg2.mpg", "wmv2.wmv", "hevc.h265", "elementary.m4v")] == [
+        "mpegts", "mpeg", "wmv", "h265", "m4v",
+    ]  # fmt: skip
+    assert facts["ffv1.mkv"].pixel_format == "gray16le"
+    assert {name: one.rotation for name, one in facts.items() if one.rotation} == {"rotated.mp4": 90}
+    assert {name for name, one in facts.items() if one.video_streams > 1} == {"two_videos.mp4"}
+    assert {name for name, one in facts.items() if one.has_audio} == {"sound.mp4", "sound.avi"}
+    assert {name for name, one in facts.items() if one.rate is None} == {"remuxed.avi", *ELEMENTARY}
+    assert facts["ntsc.mov"].rate == Fraction(30000, 1001)
+    assert facts["interlaced.mp4"].rate == 15
+
+
+def test_gaps_are_told_from_rounded_times(all_videos: Videos) -> None:
+    """Times of mkv and webm are whole milliseconds; where a copy broke off, frames are missing between the last."""
+    drift = {name: read_video(all_videos[name], "packets").drift for name in VIDEOS}
+    assert {name for name, value in drift.items() if value is not None and value > 0.1} == {"variable_rate.mp4"}
+    assert (drift["variable_rate.mp4"] or 0) > 4
+    unknown = {"remuxed.avi", "cut_off.avi", "cut_off.h264", *ELEMENTARY}
+    assert {name for name, value in drift.items() if value is None} == unknown
+
+
+def test_times_of_frames(all_videos: Videos) -> None:
+    facts = read_video(all_videos["no_b_frames.mp4"], "packets")
+    assert (facts.first_time, facts.last_time) == (0, pytest.approx(59 / 30))
+    assert facts.duration == 2
+    index = read_video(all_videos["no_b_frames.mp4"])
+    assert (index.first_time, index.drift, index.ends_early, index.damaged) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("name", ["mpeg4.avi", "no_b_frames.mp4", "hevc.mp4", "ffv1.mkv"])
+def test_damage_is_found_by_decoding(tmp_path: Path, all_videos: Videos, name: str) -> None:
+    content = bytearray(all_videos[name].read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = random.Random(3).randbytes(200)
+    (tmp_path / name).write_bytes(content)
+    facts = read_video(tmp_path / name, "decode")
+    assert facts.frames == 60
+    assert facts.damaged in range(1, 60)
+    assert read_video(tmp_path / name, "packets").damaged is None
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "cut_off", "image"),
+    [
+        ("no_index.mp4", "ends before its index", True, False),
+        ("playlist.mp4", "not a video", False, False),
+        ("empty.mp4", "is empty", False, False),
+        ("image.png", "is an image", False, True),
+        ("sound.m4a", "no video stream", False, False),
+        ("no_frames.mp4", "no video stream", False, False),
+    ],
+)
+def test_what_is_not_a_video(all_videos: Videos, name: str, reason: str, cut_off: bool, image: bool) -> None:
+    with pytest.raises(NotAVideo, match=reason) as error:
+        read_video(all_videos[name])
+    assert (error.value.cut_off, error.value.image) == (cut_off, image)
+
+
+def test_video_without_frames(all_videos: Videos) -> None:
+    for how in ("index", "packets", "decode"):
+        facts = read_video(all_videos["no_frames.avi"], how)
+        assert (facts.frames, facts.shown) == (0, 0)
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(NotAVideo, match="not a regular file"):
+        read_video(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_video(tmp_path / "gone.mp4")
+
+
+@pytest.mark.parametrize("name", ["a b.mp4", "50%d.mp4", "http:x.mp4", "concat:x.mp4", "ä.mp4", "-i.mp4"])
+def test_names_mean_nothing_but_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_videos: Videos, name: str
+) -> None:
+    shutil.copy(all_videos["b_frames.mp4"], tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert read_video(name).frames == 60
+
+
+SCRIPTS = {
+    "ffconcat": "ffconcat version 1.0\nfile secret.mp4\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "dash": '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet mimeType="video/mp4"><Representation>'
+    "<BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>",
+    "sdp": "v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+def test_no_other_file_is_opened(tmp_path: Path, all_videos: Videos, kind: str) -> None:
+    """A script called ``.mp4`` opens nothing. A named pipe beside it would show it: who opens that waits for ever."""
+    shutil.copy(all_videos["b_frames.mp4"], tmp_path / "real.mp4")
+    (tmp_path / "script.mp4").write_text(SCRIPTS[kind])
+    os.mkfifo(tmp_path / "secret.mp4")
+    code = (
+        "import sys; from nwb_extfiles.media.pyav.reading import NotAVideo, read_video\n"
+        "assert read_video('real.mp4').frames == 60\n"
+        "try: read_video('script.mp4', 'decode')\n"
+        "except NotAVideo as error: print(error.reason)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout == "is not a video of a known format\n"
+
+
+def test_script_is_a_video_for_ffmpeg(tmp_path: Path, all_videos: Videos) -> None:
+    """What the tests above protect from: ffmpeg follows such a script."""
+    shutil.copy(all_videos["b_frames.mp4"], tmp_path / "secret.mp4")
+    (tmp_path / "script.mp4").write_text(SCRIPTS["ffconcat"])
+    ffmpeg("-i", tmp_path / "script.mp4", "-c", "copy", tmp_path / "copy.mkv")
+    assert decoded_frames(tmp_path / "copy.mkv") == 60
+
+
+def test_progress_in_bytes(all_videos: Videos) -> None:
+    path, reports = all_videos["mjpeg.avi"], list[tuple[int, int]]()
+    read_video(path, "packets", progress=lambda done, total: reports.append((done, total)))
+    assert reports == sorted(reports)
+    assert {total for _, total in reports} == {path.stat().st_size} == {reports[-1][0]}
+
+
+def test_no_stream_is_used_after_closing(all_videos: Videos) -> None:
+    with open_video(all_videos["edit_list.mp4"]) as container:
+        assert container.streams.video
+    with pytest.raises(AssertionError):
+        container.demux().__next__()
+
+
+def test_rational_numbers_of_each_version() -> None:
+    class Rational:
+        """As PyAV 19 has them: false, and no Fraction."""
+
+        numerator, denominator = 30, 1
+
+        def __bool__(self) -> bool:
+            return False
+
+    assert fraction(Rational()) == fraction(Fraction(30)) == 30
+    assert fraction(None) is fraction(Fraction(0)) is None
+
+
+def test_advice_without_pyav(tmp_path: Path, all_videos: Videos) -> None:
+    code = (
+        "import sys; sys.modules['av'] = None\n"
+        "from nwb_extfiles.media.pyav.reading import read_video\n"
+        "read_video(sys.argv[1])\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(all_videos["mpeg4.avi"])], capture_output=True, text=True, check=False
+    )
+    assert 'reading videos needs PyAV; pip install "av>=17"' in run.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index_first.mp4", "many_fragments.mp4", "two_videos.mp4", "mpeg4.avi", "opendml.avi", "h264.mkv", "h264.ts",
+     "mpeg2.mpg", "wmv2.wmv", "b_frames.h264"],
+)  # fmt: skip
+def test_files_that_end_anywhere(tmp_path: Path, all_videos: Videos, name: str) -> None:
+    """Whatever is left of a video, there are facts or a refusal."""
+    content = all_videos[name].read_bytes()
+    path = tmp_path / name
+    for size in {*range(0, 70, 14), *range(70, len(content), max(len(content) // 12, 1))}:
+        path.write_bytes(content[:size])
+        with suppress(NotAVideo):
+            assert read_video(path, "packets").frames is not None
