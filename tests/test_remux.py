@@ -387,12 +387,12 @@ def test_other_modes_are_refused_unless_nothing_is_to_be_remuxed(mode: str, all_
     assert digest(remuxed(archived)[0]) == digest(all_videos["mpeg4.avi"])
 
 
-@pytest.mark.parametrize("name", ["image.tiff", "sound.mts"])
+@pytest.mark.parametrize("name", ["image.bmp", "sound.mts"])
 def test_what_cannot_be_remuxed_is_refused_with_the_command_that_converts_it(
     name: str, all_videos: Videos, place: Path
 ) -> None:
-    if name == "image.tiff":
-        ffmpeg("-i", all_videos["image.png"], "raw/image.tiff")
+    if name == "image.bmp":
+        ffmpeg("-i", all_videos["image.png"], "raw/image.bmp")
     else:
         settings = ["-c:v", "copy", "-c:a", "pcm_bluray", "-mpegts_m2ts_mode", "1", "-f", "mpegts"]
         ffmpeg("-i", all_videos["sound.mp4"], *settings, "raw/sound.mts")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .reading import fraction, open_video
+from .reading import fraction, open_video, video_streams
 
 __all__ = ["Displayed", "Track", "displayed", "kept_streams", "packets", "same_packets", "same_times", "tracks_of"]
 
@@ -105,10 +105,7 @@ def _without_adts(data: bytes) -> bytes:
 
 def kept_streams(container: Any) -> list[Any]:
     """The streams that are remuxed: videos, apart from cover images, and sound."""
-    from av.stream import Disposition
-
-    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    return [*videos, *container.streams.audio]
+    return [*video_streams(container), *container.streams.audio]
 
 
 def packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:

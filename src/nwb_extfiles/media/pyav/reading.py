@@ -24,7 +24,7 @@ from ..boxes import is_cut_off
 if TYPE_CHECKING:
     from ...options import ProgressCallback
 
-__all__ = ["How", "NotAVideo", "VideoFacts", "first_video", "fraction", "open_video", "read_video"]
+__all__ = ["How", "NotAVideo", "VideoFacts", "first_video", "fraction", "open_video", "read_video", "video_streams"]
 
 How = Literal["index", "packets", "decode"]
 
@@ -195,7 +195,7 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     except av.error.FFmpegError as error:  # with some files that end early, an OSError too
         raise _not_a_video(Path(path)) from error
     with container:
-        if not _videos(container):
+        if not video_streams(container):
             raise NotAVideo("has no video stream that can be decoded", cut_off=is_cut_off(Path(path)))
         yield container
 
@@ -217,7 +217,7 @@ def load_av() -> Any:
 
 def first_video(container: Any) -> Any:
     """The first video stream of a container that `open_video` opened; cover images are none."""
-    return _videos(container)[0]
+    return video_streams(container)[0]
 
 
 def fraction(value: Any) -> Fraction | None:
@@ -227,7 +227,8 @@ def fraction(value: Any) -> Fraction | None:
     return Fraction(value.numerator, value.denominator)
 
 
-def _videos(container: Any) -> list[Any]:
+def video_streams(container: Any) -> list[Any]:
+    """The video streams of a container that `open_video` opened, without cover images."""
     from av.stream import Disposition
 
     return [
@@ -266,7 +267,7 @@ def _stated(container: Any, path: Path) -> VideoFacts:
         rate=None if name in _ELEMENTARY else _rate(stream, name),
         frames=None,
         shown=None,
-        video_streams=len(_videos(container)),
+        video_streams=len(video_streams(container)),
         has_audio=bool(container.streams.audio),
         duration=None if name in _ELEMENTARY else _duration(container, stream),
         cut_off=is_cut_off(path),

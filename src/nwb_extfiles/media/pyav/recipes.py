@@ -27,7 +27,7 @@ _MP4 = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp9", "a
 _MP4_SOUND = frozenset(("aac", "ac3", "eac3", "mp2", "mp3", "opus", "alac", "flac"))
 _MKV = _MP4 | {"vp8", "ffv1", "theora", "vc1", "huffyuv", "ffvhuff", "prores", "dvvideo", "utvideo"}
 _MKV_SOUND = _MP4_SOUND | {"vorbis", "dts", "truehd", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le"}
-_ELEMENTARY = frozenset(("h264", "hevc", "m4v", "mpegvideo", "mjpeg", "obu"))
+_ELEMENTARY = frozenset(("h264", "hevc", "m4v", "mpegvideo", "obu"))
 """Formats of FFmpeg that are frames without times."""
 _COPY_AGAIN = "copy the video again from where it comes from"
 _NOT_BY_FFMPEG = Hint(
@@ -68,7 +68,8 @@ class VideoRemuxer:
             with open_video(path) as container:
                 return self._recipe(path, facts, container, reference)
         except NotAVideo as error:
-            hint = how_to_convert(path, image=True) if error.image else _COPY_AGAIN if error.cut_off else _NOT_BY_FFMPEG
+            is_image = error.image and path.suffix.lower() not in (".mjpeg", ".mjpg", ".tif", ".tiff")  # of many images
+            hint = how_to_convert(path, image=True) if is_image else _COPY_AGAIN if error.cut_off else _NOT_BY_FFMPEG
             raise _refused(reference, path, error.reason, hint) from error
         except OSError as error:
             raise _refused(reference, path, f"cannot be read ({error})", "make it readable") from error
