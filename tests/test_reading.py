@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from videos import CUT_OFF, VIDEOS, WHOLE, Videos, decoded_frames, ffmpeg
 
-from nwb_extfiles.media.pyav.reading import NotAVideo, fraction, open_video, read_video
+from nwb_extfiles.media.pyav.opening import NotAVideo, fraction, open_video
+from nwb_extfiles.media.pyav.reading import read_video
 
 INDEXED = [name for name in (*WHOLE, "opendml.avi") if name.endswith((".mp4", ".mov", ".avi", "ipod.m4v"))]
 ELEMENTARY = ("b_frames.h264", "no_b_frames.h264", "hevc.h265", "elementary.m4v")
@@ -69,7 +70,7 @@ def test_sizes_containers_codecs_and_rates(all_videos: Videos) -> None:
     assert facts["interlaced.mp4"].rate == 15
 
 
-def test_gaps_are_told_from_rounded_times(all_videos: Videos) -> None:
+def test_rounded_times_are_no_gaps(all_videos: Videos) -> None:
     """Times of mkv and webm are whole milliseconds; where a copy broke off, frames are missing between the last."""
     drift = {name: read_video(all_videos[name], "packets").drift for name in VIDEOS}
     assert {name for name, value in drift.items() if value is not None and value > 0.1} == {"variable_rate.mp4"}

@@ -269,7 +269,7 @@ def copy_of_a_video(settings: Settings) -> Iterator[Result]:
 def large_h264(path: Path, size: int) -> Path:
     """Make an elementary stream of noisy frames with B-frames, which are 640 x 480 pixels."""
     part = path.with_name("part.h264")
-    noise = "testsrc2=size=640x480:rate=30:duration=10,noise=alls=60:allf=t"
+    noise = "testsrc2=size=640x480:rate=30:duration=10,noise=c0s=60:c0f=t"
     ffmpeg("-f", "lavfi", "-i", noise, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-qp", "24", part)
     content = part.read_bytes()
     with open(path, "wb") as stream:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-__all__ = ["Box", "boxes", "chunks", "find", "is_avi", "is_cut_off", "is_mp4"]
+__all__ = ["NO_BOX", "Box", "boxes", "chunks", "find", "is_avi", "is_cut_off", "is_mp4", "lists", "read", "riffs"]
 
 _MOST_BOXES = 10_000
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_TOP = {*_MP4_FIRST, b"moof", b"mfra", b"sidx", b"styp", b"udta", b"uuid", b"meta", b"pdin"}
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_MOST_OF_HEADER = 16 * 1024 * 1024  # bytes
 _HAS_INDEX = 0x10  # AVIF_HASINDEX of the main header
 
 
@@ -29,6 +29,7 @@ class Box(NamedTuple):
 
 
 NO_BOX = Box(b"", 0, 0)
+"""What is not there."""
 
 
 def is_mp4(head: bytes) -> bool:
@@ -70,49 +71,71 @@ def chunks(stream: BinaryIO, start: int, stop: int) -> Iterator[Box]:
         start += 8 + size + size % 2
 
 
-def find(found: Iterator[Box], name: bytes) -> Box:
-    """The first box of a name, else one without content."""
-    return next((box for box in found if box.name == name), NO_BOX)
+def lists(stream: BinaryIO, start: int, stop: int, kind: bytes) -> Iterator[Box]:
+    """The lists of one kind among the chunks of AVI between two places."""
+    for chunk in chunks(stream, start, stop):
+        if chunk.name == b"LIST" and stream.read(4) == kind:
+            yield Box(kind, chunk.start + 4, chunk.stop)
 
 
-def is_cut_off(path: Path) -> bool:
+def find(found: Iterator[Box], *names: bytes) -> Box:
+    """The first box of one of these names, else one without content."""
+    return next((box for box in found if box.name in names), NO_BOX)
+
+
+def read(stream: BinaryIO, box: Box, *, most: int) -> bytes:
+    """The content of a box.
+
+    Raises
+    ------
+    ValueError
+        If it has more than `most` bytes, or runs past the end of the file.
+    """
+    size = box.stop - box.start
+    stream.seek(box.start)
+    content = stream.read(min(size, most + 1))
+    if len(content) != size:
+        raise ValueError(f"{box.name!r} of {size} bytes is too long, or cut off")
+    return content
+
+
+def is_cut_off(stream: BinaryIO) -> bool:
     """Whether a container says that it is longer than its file, or that it has an index that is not there.
 
     So it is where a copy broke off, and while a video is still being written. False does not promise that the file is
     whole: only MP4, MOV, AVI, Matroska and WebM say how long they are.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
     """
-    with open(path, "rb") as stream:
-        head = stream.read(64)
-        end = stream.seek(0, os.SEEK_END)
-        try:
-            if is_mp4(head):
-                return _is_cut_off_mp4(stream, end)
-            if is_avi(head):
-                return _is_cut_off_avi(stream, end)
-            return head[:4] == _EBML and _is_cut_off_matroska(head, end)
-        except (struct.error, IndexError):
-            return True  # the file ends within a header
+    stream.seek(0)
+    head = stream.read(64)
+    end = stream.seek(0, os.SEEK_END)
+    try:
+        if is_mp4(head):
+            return _is_cut_off_mp4(stream, end)
+        if is_avi(head):
+            return _is_cut_off_avi(stream, end)
+        return head[:4] == _EBML and _is_cut_off_matroska(head, end)
+    except (struct.error, IndexError, ValueError):
+        return True  # the file ends within a header
 
 
 def _is_cut_off_mp4(stream: BinaryIO, end: int) -> bool:
     top = [box for box in boxes(stream, 0, end) if box.name in _MP4_TOP]  # behind them, there may be anything
-    return not any(box.name == b"moov" for box in top) or any(box.stop > end for box in top)
+    return not {b"moov", b"mdat"} <= {box.name for box in top} or any(box.stop > end for box in top)
 
 
 def _is_cut_off_avi(stream: BinaryIO, end: int) -> bool:
-    riffs = [riff for riff in chunks(stream, 0, end) if riff.name == b"RIFF"]
-    if any(riff.stop > end + 1 for riff in riffs):  # some writers forget the last padding byte
+    if any(riff.stop > end + 1 for riff in riffs(stream, end)):  # some writers forget the last padding byte
         return True
-    stream.seek(0)
-    header = stream.read(4096)
-    (flags,) = struct.unpack_from("<I", header, header.find(b"avih") + 8 + 12)
-    indexed = b"indx" in header or find(chunks(stream, 12, end), b"idx1") != NO_BOX
+    (header, *_) = *lists(stream, 12, end, b"hdrl"), NO_BOX
+    stream.seek(header.start + 8)  # the first chunk is the main header
+    (flags,) = struct.unpack("<12xI", stream.read(16))
+    indexed = find(chunks(stream, 12, end), b"idx1") != NO_BOX or b"indx" in read(stream, header, most=_MOST_OF_HEADER)
     return bool(flags & _HAS_INDEX) and not indexed
+
+
+def riffs(stream: BinaryIO, end: int) -> list[Box]:
+    """The parts of an AVI; more than one if it is longer than 1 GB."""
+    return [chunk for chunk in chunks(stream, 0, end) if chunk.name == b"RIFF"]
 
 
 def _is_cut_off_matroska(head: bytes, end: int) -> bool:

@@ -6,7 +6,6 @@ that prevent one.
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, media_modes
+from ..hints import Hint, Message, for_archive, media_modes
 from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
@@ -448,18 +447,8 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
         name = "" if source is None else repr(source.name)
         yield Message(
             f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
-            _to_be_accepted(f"{name}{further}", suffix),
+            for_archive(f"{name}{further}", suffix),
         )
-
-
-def _to_be_accepted(what: str, suffix: str) -> Hint:
-    if (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "audio/")):
-        return Hint("convert {what} to a format that it accepts", what=what)
-    return Hint(
-        "have {what} remuxed without loss with {remux} and {copy}, or convert {what} to a format that it accepts",
-        what=what,
-        copy=media_modes(MediaMode.COPY),
-    )
 
 
 def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFilesError]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .reading import fraction, open_video, video_streams
+from .opening import fraction, open_video, video_streams
 
 __all__ = ["Displayed", "Track", "displayed", "kept_streams", "packets", "same_packets", "same_times", "tracks_of"]
 

@@ -7,10 +7,8 @@
 from __future__ import annotations
 
 import os
-import stat
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,47 +16,31 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ...errors import ExternalFilesError
-from ..boxes import is_cut_off
+from ..probe import probe
+from .opening import NotAVideo, first_video, fraction, is_cut_off_file, load_av, open_video, video_streams
 
 if TYPE_CHECKING:
     from ...options import ProgressCallback
 
-__all__ = ["How", "NotAVideo", "VideoFacts", "first_video", "fraction", "open_video", "read_video", "video_streams"]
+__all__ = [
+    "How",
+    "NotAVideo",
+    "VideoFacts",
+    "first_video",
+    "fraction",
+    "load_av",
+    "open_video",
+    "read_video",
+    "video_streams",
+]
 
 How = Literal["index", "packets", "decode"]
-
-_FORMATS = (
-    "mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "flv", "asf", "ogg", "mxf", "dv",
-    "ivf", "nut", "obu",
-)  # fmt: skip
-"""The demuxers of FFmpeg that may open a file. None of them opens other files: playlists (``concat``, ``hls``,
-``dash``, ``sdp``) and numbered images are not among them."""
 
 _ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
 _WITH_EDIT_LISTS = {"mp4", "mov"}
 _NAMES = {"hevc": "h265", "asf": "wmv"}
-_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM")
 _NO_TIME = -(2**63)
 _Ticks = np.ndarray[Any, np.dtype[np.int64]]
-
-
-class NotAVideo(ExternalFilesError, ValueError):  # noqa: N818
-    """A file that cannot be read as a video.
-
-    Parameters
-    ----------
-    reason : str
-        Why, as the end of a sentence that begins with the file: "is empty".
-    cut_off : bool
-        Whether it begins like a video, but ends before its index: its copy broke off, or it is still being written.
-    image : bool
-        Whether it is an image or a stack of images: PNG, JPEG, GIF, TIFF or BMP.
-    """
-
-    def __init__(self, reason: str, *, cut_off: bool = False, image: bool = False) -> None:
-        super().__init__(reason)
-        self.reason, self.cut_off, self.image = reason, cut_off, image
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +110,6 @@ def read_video(
     Returns
     -------
     VideoFacts
-        Frames that are cut off or hidden by an edit list included where they are whole.
 
     Raises
     ------
@@ -141,113 +122,14 @@ def read_video(
     """
     path = Path(path)
     with open_video(path, edit_list=False) as container:
-        facts = _stated(container, path)
-        if how == "index":
-            facts = replace(facts, frames=_indexed(container, facts, path))
-        else:
+        facts = _indexed(_stated(container, path), container, path)
+        if how != "index":
             facts = _counted(container, facts, how == "decode", progress or (lambda done, total: None))
     with open_video(path) as container:
         shown = facts.frames
         if facts.container in _WITH_EDIT_LISTS:
-            shown = sum(not entry.is_discard for entry in _whole_entries(container, path))
+            shown = sum(not entry.is_discard for entry in _entries(container) if _end(entry) <= container.size)
         return replace(facts, shown=shown, rotation=_rotation(container))
-
-
-@contextmanager
-def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Iterator[Any]:
-    """Open a video, and no other file, whatever it says: the only place where files are opened with PyAV.
-
-    A file that FFmpeg takes for a playlist would make it open others, on this machine or the internet. Only containers
-    and elementary streams are allowed, and only local files.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        A regular file, or a symbolic link to one.
-    edit_list : bool
-        Whether frames that an edit list hides are left out, as players do. Only mp4 and mov have edit lists.
-
-    Yields
-    ------
-    av.container.InputContainer
-        With at least one video stream; see `first_video`. Do not use it, nor what comes from it, after it is closed.
-
-    Raises
-    ------
-    NotAVideo
-        If it is no video of an allowed format.
-    ExternalFilesError
-        If PyAV is not installed.
-    OSError
-        If it cannot be read.
-    """
-    av = load_av()
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise NotAVideo("is not a regular file")
-    # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
-    options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
-    if not edit_list:
-        options["ignore_editlist"] = "1"
-    try:
-        container = av.open(os.path.abspath(path), container_options=options)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except av.error.FFmpegError as error:  # with some files that end early, an OSError too
-        raise _not_a_video(Path(path)) from error
-    with container:
-        if not video_streams(container):
-            raise NotAVideo("has no video stream that can be decoded", cut_off=is_cut_off(Path(path)))
-        yield container
-
-
-def load_av() -> Any:
-    """PyAV, or what to do without it.
-
-    Raises
-    ------
-    ExternalFilesError
-        If it is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise ExternalFilesError("reading videos needs PyAV", hint='pip install "av>=17"') from error
-    return av
-
-
-def first_video(container: Any) -> Any:
-    """The first video stream of a container that `open_video` opened; cover images are none."""
-    return video_streams(container)[0]
-
-
-def fraction(value: Any) -> Fraction | None:
-    """A rational number of PyAV, whatever class its version has for them; None for 0 and what is not known."""
-    if value is None or not value.numerator or not value.denominator:
-        return None
-    return Fraction(value.numerator, value.denominator)
-
-
-def video_streams(container: Any) -> list[Any]:
-    """The video streams of a container that `open_video` opened, without cover images."""
-    from av.stream import Disposition
-
-    return [
-        stream
-        for stream in container.streams.video
-        if stream.codec_context is not None and not stream.disposition & Disposition.attached_pic
-    ]
-
-
-def _not_a_video(path: Path) -> NotAVideo:
-    with open(path, "rb") as stream:
-        head = stream.read(64)
-    if not head:
-        return NotAVideo("is empty")
-    if head.startswith(_IMAGES):
-        return NotAVideo("is an image, not a video", image=True)
-    if is_cut_off(path):
-        return NotAVideo("ends before its index; its copy broke off, or it is still being written", cut_off=True)
-    return NotAVideo("is not a video of a known format")
 
 
 # --------------------------------------------------------------- what is stated
@@ -270,7 +152,7 @@ def _stated(container: Any, path: Path) -> VideoFacts:
         video_streams=len(video_streams(container)),
         has_audio=bool(container.streams.audio),
         duration=None if name in _ELEMENTARY else _duration(container, stream),
-        cut_off=is_cut_off(path),
+        cut_off=is_cut_off_file(path),
     )
 
 
@@ -303,18 +185,24 @@ def _duration(container: Any, stream: Any) -> float | None:
 # --------------------------------------------------------------- by the index
 
 
-def _indexed(container: Any, facts: VideoFacts, path: Path) -> int | None:
+def _indexed(facts: VideoFacts, container: Any, path: Path) -> VideoFacts:
     if facts.container in _WITH_EDIT_LISTS:
-        return len(_whole_entries(container, path))
+        ends = [_end(entry) for entry in _entries(container)]
+        whole = sum(end <= container.size for end in ends)
+        return replace(facts, frames=whole, cut_off=facts.cut_off or whole < len(ends))
     if facts.container == "avi" and not facts.cut_off:
-        return len(_whole_entries(container, path))
-    return None
+        count = len(_entries(container))
+        # without an index in the file, FFmpeg's has what it has come across
+        return replace(facts, frames=count if count == probe(path).frame_count else None)
+    return facts
 
 
-def _whole_entries(container: Any, path: Path) -> list[Any]:
-    """The entries of the index whose bytes are in the file."""
-    size = os.stat(path).st_size
-    return [entry for entry in first_video(container).index_entries if entry.size and entry.pos + entry.size <= size]
+def _entries(container: Any) -> list[Any]:
+    return [entry for entry in first_video(container).index_entries if entry.size]
+
+
+def _end(entry: Any) -> int:
+    return int(entry.pos + entry.size)
 
 
 # --------------------------------------------------------------- by packets, and decoding

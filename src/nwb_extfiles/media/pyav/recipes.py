@@ -18,7 +18,8 @@ from ...nwb.references import ExternalFileReference
 from ...options import MediaOptions
 from ...plans.resolve import Remux
 from .fingerprints import kept_streams
-from .reading import NotAVideo, VideoFacts, open_video, read_video
+from .opening import NotAVideo, open_video
+from .reading import VideoFacts, read_video
 from .remuxing import how_to_convert, is_remuxed
 
 __all__ = ["VideoRemuxer", "remuxer"]

@@ -19,7 +19,7 @@ from ...errors import TransferError
 from ...hints import Hint
 from ...plans.resolve import Remux
 from .fingerprints import Track, displayed, kept_streams, packets, same_packets, same_times, tracks_of
-from .reading import NotAVideo, fraction, load_av, open_video
+from .opening import NotAVideo, fraction, load_av, open_video
 
 __all__ = ["how_to_convert", "is_remuxed", "remux"]
 
