@@ -16,6 +16,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,15 +33,18 @@ from recordings import recording, video
 from servers import serving
 from videos import Videos, decoded_frames
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate, restore
+import nwb_extfiles
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, relocate, restore
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import DestinationBusyError, ExternalFilesError, MediaExistsError, RelocationRefusedError
+from nwb_extfiles.testing import make_image
 
 PAGE = (Path(__file__).parents[1] / "docs" / "howto" / "errors.md").read_text(encoding="utf-8")
 DATASET = "acquisition/video/external_file"
 UTF8 = h5py.string_dtype()
 F = TypeVar("F", bound=Callable[..., Any])
 COVERED: set[str] = set()
+check = partial(nwb_extfiles.check, frames="none")  # most media here are no videos
 
 
 def fixes(*rows: str) -> Callable[[F], F]:
@@ -1115,6 +1119,152 @@ def test_output_encoding_cannot_show_name() -> None:
         assert b"UnicodeEncodeError" not in done.stderr
         assert b"\\u30bb" in done.stdout + done.stderr
     assert all(None not in media_of(path) for path in Path("videos").glob("*.nwb"))
+
+
+# ------------------------------------------------------------------------ videos
+
+
+def with_videos(all_videos: Videos, *names: str, **more: Any) -> Path:
+    """Make an NWB file with a series of copies of real videos."""
+    for number, name in enumerate(names):
+        shutil.copy(all_videos[name], f"{number}_{name}")
+    nwbfile = new_nwbfile()
+    nwbfile.add_acquisition(image_series([f"{number}_{name}" for number, name in enumerate(names)], **more))
+    with NWBHDF5IO("a.nwb", "w") as io:
+        io.write(nwbfile)
+    return Path("a.nwb")
+
+
+def codes(path: Path, how: str = "index") -> set[str]:
+    return {finding.code for finding in check(path, frames=how)} - {"nonstandard-name"}
+
+
+def edit_series(path: Path, message: str) -> None:
+    """Store in the series what a message says to store."""
+    ((name, value),) = re.findall(r"store (\w+)=(\[.*?\]|\d+|'\w+')", message)
+    with h5py.File(path, "r+") as file:
+        series = file["acquisition/video"]
+        if name == "starting_frame":
+            series["external_file"].attrs[name] = ast.literal_eval(value)
+        else:
+            del series[name]
+            series[name] = ast.literal_eval(value)
+
+
+@fixes("not-a-video", "cut-off", "no-frames", "damaged", "ends-early", "frames-missing")
+@pytest.mark.parametrize(
+    ("name", "code", "right"),
+    [
+        ("playlist.mp4", "not-a-video", "b_frames.mp4"),
+        ("cut_off.mp4", "cut-off", "b_frames.mp4"),
+        ("no_index.mp4", "cut-off", "b_frames.mp4"),
+        ("no_frames.avi", "no-frames", "mpeg4.avi"),
+        ("cut_off.flv", "ends-early", "flv1.flv"),
+        ("damaged.mp4", "damaged", "b_frames.mp4"),
+        ("cut_off.ts", "frames-missing", "h264.ts"),
+    ],
+)
+def test_right_video_is_put_there(all_videos: Videos, name: str, code: str, right: str) -> None:
+    path = with_videos(all_videos, "b_frames.mp4" if name == "damaged.mp4" else name, num_samples=60)
+    (video,) = Path().glob("0_*")
+    if name == "damaged.mp4":
+        content = bytearray(video.read_bytes())
+        middle = len(content) // 2
+        content[middle : middle + 2000] = bytes(2000)
+        video.write_bytes(content)
+    message = message_of(path, code, frames="decode")
+    assert re.search("put the (complete )?video there|copy it again|compare it with the file where it was", message)
+    shutil.copy(all_videos[right], video)
+    assert codes(path, "decode") <= {"not-playable", "suffix"}
+
+
+@fixes("frames-left-over", "starting-frame", "sizes-differ")
+@pytest.mark.parametrize(
+    ("code", "names", "series"),
+    [
+        ("frames-missing", ["b_frames.mp4"], dict(num_samples=64)),
+        ("frames-left-over", ["b_frames.mp4"], dict(num_samples=56)),
+        ("starting-frame", ["b_frames.mp4", "h264.mov"], dict(num_samples=120, starting_frame=[0, 50])),
+        ("sizes-differ", ["b_frames.mp4"], dict(num_samples=60, dimension=[1, 2])),
+    ],
+)
+def test_series_is_corrected(all_videos: Videos, code: str, names: list[str], series: dict[str, Any]) -> None:
+    path = with_videos(all_videos, *names, **series)
+    edit_series(path, message_of(path, code, frames="index"))
+    assert codes(path) == set()
+
+
+def test_timestamps_of_dropped_frames_are_removed(all_videos: Videos) -> None:
+    path = with_videos(all_videos, "b_frames.mp4", timestamps=np.arange(64.0), rate=None, num_samples=None)
+    assert message_of(path, "frames-missing", frames="index").endswith("remove their timestamps")
+    with h5py.File(path, "r+") as file:
+        del file["acquisition/video/timestamps"]
+        file["acquisition/video/timestamps"] = np.delete(np.arange(64.0), [7, 8, 9, 10])
+    assert codes(path) == set()
+
+
+def test_right_starting_frame_needs_packets(all_videos: Videos) -> None:
+    with_videos(all_videos, "h264.mkv", "h264.mkv", num_samples=120, starting_frame=[0, 0])
+    said = cli("check", "a.nwb", code=1)
+    (advised,) = set(re.findall(r"--frames packets", said))
+    said = cli("check", *advised.split(), "a.nwb", code=1)
+    edit_series(Path("a.nwb"), said)
+    cli("check", *advised.split(), "a.nwb")
+
+
+@fixes("gaps")
+def test_series_with_gaps_gets_timestamps(all_videos: Videos) -> None:
+    path = with_videos(all_videos, "variable_rate.mp4", num_samples=50)
+    assert message_of(path, "gaps", frames="packets").endswith("give the series timestamps")
+    with h5py.File(path, "r+") as file:
+        series = file["acquisition/video"]
+        del series["starting_time"], series["num_samples"]
+        series["timestamps"] = np.delete(np.arange(60) / 30, range(20, 30))
+    assert codes(path, "packets") == set()
+
+
+@fixes("hidden-frames", "rotated", "several-videos", "not-playable")
+def test_remarks_ask_for_nothing(all_videos: Videos) -> None:
+    for name in ("edit_list.mp4", "rotated.mp4", "two_videos.mp4"):
+        path = with_videos(all_videos, name, num_samples=decoded_frames(all_videos[name]))
+        assert {finding.severity for finding in check(path, frames="index")} == {"info"}
+        cli("check", path)
+    path = with_videos(all_videos, "mpeg4.avi", num_samples=60)
+    assert "in a browser, h264 in mp4 plays" in message_of(path, "not-playable", frames="index")
+    shutil.copy(all_videos["b_frames.mp4"], "0.mp4")
+    set_paths(path, DATASET, ["0.mp4"], dtype=UTF8)
+    assert codes(path) == set()
+
+
+@fixes("videos-not-read")
+def test_videos_are_read_with_pyav(all_videos: Videos) -> None:
+    with_videos(all_videos, "b_frames.mp4", num_samples=64)
+    code = "import sys; sys.modules['av'] = None; from nwb_extfiles.cli import main; main(sys.argv[1:])"
+
+    def said(*words: str) -> str:
+        command = [sys.executable, "-c", code, "check", *words, "a.nwb"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert "videos-not-read" in said()
+    assert "videos-not-read" not in said("--frames", "none")
+    assert "frames-missing" in cli("check", "a.nwb", code=1)
+
+
+@fixes("image-format")
+def test_format_of_image_is_stored() -> None:
+    nwbfile = new_nwbfile()
+    image = ExternalImage(name="image", data="image.png", image_format="JPEG")
+    nwbfile.add_acquisition(Images(name="images", description="images", images=[image]))
+    with NWBHDF5IO("a.nwb", "w") as io:
+        io.write(nwbfile)
+    path = Path("a.nwb")
+    Path("image.png").write_text("no image")
+    assert message_of(path, "image-format", frames="index").endswith("put the JPEG image there")
+    make_image("image.png")
+    ((value,),) = [re.findall(r"store image_format='(\w+)'", message_of(path, "image-format", frames="index"))]
+    with h5py.File(path, "r+") as file:
+        file["acquisition/images/image"].attrs["image_format"] = value
+    assert codes(path) == set()
 
 
 # ------------------------------------------------------------------------ the page

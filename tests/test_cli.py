@@ -169,16 +169,16 @@ def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
 
 
 def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
-    result = run("check", "nwb", code=1)
+    result = run("check", "--frames", "none", "nwb", code=1)
     lines = result.stdout.splitlines()
     assert [line for line in lines if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/lost.nwb"]
     assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
     assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
     run("relocate", "nwb/good.nwb")
-    assert run("check", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
-    findings = json.loads(run("check", "--json", lab, code=1).stdout)
+    assert run("check", "--frames", "none", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
+    findings = json.loads(run("check", "--frames", "none", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
-    assert json.loads(run("check", "--json", "nwb/good.nwb").stdout) == []
+    assert json.loads(run("check", "--frames", "none", "--json", "nwb/good.nwb").stdout) == []
 
 
 def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
@@ -233,7 +233,7 @@ def test_relocate_error_shows_hint(lab: Path) -> None:
     result = run("relocate", "nwb/good.nwb", "nwb/lost.nwb", "--media-mode", "move", "--missing", "keep")
     assert result.stderr.count("warning:") == 1
     assert list((lab / "videos").iterdir()) == []
-    assert json.loads(run("check", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
+    assert json.loads(run("check", "--frames", "none", "--json", "nwb", code=1).stdout)[0]["code"] == "missing"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert {name: after[name] for name in before} == before
     assert [name for name in after if name not in before and not name.startswith("nwb/good")] == []
     run("relocate", "nwb/good.nwb")
-    run("check", "nwb/good.nwb")
+    run("check", "--frames", "none", "nwb/good.nwb")
 
 
 def module(*words: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
@@ -357,7 +357,7 @@ def test_any_path_spelling_from_any_working_directory(lab: Path, monkeypatch: py
     paths = stored_paths(lab / "nwb" / "good.nwb")
     assert [os.readlink(lab / "nwb" / text) for text in paths] == ["../../videos/a.avi", "../../videos/b.avi"]
     monkeypatch.chdir("/")
-    assert run("check", lab / "nwb" / "good.nwb").exit_code == 0
+    assert run("check", "--frames", "none", lab / "nwb" / "good.nwb").exit_code == 0
 
 
 def test_help_of_every_command() -> None:

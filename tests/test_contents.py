@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import PAST, digest, make_file, mounted, tree
@@ -28,7 +27,6 @@ CHUNK = 64 * 1024
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "COPY_CHUNK", CHUNK)
-    monkeypatch.setattr(contents, "_LARGEST_COPY_CHUNK", CHUNK)
     monkeypatch.setattr(contents, "HASH_CHUNK", CHUNK // 4)
 
 
@@ -198,28 +196,6 @@ def test_cancelled_after_last_chunk(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         contents.copy_verified(source, tmp_path / "target", on_bytes=cancel)
-
-
-@linux
-def test_chunk_size_follows_disk_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks grow while writes are fast, and shrink when the write cache of the kernel is full."""
-    asked, now = list[int](), [0.0]
-    copy_range = contents._copy_range
-
-    def copy(reader: Any, writer: Any, size: int) -> int:
-        asked.append(size // CHUNK)
-        now[0] += 1.0 if len(asked) > 4 else 0.0
-        return copy_range(reader, writer, size)
-
-    monkeypatch.setattr(contents, "COPY_CHUNK", CHUNK)
-    monkeypatch.setattr(contents, "HASH_CHUNK", CHUNK // 4)
-    monkeypatch.setattr(contents, "_clone", lambda reader, writer: False)
-    monkeypatch.setattr(contents, "_copy_range", copy)
-    monkeypatch.setattr(contents.time, "monotonic", lambda: now[0])
-    source = make_file(tmp_path / "source", 50 * CHUNK)
-    contents.copy_verified(source, tmp_path / "target")
-    assert asked == [1, 2, 4, 8, 16, 8, 4, 2, 1, 1, 1, 1, 1, 1]
-    assert digest(tmp_path / "target") == digest(source)
 
 
 @pytest.mark.parametrize("chunk", [0, 2, 5])

@@ -54,9 +54,10 @@ def test_every_error_and_finding_code_is_documented() -> None:
     errors = {name for name in nwb_extfiles.errors.__all__ if name.endswith(("Error", "Warning"))}
     assert {name for name in errors if name not in page} == set()
     tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
-    source = "".join((tasks / f"{name}.py").read_text(encoding="utf-8") for name in ("checks", "path_checks"))
+    source = "".join(path.read_text(encoding="utf-8") for path in tasks.glob("*checks.py"))
     codes = {f"media-{state}" for state in MediaState if state.is_bad}
-    pattern = r'(?:Severity\.[A-Z]+, |severity, |strict, |code=|code = |what = |_of_problem\(.*?, )"([a-z-]+)"'
+    before = r"Severity\.[A-Z]+, |severity, |strict, |code=|code = |what = |_of_problem\(.*?, |error\(|_remark\(\w+, "
+    pattern = rf'(?:{before}|\n +\()"([a-z-]+)"'
     codes |= set(re.findall(pattern, source))
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()

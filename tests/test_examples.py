@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 from helpers import digest, play, stored_paths
 
@@ -94,7 +95,7 @@ def test_other_machine_example(tmp_path: Path) -> None:
     videos = [lab / f"server/videos/mouse0/video_{number}.avi" for number in (0, 1)]
     assert_same_videos(lab / "arena.nwb", ACQUISITION, videos)
     assert "2 problems; nothing was changed" in said
-    assert "0 findings" in said
+    assert "0 problems" in said
 
 
 def test_cluster_example(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_cluster_example(tmp_path: Path) -> None:
         nwb_path = lab / f"dandiset/sub-mouse{number % 2}/sub-mouse{number % 2}_ses-day{number}_image.nwb"
         assert_same_videos(nwb_path, ACQUISITION, [lab / "videos" / f"{number}.avi"])
     assert "8 of 8 NWB files" in said
-    assert "0 findings" in said
+    assert "0 problems" in said
 
 
 def test_zarr_example(tmp_path: Path) -> None:
@@ -114,3 +115,16 @@ def test_zarr_example(tmp_path: Path) -> None:
     assert_same_videos(lab / "back/mouse0.nwb", ACQUISITION, videos)
     beside = lab / "dandiset/sub-mouse0/sub-mouse0_ses-sessionid0_image"
     assert sorted(map(digest, beside.iterdir())) == sorted(map(digest, videos))
+
+
+def test_right_video_example(tmp_path: Path) -> None:
+    lab, said = run("plot_8_right_video", tmp_path)
+    lines = [line for line in said.splitlines() if "29 timestamps" in line]
+    found = [line.split(": ")[:2] for line in lines]
+    face, body = ["error", "/acquisition/face"], ["error", "/acquisition/body"]
+    assert found == [face, body, face]  # by the index, and by packets
+    assert said.endswith("no problems are left\n")
+    with h5py.File(lab / "arena.nwb", "r") as file:
+        for name, video in (("face", "face.avi"), ("body", "body.mkv")):
+            assert len(file[f"acquisition/{name}/timestamps"]) == play(lab / video) == 25
+            assert file[f"acquisition/{name}/timestamps"].attrs["unit"] == "seconds"

@@ -6,18 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from helpers import assert_resolves, digest, play, stored_paths, tree, write_nwb
 from makers import quiet
 
-from nwb_extfiles import ExternalFilesError
+from nwb_extfiles import ExternalFilesError, ExternalFilesWarning
 from nwb_extfiles.errors import MissingMediaError, RelocationRefusedError
 from nwb_extfiles.neuroconv import RelocateMediaMixin, relocating_backends
 
@@ -460,3 +462,103 @@ def test_neuroconv_versions_that_write_relative_paths(tmp_path: Path, recordings
     (stored,) = stored_paths(nwb_path, ACQUISITION.format("top"))
     assert stored.startswith("a/")
     assert digest(nwb_path.parent / stored) == digest(recordings["top"][0])
+
+
+# ------------------------------------------------------- videos compared with their series
+
+
+class CheckedVideo(RelocateMediaMixin, ExternalVideoInterface):
+    check_videos = "error"
+
+
+class CheckedLab(RelocatingLab):
+    check_videos = "error"
+
+
+def two_videos(recordings: dict[str, list[Path]], cls: type = CheckedVideo) -> Any:
+    video = cls(file_paths=recordings["side"], video_name="side")
+    video.set_aligned_starting_time(0.0)
+    return video
+
+
+def warned(record: list[warnings.WarningMessage]) -> list[str]:
+    return [str(one.message) for one in record if isinstance(one.message, ExternalFilesWarning)]
+
+
+def test_right_videos_are_written_as_ever(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        run(CheckedLab, tmp_path / "a.nwb", recordings, relocate_media=True, media_mode="copy")
+        two_videos(recordings).run_conversion(tmp_path / "b.nwb", metadata=metadata(two_videos(recordings)))
+    assert_in_place(tmp_path / "a.nwb", recordings)
+    assert stored_paths(tmp_path / "b.nwb", ACQUISITION.format("side")) == [str(path) for path in recordings["side"]]
+    assert warned(record) == []
+
+
+def test_wrong_starting_frames_are_refused_before_writing(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """Those are an option of the interface, and its schema is that of NeuroConv still."""
+    video = two_videos(recordings)
+    what = r"out/a.nwb: ImageSeries '/acquisition/side': by its starting_frame, .* has 7 frames, and it has 10"
+    with quiet(), pytest.raises(ExternalFilesError, match=what) as caught:
+        video.run_conversion(
+            tmp_path / "out" / "a.nwb", metadata=metadata(video), starting_frames=[0, 7], relocate_media=True
+        )
+    assert caught.value.hint == "store starting_frame=[0, 10]"
+    assert not list(tmp_path.rglob("*.nwb"))
+    assert "add_to_nwbfile" not in vars(video)
+
+
+def test_wrong_videos_are_warned_about_as_asked(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """A call decides otherwise than its class."""
+    video = two_videos(recordings)
+    with pytest.warns(ExternalFilesWarning, match=r"'/acquisition/side': its starting_frame does not increase"):
+        video.run_conversion(tmp_path / "a.nwb", metadata=metadata(video), starting_frames=[0, 0], check_videos="warn")
+    with h5py.File(tmp_path / "a.nwb") as file:
+        assert file[ACQUISITION.format("side")].attrs["starting_frame"].tolist() == [0, 0]
+
+
+def test_frames_that_only_a_header_promises_are_refused(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """ffmpeg remuxes mp4 to an AVI whose header counts empty chunks; OpenCV, and so NeuroConv, believes it."""
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error"]
+    mp4, avi = tmp_path / "video.mp4", tmp_path / "video.avi"
+    subprocess.run([*ffmpeg, "-i", recordings["top"][0], "-c:v", "libx264", "-bf", "2", mp4], check=True)
+    subprocess.run([*ffmpeg, "-i", mp4, "-c", "copy", avi], check=True)
+    video = CheckedVideo(file_paths=[avi], video_name="top")
+    with quiet(), pytest.raises(ExternalFilesError, match=r"num_samples=\d+, and its video only 10 frames"):
+        video.run_conversion(tmp_path / "a.nwb", metadata=metadata(video))
+    assert not (tmp_path / "a.nwb").exists()
+
+
+def test_only_what_a_conversion_adds_is_compared(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    """A refused append leaves the file byte for byte; another is not refused for a series that was there before."""
+    shutil.copy(recordings["top"][0], tmp_path / "video.avi")
+    nwb_path = write_nwb(tmp_path / "a.nwb", ["video.avi", "video.avi"])
+    with h5py.File(nwb_path, "r+") as file:
+        file["acquisition/video/external_file"].attrs["starting_frame"] = [0, 3]
+    before = digest(nwb_path)
+    with quiet(), pytest.raises(ExternalFilesError, match="/acquisition/side"):
+        two_videos(recordings).run_conversion(nwb_path, append_on_disk_nwbfile=True, starting_frames=[0, 7])
+    assert digest(nwb_path) == before
+    with quiet():
+        two_videos(recordings).run_conversion(nwb_path, append_on_disk_nwbfile=True)
+    assert len(stored_paths(nwb_path, ACQUISITION.format("side"))) == 2
+
+
+def test_series_of_a_pipe_are_compared(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    class Pipe(RelocateMediaMixin, ConverterPipe):
+        check_videos = "error"
+
+    top = ExternalVideoInterface(file_paths=recordings["top"], video_name="top")
+    side = two_videos(recordings, ExternalVideoInterface)
+    pipe = Pipe(data_interfaces=dict(top=top, side=side))
+    with pytest.raises(ExternalFilesError, match=r"'/acquisition/side'.* does not increase"), quiet():
+        pipe.run_conversion(
+            tmp_path / "a.nwb", metadata=metadata(pipe), conversion_options=dict(side=dict(starting_frames=[0, 0]))
+        )
+    assert not (tmp_path / "a.nwb").exists()
+
+
+def test_check_videos_is_warn_or_error(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    video = two_videos(recordings)
+    with pytest.raises(ValueError, match="check_videos must be 'warn' or 'error', not 'never'"):
+        video.run_conversion(tmp_path / "a.nwb", metadata=metadata(video), check_videos="never")

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,7 +323,10 @@ def test_resolving_many_equals_resolving_each(tmp_path: Path) -> None:
     assert [entry.file for entry in found] == [entry.file for entry in alone]
     assert [str(entry.problem) for entry in found] == [str(entry.problem) for entry in alone]
     assert [entry.reference for entry in found] == references
-    assert found[len(names)].file == found[0].file
+    behind = found[len(names)].file
+    assert behind is not None
+    assert behind.linked_path == tmp_path / "way" / names[0]
+    assert replace(behind, linked_path=None) == found[0].file
     known = {references[1].entry: found[0]}
     assert resolve_all(references, MediaOptions(), destination=tmp_path, known=known)[1] == found[0]
 

@@ -90,7 +90,8 @@ for entry in plan.relocations:
 
 relocate(lab / "arena.nwb", "copy", media_options=options)
 print(*draw_tree(lab), sep="\n")
-print(len(list(check(lab / "arena.nwb"))), "findings")
+problems = [found for found in check(lab / "arena.nwb") if found.severity != "info"]
+print(f"{len(problems)} problems")
 
 # %%
 # The same on the command line:

@@ -93,8 +93,8 @@ print(*draw_tree(lab / "dandiset"), sep="\n")
 # If a file fails, the others are still done, and one error at the end lists all failures. Fix these problems and run the
 # same call again: nothing is done twice. On one machine, use ``jobs=8`` instead of a cluster.
 
-findings = list(check(lab / "dandiset"))
-print(f"{len(findings)} findings")
+problems = [found for found in check(lab / "dandiset") if found.severity != "info"]
+print(f"{len(problems)} problems")
 
 # %%
 # Show a frame

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from .errors import ExternalFilesError, ExternalFilesWarning
     from .io.hdf5 import NWBExtFilesHDF5IO
     from .io.mappers import register_media_mappers
+    from .io.video_series import image_series_from_videos
     from .io.zarrio import NWBExtFilesZarrIO as NWBExtFilesZarrIO
+    from .media.frames import FrameLocation, locate_frame
     from .naming import NamingConvention, dandi_name
     from .options import MediaMode, MediaOptions
     from .plans.locate import ResolvedExternalFile
@@ -32,6 +34,7 @@ __all__ = [
     "ExternalFilesError",
     "ExternalFilesWarning",
     "Finding",
+    "FrameLocation",
     "MediaMode",
     "MediaOptions",
     "NWBExtFilesHDF5IO",
@@ -42,6 +45,8 @@ __all__ = [
     "check",
     "dandi_name",
     "find_referring_files",
+    "image_series_from_videos",
+    "locate_frame",
     "organize",
     "register_media_mappers",
     "relocate",
@@ -55,6 +60,7 @@ _MODULE_OF = {
     "ExternalFilesError": "errors",
     "ExternalFilesWarning": "errors",
     "Finding": "tasks.findings",
+    "FrameLocation": "media.frames",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "io.hdf5",
@@ -66,6 +72,8 @@ _MODULE_OF = {
     "check": "tasks.checks",
     "dandi_name": "naming",
     "find_referring_files": "tasks.external_files",
+    "image_series_from_videos": "io.video_series",
+    "locate_frame": "media.frames",
     "organize": "tasks.organizing",
     "register_media_mappers": "io.mappers",
     "relocate": "tasks.relocating",

@@ -288,6 +288,11 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
 @click.option("--checksums", is_flag=True, help="Also read the videos, and compare them with the manifest.")
 @click.option(
+    "--frames", type=click.Choice(["index", "packets", "decode", "none"]),
+    help="Count the frames of videos by the index in them (quick), by reading them, by decoding them (slow; finds "
+    "damage), or not at all.  [default: index, if PyAV is installed]",
+)  # fmt: skip
+@click.option(
     "--search", type=click.Path(exists=True, file_okay=False, path_type=Path), multiple=True,
     help="With --checksums: search this folder for missing and wrong videos. May be repeated.",
 )  # fmt: skip
@@ -298,16 +303,17 @@ def check(
     ctx: click.Context,
     paths: tuple[Path, ...],
     checksums: bool,
+    frames: Any,
     search: tuple[Path, ...],
     media_fields: Any,
     as_json: bool,
 ) -> None:
-    """Check the paths of media in NWB files.
+    """Check the media of NWB files: their paths, and their frames.
 
     PATHS are NWB files, or folders to search for NWB files. Changes nothing.
 
     \b
-    ERROR    a path is broken, or will be in the archive; the exit code is 1
+    ERROR    a path is broken, or will be in the archive, or a video lacks frames; the exit code is 1
     WARNING  a path works here but may not elsewhere, or videos have no NWB file
     INFO     worth knowing
 
@@ -322,8 +328,10 @@ def check(
     counts = dict.fromkeys(Severity, 0)
     findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
-    with _reading(checksums) as (on_bytes, print_line):
-        for finding in find_problems(paths, checksums=checksums, media_options=options, on_bytes=on_bytes):
+    with _reading(checksums or frames in ("packets", "decode")) as (on_bytes, print_line):
+        for finding in find_problems(
+            paths, checksums=checksums, frames=frames, media_options=options, on_bytes=on_bytes
+        ):
             counts[finding.severity] += 1
             if as_json:
                 findings.append(finding_record(finding))
@@ -341,7 +349,9 @@ def check(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
             number = sum(1 for _ in find_nwb_files(paths))
-        _print(f"{_count(number, 'NWB file')}: {listed or 'no problems found'}")
+        if not (counts[Severity.ERROR] or counts[Severity.WARNING]):
+            listed = f"no problems found{f', {listed}' if listed else ''}"
+        _print(f"{_count(number, 'NWB file')}: {listed}")
     ctx.exit(1 if counts[Severity.ERROR] else 0)
 
 

@@ -48,6 +48,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
     "remux": Spelling('remux="unarchived" in media_options', "--remux"),
+    "frames_packets": Spelling('frames="packets"', "--frames packets"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

@@ -1,8 +1,8 @@
-"""NeuroConv conversions that relocate media.
+"""NeuroConv conversions that relocate media, and compare videos with their series.
 
 NeuroConv writes the paths of videos as it was given them, and copies nothing. `RelocateMediaMixin` relocates the videos
 when a conversion has written its file; nothing of NeuroConv is changed, so its compression settings and all its ways to
-write stay as they are.
+write stay as they are. The videos are compared with their series before the file is written.
 """
 
 from __future__ import annotations
@@ -10,20 +10,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import RelocationRefusedError
+from .errors import ExternalFilesError, RelocationRefusedError, combine, warn
 from .options import MediaMode, MediaOptions, refuse_mode_alone
 from .plans.plan import RelocationPlan
+from .tasks.findings import Finding
+from .tasks.new_series import check_new_series
 from .tasks.relocating import references_before, relocate_just_written
 
 if TYPE_CHECKING:
 
     class _Conversion:
         def run_conversion(self, nwbfile_path: Any = None, *args: Any, **kwargs: Any) -> Any: ...
+        def add_to_nwbfile(self, nwbfile: Any, *args: Any, **kwargs: Any) -> Any: ...
 
 else:
     _Conversion = object
@@ -35,10 +40,10 @@ _IO_OF = {"hdf5": "NWBExtFilesHDF5IO", "zarr": "NWBExtFilesZarrIO"}  # by the na
 
 
 class RelocateMediaMixin(_Conversion):
-    """Gives `run_conversion` the three arguments of `NWBExtFilesHDF5IO`.
+    """Gives `run_conversion` the three arguments of `NWBExtFilesHDF5IO`, and `check_videos`.
 
     Name it before an ``NWBConverter``, a ``DataInterface`` or a ``ConverterPipe`` among the bases of a class. A
-    subclass may set the three as class attributes, for code whose calls cannot be changed.
+    subclass may set the four as class attributes, for code whose calls cannot be changed.
 
     Attributes
     ----------
@@ -48,6 +53,8 @@ class RelocateMediaMixin(_Conversion):
         How, when a call does not say; symbolic links by default.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred, when a call does not say.
+    check_videos : {"warn", "error"}, optional
+        Whether videos are compared with their series, when a call does not say; by default they are not.
     relocation : RelocationPlan or None
         What the last call did with the media.
 
@@ -65,6 +72,7 @@ class RelocateMediaMixin(_Conversion):
     relocate_media: bool = False
     media_mode: MediaMode | str | None = None
     media_options: MediaOptions | Mapping[str, Any] | None = None
+    check_videos: Literal["warn", "error"] | None = None
     relocation: RelocationPlan | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -85,6 +93,7 @@ class RelocateMediaMixin(_Conversion):
         relocate_media: bool | None = None,
         media_mode: MediaMode | str | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
+        check_videos: Literal["warn", "error"] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run the conversion, then move, copy or link the media of the file into a folder beside it.
@@ -100,6 +109,12 @@ class RelocateMediaMixin(_Conversion):
         media_options : MediaOptions or mapping, optional
             How media are found, named and transferred. Relative paths of what an existing file held mean files
             beside it, those of new objects also files below the working directory.
+        check_videos : {"warn", "error"}, optional
+            Compare the videos of the series that this conversion adds with their series, before anything is written:
+            numbers of frames against timestamps (or `num_samples`) and `starting_frame`, frame sizes, and whether each
+            is a whole video. ``"warn"`` gives an `ExternalFilesWarning` for each problem, ``"error"`` raises. Frames
+            are counted by the index of the container; files without one (MKV, WebM, FLV, WMV) are read to the end.
+            Needs PyAV (``pip install "av>=17"``).
 
         Returns
         -------
@@ -113,7 +128,8 @@ class RelocateMediaMixin(_Conversion):
         TransferError
             If an interrupted run has left the file inconsistent, and it cannot be restored; nothing was written.
         ExternalFilesError
-            If the media cannot be treated as asked. The NWB file is there then, as NeuroConv has written it; fix what
+            With ``check_videos="error"``, if a video does not fit its series; nothing was written. If the media cannot
+            be treated as asked. The NWB file is there then, as NeuroConv has written it; fix what
             the error says, and call `nwb_extfiles.relocate` on it.
         """
         relocating = self.relocate_media if relocate_media is None else relocate_media
@@ -126,14 +142,57 @@ class RelocateMediaMixin(_Conversion):
                 hint="give nwbfile_path",
             )
         self.relocation = None
-        if not relocating or nwbfile_path is None:
-            return super().run_conversion(nwbfile_path, *args, **kwargs)
-        path = Path(os.path.abspath(nwbfile_path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = references_before(path, options)
-        result = super().run_conversion(nwbfile_path, *args, **kwargs)
+        with self._comparing(nwbfile_path, check_videos or self.check_videos, options):
+            if not relocating or nwbfile_path is None:
+                return super().run_conversion(nwbfile_path, *args, **kwargs)
+            path = Path(os.path.abspath(nwbfile_path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            before = references_before(path, options)
+            result = super().run_conversion(nwbfile_path, *args, **kwargs)
         self.relocation = relocate_just_written(nwbfile_path, mode, options, before)
         return result
+
+    @contextmanager
+    def _comparing(self, nwbfile_path: Any, what: str | None, options: MediaOptions) -> Iterator[None]:
+        """For a while, compare what `add_to_nwbfile` adds with its videos: all ways to write call it first."""
+        if what not in ("warn", "error", None):
+            raise ValueError(f"check_videos must be 'warn' or 'error', not {what!r}")
+        if what is None:
+            yield
+            return
+        add = self.add_to_nwbfile
+
+        @wraps(add)  # NeuroConv reads its signature
+        def add_and_compare(nwbfile: Any, *args: Any, **kwargs: Any) -> Any:
+            known = {container.object_id for container in nwbfile.all_children()}
+            result = add(nwbfile, *args, **kwargs)
+            new = [container for container in nwbfile.all_children() if container.object_id not in known]
+            _report(list(check_new_series(new, options)), nwbfile_path, raising=what == "error")
+            return result
+
+        vars(self)["add_to_nwbfile"] = add_and_compare
+        try:
+            yield
+        finally:
+            del vars(self)["add_to_nwbfile"]
+
+
+def _report(findings: list[Finding], nwbfile_path: Any, *, raising: bool) -> None:
+    problems = [
+        ExternalFilesError(
+            f"{finding.where}: {finding.what}",
+            hint=finding.hint,
+            nwb_path=finding.nwb_path,
+            object_path=finding.object_path,
+            field=finding.field,
+            index=finding.index,
+        )
+        for finding in (replace(finding, nwb_path=str(nwbfile_path)) for finding in findings)
+    ]
+    if problems and raising:
+        raise combine(problems)
+    for problem in problems:
+        warn(problem.message)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The names of other packages that this one uses and that their authors do not promise to keep.
 
-Where there is a public way, it is taken. Whatever is left stands in this module and nowhere else, so that a new version
+Where there is a public way, it is taken. Whatever is left is in this module alone, so that a new version
 of another package is checked in one place: `tests/test_private_names.py` fails if a name is gone.
 
 ``HDF5IO._file`` of hdmf (4.1 to 6.2), ``ZarrIO._file`` of hdmf-zarr (0.11 to 0.13)

@@ -151,7 +151,7 @@ def test_fuzzed_stored_paths(template: Path, paths: list[bytes], storage: str, m
 
 
 @pytest.mark.long
-@settings(FUZZ, max_examples=2000)
+@settings(FUZZ, max_examples=800)
 @given(paths=lists_of_paths, storage=st.sampled_from(STORAGES), mode=modes)
 def test_fuzzed_stored_paths_long(template: Path, paths: list[bytes], storage: str, mode: str) -> None:
     check_paths(template, paths, storage, mode)
@@ -185,7 +185,7 @@ def test_fuzzed_paths_in_memory(paths: list[str], mode: str) -> None:
 
 
 @pytest.mark.long
-@settings(FUZZ, max_examples=2000)
+@settings(FUZZ, max_examples=800)
 @given(paths=st.lists(any_path, min_size=1, max_size=3), mode=modes)
 def test_fuzzed_paths_in_memory_long(paths: list[str], mode: str) -> None:
     check_memory(paths, mode)

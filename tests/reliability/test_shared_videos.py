@@ -7,6 +7,7 @@ Each test is a scene in which an early version lost videos or NWB files, or is c
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 from helpers import digest
 from pynwb import NWBHDF5IO
 from world import (
+    Outcome,
     Request,
     Watch,
     hardlinked_copy,
@@ -409,28 +411,78 @@ def test_shared_storage_behind_links_is_unchanged(root: Path, store: Path, kind:
     assert (root / "store/.git/annex/objects/aa/bb/KEY/KEY.avi").stat().st_nlink == 1 or kind != "annexed"
 
 
-def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> None:
+@pytest.mark.parametrize("beside", [True, False], ids=["link-beside-the-file", "link-in-another-folder"])
+@pytest.mark.parametrize("call", CALLS)
+def test_move_leaves_what_is_behind_a_linked_folder(root: Path, store: Path, call: str, beside: bool) -> None:
+    """No other NWB file in reach needs the video: the linked folder alone says that it may be shared."""
+    watch = Watch(root, store=store)
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(
+        root / ("raw/a.nwb" if beside else "other/a.nwb"), ["shared/s.avi" if beside else "../raw/shared/s.avi"]
+    )
+    outcome = do(watch, call, "move", a, root)
+    assert "is in a linked folder" in outcome.output
+    assert (root / "store/shared/s.avi").stat().st_nlink == 1
+    new = {path for path in root.rglob("*_external_file_0.avi") if not path.is_symlink()}
+    assert len(new) == 1
+
+
+def test_reference_keeps_the_path_through_a_linked_folder(root: Path) -> None:
+    """So that a later move leaves the video, and the path stays good when the folder is linked elsewhere."""
+    make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "other/a.nwb", [str(root / "raw/shared/s.avi")])
+    Watch(root).succeeds("relocate", "--media-mode", "reference", a)
+    assert stored(a) == "../raw/shared/s.avi"
+
+
+def test_move_from_a_linked_folder_that_is_mapped_to_the_real_one(root: Path) -> None:
+    """As the warning advises."""
+    video = make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "raw/a.nwb", ["shared/s.avi"])
+    watch = Watch(root)
+    said = watch.succeeds("relocate", "--media-mode", "move", "--dry-run", a).output
+    words = shlex.split(said[said.index("--path-map-for") :].splitlines()[0])
+    watch.succeeds("relocate", "--media-mode", "move", *words, a)
+    assert not video.exists()
+    assert (a.parent / stored(a)).read_bytes()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_move_of_video_behind_the_link_that_the_nwb_file_is_behind(watch: Watch, root: Path, call: str) -> None:
+    """``data -> disk/data`` leads to the NWB file as to its video, so nothing of others is behind it."""
+    video = make_video(root / "disk/data/v.avi", "v")
+    (root / "data").symlink_to("disk/data")
+    path = make_nwb(root / "disk/data/nwb/a.nwb", [str(root / "data/v.avi")])
+    do(watch, call, "move", path, root)
+    assert not video.exists()
+
+
+def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> Outcome:
     """Relocate, organize, export or restore an NWB file."""
     removes_source = frozenset([path] if mode == "move" else [])
     if call == "relocate":
-        watch.run("relocate", "--media-mode", mode, path)
-    elif call == "organize":
+        return watch.run("relocate", "--media-mode", mode, path)
+    if call == "organize":
         request = Request(organizes=True, removes_source=removes_source)
-        watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, request=request)
-    elif call == "export":
+        return watch.run("organize", "-d", dandiset(root / "ds"), "--media-files-mode", mode, path, request=request)
+    if call == "export":
 
         def export() -> None:
             with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(root / "out/a.nwb", "w") as io:
                 io.export(src_io=source, relocate_media=True, media_mode=mode)
 
-        watch.checked(lambda: run_call(export), Request(removes_source=removes_source), f"export {path}, {mode}")
-    else:
+        return watch.checked(lambda: run_call(export), Request(removes_source=removes_source), f"export {path}, {mode}")
 
-        def write() -> None:
-            with NWBExtFilesHDF5IO(path, "r+") as io:
-                io.write(io.read(), relocate_media=True, media_mode=mode)
+    def write() -> None:
+        with NWBExtFilesHDF5IO(path, "r+") as io:
+            io.write(io.read(), relocate_media=True, media_mode=mode)
 
-        watch.checked(lambda: run_call(write), called=f"write {path}, r+, {mode}")
+    return watch.checked(lambda: run_call(write), called=f"write {path}, r+, {mode}")
 
 
 @pytest.mark.parametrize("call", CALLS)

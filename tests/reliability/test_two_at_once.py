@@ -161,7 +161,6 @@ def test_lock_of_dead_process_is_free(scene: Scene, mode: str) -> None:
 def change_during_copy(scene: Scene, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], object]) -> Any:
     """Export with copy, and change the first video when part of it is copied."""
     monkeypatch.setattr(contents, "COPY_CHUNK", SIZE // 5)
-    monkeypatch.setattr(contents, "_LARGEST_COPY_CHUNK", SIZE // 5)
     monkeypatch.setattr(contents, "_clone", lambda reader, writer: False)
     changed: list[Path] = []
 

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import sys
-import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -33,12 +32,11 @@ __all__ = [
 ]
 
 COPY_CHUNK = 16 * 1024 * 1024
-"""Bytes handed to the kernel at first, and at least; twice as many as long as that takes no time to speak of."""
-_LARGEST_COPY_CHUNK = 128 * 1024 * 1024
-_NO_TIME, _LONG = 0.05, 0.5  # seconds
+"""Bytes that are copied at once: who looks at the progress, or cancels, waits for them."""
+_FLUSHED_EVERY = 8  # chunks
+_MOST_BEHIND = 32  # chunks that are copied and not verified yet: what is in memory is not read from the disk
 HASH_CHUNK = 1024 * 1024
 """Bytes read at once to be hashed or compared; larger buffers were slower."""
-_AHEAD = 512 * 1024 * 1024  # bytes that are copied and not verified yet: what is in memory is not read from the disk
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
 _CANNOT_CLONE = {
@@ -109,22 +107,18 @@ def copy_verified(
     ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
-        to_flush = sync
         if _clone(reader, writer):
             if digest is not None:
                 _hash(reader, digest)
             on_bytes(before.st_size)
-        elif before.st_size <= HASH_CHUNK:
-            _copy_at_once(reader, writer, before, source, target, on_bytes, digest)
         else:
             _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
-            to_flush = False
         _refuse_change(reader, before, source)
         size = os.fstat(writer.fileno()).st_size
         if size != before.st_size:
             raise TransferError(f"{source} has {before.st_size} bytes, of which {size} reached {target}")
         copy_access(reader.fileno(), writer.fileno())
-        if to_flush:
+        if sync:
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None if digest is None else digest.hexdigest()
@@ -165,28 +159,6 @@ def _clone(reader: BinaryIO, writer: BinaryIO) -> bool:
     return True
 
 
-def _copy_at_once(
-    reader: BinaryIO,
-    writer: BinaryIO,
-    before: os.stat_result,
-    source: Path,
-    target: Path,
-    on_bytes: Callable[[int], object],
-    digest: _Hash | None,
-) -> None:
-    """Copy a small file: a thread would take longer than the bytes."""
-    content = _read_exactly(reader, before.st_size + 1)  # one more, which shows that it has grown
-    view = memoryview(content)
-    while view:
-        view = view[writer.write(view) :]
-    with open(target, "rb", buffering=0) as target_again:
-        if _read_exactly(target_again, len(content) + 1) != content:
-            raise TransferError(_differs(source, target))
-    if digest is not None:
-        digest.update(content)
-    on_bytes(len(content))
-
-
 def _differs(source: Path, target: Path) -> str:
     return f"the copy of {source} at {target} reads back with other bytes than the source"
 
@@ -207,100 +179,48 @@ def _copy_and_compare(
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
-    """Copy a large file, while two threads read what was copied on both sides, and flush it."""
-    copier, copied = _Copier(reader, writer), 0
+    """Copy a file; of a large one another thread reads what was copied on both sides meanwhile, and flushes it."""
+    copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
+    copied, behind = 0, deque[Future[None]]()
+
+    def verify(count: int, flushes: bool) -> None:
+        if not _is_same(source_again, target_again, count, digest):
+            _refuse_change(reader, before, source)  # rather than blame the disk
+            raise TransferError(_differs(source, target))
+        if flushes:  # else the disk would be idle until all is copied
+            _flush(writer.fileno())
+
     with (
         open(source, "rb", buffering=0) as source_again,
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
-        ThreadPoolExecutor(1, thread_name_prefix="flush") as flusher,
     ):
-        comparison = _Comparison(lambda count: verifier.submit(_is_same, source_again, target_again, count, digest))
-        flushing: Future[None] | None = None
+        if before.st_size <= HASH_CHUNK:  # a thread would take longer than the bytes
+            count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
+            verify(count, False)
+            on_bytes(count)
+            return
         try:
             while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
-                count = copier.copy_some()
+                try:
+                    count = copy(reader, writer, COPY_CHUNK)
+                except OSError as error:
+                    if copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                        raise
+                    copy = _copy_buffer
+                    continue
                 if count == 0:
                     break
+                behind.append(verifier.submit(verify, count, sync and copied // COPY_CHUNK % _FLUSHED_EVERY == 0))
                 copied += count
-                comparison.follow(count)
-                if sync and (flushing is None or flushing.done()):  # else the disk would be idle until all is copied
-                    if flushing is not None:
-                        flushing.result()
-                    flushing = flusher.submit(_flush, writer.fileno())
+                if len(behind) > _MOST_BEHIND:
+                    behind.popleft().result()
                 on_bytes(count)
-            if flushing is not None:
-                flushing.result()
-                os.fsync(writer.fileno())
-            while comparison.is_behind:
+            while behind:
                 on_bytes(0)  # raises when it is cancelled
-                comparison.catch_up()
-        except _DifferentError as error:
-            _refuse_change(reader, before, source)  # rather than blame the disk
-            raise TransferError(_differs(source, target)) from error
+                behind.popleft().result()
         finally:
-            comparison.cancel()
-
-
-class _Copier:
-    """Copies a file in chunks, each as large as takes no time to speak of."""
-
-    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
-        self._reader, self._writer = reader, writer
-        self._copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
-        self._chunk = COPY_CHUNK
-
-    def copy_some(self) -> int:
-        """Copy the next bytes; gives their number, 0 at the end of the file."""
-        begun = time.monotonic()
-        try:
-            count = self._copy(self._reader, self._writer, self._chunk)
-        except OSError as error:
-            if self._copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
-                raise
-            self._copy = _copy_buffer
-            return self.copy_some()
-        took = time.monotonic() - begun
-        if count == self._chunk < _LARGEST_COPY_CHUNK and took < _NO_TIME:
-            self._chunk *= 2
-        elif took > _LONG:  # who looks at the progress, or cancels, waits for it
-            self._chunk = max(COPY_CHUNK, self._chunk // 2)
-        return count
-
-
-class _DifferentError(Exception):
-    """Source and target differ."""
-
-
-class _Comparison:
-    """Compares what was copied, in another thread that is never far behind."""
-
-    def __init__(self, compare: Callable[[int], Future[bool]]) -> None:
-        self._compare = compare
-        self._begun: deque[tuple[int, Future[bool]]] = deque()
-        self._bytes_behind = 0
-
-    @property
-    def is_behind(self) -> bool:
-        return bool(self._begun)
-
-    def follow(self, count: int) -> None:
-        """Have the next bytes compared, when what is far behind has been."""
-        while self._bytes_behind > _AHEAD:
-            self.catch_up()
-        self._begun.append((count, self._compare(count)))
-        self._bytes_behind += count
-
-    def catch_up(self) -> None:
-        """Wait for one comparison; raises `_DifferentError`."""
-        count, future = self._begun.popleft()
-        self._bytes_behind -= count
-        if not future.result():
-            raise _DifferentError
-
-    def cancel(self) -> None:
-        for _, future in self._begun:
-            future.cancel()
+            verifier.shutdown(wait=False, cancel_futures=True)
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
@@ -310,7 +230,7 @@ def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
     done = 0
     while done < size:
-        block = reader.read(HASH_CHUNK)
+        block = reader.read(min(HASH_CHUNK, size - done))
         if not block:
             break
         view = memoryview(block)
@@ -427,17 +347,6 @@ class _Crc32:
 
 def _new_hash(name: str) -> Any:
     return _Crc32() if name == "crc32" else hashlib.new(name, usedforsecurity=False)
-
-
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
-    blocks = []
-    while count:
-        block = stream.read(count)
-        if not block:
-            break
-        blocks.append(block)
-        count -= len(block)
-    return b"".join(blocks)
 
 
 def copy_tree_verified(

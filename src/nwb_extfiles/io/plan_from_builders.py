@@ -290,7 +290,7 @@ def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
         return
     left: dict[str, set[Path]] = {}
     for entry in plan.relocations:
-        if entry.source is not None and entry.source.path not in plan.kept_names:
+        if entry.source is not None and plan.removes_name(entry):
             base = entry.reference.base
             linked = base is not None and base != _folder(str(tree.source.source))
             holder = f"an NWB file in {base}" if linked else str(tree.source.source)

@@ -19,8 +19,8 @@ from ..disk import contents
 from ..disk.journal import OverlayFile
 from ..errors import UnreadableFileError
 from .files import Edits, open_nwb
-from .hdf5_comparison import HDF5Comparison, lacks_core, media_places, same_bytes, schemas_path
-from .manifest import COLUMNS, MANIFEST_PATH, META_DATA_PATH, NAMESPACE
+from .hdf5_comparison import HDF5Comparison, come_with_manifest, media_places, same_bytes
+from .manifest import MANIFEST_PATH
 from .path_datasets import replace_paths
 from .registry import MediaField
 
@@ -82,7 +82,6 @@ class _ZarrComparison:
     def __init__(self, one: Any, other: Any, table: Sequence[MediaField] | None) -> None:
         self._roots = one, other
         self._table = table
-        self._schemas = [schemas_path(root) for root in (one, other)]
 
     def are_same(self) -> bool:
         """Whether they hold the same content."""
@@ -94,22 +93,22 @@ class _ZarrComparison:
             else:
                 arrays.add(f"{path}/{field}")
                 owners.setdefault(path, set()).add(field)
-        files = [self._files_of(root) for root in self._roots]
-        if not all(self._may_lack(name, arrays) for name in files[0].keys() ^ files[1].keys()):
-            return False
-        if not all(self._same_path_array(path) for path in arrays):
-            return False
-        for name in files[0].keys() & files[1].keys():
-            if self._is_ours(name) or self._is_of(name, arrays):
-                continue
-            both = files[0][name], files[1][name]
-            if name.rpartition("/")[2] == ".zattrs":
-                path = name.rpartition("/")[0]
-                if not self._same_attributes(*both, path, owners.get(path, set())):
-                    return False
-            elif not contents.same_content(*both):
-                return False
-        return True
+        ignored = {f"{MANIFEST_PATH}/.zgroup", f"{MANIFEST_PATH}/.zattrs", *come_with_manifest(self._roots), *arrays}
+        one, other = (
+            {name: file for name, file in self._files_of(root).items() if ignored.isdisjoint((name, *_above(name)))}
+            for root in self._roots
+        )
+        return (
+            one.keys() == other.keys()
+            and all(self._same_path_array(path) for path in arrays)
+            and all(self._same_file(name, file, other[name], owners) for name, file in one.items())
+        )
+
+    def _same_file(self, name: str, one: Path, other: Path, owners: Mapping[str, set[str]]) -> bool:
+        path, _, last = name.rpartition("/")
+        if last == ".zattrs":
+            return self._same_attributes(one, other, path, owners.get(path, set()))
+        return contents.same_content(one, other)
 
     @staticmethod
     def _files_of(root: Any) -> dict[str, Path]:
@@ -132,26 +131,6 @@ class _ZarrComparison:
             ):
                 raise ValueError("the consolidated metadata are not those of the store")
         return found
-
-    @staticmethod
-    def _is_of(name: str, arrays: set[str]) -> bool:
-        return any(path in arrays for path in _above(name))
-
-    def _is_ours(self, name: str) -> bool:
-        """Whether a file belongs to the manifest, or to its schema."""
-        if name.startswith(f"{MANIFEST_PATH}/"):
-            return name[len(MANIFEST_PATH) + 1 :].partition("/")[0] in {*COLUMNS, ".zgroup", ".zattrs"}
-        return any(location is not None and name.startswith(f"{location}/{NAMESPACE}/") for location in self._schemas)
-
-    def _may_lack(self, name: str, arrays: set[str]) -> bool:
-        if self._is_ours(name) or self._is_of(name, arrays):
-            return True
-        if name in (f"{META_DATA_PATH}/.zgroup", f"{META_DATA_PATH}/.zattrs"):
-            groups = [root[META_DATA_PATH] for root in self._roots if META_DATA_PATH in root]
-            return all({f"{META_DATA_PATH}/{member}" for member in group} <= {MANIFEST_PATH} for group in groups)
-        if None in self._schemas and name.startswith("specifications/"):
-            return True
-        return lacks_core(self._roots) and any(name.startswith(f"{location}/") for location in self._schemas)
 
     def _same_path_array(self, path: str) -> bool:
         """Whether arrays of paths, one of which may be behind a link, differ only in their paths."""

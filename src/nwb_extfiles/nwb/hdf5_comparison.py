@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from io import RawIOBase
 from itertools import product
 from typing import IO, Any
@@ -24,7 +24,7 @@ from .registry import MediaField
 from .scan import find_in_file
 from .type_tree import cached_schemas
 
-__all__ = ["HDF5Comparison", "lacks_core", "media_places", "same_bytes", "schemas_path"]
+__all__ = ["HDF5Comparison", "come_with_manifest", "media_places", "same_bytes"]
 
 _BLOCK = 8 * 1024 * 1024  # bytes that are read at once
 _ELEMENTS = 64 * 1024  # of variable length, that are read at once
@@ -37,7 +37,7 @@ class HDF5Comparison:
     def __init__(self, one: h5py.File, other: h5py.File, table: Sequence[MediaField] | None) -> None:
         self._files = one, other
         self._table = table
-        self._schemas = [schemas_path(file) for file in (one, other)]
+        self._ignored = {path.encode("utf-8", "surrogateescape") for path in come_with_manifest(self._files)}
         self._partners: tuple[dict[int, int], dict[int, int]] = {}, {}  # by address in the file, both ways
         self._compared: set[int] = set()  # addresses in the first file
         self._media: list[set[tuple[int, bytes]]] = []  # datasets of paths: address of the owner, and name in it
@@ -102,22 +102,16 @@ class HDF5Comparison:
     # ------------------------------------------------------------ groups
 
     def _compare_members(self, one: h5g.GroupID, other: h5g.GroupID, path: bytes) -> list[bytes] | None:
-        links, others = _links(one), _links(other)
-        if path.strip(b"/") == MANIFEST_PATH.encode():
-            # columns that another program has added are content
-            links, others = ({n: v for n, v in each.items() if n.decode() not in COLUMNS} for each in (links, others))
-        if not all(self._may_lack(path, name) for name in links.keys() ^ others.keys()):
+        links, others = self._links(one, path), self._links(other, path)
+        if links.keys() != others.keys():
             return None
         keys = [h5o.get_info(group).addr for group in (one, other)]
         below: list[bytes] = []
-        for name in links.keys() & others.keys():
+        for name in links:
             if all((key, name) in media for key, media in zip(keys, self._media, strict=True)):
                 first, second = h5d.open(one, name), h5d.open(other, name)  # one may be behind a link
                 if not _same_strings_but_values(first, second) or not self._same_attributes(first, second, path):
                     return None
-                continue
-            place = path.rstrip(b"/") + b"/" + name
-            if self._is_our_schema(place):
                 continue
             kind, value = links[name]
             other_kind, other_value = others[name]
@@ -131,32 +125,18 @@ class HDF5Comparison:
                 return None
             if value not in self._compared:
                 self._compared.add(value)
-                below.append(place)
+                below.append(path.rstrip(b"/") + b"/" + name)
         return below
 
-    def _may_lack(self, path: bytes, name: bytes) -> bool:
-        """Whether one file may have a member that the other lacks, because it comes with a manifest."""
-        place = (path.rstrip(b"/") + b"/" + name).decode("utf-8", "surrogateescape").strip("/")
-        if place == MANIFEST_PATH:
-            return all(_only_ours(file.get(MANIFEST_PATH)) for file in self._files)
-        if place == META_DATA_PATH:
-            groups = [file[META_DATA_PATH] for file in self._files if META_DATA_PATH in file]
-            return all(
-                isinstance(group, h5py.Group)
-                and {f"{META_DATA_PATH}/{name}" for name in group} <= {MANIFEST_PATH}
-                and _only_ours(group.file.get(MANIFEST_PATH))
-                for group in groups
-            )
-        if path.strip(b"/") == b"" and place in self._schemas:
-            return None in self._schemas  # the other one caches nothing
-        above, _, namespace = place.rpartition("/")
-        if above and above in self._schemas:
-            return namespace == NAMESPACE or lacks_core(self._files)
-        return False
-
-    def _is_our_schema(self, place: bytes) -> bool:
-        object_path = place.decode("utf-8", "surrogateescape").strip("/")
-        return object_path in {f"{location}/{NAMESPACE}" for location in self._schemas if location}
+    def _links(self, group: h5g.GroupID, path: bytes) -> dict[bytes, tuple[int, Any]]:
+        """The links in a group by name: their kind, and the address of the object or the value of the link."""
+        kinds: list[tuple[bytes, int, int]] = []
+        group.links.iterate(lambda name, info: kinds.append((name, info.type, info.u)), info=True)
+        return {
+            name: (kind, group.links.get_val(name) if kind in (h5l.TYPE_SOFT, h5l.TYPE_EXTERNAL) else address)
+            for name, kind, address in kinds
+            if (path + b"/" + name).strip(b"/") not in self._ignored
+        }
 
     # -------------------------------------------------------- attributes
 
@@ -166,7 +146,8 @@ class HDF5Comparison:
             return True
         names, others = (set(_attribute_names(item)) for item in (one, other))
         if place == b"":
-            if self._schemas[0] != self._schemas[1] and None not in self._schemas:
+            schemas = [cached_schemas(file) for file in self._files]
+            if len({group.name for group in schemas if group is not None}) > 1:
                 return False
             names.discard(b".specloc")
             others.discard(b".specloc")
@@ -303,37 +284,41 @@ def media_places(roots: Sequence[Any], table: Sequence[MediaField] | None) -> se
     return one & other
 
 
-def schemas_path(root: Any) -> str | None:
-    """Where a file caches schemas; None if it caches none."""
-    group = cached_schemas(root)
-    return None if group is None else group.name.strip("/")
+def come_with_manifest(roots: Sequence[Any]) -> set[str]:
+    """The paths of objects that one of two files may have and the other not, because they come with a manifest.
 
-
-def lacks_core(roots: Sequence[Any]) -> bool:
-    """Whether one of the files caches schemas without those of NWB itself, which then come with a manifest."""
-    return any((group := cached_schemas(root)) is not None and "core" not in group for root in roots)
-
-
-def _links(group: h5g.GroupID) -> dict[bytes, tuple[int, Any]]:
-    """The links in a group by name: their kind, and the address of the object or the value of the link."""
-    found: dict[bytes, tuple[int, Any]] = {}
-    kinds: list[tuple[bytes, int, int]] = []
-    group.links.iterate(lambda name, info: kinds.append((name, info.type, info.u)), info=True)
-    for name, kind, address in kinds:
-        soft = kind in (h5l.TYPE_SOFT, h5l.TYPE_EXTERNAL)
-        found[name] = kind, group.links.get_val(name) if soft else address
+    Columns that another program has added to the manifest are content.
+    """
+    found = {f"{MANIFEST_PATH}/{column}" for column in COLUMNS}
+    if _hold_no_more([root.get(MANIFEST_PATH) for root in roots], COLUMNS):
+        found.add(MANIFEST_PATH)
+        holders = [root.get(META_DATA_PATH) for root in roots]
+        if None in holders and _hold_no_more(holders, {MANIFEST_PATH.rpartition("/")[2]}):
+            found.add(META_DATA_PATH)
+    schemas = [cached_schemas(root) for root in roots]
+    namespaces = [set(group) for group in schemas if group is not None]
+    for group in schemas:
+        if group is None:
+            continue
+        location = group.name.strip("/")
+        found.add(f"{location}/{NAMESPACE}")
+        if None in schemas and not all(location in root for root in roots):
+            found.add(location)
+        if not all("core" in names for names in namespaces):  # of NWB itself, which then come with a manifest too
+            found.update(f"{location}/{name}" for name in namespaces[0] ^ namespaces[-1])
     return found
+
+
+def _hold_no_more(groups: Sequence[Any], names: Collection[str]) -> bool:
+    """Whether what is there of some groups has members with some names only."""
+    there = [group for group in groups if group is not None]
+    return all(not hasattr(group, "dtype") and set(group) <= set(names) for group in there)
 
 
 def _attribute_names(item: h5o.ObjectID) -> list[bytes]:
     names: list[bytes] = []
     h5a.iterate(item, names.append)
     return names
-
-
-def _only_ours(table: Any) -> bool:
-    """Whether there is no manifest, or one without columns of other programs."""
-    return table is None or (not hasattr(table, "dtype") and set(table) <= COLUMNS)
 
 
 def _buffer(item: Any, shape: tuple[int, ...], has_pointers: bool) -> tuple[Any, h5t.TypeID | None]:

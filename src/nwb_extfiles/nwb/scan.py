@@ -18,7 +18,7 @@ from .registry import MediaField, media_fields
 from .type_tree import TypeTree, parents_in_file
 from .walk import LEAVES, ExternalLink, TypedObject, dataset_at, read_attribute, typed_objects
 
-__all__ = ["changed_since", "find_in_file"]
+__all__ = ["changed_since", "field_of", "find_in_file"]
 
 
 def find_in_file(
@@ -115,7 +115,7 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
         with h5py.File(os.path.join(folder, link.filename), "r") as other:
             read = read_paths(other[link.path])
     else:
-        dataset = item if is_stored(item) else _paths_of(item, field)
+        dataset = item if is_stored(item) else field_of(item, field)
         read = read_paths(dataset) if is_stored(dataset) else None
         if dataset is None and not isinstance(file, h5py.File) and _has(item, field):
             return _Stored(None, object_id, folder)
@@ -184,7 +184,7 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         if strings is not None:
             return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
     item = item_at(file, found.path)
-    dataset = item if field.field is None else _paths_of(item, field.field)
+    dataset = item if field.field is None else field_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None
     read = read_paths(dataset) if is_stored(dataset) else None
@@ -209,8 +209,8 @@ def _not_a_string(nwb_path: str, object_path: str, neurodata_type: str, field: M
     )
 
 
-def _paths_of(group: Any, name: str) -> Any:
-    """The dataset of paths in a group; None if there is none, or only a broken link."""
+def field_of(group: Any, name: str) -> Any:
+    """The dataset of a name in a group of an NWB file; None if there is none, or only a broken link."""
     if not isinstance(group, h5py.Group):
         found = group.get(name)
         return found if found is not None else _behind_zarr_link(group, name)

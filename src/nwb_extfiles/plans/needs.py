@@ -217,8 +217,7 @@ def _lost_names(plan: RelocationPlan) -> Iterator[_LostName]:
         if entry.target is None:
             continue
         place = plan.nwb_path.parent / entry.target
-        goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
-        if goes and source is not None and source.path != place:
+        if plan.removes_name(entry) and source is not None and source.path != place:
             yield _LostName(source.path, source, entry, plan, is_replaced=False)
         if entry.replaces:
             former = media_file(place)

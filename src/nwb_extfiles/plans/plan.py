@@ -20,7 +20,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, for_archive, media_modes
+from ..hints import Hint, Message, for_archive, for_objects, media_modes
 from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
@@ -121,6 +121,13 @@ class RelocationPlan:
     def mode_of(self, entry: Relocation) -> MediaMode:
         """How the file of an entry gets to its target."""
         return entry.own_mode or self.mode
+
+    def removes_name(self, entry: Relocation) -> bool:
+        """Whether the name that the media of an entry have now is removed, unless it is that of the target."""
+        source = entry.source
+        if source is None or source.linked_path is not None or source.path in self.kept_names:
+            return False
+        return self.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
 
     @property
     def new_paths(self) -> dict[tuple[str, str, int], str]:
@@ -258,7 +265,8 @@ def make_plan(
     found += _only_copied(named, mode)
     if found:
         raise combine(found)
-    return replace(plan, warnings=(*planner.warnings, *_not_archived(planned, is_archived), *_originals_beside(plan)))
+    warnings = (*planner.warnings, *_without_content(planned), *_not_archived(planned, is_archived))
+    return replace(plan, warnings=(*warnings, *_originals_beside(plan)))
 
 
 class _Planner:
@@ -309,7 +317,7 @@ class _Planner:
             or (state is TargetState.UNKNOWN and self.options.existing == "replace"),
             removes_source=entry.renames_folder and action is Action.REUSE,
             remote=remote,
-            own_mode=self._own_mode(file) if file is not None else None,
+            own_mode=self._own_mode(reference, file, action) if file is not None else None,
             remux=remux,
         )
 
@@ -321,15 +329,24 @@ class _Planner:
             return Action.DOWNLOAD if is_first else Action.DUPLICATE
         if entry.resolution.remux is not None:
             return Action.REMUX if is_first else Action.DUPLICATE
-        if entry.renames_folder and self.mode is not MediaMode.MOVE:
+        if entry.renames_folder and self.mode is not MediaMode.MOVE and file.linked_path is None:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
         is_copied = self.mode in (MediaMode.COPY, MediaMode.MOVE) or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
-    def _own_mode(self, file: MediaFile) -> MediaMode | None:
+    def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
+        if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
+            real = {reference.stored_path: str(file.path)}
+            self.warnings.append(
+                Message(
+                    f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays",
+                    Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real})),
+                )
+            )
+            return MediaMode.COPY
         if self.mode is MediaMode.MOVE and file.is_link:
             return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
@@ -350,7 +367,7 @@ class _Planner:
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
-            path = Path(os.path.relpath(file.path, self.destination.nwb_path.parent)).as_posix()
+            path = Path(os.path.relpath(file.linked_path or file.path, self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
                 f"{reference.where}: there is no relative path to {str(file.path)!r}",
@@ -428,6 +445,17 @@ def _same_name(
         hint=hint,
         **reference.place,
     )
+
+
+def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
+    """Warn once for each file of zero bytes, which a full disk or a recording that failed leaves."""
+    empty = {entry.source.identity: entry for entry in reversed(planned) if entry.source and not entry.source.size}
+    for entry in reversed(empty.values()):
+        assert entry.source is not None
+        yield Message(
+            f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
+            "put the video there, and relocate again",
+        )
 
 
 def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[Message]:

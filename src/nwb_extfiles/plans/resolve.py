@@ -10,7 +10,7 @@ import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path, PureWindowsPath
@@ -57,6 +57,9 @@ class MediaFile:
     """In bytes."""
     identity: tuple[int, int]
     """Device and inode: equal for all names of one file."""
+    linked_path: Path | None = None
+    """The path through a linked folder by which it was found, if that link leads out of the folders of the NWB file, to
+    media that others may share."""
 
     @property
     def is_link(self) -> bool:
@@ -165,11 +168,13 @@ def _choose(
     real_path: Callable[[str], str],
 ) -> Resolution:
     path = _local_path(reference)
+    nwb_folder = str(destination if reference.base is None else reference.base)
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     for form in unicode_forms(path):
         tiers = _tiers(form, reference, options, destination, working_folder)
-        found = _look(tiers, real_path, tried if form == path else [])  # the other forms look alike in a message
+        # the other forms look alike in a message
+        found = _look(tiers, nwb_folder, real_path, tried if form == path else [])
         if found:
             break
     if not found:
@@ -193,7 +198,7 @@ class _Tier:
 
 
 def _look(
-    tiers: Iterable[_Tier], real_path: Callable[[str], str], tried: list[tuple[Path, str]]
+    tiers: Iterable[_Tier], nwb_folder: str, real_path: Callable[[str], str], tried: list[tuple[Path, str]]
 ) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
     """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason."""
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
@@ -204,6 +209,7 @@ def _look(
         for place in dict.fromkeys((*tier.places, *further)):
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
+                file = _behind_link(file, place, nwb_folder, real_path)
                 found.setdefault(file.identity, (file, bool(tier.searched)))
                 continue
             tried.append((place, file))
@@ -212,6 +218,22 @@ def _look(
         if found and tier.final:
             break
     return found
+
+
+def _behind_link(file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str]) -> MediaFile:
+    """A file with its `linked_path`. A link to a folder that the NWB file is in too leads to nothing of others."""
+    folder = os.path.dirname(place)
+    if os.path.normpath(folder) == os.path.dirname(file.path):
+        return file
+    nwb_folder = real_path(nwb_folder)
+    current = Path(place.anchor)
+    parts = place.relative_to(current).parts
+    for number, part in enumerate(parts[:-1], 1):
+        link = current / part
+        current = Path(real_path(str(link)))
+        if link.is_symlink() and not Path(nwb_folder).is_relative_to(current):
+            return replace(file, linked_path=link.joinpath(*parts[number:]))
+    return file
 
 
 def _ambiguous(reference: ExternalFileReference, path: str, files: Sequence[MediaFile]) -> AmbiguousMediaError:

@@ -24,6 +24,7 @@ from .external_files import find_own_and_linked
 from .findings import Finding, Severity, of_file, of_reference, shortened
 from .named_files import named_nwb_files
 from .path_checks import PathChecker
+from .video_checks import Frames, VideoChecker
 
 __all__ = ["check"]
 
@@ -34,10 +35,11 @@ def check(
     paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     *,
     checksums: bool = False,
+    frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> Iterator[Finding]:
-    """Check the paths of media in NWB files.
+    """Check the media of NWB files: their paths, and whether videos have as many frames as their series.
 
     An error inside a dandiset (a folder with ``dandiset.yaml`` at or above the file) may be a warning elsewhere: an
     absolute path works until the file is moved to another machine.
@@ -49,6 +51,10 @@ def check(
         found too.
     checksums : bool
         Whether videos are read and compared with the manifest of their NWB file, if it has one.
+    frames : {"index", "packets", "decode", "none"}, optional
+        How frames are counted: by the index of each video, of which some megabytes are read; by its packets, for which
+        all of it is read; by decoding it, which finds damage, and takes minutes for a gigabyte; or not at all. By
+        default ``"index"``, or not at all, with one finding that says so, if PyAV is not installed.
     media_options : MediaOptions or mapping, optional
         Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which videos are
         searched for by their content. A path that works only with `search` or `path_map` is broken.
@@ -64,12 +70,21 @@ def check(
     ------
     FileNotFoundError
         If a path does not exist.
+    ExternalFilesError
+        If `frames` are to be counted, and PyAV is not installed.
+
+    Notes
+    -----
+    What is not certain is not reported: frames of videos that have no index (``.mkv``, for one) are counted by packets
+    only, and series with a rate and without ``num_samples`` do not say how many they have. A rate may differ from that
+    of the video, as with high-speed cameras.
     """
     options = MediaOptions.from_value(media_options)
+    videos = VideoChecker(frames, on_bytes)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     empty: list[ExternalFilesError] = []
     for path in named_nwb_files(paths, empty):
-        yield from _check_file(path, options, on_bytes if checksums else None)
+        yield from _check_file(path, options, on_bytes if checksums else None, videos)
     for problem in empty:
         yield _of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem)
     seen: set[str] = set()
@@ -78,7 +93,9 @@ def check(
             yield from _unowned_media(Path(os.path.abspath(folder)), seen)
 
 
-def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None) -> Iterator[Finding]:
+def _check_file(
+    path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
+) -> Iterator[Finding]:
     if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
         yield of_file(
             path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
@@ -105,6 +122,7 @@ def _check_file(path: Path, options: MediaOptions, on_bytes: Callable[[int], obj
     for resolution in found:
         if resolution.reference.entry not in missing:
             yield from checker.check(resolution)
+    yield from videos.check(path, found)
     for behind in linked:
         yield from _linked(path, behind)
     yield from _same_media(found)

@@ -376,7 +376,7 @@ def _remarks(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator
         yield f"there are no paths of media to update: {found}"
     if settings.media_mode is MediaMode.MOVE and settings.files_mode == "copy":
         behind = sum(
-            any(entry.source is not None and entry.action is not Action.REUSE for entry in file.plan.relocations)
+            any(file.plan.removes_name(entry) and entry.action is not Action.REUSE for entry in file.plan.relocations)
             for file in files
         )
         if behind:

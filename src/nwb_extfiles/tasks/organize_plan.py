@@ -69,7 +69,7 @@ class OrganizedFile:
     def _is_to_do(self, entry: Relocation) -> bool:
         if entry.creates_target or entry.removes_source:
             return True
-        if self.plan.mode is not MediaMode.MOVE or entry.source is None or entry.target is None:
+        if entry.source is None or entry.target is None or not self.plan.removes_name(entry):
             return False
         return entry.source.path != self.target.parent / entry.target  # the old one has to be removed
 

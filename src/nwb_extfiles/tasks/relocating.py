@@ -299,7 +299,7 @@ def _has_work(plan: RelocationPlan) -> bool:
         entry.creates_target
         or (
             # an earlier run has copied the video there, and its old name is still to be removed
-            plan.mode is MediaMode.MOVE
+            plan.removes_name(entry)
             and entry.source is not None
             and entry.target is not None
             and plan.nwb_path.parent / entry.target not in (entry.source.path, entry.source.real)

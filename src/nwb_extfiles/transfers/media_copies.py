@@ -242,8 +242,8 @@ class StagedMedia:
         part = self._new_part()
         try:
             status = status_of(source)
-            goes = plan.mode is MediaMode.MOVE or entry.action is Action.RENAME or entry.removes_source
-            if goes and source.path not in plan.kept_names and not is_same_name(source.path, target):
+            goes = plan.removes_name(entry)
+            if goes and not is_same_name(source.path, target):
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:

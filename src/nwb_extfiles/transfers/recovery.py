@@ -26,7 +26,7 @@ from .interrupted import (
     remove_stale_markers,
     renamed_from,
 )
-from .removals import MarkedRemovals
+from .removals import finish_removals, put_back
 from .staging_folder import StagingFolder, staging_path
 
 __all__ = ["not_put_back", "open_staging_folder", "recover"]
@@ -219,15 +219,14 @@ def _put_in_order(opened: StagingFolder, *, finishes: bool) -> None:
 
 
 def _bring_back_or_finish(folder: StagingFolder, *, finishes: bool) -> None:
-    removals = MarkedRemovals(folder.folder)
     if folder.is_unfinished():
         rollback(edited_document(folder.document), folder.journal)
         _put_back_former(folder)
         folder.restore_folder()
     elif finishes:
-        folder.notes.extend(removals.carry_out(read_note(folder.removals)))
+        folder.notes.extend(finish_removals(read_note(folder.removals), folder.folder))
     else:  # the same is about to be written anew, and moves what is still there
-        removals.put_back(read_note(folder.removals))
+        put_back(read_note(folder.removals))
     folder.clear(but_whole_copies=True)
     remove_stale_markers(folder.folder)
 

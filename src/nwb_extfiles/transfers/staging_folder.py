@@ -61,7 +61,7 @@ from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX
 from .folder_notes import EditMark, inode_of, note_placed, was_placed
-from .removals import MarkedRemovals
+from .removals import note_of_removals
 
 __all__ = [
     "FETCH_PREFIX",
@@ -309,7 +309,7 @@ class StagingFolder:
 
     def note_removals(self, moved: Iterable[MovedSource], *, sync: bool) -> None:
         """Note what is to be removed when the document is in place, for the run that comes after a kill."""
-        if content := MarkedRemovals(self.folder).written(moved):
+        if content := note_of_removals(moved, self.folder):
             write_new(self.removals, content, sync=sync)
             if sync:
                 sync_folders({self.path})

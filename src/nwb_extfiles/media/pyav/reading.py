@@ -30,6 +30,7 @@ __all__ = [
     "fraction",
     "load_av",
     "open_video",
+    "read_counted",
     "read_video",
     "video_streams",
 ]
@@ -130,6 +131,15 @@ def read_video(
         if facts.container in _WITH_EDIT_LISTS:
             shown = sum(not entry.is_discard for entry in _entries(container) if _end(entry) <= container.size)
         return replace(facts, shown=shown, rotation=_rotation(container))
+
+
+def read_counted(path: str | os.PathLike[str], *, progress: ProgressCallback | None = None) -> VideoFacts:
+    """Read the facts of a video with its number of frames: by the index where that is certain, else by packets.
+
+    As `read_video`. Of a video that is cut off only the index is read.
+    """
+    facts = read_video(path)
+    return facts if facts.cut_off or facts.frames is not None else read_video(path, "packets", progress=progress)
 
 
 # --------------------------------------------------------------- what is stated

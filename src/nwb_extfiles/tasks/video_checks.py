@@ -1,0 +1,137 @@
+"""Reads the videos of NWB files, each once, and has them compared with their series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ExternalFilesError
+from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
+from ..nwb.files import open_nwb
+from ..nwb.path_datasets import attribute_string, is_stored, item_at
+from ..nwb.series import SeriesFacts, read_series
+from ..plans.resolve import MediaFile, Resolution
+from ..progress import increments
+from ..threads import each_in_threads
+from .findings import Finding, Severity, of_file
+from .series_checks import Media, findings_of_image, findings_of_series, promises_video
+
+__all__ = ["Frames", "VideoChecker"]
+
+Frames = How | Literal["none"]
+"""How `check` learns what is in videos."""
+_THREADS = 4
+_Series = dict[tuple[str, str], SeriesFacts | None]
+
+
+class VideoChecker:
+    """Checks the videos of one NWB file after the other, and reads each file once.
+
+    Parameters
+    ----------
+    frames : {"index", "packets", "decode", "none"}, optional
+        How videos are read (`read_video`). By default by the index, if PyAV is installed.
+    on_bytes : callable
+        Called with each number of bytes of videos read.
+
+    Raises
+    ------
+    ExternalFilesError
+        If `frames` is given, and PyAV is not installed.
+    """
+
+    def __init__(self, frames: Frames | None, on_bytes: Callable[[int], object]) -> None:
+        if frames not in (None, "index", "packets", "decode", "none"):
+            raise ValueError(f"frames must be 'index', 'packets', 'decode' or 'none', not {frames!r}")
+        self._how: Frames = frames or "index"
+        self._on_bytes = on_bytes
+        self._facts: dict[tuple[int, int], VideoFacts | NotAVideo | None] = {}
+        self._problem: ExternalFilesError | None = None
+        """Why videos are not read."""
+        self._has_told = False
+        try:
+            if frames != "none":
+                load_av()
+        except ExternalFilesError as error:
+            if frames is not None:
+                raise
+            self._problem = error
+
+    def check(self, path: Path, found: Sequence[Resolution]) -> Iterator[Finding]:
+        """Find what is wrong with the videos and images of one NWB file; `found` are all its references, resolved."""
+        if self._how == "none":
+            return
+        series, images = _read_objects(path, found)
+        for entry in found:
+            if entry.file is not None and entry.reference.object_path in images:
+                image_format = images[entry.reference.object_path]
+                yield from findings_of_image(entry.reference, image_format, _first_bytes(entry.file))
+        videos = [entry for entry in found if entry.reference.object_path not in images]
+        if self._problem is not None:
+            yield from self._not_read(path, videos, self._problem)
+        else:
+            self._read(videos, self._how)
+        yield from self._compare(videos, series)
+
+    def _compare(self, videos: Sequence[Resolution], series: _Series) -> Iterator[Finding]:
+        seen: set[tuple[int, int]] = set()
+        # last, fields that repeat the videos of series
+        ordered = sorted(videos, key=lambda entry: entry.reference.repeats)
+        for place, entries in groupby(ordered, key=lambda entry: (entry.reference.object_path, entry.reference.field)):
+            media = []
+            for entry in entries:
+                identity = None if entry.file is None else entry.file.identity
+                facts = None if identity is None else self._facts.get(identity)
+                media.append(Media(entry.reference, entry.file, facts, is_repeated=identity in seen))
+                seen.update(() if identity is None else (identity,))
+            yield from findings_of_series(media, series.get(place))
+
+    def _read(self, videos: Iterable[Resolution], how: How) -> None:
+        """Read the files that were not read before; `PathChecker` reports those of zero bytes."""
+        files = {entry.file.identity: entry.file for entry in videos if entry.file is not None and entry.file.size}
+        new = [file for identity, file in files.items() if identity not in self._facts]
+
+        def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
+            return read_video(file.real, how, progress=increments(tell))
+
+        with closing(each_in_threads(read, new, _THREADS, self._on_bytes)) as results:
+            for number, result in results:
+                if isinstance(result, BaseException) and not isinstance(result, NotAVideo | OSError):
+                    raise result
+                # which of them may not be read, the checks of paths tell
+                self._facts[new[number].identity] = None if isinstance(result, OSError) else result
+
+    def _not_read(self, path: Path, videos: Iterable[Resolution], problem: ExternalFilesError) -> Iterator[Finding]:
+        """Say once that videos are not read, where there are some."""
+        if not self._has_told and any(entry.file and promises_video(entry.file) for entry in videos):
+            self._has_told = True
+            what = f"its videos, and those of further NWB files, are not compared with their series: {problem.what}"
+            yield of_file(path, Severity.INFO, "videos-not-read", what, problem.hint)
+
+
+def _read_objects(path: Path, found: Iterable[Resolution]) -> tuple[_Series, dict[str, str | None]]:
+    """What series say, by object path and field; and the format that images say, by object path."""
+    series: _Series = {}
+    images: dict[str, str | None] = {}
+    with open_nwb(path) as file:
+        for reference in (entry.reference for entry in found):
+            place = reference.object_path, reference.field
+            if place in series or reference.object_path in images:
+                continue
+            item = item_at(file, reference.object_path)
+            if is_stored(item):
+                images[reference.object_path] = attribute_string(item.attrs.get("image_format"))
+            else:
+                series[place] = read_series(file, reference.object_path) if place[1] == "external_file" else None
+    return series, images
+
+
+def _first_bytes(file: MediaFile) -> bytes:
+    try:
+        with open(file.real, "rb") as stream:
+            return stream.read(16)
+    except OSError:  # the checks of paths tell
+        return b""
