@@ -18,11 +18,11 @@ from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError, combine, warn
 from ..hints import Message
 from ..media.pyav.recipes import remuxer
-from ..nwb.frame_rate import frame_rate
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
+from ..nwb.series import frame_rate
 from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle

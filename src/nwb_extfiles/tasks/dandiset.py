@@ -25,11 +25,11 @@ from ..hints import Hint, Message, Spelling, for_command_line
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
-from ..nwb.frame_rate import stored_frame_rate
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
+from ..nwb.series import stored_frame_rate
 from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references

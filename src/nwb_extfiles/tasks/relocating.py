@@ -25,11 +25,11 @@ from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
 from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
-from ..nwb.frame_rate import stored_frame_rate
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
+from ..nwb.series import stored_frame_rate
 from ..options import MediaMode, MediaOptions
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references

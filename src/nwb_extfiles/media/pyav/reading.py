@@ -294,6 +294,7 @@ class _Decoding:
 
     def __init__(self, stream: Any) -> None:
         self.codec = stream.codec_context
+        self.codec.thread_type = "SLICE"  # of several frames at once, PyAV loses some where one cannot be decoded
         self.errors = self.corrupt = self.decoded = 0
 
     def feed(self, packet: Any) -> None:
