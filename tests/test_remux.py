@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -338,13 +339,48 @@ def test_store(all_videos: Videos, place: Path, trusted_stores: None) -> None:
     assert shown_frames(store.parent / stored) == shown_frames(all_videos["b_frames.h264"])
 
 
-def test_progress_ends_at_the_size_of_the_originals(all_videos: Videos, place: Path) -> None:
+@pytest.mark.parametrize("manifest", [False, True])
+def test_progress_ends_at_the_total(manifest: bool, all_videos: Videos, place: Path) -> None:
     path = nwb_with([all_videos[name] for name in NAMES])
     seen: list[tuple[int, int]] = []
-    relocate(path, "copy", media_options={**REMUX, "progress": lambda done, total: seen.append((done, total))})
-    total = sum(Path("raw", name).stat().st_size for name in NAMES)
+    options = {**REMUX, "manifest": manifest, "progress": lambda done, total: seen.append((done, total))}
+    relocate(path, "copy", media_options=options)
+    sizes = [Path("raw", name).stat().st_size for name in NAMES]
+    total = sum(sizes) + manifest * sum(sizes[:2])  # remuxed videos are read for their checksums too
     assert seen[-1] == (total, total)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_remuxed_file_is_as_private_as_the_original_whatever_the_path(all_videos: Videos, place: Path) -> None:
+    folder = Path("day 1: %02d [raw]")
+    folder.mkdir()
+    shutil.copy(all_videos["b_frames.h264"], folder / "a'b.h264")
+    (folder / "a'b.h264").chmod(0o600)
+    path = recording(folder / "a.nwb", ["a'b.h264"], videos=False)
+    relocate(path, "copy", media_options=REMUX)
+    (made,) = remuxed(path)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert shown_frames(made) == shown_frames(all_videos["b_frames.h264"])
+
+
+def test_export_of_a_large_video_remuxes_it_while_the_nwb_file_is_written(
+    all_videos: Videos, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nwb_extfiles.io.writing._WORTH_A_THREAD", 1000)
+    path = nwb_with([all_videos["b_frames.h264"]])
+    with NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO("new/a.nwb", "w") as io:
+        io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=REMUX)
+    assert shown_frames(remuxed(Path("new/a.nwb"))[0]) == shown_frames(all_videos["b_frames.h264"])
+
+
+def test_lack_of_space_is_seen_in_the_plan(place: Path, tmpfs: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=640x480:rate=30:duration=2", "-c:v", "mpeg2video", "-q:v", "1", "big.ts")
+    assert Path("big.ts").stat().st_size > 2**20
+    path = nwb_with([Path("big.ts")])
+    with NWBHDF5IO(path, "r") as source, pytest.raises(RelocationRefusedError, match="are free"):
+        with NWBExtFilesHDF5IO(tmpfs / "a.nwb", "w") as io:
+            io.export(src_io=source, relocate_media=True, media_mode="copy", media_options=REMUX)
+    assert list(tmpfs.iterdir()) == []
 
 
 # ------------------------------------------------------ what is there already

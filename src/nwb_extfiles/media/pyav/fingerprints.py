@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,13 @@ def tracks_of(path: Path, on_packet: Callable[[int], object]) -> list[Track]:
     return list(tracks.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """The number of a packet. PyAV knows such objects by id(), so there must be one for each: Python shares integers."""
+
+    value: int
+
+
 class Displayed:
     """What a decoder makes of a video, in the order in which its frames are shown."""
 
@@ -137,8 +145,8 @@ class Displayed:
 
     def add(self, frame: Any) -> None:
         """Take the next frame."""
-        if isinstance(frame.opaque, int):
-            self.places[frame.opaque] = len(self.times)
+        if isinstance(frame.opaque, _Number):
+            self.places[frame.opaque.value] = len(self.times)
         self.times.append(float("nan") if frame.pts is None else frame.pts * self._tick)
         self._digest.update(f"{frame.format.name} {frame.width} {frame.height}".encode())
         widths = [-(-component.bits // 8) for component in frame.format.components]
@@ -162,7 +170,7 @@ def displayed(path: Path, on_packet: Callable[[int], object]) -> Displayed:
         stream.thread_type = "AUTO"
         stream.codec_context.flags |= Flags.copy_opaque  # a frame then says which packet it comes from
         for packet in packets(container, [stream]):
-            packet.opaque = len(shown.places)
+            packet.opaque = _Number(len(shown.places))
             shown.places.append(None)
             for frame in stream.decode(packet):
                 shown.add(frame)
