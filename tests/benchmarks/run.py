@@ -568,6 +568,28 @@ def many_small_videos(settings: Settings) -> Iterator[Result]:
             )
 
 
+def facts_of_videos(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles.disk.contents import digest_of
+    from nwb_extfiles.media.pyav.reading import How, read_video
+
+    bounds: dict[How, float] = {"index": 1, "packets": 2}
+    with settings.place() as place:
+        clip, video = place / "clip.mp4", place / "video.mp4"
+        noise = "testsrc2=size=640x480:rate=100:duration=10,noise=c0s=20:c0f=t"
+        ffmpeg("-f", "lavfi", "-i", noise, "-c:v", "libx264", "-preset", "ultrafast", "-b:v", "8M", "-bf", "2", clip)
+        ffmpeg("-stream_loop", str(settings.size(200 * MB) // clip.stat().st_size), "-i", clip, "-c", "copy", video)
+        frames = read_video(video).frames
+        for how, bound in bounds.items():
+            before = _bytes_read()
+            read_video(video, how)
+            read = (_bytes_read() - before) / MB
+            value, detail = paired(lambda how=how: read_video(video, how), lambda: digest_of(video), settings.rounds)
+            yield Result(
+                f"facts of a 200 MB video, by its {how}", "SHA-256 of it", "wall", value, bound,
+                detail=f"{detail}; {frames:,} frames, {read:.1f} MB read",
+            )  # fmt: skip
+
+
 def starts(settings: Settings) -> Iterator[Result]:
     with settings.place() as place:
         source = nwb_in_a_folder(place / "a.nwb", 2, 1)
@@ -625,8 +647,8 @@ def growth(settings: Settings) -> Iterator[Result]:
 
 BENCHMARKS = (
     copy_of_a_video, remuxed_videos, links_of_a_large_video, export_of_many_objects, export_of_a_large_file,
-    finding_references, organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos, starts,
-    growth,
+    finding_references, organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos,
+    facts_of_videos, starts, growth,
 )  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def tracks_of(path: Path, on_packet: Callable[[int], object]) -> list[Track]:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """The number of a packet. PyAV knows such objects by id(), so there must be one for each: Python shares integers."""
+    """The number of a packet, as an object of its own: PyAV knows such objects by id(), and Python shares integers."""
 
     value: int
 
