@@ -267,7 +267,8 @@ class StagedMedia:
             self._add(part, target, entry)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
-            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}"
+            how = mode if entry.remux is None else "remuxing"
+            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {how}"
             raise failed(what, error, **entry.reference.place) from error
         except BaseException:
             part.unlink(missing_ok=True)
