@@ -283,6 +283,32 @@ def test_missing_link_target(what: str) -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
+@fixes("not-a-list")
+def test_single_string_instead_of_a_list() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    set_paths(path, DATASET, "../raw/a.avi", dtype=UTF8)
+    assert "store a list with this one path" in message_of(path, "not-a-list")
+    set_paths(path, DATASET, ["../raw/a.avi"], dtype=UTF8)
+    cli("relocate", "--media-mode", "copy", path)
+    assert [finding.code for finding in check(path)] == []
+    with NWBHDF5IO(path, "r") as io:
+        (stored,) = io.read().acquisition["video"].external_file
+    assert (path.parent / stored).read_bytes() == Path("raw/a.avi").read_bytes()
+
+
+def test_problems_of_one_error_have_their_hints() -> None:
+    """The code on the page."""
+    for name in ("a", "b"):
+        recording(Path(f"{name}.nwb"), [f"gone/{name}.avi"])
+        Path(f"gone/{name}.avi").unlink()
+    (block,) = [one for one in re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE) if "error.problems" in one]
+    printed: list[tuple[Any, ...]] = []
+    exec(textwrap.dedent(block), {"print": lambda *words: printed.append(words)})
+    assert [(place, index, "gone/" in what, "search" in hint) for place, index, what, hint in printed] == [
+        ("/acquisition/video", 0, True, True)
+    ] * 2
+
+
 def test_outside_of_within() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
     Path("trusted").mkdir()
@@ -762,7 +788,7 @@ def test_unreadable_manifest() -> None:
         del file["general/external_files/manifest/sha256"]
     assert message_of(path, "manifest", checksums=True)
     assert "is not an ExternalFileManifest" in cli("relocate", path, code=1)
-    ((block),) = re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE)
+    (block,) = [one for one in re.findall(r"(?ms)^ *```python\n(.*?)^ *```$", PAGE) if "h5py" in one]
     exec(textwrap.dedent(block), {})  # the code on the page
     cli("relocate", "--media-mode", "copy", "--manifest", path)
     assert media_of(path) == [content]

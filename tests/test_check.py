@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hdmf.build.errors import ConstructError
 from helpers import image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, tree, write_nwb
 from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
@@ -206,7 +207,66 @@ def test_same_video_under_two_names_is_reported(tmp_path: Path) -> None:
     assert "it is the video of" in findings[1].message
 
 
+def test_single_string_is_reported_where_a_list_is_wanted(tmp_path: Path) -> None:
+    """pynwb cannot read such a file, and can when the advice was followed."""
+    path = scene(tmp_path, "../videos/a.avi")
+    set_paths(path, DATASET, "../videos/a.avi", dtype=UTF8)
+    with pytest.raises(ConstructError), NWBHDF5IO(path, "r") as io:
+        io.read()
+    assert found(path) == [("not-a-list", ERROR), ("outside-nwb-folder", WARNING)]
+    assert found(path, media_options={"media_fields": [("ImageSeries", "format")]})[0] == ("not-a-list", ERROR)
+    with h5py.File(path, "r+") as file:
+        attributes = dict(file[DATASET].attrs)
+        (value,) = [file[DATASET].asstr()[()]]
+        del file[DATASET]
+        file.create_dataset(DATASET, data=[value], dtype=UTF8)
+        file[DATASET].attrs.update(attributes)
+    assert found(path) == [("outside-nwb-folder", WARNING)]
+    with NWBHDF5IO(path, "r") as io:
+        assert list(io.read().acquisition["video"].external_file) == ["../videos/a.avi"]
+
+
+def test_finding_is_data(tmp_path: Path) -> None:
+    """What is wrong is the same sentence for all findings of a kind; what was found and expected is apart from it."""
+    path = scene(tmp_path, "gone.avi", "../lost.avi")
+    first, second = check(path)
+    assert first.what == second.what == "there is no file"
+    assert [first.expected, second.expected] == [
+        repr(str(place)) for place in (path.parent / "gone.avi", tmp_path / "set" / "lost.avi")
+    ]
+    assert first.found is None
+    assert str(first.message) == f"there is no file; expected {first.expected}; {first.hint}"
+    assert str(first).startswith(f"ERROR missing: {path}: ImageSeries '/acquisition/video', external_file[0]: there is")
+
+
 # -------------------------------------------------------------------- files
+
+
+def test_findings_can_be_looked_at_twice(tmp_path: Path) -> None:
+    path = scene(tmp_path, "gone.avi", "../videos/a.avi")
+    findings = check(path)
+    assert [finding.code for finding in findings] == ["missing", "outside-nwb-folder"]
+    assert [finding.code for finding in findings] == ["missing", "outside-nwb-folder"]
+    assert findings.nwb_paths == (path,)
+    assert findings.summary == "1 NWB file: 1 error, 1 warning"
+
+
+def test_paths_that_do_not_exist_raise_at_once(tmp_path: Path) -> None:
+    for paths in (tmp_path / "nowhere.nwb", [tmp_path, tmp_path / "nowhere"]):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            check(paths)
+
+
+def test_processes_find_the_same(tmp_path: Path) -> None:
+    path = scene(tmp_path, "gone.avi")
+    relocate(scene(tmp_path / "b", "../videos/a.avi"), "copy", media_options={"manifest": True})
+    path.with_name("bad.nwb").write_bytes(b"no HDF5")
+    counts: dict[int, list[int]] = {1: [], 2: []}
+    one, two = (check(tmp_path, checksums=True, jobs=jobs, on_bytes=counts[jobs].append) for jobs in counts)
+    assert [str(finding) for finding in one] == [str(finding) for finding in two]
+    assert one.nwb_paths == two.nwb_paths
+    assert len(one) > 2
+    assert sum(counts[1]) == sum(counts[2]) > 0
 
 
 def test_unreadable_files_do_not_hide_findings(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from makers import make_media
 import nwb_extfiles
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.small_videos import walking_dot, write_avi
+from nwb_extfiles.testing import make_video
 
 DATASET = "acquisition/behavior_video/external_file"
 
@@ -169,16 +171,119 @@ def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
 
 
 def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
-    result = run("check", "--frames", "none", "nwb", code=1)
-    lines = result.stdout.splitlines()
-    assert [line for line in lines if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/lost.nwb"]
-    assert "  ERROR    missing            /acquisition/video external_file[1]: 'gone.avi'" in lines
-    assert lines[-1] == "2 NWB files: 1 error, 4 warnings"
+    assert run("check", "--frames", "none", "nwb", code=1).stdout == (
+        "ERROR missing: there is no file\n"
+        "  hint: put the file there, or tell `nwb-extfiles relocate` where it is, with --search\n"
+        "  nwb/lost.nwb\n"
+        "    /acquisition/video external_file[1]: 'gone.avi'\n"
+        "\n"
+        "WARNING outside-nwb-folder: it points outside the folder of the NWB file, and DANDI clients will not resolve "
+        "it (3)\n"
+        "  hint: fix it with `nwb-extfiles relocate`\n"
+        "  nwb/good.nwb\n"
+        "    /acquisition/video external_file[0]: '../videos/a.avi'\n"
+        "    /acquisition/video external_file[1]: '../videos/b.avi'\n"
+        "  nwb/lost.nwb\n"
+        "    /acquisition/video external_file[0]: '../videos/a.avi'\n"
+        "\n"
+        "WARNING url: it is a URL, and `dandi upload` refuses URLs\n"
+        "  hint: run `nwb-extfiles relocate --urls download`\n"
+        "  nwb/lost.nwb\n"
+        "    /acquisition/video external_file[2]: 'https://example.org/c.mp4'\n"
+        "\n"
+        "2 NWB files: 1 error, 4 warnings\n"
+    )
     run("relocate", "nwb/good.nwb")
     assert run("check", "--frames", "none", "nwb/good.nwb").stdout == "1 NWB file: no problems found\n"
     findings = json.loads(run("check", "--frames", "none", "--json", lab, code=1).stdout)
     assert [finding["code"] for finding in findings if finding["severity"] == "error"] == ["missing"]
     assert json.loads(run("check", "--frames", "none", "--json", "nwb/good.nwb").stdout) == []
+
+
+def test_check_lists_few_of_many_entries_and_reports_all(lab: Path) -> None:
+    write_nwb(lab / "many.nwb", [f"{number}.avi" for number in range(200)])
+    shown = run("check", "--frames", "none", "many.nwb", "--report-file", "found.txt", code=1).stdout
+    assert "there is no file (200)" in shown
+    assert "    … and 190 more; --json and --report-file list all" in shown.splitlines()
+    assert shown.count("hint:") == 1
+    report = (lab / "found.txt").read_text(encoding="utf-8")
+    assert report.count("external_file[") == 200
+    assert report.splitlines()[-1] == "1 NWB file: 200 errors"
+
+
+def test_findings_for_information_are_no_problems(lab: Path) -> None:
+    make_media(lab / "nwb" / "near.avi")
+    write_nwb(lab / "nwb" / "near.nwb", ["near.avi"])
+    result = run("check", "--frames", "none", "nwb/near.nwb")
+    assert "INFO nonstandard-name: it does not follow DANDI's naming\n" in result.stdout
+    assert result.stdout.splitlines()[-1] == "1 NWB file: no problems found; 1 finding for information"
+    run("check", "--frames", "none", "nwb/near.nwb", "--severity", "warning")
+    run("check", "--frames", "none", "nwb/near.nwb", "--severity", "info", code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "codes", "code"),
+    [
+        (["--select", "missing"], {"missing"}, 1),
+        (["--select", "outside-", "--select", "url"], {"outside-nwb-folder", "url"}, 0),
+        (["--ignore", "miss", "--ignore", "url"], {"outside-nwb-folder"}, 0),
+        (["--select", "missing", "--ignore", "missing"], set(), 0),
+        (["--severity", "error"], {"missing"}, 1),
+        (["--severity", "warning"], {"missing", "outside-nwb-folder", "url"}, 1),
+        (["--severity", "warning", "--ignore", "missing"], {"outside-nwb-folder", "url"}, 1),
+        (["--severity", "error", "--ignore", "missing"], set(), 0),
+    ],
+)
+def test_filters_of_check_decide_the_exit_code(lab: Path, words: list[str], codes: set[str], code: int) -> None:
+    assert {
+        finding["code"]
+        for finding in json.loads(run("check", "--frames", "none", "nwb", "--json", *words, code=code).stdout)
+    } == codes
+    last = run("check", "--frames", "none", "nwb", *words, code=code).stdout.splitlines()[-1]
+    assert ("left out" in last) == (codes != {"missing", "outside-nwb-folder", "url"})
+    assert ("no problems found" in last) == (not codes)
+
+
+def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:
+    before = tree(lab)
+    for name in ("nwb/good.nwb", "videos/a.avi", "report", "nowhere/report.txt", "nwb"):
+        run("check", "--frames", "none", "nwb", "--report-file", name, code=2)
+    assert tree(lab) == before
+    run("check", "--frames", "none", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
+    records = json.loads((lab / "report.json").read_text(encoding="utf-8"))
+    assert records == json.loads(
+        run("check", "--frames", "none", "nwb", "--select", "missing", "--json", code=1).stdout
+    )
+    run("check", "--frames", "none", "nwb", "--select", "url", "--report-file", "report.json")
+    assert [record["code"] for record in json.loads((lab / "report.json").read_text(encoding="utf-8"))] == ["url"]
+
+
+@pytest.mark.parametrize("name", ["empty", "notes.txt", "table.nwb"])
+def test_what_has_no_nwb_file_is_an_error_once(lab: Path, name: str) -> None:
+    (lab / "empty").mkdir()
+    (lab / "notes.txt").write_text("notes", encoding="utf-8")
+    with h5py.File(lab / "table.nwb", "w") as file:
+        file["a"] = 1
+    result = run("ls", name, code=1)
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    result = run("check", "--frames", "none", name, code=1)
+    assert result.stdout.startswith("ERROR ")
+    assert result.stdout.count("ERROR") == 1
+    assert "no problems" not in result.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals of that kind")
+def test_colours_only_on_terminal_and_not_with_no_color(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    seen, _ = on_terminal("check", "--frames", "none", "nwb", output=True)
+    assert b"\x1b[31m\x1b[1mERROR missing\x1b[0m: there is no file\r\n" in seen
+    assert max(len(line) for line in re.sub(rb"\x1b\[\d+m", b"", seen).splitlines()) <= 100
+    assert "\x1b" not in module("check", "--frames", "none", "nwb").stdout
+    monkeypatch.setenv("NO_COLOR", "1")
+    seen, _ = on_terminal("check", "--frames", "none", "nwb", output=True)
+    assert b"ERROR missing: there is no file\r\n" in seen
+    assert b"\x1b" not in seen
 
 
 def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
@@ -322,8 +427,8 @@ def test_progress_bar_only_on_terminal(lab: Path) -> None:
     assert is_clear(seen)
 
 
-def on_terminal(*words: str) -> tuple[bytes, str]:
-    """What a command writes to a terminal, and what to its standard output, which is none."""
+def on_terminal(*words: str, output: bool = False) -> tuple[bytes, str]:
+    """What a command writes to a terminal, and what to its standard output, which is none unless asked for."""
     import fcntl
     import pty
     import struct
@@ -332,7 +437,8 @@ def on_terminal(*words: str) -> tuple[bytes, str]:
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     command = [sys.executable, "-m", "nwb_extfiles", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=child, text=True) as process:
+    stdout = child if output else subprocess.PIPE
+    with subprocess.Popen(command, stdout=stdout, stderr=child, text=True) as process:
         os.close(child)
         seen = b""
         try:
@@ -340,8 +446,7 @@ def on_terminal(*words: str) -> tuple[bytes, str]:
                 seen += block
         except OSError:  # the other end is closed
             pass
-        assert process.stdout is not None
-        told = process.stdout.read()
+        told = "" if process.stdout is None else process.stdout.read()
     os.close(parent)
     return seen, told
 
@@ -374,3 +479,22 @@ def test_exit_skips_garbage_collection() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
+
+
+def test_sessions_in_the_page_on_checking_are_real(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "videos").mkdir()
+    for seed, name in enumerate(("mouse1", "mouse2_a")):
+        make_video(tmp_path / "videos" / f"{name}.avi", seed)
+    path = write_nwb(tmp_path / "recordings" / "mouse1.nwb", ["../videos/mouse1.avi"])
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video/num_samples"][...] = 25
+    write_nwb(tmp_path / "recordings" / "mouse2.nwb", ["../videos/mouse2_a.avi", "mouse2_b.avi"])
+    monkeypatch.chdir(tmp_path)
+    page = (request.config.rootpath / "docs" / "howto" / "check.md").read_text(encoding="utf-8")
+    sessions = re.findall(r"(?s)```console\n(.*?)```", page)
+    assert len(sessions) == 2
+    for command, shown in re.findall(r"(?ms)^\$ nwb-extfiles (.*?)\n(.*?)(?=^\$ |\Z)", "".join(sessions)):
+        assert CliRunner().invoke(main, command.split()).stdout == shown, command
+    assert "external_file[0]" in (tmp_path / "findings.txt").read_text(encoding="utf-8")

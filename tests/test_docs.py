@@ -56,8 +56,8 @@ def test_every_error_and_finding_code_is_documented() -> None:
     tasks = ROOT / "src" / "nwb_extfiles" / "tasks"
     source = "".join(path.read_text(encoding="utf-8") for path in tasks.glob("*checks.py"))
     codes = {f"media-{state}" for state in MediaState if state.is_bad}
-    before = r"Severity\.[A-Z]+, |severity, |strict, |code=|code = |what = |_of_problem\(.*?, |error\(|_remark\(\w+, "
-    pattern = rf'(?:{before}|\n +\()"([a-z-]+)"'
+    before = r"Severity\.[A-Z]+, |severity, |strict, |code=|(?:code|what|found) = |_of_problem\(.*?, |error\("
+    pattern = rf'(?:{before}|_remark\(\w+, |\n +\()"([a-z-]+)"'
     codes |= set(re.findall(pattern, source))
     assert len(codes) > 15
     assert {code for code in codes if f"`{code}`" not in page} == set()

@@ -83,8 +83,9 @@ def plan(
     named, unnamed = name_targets(resolutions, chosen, nwb_path=nwb_path, identifier="id0")
     targets = {entry.target: TargetState.ABSENT for entry in named if entry.target is not None}
     targets |= {PurePosixPath(target): state for target, state in (states or {}).items()}
-    destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), device, free, longest)
-    destination = replace(destination, linkable=linkable, cannot=cannot)
+    devices = linkable if device is None else linkable | {device}
+    destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), devices, free, longest)
+    destination = replace(destination, cannot=cannot)
     return make_plan(named, destination, chosen, mode, problems=[*problems, *unnamed], is_archived=archived)
 
 
@@ -723,7 +724,7 @@ def test_survey_of_no_references(tmp_path: Path, mode: MediaMode) -> None:
     """Neither the folder nor its parent exists yet."""
     found = surveyed(tmp_path, mode)
     assert list(found.targets.values()) == [TargetState.ABSENT]
-    assert found.device == tmp_path.stat().st_dev
+    assert found.devices == {tmp_path.stat().st_dev}
     assert found.free is None or found.free > 0
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers import assert_resolves, image_series, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, organize, relocate
 from nwb_extfiles.errors import MissingMediaError, PlanError, RelocationRefusedError
+from nwb_extfiles.plans.plan import RelocationPlan
 
 
 def export(source: Path, target: Path, **kwargs: object) -> None:
@@ -227,6 +229,40 @@ def test_suffix_lowercased_and_unarchived_suffix_warned_of(tmp_path: Path, video
     with pytest.warns(ExternalFilesWarning, match=r"files that end in \.webm"):
         export(source, tmp_path / "ds" / "b.nwb", relocate_media=True, media_mode="copy")
     assert [Path(stored).suffix for stored in stored_paths(tmp_path / "ds" / "b.nwb")] == [".avi", ".webm"]
+
+
+@pytest.mark.parametrize("way", ["write", "export", "relocate", "organize", "reference"])
+def test_video_of_zero_bytes_is_warned_of(tmp_path: Path, videos: list[Path], way: str) -> None:
+    """A full disk leaves such a file. It goes along, and a warning and the plan name it once."""
+    (tmp_path / "empty.avi").touch()
+    shutil.copy(videos[0], tmp_path / "good.avi")
+    names = ["empty.avi", "good.avi", "empty.avi"]
+    source = write_nwb(tmp_path / "a.nwb", names)
+
+    def relocated() -> RelocationPlan:
+        if way == "organize":
+            return organize([source], tmp_path / "ds", media_mode="copy").files[0].plan
+        if way in ("relocate", "reference"):
+            return relocate(source, "copy" if way == "relocate" else way)
+        with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(tmp_path / "ds" / "b.nwb", "w") as io:
+            if way == "export":
+                io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+            else:
+                nwbfile = new_nwbfile()
+                nwbfile.add_acquisition(image_series([tmp_path / name for name in names]))
+                io.write(nwbfile, relocate_media=True, media_mode="copy")
+        return io.relocation
+
+    with pytest.warns(ExternalFilesWarning) as caught:
+        plan = relocated()
+    (warning,) = [one for one in plan.warnings if "zero bytes" in one]
+    assert repr(str(tmp_path / "empty.avi")) in warning
+    assert [str(one.message) for one in caught if "zero bytes" in str(one.message)] == [warning]
+    places = [plan.nwb_path.parent / stored for stored in stored_paths(plan.nwb_path)]
+    assert [place.stat().st_size > 0 for place in places] == [False, True, False]
+    for place in places[::2]:  # as it says
+        shutil.copy(videos[1], place)
+    assert_resolves(plan.nwb_path, [videos[1], videos[0], videos[1]])
 
 
 def test_other_content_at_target_is_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:

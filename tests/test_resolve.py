@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tracemalloc
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def video(path: Path, content: bytes = b"video") -> Path:
 def look(text: str, base: Path | None = None, **kwargs: Any) -> Resolution:
     """Resolve a path stored in an NWB file in `base`, or in a container in memory."""
     destination = Path(kwargs.pop("destination", base or "/nonexistent"))
-    working_folder = Path(kwargs.pop("working_folder", "/nonexistent"))
+    working_folder = Path(kwargs.pop("working_folder", "/"))
     reference = ExternalFileReference(
         nwb_path="/out/new.nwb",
         object_path="/acquisition/video",
@@ -41,7 +42,9 @@ def look(text: str, base: Path | None = None, **kwargs: Any) -> Resolution:
         stored_path=text,
         base=None if base is None else str(base),
     )
-    found = resolve(reference, MediaOptions(**kwargs), destination=destination, working_folder=working_folder)
+    options = MediaOptions(**kwargs)
+    with chdir(working_folder):
+        found = resolve(reference, options, destination=destination)
     assert found.reference is reference
     assert (found.file is not None) + found.url + (found.problem is not None) == 1
     return found

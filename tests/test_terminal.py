@@ -14,11 +14,11 @@ from makers import make_media
 from servers import Server
 
 from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
+from nwb_extfiles.check_report import finding_lines
 from nwb_extfiles.hints import for_command_line
 from nwb_extfiles.nwb import registry
 from nwb_extfiles.terminal import (
     as_json,
-    finding_lines,
     media_summary,
     organize_lines,
     plain,
@@ -66,7 +66,7 @@ def test_hostile_paths_in_lines_and_json(tmp_path: Path, text: str) -> None:
     assert found.reference.stored_path == stored
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options={"missing": "keep"})
-    lines = [*reference_lines(found), *(line for finding in check(path) for line in finding_lines(finding))]
+    lines = [*reference_lines(found), *finding_lines(check(path), width=100)]
     lines += [*relocation_lines(plan), *plan.warnings]
     assert "\n" not in str(found.problem)
     for line in lines:

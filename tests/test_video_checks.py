@@ -23,6 +23,7 @@ from videos import WHOLE, Videos, decoded_frames, ffmpeg
 from nwb_extfiles import check
 from nwb_extfiles.cli import main
 from nwb_extfiles.tasks.findings import Finding, Severity
+from nwb_extfiles.testing import make_image
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
 OF_PATHS = {"nonstandard-name", "suffix", "same-media", "empty", "url", "missing"}
@@ -235,6 +236,20 @@ def test_starting_frame_of_videos_that_are_not_counted(session: Make) -> None:
     (finding,) = [finding for finding in findings(path, "index") if finding.severity is ERROR]
     assert finding.code == "starting-frame"
     assert "--frames packets" in finding.message.command_line
+
+
+def test_starting_frame_of_images(tmp_path: Path) -> None:
+    """They are not counted, and no advice says that they could be."""
+    names = [f"{number}.png" for number in range(3)]
+    for name in names:
+        make_image(tmp_path / name)
+    path = write(tmp_path / "a.nwb", image_series(names, starting_frame=[0, 1, 2], num_samples=3))
+    assert findings(path) == []
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video/external_file"].attrs["starting_frame"] = [0, 0, 0]
+    (finding,) = findings(path)
+    assert finding.code == "starting-frame"
+    assert str(finding.hint).startswith("store the number of the first frame of each file")
 
 
 def test_starting_frame_may_count_hidden_frames_or_not(session: Make, all_videos: Videos) -> None:

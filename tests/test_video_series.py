@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,7 @@ def test_relative_paths_stay_as_they_are_given(
         (["cut_off.avi"], dict(rate=30), r"'\S+cut_off.avi' is cut off"),
         (["cut_off.mp4"], dict(rate=30), r"external_file\[0\]: '\S+cut_off.mp4' is cut off"),
         (["no_index.mp4"], dict(rate=30), "ends before its index; its copy broke off"),
+        (["no_frames.avi"], dict(rate=30), "has no frames"),
         (["empty.mp4"], dict(rate=30), "'.*empty.mp4' is empty"),
         (["playlist.mp4"], dict(rate=30), "is not a video of a known format"),
     ],
@@ -235,3 +237,25 @@ def test_videos_that_are_not_one_series_are_refused(
     ffmpeg("-i", all_videos["b_frames.mp4"], "-vf", filters, "-c:v", "mpeg4", tmp_path / "other.mp4")
     with pytest.raises(ExternalFilesError, match=what):
         image_series_from_videos("video", [all_videos["b_frames.mp4"], tmp_path / "other.mp4"], rate=30)
+
+
+def test_the_page_about_series_does_what_it_says(
+    all_videos: Videos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its blocks of Python, word for word, in a session of two videos."""
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "series.md").read_text(encoding="utf-8")
+    make, find, _ = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "out").mkdir()
+    for number in (0, 1):
+        shutil.copy(all_videos["b_frames.mp4"], f"raw/face_{number}.mp4")
+        np.save(f"raw/times_{number}.npy", jittered(60, 12 * number))
+    nwbfile = new_nwbfile()
+    names = dict(nwbfile=nwbfile, camera=nwbfile.create_device(name="camera"))
+    exec(make, names)
+    exec(find, names)
+    path, frame, time = capsys.readouterr().out.split()
+    assert Path(path).name.endswith("_external_file_1.mp4")
+    assert int(frame) == 14  # the next one is recorded a few milliseconds after 12.5 s
+    assert 12.4 < float(time) < 12.5

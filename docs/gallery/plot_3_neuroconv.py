@@ -101,6 +101,10 @@ class AlwaysRelocating(MazeConverter):
 
 
 # %%
+# With PyAV (``pip install "av>=17"``), ``check_videos="error"`` compares the videos with their series before anything is
+# written: :doc:`/howto/series`.
+
+# %%
 # Code that you cannot change
 # ---------------------------
 #

@@ -76,7 +76,7 @@ show_problems()
 
 # %%
 # This read the index of each video, some kilobytes. An ``.mkv`` has no index of all its frames, so those of ``body.mkv``
-# were not counted. ``frames="packets"`` reads the videos from beginning to end, and takes a bit longer than a checksum:
+# were not counted. ``frames="packets"`` reads the videos from beginning to end, which takes longer than a checksum:
 
 show_problems("packets")
 

@@ -9,6 +9,7 @@ import atexit
 import gc
 import io
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from . import __version__
 from .cli_options import (
     ExistingPath,
     LocalPath,
+    ReportFile,
     make_options,
     media_field,
     media_mode,
@@ -34,6 +36,7 @@ from .options import MediaMode
 
 if TYPE_CHECKING:
     from .plans.locate import ResolvedExternalFile
+    from .tasks.findings import Findings
     from .tasks.organize_plan import OrganizedFile
 
 __all__ = ["main"]
@@ -137,19 +140,18 @@ def _progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
 
 
 @contextmanager
-def _reading(shown: bool) -> Iterator[tuple[Callable[[int], object], Callable[[str], None]]]:
-    """Give a callback for bytes of videos read, and one to print a line; on a terminal with a progress bar."""
+def _reading(shown: bool) -> Iterator[Callable[[int], object]]:
+    """Give a callback for bytes of videos read; on a terminal with a progress bar."""
     if not (shown and sys.stderr.isatty()):
-        yield lambda count: None, _print
+        yield lambda count: None
     else:
         from tqdm import tqdm
-
-        from .terminal import plain
 
         with tqdm(
             desc="videos read", unit="B", unit_scale=True, unit_divisor=1000, file=sys.stderr, leave=False
         ) as bar:
-            yield bar.update, lambda line: bar.write(plain(line), file=sys.stdout)
+            yield bar.update
+            bar.refresh()  # short reads too
 
 
 # ------------------------------------------------------------------- commands
@@ -297,6 +299,32 @@ def relocate(nwb_paths: tuple[Path, ...], media_mode: str, repair: bool, **chose
     help="With --checksums: search this folder for missing and wrong videos. May be repeated.",
 )  # fmt: skip
 @media_field
+@click.option(
+    "--select",
+    metavar="CODE",
+    multiple=True,
+    help="Show only findings whose code is CODE, or begins with it: media- selects all that begin so. May be repeated.",
+)
+@click.option(
+    "--ignore",
+    metavar="CODE",
+    multiple=True,
+    help="Leave out findings whose code is CODE, or begins with it. May be repeated.",
+)
+@click.option(
+    "--severity",
+    type=click.Choice(["error", "warning", "info"]),
+    help="Show only findings that are at least this severe; if there are any, the exit code is 1.  [default: all are "
+    "shown, and errors make the exit code 1]",
+)
+@click.option(
+    "--report-file",
+    type=ReportFile(),
+    metavar="FILE",
+    help="Also write the findings to this file: JSON if it ends in .json, text if it ends in .txt. An older one is "
+    "replaced.",
+)
+@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def check(
@@ -306,6 +334,11 @@ def check(
     frames: Any,
     search: tuple[Path, ...],
     media_fields: Any,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    severity: str | None,
+    report_file: Path | None,
+    jobs: int,
     as_json: bool,
 ) -> None:
     """Check the media of NWB files: their paths, and their frames.
@@ -317,42 +350,42 @@ def check(
     WARNING  a path works here but may not elsewhere, or videos have no NWB file
     INFO     worth knowing
 
-    In a dandiset (a folder with dandiset.yaml), paths that the archive cannot use are errors, not warnings.
+    In a dandiset (a folder with dandiset.yaml), paths that the archive cannot use are errors, not warnings. What is
+    left out by --select, --ignore and --severity does not change the exit code.
     """  # noqa: D301
-    from .nwb.files import find_nwb_files
+    from .check_report import write_report
     from .tasks.checks import check as find_problems
     from .tasks.findings import Severity
     from .terminal import as_json as to_json
-    from .terminal import finding_lines, finding_record, shown
+    from .terminal import finding_record
 
-    counts = dict.fromkeys(Severity, 0)
-    findings, last = [], None
     options = {"media_fields": media_fields, "search": search}
-    with _reading(checksums or frames in ("packets", "decode")) as (on_bytes, print_line):
-        for finding in find_problems(
-            paths, checksums=checksums, frames=frames, media_options=options, on_bytes=on_bytes
-        ):
-            counts[finding.severity] += 1
-            if as_json:
-                findings.append(finding_record(finding))
-                continue
-            if finding.nwb_path != last:
-                last = finding.nwb_path
-                print_line(shown(last))
-            for line in finding_lines(finding):
-                print_line(line)
+    with _reading(checksums or frames in ("packets", "decode")) as on_bytes:
+        found = find_problems(
+            paths, checksums=checksums, frames=frames, media_options=options, on_bytes=on_bytes, jobs=jobs
+        )
+    findings = found.filtered(select=select, ignore=ignore, severity=Severity(severity or Severity.INFO))
     if as_json:
-        click.echo(to_json(findings))
+        click.echo(to_json([finding_record(finding) for finding in findings]))
     else:
-        names = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "remark"}
-        listed = ", ".join(_count(count, names[severity]) for severity, count in counts.items() if count)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has warned
-            number = sum(1 for _ in find_nwb_files(paths))
-        if not (counts[Severity.ERROR] or counts[Severity.WARNING]):
-            listed = f"no problems found{f', {listed}' if listed else ''}"
-        _print(f"{_count(number, 'NWB file')}: {listed}")
-    ctx.exit(1 if counts[Severity.ERROR] else 0)
+        _print_findings(findings, len(found) - len(findings))
+    if report_file is not None:
+        write_report(report_file, findings)
+    fatal = Severity(severity or Severity.ERROR)
+    ctx.exit(1 if any(finding.severity.is_at_least(fatal) for finding in findings) else 0)
+
+
+def _print_findings(findings: Findings, left_out: int) -> None:
+    """Print findings, in colours on a terminal (not with NO_COLOR, see no-color.org), then how many there are."""
+    from .check_report import finding_lines
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    colours = False if os.environ.get("NO_COLOR") else None
+    for line in finding_lines(findings, width=width, style=click.style):
+        click.echo(line, color=colours)
+    if findings:
+        click.echo()
+    _print(findings.summary + (f" ({_count(left_out, 'finding')} left out)" if left_out else ""))
 
 
 def _count(number: int, noun: str) -> str:
@@ -399,7 +432,7 @@ def ls(
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
         click.echo(to_json(records))
-    else:
+    elif found or not problems:
         _list(videos, found)
     for problem in problems:
         _print_error(problem)

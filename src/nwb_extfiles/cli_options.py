@@ -17,6 +17,7 @@ __all__ = [
     "MODES",
     "ExistingPath",
     "LocalPath",
+    "ReportFile",
     "make_options",
     "media_field",
     "media_mode",
@@ -64,6 +65,22 @@ class ExistingPath(LocalPath):
                 ctx,
             )
         return super().convert(value, param, ctx)
+
+
+class ReportFile(click.Path):
+    """A file for a report, by its suffix: one that can hold no data of the user may be replaced."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the suffix, and that the folder is there, before a long check begins."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.suffix.lower() not in (".json", ".txt"):
+            self.fail(f"{click.format_filename(path)} must end in .json or .txt", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"the folder {click.format_filename(path.parent)} does not exist", param, ctx)
+        return path
 
 
 media_field = click.option(

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .hints import for_command_line
 from .plans.locate import LocationKind, ResolvedExternalFile
-from .plans.plan import Action, Relocation, RelocationPlan
+from .plans.plan import Action, RelocationPlan
 from .plans.resolve import is_url
+from .tables import plain, shown
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
     from .tasks.findings import Finding
-    from .tasks.organize_plan import OrganizedFile, OrganizePlan
+    from .tasks.organize_plan import OrganizePlan
 
 __all__ = [
     "as_json",
-    "finding_lines",
     "finding_record",
     "media_summary",
     "organize_lines",
     "organize_record",
     "plain",
+    "quoted",
     "reference_lines",
     "reference_record",
     "relocation_lines",
@@ -38,24 +37,7 @@ __all__ = [
 _LONGEST = 300  # characters of a stored path that are shown
 
 
-def plain(text: str) -> str:
-    """A line without characters that control terminals, end lines or are not Unicode; those become escapes."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def shown(path: str | os.PathLike[str]) -> str:
-    """A path relative to the working directory, if it is in it; else the absolute path."""
-    absolute = os.path.abspath(path)
-    try:
-        relative = os.path.relpath(absolute)
-    except (ValueError, OSError):  # another drive of Windows; a working directory that is gone
-        return absolute
-    return absolute if relative == os.pardir or relative.startswith(os.path.join(os.pardir, "")) else relative
-
-
-def _quoted(stored: str) -> str:
+def quoted(stored: str) -> str:
     """A stored path in quotes, shortened if it is long; backslashes stay as they are."""
     return f"'{stored}'" if len(stored) <= _LONGEST else f"'{stored[: _LONGEST - 100]}'… ({len(stored):,} characters)"
 
@@ -82,51 +64,23 @@ def organize_lines(plan: OrganizePlan) -> Iterator[str]:
     for file in plan:
         files += not (file.is_there or file.in_place)
         target = file.target.relative_to(plan.dandiset_path)
-        yield f"{_files_mode(file, plan):9} {_size(file.size)}  {shown(file.source)} -> {target}"
+        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {shown(file.source)} -> {target}"
         yield from _media_lines(file.plan, f"{target.parent}/")
     yield _total((file.plan for file in plan), files, plan.total_bytes)
     yield from urls_line(plan.url_count)
 
 
-def _files_mode(file: OrganizedFile, plan: OrganizePlan) -> str:
-    if file.in_place:
-        return "stays"
-    return "is there" if file.is_there else str(plan.files_mode)
-
-
 def _media_lines(plan: RelocationPlan, folder: str = "") -> Iterator[str]:
     for entry in plan.relocations:
-        size = _bytes(entry)
-        line = f"  {_mode(entry, plan):9} {' ' * 19 if size is None else _size(size)}  "
+        size = entry.size
+        line = f"  {plan.mode_shown(entry):9} {' ' * 19 if size is None else _size(size)}  "
         if entry.source is None:
             target = "" if entry.target is None else f" -> {folder}{entry.new_path}"
-            yield f"{line}{_quoted(entry.reference.stored_path)}{target}"
-        elif _in_place(entry, plan):
+            yield f"{line}{quoted(entry.reference.stored_path)}{target}"
+        elif plan.is_in_place(entry):
             yield f"{line}{folder}{entry.new_path}"
         else:
             yield f"{line}{shown(entry.source.path)} -> {folder}{entry.new_path}"
-
-
-def _bytes(entry: Relocation) -> int | None:
-    """Size in bytes of the media of a reference, if it is known."""
-    media = entry.source or entry.remote
-    return None if media is None else media.size
-
-
-def _mode(entry: Relocation, plan: RelocationPlan) -> str:
-    """What happens, in a word: the mode, if the file is put there in that way."""
-    if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
-        return str(plan.mode)
-    return "in place" if _in_place(entry, plan) else str(entry.action)
-
-
-def _in_place(entry: Relocation, plan: RelocationPlan) -> bool:
-    return (
-        entry.action is Action.REUSE
-        and entry.source is not None
-        and entry.target is not None
-        and entry.source.path == plan.nwb_path.parent / entry.target
-    )
 
 
 def _size(size: int) -> str:
@@ -149,7 +103,7 @@ def media_summary(plan: RelocationPlan) -> str:
         elif entry.remote is not None and entry.creates_target:
             counts[Action.DOWNLOAD] += 1  # a further name of it too
         else:
-            counts["in place" if _in_place(entry, plan) else str(entry.action)] += 1
+            counts["in place" if plan.is_in_place(entry) else str(entry.action)] += 1
     remuxed = counts[Action.REMUX]
     transferred, downloaded = counts[Action.TRANSFER] + counts[Action.DUPLICATE], counts[Action.DOWNLOAD]
     transferred_bytes = plan.media_bytes - plan.remux_bytes - plan.download_bytes
@@ -180,18 +134,7 @@ def relocation_record(plan: RelocationPlan) -> dict[str, Any]:
     return {
         "nwb_path": str(plan.nwb_path),
         "media_mode": str(plan.mode),
-        "media": [
-            {
-                **_place(entry.reference),
-                "action": str(entry.action),
-                "mode": _mode(entry, plan),
-                "source": None if entry.source is None else str(entry.source.path),
-                "target": None if entry.target is None else str(plan.nwb_path.parent / entry.target),
-                "new_path": entry.new_path,
-                "bytes": _bytes(entry),
-            }
-            for entry in plan.relocations
-        ],
+        "media": list(plan.records()),
         "total_bytes": plan.media_bytes,
         "warnings": list(map(for_command_line, plan.warnings)),
     }
@@ -205,7 +148,7 @@ def organize_record(plan: OrganizePlan) -> dict[str, Any]:
             {
                 "source": str(file.source),
                 "target": str(file.target),
-                "mode": _files_mode(file, plan),
+                "mode": plan.mode_shown(file),
                 "bytes": file.size,
                 **{key: value for key, value in relocation_record(file.plan).items() if key in ("media", "media_mode")},
             }
@@ -219,17 +162,6 @@ def organize_record(plan: OrganizePlan) -> dict[str, Any]:
 # ----------------------------------------------------------------- references
 
 
-def _place(reference: Any) -> dict[str, Any]:
-    return {
-        "object_path": reference.object_path,
-        "neurodata_type": reference.neurodata_type,
-        "object_id": reference.object_id,
-        "field": reference.field,
-        "index": reference.index,
-        "stored_path": reference.stored_path,
-    }
-
-
 def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
     """One reference, and its file."""
     reference = found.reference
@@ -237,7 +169,7 @@ def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
         f"  {reference.object_path}  {reference.neurodata_type} {reference.object_id or '(no object_id)'}  "
         f"{reference.field}[{reference.index}]"
     )
-    yield f"    {_quoted(reference.stored_path)} -> {_found(found)}"
+    yield f"    {quoted(reference.stored_path)} -> {_found(found)}"
 
 
 def _found(found: ResolvedExternalFile) -> str:
@@ -248,33 +180,21 @@ def _found(found: ResolvedExternalFile) -> str:
 
 def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:
     """One reference, as plain values."""
+    problem = None if found.problem is None else for_command_line(found.problem)
     return {
         "nwb_path": found.reference.nwb_path,
-        **_place(found.reference),
+        **found.reference.record,
         "path": found.location if found.kind is LocationKind.FILE else None,
         "bytes": found.size,
         "is_url": found.kind is LocationKind.URL,
-        "problem": None if found.problem is None else for_command_line(found.problem),
+        "problem": problem,
     }
 
 
 # ------------------------------------------------------------------- findings
 
 
-def finding_lines(finding: Finding) -> Iterator[str]:
-    """One finding, to stand below the name of its NWB file."""
-    head = f"  {finding.severity.upper():8} {finding.code:18} "
-    message = finding.message.command_line
-    if finding.object_path is None:
-        yield f"{head}{message}"
-        return
-    entry = f"[{finding.index}]" if finding.index is not None else ""
-    stored = f": {_quoted(finding.stored_path)}" if finding.stored_path is not None else ""
-    yield f"{head}{finding.object_path} {finding.field or ''}{entry}{stored}"
-    yield f"           {message}"
-
-
 def finding_record(finding: Finding) -> dict[str, Any]:
     """One finding, as plain values."""
     hint = None if finding.hint is None else for_command_line(finding.hint)
-    return {**asdict(finding), "hint": hint, "message": finding.message.command_line}
+    return {**finding.record, "hint": hint, "message": finding.message.command_line}

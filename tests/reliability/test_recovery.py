@@ -87,7 +87,7 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def codes(path: Path) -> list[str]:
-    return [finding.code for finding in check(path)]
+    return [finding.code for finding in check(path, frames="none")]  # these are no videos
 
 
 # ----------------------------------------------------------- renamed, or copied

@@ -30,18 +30,13 @@ def open_private(path: str | os.PathLike[str], flags: int) -> int:
 def copy_access(source: int | Path, target: int | Path, *, attributes: bool = True) -> None:
     """Let the same people read and write a copy, and no others.
 
-    The copy gets the mode of its source, its POSIX ACL, its owner and group as far as the user may give them, and its
-    extended attributes. Where the ACL or the group cannot be had, the group may do no more than it may with the
-    source. What a file system does not have is no error. Nothing on Windows, where the folder decides.
+    The copy gets the mode of its source, its POSIX ACL, its owner and group as far as the user may give them, and, with
+    `attributes`, the extended attributes that users gave it. Where the ACL or the group cannot be had, the group may do
+    no more than it may with the source. What a file system does not have is no error. Nothing on Windows, where the
+    folder decides.
 
-    Parameters
-    ----------
-    source : int or pathlib.Path
-        A file, a descriptor of one, or a folder; a symbolic link is followed.
-    target : int or pathlib.Path
-        Likewise; `PRIVATE` so far, or a folder of mode 0700, so that at no moment anybody else may read it.
-    attributes : bool
-        Whether the extended attributes of users are copied too.
+    The source may be a folder, and either a descriptor; symbolic links are followed. So that at no moment anybody else
+    may read it, the target is `PRIVATE` so far, or a folder of mode 0700.
     """
     if os.name == "nt":
         return

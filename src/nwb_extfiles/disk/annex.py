@@ -16,13 +16,7 @@ _OBJECTS = re.compile(r"(^|[\\/])(\.git[\\/])?annex[\\/]objects[\\/]")
 
 
 def is_annex_object(path: Path) -> bool:
-    """Whether a path, every symbolic link followed, lies in the object store of a git-annex repository.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        A file, or a link to one.
-    """
+    """Whether a path, every symbolic link followed, lies in the object store of a git-annex repository."""
     parts = Path(os.path.realpath(path)).parts
     return any(
         parts[index : index + 2] == ("annex", "objects") and _is_git_folder(Path(*parts[:index]))
@@ -38,11 +32,8 @@ def _is_git_folder(folder: Path) -> bool:
 def is_annex_pointer(path: Path) -> bool:
     """Whether a file stands for one of git-annex whose content is not here.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A locked file is then a link into the object store whose target is missing; an unlocked one is a short text that
-        begins with ``/annex/objects/``.
+    A locked file is then a link into the object store whose target is missing; an unlocked one is a short text that
+    begins with ``/annex/objects/``.
     """
     try:
         if os.path.islink(path) and not os.path.exists(path):

@@ -67,7 +67,7 @@ def copy_verified(
     sync: bool = True,
     with_digest: bool = False,
 ) -> str | None:
-    """Copy a file, and know that the copy is one.
+    """Copy a file, and know that the copy is one; gives its SHA-256 in hexadecimal digits if that is wanted.
 
     A clone that shares the blocks of the source is made where the file system can. Else the bytes are copied, and
     flushed, while a second thread reads source and target behind that, and compares them.
@@ -86,20 +86,13 @@ def copy_verified(
     with_digest : bool
         Whether the SHA-256 of the content is wanted.
 
-    Returns
-    -------
-    str or None
-        The SHA-256 in hexadecimal digits, if it is wanted.
-
     Raises
     ------
     FileExistsError
         If `target` exists; it is left as it is.
     TransferError
-        If the source changed while it was copied, or the bytes read back differ. What was written stays at
-        `target`, for the caller to remove.
-    OSError
-        As the file system says.
+        If the source changed while it was copied, or the bytes read back differ. What was written stays at `target`,
+        for the caller to remove.
     """
     with (
         open(source, "rb", buffering=0) as reader,
@@ -127,17 +120,7 @@ def copy_verified(
 def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> str:
     """The SHA-256 of a file in hexadecimal digits; symbolic links are followed.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    on_bytes : callable
-        Called with the number of bytes read since the last call.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    `on_bytes` is called with the number of bytes read since the last call.
     """
     digest = sha256()
     with open(path, "rb", buffering=0) as stream:
@@ -288,13 +271,7 @@ def can_clone(source: Path, folder: Path) -> bool:
 
 
 def same_content(first: Path, second: Path) -> bool:
-    """Whether two files hold the same bytes; symbolic links are followed.
-
-    Raises
-    ------
-    OSError
-        If one cannot be read.
-    """
+    """Whether two files hold the same bytes; symbolic links are followed. OSError if one cannot be read."""
     with open(first, "rb", buffering=0) as one, open(second, "rb", buffering=0) as other:
         one_stat, other_stat = os.fstat(one.fileno()), os.fstat(other.fileno())
         if os.path.samestat(one_stat, other_stat):
@@ -305,19 +282,9 @@ def same_content(first: Path, second: Path) -> bool:
 
 
 def wrong_checksums(path: Path, checksums: Iterable[tuple[str, str]]) -> list[str]:
-    """Which checksums a file has not.
+    """For each checksum that a regular file has not, a line with its name, and the expected and found value.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        A regular file; it is read to its end.
-    checksums : iterable of (str, str)
-        Name, as in hashlib, or ``blake3`` or ``crc32``, and the value expected, in hexadecimal digits.
-
-    Returns
-    -------
-    list of str
-        For each that differs a line with name, expected and found value.
+    Given are names, as in hashlib, or ``blake3`` or ``crc32``, and the values expected, in hexadecimal digits.
     """
     expected = list(checksums)
     hashes = [blake3() if name == "blake3" else _new_hash(name) for name, _ in expected]
@@ -352,22 +319,11 @@ def _new_hash(name: str) -> Any:
 def copy_tree_verified(
     source: Path, target: Path, *, on_bytes: Callable[[int], object] = lambda count: None, sync: bool = True
 ) -> None:
-    """Copy a folder and all files in it, each as `copy_verified` does.
+    """Copy a folder and all files in it, each as `copy_verified` does, which raises the same.
 
-    Parameters
-    ----------
-    source : pathlib.Path
-        A folder; symbolic links to files in it are followed, those to folders are not.
-    target : pathlib.Path
-        Must not exist. Its times are those of the source, and so is who may read it; the owner may write to the
-        folders in any case.
-    on_bytes, sync
-        As in `copy_verified`.
-
-    Raises
-    ------
-    FileExistsError, TransferError, OSError
-        As `copy_verified`. What was written stays, for the caller to remove.
+    Symbolic links to files in it are followed, those to folders are not. The target must not exist. Its times are those
+    of the source, and so is who may read it; the owner may write to the folders in any case. After an error what was
+    written stays, for the caller to remove.
     """
     folders = []
     for place, _, names in os.walk(source):

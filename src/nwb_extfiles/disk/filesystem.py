@@ -85,20 +85,9 @@ def sync_tree(path: Path) -> None:
 def write_new(
     path: Path, content: bytes | bytearray, *, sync: bool = True, like: Path | None = None, mode: int = PRIVATE
 ) -> None:
-    """Write a file that is not there yet.
+    """Write a file that is not there yet; with `sync`, flush its bytes to the disk.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file.
-    content : bytes
-        What is in it.
-    sync : bool
-        Whether its bytes are flushed to the disk.
-    like : pathlib.Path, optional
-        A file whose readers and writers it gets.
-    mode : int
-        What the umask takes from, if there is none.
+    It gets the readers and writers of the file `like`; if there is none, `mode` is what the umask takes from.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags, mode if like is None else PRIVATE), "wb") as file:
@@ -156,13 +145,7 @@ def by_way_of(root: Path, path: Path) -> Path:
 
 
 def relative_path(path: str | Path, folder: str | Path) -> str:
-    """The path from a folder to a file, both of them absolute.
-
-    Raises
-    ------
-    ValueError
-        If they are on different drives of Windows.
-    """
+    """The path from a folder to a file, both absolute. ValueError if they are on different drives of Windows."""
     above, name = os.path.split(path)
     way = _relative_folder(above, os.fspath(folder))
     return os.path.join(way, name) if name else way

@@ -19,14 +19,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..errors import TransferError
 from . import filesystem
 
-__all__ = ["Changes", "edit_files", "is_complete", "put_back", "states"]
+__all__ = ["MAGIC", "Changes", "edit_files", "is_whole", "put_back", "states", "write_journal"]
 
 Changes = Mapping[str, bytes | None]
 """New content of files by path relative to the folder, with forward slashes; None for a file that goes."""
 
 # magic, then (length of the path, 0 for a file that was not there and 1 for one that was, length of its content), path,
 # content, and the SHA-256 of its new content (zeros if it goes) for each file, then the SHA-256 of all before
-_MAGIC = b"nwb-extfiles journal of a folder 2\n"
+MAGIC = b"nwb-extfiles journal of a folder 2\n"
 _ENTRY = struct.Struct("<QQQ")
 _DIGEST = hashlib.sha256().digest_size
 _PAGE = "page"  # beside the journal: what gets a name in the folder next
@@ -52,11 +52,11 @@ def edit_files(folder: Path, changes: Changes, journal: Path | None, *, sync: bo
     TransferError
         If a path leads out of the folder, or through a link; nothing is changed.
     OSError
-        As the file system says. `put_back` is to be called then, if there is a journal.
+        `put_back` is to be called then, if there is a journal.
     """
     places = {name: _place(folder, name) for name in changes}
     if journal is not None:
-        _write_journal(journal, places, changes, sync)
+        _note_changes(journal, places, changes, sync)
     page = (folder if journal is None else journal.parent) / _PAGE
     _write(folder, [(places[name], content) for name, content in changes.items()], page, sync)
 
@@ -106,13 +106,18 @@ def _remove_empty(place: Path, folder: Path) -> Iterator[Path]:
         yield place
 
 
-def _write_journal(journal: Path, places: Mapping[str, Path], changes: Changes, sync: bool) -> None:
-    content = bytearray(_MAGIC)
+def _note_changes(journal: Path, places: Mapping[str, Path], changes: Changes, sync: bool) -> None:
+    content = bytearray(MAGIC)
     for name, place in places.items():
         is_there = os.path.lexists(place)
         old = place.read_bytes() if is_there else b""
         encoded = os.fsencode(name)
         content += _ENTRY.pack(len(encoded), is_there, len(old)) + encoded + old + _digest(changes[name])
+    write_journal(journal, content, sync)
+
+
+def write_journal(journal: Path, content: bytearray, sync: bool) -> None:
+    """Write a journal of either kind, with the SHA-256 of its content at the end."""
     content += hashlib.sha256(content).digest()
     filesystem.write_new(journal, content, sync=sync)
     if sync:
@@ -124,42 +129,22 @@ def _digest(content: bytes | None) -> bytes:
     return bytes(_DIGEST) if content is None else hashlib.sha256(content).digest()
 
 
-def is_complete(content: bytes) -> bool:
-    """Whether a journal was written to its end."""
-    return content.startswith(_MAGIC) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+def is_whole(content: bytes, magic: bytes) -> bool:
+    """Whether this is a journal of one kind that was written to its end."""
+    return content.startswith(magic) and hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def put_back(folder: Path, journal: Path, content: bytes, *, sync: bool = True) -> bool:
-    """Give the files of a folder the content that they had before an edit.
+def put_back(folder: Path, journal: Path, content: bytes) -> bool:
+    """Give the files of a folder the content that they had before an edit, from its journal with this content.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder that was edited.
-    journal : pathlib.Path
-        What `edit_files` left behind; it stays.
-    content : bytes
-        What is in it, complete.
-    sync : bool
-        Whether to flush to the disk.
-
-    Returns
-    -------
-    bool
-        False, with nothing changed, if a file is neither as it was nor as it was to be: then the folder was written
-        anew since.
-
-    Raises
-    ------
-    TransferError
-        If the journal names what is not in the folder; nothing is changed.
-    OSError
-        As the file system says; to be called again then.
+    The journal is complete, and stays. False, with nothing changed, if a file is neither as it was nor as it was to be:
+    then the folder was written anew since. TransferError, with nothing changed, if the journal names what is not in the
+    folder; after an OSError this is to be called again.
     """
     if states(folder, content) is None:
         return False
     former = [(place, old) for place, old, _ in _read_journal(folder, content)]
-    _write(folder, former, journal.parent / _PAGE, sync)
+    _write(folder, former, journal.parent / _PAGE, True)
     return True
 
 
@@ -177,7 +162,7 @@ def states(folder: Path, content: bytes) -> list[tuple[bool, bool]] | None:
 
 def _read_journal(folder: Path, content: bytes) -> Iterator[tuple[Path, bytes | None, bytes]]:
     """Place, old content and digest of the new content of each file."""
-    position, end = len(_MAGIC), len(content) - _DIGEST
+    position, end = len(MAGIC), len(content) - _DIGEST
     while position < end:
         length, was_there, size = _ENTRY.unpack_from(content, position)
         position += _ENTRY.size

@@ -43,13 +43,7 @@ class Edited(Enum):
 
 
 class OverlayFile(io.RawIOBase):
-    """A file that is read from disk and written to memory.
-
-    Parameters
-    ----------
-    handle : int
-        Descriptor of the file; it is only read from.
-    """
+    """A file, known by its descriptor, that is read from disk and written to memory."""
 
     def __init__(self, handle: int) -> None:
         super().__init__()
@@ -59,16 +53,10 @@ class OverlayFile(io.RawIOBase):
         self._pages: dict[int, bytearray] = {}
 
     def readable(self) -> bool:
-        """Always."""
+        """Always, as it is writable and seekable."""
         return True
 
-    def writable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
+    writable = seekable = readable
 
     def tell(self) -> int:
         """The position, in bytes."""
@@ -202,32 +190,16 @@ def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]],
     for offset, new in changes:
         old = _read_at(handle, offset, max(0, min(len(new), size - offset)))
         content += _RUN.pack(offset, len(old), len(new)) + old + new
-    content += hashlib.sha256(content).digest()
-    filesystem.write_new(journal, content, sync=sync)
-    if sync:
-        filesystem.sync_folder(journal.parent)
+    folder_journal.write_journal(journal, content, sync)
 
 
-def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool = False) -> bool:
-    """Undo an edit that was broken off.
+def rollback(path: Path, journal: Path, *, keep_journal: bool = False) -> bool:
+    """Undo an edit that was broken off, of a file or a folder; tells whether anything was put back.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file that was edited, or the folder.
-    journal : pathlib.Path
-        What `edit_journalled` or `folder_journal.edit_files` left behind, if anything; removed when it is done with.
-    sync : bool
-        Whether to flush to the disk before the journal is removed.
-    keep_journal : bool
-        Whether the journal stays, because the document is a copy of the one that it is of.
-
-    Returns
-    -------
-    bool
-        Whether anything was put back. An incomplete journal means that the file was not touched yet. If the file
-        holds neither what it held before the edit nor what it was to hold, some program has written it anew since: a
-        warning says that it stays as it is.
+    An incomplete journal means that the document was not touched yet. If it holds neither what it held before the edit
+    nor what it was to hold, some program has written it anew since: a warning says that it stays as it is. The journal,
+    if there is any, is removed when it is done with, unless the document is a copy of the one that it is of
+    (`keep_journal`).
 
     Raises
     ------
@@ -240,15 +212,15 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
         return False
     put_back = False
     content = journal.read_bytes() if path.exists() else b""
-    is_of_folder, is_of_file = folder_journal.is_complete(content), _is_complete(content)
+    is_of_folder, is_of_file = (folder_journal.is_whole(content, magic) for magic in (folder_journal.MAGIC, _MAGIC))
     if (is_of_folder and not filesystem.is_folder(path)) or (is_of_file and not path.is_file()):
         raise TransferError(f"{journal} is not a journal of {path}", hint="look where it comes from, and remove it")
     if is_of_folder:
-        put_back = folder_journal.put_back(path, journal, content, sync=sync)
+        put_back = folder_journal.put_back(path, journal, content)
     elif is_of_file:
         handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
         try:
-            put_back = _put_back(handle, content, sync)
+            put_back = _put_back(handle, content)
         finally:
             os.close(handle)
     if (is_of_folder or is_of_file) and not put_back:
@@ -259,25 +231,21 @@ def rollback(path: Path, journal: Path, *, sync: bool = True, keep_journal: bool
     if keep_journal:
         return put_back
     journal.unlink()
-    if sync:
-        filesystem.sync_folder(journal.parent)
+    filesystem.sync_folder(journal.parent)
     return put_back
 
 
 def how_far(path: Path, journal: Path) -> Edited | None:
     """How far the edit of a journal has got in a document, which need not have the name that it had then.
 
-    Returns
-    -------
-    Edited or None
-        None if there is no whole journal, or if it is one of another document.
+    None if there is no whole journal, or if it is one of another document.
     """
     if not journal.is_file() or journal.is_symlink():
         return None
     content = journal.read_bytes()
-    if folder_journal.is_complete(content):
+    if folder_journal.is_whole(content, folder_journal.MAGIC):
         states = folder_journal.states(path, content) if filesystem.is_folder(path) else None
-    elif _is_complete(content) and path.is_file():
+    elif folder_journal.is_whole(content, _MAGIC) and path.is_file():
         with path.open("rb", buffering=0) as file:
             states = _states(file.fileno(), content)
     else:
@@ -317,12 +285,7 @@ def _read_journal(content: bytes) -> tuple[tuple[int, int], list[tuple[int, byte
     return (before, after), runs
 
 
-def _is_complete(content: bytes) -> bool:
-    digest = hashlib.sha256().digest_size
-    return content.startswith(_MAGIC) and hashlib.sha256(content[:-digest]).digest() == content[-digest:]
-
-
-def _put_back(handle: int, content: bytes, sync: bool) -> bool:
+def _put_back(handle: int, content: bytes) -> bool:
     """Put back what the pages of a file held, if it is the file that the journal is of; whether it is."""
     if _states(handle, content) is None:
         return False
@@ -330,8 +293,7 @@ def _put_back(handle: int, content: bytes, sync: bool) -> bool:
     for offset, old, _ in runs:
         _write_at(handle, offset, old)
     os.ftruncate(handle, size)
-    if sync:
-        os.fsync(handle)
+    os.fsync(handle)
     return True
 
 

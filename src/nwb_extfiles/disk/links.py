@@ -30,26 +30,10 @@ _PROBE = ".nwb-extfiles-probe"
 
 
 def link_exclusive(source: Path, target: Path) -> bool:
-    """Give a file a second name.
+    """Give a file a second name, which must not exist (FileExistsError).
 
-    Parameters
-    ----------
-    source : pathlib.Path
-        The file; a symbolic link itself is linked, not what it points at.
-    target : pathlib.Path
-        Must not exist.
-
-    Returns
-    -------
-    bool
-        False if the file system can make no such link; nothing is changed then.
-
-    Raises
-    ------
-    FileExistsError
-        If `target` exists.
-    OSError
-        As the file system says.
+    A symbolic link itself is linked, not what it points at. False, with nothing changed, if the file system can make no
+    such link.
     """
     try:
         try:
@@ -68,26 +52,8 @@ def link_exclusive(source: Path, target: Path) -> bool:
 def rename_exclusive(source: Path, target: Path, *, sync: bool = False) -> bool:
     """Rename a file or symbolic link, never over another one.
 
-    Parameters
-    ----------
-    source : pathlib.Path
-        The file or symbolic link.
-    target : pathlib.Path
-        Must not exist.
-    sync : bool
-        Whether to flush the new name to the disk before the old one goes, where these are two steps.
-
-    Returns
-    -------
-    bool
-        Whether the new name was flushed.
-
-    Raises
-    ------
-    FileExistsError
-        If `target` exists; both files are left as they are.
-    OSError
-        As the file system says.
+    With `sync` the new name is flushed to the disk before the old one goes, where these are two steps; tells whether it
+    was. FileExistsError if the target exists: both files are left as they are.
     """
     if os.name != "nt" and link_exclusive(source, target):
         if sync:

@@ -17,13 +17,8 @@ _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 class FileLock:
     """An exclusive lock that ends with its process.
 
-    The lock file is removed on release, so the lock is taken again if the file that was locked is no longer the one
-    at its path.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The lock file; its folder must exist.
+    The lock file, whose folder must exist, is removed on release, so the lock is taken again if the file that was
+    locked is no longer the one at its path.
 
     Raises
     ------
@@ -31,8 +26,6 @@ class FileLock:
         If another process, or another lock of this one, holds it.
     NotImplementedError
         If the file system has no locks.
-    OSError
-        As the file system says.
     """
 
     def __init__(self, path: Path) -> None:

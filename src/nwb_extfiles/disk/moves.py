@@ -58,20 +58,11 @@ class MovedSource:
 
 
 def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[str]:
-    """Remove the old names of files that are in their new places.
+    """Remove the old names of files that are in their new places; gives what was left, and why.
 
-    Parameters
-    ----------
-    moved : iterable of MovedSource
-        Several may speak of one file, which goes if all of them find it where it should be.
-    sync : bool
-        Whether the removals are flushed to the disk.
-
-    Returns
-    -------
-    list of str
-        What was left, and why: a file that has changed since it was read, whose new one is not there, or whose new
-        one turned out to be the very same name seen through another path.
+    Several sources may speak of one file, which goes if all of them find it where it should be. Left is a file that has
+    changed since it was read, whose new one is not there, or whose new one turned out to be the very same name seen
+    through another path. With `sync` the removals are flushed to the disk.
     """
     notes: list[str] = []
     going: dict[str, _Name] = {}
@@ -104,13 +95,7 @@ def remove_sources(moved: Iterable[MovedSource], *, sync: bool = True) -> list[s
 
 
 def put_back_aside(places: Iterable[Path]) -> None:
-    """Give files that a killed run has renamed aside, to prove that their names may go, these names back.
-
-    Raises
-    ------
-    OSError
-        As the file system says.
-    """
+    """Give files that a killed run has renamed aside, to prove that their names may go, these names back."""
     for place in places:
         _give_back(_aside(place), place)
 
@@ -231,10 +216,7 @@ def _still_there(name: _Name, error: OSError) -> str:
 def is_same_name(first: str | Path, second: str | Path) -> bool:
     """Whether two paths are one entry of one folder, as far as the numbers of devices and inodes tell.
 
-    Parameters
-    ----------
-    first, second : pathlib.Path
-        The last part of each is not followed if it is a symbolic link.
+    The last part of each is not followed if it is a symbolic link.
     """
     (folder, name), (other_folder, other_name) = os.path.split(first), os.path.split(second)
     if name != other_name and folded(name) != folded(other_name):
@@ -250,10 +232,7 @@ def is_same_name(first: str | Path, second: str | Path) -> bool:
 def may_be_same_name(first: Path, second: Path) -> bool:
     """Whether two paths are one entry of one folder, or look like one that FUSE shows as if on a device of its own.
 
-    Parameters
-    ----------
-    first, second : pathlib.Path
-        The last part of each is not followed if it is a symbolic link.
+    As in `is_same_name`, the last part of each is not followed.
     """
     if is_same_name(first, second):
         return True

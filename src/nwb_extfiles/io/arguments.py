@@ -76,16 +76,9 @@ class RelocationRequest:
 
 
 def with_media_arguments(parent: Any, *more: dict[str, Any]) -> Callable[[_F], _F]:
-    """Let a method take the arguments of a method of HDMF, and those of this package.
+    """Let a method take the arguments of a method of HDMF, those of this package, and `more`, as docval takes them.
 
     HDMF checks them as it checks its own, and hands them over as keywords. `inspect.signature` shows all of them.
-
-    Parameters
-    ----------
-    parent : callable
-        The method of the backend.
-    *more : dict
-        Further arguments, for `hdmf.utils.docval`.
     """
 
     def decorate(method: _F) -> _F:

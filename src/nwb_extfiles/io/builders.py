@@ -85,19 +85,10 @@ def find_in_builders(
 
     Links to other objects are not followed: these are found at their own place, or belong to another file.
 
-    Parameters
-    ----------
-    root, types
-        The builder of the NWB file, and what knows its types.
-    table
-        The places to look at.
-    nwb_path
-        The NWB file that is being written.
-    value_of
-        From the builder of the object, the builder of its paths and the field to the stored value and the folder that
-        the value is relative to.
-    holders
-        The NWB file whose paths are relative to a folder, by that folder, for files other than `nwb_path`.
+    `types` knows the types in the tree, `table` has the places to look at, and `nwb_path` is the file being written.
+    `value_of` takes the builder of the object, that of its paths and the field, and gives the stored value and the
+    folder that it is relative to. `holders` has, by such a folder, the NWB file whose paths are relative to it, for
+    files other than `nwb_path`.
     """
 
     @cache

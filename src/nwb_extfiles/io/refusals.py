@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
 from hdmf.build import Builder, GroupBuilder, LinkBuilder, ReferenceBuilder
 
+from ..disk.annex import is_annex_object
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
@@ -248,10 +248,9 @@ def _shown(paths: list[str]) -> str:
 
 def refuse_annexed(path: str) -> None:
     """Refuse to write through a link to an object of git-annex, be its content there or not."""
-    real = Path(os.path.realpath(path))
-    if ("annex", "objects") in pairwise(real.parts) and ".git" in real.parts:
+    if is_annex_object(Path(path)):
         raise RelocationRefusedError(
-            f"{path} is kept by git-annex, in {real}, and what is there must not change",
+            f"{path} is kept by git-annex, in {os.path.realpath(path)}, and what is there must not change",
             hint="call `git annex unlock` (or `datalad unlock`) on it first, or remove the link",
             nwb_path=path,
         )

@@ -121,8 +121,6 @@ def locate_frame(series: Any, index: int | None = None, *, time: float | None = 
     except LookupError as error:
         raise _problem(series, str(error.args[0])) from None
     except (ValueError, RuntimeError) as error:  # of h5py and zarr
-        if isinstance(error, ExternalFilesError):
-            raise
         raise UnreadableFileError(
             f"{_who(series)} cannot be read any more: {error}; locate frames while the IO is open",
             nwb_path=series.container_source,

@@ -30,6 +30,8 @@ class ExternalFileReference:
     memory."""
     repeats: bool = False
     """See `MediaField.repeats`."""
+    is_list: bool = True
+    """False if a dataset inside the object holds a single string instead of a list."""
     stored_in: str | None = None
     """The NWB file that holds the path now, if that is known to be another one than `nwb_path`."""
 
@@ -45,6 +47,18 @@ class ExternalFileReference:
     def entry(self) -> tuple[str, str, int]:
         """The place as a key: object path, field and index."""
         return self.object_path, self.field, self.index
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The place within the NWB file and the stored path, as plain values."""
+        return {
+            "object_path": self.object_path,
+            "neurodata_type": self.neurodata_type,
+            "object_id": self.object_id,
+            "field": self.field,
+            "index": self.index,
+            "stored_path": self.stored_path,
+        }
 
     @property
     def place(self) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def find_in_file(
                         stored_path=stored_path,
                         base=stored.base or folder,
                         repeats=field.repeats,
+                        is_list=stored.is_list or item.is_dataset,
                     )
                 )
     return found
@@ -131,6 +132,8 @@ class _Stored:
     object_id: str | None
     base: str | None = None
     """The folder of the file that holds the paths, if that is another one."""
+    is_list: bool = True
+    """Whether it is a list; False for a single string."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +185,16 @@ def _stored_at(file: Any, found: TypedObject | _TypedInZarr, field: MediaField) 
         there = dataset_at(found.group, name)
         strings = read_strings(there) if there is not None else None
         if strings is not None:
-            return _Stored(strings[0], read_attribute(found.group, found.name, b"object_id"))
+            object_id = read_attribute(found.group, found.name, b"object_id")
+            return _Stored(strings[0], object_id, is_list=strings[1] != ())
     item = item_at(file, found.path)
     dataset = item if field.field is None else field_of(item, field.field)
     if dataset is None and not _has(item, field.field or ""):
         return None
     read = read_paths(dataset) if is_stored(dataset) else None
     base = os.path.dirname(os.path.abspath(path_of(dataset))) if read is not None else None
-    return _Stored(None if read is None else read[0], attribute_string(item.attrs.get("object_id")), base)
+    object_id = attribute_string(item.attrs.get("object_id"))
+    return _Stored(None, object_id) if read is None else _Stored(read[0], object_id, base, is_list=read[1] != ())
 
 
 def _has(group: Any, name: str) -> bool:

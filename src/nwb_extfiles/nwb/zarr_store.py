@@ -29,22 +29,10 @@ _METADATA = (_ARRAY, ".zattrs", ".zgroup")
 
 
 def open_store(path: Path) -> zarr.Group:
-    """Open a Zarr store for reading.
+    """Open the root group of a Zarr store for reading.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Its folder.
-
-    Returns
-    -------
-    zarr.Group
-        The root group, with its metadata read at once where they are consolidated, as hdmf-zarr reads them.
-
-    Raises
-    ------
-    ValueError, KeyError, TypeError, AttributeError, OSError
-        If it is damaged.
+    The metadata are read at once where they are consolidated, as hdmf-zarr reads them. ValueError, KeyError, TypeError,
+    AttributeError or OSError if the store is damaged.
     """
     store = DirectoryStore(str(path))
     if _CONSOLIDATED not in store:
@@ -77,13 +65,7 @@ class _IndexedStore(ConsolidatedMetadataStore):  # type: ignore[misc]  # zarr ha
 
 
 class OverlayStore(Store):  # type: ignore[misc]  # zarr has no types
-    """A Zarr store that is read from a folder and written to memory.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The folder; it is only read from.
-    """
+    """A Zarr store that is read from a folder and written to memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -267,15 +249,7 @@ def _write_over_link(root: zarr.Group, path: Path, owner: zarr.Group, name: str,
 
 
 def remove_objects(path: Path, object_paths: Iterable[str]) -> None:
-    """Remove objects from a Zarr store that nobody has open.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Its folder.
-    object_paths : iterable of str
-        Those that are not there are passed over.
-    """
+    """Remove objects from a Zarr store that nobody has open; those that are not there are passed over."""
     overlay = OverlayStore(path)
     for name in (object_path.strip("/") for object_path in object_paths):
         overlay.rmdir(name)

@@ -7,20 +7,22 @@ and its relative paths are relative to its place there.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, ClassVar
 
 from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
+from ..tables import Tabular, TabularList, plain
 from ..web.archive import DandisetAssets
 from ..web.remote import UNKNOWN_BASE, beside, is_opaque
 from .resolve import Resolution, is_absolute, is_url, resolve
 
-__all__ = ["LocationKind", "ResolvedExternalFile", "locate", "located"]
+__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
 
 
 class LocationKind(StrEnum):
@@ -36,9 +38,15 @@ class LocationKind(StrEnum):
     """Nothing that can be opened; `problem` says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResolvedExternalFile:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ResolvedExternalFile(Tabular):
     """Where the media of one stored path can be opened."""
+
+    _columns: ClassVar[tuple[str, ...]] = (
+        "nwb_path", "object_path", "neurodata_type", "object_id", "field", "index", "stored_path", "kind", "location",
+        "bytes", "problem",
+    )  # fmt: skip
+    _shown_columns: ClassVar[tuple[str, ...]] = ("object_path", "index", "stored_path", "kind", "bytes", "location")
 
     reference: ExternalFileReference
     """The stored path, and where it is stored."""
@@ -51,6 +59,40 @@ class ResolvedExternalFile:
     """Of a file on this machine, in bytes."""
     problem: ExternalFilesError | None = None
     """Why there is no location."""
+
+    def __str__(self) -> str:
+        where = f"{self.reference.where}: {self.reference.stored_path!r}"
+        return plain(f"{where} -> {self.location}" if self.problem is None else str(self.problem))
+
+    def _title(self) -> str:
+        reference = self.reference
+        return f"{reference.object_path} {reference.field}[{reference.index}] {reference.stored_path!r} -> {self.kind}"
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        yield {
+            "nwb_path": self.reference.nwb_path,
+            **self.reference.record,
+            "kind": str(self.kind),
+            "location": self.location,
+            "bytes": self.size,
+            "problem": None if self.problem is None else str(self.problem),
+        }
+
+
+class ExternalFiles(TabularList[ResolvedExternalFile]):
+    """A list of `ResolvedExternalFile`, that is printed and shown in a notebook as a table."""
+
+    _columns = ResolvedExternalFile._columns
+    _shown_columns = ("nwb_path", *ResolvedExternalFile._shown_columns)
+    _html_columns = (*_shown_columns, "problem")
+
+    def _title(self) -> str:
+        files = len({entry.reference.nwb_path for entry in self})
+        missing = sum(entry.kind is LocationKind.NONE for entry in self)
+        return (
+            f"{len(self):,} {'path' if len(self) == 1 else 'paths'} in {files:,} NWB "
+            f"{'file' if files == 1 else 'files'}, {missing:,} without media"
+        )
 
 
 def locate(
@@ -69,9 +111,9 @@ def locate(
     """
     stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)
-    folder = Path.cwd() if base is None or afar else Path(base)
+    folder = Path.cwd() if base is None else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, working_folder=folder, real_path=real_path)
+    found = resolve(sought, options, destination=folder, real_path=real_path)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(replace(found, reference=reference))
@@ -125,7 +167,7 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
 def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
     url = beside(reference.nwb_path, reference.stored_path)
     if url is not None:
-        return _at_url(reference, url)
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
     problem = UnsafeReferenceError(
         f"{reference.where}: the URL {reference.nwb_path} does not say what {reference.stored_path!r} is relative to",
         hint=Hint(
@@ -135,7 +177,3 @@ def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
         **reference.place,
     )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
-
-
-def _at_url(reference: ExternalFileReference, url: str) -> ResolvedExternalFile:
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))

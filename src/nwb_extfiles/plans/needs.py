@@ -313,27 +313,14 @@ def _names(path: Path) -> Iterator[Path]:
 class MediaUsers:
     """The NWB files that are not part of a call, and the media that they refer to.
 
-    Parameters
-    ----------
-    served : iterable of pathlib.Path
-        NWB files that the call relocates, replaces or removes: their needs are those of their plans.
-    options : MediaOptions
-        `media_fields` is used.
-    on_file : callable, optional
-        Called with the path of each NWB file that is about to be read.
+    Those in `served` are relocated, replaced or removed by the call: their needs are those of their plans.
     """
 
-    def __init__(
-        self,
-        served: Iterable[Path],
-        options: MediaOptions,
-        on_file: Callable[[Path], object] = lambda path: None,
-    ) -> None:
+    def __init__(self, served: Iterable[Path], options: MediaOptions) -> None:
         self._folder_identity = cache(_identity)
         self._owners = cache(nwb_files_called_like)  # of a folder with many media
         self._served = set(map(self.key, served))  # a hard link to one, as in a backup, is another NWB file
         self._fields = media_fields(options.media_fields)
-        self._on_file = on_file
         self._read: dict[Path, tuple[list[_Need], list[ManifestRow]]] = {}
         self._skipped: dict[Path, None] = {}  # files of the call, whose references are known from their plans
         self._unreadable: dict[Path, UnreadableFileError] = {}
@@ -440,7 +427,6 @@ class MediaUsers:
         if is_served and not even_served:
             self._skipped[path] = None
             return
-        self._on_file(path)
         references: list[ExternalFileReference] = []
         rows: list[ManifestRow] = []
         try:

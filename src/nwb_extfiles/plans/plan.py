@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
 
 from ..errors import (
     ExternalFilesError,
@@ -25,6 +26,7 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
+from ..tables import Tabular, shortened
 from ..web.remote import RemoteFile
 from .resolve import MediaFile, Remux, Resolution, is_url
 from .targets import CORRECT_NAMING, Destination, Named, TargetState
@@ -58,7 +60,7 @@ class Action(StrEnum):
     """The stored path is kept: a URL, or a file that was not found."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Relocation:
     """What happens to one reference."""
 
@@ -83,6 +85,16 @@ class Relocation:
     remux: Remux | None = None
     """How the media get the container that they have at the target; None if it is the one that they have."""
 
+    def __repr__(self) -> str:
+        paths = shortened(f"{self.reference.stored_path!r} -> {self.new_path!r}", 300)
+        return f"<Relocation: {self.action} {paths}>"
+
+    @property
+    def size(self) -> int | None:
+        """Size of the media in bytes, if it is known."""
+        media = self.source or self.remote
+        return None if media is None else media.size
+
     @property
     def creates_target(self) -> bool:
         """Whether something is put at the target that is not there yet, in whatever way."""
@@ -101,9 +113,18 @@ class Relocation:
         return self.action is Action.TRANSFER
 
 
-@dataclass(frozen=True, slots=True)
-class RelocationPlan:
-    """All that a relocation will do, or has done."""
+@dataclass(frozen=True, slots=True, repr=False)
+class RelocationPlan(Tabular):
+    """All that a relocation will do, or has done.
+
+    Printed, and in a notebook, it is a table of the references. `to_dataframe` has more columns.
+    """
+
+    _columns: ClassVar[tuple[str, ...]] = (
+        "nwb_path", "object_path", "neurodata_type", "object_id", "field", "index", "stored_path", "action", "mode",
+        "source", "target", "new_path", "bytes",
+    )  # fmt: skip
+    _shown_columns: ClassVar[tuple[str, ...]] = ("mode", "bytes", "object_path", "index", "stored_path", "new_path")
 
     nwb_path: Path
     """The NWB file to be written."""
@@ -117,6 +138,40 @@ class RelocationPlan:
     """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
     kept_names: frozenset[Path] = frozenset()
     """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """What happens to each reference, as plain values."""
+        for entry in self.relocations:
+            yield {
+                **entry.reference.record,
+                "action": str(entry.action),
+                "mode": self.mode_shown(entry),
+                "source": None if entry.source is None else str(entry.source.path),
+                "target": None if entry.target is None else str(self.nwb_path.parent / entry.target),
+                "new_path": entry.new_path,
+                "bytes": entry.size,
+            }
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        return ({"nwb_path": str(self.nwb_path), **record} for record in self.records())
+
+    def _title(self) -> str:
+        return f"{self.nwb_path}: {self.media_count:,} media, media_mode {str(self.mode)!r}, {self.media_bytes:,} bytes"
+
+    def _count(self) -> int:
+        return len(self.relocations)
+
+    def mode_shown(self, entry: Relocation) -> str:
+        """What happens to an entry, in a word: the mode, if the file is put there in that way."""
+        if entry.action in (Action.TRANSFER, Action.REWRITE_PATH):
+            return str(self.mode_of(entry))
+        return "in place" if self.is_in_place(entry) else str(entry.action)
+
+    def is_in_place(self, entry: Relocation) -> bool:
+        """Whether the file of an entry is where it belongs already, under that very name."""
+        if entry.action is not Action.REUSE or entry.source is None or entry.target is None:
+            return False
+        return entry.source.path == self.nwb_path.parent / entry.target
 
     def mode_of(self, entry: Relocation) -> MediaMode:
         """How the file of an entry gets to its target."""
@@ -454,7 +509,7 @@ def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
         assert entry.source is not None
         yield Message(
             f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
-            "put the video there, and relocate again",
+            "put the video in its place, before or after this",
         )
 
 

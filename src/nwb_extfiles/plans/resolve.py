@@ -142,7 +142,6 @@ def resolve(
     options: MediaOptions,
     *,
     destination: Path,
-    working_folder: Path | None = None,
     real_path: Callable[[str], str] = os.path.realpath,
 ) -> Resolution:
     """Find the file that a reference means. A bad path does not raise: the problem is in the answer.
@@ -155,7 +154,7 @@ def resolve(
     if is_url(reference.stored_path):
         return Resolution(reference, url=True)
     try:
-        return _choose(reference, options, destination, working_folder, real_path)
+        return _choose(reference, options, destination, real_path)
     except ExternalFilesError as problem:
         return Resolution(reference, problem=problem)
 
@@ -164,7 +163,6 @@ def _choose(
     reference: ExternalFileReference,
     options: MediaOptions,
     destination: Path,
-    working_folder: Path | None,
     real_path: Callable[[str], str],
 ) -> Resolution:
     path = _local_path(reference)
@@ -172,7 +170,7 @@ def _choose(
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
     for form in unicode_forms(path):
-        tiers = _tiers(form, reference, options, destination, working_folder)
+        tiers = _tiers(form, reference, options, destination)
         # the other forms look alike in a message
         found = _look(tiers, nwb_folder, real_path, tried if form == path else [])
         if found:
@@ -274,10 +272,7 @@ def _local_path(reference: ExternalFileReference) -> str:
 def without_file_scheme(stored_path: str) -> str:
     """The path in a ``file://`` URL; other paths as they are.
 
-    Raises
-    ------
-    ValueError
-        If the URL is malformed; the message continues after the URL.
+    ValueError if the URL is malformed; the message continues after the URL.
     """
     if not _is_file_url(stored_path):
         return stored_path
@@ -295,13 +290,7 @@ def without_file_scheme(stored_path: str) -> str:
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
 
 
-def _tiers(
-    path: str,
-    reference: ExternalFileReference,
-    options: MediaOptions,
-    destination: Path,
-    working_folder: Path | None,
-) -> Iterator[_Tier]:
+def _tiers(path: str, reference: ExternalFileReference, options: MediaOptions, destination: Path) -> Iterator[_Tier]:
     """Places to look in, the most important first.
 
     A path in an NWB file has one meaning, so the first tier with a file is right. A relative path made in memory may
@@ -317,7 +306,7 @@ def _tiers(
         yield of_object  # first, because the caller named it for this very object
         yield _Tier(spellings(destination, path), False)
         yield _Tier(_below_folders(path, options.search), False, options.search)
-        yield _Tier(spellings(working_folder or Path.cwd(), path), False)
+        yield _Tier(spellings(Path.cwd(), path), False)
         return
     if os.path.isabs(path):
         yield _Tier([Path(path)], True)

@@ -67,23 +67,16 @@ class Destination:
     targets: Mapping[PurePosixPath, TargetState]
     outside: frozenset[PurePosixPath] = frozenset()
     """Targets with a symbolic link or a file where a folder of their path should be."""
-    device: int | None = None
-    """Device of the file system, to know whether hard links can be made."""
+    devices: frozenset[int] = frozenset()
+    """Devices whose files can have hard links here: its own, and on an overlay others."""
     free: int | None = None
     """Free space in bytes; None if it does not matter."""
     longest_path: int | None = None
     """Characters that a path may have; None if the system sets no bound."""
     annexed: frozenset[tuple[int, int]] = frozenset()
     """Files in the object store of a git-annex repository, if hard links are to be made."""
-    linkable: frozenset[int] = frozenset()
-    """Other devices whose files can have hard links here all the same, as on an overlay."""
     cannot: frozenset[MediaMode] = frozenset()
     """Modes that need links that the file system does not have."""
-
-    @property
-    def devices(self) -> frozenset[int]:
-        """Devices whose files can have hard links here."""
-        return self.linkable if self.device is None else self.linkable | {self.device}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,23 +233,25 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode, remuxer: Rem
     hard_linked = files.values() if mode is MediaMode.HARDLINK else ()
     there = {target for target, state in targets.items() if state is TargetState.SAME}
     wanted = [entry.resolution.file for entry in named if entry.target not in there and entry.resolution.file]
+    devices = {device}
+    if mode in (MediaMode.HARDLINK, MediaMode.MOVE):
+        devices |= _linkable(wanted, device, existing)
     return Destination(
         nwb_path,
         targets,
         frozenset(outside),
-        device,
+        frozenset(devices),
         None if clones else free,
         filesystem.longest_path(),
         frozenset(file.identity for file in hard_linked if is_annex_object(file.real)),
-        _linkable(wanted, device, existing) if mode in (MediaMode.HARDLINK, MediaMode.MOVE) else frozenset(),
         _cannot(mode, existing) if wanted else frozenset(),
     )
 
 
-def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> frozenset[int]:
+def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> set[int]:
     """Other devices from which a hard link can be made; tried with one file of each."""
     one_of_each = {file.identity[0]: file.real for file in wanted if file.identity[0] != device}
-    return frozenset(other for other, real in one_of_each.items() if links.can_link(real, folder))
+    return {other for other, real in one_of_each.items() if links.can_link(real, folder)}
 
 
 def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
@@ -270,7 +265,7 @@ def _cannot(mode: MediaMode, folder: Path) -> frozenset[MediaMode]:
 def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
     """Whether something other than a folder is where a folder of the target's path should be."""
     places = (folder / parent for parent in target.parents if parent.parts)
-    return any(os.path.lexists(place) and (place.is_symlink() or not place.is_dir()) for place in places)
+    return any(os.path.lexists(place) and not filesystem.is_folder(place) for place in places)
 
 
 def _state(place: Path, wanted: Resolution, mode: MediaMode, remuxer: Remuxer | None) -> TargetState:

@@ -7,9 +7,13 @@ import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from ..batch import each, workers
 from ..errors import ExternalFilesError, UnreadableFileError
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
 from ..naming import is_conventional
@@ -21,7 +25,7 @@ from ..plans.resolve import MediaFile, Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
-from .findings import Finding, Severity, of_file, of_reference, shortened
+from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
 from .named_files import named_nwb_files
 from .path_checks import PathChecker
 from .video_checks import Frames, VideoChecker
@@ -38,7 +42,8 @@ def check(
     frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     on_bytes: Callable[[int], object] = lambda count: None,
-) -> Iterator[Finding]:
+    jobs: int = 1,
+) -> Findings:
     """Check the media of NWB files: their paths, and whether videos have as many frames as their series.
 
     An error inside a dandiset (a folder with ``dandiset.yaml`` at or above the file) may be a warning elsewhere: an
@@ -59,12 +64,15 @@ def check(
         Of which `media_fields` and `naming` are used, and with `checksums` the folders of `search`, in which videos are
         searched for by their content. A path that works only with `search` or `path_map` is broken.
     on_bytes : callable
-        Called with each number of bytes of videos read.
+        Called with each number of bytes of videos read; with several `jobs` once for each NWB file.
+    jobs : int
+        Number of processes that check NWB files at the same time.
 
-    Yields
-    ------
-    Finding
-        File by file; none for a file without problems. Nothing is changed on disk.
+    Returns
+    -------
+    Findings, a list of Finding
+        File by file; none for a file without problems. Printed, and in a notebook, it is a table; `to_dataframe` makes
+        it a `pandas.DataFrame`. Nothing is changed on disk.
 
     Raises
     ------
@@ -83,14 +91,49 @@ def check(
     videos = VideoChecker(frames, on_bytes)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     empty: list[ExternalFilesError] = []
-    for path in named_nwb_files(paths, empty):
-        yield from _check_file(path, options, on_bytes if checksums else None, videos)
-    for problem in empty:
-        yield _of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem)
+    nwb_paths = list(named_nwb_files(paths, empty))
+    if jobs == 1:
+        found = Findings(nwb_paths=nwb_paths)
+        for path in nwb_paths:
+            found += _check_file(path, options, on_bytes if checksums else None, videos)
+    else:
+        job = partial(_check_in_process, options=replace(options, progress=False), checksums=checksums, frames=frames)
+        found = Findings(_in_processes(job, nwb_paths, on_bytes, jobs), nwb_paths)
+    found += [_of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem) for problem in empty]
     seen: set[str] = set()
     for folder in paths:
         if os.path.isdir(folder):
-            yield from _unowned_media(Path(os.path.abspath(folder)), seen)
+            found += _unowned_media(Path(os.path.abspath(folder)), seen)
+    return found
+
+
+_Job = Callable[[Path], tuple[list[Finding], int]]
+
+
+def _in_processes(job: _Job, nwb_paths: list[Path], on_bytes: Callable[[int], object], jobs: int) -> Iterator[Finding]:
+    """The findings of each NWB file, in the order of the files."""
+    found: dict[int, list[Finding]] = {}
+    with workers(jobs, None) as executor:
+        for number, result in each(job, nwb_paths, executor):
+            if isinstance(result, BaseException):
+                raise result
+            found[number], count = result
+            on_bytes(count)
+    has_told = False  # what is said once, each process says
+    for finding in chain.from_iterable(found[number] for number in range(len(nwb_paths))):
+        is_of_all = finding.code == "videos-not-read"
+        if not (is_of_all and has_told):
+            yield finding
+        has_told = has_told or is_of_all
+
+
+def _check_in_process(
+    path: Path, *, options: MediaOptions, checksums: bool, frames: Frames | None
+) -> tuple[list[Finding], int]:
+    """The findings of one NWB file, and how many bytes of videos were read."""
+    counts: list[int] = []
+    videos = VideoChecker(frames, counts.append)
+    return list(_check_file(path, options, counts.append if checksums else None, videos)), sum(counts)
 
 
 def _check_file(
@@ -139,25 +182,26 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
     link, references = behind.link, behind.references
     if behind.problem is not None:
         yield of_file(
-            path, Severity.ERROR, "dangling-link", f"it is a link to {link.object_path!r} of another NWB file, which "
-            f"is not found: {behind.problem}", "put that file back to where the link points", link.path,
+            path, Severity.ERROR, "dangling-link", "it is a link to an object of another NWB file, which is not found",
+            "put that file back to where the link points", link.path, found=f"{link.object_path!r}: {behind.problem}",
         )  # fmt: skip
     if not references:
         return
     missing = [entry for entry in resolve_all(references, MediaOptions(), destination=path.parent) if entry.problem]
     example = shortened((missing[0].reference if missing else references[0]).stored_path)
     holders = " ".join(shlex.quote(holder) for holder in dict.fromkeys(entry.nwb_path for entry in references))
-    what = f"it is a link to {link.object_path!r} of {behind.nwb_path}"
+    what, there = "it is a link to an object of another NWB file", f"{link.object_path!r} of {behind.nwb_path}"
     if missing:
         yield of_file(
-            path, Severity.ERROR, "linked-media-missing", f"{what}, whose media are missing ({len(missing)} of "
-            f"{len(references)}, such as {example})", f"see `nwb-extfiles check {holders}`", link.path,
+            path, Severity.ERROR, "linked-media-missing", f"{what}, whose media are missing",
+            f"see `nwb-extfiles check {holders}`", link.path,
+            found=f"{there}, {len(missing)} of {len(references)}, such as {example}",
         )  # fmt: skip
     else:
         yield of_file(
-            path, Severity.INFO, "linked-media", f"{what}, which has the media ({len(references)}, such as {example}); "
-            f"they are not relocated with this NWB file", f"keep that file where the link points; `nwb-extfiles check "
-            f"{holders}` checks its media", link.path,
+            path, Severity.INFO, "linked-media", f"{what}, which has the media; they are not relocated with this one",
+            f"keep that file where the link points; `nwb-extfiles check {holders}` checks its media", link.path,
+            found=f"{there}, {len(references)}, such as {example}",
         )  # fmt: skip
 
 
@@ -191,9 +235,9 @@ def _contents(
     stale = [row for row in rows if id(row) not in verified]
     if stale:
         yield of_file(
-            path, Severity.WARNING, "stale-manifest", f"its manifest has {len(stale)} of {len(rows)} rows for "
-            f"references that no longer exist, such as {shortened(stale[0].path)} of "
-            f"{shortened(stale[0].referring_object_path)}", "`nwb-extfiles relocate` updates the manifest",
+            path, Severity.WARNING, "stale-manifest", "its manifest has rows for references that no longer exist",
+            "`nwb-extfiles relocate` updates the manifest", found=f"{len(stale)} of {len(rows)}, such as "
+            f"{shortened(stale[0].path)} of {shortened(stale[0].referring_object_path)}",
         )  # fmt: skip
 
 
@@ -207,15 +251,18 @@ def _verification(verification: Verification, elsewhere: Mapping[str, MediaFile]
         yield of_reference(reference, Severity.WARNING, "stale-manifest", what, update)
     if row is None or not state.is_bad:
         return
-    video = f"the video {row.original_name!r} of {row.size_in_bytes:,} bytes"
     what = {
-        MediaState.CHANGED: f"its content is not that of {video}",
-        MediaState.TRUNCATED: f"it is shorter than {video}",
-        MediaState.SWAPPED: f"it is the video of {_entry_of(verification.video_of)}, not {video}",
-        MediaState.UNREADABLE: f"it cannot be read, so it cannot be compared with {video}",
-        MediaState.MISSING: f"{video} is missing",
+        MediaState.CHANGED: "its content is not that of the video in the manifest",
+        MediaState.TRUNCATED: "it is shorter than the video in the manifest",
+        MediaState.SWAPPED: "it is the video of another entry",
+        MediaState.UNREADABLE: "it cannot be read, so it cannot be compared with the video in the manifest",
+        MediaState.MISSING: "the video in the manifest is missing",
     }[state]
-    yield of_reference(reference, Severity.ERROR, f"media-{state}", what, _repair(verification, elsewhere))
+    yield of_reference(
+        reference, Severity.ERROR, f"media-{state}", what, _repair(verification, elsewhere),
+        found=_entry_of(verification.video_of) if state is MediaState.SWAPPED else None,
+        expected=f"{row.original_name!r} of {row.size_in_bytes:,} bytes",
+    )  # fmt: skip
 
 
 def _repair(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> str:
@@ -256,8 +303,8 @@ def _same_media(found: list[Resolution]) -> Iterator[Finding]:
             if other.reference.stored_path != reference.stored_path:
                 how = "it is" if key == file.identity else "it has the same size, beginning and end as"
                 yield of_reference(
-                    reference, Severity.INFO, "same-media", f"{how} the video of {other.reference.object_path!r}, "
-                    f"{other.reference.field}[{other.reference.index}], under another name",
+                    reference, Severity.INFO, "same-media", f"{how} the video of another entry, under another name",
+                    found=f"{other.reference.object_path!r}, {other.reference.field}[{other.reference.index}]",
                 )  # fmt: skip
                 break
 
@@ -297,8 +344,8 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
                 continue
             kind = "a broken symbolic link" if not os.path.exists(media) else "a file"
             yield of_file(
-                path, Severity.WARNING, "orphan", f"{os.path.relpath(media, home)!r} is {kind} in its media folder, "
-                f"and the NWB file does not refer to it", "remove it if nobody needs it",
+                path, Severity.WARNING, "orphan", f"there is {kind} in its media folder to which the NWB file does not "
+                f"refer", "remove it if nobody needs it", found=repr(os.path.relpath(media, home)),
             )  # fmt: skip
 
 
@@ -316,6 +363,7 @@ def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
         if media and not nwb_files_called_like(place):
             nwb_name = f"{os.path.basename(place)}.nwb"
             yield of_file(
-                Path(place), Severity.WARNING, "no-nwb-file", f"it has {media} media files of {nwb_name}, which does "
-                f"not exist", "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
+                Path(place), Severity.WARNING, "no-nwb-file", "it has media of an NWB file that does not exist",
+                "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
+                found=f"{media} of {nwb_name!r}",
             )  # fmt: skip

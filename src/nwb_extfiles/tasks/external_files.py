@@ -29,7 +29,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
-from ..plans.locate import ResolvedExternalFile, locate, located
+from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
 from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without_file_scheme
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
 from ..web.remote import is_opaque, source_of
@@ -53,7 +53,7 @@ def resolve_external_files(
     *,
     opened_from: Any = None,
     problems: list[ExternalFilesError] | None = None,
-) -> list[ResolvedExternalFile]:
+) -> ExternalFiles:
     """List the external files of NWB files, and where each can be opened.
 
     Parameters
@@ -75,8 +75,9 @@ def resolve_external_files(
 
     Returns
     -------
-    list of ResolvedExternalFile
-        One for each entry, in the order of the file. A file that is not found has no location but a problem. For an
+    ExternalFiles, a list of ResolvedExternalFile
+        One for each entry, in the order of the file. Printed, and in a notebook, it is a table; `to_dataframe` makes it
+        a `pandas.DataFrame`. A file that is not found has no location but a problem. For an
         NWB file on disk, entries of objects that it has only as links to other NWB files come last; their
         ``reference.nwb_path`` is the file that holds them.
 
@@ -104,7 +105,7 @@ def resolve_external_files(
     sources = _single_sources(source)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
-    return [entry for one in sources for entry in _resolve(one, options, opened_from, problems)]
+    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems))
 
 
 def _single_sources(source: Any) -> list[Any]:

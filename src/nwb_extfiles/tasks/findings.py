@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any, ClassVar
 
 from ..hints import Message
 from ..nwb.references import ExternalFileReference
+from ..tables import Tabular, TabularList, plain
 
-__all__ = ["Finding", "Severity", "of_file", "of_reference", "shortened"]
+__all__ = ["Finding", "Findings", "Severity", "of_file", "of_reference", "shortened"]
 
 _LONGEST = 300  # characters of a path that a message shows
 
@@ -24,16 +28,32 @@ class Severity(StrEnum):
     INFO = "info"
     """Worth knowing."""
 
+    def is_at_least(self, other: Severity) -> bool:
+        """Whether it is as bad as another, or worse."""
+        order = list(Severity)
+        return order.index(self) <= order.index(other)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Finding(Tabular):
     """One thing that `check` found."""
+
+    _columns: ClassVar[tuple[str, ...]] = (
+        "severity", "code", "what", "found", "expected", "hint", "nwb_path", "object_path", "neurodata_type", "field",
+        "index", "stored_path",
+    )  # fmt: skip
+    _shown_columns: ClassVar[tuple[str, ...]] = ("severity", "code", "nwb_path", "object_path", "index", "stored_path")
+    _html_columns: ClassVar[tuple[str, ...]] = (*_shown_columns, "what", "found", "expected", "hint")
 
     severity: Severity
     code: str
     """What kind it is, in short: ``missing``, ``absolute-path``, ``orphan`` and so on."""
     what: str
     """What is wrong."""
+    found: str | None = None
+    """What is there: the file, the name, the value that is wrong, if that is not the stored path itself."""
+    expected: str | None = None
+    """What should be there instead, if that is known."""
     hint: str | None = None
     """What to do."""
     nwb_path: str
@@ -44,9 +64,16 @@ class Finding:
     stored_path: str | None = None
 
     @property
+    def details(self) -> str:
+        """What was found and what was expected, in words; empty if the sentence `what` says all."""
+        parts = (self.found, None if self.expected is None else f"expected {self.expected}")
+        return "; ".join(part for part in parts if part is not None)
+
+    @property
     def message(self) -> Message:
-        """What is wrong, and what to do."""
-        return Message(self.what, self.hint)
+        """What is wrong, what was found and expected, and what to do."""
+        joint = ": " if self.found is not None else "; "
+        return Message(f"{self.what}{joint}{self.details}" if self.details else self.what, self.hint)
 
     @property
     def where(self) -> str:
@@ -56,22 +83,119 @@ class Finding:
         entry = f", {self.field}[{self.index}]" if self.index is not None else ""
         return f"{self.nwb_path}: {self.neurodata_type or 'object'} {self.object_path!r}{entry}"
 
+    def __str__(self) -> str:
+        return plain(f"{self.severity.upper()} {self.code}: {self.where}: {self.message}")
+
+    def _title(self) -> str:
+        return f"{self.severity} {self.code}, {self.where}"
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        yield self.record
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that it says, as plain values."""
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**record, "severity": str(self.severity)}
+
+
+class Findings(TabularList[Finding]):
+    """A list of `Finding`, that is printed and shown in a notebook as a table.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+    nwb_paths : collection of pathlib.Path
+        The NWB files that were checked, with or without findings.
+    """
+
+    _columns = Finding._columns
+    _shown_columns = Finding._shown_columns
+    _html_columns = Finding._html_columns
+
+    def __init__(self, findings: Iterable[Finding] = (), nwb_paths: Collection[Path] = ()) -> None:
+        super().__init__(findings)
+        self.nwb_paths = tuple(nwb_paths)
+
+    def filtered(
+        self, *, select: Iterable[str] = (), ignore: Iterable[str] = (), severity: Severity = Severity.INFO
+    ) -> Findings:
+        """Those of some kinds.
+
+        Parameters
+        ----------
+        select, ignore : iterable of str
+            Codes, or how they begin: ``media-`` stands for all that begin with it. With `select` only those are taken;
+            those of `ignore` are left out.
+        severity : Severity
+            The least one.
+
+        Returns
+        -------
+        Findings
+            For the same NWB files.
+        """
+        wanted, unwanted = tuple(select) or ("",), tuple(ignore)
+        chosen = (one for one in self if one.code.startswith(wanted) and not one.code.startswith(unwanted))
+        return Findings((one for one in chosen if one.severity.is_at_least(severity)), self.nwb_paths)
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """How many there are of each severity."""
+        counter = Counter(finding.severity for finding in self)
+        return {severity: counter[severity] for severity in Severity}
+
+    @property
+    def summary(self) -> str:
+        """How many NWB files were checked, and what was found, by severity."""
+        errors, warnings, notes = self.counts.values()
+        problems = [counted(number, noun) for number, noun in ((errors, "error"), (warnings, "warning")) if number]
+        checked = counted(len(self.nwb_paths), "NWB file")
+        worth_knowing = [f"{counted(notes, 'finding')} for information"] if notes else []
+        return f"{checked}: " + "; ".join([", ".join(problems) or "no problems found", *worth_knowing])
+
+    def _title(self) -> str:
+        return self.summary
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
 
 def of_file(
-    path: Path, severity: Severity, code: str, what: str, hint: str | None = None, object_path: str | None = None
+    path: Path,
+    severity: Severity,
+    code: str,
+    what: str,
+    hint: str | None = None,
+    object_path: str | None = None,
+    *,
+    found: str | None = None,
 ) -> Finding:
     """A finding about an NWB file, a folder, or an object without an entry."""
-    return Finding(severity=severity, code=code, what=what, hint=hint, nwb_path=str(path), object_path=object_path)
+    return Finding(
+        severity=severity, code=code, what=what, found=found, hint=hint, nwb_path=str(path), object_path=object_path
+    )
 
 
 def of_reference(
-    reference: ExternalFileReference, severity: Severity, code: str, what: str, hint: str | None = None
+    reference: ExternalFileReference,
+    severity: Severity,
+    code: str,
+    what: str,
+    hint: str | None = None,
+    *,
+    found: str | None = None,
+    expected: str | None = None,
 ) -> Finding:
     """A finding about one stored path."""
     return Finding(
         severity=severity,
         code=code,
         what=what,
+        found=found,
+        expected=expected,
         hint=hint,
         nwb_path=reference.nwb_path,
         object_path=reference.object_path,

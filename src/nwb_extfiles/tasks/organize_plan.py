@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import Relocation, RelocationPlan
+from ..tables import Tabular
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizeSettings", "OrganizedFile"]
 
@@ -32,7 +33,7 @@ class OrganizeSettings:
     options: MediaOptions = MediaOptions()  # noqa: RUF009  # frozen
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class OrganizedFile:
     """One NWB file on its way into a dandiset."""
 
@@ -49,6 +50,9 @@ class OrganizedFile:
     """If it is there: to see whether the target has changed since it was compared."""
     replaces: bool = False
     """Whether the target exists, and is replaced."""
+
+    def __repr__(self) -> str:
+        return f"<OrganizedFile: {str(self.source)!r} -> {str(self.target)!r}, {self.plan.media_count:,} media>"
 
     @property
     def target(self) -> Path:
@@ -84,9 +88,16 @@ class OrganizedFile:
         return 0 if self.is_done else self.total_bytes - self.plan.media_bytes + self.plan.work_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class OrganizePlan:
-    """What organizing will do, or has done. Iterating gives an `OrganizedFile` for each NWB file."""
+@dataclass(frozen=True, slots=True, repr=False)
+class OrganizePlan(Tabular):
+    """What organizing will do, or has done. Iterating gives an `OrganizedFile` for each NWB file.
+
+    Printed, and in a notebook, it is a table of the NWB files. `to_dataframe` has the same, and whole paths; the `plan`
+    of each file has a table of its media.
+    """
+
+    _columns: ClassVar[tuple[str, ...]] = ("source", "target", "mode", "bytes", "media", "media_bytes")
+    _shown_columns: ClassVar[tuple[str, ...]] = ("mode", "bytes", "media", "media_bytes", "source", "target")
 
     dandiset_path: Path
     files_mode: FilesMode
@@ -99,6 +110,32 @@ class OrganizePlan:
 
     def __iter__(self) -> Iterator[OrganizedFile]:
         return iter(self.files)
+
+    def _title(self) -> str:
+        return (
+            f"{self.dandiset_path}: {len(self):,} NWB {'file' if len(self) == 1 else 'files'}, "
+            f"{self.media_count:,} media, {self.total_bytes:,} bytes"
+        )
+
+    def _count(self) -> int:
+        return len(self)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for file in self:
+            yield {
+                "source": str(file.source),
+                "target": str(file.target),
+                "mode": self.mode_shown(file),
+                "bytes": file.size,
+                "media": file.plan.media_count,
+                "media_bytes": file.plan.media_bytes,
+            }
+
+    def mode_shown(self, file: OrganizedFile) -> str:
+        """What happens to an NWB file, in a word."""
+        if file.in_place:
+            return "stays"
+        return "is there" if file.is_there else str(self.files_mode)
 
     @property
     def media_count(self) -> int:

@@ -42,6 +42,11 @@ class PathChecker:
     def check(self, resolution: Resolution) -> Iterator[Finding]:
         """Find what is wrong with one stored path."""
         reference = resolution.reference
+        if reference.field == "external_file" and not reference.is_list:
+            yield of_reference(
+                reference, Severity.ERROR, "not-a-list", "external_file is a single string, and pynwb reads NWB files "
+                "only if it is a list", "store a list with this one path",
+            )  # fmt: skip
         if resolution.url:
             yield self._url(reference)
         elif resolution.file is None:
@@ -72,15 +77,15 @@ class PathChecker:
                 reference, Severity.ERROR, "missing", "its content is not on this machine, because it is a file of "
                 "git-annex", how_to_get(Path(place)),
             )  # fmt: skip
-        what = "there is a broken symbolic link at" if os.path.islink(place) else "there is no file"
+        what = "there is a broken symbolic link" if os.path.islink(place) else "there is no file"
         return of_reference(
-            reference, Severity.ERROR, "missing", f"{what} {shortened(place)}", "put the file there, or tell "
-            "`nwb-extfiles relocate` where it is, with --search",
+            reference, Severity.ERROR, "missing", what, "put the file there, or tell `nwb-extfiles relocate` where it "
+            "is, with --search", expected=shortened(place),
         )  # fmt: skip
 
     def _path_as_stored(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         stored, folder = reference.stored_path, self._nwb_path.parent
-        severity, code, what = Severity.ERROR, "", ""
+        severity, code, what, found = Severity.ERROR, "", "", None
         place = Path(os.path.normpath(folder / stored))
         if is_absolute(stored):
             severity, code, what = (
@@ -92,12 +97,10 @@ class PathChecker:
             code, what = "backslash", "it has backslashes, which separate folders only on Windows"
         elif not stored.isascii() and not os.path.exists(os.path.join(reference.base or folder, stored)):
             code = "unicode"
-            what = (
-                f"it is {stored!a}, and the file is {file.path.name!a}: they differ in Unicode normalization "
-                f"(NFC/NFD), so only macOS finds the file"
-            )
+            what = "it differs from the name of the file in Unicode normalization (NFC/NFD); only macOS finds the file"
+            found = f"{file.path.name!a}, stored as {stored!a}"
         elif self._dandiset is not None and not place.is_relative_to(self._dandiset):
-            code, what = "outside-dandiset", f"it points outside the dandiset {str(self._dandiset)!r}"
+            code, what, found = "outside-dandiset", "it points outside the dandiset", repr(str(self._dandiset))
         elif not place.is_relative_to(folder):
             severity, code = self._strict, "outside-nwb-folder"
             what = "it points outside the folder of the NWB file, and DANDI clients will not resolve it"
@@ -105,7 +108,7 @@ class PathChecker:
             yield from self._folders(reference, place.relative_to(folder))
             yield from self._name(reference, file)
             return
-        yield of_reference(reference, severity, code, what, _RELOCATE)
+        yield of_reference(reference, severity, code, what, _RELOCATE, found=found)
 
     def _folders(self, reference: ExternalFileReference, path: Path) -> Iterator[Finding]:
         """Names that the archive skips on the way to a video: those with a dot, and symbolic links to folders."""
@@ -114,12 +117,12 @@ class PathChecker:
             (above for above in list(path.parents)[:-1] if (self._nwb_path.parent / above).is_symlink()), None
         )
         if hidden is not None:
-            what = f"{hidden!r} begins with a dot, and DANDI skips such names"
-            yield of_reference(reference, self._strict, "hidden", what, _RELOCATE)
+            what = "a name in it begins with a dot, and DANDI skips such names"
+            yield of_reference(reference, self._strict, "hidden", what, _RELOCATE, found=repr(hidden))
         elif linked is not None:
             yield of_reference(
-                reference, self._strict, "linked-folder", f"{str(linked)!r} is a symbolic link to a folder, and DANDI "
-                f"skips those", "make it a folder, with a link to each file",
+                reference, self._strict, "linked-folder", "it passes a symbolic link to a folder, which DANDI skips",
+                "make it a folder, with a link to each file", found=repr(str(linked)),
             )  # fmt: skip
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
@@ -127,8 +130,8 @@ class PathChecker:
         if object_id is None:
             return  # DANDI's naming does not say; `relocate` makes a name of what does not change
         if not is_uuid(object_id):
-            what = f"its object_id {object_id[:80]!r} is not a UUID, so there is no name for it in DANDI's naming"
-            yield of_reference(reference, Severity.INFO, "object-id", what)
+            what = "the object_id is not a UUID, so there is no name for it in DANDI's naming"
+            yield of_reference(reference, Severity.INFO, "object-id", what, found=repr(object_id[:80]))
             return
         suffix = file.path.suffix.lower()
         stem = nwb_stem(self._nwb_path)
@@ -147,18 +150,18 @@ class PathChecker:
             is_shared and reference.stored_path == f"{stem}/{file.path.name}"
         ):
             severity = Severity.WARNING if self._dandiset is not None else Severity.INFO
-            what = f"it does not follow DANDI's naming; expected {expected!r}"
             yield of_reference(
-                reference, severity, "nonstandard-name", what, "run `nwb-extfiles relocate` to rename it"
-            )
+                reference, severity, "nonstandard-name", "it does not follow DANDI's naming",
+                "run `nwb-extfiles relocate` to rename it", expected=repr(expected),
+            )  # fmt: skip
 
     def _content(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         if not os.access(file.real, os.R_OK):
-            what, hint = f"you have no permission to read {str(file.real)!r}", "change its permissions"
-            yield of_reference(reference, Severity.ERROR, "not-readable", what, hint)
+            what, hint = "you have no permission to read it", "change its permissions"
+            yield of_reference(reference, Severity.ERROR, "not-readable", what, hint, found=repr(str(file.real)))
         elif file.size == 0:
-            what, hint = f"{str(file.real)!r} is empty", "put the video there"
-            yield of_reference(reference, Severity.ERROR, "empty", what, hint)
+            what, hint = "the file is empty", "put the video there"
+            yield of_reference(reference, Severity.ERROR, "empty", what, hint, found=repr(str(file.real)))
         suffix = PurePosixPath(reference.stored_path.replace("\\", "/")).suffix
         if is_archived(suffix):
             return

@@ -135,10 +135,13 @@ def _starting_frame(media: Sequence[Media], series: SeriesFacts) -> Iterator[Fin
         )
     if what is None:
         return
-    listed = "" if found is None or found == right else f" (starting_frame is {list(found)})"
-    hint: str = Hint("count the frames of each file with {frames_packets}, which prints the right list")
+    listed = "" if found is None else f" (starting_frame is {list(found)})"
     if right is not None:
         hint = f"store starting_frame={list(right)}"
+    elif all(entry.counted or (entry.video and entry.video.frames is None) for entry in media):
+        hint = Hint("count the frames of each file with {frames_packets}, which prints the right list")
+    else:
+        hint = "store the number of the first frame of each file, counted from 0 through all files"
     yield _of_series(media, Severity.ERROR, "starting-frame", f"{what}{listed}", hint)
 
 
@@ -188,7 +191,7 @@ def _counts(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
 
 
 def _sizes(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
-    sizes = {_shown_size(entry.video): entry for entry in reversed(media) if entry.video is not None}
+    sizes = {_shown_size(entry.video): entry for entry in reversed(media) if entry.video and entry.video.width}
     warning = partial(_of_series, media, Severity.WARNING, "sizes-differ")
     if len(sizes) > 1:
         listed = "; ".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
@@ -90,9 +91,13 @@ class VideoChecker:
             yield from findings_of_series(media, series.get(place))
 
     def _read(self, videos: Iterable[Resolution], how: How) -> None:
-        """Read the files that were not read before; `PathChecker` reports those of zero bytes."""
-        files = {entry.file.identity: entry.file for entry in videos if entry.file is not None and entry.file.size}
-        new = [file for identity, file in files.items() if identity not in self._facts]
+        """Read the files that were not read before, but for images: a series may have thousands."""
+        files = {entry.file.identity: entry.file for entry in videos if entry.file is not None}
+        new = [
+            file
+            for identity, file in files.items()
+            if identity not in self._facts and file.size and not _is_called_an_image(file)
+        ]
 
         def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
             return read_video(file.real, how, progress=increments(tell))
@@ -127,6 +132,10 @@ def _read_objects(path: Path, found: Iterable[Resolution]) -> tuple[_Series, dic
             else:
                 series[place] = read_series(file, reference.object_path) if place[1] == "external_file" else None
     return series, images
+
+
+def _is_called_an_image(file: MediaFile) -> bool:
+    return (mimetypes.guess_type(file.path.name.lower())[0] or "").startswith("image/")
 
 
 def _first_bytes(file: MediaFile) -> bytes:

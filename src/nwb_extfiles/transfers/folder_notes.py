@@ -71,18 +71,9 @@ class EditMark:
 
 
 def note_placed(note: Path, placed: Iterable[tuple[Path, Path]], *, folder: Path, sync: bool) -> None:
-    """Note which files are about to replace something else, and where.
+    """Note which staged files are about to replace something at which targets, all below the folder of the document.
 
-    Parameters
-    ----------
-    note : pathlib.Path
-        Does not exist; not written if nothing is to be noted.
-    placed : iterable of (pathlib.Path, pathlib.Path)
-        The staged file, and its target.
-    folder : pathlib.Path
-        Of the document; the targets are below it.
-    sync : bool
-        Whether the note is flushed to the disk.
+    The note does not exist yet, and is not written if nothing is to be noted.
     """
     entries = [_placed(part, target.relative_to(folder)) for part, target in placed]
     if entries:

@@ -33,13 +33,8 @@ _MARKER_NAME = re.compile(re.escape(STAGING_PREFIX) + r"i[0-9a-f]+")
 def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
     """Whether a killed transfer, or one that is going on, has left a document with an unfinished edit or without name.
 
-    Parameters
-    ----------
-    document : pathlib.Path
-        The document, under the name that it has now.
-    thoroughly : bool
-        Whether to look through its folder for the journal of a document that it may be a copy of, or that it may be
-        itself, renamed, where inodes are not stable.
+    The document is given under the name that it has now. `thoroughly` looks through its folder for the journal of a
+    document that it may be a copy of, or that it may be itself, renamed, where inodes are not stable.
     """
     path = staging_path(document)
     if (path / UNFINISHED).exists():
@@ -83,10 +78,7 @@ def renamed_from(document: Path) -> Path | None:
 def edited_document(document: Path) -> Path:
     """The document that the killed run of a staging folder was editing, which may have another name since.
 
-    Parameters
-    ----------
-    document : pathlib.Path
-        The document under its former name.
+    It is given under its former name.
     """
     path = staging_path(document)
     mark = EditMark.read(path / UNFINISHED)

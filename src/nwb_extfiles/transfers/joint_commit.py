@@ -20,20 +20,8 @@ class TransferCall:
     documents have their media. A kill leaves all of it done, or all of it is taken back by the next run on any of the
     documents.
 
-    Parameters
-    ----------
-    documents : sequence of pathlib.Path
-        As `Transfer` takes them, each once.
-
-    Attributes
-    ----------
-    transfers : list of Transfer
-        One for each document, in their order. `stage` and `rollback` them no further than here.
-
-    Raises
-    ------
-    DestinationBusyError, OSError
-        As `Transfer`; nothing is changed then.
+    Each document is given once, as `Transfer` takes it, and has one of the `transfers`, in their order: `stage` and
+    `rollback` them no further than here. Raises as `Transfer`, with nothing changed.
     """
 
     def __init__(self, documents: Sequence[Path]) -> None:
@@ -58,19 +46,9 @@ class TransferCall:
         return [transfer._staging for transfer in self.transfers[1:]]
 
     def commit(self, edits: Sequence[Callable[[], object] | None], *, sync: bool = True) -> None:
-        """Put all media in their places, edit all documents, and have all of it last by one step.
+        """Put the media in their places, edit all documents, and have all of it last by one step.
 
-        Parameters
-        ----------
-        edits : sequence
-            The edit of each document, as `Transfer.commit` takes it.
-        sync : bool
-            As there.
-
-        Raises
-        ------
-        MediaExistsError, TransferError, OSError
-            As there.
+        Takes the edit of each document, and raises, as `Transfer.commit`.
         """
         kept = set().union(*(transfer.media.kept for transfer in self.transfers))
         for transfer, edit in zip(self.transfers, edits, strict=True):

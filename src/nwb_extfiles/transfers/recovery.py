@@ -44,21 +44,14 @@ def open_staging_folder(
 
     Parameters
     ----------
-    document : pathlib.Path
-        As `StagingFolder` takes it.
+    document, as_folder
+        As `StagingFolder` takes them, which raises the same.
     edits_document : bool
         Whether the document is edited in place. Else a new one is written at `document_part`.
-    as_folder : bool
-        Whether the new document is a folder.
     leader : StagingFolder, optional
         As `StagingFolder.begin_edit` takes it.
     finishes : bool
         Whether the old names are removed that a killed move left after its commit, as they are before an edit.
-
-    Raises
-    ------
-    DestinationBusyError, TransferError, OSError
-        As `StagingFolder`.
     """
     former = renamed_from(document)
     if former is not None:
@@ -95,7 +88,7 @@ def _other_folder(document: Path) -> StagingFolder | None:
 
 
 def recover(document: Path, *, thoroughly: bool = False) -> bool:
-    """Restore a document that a killed transfer was editing in place.
+    """Restore a document that a killed transfer was editing in place; tells whether there was anything to do.
 
     Of a call over several documents all are restored, or, if it was committed, all are completed.
 
@@ -106,11 +99,6 @@ def recover(document: Path, *, thoroughly: bool = False) -> bool:
     thoroughly : bool
         Whether a copy of a document with an unfinished edit is restored too, and old names are removed that a killed
         move has left.
-
-    Returns
-    -------
-    bool
-        Whether there was anything to do.
 
     Raises
     ------
@@ -212,10 +200,7 @@ def _put_in_order(opened: StagingFolder, *, finishes: bool) -> None:
             if folder is not opened:
                 opened.notes.extend(folder.notes)
                 folder.release()
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        raise _joined(problems, opened.document)
+    _raise_all(problems, opened.document)
 
 
 def _bring_back_or_finish(folder: StagingFolder, *, finishes: bool) -> None:
@@ -249,15 +234,15 @@ def _put_back_former(folder: StagingFolder) -> None:
             os.replace(aside, target)
             touched.update({place, *(new.parent for new in made)})
     sync_folders(touched)  # before what tells that they are to be put back is removed
-    if len(others) == 1:
-        raise others[0]
-    if others:
-        raise _joined(others, folder.document)
+    _raise_all(others, folder.document)
 
 
-def _joined(problems: list[TransferError], document: Path) -> TransferError:
-    what = f"{document}: {len(problems)} problems; what a killed run left is not cleared yet:\n{numbered(problems)}"
-    return TransferError(what, nwb_path=str(document), problems=problems)
+def _raise_all(problems: list[TransferError], document: Path) -> None:
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        what = f"{document}: {len(problems)} problems; what a killed run left is not cleared yet:"
+        raise TransferError(f"{what}\n{numbered(problems)}", nwb_path=str(document), problems=problems)
 
 
 def not_put_back(aside: Path, target: Path, document: Path) -> TransferError:

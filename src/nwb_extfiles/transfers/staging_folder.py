@@ -55,12 +55,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..disk.access import copy_access
-from ..disk.filesystem import is_folder, make_folders, remove, sync_file, sync_folders, write_new
+from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, write_new
 from ..disk.locks import FileLock
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
 from ..plans.targets import STAGING_PREFIX
-from .folder_notes import EditMark, inode_of, note_placed, was_placed
+from .folder_notes import EditMark, inode_of, was_placed
 from .removals import note_of_removals
 
 __all__ = [
@@ -228,10 +228,8 @@ class StagingFolder:
     def begin_edit(self, leader: StagingFolder | None = None) -> None:
         """Leave the mark that says that the edit is unfinished.
 
-        Parameters
-        ----------
-        leader : StagingFolder, optional
-            That of the document whose commit is the commit of this one too. `lead` tells the leader of it.
+        The commit of the leader's document, if there is one, is the commit of this one too; `lead` tells the leader of
+        it.
         """
         self._mark = EditMark(self.document.name, inode_of(self.document))
         if leader is not None:
@@ -266,10 +264,6 @@ class StagingFolder:
         if sync:
             sync_folders({self.folder})
 
-    def sync_mark(self) -> None:
-        """Flush what the mark says to the disk; its name is flushed with the folder."""
-        sync_file(self.mark)
-
     def commit_edits(self, members: Sequence[StagingFolder] = (), *, sync: bool) -> None:
         """Take the step after which the edit of the document, and those of all members, last."""
         if not members:
@@ -294,10 +288,6 @@ class StagingFolder:
             sync_folders({self.path})
 
     # --------------------------------------------------------- what is noted
-
-    def note_placed(self, placed: Iterable[tuple[Path, Path]], *, sync: bool) -> None:
-        """Note which parts are about to be put over something else, and where, so that recovery knows them."""
-        note_placed(self.placed, placed, folder=self.folder, sync=sync)
 
     def may_put_back(self, aside: Path, target: Path) -> bool:
         """Whether a former file may get its name back: nothing is there, or what this transfer put there."""

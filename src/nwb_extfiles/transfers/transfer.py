@@ -27,6 +27,7 @@ from ..disk.journal import rollback
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import MediaExistsError, TransferError, warn
 from .disk_errors import explained
+from .folder_notes import note_placed
 from .media_copies import StagedFile, StagedMedia
 from .recovery import not_put_back, open_staging_folder
 from .staging_folder import StagingFolder
@@ -185,7 +186,7 @@ class Transfer:
     def _flush_names(self) -> None:
         """Flush the names of all that is in its place, and what says that the document is unfinished."""
         if self._edits_document:
-            self._staging.sync_mark()
+            filesystem.sync_file(self._staging.mark)  # its name is flushed with the folder
         # what was there already may be another one's, or a killed transfer's, and not on the disk yet
         for target in self.media.reused:
             filesystem.sync_file(target)
@@ -243,7 +244,8 @@ class Transfer:
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
             if not links.link_exclusive(item.target, former):
                 os.rename(item.target, former)
-        self._staging.note_placed(((item.part, item.target) for item in places), sync=sync)
+        placed = ((item.part, item.target) for item in places)
+        note_placed(self._staging.placed, placed, folder=self._folder, sync=sync)
         if sync and places:
             filesystem.sync_folders({self._staging.path, *(former.parent for former in places.values())})
 
@@ -267,18 +269,8 @@ class Transfer:
     def conclude(self, *, sync: bool = True) -> tuple[MovedSource, ...]:
         """Remove the sources of a move and all that was staged, and let go of the document.
 
-        To be called when the document is in place. A source that cannot be removed, or that has changed, stays,
-        with a warning.
-
-        Parameters
-        ----------
-        sync : bool
-            Whether the removals are flushed to the disk.
-
-        Returns
-        -------
-        tuple of MovedSource
-            What is left for `remove_sources`.
+        To be called when the document is in place. A source that cannot be removed, or that has changed, stays, with a
+        warning. With `sync` the removals are flushed to the disk. Gives what is left for `remove_sources`.
         """
         if not self._keep_sources:
             self.notes.extend(remove_sources(self._moved, sync=sync))
@@ -287,19 +279,23 @@ class Transfer:
 
     def _end(self) -> None:
         """Clear what was staged, let go of the document, and tell what went wrong."""
-        left: list[str] = []
-        try:
-            self._staging.clear()
-        except OSError as error:
-            left.append(f"{self._staging.path} could not be cleared: {error}")
-        self._staging.made_folders.clear()
-        left.extend(self._staging.release())
-        self.notes.extend([*left, *self._staging.leftovers(left)] if left else [])
+        self._staging.made_folders.clear()  # which stay
+        self.notes.extend(self._let_go([]))
         for note in self.notes:  # last, because a caller may have made warnings errors
             if self._tell is not None:
                 self._tell(note)
             else:
                 warn(note)
+
+    def _let_go(self, left: list[str]) -> list[str]:
+        """Clear what was staged, unless something is left that needs it, and let go of the document."""
+        if not left:
+            try:
+                self._staging.clear()
+            except OSError as error:
+                left.append(f"{self._staging.path} could not be cleared: {error}")
+        left.extend(self._staging.release())
+        return [*left, *self._staging.leftovers(left)] if left else []
 
     def _arrived(self, notes: list[str], kept: Collection[Path]) -> list[MovedSource]:
         """The moved sources that have got where they should; those that have not are named in `notes`."""
@@ -321,13 +317,7 @@ class Transfer:
         return self._committing and not self._staging.is_unfinished()
 
     def rollback(self) -> list[str]:
-        """Bring everything back to what it was.
-
-        Returns
-        -------
-        list of str
-            What could not be brought back, and where it is left; empty if all went well.
-        """
+        """Bring everything back to what it was; gives what could not be brought back, and where it is left."""
         if self.is_done:
             self.conclude(sync=False)  # interrupted when all was in place
             return []
@@ -354,13 +344,7 @@ class Transfer:
             self._staging.restore_folder()
         except OSError as error:
             left.append(f"{self.document} could not be restored: {error}; it is at {self._staging.replaced}")
-        if not left:
-            try:
-                self._staging.clear()
-            except OSError as error:
-                left.append(f"{self._staging.path} could not be cleared: {error}")
-        left.extend(self._staging.release())
-        return [*left, *self._staging.leftovers(left)] if left else []
+        return self._let_go(left)
 
 
 def _up_to(folder: Path, path: Path) -> list[Path]:
