@@ -224,3 +224,35 @@ def test_files_that_end_anywhere(tmp_path: Path, all_videos: Videos, name: str) 
         path.write_bytes(content[:size])
         with suppress(NotAVideo):
             assert read_video(path, "packets").frames is not None
+
+
+def test_metadata_in_other_encodings(tmp_path: Path, all_videos: Videos) -> None:
+    ffmpeg("-i", all_videos["mpeg4.avi"], "-c", "copy", "-metadata", "title=Buero", tmp_path / "a.avi")
+    content = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content.replace(b"Buero", "Büro ".encode("latin-1")))
+    assert content.count(b"Buero") == 1
+    assert read_video(tmp_path / "a.avi").frames == 60
+
+
+def test_sound_that_begins_late(tmp_path: Path, all_videos: Videos) -> None:
+    """Sound in the last part only: its packets are not those of the video."""
+    noise = "testsrc2=size=320x240:rate=30:duration={},noise=c0s=100:c0f=t"
+    codec = ("-c:v", "mpeg2video", "-q:v", "1")
+    ffmpeg("-f", "lavfi", "-i", noise.format(5), *codec, tmp_path / "a.ts")
+    ffmpeg("-f", "lavfi", "-i", noise.format(1), "-f", "lavfi", "-i", "sine=duration=1", *codec, tmp_path / "b.ts")
+    (tmp_path / "c.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    assert read_video(tmp_path / "c.ts", "packets").frames == decoded_frames(tmp_path / "c.ts") == 180
+
+
+@pytest.mark.parametrize("name", ["index_first.mp4", "mpeg4.avi", "opendml.avi", "h264.mkv", "h264.ts", "wmv2.wmv"])
+def test_changed_bytes(tmp_path: Path, all_videos: Videos, name: str) -> None:
+    """Whatever a file contains, there are facts or a refusal."""
+    path, content = tmp_path / name, all_videos[name].read_bytes()
+    for seed in range(25):
+        chance, changed = random.Random(seed), bytearray(content)
+        for _ in range(20):
+            changed[chance.randrange(chance.choice([600, len(content)]))] = chance.choice([0, 1, 255])
+        path.write_bytes(changed)
+        for how in ("packets", "decode"):
+            with suppress(NotAVideo):
+                read_video(path, how)

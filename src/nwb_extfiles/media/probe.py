@@ -59,7 +59,7 @@ def probe(path: Path) -> MediaFacts:
             for begins, read in _READERS:
                 if begins(head):
                     return _sane(read(stream, head))
-    except (OSError, struct.error, ValueError, OverflowError, ZeroDivisionError):
+    except (OSError, struct.error, ValueError, IndexError, OverflowError, ZeroDivisionError):
         pass
     return MediaFacts()
 
@@ -110,6 +110,8 @@ def _opendml_frames(stream: BinaryIO, content: bytes) -> int:
     if kind != 0:  # an index of indexes; else the frames are listed here
         return _sizes_above_zero(content)
     places = np.frombuffer(content, [("place", "<u8"), ("size", "<u4"), ("frames", "<u4")], count, 24)
+    if places["size"].sum() > _MOST_BYTES:
+        raise ValueError("the indexes are too long")
     frames = 0
     for place, size in zip(places["place"].tolist(), places["size"].tolist(), strict=True):
         frames += _sizes_above_zero(_read(stream, Box(b"indx", place + 8, place + size)))

@@ -5,16 +5,28 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from ...errors import ExternalFilesError
 from ..boxes import is_cut_off
 
-__all__ = ["NotAVideo", "first_video", "fraction", "is_cut_off_file", "load_av", "open_video", "video_streams"]
+__all__ = [
+    "NotAVideo",
+    "first_video",
+    "fraction",
+    "frames",
+    "is_cut_off_file",
+    "load_av",
+    "open_video",
+    "packets",
+    "video_streams",
+]
 
+_MOST_PACKETS = 300
 _FORMATS = (
     "mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "flv", "asf", "ogg", "mxf", "dv",
     "ivf", "nut", "obu",
@@ -74,15 +86,16 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     av = load_av()
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise NotAVideo("is not a regular file")
+    with open(path, "rb"):
+        pass  # what the file system refuses is raised here
     # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     if not edit_list:
         options["ignore_editlist"] = "1"
     try:
-        container = av.open(os.path.abspath(path), container_options=options)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except av.error.FFmpegError as error:  # with some files that end early, an OSError too
+        # metadata are not always UTF-8, whatever the standards say
+        container = av.open(os.path.abspath(path), container_options=options, metadata_errors="replace")
+    except av.error.FFmpegError as error:  # some are OSErrors, without a problem of the file system
         raise _not_a_video(Path(path)) from error
     with container:
         if not video_streams(container):
@@ -108,6 +121,35 @@ def load_av() -> Any:
 def first_video(container: Any) -> Any:
     """The first video stream of a container that `open_video` opened; cover images are none."""
     return video_streams(container)[0]
+
+
+def packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a stream, up to where the file cannot be read any more; without those that are empty.
+
+    Some AVI have empty ones between the frames.
+    """
+    from av.error import FFmpegError
+
+    while True:
+        try:
+            yield from (packet for packet in container.demux(stream) if packet.size)
+            return
+        except IndexError:
+            continue  # a packet of a stream that begins in the middle of the file, which PyAV does not know
+        except FFmpegError:
+            return
+
+
+def frames(container: Any, stream: Any) -> Iterator[Any]:
+    """The frames in the next 300 packets of a stream that can be decoded.
+
+    Between two frames from which decoding can start, there are seldom more packets.
+    """
+    from av.error import FFmpegError
+
+    for packet in chain(islice(packets(container, stream), _MOST_PACKETS), [None]):  # None: what the decoder kept back
+        with suppress(FFmpegError):
+            yield from stream.codec_context.decode(packet)
 
 
 def fraction(value: Any) -> Fraction | None:

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ..probe import probe
-from .opening import NotAVideo, first_video, fraction, is_cut_off_file, load_av, open_video, video_streams
+from .opening import (
+    NotAVideo,
+    first_video,
+    fraction,
+    frames,
+    is_cut_off_file,
+    load_av,
+    open_video,
+    packets,
+    video_streams,
+)
 
 if TYPE_CHECKING:
     from ...options import ProgressCallback
@@ -222,7 +232,7 @@ def _counted(container: Any, facts: VideoFacts, decode: bool, progress: Callable
     stream = first_video(container)
     shown_at, decoded_at, cut = array("q"), array("q"), False
     decoding = _Decoding(stream)
-    for packet in _packets(container, stream, progress):
+    for packet in _reporting(container, stream, progress):
         cut = packet.is_corrupt  # if the last one is, the file ends within it
         shown_at.append(_NO_TIME if packet.pts is None else packet.pts)
         decoded_at.append(_NO_TIME if packet.dts is None else packet.dts)
@@ -236,17 +246,11 @@ def _counted(container: Any, facts: VideoFacts, decode: bool, progress: Callable
     return decoding.finish(facts) if decode else facts
 
 
-def _packets(container: Any, stream: Any, progress: Callable[[int, int], object]) -> Iterator[Any]:
-    from av.error import FFmpegError
-
+def _reporting(container: Any, stream: Any, progress: Callable[[int, int], object]) -> Iterator[Any]:
     total = container.size
-    try:
-        for packet in container.demux(stream):
-            if packet.size:  # the last one is empty, and so are those between the frames of some AVI
-                yield packet
-                progress(min(max(packet.pos or 0, 0), total), total)
-    except FFmpegError:
-        pass  # what follows cannot be read: the counts and times tell
+    for packet in packets(container, stream):
+        yield packet
+        progress(min(max(packet.pos or 0, 0), total), total)
     progress(total, total)
 
 
@@ -317,14 +321,5 @@ class _Decoding:
 
 def _rotation(container: Any) -> int:
     """Of the first frame that can be decoded; no header tells it."""
-    from av.error import FFmpegError
-
-    try:
-        for number, packet in enumerate(container.demux(first_video(container))):
-            for frame in packet.decode():
-                return int(frame.rotation) % 360
-            if number > 100:
-                break
-    except FFmpegError:
-        pass
-    return 0
+    first = next(frames(container, first_video(container)), None)
+    return 0 if first is None else int(first.rotation) % 360

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
@@ -11,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from .opening import NotAVideo, first_video, fraction, load_av, open_video
+from .opening import NotAVideo, first_video, fraction, frames, load_av, open_video
 
 __all__ = ["thumbnail"]
 
-_MOST_PACKETS = 300
-"""Read in search of a frame. Between two from which decoding can start, there are seldom more."""
-_MOST_FRAMES = 60
-"""Decoded in search of the right one."""
+_MOST_FRAMES = 60  # decoded in search of the right one
 _MICROSECONDS = 1_000_000  # of a container, in a second
 
 
@@ -52,30 +48,24 @@ def thumbnail(path: str | os.PathLike[str], *, width: int = 240) -> bytes:
         with open_video(path) as container:
             stream = first_video(container)
             frame = _frame(container, stream, part)
-            if frame is not None:
-                return _webp(_small(frame, fraction(stream.sample_aspect_ratio) or Fraction(1), width))
+            with suppress(load_av().error.FFmpegError, ValueError):  # frames in a format that cannot be converted
+                if frame is not None:
+                    return _webp(_small(frame, fraction(stream.sample_aspect_ratio) or Fraction(1), width))
     raise NotAVideo("has no frame that can be decoded")
 
 
 def _frame(container: Any, stream: Any, part: float) -> Any | None:
     """The frame after a part of the length; one before if many would have to be decoded; None if none can be."""
-    frame, wanted = None, part * _length(container, stream) + (container.start_time or 0) / _MICROSECONDS
-    try:
-        if part:
+    frame, tick = None, fraction(stream.time_base) or 0
+    wanted = part * _length(container, stream) + (container.start_time or 0) / _MICROSECONDS
+    if part:
+        with suppress(load_av().error.FFmpegError):  # there is no such place
             container.seek(int(wanted * _MICROSECONDS))
-        for frame in islice(_frames(container, stream), _MOST_FRAMES):
-            if frame.time is not None and frame.time >= wanted:
-                break
-    except load_av().error.FFmpegError:
-        pass  # there is no such place, or the file ends; what was decoded before will do
+    whole = (frame for frame in frames(container, stream) if not frame.is_corrupt)
+    for frame in islice(whole, _MOST_FRAMES):
+        if frame.pts is not None and frame.pts * tick >= wanted:
+            break
     return frame
-
-
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
-    error = load_av().error.FFmpegError
-    for packet in islice(container.demux(stream), _MOST_PACKETS):
-        with suppress(error):  # a damaged frame is passed over
-            yield from [frame for frame in packet.decode() if not frame.is_corrupt]
 
 
 def _length(container: Any, stream: Any) -> float:
