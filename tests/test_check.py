@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 from hdmf.build.errors import ConstructError
-from helpers import image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, tree, write_nwb
+from helpers import image_series, make_video, new_nwbfile, set_paths, stored_paths, taking_at_most, tree, write_nwb
 from makers import Media, make_media, run_maker, write_everywhere
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -446,3 +446,22 @@ def test_agrees_with_nwbinspector_and_dandi(tmp_path: Path, what: str) -> None:
     assert bool(others(path)) == inspector
     if what in ("a video that is gone", "a dead absolute path", "an image that is gone"):  # each in its own process
         assert validates(tmp_path / "set") != dandi
+
+
+def test_missing_pyav_is_said_once_whatever_the_number_of_processes(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        make_video(tmp_path / f"{name}.avi")
+        write_nwb(tmp_path / f"{name}.nwb", [f"{name}.avi"])
+    (tmp_path / "without" / "av").mkdir(parents=True)
+    (tmp_path / "without" / "av" / "__init__.py").write_text("raise ModuleNotFoundError('no av', name='av')\n")
+    code = (
+        "import sys; from nwb_extfiles import check\n"
+        "if __name__ == '__main__':\n"
+        "    for jobs in (1, 2):\n"
+        "        print([one.nwb_path[-5:] for one in check(sys.argv[1], jobs=jobs) if one.code == 'videos-not-read'])\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "without"), *sys.path])}
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.splitlines() == ["['a.nwb']"] * 2

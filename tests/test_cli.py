@@ -425,6 +425,11 @@ def test_progress_bar_only_on_terminal(lab: Path) -> None:
     assert "media-truncated" in told
     assert b"videos read: 30.0M" in seen or b"videos read: 256B" in seen
     assert is_clear(seen)
+    for how, is_shown in (("index", False), ("packets", True), ("decode", True)):
+        seen, told = on_terminal("check", "nwb/good.nwb", "--frames", how)
+        assert "not-a-video" in told
+        assert (b"videos read" in seen) == is_shown
+        assert is_clear(seen) or not is_shown
 
 
 def on_terminal(*words: str, output: bool = False) -> tuple[bytes, str]:

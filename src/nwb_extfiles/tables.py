@@ -168,7 +168,10 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if name in _PATHS and os.path.isabs(value):
         value = shown(value)
-    return f"{value:,}" if isinstance(value, int) else plain(str(value))
+    if isinstance(value, int):
+        return f"{value:,}"
+    text = str(value)
+    return plain(text if len(text) <= 2 * _LONGEST else f"{text[:_LONGEST]}…{text[-_LONGEST:]}")
 
 
 def _more(count: int, listed: int) -> list[str]:

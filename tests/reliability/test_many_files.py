@@ -501,6 +501,8 @@ class Machine(RuleBasedStateMachine):
         shutil.copy(path, new) if copy else path.rename(new)
         if copy:
             set_marker(new, self.new_name())
+        else:
+            self.killed = None  # whose leftovers may belong to the file that is gone
         media = path.with_suffix("")
         if whole and media.is_dir() and not (new.parent / media.name).exists():
             shutil.copytree(media, new.parent / media.name, symlinks=True)

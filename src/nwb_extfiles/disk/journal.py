@@ -19,7 +19,7 @@ from pathlib import Path
 
 import h5py
 
-from ..errors import DestinationBusyError, TransferError, warn
+from ..errors import TransferError, warn
 from . import filesystem, folder_journal, locks
 
 __all__ = ["Edited", "OverlayFile", "edit_journalled", "how_far", "rollback"]
@@ -157,16 +157,7 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
     Exception
         As `edit` raises; nothing is changed. After an OSError while pages are written `rollback` is to be called.
     """
-    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        try:
-            locks.lock_handle(handle)
-        except BlockingIOError as error:
-            raise DestinationBusyError(
-                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
-            ) from error
-        except NotImplementedError:
-            pass  # HDF5 does without too
+    with locks.held_alone(path) as handle:
         overlay = OverlayFile(handle)
         with h5py.File(overlay, "r+") as file:
             edit(file)
@@ -180,8 +171,6 @@ def edit_journalled(path: Path, journal: Path, edit: Callable[[h5py.File], objec
         os.ftruncate(handle, size)
         if sync:
             os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _write_journal(journal: Path, handle: int, changes: list[tuple[int, bytes]], new_size: int, sync: bool) -> None:

@@ -6,8 +6,10 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+
+from ..errors import DestinationBusyError
 
 __all__ = ["FileLock", "held_alone", "lock_handle"]
 
@@ -82,19 +84,26 @@ class FileLock:
 
 
 @contextmanager
-def held_alone(path: Path) -> Iterator[None]:
-    """Hold the lock that HDF5 takes on a file, so that no program opens it meanwhile; raises as `FileLock`.
+def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
+    """Hold the lock that HDF5 takes on a file, so that no program opens it meanwhile; gives its descriptor.
 
-    On Windows it is only looked whether another program has it: nobody could read the file there.
+    On Windows nobody else can read such a file, so one that is `to_copy` is only looked at, and closed again.
+    DestinationBusyError if another program has it open.
     """
     handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
-        with suppress(NotImplementedError):  # HDF5 does without too
+        try:
             lock_handle(handle)
-        if os.name == "nt":
+        except NotImplementedError:
+            pass  # HDF5 does without too
+        except BlockingIOError as error:
+            raise DestinationBusyError(
+                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
+            ) from error
+        if to_copy and os.name == "nt":
             os.close(handle)
             handle = -1
-        yield
+        yield handle
     finally:
         if handle >= 0:
             os.close(handle)

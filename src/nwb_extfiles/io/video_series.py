@@ -67,7 +67,7 @@ def image_series_from_videos(
     unit : str
         As in `pynwb.image.ImageSeries`.
     progress : bool or callable
-        As in `MediaOptions.progress`; of the bytes of the videos.
+        As `progress` of `MediaOptions`; of the bytes of the videos.
 
     Returns
     -------

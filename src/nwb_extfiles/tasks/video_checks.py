@@ -47,19 +47,13 @@ class VideoChecker:
     def __init__(self, frames: Frames | None, on_bytes: Callable[[int], object]) -> None:
         if frames not in (None, "index", "packets", "decode", "none"):
             raise ValueError(f"frames must be 'index', 'packets', 'decode' or 'none', not {frames!r}")
+        if frames not in (None, "none"):
+            load_av()
         self._how: Frames = frames or "index"
         self._on_bytes = on_bytes
         self._facts: dict[tuple[int, int], VideoFacts | NotAVideo | None] = {}
-        self._problem: ExternalFilesError | None = None
-        """Why videos are not read."""
         self._has_told = False
-        try:
-            if frames != "none":
-                load_av()
-        except ExternalFilesError as error:
-            if frames is not None:
-                raise
-            self._problem = error
+        """Whether a finding says that videos are not read."""
 
     def check(self, path: Path, found: Sequence[Resolution]) -> Iterator[Finding]:
         """Find what is wrong with the videos and images of one NWB file; `found` are all its references, resolved."""
@@ -71,10 +65,11 @@ class VideoChecker:
                 image_format = images[entry.reference.object_path]
                 yield from findings_of_image(entry.reference, image_format, _first_bytes(entry.file))
         videos = [entry for entry in found if entry.reference.object_path not in images]
-        if self._problem is not None:
-            yield from self._not_read(path, videos, self._problem)
-        else:
-            self._read(videos, self._how)
+        new = self._not_read_yet(videos)
+        if new and (problem := _why_not_read()) is not None:
+            yield from self._say_once(path, new, problem)
+        elif new:
+            self._read(new, self._how)
         yield from self._compare(videos, series)
 
     def _compare(self, videos: Sequence[Resolution], series: _Series) -> Iterator[Finding]:
@@ -90,31 +85,40 @@ class VideoChecker:
                 seen.update(() if identity is None else (identity,))
             yield from findings_of_series(media, series.get(place))
 
-    def _read(self, videos: Iterable[Resolution], how: How) -> None:
-        """Read the files that were not read before, but for images: a series may have thousands."""
+    def _not_read_yet(self, videos: Iterable[Resolution]) -> list[MediaFile]:
+        """The files that were not read before, but for images: a series may have thousands."""
         files = {entry.file.identity: entry.file for entry in videos if entry.file is not None}
-        new = [
+        return [
             file
             for identity, file in files.items()
             if identity not in self._facts and file.size and not _is_called_an_image(file)
         ]
 
+    def _read(self, files: Sequence[MediaFile], how: How) -> None:
         def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
             return read_video(file.real, how, progress=increments(tell))
 
-        with closing(each_in_threads(read, new, _THREADS, self._on_bytes)) as results:
+        with closing(each_in_threads(read, files, _THREADS, self._on_bytes)) as results:
             for number, result in results:
                 if isinstance(result, BaseException) and not isinstance(result, NotAVideo | OSError):
                     raise result
                 # which of them may not be read, the checks of paths tell
-                self._facts[new[number].identity] = None if isinstance(result, OSError) else result
+                self._facts[files[number].identity] = None if isinstance(result, OSError) else result
 
-    def _not_read(self, path: Path, videos: Iterable[Resolution], problem: ExternalFilesError) -> Iterator[Finding]:
-        """Say once that videos are not read, where there are some."""
-        if not self._has_told and any(entry.file and promises_video(entry.file) for entry in videos):
+    def _say_once(self, path: Path, files: Iterable[MediaFile], problem: ExternalFilesError) -> Iterator[Finding]:
+        """Say that videos are not read, at the first NWB file that has some."""
+        if not self._has_told and any(map(promises_video, files)):
             self._has_told = True
-            what = f"its videos, and those of further NWB files, are not compared with their series: {problem.what}"
+            what = f"videos are not compared with their series, here and in further NWB files: {problem.what}"
             yield of_file(path, Severity.INFO, "videos-not-read", what, problem.hint)
+
+
+def _why_not_read() -> ExternalFilesError | None:
+    try:
+        load_av()
+    except ExternalFilesError as error:
+        return error
+    return None
 
 
 def _read_objects(path: Path, found: Iterable[Resolution]) -> tuple[_Series, dict[str, str | None]]:

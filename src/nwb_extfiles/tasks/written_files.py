@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import h5py
 
 from ..disk import access, contents, filesystem, locks
 from ..disk.moves import MovedSource
-from ..errors import DestinationBusyError, ExternalFilesError, RelocationRefusedError
+from ..errors import ExternalFilesError, RelocationRefusedError
 from ..media.inventory import make_rows, other_videos
 from ..nwb.files import nwb_files_called_like, write_paths
 from ..nwb.manifest import ManifestRow, same_rows
@@ -168,13 +168,7 @@ def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
         return
     path = plan.nwb_path
     transfer = Transfer(path)
-    with rolled_back(transfer), ExitStack() as stack:
-        try:
-            stack.enter_context(locks.held_alone(path))
-        except BlockingIOError as error:
-            raise DestinationBusyError(
-                f"{path} is open in another program", hint="close it there, and try again", nwb_path=str(path)
-            ) from error
+    with rolled_back(transfer), locks.held_alone(path, to_copy=True):
         contents.copy_verified(path, transfer.staged_document, sync=sync)
         access.make_writable(transfer.staged_document)
         transfer.commit(sync=sync)
