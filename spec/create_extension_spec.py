@@ -69,6 +69,13 @@ MANIFEST = NWBGroupSpec(
             "Frames per second, as the container of the file states it; NaN where it is not known.",
             optional=True,
         ),
+        column(
+            "original_sha256",
+            "text",
+            "SHA-256 of the file that was put into another container to make this one, where 'original_name' is the "
+            "name of that; empty where the content is the original.",
+            optional=True,
+        ),
     ],
 )
 

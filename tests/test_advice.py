@@ -934,11 +934,11 @@ def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
-@fixes("suffix", "empty", "not-readable")
+@fixes("empty", "not-readable")
 def test_truncated_video_is_reported() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"])
     said = cli("relocate", "--media-mode", "copy", path)
-    assert "convert 'a.h264' to a format that it accepts" in said
+    assert "or convert 'a.h264' to a format that DANDI accepts" in said
     video(Path("raw/a.mp4"))  # converted
     set_paths(path, DATASET, ["../raw/a.mp4"], dtype=UTF8)
     Path("raw/a.mp4").write_bytes(b"")
@@ -947,6 +947,21 @@ def test_truncated_video_is_reported() -> None:
     cli("relocate", "--media-mode", "copy", path)
     assert "suffix" not in [finding.code for finding in check(path)]
     assert media_of(path) == [digest(Path("raw/a.mp4"))]
+
+
+@fixes("suffix")
+def test_remuxing_as_the_warning_says(all_videos: Videos) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.h264"], videos=False)
+    Path("raw").mkdir()
+    shutil.copy(all_videos["b_frames.h264"], "raw/a.h264")
+    said = cli("relocate", path)
+    advice = said.split("relocate 'a.h264' with ")[1].split(",")[0]
+    assert advice == "--remux and --media-mode copy"
+    assert f"relocate it with {advice}" in cli("check", path)
+    cli("relocate", *advice.replace(" and ", " ").split(), path)
+    assert "suffix" not in [finding.code for finding in check(path)]
+    assert media_of(path) != [digest(Path("raw/a.h264"))]
+    assert decoded_frames(path.parent / stored_paths(path)[0]) == 60
 
 
 def test_image_series_warns_once() -> None:

@@ -36,6 +36,7 @@ from .cli_options import (
     media_options,
     nwb_files_in,
     quiet_or_json,
+    remux,
 )
 from .cli_output import error_record, escape_what_cannot_be_encoded, print_record, tell
 from .cli_output import print_error as _print_error
@@ -135,6 +136,7 @@ def main() -> None:
 )  # fmt: skip
 @click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
 @globs_options
+@remux
 @media_options
 def organize(
     paths: tuple[Path, ...],
@@ -210,6 +212,7 @@ def organize(
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
 @globs_options
+@remux
 @media_options
 def relocate(
     paths: tuple[Path, ...],

@@ -32,6 +32,7 @@ __all__ = [
     "media_options",
     "nwb_files_in",
     "quiet_or_json",
+    "remux",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -221,6 +222,13 @@ def media_mode(default: str | None, help_text: str, *, without: str | None = Non
     )  # fmt: skip
 
 
+remux = click.option(
+    "--remux", is_flag=True,
+    help="Put videos that DANDI does not accept (.h264, .m4v, .ts, .mpg, .webm, ...) into mp4 or mkv files, without "
+    "loss. The originals stay. Needs --media-mode copy, and PyAV.",
+)  # fmt: skip
+
+
 def media_options(function: F) -> F:
     """Give a command the options from which `make_options` makes a `MediaOptions`, and those for its output."""
     folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -297,4 +305,5 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     names = ("missing", "existing", "media_fields", "manifest", "urls")
     same: dict[str, Any] = {name: chosen[name] for name in names} | folders
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
+    same["remux"] = "unarchived" if chosen.get("remux") else None  # not every command has it
     return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)

@@ -12,11 +12,12 @@ name its folder with --search FOLDER, or keep the path with --missing keep
 
 from __future__ import annotations
 
+import mimetypes
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SETTINGS", "Hint", "Message", "Spelling", "for_command_line", "for_objects", "media_modes"]
+__all__ = ["SETTINGS", "Hint", "Message", "Spelling", "for_archive", "for_command_line", "for_objects", "media_modes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "manifest": Spelling("manifest=True in media_options", "--manifest"),
     "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
+    "remux": Spelling('remux="unarchived" in media_options', "--remux"),
     "frames_packets": Spelling('frames="packets"', "--frames packets"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
@@ -127,6 +129,18 @@ def media_modes(*modes: str, last: str = " or ") -> Spelling:
     quoted = [f"'{mode}'" for mode in modes]
     plain = [str(mode) for mode in modes]
     return Spelling(f"media_mode {_listed(quoted, last)}", f"--media-mode {_listed(plain, last)}")
+
+
+def for_archive(what: str, suffix: str) -> Hint:
+    """What to do with media whose suffix DANDI does not accept; neither images nor sound are remuxed."""
+    if (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "audio/")):
+        return Hint("convert {what} to a format that DANDI accepts", what=what)
+    return Hint(
+        "relocate {what} with {remux} and {copy}, which remuxes videos without loss, or convert {what} to a format "
+        "that DANDI accepts",
+        what=what,
+        copy=media_modes("copy"),
+    )
 
 
 def for_objects(setting: str, values: Mapping[str, str | Mapping[str, str]]) -> Spelling:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -148,6 +149,10 @@ class MediaOptions:
         contacts.
     url_timeout : float
         Seconds to wait for a server that sends nothing, or next to nothing, before the request is repeated.
+    remux : {"unarchived"}, optional
+        ``"unarchived"``: videos that DANDI does not accept (``.h264``, ``.m4v``, ``.ts``, ``.mpg``, ``.webm``, …) are
+        put into an mp4 or mkv file, without loss and without encoding them again. The originals stay. Only with
+        `media_mode` ``"copy"``, and with PyAV (the extra ``video``).
     media_fields : iterable of (str, str)
         Further places that hold paths, as (neurodata type, name of its dataset); subtypes are included.
 
@@ -155,6 +160,8 @@ class MediaOptions:
     ------
     ValueError, TypeError
         If a value is not one of those above. Checked once, here.
+    RelocationRefusedError
+        If videos are to be remuxed, and PyAV is not installed.
     """
 
     search: tuple[Path, ...] = ()
@@ -174,6 +181,7 @@ class MediaOptions:
     _subfolders: dict[Path, dict[str, list[str]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )  # what was found below a search folder; for one call, see `from_value`
+    remux: Literal["unarchived"] | None = None
 
     def __post_init__(self) -> None:
         assign = partial(object.__setattr__, self)  # the class is frozen
@@ -186,6 +194,9 @@ class MediaOptions:
         _one_of("missing", self.missing, ("error", "keep"))
         _one_of("existing", self.existing, ("error", "replace", "skip"))
         _one_of("urls", self.urls, ("keep", "download"))
+        if self.remux is not None:
+            _one_of("remux", self.remux, ("unarchived",))
+            _require_pyav()
         if isinstance(self.url_timeout, bool) or not isinstance(self.url_timeout, int | float):
             raise TypeError(f"MediaOptions.url_timeout must be seconds, not {self.url_timeout!r}")
         if not 0 < self.url_timeout < float("inf"):
@@ -288,6 +299,11 @@ def _spelled(media_mode: MediaModes) -> str:
     if isinstance(media_mode, str):
         return repr(str(media_mode))
     return f"({', '.join(repr(str(mode)) for mode in media_mode)})"
+
+
+def _require_pyav() -> None:
+    if find_spec("av") is None:
+        raise RelocationRefusedError("remuxing needs PyAV, which is not installed", hint='pip install "av>=17"')
 
 
 def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:

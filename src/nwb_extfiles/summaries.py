@@ -25,6 +25,7 @@ _DONE = {
 _OF_ACTION = {
     Action.RENAME: "renamed with the NWB file",
     Action.DOWNLOAD: "downloaded",
+    Action.REMUX: "remuxed, whose originals stay",
     Action.REWRITE_PATH: "left in place, with new paths",
     Action.SHARE: "shared with other entries",
     Action.REUSE: "there already",
@@ -63,7 +64,11 @@ def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:
         for entry in plan.relocations:
             groups.setdefault(_done(plan, entry), []).append(entry)
     for done in sorted(groups, key=_ORDER.index):
-        size = {_DONE[MediaMode.COPY]: _copied_bytes(plans), _OF_ACTION[Action.DOWNLOAD]: _downloaded_bytes(plans)}
+        size = {
+            _DONE[MediaMode.COPY]: sum(file.size for plan in plans for file in plan.copied),
+            _OF_ACTION[Action.DOWNLOAD]: sum(plan.download_bytes for plan in plans),
+            _OF_ACTION[Action.REMUX]: sum(plan.remux_bytes for plan in plans),
+        }
         bytes_ = f" ({size[done]:,} bytes)" if done in size else ""
         yield f"{counted(len(groups[done]), _noun(groups[done]))} {done}{bytes_}"
     manifests = sum(not plan.manifest_is_current for plan in plans)
@@ -80,14 +85,6 @@ def _done(plan: RelocationPlan, entry: Relocation) -> str:
     if plan.is_in_place(entry):
         return _IN_PLACE
     return _OF_ACTION.get(entry.action) or _DONE[plan.mode_of(entry)]
-
-
-def _copied_bytes(plans: Iterable[RelocationPlan]) -> int:
-    return sum(file.size for plan in plans for file in plan.copied)
-
-
-def _downloaded_bytes(plans: Iterable[RelocationPlan]) -> int:
-    return sum(plan.download_bytes for plan in plans)
 
 
 def _noun(entries: Iterable[Relocation]) -> str:

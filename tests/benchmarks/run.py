@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,53 @@ def copy_of_a_video(settings: Settings) -> Iterator[Result]:
         yield Result(
             "copy of a 512 MB video, both sides verified, synced", "cp + fsync", "wall", value, 1.15, detail=detail
         )
+
+
+def large_h264(path: Path, size: int) -> Path:
+    """Make an elementary stream of noisy frames with B-frames, which are 640 x 480 pixels."""
+    part = path.with_name("part.h264")
+    noise = "testsrc2=size=640x480:rate=30:duration=10,noise=c0s=60:c0f=t"
+    ffmpeg("-f", "lavfi", "-i", noise, "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-qp", "24", part)
+    content = part.read_bytes()
+    with open(path, "wb") as stream:
+        stream.writelines(content for _ in range(max(1, size // len(content))))
+    part.unlink()
+    return path
+
+
+def remuxed_videos(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles.disk.contents import digest_of
+    from nwb_extfiles.media.pyav.remuxing import remux
+    from nwb_extfiles.plans.resolve import Remux
+
+    with settings.place() as place:
+        stream = large_h264(place / "video.h264", settings.size(256 * MB))
+        container = place / "video.ts"
+        target, size = place / "out.mp4", f"{stream.stat().st_size / MB:.0f} MB"
+        remux(stream, target, Remux(".mp4", Fraction(30)))
+        ffmpeg("-i", target, "-c", "copy", container)
+        remove(target)
+
+        def copied(source: Path) -> None:
+            ffmpeg("-i", source, "-c", "copy", "-movflags", "faststart", target)
+            flush(target)
+
+        def decoded(source: Path) -> None:
+            ffmpeg("-i", source, "-f", "null", "-")
+
+        scenes: list[tuple[str, Path, Fraction | None, str, Callable[[Path], object]]] = [
+            ("MPEG-TS", container, None, "ffmpeg -c copy + fsync", copied),
+            ("MPEG-TS", container, None, "SHA-256", digest_of),
+            ("raw H.264", stream, Fraction(30), "ffmpeg decoding it once", decoded),
+        ]
+        for what, source, rate, against, run in scenes:
+            value, detail = paired(
+                lambda source=source, rate=rate: remux(source, target, Remux(".mp4", rate)),
+                lambda source=source, run=run: run(source),
+                settings.rounds,
+                clean=lambda: remove(target),
+            )
+            yield Result(f"remux of {size} of {what}, verified, synced", against, "wall", value, None, detail=detail)
 
 
 def links_of_a_large_video(settings: Settings) -> Iterator[Result]:
@@ -598,9 +646,9 @@ def growth(settings: Settings) -> Iterator[Result]:
 
 
 BENCHMARKS = (
-    copy_of_a_video, links_of_a_large_video, export_of_many_objects, export_of_a_large_file, finding_references,
-    organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos, facts_of_videos, starts,
-    growth,
+    copy_of_a_video, remuxed_videos, links_of_a_large_video, export_of_many_objects, export_of_a_large_file,
+    finding_references, organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos,
+    facts_of_videos, starts, growth,
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from ..nwb.type_tree import TypeTree
 if TYPE_CHECKING:
     from hdmf.build import Builder, DatasetBuilder, GroupBuilder
 
-__all__ = ["ByBuilder", "FieldInTree", "find_in_builders", "object_path_of", "target_of"]
+__all__ = ["ByBuilder", "FieldInTree", "dataset_of", "find_in_builders", "object_path_of", "target_of"]
 
 _V = TypeVar("_V")
 
@@ -110,7 +110,7 @@ def find_in_builders(
         path = posixpath.join(above, builder.name) if above else "/"
         if neurodata_type is not None:
             for field in fields_of(namespace, neurodata_type, is_dataset):
-                holder = builder if field.field is None else _child_dataset(builder, field.field)
+                holder = builder if field.field is None else dataset_of(builder, field.field)
                 if holder is None:
                     continue
                 value, base = value_of(builder, holder, field)
@@ -148,7 +148,8 @@ def _base(stored: str, base: str | None, destination: str) -> str | None:
     return None if stored.nwb_path in (None, destination) else stored.base
 
 
-def _child_dataset(group: Any, name: str) -> Any:
+def dataset_of(group: Any, name: str) -> Any:
+    """The builder of a dataset in a group, or that of a link to one; None if there is neither."""
     if name in group.datasets:
         return group.datasets[name]
     # hdmf keys the links that it reads by the name of their target

@@ -9,7 +9,7 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError, combine, warn
 from ..hints import Message
+from ..media.pyav.recipes import remuxer
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
+from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
+from ..nwb.series import frame_rate
 from ..nwb.type_tree import TypeTree, parents_in_file
 from ..options import MediaMode, default_modes
 from ..plans.needs import MediaUsers, settle
@@ -29,7 +32,7 @@ from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
 from .arguments import RelocationRequest
-from .builders import ByBuilder, FieldInTree, find_in_builders, object_path_of, target_of
+from .builders import ByBuilder, FieldInTree, dataset_of, find_in_builders, object_path_of, target_of
 
 __all__ = ["Tree", "all_builders", "containers_of", "find_paths", "identifier", "plan_relocation"]
 
@@ -167,6 +170,7 @@ def plan_relocation(
         options=request.options,
         problems=[_not_a_string(entry, tree) for entry in entries if entry.not_a_string],
         manifest=_manifest(tree),
+        remuxer=remuxer(request.options, partial(_frame_rate, entries)),
     )
     # The source may stay behind without its media, which is warned of.
     served = {nwb_path, *(Path(os.path.realpath(path)) for path in _holders(tree).values())}
@@ -177,6 +181,14 @@ def plan_relocation(
     for warning in (*plan.warnings, *_remarks(tree, plan, done is not None), *_linked_media(tree, request)):
         warn(warning)
     return plan
+
+
+def _frame_rate(entries: list[FieldInTree], reference: ExternalFileReference) -> float | None:
+    """The frames per second of the series that a reference belongs to."""
+    series = next(entry.owner for entry in entries if reference in entry.references)
+    start, timestamps = (dataset_of(series, name) for name in ("starting_time", "timestamps"))
+    rate = None if start is None else target_of(start).attributes.get("rate")
+    return frame_rate(rate, None if timestamps is None else target_of(timestamps).data)
 
 
 def _destination(tree: Tree) -> Path:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Writing"]
 
-_WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy
+_WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy or remux
 _HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of videos begins first
 _LOOKS_UP = 0.2  # seconds after which a wait for videos begins anew
 
@@ -105,7 +105,7 @@ class Writing:
         def stage() -> None:
             transfer.media.stage(plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout)
 
-        if not self.is_new or plan.copied_bytes < _WORTH_A_THREAD:
+        if not self.is_new or plan.copied_bytes + plan.remux_bytes < _WORTH_A_THREAD:
             stage()
             yield
             return
@@ -129,7 +129,7 @@ class Writing:
         assert self.transfer is not None
         if plan.manifest is not None:
             media = self.transfer.media
-            rows = make_rows(plan, media.digests, media.fetched)
+            rows = make_rows(plan, media.digests, media.made)
             self.transfer.notes.extend(other_videos(plan, rows))
             self.rows = {**(self.rows or {}), **{row.place: row for row in rows}}
         references = [entry.reference for entry in plan.relocations]

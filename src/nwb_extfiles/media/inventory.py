@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -197,7 +197,7 @@ def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFi
 
 
 def make_rows(
-    plan: RelocationPlan, digests: Mapping[tuple[int, int], str], fetched: Mapping[str, MediaFile]
+    plan: RelocationPlan, digests: Mapping[tuple[int, int], str], made: Mapping[Hashable, MediaFile]
 ) -> list[ManifestRow]:
     """Make the rows of a manifest.
 
@@ -207,8 +207,8 @@ def make_rows(
         What happens to the media, and what the manifest said before.
     digests : mapping
         The SHA-256 of each file, by device and inode of the source.
-    fetched : mapping
-        The downloaded files, by `web.download.part_name`.
+    made : mapping
+        The downloaded files, by `web.download.part_name`, and the remuxed ones, by the `content` of their entry.
 
     Returns
     -------
@@ -218,12 +218,13 @@ def make_rows(
     """
     before = rows_by_entry(plan.manifest or ())
     name_of = {row.sha256: row.original_name for row in plan.manifest or ()}
+    original_of = {row.sha256: row.original_sha256 for row in plan.manifest or ()}
     rows = []
     for entry in plan.relocations:
         former = before(entry.reference)
         if former is not None and former.path != entry.reference.stored_path:
             former = None  # it describes another video
-        file = entry.source or (fetched.get(part_name(entry.remote)) if entry.remote is not None else None)
+        file = entry.source or (made.get(part_name(entry.remote)) if entry.remote is not None else None)
         if file is not None:
             sha256 = digests[file.identity]
             name = _original_name(file) if entry.remote is None else _name_of_url(entry)
@@ -231,7 +232,11 @@ def make_rows(
                 name = name_of.get(sha256, name if former is None else former.original_name)
             if former is not None and former.sha256 == sha256:
                 name = former.original_name  # each of two identical videos keeps its own
-            rows.append(_row(entry, file, sha256, name))
+            original = original_of.get(sha256, "")
+            if entry.remux is not None:
+                file, original = made[entry.content], sha256
+                sha256 = digests[file.identity]
+            rows.append(_row(entry, file, sha256, name, original))
         elif former is not None and entry.action is Action.KEEP:
             rows.append(former)
     return rows
@@ -243,7 +248,9 @@ def other_videos(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[
     now = {row.place: row for row in rows}
     for reference in (entry.reference for entry in plan.relocations):
         former, row = before(reference), now.get(reference.entry)
-        if former and row and former.path == reference.stored_path and former.sha256 != row.sha256:
+        if former and row and former.path == reference.stored_path:
+            if former.sha256 in (row.sha256, row.original_sha256):
+                continue
             yield Message(
                 f"{reference.where}: the manifest described {former.original_name[:300]!r}, {former.size_in_bytes:,} "
                 f"bytes with SHA-256 {former.sha256[:64]}; the video there is another one, and the new manifest "
@@ -252,7 +259,7 @@ def other_videos(plan: RelocationPlan, rows: Iterable[ManifestRow]) -> Iterator[
             )
 
 
-def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) -> ManifestRow:
+def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str, original_sha256: str) -> ManifestRow:
     facts = probe(file.real)
     return ManifestRow(
         referring_object_id=entry.reference.object_id or "",
@@ -268,6 +275,7 @@ def _row(entry: Relocation, file: MediaFile, sha256: str, original_name: str) ->
         height=facts.height,
         frame_count=facts.frame_count,
         frame_rate=facts.frame_rate,
+        original_sha256=original_sha256,
     )
 
 

@@ -71,6 +71,8 @@ class ManifestRow:
     """0 if not known."""
     frame_rate: float = math.nan
     """In frames per second; NaN if not known."""
+    original_sha256: str = ""
+    """Of the file that was remuxed to make this one; empty if the content is the original."""
 
     @property
     def place(self) -> tuple[str, str, int]:

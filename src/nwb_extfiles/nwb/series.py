@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .path_datasets import is_stored, item_at
+from .path_datasets import is_stored, item_at, unwrapped
 from .scan import field_of
 
-__all__ = ["SeriesFacts", "read_series", "whole_numbers"]
+__all__ = ["SeriesFacts", "frame_rate", "read_series", "stored_frame_rate", "whole_numbers"]
 
+_ENOUGH = 100_000  # timestamps, for their interval
 _MOST_NUMBERS = 16  # in a dataset that should hold one, two or three
 
 
@@ -64,6 +65,47 @@ def read_series(file: Any, object_path: str) -> SeriesFacts | None:
         starting_frame=whole_numbers(media.attrs.get("starting_frame")),
         dimension=_content(field_of(series, "dimension")),
     )
+
+
+def stored_frame_rate(file: Any, object_path: str) -> float | None:
+    """The `frame_rate` of an object of an open NWB file; None if it does not state one, or is not a series."""
+    series = item_at(file, object_path)
+    if series is None or is_stored(series):
+        return None
+    start = field_of(series, "starting_time")
+    rate = start.attrs.get("rate") if is_stored(start) else None
+    return frame_rate(rate, field_of(series, "timestamps"))
+
+
+def frame_rate(rate: Any, timestamps: Any) -> float | None:
+    """Frames per second of a series.
+
+    Parameters
+    ----------
+    rate : float or None
+        Its `rate`, in frames per second.
+    timestamps : dataset, array or list of shape (frames,), or None
+        Its `timestamps`, in seconds. Their median interval counts: there may be gaps between files.
+
+    Returns
+    -------
+    float or None
+        None if neither states it.
+    """
+    given = _numbers(rate)
+    if len(given) == 1:
+        return float(given[0])
+    intervals = np.diff(_numbers(unwrapped(timestamps)))
+    median = float(np.median(intervals)) if len(intervals) else 0.0
+    return 1 / median if median > 0 else None
+
+
+def _numbers(value: Any) -> Any:
+    """The first numbers of a dataset, an array or a list; none of something else, such as an iterator."""
+    if is_stored(value):
+        value = value[:_ENOUGH] if len(value.shape or ()) == 1 else None
+    array = np.ravel(np.asarray(value[:_ENOUGH] if isinstance(value, list | tuple) else value))
+    return array[:_ENOUGH].astype(float) if array.dtype.kind in "iuf" else np.empty(0)
 
 
 def _size(dataset: Any) -> int | None:

@@ -23,6 +23,7 @@ from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
+from .containers import Remuxer, with_containers
 from .modes import first_possible
 from .plan import RelocationPlan, make_plan
 from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
@@ -46,6 +47,7 @@ def plan_references(
     manifest: Sequence[ManifestRow] | None = None,
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
     for_archive: bool = True,
+    remuxer: Remuxer | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file; raises all problems at once.
 
@@ -71,6 +73,8 @@ def plan_references(
         Resolutions that are known already, whatever the stored path says, by object path, field and index.
     for_archive : bool
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
+    remuxer : Remuxer, optional
+        Remuxes videos whose suffix the archive does not accept.
     """
     resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
@@ -99,12 +103,15 @@ def plan_references(
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
         resolutions, kept = _ask_servers(resolutions, options)
         warnings += kept
+    if remuxer is not None:
+        resolutions, lost = with_containers(resolutions, remuxer)
+        warnings += lost
     named, unnamed = name_targets(
         resolutions, options, nwb_path=nwb_path, identifier=identifier, mode=mode, is_former=is_former
     )
     plan = make_plan(
         named,
-        survey(named, nwb_path, mode),
+        survey(named, nwb_path, mode, remuxer),
         options,
         mode,
         problems=[*problems, *unnamed],

@@ -7,7 +7,7 @@ that prevent one.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
@@ -21,21 +21,20 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, for_objects, media_modes
+from ..hints import Hint, Message, for_archive, for_objects, media_modes
 from ..nwb.manifest import ManifestRow
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from ..tables import Tabular, shortened
 from ..web.remote import RemoteFile
-from .resolve import MediaFile, Resolution, is_url
+from .resolve import MediaFile, Remux, Resolution, is_url
 from .targets import CORRECT_NAMING, Destination, Named, TargetState
 
 __all__ = ["Action", "Relocation", "RelocationPlan", "make_plan"]
 
 
 _ADVISED_MODES = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
-_MediaKey = tuple[int, int] | str  # device and inode of a file, or a URL
 
 
 class Action(StrEnum):
@@ -49,6 +48,8 @@ class Action(StrEnum):
     """The file, or the link to it, is in the media folder of the former name of the NWB file, and is renamed."""
     SHARE = "share"
     """The new path is the target of another reference; there is no file of its own."""
+    REMUX = "remux"
+    """The video is put into another container at the target, without loss; the file itself stays."""
     DOWNLOAD = "download"
     """The media behind a URL are downloaded to the target."""
     REUSE = "reuse"
@@ -81,6 +82,8 @@ class Relocation:
     own_mode: MediaMode | None = None
     """How the file gets to the target, if not in the mode of the plan: by a copy if a move or hard link would change a
     store that others rely on; by a move if a link would lead to a file that is replaced."""
+    remux: Remux | None = None
+    """How the media get the container that they have at the target; None if it is the one that they have."""
 
     def __repr__(self) -> str:
         paths = shortened(f"{self.reference.stored_path!r} -> {self.new_path!r}", 300)
@@ -95,7 +98,12 @@ class Relocation:
     @property
     def creates_target(self) -> bool:
         """Whether something is put at the target that is not there yet, in whatever way."""
-        return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME, Action.DOWNLOAD)
+        return self.action in (Action.TRANSFER, Action.DUPLICATE, Action.RENAME, Action.REMUX, Action.DOWNLOAD)
+
+    @property
+    def content(self) -> Hashable:
+        """A key that is equal for entries whose targets get the same content of one local file."""
+        return None if self.source is None else (self.source.identity, self.remux)
 
     @property
     def is_transfer(self) -> bool:
@@ -197,7 +205,13 @@ class RelocationPlan(Tabular):
     def media_bytes(self) -> int:
         """Size in bytes of all files that are copied, linked, moved or downloaded, as far as known."""
         transferred = sum(entry.source.size for entry in self.relocations if entry.source and entry.is_transfer)
-        return transferred + self.download_bytes
+        return transferred + self.remux_bytes + self.download_bytes
+
+    @property
+    def remux_bytes(self) -> int:
+        """Size in bytes of all files that are remuxed; the new ones are of about the same size."""
+        remuxed = (entry.source for entry in self.relocations if entry.action is Action.REMUX)
+        return sum(source.size for source in remuxed if source is not None)
 
     @property
     def media_count(self) -> int:
@@ -258,8 +272,8 @@ class RelocationPlan(Tabular):
             for entry in self.relocations
             if entry.source is not None
         }
-        remote = any(entry.remote is not None for entry in self.relocations)
-        return not remote and wanted == {row.place: (row.path, row.size_in_bytes) for row in self.manifest}
+        made = any(entry.remote is not None or entry.remux is not None for entry in self.relocations)
+        return not made and wanted == {row.place: (row.path, row.size_in_bytes) for row in self.manifest}
 
     def joined_to(self, earlier: RelocationPlan | None) -> RelocationPlan:
         """One plan made of two for the same NWB file, the earlier one first."""
@@ -303,10 +317,11 @@ def make_plan(
     planned = tuple(entry for entry in relocations if entry is not None)
     plan = RelocationPlan(destination.nwb_path, mode, planned, devices=destination.devices)
     found += [*_no_links(planned, destination, mode), *_no_space(plan, destination), *_inside_one_another(planned)]
+    found += _only_copied(named, mode)
     if found:
         raise combine(found)
     warnings = (*planner.warnings(), *_without_content(planned), *_not_archived(planned, is_archived))
-    return replace(plan, warnings=warnings)
+    return replace(plan, warnings=(*warnings, *_originals_beside(plan)))
 
 
 class _Planner:
@@ -319,9 +334,9 @@ class _Planner:
         self._kept: dict[tuple[str, str], list[ExternalFilesError]] = {}  # missing files, by object and field
         self._linked: dict[tuple[str, str], list[Message]] = {}  # files that are left in linked folders
         self._copied: list[MediaFile] = []  # files of git-annex
-        self._first: dict[_MediaKey, PurePosixPath] = {}  # first target of each file or URL
-        self._owners: dict[str, tuple[ExternalFileReference, _MediaKey]] = {}  # by target, case folded
-        self._leaving: set[_MediaKey] = set()  # files that will no longer be where they are
+        self._first: dict[Hashable, PurePosixPath] = {}  # first target of each file or URL
+        self._owners: dict[str, tuple[ExternalFileReference, Hashable]] = {}  # by target, case folded
+        self._leaving: set[tuple[int, int]] = set()  # files that will no longer be where they are
 
     def warnings(self) -> Iterator[str]:
         """One warning for all files of a kind: a series of images may have thousands."""
@@ -348,10 +363,11 @@ class _Planner:
         target = entry.target
         if target is None:
             return None  # there is a problem with its name
-        key: _MediaKey = remote.url if remote is not None else file.identity if file is not None else ""
+        remux = entry.resolution.remux
+        key = remote.url if remote is not None else (file.identity, remux) if file is not None else None
         first = self._first.get(key)
         if first is not None and (reference.repeats or not self._owns(reference, key, target)):
-            return Relocation(reference, Action.SHARE, str(first), file, first, remote=remote)
+            return Relocation(reference, Action.SHARE, str(first), file, first, remote=remote, remux=remux)
         if not self._owns(reference, key, target):
             owner, other_key = self._owners[_case_folded(target)]
             if other_key == key:
@@ -374,6 +390,7 @@ class _Planner:
             removes_source=entry.renames_folder and action is Action.REUSE,
             remote=remote,
             own_mode=self._own_mode(reference, file, action) if file is not None else None,
+            remux=remux,
         )
 
     def _action(self, entry: Named, state: TargetState, *, is_first: bool) -> Action:
@@ -382,6 +399,8 @@ class _Planner:
             return Action.REUSE
         if file is None:
             return Action.DOWNLOAD if is_first else Action.DUPLICATE
+        if entry.resolution.remux is not None:
+            return Action.REMUX if is_first else Action.DUPLICATE
         if entry.renames_folder and self.mode is not MediaMode.MOVE and file.linked_path is None:
             if not file.is_link:
                 self._leaving.add(file.identity)
@@ -432,7 +451,7 @@ class _Planner:
             )
         return f"./{path}" if is_url(path) else path
 
-    def _owns(self, reference: ExternalFileReference, key: _MediaKey, target: PurePosixPath) -> bool:
+    def _owns(self, reference: ExternalFileReference, key: Hashable, target: PurePosixPath) -> bool:
         """Whether a reference has a target, which it gets unless another one has it already."""
         return self._owners.setdefault(_case_folded(target), (reference, key))[0] is reference
 
@@ -522,8 +541,37 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
         name = "" if source is None else repr(source.name)
         yield Message(
             f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
-            f"convert {name}{further} to a format that it accepts",
+            for_archive(f"{name}{further}", suffix),
         )
+
+
+def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFilesError]:
+    """Refuse once, in modes other than ``"copy"``, what has to be remuxed: neither a link nor a move changes a file."""
+    found = [each.resolution for each in named if each.resolution.remux is not None]
+    if mode is MediaMode.COPY or not found:
+        return
+    reference, file = found[0].reference, found[0].file
+    name = "" if file is None else repr(str(file.path))
+    more = "" if len(found) == 1 else f" and {len(found) - 1} more"
+    yield RelocationRefusedError(
+        f"{reference.where}: {name}{more} must be remuxed for DANDI, which makes new files, and media_mode is "
+        f"{str(mode)!r}",
+        hint=Hint("use {copy}; the originals stay where they are", copy=media_modes(MediaMode.COPY)),
+        **reference.place,
+    )
+
+
+def _originals_beside(plan: RelocationPlan) -> Iterator[Message]:
+    """Say which originals stay in the media folder, where an upload to DANDI skips them."""
+    for entry in plan.relocations:
+        if entry.remux is None or entry.source is None or entry.target is None:
+            continue
+        if entry.source.path.parent == (plan.nwb_path.parent / entry.target).parent:
+            yield Message(
+                f"{entry.reference.where}: {str(entry.source.path)!r} stays beside the remuxed file, and no path leads "
+                f"to it any more",
+                "delete it, or move it away, once you have checked the new file",
+            )
 
 
 def _no_links(planned: Sequence[Relocation], destination: Destination, mode: MediaMode) -> Iterator[ExternalFilesError]:
@@ -544,7 +592,7 @@ def _no_links(planned: Sequence[Relocation], destination: Destination, mode: Med
 
 
 def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
-    needed = plan.copied_bytes + plan.download_bytes
+    needed = plan.copied_bytes + plan.remux_bytes + plan.download_bytes
     if destination.free is not None and needed > destination.free:
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "

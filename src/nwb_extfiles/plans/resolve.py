@@ -11,6 +11,7 @@ import stat
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from itertools import takewhile
 from pathlib import Path, PureWindowsPath
@@ -25,6 +26,7 @@ from ..web.remote import RemoteFile
 
 __all__ = [
     "MediaFile",
+    "Remux",
     "Resolution",
     "is_absolute",
     "is_url",
@@ -67,6 +69,18 @@ class MediaFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Remux:
+    """How a video is remuxed."""
+
+    suffix: str
+    """Of the new container, ``.mp4`` or ``.mkv``."""
+    rate: Fraction | None = None
+    """Frames per second; None for a container that has the time of each frame."""
+    dropped: tuple[str, ...] = ()
+    """What the new container does not get, in words; empty if it gets all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """What one reference means: a URL, a file, or a problem."""
 
@@ -83,6 +97,8 @@ class Resolution:
     """Whether the file was found in a folder of `search`, by a part of its path."""
     by_name: bool = False
     """Whether it was found in a subfolder of one, by nothing but its name."""
+    remux: Remux | None = None
+    """How the media get another container; None if they keep theirs."""
 
 
 def is_url(stored_path: str) -> bool:

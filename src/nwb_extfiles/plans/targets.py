@@ -18,7 +18,7 @@ from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
-from ..web.remote import RemoteFile
+from .containers import Remuxer
 from .modes import is_possible
 from .resolve import MediaFile, Resolution
 
@@ -204,11 +204,11 @@ def dandiset_above(nwb_path: Path) -> Path | None:
     return next((folder for folder in nwb_path.parents if (folder / "dandiset.yaml").is_file()), None)
 
 
-def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destination:
+def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode, remuxer: Remuxer | None = None) -> Destination:
     """Look at what is where the targets will be.
 
-    Files of equal size are compared byte by byte. Nothing on disk is changed, except that links are tried under a
-    temporary name that is removed at once.
+    Files of equal size are compared byte by byte, remuxed videos by their frames. Nothing on disk is changed, except
+    that links are tried under a temporary name that is removed at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
@@ -219,7 +219,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
         file, remote = entry.resolution.file, entry.resolution.remote
         if entry.target is None or entry.target in targets or (file is None and remote is None):
             continue
-        targets[entry.target] = _state(folder / entry.target, file, remote, mode)
+        targets[entry.target] = _state(folder / entry.target, entry.resolution, mode, remuxer)
         if _has_no_folder(folder, entry.target):
             outside.add(entry.target)
     existing = filesystem.nearest_folder(folder)
@@ -227,6 +227,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode) -> Destinati
     files = {entry.resolution.file.identity: entry.resolution.file for entry in named if entry.resolution.file}
     clones = (
         mode.makes_copies
+        and not any(entry.resolution.remux for entry in named)
         and sum(file.size for file in files.values()) > free
         and all(contents.can_clone(file.real, existing) for file in files.values())
     )
@@ -270,7 +271,8 @@ def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
     return any(os.path.lexists(place) and not filesystem.is_folder(place) for place in places)
 
 
-def _state(place: Path, file: MediaFile | None, remote: RemoteFile | None, mode: MediaMode) -> TargetState:
+def _state(place: Path, wanted: Resolution, mode: MediaMode, remuxer: Remuxer | None) -> TargetState:
+    file, remote = wanted.file, wanted.remote
     if not os.path.lexists(place):
         return TargetState.ABSENT
     if place.is_dir():
@@ -278,7 +280,9 @@ def _state(place: Path, file: MediaFile | None, remote: RemoteFile | None, mode:
     if not place.is_file() or (file is None and place.is_symlink()):
         return TargetState.OTHER
     try:
-        if file is not None:
+        if file is not None and wanted.remux is not None and remuxer is not None:
+            is_same = remuxer.is_made_of(place, file.real, wanted.remux)
+        elif file is not None:
             is_same = contents.same_content(place, file.real)
         elif remote is None or (remote.size is not None and place.stat().st_size != remote.size):
             is_same = False

@@ -22,11 +22,14 @@ from ..errors import (
     combine,
 )
 from ..hints import Hint, Message, Spelling, for_command_line
+from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
 from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
+from ..nwb.series import stored_frame_rate
 from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
@@ -174,6 +177,7 @@ def _planned(
         options=settings.options,
         is_former=_is_former_folder(source, target, settings.files_mode),
         manifest=inspected.manifest,
+        remuxer=remuxer(settings.options, partial(_frame_rate, inspected.path)),
     )
     if plan.edits:
         with open_nwb(inspected.path) as file:
@@ -192,6 +196,11 @@ def _planned(
             _check_replaced(inspected, target, settings)
     is_there = target_stamp is not None
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces)
+
+
+def _frame_rate(path: Path, reference: ExternalFileReference) -> float | None:
+    with open_nwb(path) as file:
+        return stored_frame_rate(file, reference.object_path)
 
 
 def _check_replaced(inspected: Inspected, target: Path, settings: OrganizeSettings) -> None:
@@ -348,11 +357,11 @@ def _no_space(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterato
             need(device, file.size, file.source)
         for media in file.plan.copied:
             need(media.identity[0], media.size, media.real)
-    downloaded = sum(file.plan.download_bytes for file in files)
-    total, free = sum(needed.values()) + downloaded, filesystem.free_bytes(folder)
+    made = sum(file.plan.download_bytes + file.plan.remux_bytes for file in files)
+    total, free = sum(needed.values()) + made, filesystem.free_bytes(folder)
     if total > free:  # clones share their blocks
         copied = (size for device, size in needed.items() if not contents.can_clone(samples[device], folder))
-        total = sum(copied) + downloaded
+        total = sum(copied) + made
     if total > free:
         yield RelocationRefusedError(
             f"{settings.dandiset_path}: the NWB files and their media need {total:,} bytes there, and {free:,} are "

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, MissingMediaError
+from ..hints import for_archive
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
@@ -168,5 +169,5 @@ class PathChecker:
         if is_archived(suffix.lower()):
             hint = f"run `nwb-extfiles relocate` to rename it to {suffix.lower()}"
         else:
-            what, hint = f"{what}, and skips them on upload", "convert it to a format that DANDI accepts"
+            what, hint = f"{what}, and skips them on upload", for_archive("it", suffix)
         yield of_reference(reference, self._strict, "suffix", what, hint)

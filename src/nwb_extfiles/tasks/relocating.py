@@ -23,11 +23,13 @@ from ..errors import (
 )
 from ..hints import Hint
 from ..media.inventory import find_by_content, verify_media
+from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
+from ..nwb.series import stored_frame_rate
 from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
@@ -357,6 +359,7 @@ def _plan(
             ),
             manifest=rows,
             found=found,
+            remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
         )
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
     problems.extend(cannot_edit(plan))

@@ -21,7 +21,7 @@ from ..errors import (
     combine,
     warn,
 )
-from ..hints import Hint
+from ..hints import Hint, Message
 from ..media.inventory import rows_by_entry
 from ..naming import is_showable
 from ..nwb.files import cannot_hold, open_nwb
@@ -127,7 +127,8 @@ def _plan(source: Path, target: Path, modes: Sequence[MediaMode], options: Media
             )
         references = find_in_file(file, media_fields(options.media_fields), problems)
         identifier = file_identifier(file, source)
-        names = _names(references, rows, identifier, target.name, options, problems)
+        remuxed: list[str] = []
+        names = _names(references, rows, identifier, target.name, options, problems, remuxed)
 
         def naming(*, nwb_stem: str, object_id: str, field: str, index: int, suffix: str) -> PurePosixPath:  # noqa: ARG001
             # media without a name are among the problems, or behind a URL without a file name
@@ -153,7 +154,8 @@ def _plan(source: Path, target: Path, modes: Sequence[MediaMode], options: Media
     problems.extend(lost)
     if problems:
         raise combine(problems)
-    return changed.get(target, plan)
+    plan = changed.get(target, plan)
+    return replace(plan, warnings=(*plan.warnings, *remuxed))
 
 
 def _names(
@@ -163,8 +165,9 @@ def _names(
     nwb_name: str,
     options: MediaOptions,
     problems: list[ExternalFilesError],
+    remuxed: list[str],
 ) -> dict[_NamingKey, PurePosixPath]:
-    """The path of each video below the folder."""
+    """The path of each video below the folder; `remuxed` gets a warning for each that was in another container."""
     of_entry = rows_by_entry(rows)
     names: dict[_NamingKey, PurePosixPath] = {}
     wanted: dict[str, set[object]] = {}  # the videos with each name
@@ -178,6 +181,9 @@ def _names(
         row = of_entry(reference)
         if row is not None and row.path == reference.stored_path:
             name = row.original_name
+            if row.original_sha256:
+                remuxed.append(_other_container(reference, row))
+                name = PurePosixPath(name).stem + PurePosixPath(row.path).suffix
         else:
             name = file.path.name if file is not None else RemoteFile(url=reference.stored_path, size=None).name
         try:
@@ -195,6 +201,14 @@ def _names(
         alone = len(wanted[folded]) == 1 and folded != nwb_name.casefold() and not name.startswith(STAGING_PREFIX)
         names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
     return names
+
+
+def _other_container(reference: ExternalFileReference, row: ManifestRow) -> Message:
+    return Message(
+        f"{reference.where}: the original was {row.original_name[:300]!r}, another container with the same frames "
+        f"(SHA-256 {row.original_sha256[:64]}); what is restored is its {PurePosixPath(row.path).suffix[1:]} file",
+        "use the original if you have it",
+    )
 
 
 def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:

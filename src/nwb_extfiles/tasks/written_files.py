@@ -188,7 +188,7 @@ def new_rows(plan: RelocationPlan, transfer: Transfer) -> list[ManifestRow] | No
     """The rows of the manifest when media are staged; None if it does not change."""
     if plan.manifest is None:
         return None
-    rows = make_rows(plan, transfer.media.digests, transfer.media.fetched)
+    rows = make_rows(plan, transfer.media.digests, transfer.media.made)
     transfer.notes.extend(other_videos(plan, rows))
     return None if plan.manifest and same_rows(rows, plan.manifest) else rows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..errors import MediaExistsError, TransferError
 from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.resolve import MediaFile, media_file
+from ..plans.resolve import MediaFile, Remux, media_file
 from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
@@ -86,7 +86,7 @@ class _Staged:
     """What was staged before a call that may fail."""
 
     files: int
-    at: dict[tuple[int, int] | str, Path]
+    at: dict[Hashable, Path]
     reused: dict[Path, os.stat_result]
     leaving: dict[Path, LeavingSource]
     kept: set[Path]
@@ -116,8 +116,9 @@ class StagedMedia:
         Places that belong to the document: no move takes anything from them.
     digests : dict
         The SHA-256 of each file that was staged with a plan that has a manifest, by device and inode of its source.
-    fetched : dict
-        The files that were fetched for such a plan, by `web.download.part_name`.
+    made : dict
+        The files that were fetched or remuxed for such a plan: by `web.download.part_name`, or by the `content` of
+        their entry.
     """
 
     def __init__(self, folder: Path, staging: StagingFolder) -> None:
@@ -127,13 +128,13 @@ class StagedMedia:
         self.leaving: dict[Path, LeavingSource] = {}
         self.kept: set[Path] = set()
         self.digests: dict[tuple[int, int], str] = {}
-        self.fetched: dict[str, MediaFile] = {}
+        self.made: dict[Hashable, MediaFile] = {}
         self._folder = folder
         self._staging = staging
         self._parts: set[Path] = set()  # of the files
         self._numbers = itertools.count()
         # where a file of a plan, or a download, can be had from, for further names of it
-        self._at: dict[tuple[int, int] | str, Path] = {}
+        self._at: dict[Hashable, Path] = {}
         self._cancelled = threading.Event()
 
     def stage(
@@ -246,13 +247,17 @@ class StagedMedia:
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
-                self._reuse(source, target, goes)
+                self._reuse(entry, source, target, goes)
+                if entry.remux is not None:
+                    self._note_made(entry.content, target, run)
             if not entry.creates_target:
                 return
             if entry.action is Action.RENAME and not source.is_link:
                 link_or_copy(source.path, part, run.sync)
             elif entry.action is Action.DUPLICATE:
-                link_or_copy(self._at[source.identity], part, run.sync)
+                link_or_copy(self._at[entry.content], part, run.sync)
+            elif entry.remux is not None:
+                self._remux(entry, entry.remux, part, run)
             elif mode.makes_copies:
                 part = ahead(id(entry)) or self._copy(run, source)
             elif not link(source, part, target, mode):
@@ -262,12 +267,23 @@ class StagedMedia:
             self._add(part, target, entry)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
-            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {mode}"
+            how = mode if entry.remux is None else "remuxing"
+            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {how}"
             raise failed(what, error, **entry.reference.place) from error
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        self._at.setdefault(source.identity, part)
+        self._at.setdefault(entry.content, part)
+
+    def _remux(self, entry: Relocation, recipe: Remux, part: Path, run: _Run) -> None:
+        from ..media.pyav.remuxing import remux  # which loads PyAV
+
+        assert entry.source is not None
+        before = status_of(entry.source)
+        remux(entry.source.real, part, recipe, on_bytes=run.on_bytes, sync=run.sync)
+        if not is_still(entry.source.real, before):
+            raise TransferError("it changed while it was remuxed", hint="try again when no program writes to it")
+        self._note_made(entry.content, part, run)
 
     def _stage_download(self, entry: Relocation, remote: RemoteFile, target: Path, run: _Run) -> None:
         if entry.action is Action.SHARE:
@@ -277,7 +293,7 @@ class StagedMedia:
             if entry.action is Action.REUSE:
                 self.reused[target] = os.stat(target)
                 self._at.setdefault(known_as, target)
-                self._note_fetched(known_as, target, run)
+                self._note_made(known_as, target, run)
                 return
             if known_as in self._at:
                 part = self._new_part()
@@ -287,7 +303,7 @@ class StagedMedia:
                 part = self._staging.path / f"{FETCH_PREFIX}{known_as}"
                 fetch(remote, part, timeout=run.url_timeout, on_bytes=run.on_bytes, sync=run.sync)
                 self._at[known_as] = part
-                self._note_fetched(known_as, part, run)
+                self._note_made(known_as, part, run)
             if os.path.lexists(target) and not entry.replaces:
                 self._reuse_download(entry, target, part)
                 return
@@ -309,13 +325,13 @@ class StagedMedia:
         self._parts.add(part)
         self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
 
-    def _note_fetched(self, known_as: str, place: Path, run: _Run) -> None:
-        """Read what was fetched, if its digest is wanted."""
+    def _note_made(self, known_as: Hashable, place: Path, run: _Run) -> None:
+        """Read what was fetched or remuxed, if its digest is wanted."""
         if not run.with_digest:
             return
         file = media_file(place)
         if isinstance(file, MediaFile):
-            self.fetched[known_as] = file
+            self.made[known_as] = file
             self.digests[file.identity] = contents.digest_of(place)
 
     def _reuse_download(self, entry: Relocation, target: Path, part: Path) -> None:
@@ -376,13 +392,15 @@ class StagedMedia:
         if part not in self._parts:
             part.unlink(missing_ok=True)
 
-    def _reuse(self, source: MediaFile, target: Path, goes: bool) -> None:
+    def _reuse(self, entry: Relocation, source: MediaFile, target: Path, goes: bool) -> None:
         """Note a target as it is now, when it is known to be right."""
         self.reused[target] = os.stat(target)
-        # A move takes the source away, so it must still be what the target was compared with.
-        if self.reused[target].st_size != source.size or (goes and not contents.same_content(target, source.real)):
+        if entry.remux is None and self.reused[target].st_size != source.size:
             raise TransferError(f"{target} does not hold its content any more", hint="try again")
-        self._at.setdefault(source.identity, target)
+        # A move takes the source away, so it must still be what the target was compared with.
+        if goes and not contents.same_content(target, source.real):
+            raise TransferError(f"{target} does not hold its content any more", hint="try again")
+        self._at.setdefault(entry.content, target)
 
 
 def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
