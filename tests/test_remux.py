@@ -300,8 +300,8 @@ def test_relocate_shows_what_it_does_and_a_second_run_does_nothing(all_videos: V
     shown = cli(*arguments, "--dry-run")
     assert state(place) == before
     assert "remux " in shown
-    assert "2 remuxed" in shown
-    assert "the originals stay" in shown
+    assert "2 videos remuxed (" in shown
+    assert "bytes; the originals stay)" in shown
     cli(*arguments)
     assert [entry["new_path"] for entry in planned["media"]] == stored_paths(path)
     assert all(Path(entry["target"]).is_file() for entry in planned["media"])

@@ -25,7 +25,7 @@ _DONE = {
 _OF_ACTION = {
     Action.RENAME: "renamed with the NWB file",
     Action.DOWNLOAD: "downloaded",
-    Action.REMUX: "remuxed, whose originals stay",
+    Action.REMUX: "remuxed",
     Action.REWRITE_PATH: "left in place, with new paths",
     Action.SHARE: "shared with other entries",
     Action.REUSE: "there already",
@@ -69,7 +69,8 @@ def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:
             _OF_ACTION[Action.DOWNLOAD]: sum(plan.download_bytes for plan in plans),
             _OF_ACTION[Action.REMUX]: sum(plan.remux_bytes for plan in plans),
         }
-        bytes_ = f" ({size[done]:,} bytes)" if done in size else ""
+        stay = "; the originals stay" if done == _OF_ACTION[Action.REMUX] else ""
+        bytes_ = f" ({size[done]:,} bytes{stay})" if done in size else ""
         yield f"{counted(len(groups[done]), _noun(groups[done]))} {done}{bytes_}"
     manifests = sum(not plan.manifest_is_current for plan in plans)
     if manifests:
