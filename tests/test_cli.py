@@ -301,7 +301,7 @@ def test_relocate_puts_media_beside_the_file(lab: Path) -> None:
         "nwb/good.nwb: 2 videos copied (512 bytes)\n"
     )
     assert stored_paths(lab / "nwb" / "good.nwb") == [entry["new_path"] for entry in plan[0]["media"]]
-    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 videos in place already\n"
+    assert run("relocate", "nwb/good.nwb").stdout == "nwb/good.nwb: 2 videos already in place\n"
     assert run("relocate", "-q", lab / "nwb" / "good.nwb").output == ""
 
 

@@ -405,7 +405,7 @@ def test_report_in_words(raw: Path, tmp_path: Path) -> None:
     assert "linked means symbolic links, the default" in result.stdout
     assert run("-d", tmp_path / "ds2", "-q", raw).output == ""
     result = run("-d", tmp_path / "ds", raw)
-    assert "4 videos there already, 2 NWB files there already\n" in result.stdout
+    assert "4 videos already there, 2 NWB files already there\n" in result.stdout
     assert "symbolic links" not in result.stdout
     for links in ("ds", "ds2"):  # which lead to the videos, so that nothing may move these
         shutil.rmtree(tmp_path / links)

@@ -64,7 +64,7 @@ def correct(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-# ------------------------------------------------------------------ there already
+# ------------------------------------------------------------------ already there
 
 
 @pytest.mark.parametrize("mtime", [0, 1_600_000_000, 4_102_444_800])
@@ -159,7 +159,7 @@ def test_sessions_one_by_one(tmp_path: Path, files_mode: str) -> None:
     assert "sub-mouse0_image.nwb keeps its name" in result.stderr
     run("-d", root, "-f", files_mode, *mode, raw / "c")
     assert videos_of(root) == videos
-    if files_mode == "copy":  # all of them are there already
+    if files_mode == "copy":  # all of them are already there
         run("-d", root, *mode, raw)
         assert len(names(root)) == 3
     (command,) = re.findall("`(.*?)`", result.stderr)

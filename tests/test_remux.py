@@ -308,7 +308,7 @@ def test_relocate_shows_what_it_does_and_a_second_run_does_nothing(all_videos: V
     made = [entry["bytes"] for entry in planned["media"]]
     assert planned["total_bytes"] == sum(made) == sum(Path("raw", name).stat().st_size for name in NAMES)
     done = state(place)
-    assert "3 in place already" in cli(*arguments)
+    assert "3 videos already in place" in cli(*arguments)
     assert state(place) == done
 
 
@@ -325,7 +325,7 @@ def test_organize_twice_is_once(all_videos: Videos, place: Path) -> None:
         assert shown_frames(made) == shown_frames(all_videos[name])
         assert made.relative_to(path.parent).as_posix() in shown
     done = state(place)
-    assert "there already" in cli(*arguments)
+    assert "already there" in cli(*arguments)
     assert state(place) == done
 
 
@@ -383,7 +383,7 @@ def test_lack_of_space_is_seen_in_the_plan(place: Path, tmpfs: Path) -> None:
     assert list(tmpfs.iterdir()) == []
 
 
-# ------------------------------------------------------ what is there already
+# ------------------------------------------------------ what is already there
 
 
 def test_target_of_another_version_of_ffmpeg_is_reused(all_videos: Videos, place: Path) -> None:

@@ -136,7 +136,7 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert next(line for line in relocation_lines(plan) if target in line).split() == [
         "in", "place", f"{size:,}", "bytes", target,
     ]  # fmt: skip
-    assert in_words([plan]).startswith("1 video in place already")
+    assert in_words([plan]).startswith("1 video already in place")
     path = path.rename(path.with_name("b.nwb"))
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, dry_run=True, media_options=options)

@@ -170,7 +170,7 @@ def organize(
     with _progress(quiet_or_json(chosen)) as (on_bytes, print_line):
 
         def on_file(file: OrganizedFile) -> None:
-            done = "there already" if file.is_done else in_words([file.plan])
+            done = "already there" if file.is_done else in_words([file.plan])
             print_line(f"{shown(file.source)} -> {shown(file.target)} ({done})")
 
         plan = carry_out(

@@ -28,9 +28,9 @@ _OF_ACTION = {
     Action.REMUX: "remuxed",
     Action.REWRITE_PATH: "left in place, with new paths",
     Action.SHARE: "shared with other entries",
-    Action.REUSE: "there already",
+    Action.REUSE: "already there",
 }
-_IN_PLACE, _NOT_FOUND, _URL = "in place already", "not found", "kept as URLs"
+_IN_PLACE, _NOT_FOUND, _URL = "already in place", "not found", "kept as URLs"
 _ORDER = [*_DONE.values(), *_OF_ACTION.values(), _IN_PLACE, _NOT_FOUND, _URL]
 
 
@@ -52,8 +52,8 @@ def organized_in_words(plan: OrganizePlan) -> str:
     verb = "moved" if plan.files_mode == "move" else f"copied ({sum(file.size for file in new):,} bytes)"
     parts = [
         (len(new), f"{counted(len(new), 'NWB file')} {verb}"),
-        (there, f"{counted(there, 'NWB file')} there already"),
-        (renamed, f"{counted(renamed, 'NWB file')} in place already"),
+        (there, f"{counted(there, 'NWB file')} already there"),
+        (renamed, f"{counted(renamed, 'NWB file')} already in place"),
     ]
     return ", ".join([*_media_in_words([file.plan for file in plan]), *(words for count, words in parts if count)])
 

@@ -78,7 +78,7 @@ def test_organize_two_hard_linked_nwb_files_with_different_videos(watch: Watch, 
 
 @pytest.mark.parametrize("mode", ["move", "copy", None])
 def test_organize_again_after_video_in_dandiset_changed(watch: Watch, root: Path, mode: str | None) -> None:
-    """The NWB file is there already. Under the name of its video there is a different one."""
+    """The NWB file is already there. Under the name of its video there is a different one."""
     make_video(root / "raw/v.avi", "v")
     path = make_nwb(root / "raw/a.nwb", ["v.avi"])
     watch.succeeds("organize", "-d", root / "ds", "--media-files-mode", "copy", path)

@@ -1,4 +1,4 @@
-"""Where NWB files go in a dandiset: the names that DANDI gives them, beside the files that are there already."""
+"""Where NWB files go in a dandiset: the names that DANDI gives them, beside the files that are already there."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def _carry_out(
                 files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
-                _logger.info("%s -> %s: %s", file.source, file.target, "there already" if file.is_done else "done")
+                _logger.info("%s -> %s: %s", file.source, file.target, "already there" if file.is_done else "done")
                 log_done(file.plan)
                 if executor is not None:
                     on_bytes(file.work_bytes)

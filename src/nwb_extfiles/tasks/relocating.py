@@ -85,7 +85,7 @@ def relocate(
 ) -> RelocationPlan | list[RelocationPlan]:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
-    Media that are there already stay there. If the NWB file was renamed, the media in the folder of its former name
+    Media that are already there stay there. If the NWB file was renamed, the media in the folder of its former name
     are renamed too, with any `media_mode`, and that folder is removed when it is empty.
 
     Parameters

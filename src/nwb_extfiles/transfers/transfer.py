@@ -187,7 +187,7 @@ class Transfer:
         """Flush the names of all that is in its place, and what says that the document is unfinished."""
         if self._edits_document:
             filesystem.sync_file(self._staging.mark)  # its name is flushed with the folder
-        # what was there already may be another one's, or a killed transfer's, and not on the disk yet
+        # what was already there may be another one's, or a killed transfer's, and not on the disk yet
         for target in self.media.reused:
             filesystem.sync_file(target)
         folders = {self._folder, *(made.parent for made in self._staging.made_folders)}
