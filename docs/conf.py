@@ -127,9 +127,9 @@ def signature_of_docval(app: Sphinx, what: str, name: str, obj: Any, options: ob
     return (first.removeprefix("__init__"), None) if first.startswith("__init__(") else None
 
 
-def keep_backslashes(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Show the options of commands as ``--help`` does: in reStructuredText one backslash alone is dropped."""
-    lines[:] = [line.replace("\\", r"\\") for line in lines]
+def keep_signs(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Show the options of commands as ``--help`` does: in reStructuredText backslashes and asterisks are markup."""
+    lines[:] = [line.replace("\\", r"\\").replace("*", r"\*") for line in lines]
 
 
 def find_public(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -240,6 +240,6 @@ def setup(app: Sphinx) -> None:
     app.add_role("name", Name())
     app.connect("autodoc-process-signature", signature_of_docval)
     app.connect("autodoc-process-docstring", as_numpydoc, priority=400)
-    app.connect("sphinx-click-process-options", keep_backslashes)
+    app.connect("sphinx-click-process-options", keep_signs)
     app.connect("missing-reference", find_public)
     app.connect("missing-reference", find_neurodata_type)

@@ -296,9 +296,9 @@ def refuse_mode_alone(media_mode: MediaModes | None, relocate_media: bool | None
 
 
 def _spelled(media_mode: MediaModes) -> str:
-    if isinstance(media_mode, str):
-        return repr(str(media_mode))
-    return f"({', '.join(repr(str(mode)) for mode in media_mode)})"
+    modes = (media_mode,) if isinstance(media_mode, str) else tuple(media_mode)
+    named = ", ".join(repr(str(mode)) for mode in modes)
+    return named if len(modes) == 1 else f"({named})"
 
 
 def _require_pyav() -> None:
