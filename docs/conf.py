@@ -43,6 +43,15 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
+if os.environ.get("READTHEDOCS"):  # types of other projects become links; elsewhere the build needs no network
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "pynwb": ("https://pynwb.readthedocs.io/en/stable", None),
+        "hdmf": ("https://hdmf.readthedocs.io/en/stable", None),
+        "dandi": ("https://dandi.readthedocs.io/en/stable", None),
+    }
 exclude_patterns = ["_build", "gallery", "reference/_*", "explain/_*"]
 nitpicky = True
 html_theme = "furo"
