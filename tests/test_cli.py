@@ -710,46 +710,27 @@ def test_progress_of_python_that_cannot_be_shown_is_no_error(lab: Path, redirect
 # ------------------------------------------------------------- search folders and their subfolders
 
 
-def test_search_looks_into_subfolders(lab: Path) -> None:
-    """Of several files with a name, the one that fits the longest part of the path."""
-    wanted = [make_media(lab / "nas" / folder / "deep" / "cam1" / "x.avi") for folder in ("m1", "m2")]
-    make_media(lab / "nas" / ".hidden" / "y.avi")
-    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\m1\\deep\\cam1\\x.avi", "M2/deep/cam1/x.avi"])
-    done = run("relocate", path, "--search", "nas")
-    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, wanted))
-    assert done.stderr == ""
-    hidden = write_nwb(lab / "far" / "y.nwb", ["y.avi"])
-    refused = run("relocate", hidden, "--search", "nas", code=1).stderr
-    assert f"'{lab / 'nas' / '**' / 'y.avi'}' (no such file)" in refused
-
-
-def test_file_found_by_its_name_alone_is_warned_of_once(lab: Path) -> None:
-    videos = [make_media(lab / "nas" / "session7" / f"{number}.avi") for number in range(3)]
-    path = write_nwb(lab / "far" / "x.nwb", [video.name for video in videos])
-    (warning,) = run("relocate", path, "--search", "nas").stderr.splitlines()
-    assert f"'0.avi' was found by its name alone, as '{videos[0]}', and 2 more by their names" in warning
-    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, videos))
-
-
-def test_two_files_with_a_name_in_subfolders_are_never_guessed(lab: Path) -> None:
-    for folder in ("Miniscope", "BehavCam"):
-        make_media(lab / "nas" / folder / "0.avi")
-    path = write_nwb(lab / "far" / "x.nwb", ["0.avi"])
-    refused = run("relocate", path, "--search", "nas", code=1).stderr
-    assert "fits 2 different files" in refused
-    run("relocate", path, "--search", "nas", "--search-for", "/acquisition/video", "nas/BehavCam")
+def test_files_in_subfolders_of_search_are_named_and_not_guessed(lab: Path) -> None:
+    """Every session has such a name. The message says where there are some, and the folder that is named is used."""
+    videos = [make_media(lab / "nas" / folder / "x.avi") for folder in ("m1", "m2")]
+    make_media(lab / "nas" / ".hidden" / "x.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\top\\x.avi"])
+    refused = run("relocate", path, "--media-mode", "move", "--search", "nas", code=1).stderr
+    assert f"Files of that name: '{videos[0]}', '{videos[1]}'; " in refused
+    assert all(video.exists() for video in videos)
+    run("relocate", path, "--search", videos[1].parent)
     (stored,) = stored_paths(path)
-    assert os.path.realpath(path.parent / stored) == str(lab / "nas" / "BehavCam" / "0.avi")
+    assert os.path.realpath(path.parent / stored) == str(videos[1])
 
 
 def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) -> None:
     (lab / "nas").mkdir()
     path, options = write_nwb(lab / "far" / "x.nwb", ["new.avi"]), nwb_extfiles.MediaOptions(search=lab / "nas")
-    with pytest.raises(FileNotFoundError):
-        nwb_extfiles.relocate(path, media_options=options)
-    make_media(lab / "nas" / "later" / "new.avi")
-    with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="by its name alone"):
-        nwb_extfiles.relocate(path, media_options=options)
+    for folder in ("one", "two"):
+        with pytest.raises(FileNotFoundError) as refused:
+            nwb_extfiles.relocate(path, media_options=options)
+        assert ("Files of that name" in str(refused.value)) == (folder == "two")
+        make_media(lab / "nas" / folder / "new.avi")
 
 
 def test_restore_takes_a_folder(lab: Path) -> None:
