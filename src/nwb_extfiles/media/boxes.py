@@ -144,18 +144,31 @@ def _is_cut_off_mp4(stream: BinaryIO, end: int) -> bool:
 
 
 def has_more_samples_than_bytes(stream: BinaryIO) -> bool:
-    """Whether a track of an MP4 or MOV claims more samples than its file has bytes.
+    """Whether a track of an MP4 or MOV, or all its fragments, claim more samples than the file has bytes.
 
     FFmpeg makes a table of them when it opens the file, whatever there is. Old sound without such a table, where each
     value of each channel may count as a sample, does not count.
     """
     end = stream.seek(0, os.SEEK_END)
     try:
-        moov = find(boxes(stream, 0, end), b"moov")
-        tracks = [box for box in boxes(stream, moov.start, min(moov.stop, end)) if box.name == b"trak"]
-        return any(_samples(stream, track) > end for track in tracks)
+        return any(count > end for count in _sample_counts(stream, end))
     except (struct.error, ValueError):
         return False
+
+
+def _sample_counts(stream: BinaryIO, end: int) -> Iterator[int]:
+    """Of each track, and the sum of those in fragments."""
+    in_fragments = 0
+    for box in boxes(stream, 0, end):
+        if box.name not in (b"moov", b"moof"):
+            continue
+        for part in boxes(stream, box.start, min(box.stop, end)):
+            if part.name == b"trak":
+                yield _samples(stream, part)
+            elif part.name == b"traf":
+                runs = (run for run in boxes(stream, *part[1:]) if run.name == b"trun")
+                in_fragments += sum(sum(_begin(stream, run, ">4xI")) for run in runs)
+    yield in_fragments
 
 
 def _samples(stream: BinaryIO, track: Box) -> int:
