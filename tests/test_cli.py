@@ -578,6 +578,32 @@ def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
     assert (lab / "nwb" / "more").is_dir()
 
 
+@pytest.mark.parametrize("command", ["relocate", "organize"])
+def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> None:
+    """The other one, which is relocated, refers to the same video, and would move it away."""
+    make_media(lab / "shared" / "v.avi")
+    left_out, other = (
+        write_nwb(lab / "two" / name, ["../shared/v.avi"], session=name[0]) for name in ("s.nwb", "t.nwb")
+    )
+    if command == "relocate":
+        plan = json.loads(run("relocate", left_out, "--dry-run", "--json").stdout)
+        taken, words = Path(plan[0]["media"][0]["target"]), ["relocate"]
+        taken.parent.mkdir()
+        taken.write_bytes(b"another video")
+    else:
+        (lab / "ds").mkdir()
+        (lab / "ds" / "dandiset.yaml").write_text("identifier: '000001'\n")
+        words = ["organize", "-d", "ds"]
+        plan = json.loads(run(*words, left_out, other, "--dry-run", "--json").stdout)
+        (taken,) = (Path(each["target"]) for each in plan["files"] if each["source"] == str(left_out))
+        write_nwb(taken, ["x.avi"], session="s")
+    refused = run(*words, "--media-mode", "move", "--existing", "skip", left_out, other, code=1).stderr
+    assert "needs" in refused or "refers to" in refused, refused
+    assert (lab / "shared" / "v.avi").exists()
+    if command == "relocate":  # where none is left, there is nothing to do but to say why
+        assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
+
+
 def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
     refused = run("ls", "videos/a.avi", "nwb", code=2).stderr
     assert "nwb-extfiles ls --media videos/a.avi nwb" in refused.replace("\n", " ")

@@ -13,7 +13,15 @@ from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedErro
 from ..nwb.files import find_nwb_files, zarr_marker
 from ..options import MediaOptions
 
-__all__ = ["Globs", "files_in_folders", "is_plain_folder", "is_skipped", "named_nwb_files", "require_nwb"]
+__all__ = [
+    "Globs",
+    "files_in_folders",
+    "is_plain_folder",
+    "is_skipped",
+    "named_nwb_files",
+    "require_nwb",
+    "warn_left_out",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +81,14 @@ def is_plain_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def is_skipped(error: ExternalFilesError, options: MediaOptions) -> bool:
-    """Whether an NWB file is left out, because other media or another NWB file are where its own would be; warns."""
-    if options.existing != "skip" or not all(isinstance(problem, MediaExistsError) for problem in error.problems):
-        return False
+    """Whether an NWB file is left out, because other media or another NWB file are where its own would be."""
+    return options.existing == "skip" and all(isinstance(problem, MediaExistsError) for problem in error.problems)
+
+
+def warn_left_out(error: ExternalFilesError) -> None:
+    """Warn of an NWB file that is left out."""
     more = f" ({len(error.problems) - 1:,} more such problems)" if len(error.problems) > 1 else ""
     warn(f"left out: {error.problems[0].what}{more}")
-    return True
 
 
 def require_nwb(file: Any, path: Path) -> None:
