@@ -252,6 +252,11 @@ def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:
     for name in ("nwb/good.nwb", "videos/a.avi", "report", "nowhere/report.txt", "nwb"):
         run("check", "--frames", "none", "nwb", "--report-file", name, code=2)
     assert tree(lab) == before
+    (lab / "link.txt").symlink_to("videos/a.avi")
+    run("check", "--frames", "none", "nwb", "--report-file", "link.txt", code=1)
+    assert "missing" in (lab / "link.txt").read_text("utf-8")
+    (lab / "link.txt").unlink()
+    assert tree(lab) == before
     run("check", "--frames", "none", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
     records = json.loads((lab / "report.json").read_text(encoding="utf-8"))
     assert records == json.loads(
@@ -551,6 +556,10 @@ def test_log_file(lab: Path) -> None:
     assert all(Path(line.rpartition(" -> ")[2]).read_bytes() == video.read_bytes() for line in copied)
     assert any("nwb-extfiles " in line and line.endswith("INFO " + line.partition("INFO ")[2]) for line in lines)
     assert "cannot be written to" in run("ls", "--log-file", "nowhere/log.txt", code=2).stderr
+    before = (lab / "nwb" / "good.nwb").read_bytes()
+    refused = run("relocate", "--log-file", "nwb/good.nwb", "nwb/lost.nwb", code=2).stderr
+    assert "nwb/good.nwb is not a text file" in refused
+    assert (lab / "nwb" / "good.nwb").read_bytes() == before
 
 
 def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
