@@ -513,8 +513,9 @@ def test_relocate_takes_folders(lab: Path) -> None:
 def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
     for name in ("pilot/p.nwb", "day1/d.nwb"):
         write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
-    listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
-    assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
+    for pilot in ("pilot/*", "pilot/", "pilot"):
+        listed = run("ls", "nwb", "--exclude", pilot, "--exclude", "lost*").stdout
+        assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
     assert (
         run("check", "nwb", "--frames", "none", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
     )

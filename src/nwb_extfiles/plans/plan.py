@@ -412,7 +412,8 @@ class _Planner:
         """How a file gets to its target that must not get there in the mode of the plan."""
         if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
             real = {reference.stored_path: str(file.path)}
-            hint = Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real}))
+            moves = for_objects("path_map_for", {reference.object_path: real})
+            hint = Hint("delete it there if nobody else needs it, or use, instead of this, {moves}", moves=moves)
             what = f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays"
             self._linked.setdefault((reference.object_path, reference.field), []).append(Message(what, hint))
             return MediaMode.COPY

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn
@@ -28,7 +28,8 @@ __all__ = [
 class Globs:
     """Which of the NWB files in folders are meant: those that fit a pattern to include, if any, and none to exclude.
 
-    A pattern fits the path below the folder that was named, or the name of the file; ``*`` stands for slashes too.
+    A pattern fits the path below the folder that was named, the name of the file, or a folder that the file is in;
+    ``*`` stands for slashes too.
     """
 
     include: tuple[str, ...] = ()
@@ -38,10 +39,11 @@ class Globs:
         """Whether a file in a folder is meant; one that was named itself always is."""
         if str(path) == os.path.abspath(folder):
             return True
-        below = Path(os.path.relpath(path, folder)).as_posix()
+        below = PurePath(os.path.relpath(path, folder))
+        names = [path.name, below.as_posix(), *(parent.as_posix() for parent in below.parents)]
 
         def fits_one(patterns: Iterable[str]) -> bool:
-            return any(fnmatchcase(below, pattern) or fnmatchcase(path.name, pattern) for pattern in patterns)
+            return any(fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns for name in names)
 
         return (not self.include or fits_one(self.include)) and not fits_one(self.exclude)
 
