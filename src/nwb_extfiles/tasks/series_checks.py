@@ -94,8 +94,8 @@ def _file(entry: Media) -> Iterator[Finding]:
     facts = entry.facts
     if isinstance(facts, NotAVideo):
         if facts.cut_off:
-            yield error("cut-off", f"it is cut off after {size:,} bytes, or still being written: its index, which is "
-                        f"written last, is missing", copy_again)  # fmt: skip
+            yield error("cut-off", f"it is cut off after {size:,} bytes, or still being written: its index is missing, "
+                        f"or lists frames that are not there", copy_again)  # fmt: skip
         elif entry.file is not None and promises_video(entry.file) and not facts.undecodable:
             yield error("not-a-video", f"its content is no video: it {facts.reason}", "put the video there")
         return
