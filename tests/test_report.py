@@ -100,7 +100,7 @@ def test_series_and_videos_have_their_facts(lab: Path) -> None:
     text = report(lab).text
     assert text.count("✓ 60 frames; the NWB file has 60 timestamps.") == 2
     assert "≠ 60 frames; the NWB file has 70 timestamps." in text
-    assert "The NWB file has 60 timestamps; the frames of its video are not counted." in text
+    assert "The NWB file has 60 timestamps; its video is missing." in text
     assert "The NWB file has 120 timestamps; the frames of 2 of its 2 videos are not counted." in text
     assert "/acquisition/top ImageSeries" in text
     assert "→ b_frames.mp4" in text
