@@ -256,6 +256,7 @@ def test_filtered_findings_say_what_is_left_out(tmp_path: Path) -> None:
     some = findings.filtered(ignore=["missing"])
     assert some.summary == "1 NWB file: 1 warning (1 finding left out)"
     assert some.filtered(select=["media-"]).summary == "1 NWB file: no such findings (2 findings left out)"
+    assert list(findings.filtered(select="missing")) == list(findings.filtered(select=["missing"])) == findings[:1]
     for unknown in ({"select": ["missing_absolute"]}, {"ignore": ["missing_absolute"]}):
         with pytest.raises(ValueError, match="'missing_absolute'; did you mean 'missing-absolute'"):
             findings.filtered(**unknown)
@@ -369,6 +370,8 @@ def test_media_folder_of_renamed_nwb_file(tmp_path: Path) -> None:
     path = path.rename(path.with_name("sub-b.nwb"))
     findings = found(tmp_path, tmp_path / "set")
     assert findings == [("nonstandard-name", INFO), ("no-nwb-file", WARNING)]
+    what = "this folder holds media, but there is no 'sub-a.nwb' beside it (1 file)"
+    assert what in check(tmp_path / "set")[-1].message
     relocate(path)
     assert found(tmp_path) == []
 

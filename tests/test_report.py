@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -113,13 +114,15 @@ def test_series_and_videos_have_their_facts(lab: Path) -> None:
 
 
 def test_series_whose_frames_are_not_counted_say_why(tmp_path: Path, all_videos: Videos) -> None:
-    for name in ("cut_off.avi", "b_frames.mp4"):
+    for name in ("cut_off.mp4", "b_frames.mp4"):
         shutil.copy(all_videos[name], tmp_path / name)
-    paths = {"cut": ["cut_off.avi"], "some": ["b_frames.mp4", "cut_off.avi", "gone.mp4"]}
+    paths = {"cut": ["cut_off.mp4"], "some": ["b_frames.mp4", "cut_off.mp4", "gone.mp4"]}
     write_series(tmp_path / "a.nwb", **{name: (names, 180) for name, names in paths.items()})
     text = report(tmp_path / "a.nwb", output=tmp_path / "report.html").text
-    there = decoded_frames(all_videos["cut_off.avi"])
-    assert f"The NWB file has 180 timestamps; its video is cut off; {there} frames are there." in text
+    there = decoded_frames(all_videos["cut_off.mp4"])
+    said = re.search("The NWB file has 180 timestamps; its video is cut off; (.*) frames are there", text)
+    assert said is not None
+    assert int(said[1]) - there in (0, 1)  # the last one may be there in part
     assert "1 of its 3 videos is missing, 1 of its 3 videos is cut off." in text
 
 

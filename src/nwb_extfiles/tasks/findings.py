@@ -147,13 +147,13 @@ class Findings(TabularList[Finding]):
         self.left_out = left_out
 
     def filtered(
-        self, *, select: Iterable[str] = (), ignore: Iterable[str] = (), severity: Severity = Severity.INFO
+        self, *, select: Iterable[str] | str = (), ignore: Iterable[str] | str = (), severity: Severity = Severity.INFO
     ) -> Findings:
         """Those of some kinds.
 
         Parameters
         ----------
-        select, ignore : iterable of str
+        select, ignore : str or iterable of str
             Codes, or how they begin: ``media-`` stands for all that begin with it. With `select` only those are taken;
             those of `ignore` are left out.
         severity : Severity
@@ -169,7 +169,7 @@ class Findings(TabularList[Finding]):
         ValueError
             If no code begins with one of `select` or `ignore`.
         """
-        wanted, unwanted = tuple(select) or ("",), tuple(ignore)
+        wanted, unwanted = ((each,) if isinstance(each, str) else tuple(each) for each in (select or "", ignore))
         require_codes((*wanted, *unwanted))
         chosen = (one for one in self if one.code.startswith(wanted) and not one.code.startswith(unwanted))
         found = Findings((one for one in chosen if one.severity.is_at_least(severity)), self.nwb_paths)
