@@ -169,7 +169,7 @@ class Findings(TabularList[Finding]):
         ValueError
             If no code begins with one of `select` or `ignore`.
         """
-        wanted, unwanted = ((each,) if isinstance(each, str) else tuple(each) for each in (select or "", ignore))
+        wanted, unwanted = _codes(select) or ("",), _codes(ignore)
         require_codes((*wanted, *unwanted))
         chosen = (one for one in self if one.code.startswith(wanted) and not one.code.startswith(unwanted))
         found = Findings((one for one in chosen if one.severity.is_at_least(severity)), self.nwb_paths)
@@ -208,6 +208,10 @@ class Findings(TabularList[Finding]):
 
     def _shown_records(self) -> Iterator[dict[str, Any]]:
         return (finding.record for finding in self.worst_first)
+
+
+def _codes(chosen: Iterable[str] | str) -> tuple[str, ...]:
+    return tuple(filter(None, [chosen] if isinstance(chosen, str) else chosen))
 
 
 def require_codes(beginnings: Iterable[str]) -> None:
