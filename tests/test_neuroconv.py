@@ -498,7 +498,7 @@ def test_right_videos_are_written_as_ever(tmp_path: Path, recordings: dict[str, 
 def test_wrong_starting_frames_are_refused_before_writing(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     """Those are an option of the interface, and its schema is that of NeuroConv still."""
     video = two_videos(recordings)
-    what = r"out/a.nwb: ImageSeries '/acquisition/side': by its starting_frame, .* has 7 frames, and it has 10"
+    what = r"out/a.nwb: ImageSeries '/acquisition/side': starting_frame \[0, 7\] gives .* 7 frames, but it has 10"
     with quiet(), pytest.raises(ExternalFilesError, match=what) as caught:
         video.run_conversion(
             tmp_path / "out" / "a.nwb", metadata=metadata(video), starting_frames=[0, 7], relocate_media=True

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ...options import ProgressCallback
 
 __all__ = [
+    "ELEMENTARY",
     "How",
     "NotAVideo",
     "VideoFacts",
@@ -47,7 +48,8 @@ __all__ = [
 
 How = Literal["index", "packets", "decode"]
 
-_ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
+ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
+"""What `VideoFacts.container` says of elementary streams, which have no container."""
 _WITH_EDIT_LISTS = {"mp4", "mov"}
 _NAMES = {"hevc": "h265", "asf": "wmv"}
 _NO_TIME = -(2**63)
@@ -166,12 +168,12 @@ def _stated(container: Any, path: Path) -> VideoFacts:
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         rotation=0,
-        rate=None if name in _ELEMENTARY else _rate(stream, name),
+        rate=None if name in ELEMENTARY else _rate(stream, name),
         frames=None,
         shown=None,
         video_streams=len(video_streams(container)),
         has_audio=bool(container.streams.audio),
-        duration=None if name in _ELEMENTARY else _duration(container, stream),
+        duration=None if name in ELEMENTARY else _duration(container, stream),
         cut_off=is_cut_off_file(path),
     )
 
