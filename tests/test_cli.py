@@ -252,6 +252,11 @@ def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:
     for name in ("nwb/good.nwb", "videos/a.avi", "report", "nowhere/report.txt", "nwb"):
         run("check", "--frames", "none", "nwb", "--report-file", name, code=2)
     assert tree(lab) == before
+    (lab / "link.txt").symlink_to("videos/a.avi")
+    run("check", "--frames", "none", "nwb", "--report-file", "link.txt", code=1)
+    assert "missing" in (lab / "link.txt").read_text("utf-8")
+    (lab / "link.txt").unlink()
+    assert tree(lab) == before
     run("check", "--frames", "none", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
     records = json.loads((lab / "report.json").read_text(encoding="utf-8"))
     assert records == json.loads(
@@ -508,8 +513,9 @@ def test_relocate_takes_folders(lab: Path) -> None:
 def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
     for name in ("pilot/p.nwb", "day1/d.nwb"):
         write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
-    listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
-    assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
+    for pilot in ("pilot/*", "pilot/", "pilot"):
+        listed = run("ls", "nwb", "--exclude", pilot, "--exclude", "lost*").stdout
+        assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
     assert (
         run("check", "nwb", "--frames", "none", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
     )
@@ -551,6 +557,10 @@ def test_log_file(lab: Path) -> None:
     assert all(Path(line.rpartition(" -> ")[2]).read_bytes() == video.read_bytes() for line in copied)
     assert any("nwb-extfiles " in line and line.endswith("INFO " + line.partition("INFO ")[2]) for line in lines)
     assert "cannot be written to" in run("ls", "--log-file", "nowhere/log.txt", code=2).stderr
+    before = (lab / "nwb" / "good.nwb").read_bytes()
+    refused = run("relocate", "--log-file", "nwb/good.nwb", "nwb/lost.nwb", code=2).stderr
+    assert "nwb/good.nwb is not a text file" in refused
+    assert (lab / "nwb" / "good.nwb").read_bytes() == before
 
 
 def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -576,6 +586,32 @@ def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
     assert done.stdout.startswith("nwb/more.nwb: 1 video linked\n")
     assert (tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")) == before
     assert (lab / "nwb" / "more").is_dir()
+
+
+@pytest.mark.parametrize("command", ["relocate", "organize"])
+def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> None:
+    """The other one, which is relocated, refers to the same video, and would move it away."""
+    make_media(lab / "shared" / "v.avi")
+    left_out, other = (
+        write_nwb(lab / "two" / name, ["../shared/v.avi"], session=name[0]) for name in ("s.nwb", "t.nwb")
+    )
+    if command == "relocate":
+        plan = json.loads(run("relocate", left_out, "--dry-run", "--json").stdout)
+        taken, words = Path(plan[0]["media"][0]["target"]), ["relocate"]
+        taken.parent.mkdir()
+        taken.write_bytes(b"another video")
+    else:
+        (lab / "ds").mkdir()
+        (lab / "ds" / "dandiset.yaml").write_text("identifier: '000001'\n")
+        words = ["organize", "-d", "ds"]
+        plan = json.loads(run(*words, left_out, other, "--dry-run", "--json").stdout)
+        (taken,) = (Path(each["target"]) for each in plan["files"] if each["source"] == str(left_out))
+        write_nwb(taken, ["x.avi"], session="s")
+    refused = run(*words, "--media-mode", "move", "--existing", "skip", left_out, other, code=1).stderr
+    assert "needs" in refused or "refers to" in refused, refused
+    assert (lab / "shared" / "v.avi").exists()
+    if command == "relocate":  # where none is left, there is nothing to do but to say why
+        assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
 
 
 def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:

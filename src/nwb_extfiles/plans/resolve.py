@@ -27,6 +27,7 @@ __all__ = [
     "MediaFile",
     "Remux",
     "Resolution",
+    "behind_link",
     "is_absolute",
     "is_url",
     "media_file",
@@ -207,7 +208,7 @@ def _look(
         for place in dict.fromkeys((*tier.places, *further)):
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
-                file = _behind_link(file, place, nwb_folder, real_path)
+                file = behind_link(file, place, nwb_folder, real_path)
                 found.setdefault(file.identity, (file, bool(tier.searched)))
                 continue
             tried.append((place, file))
@@ -228,7 +229,9 @@ def _of_that_name(path: str, reference: ExternalFileReference, options: MediaOpt
     return [place for folder in folders for name in names for place in options.places_below(folder, name)]
 
 
-def _behind_link(file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str]) -> MediaFile:
+def behind_link(
+    file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath
+) -> MediaFile:
     """A file with its `linked_path`. A link to a folder that the NWB file is in too leads to nothing of others."""
     folder = os.path.dirname(place)
     if os.path.normpath(folder) == os.path.dirname(file.path):
