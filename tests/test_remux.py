@@ -500,12 +500,13 @@ CONVERTED = {
     "dv.dv": ["-c:v", "dvvideo", "-s", "720x576", "-r", "25", "-pix_fmt", "yuv420p"],
     "av1.ivf": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
     "av1.obu": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
+    "av1.nut": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
 }
 
 
 @pytest.mark.parametrize("name", CONVERTED)
 def test_plan_refuses_codecs_that_cannot_be_remuxed(name: str, all_videos: Videos, place: Path) -> None:
-    ffmpeg("-i", all_videos["b_frames.mp4"], *CONVERTED[name], "-frames:v", "10", f"raw/{name}")
+    ffmpeg("-i", all_videos["b_frames.mp4"], *CONVERTED[name], "-frames:v", "3", f"raw/{name}")
     path = recording(Path("nwb/a.nwb"), [f"../raw/{name}"], videos=False)
     with pytest.raises(RelocationRefusedError) as caught:
         relocate(path, "copy", media_options=REMUX, dry_run=True)

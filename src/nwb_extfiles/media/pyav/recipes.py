@@ -28,6 +28,7 @@ _MP4 = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp9", "a
 _MP4_SOUND = frozenset(("aac", "ac3", "eac3", "mp2", "mp3", "opus", "alac", "flac"))
 _MKV = _MP4 | {"vp8", "ffv1", "theora", "prores"}
 _MKV_SOUND = _MP4_SOUND | {"vorbis", "dts", "truehd", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le"}
+_AV1_WITHOUT_DELIMITERS = frozenset(("mp4", "mov", "mkv", "webm"))
 _ELEMENTARY = frozenset(("h264", "hevc", "m4v", "mpegvideo"))
 """Formats of FFmpeg that are frames without times."""
 _COPY_AGAIN = "copy the video again from where it comes from"
@@ -87,7 +88,7 @@ class VideoRemuxer:
         if others:
             what = f"has a stream of {' and '.join(others)}, which cannot be put into mp4 or mkv"
             raise _refused(reference, path, what, how_to_convert(path))
-        if "av1" in videos and facts.container in ("ivf", "obu"):
+        if "av1" in videos and facts.container not in _AV1_WITHOUT_DELIMITERS:
             what = "is AV1 with a delimiter before each frame, which mp4 and mkv must not have"
             raise _refused(reference, path, what, how_to_convert(path))
         if facts.cut_off:
