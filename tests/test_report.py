@@ -6,6 +6,7 @@ import base64
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -244,6 +245,35 @@ def test_thumbnails_do_not_make_the_page_large(lab: Path, monkeypatch: pytest.Mo
     assert not page.all("img", "src")
     assert "To keep the page small, thumbnails of 4 videos are left out." in page.text
     assert "60 frames" in page.text
+
+
+def test_thumbnails_count_as_often_as_they_are_in_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One video of twenty series takes twenty times the space."""
+    for other in ("wrong.nwb", "good.nwb"):
+        (lab / "nwb" / other).unlink()
+    write_series(lab / "nwb" / "a.nwb", **{f"video{number}": (["../b_frames.mp4"], 60) for number in range(20)})
+    thumbnail = Page.all(report(lab), "video", "poster")[0]
+    size = len(base64.b64decode(thumbnail.partition(",")[2]))
+    for most, shown in ((20 * size, 20), (20 * size - 1, 0)):
+        monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", most)
+        page = report(lab, output=lab / f"{shown}.html")
+        assert len([poster for poster in page.all("video", "poster") if poster]) == shown
+        assert ("thumbnails of 1 video are left out" in page.text) == (shown == 0)
+
+
+def test_page_of_a_folder_without_videos_needs_no_pyav(tmp_path: Path) -> None:
+    with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(new_nwbfile())
+    code = (
+        "import sys, nwb_extfiles; nwb_extfiles.report(['.'], 'with.html'); assert 'av' not in sys.modules;"
+        "sys.modules['av'] = None; nwb_extfiles.report(['.'], 'without.html')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for name in ("with.html", "without.html"):
+        text = Page(tmp_path / name).text
+        assert "in 1 NWB file" in text
+        assert "not read" not in text
+        assert "pip install" not in text
 
 
 def test_page_without_pyav_says_how_to_get_thumbnails(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,7 +333,7 @@ def _frame(media: ReportedMedia) -> str:
     source = None if shot is None else f"data:image/webp;base64,{b64encode(shot).decode()}"
     video = media.facts.video
     if media.link is not None and video is not None:
-        width, height = (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
+        width, height = video.shown_size
         poster = "" if source is None else f' poster="{source}"'
         shape = f'width="{width}" height="{height}"'
         return f'<video controls preload="none" {shape}{poster} src="{html.escape(media.link)}"></video>'

@@ -192,7 +192,7 @@ def _counts(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
 
 
 def _sizes(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
-    sizes = {_shown_size(entry.video): entry for entry in reversed(media) if entry.video and entry.video.width}
+    sizes = {entry.video.shown_size: entry for entry in reversed(media) if entry.video and entry.video.width}
     warning = partial(_of_series, media, Severity.WARNING, "sizes-differ")
     if len(sizes) > 1:
         listed = "; ".join(
@@ -210,10 +210,6 @@ def _sizes(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
                 f"its dimension is {list(series.dimension)}, and its video has {width} x {height} pixels",
                 f"if it is the right video, store dimension={[width, height]}",
             )
-
-
-def _shown_size(video: VideoFacts) -> tuple[int, int]:
-    return (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
 
 
 # ------------------------------------------------------------- worth knowing

@@ -104,6 +104,11 @@ class VideoFacts:
     damaged: int | None = None
     """Frames that the decoder could not decode, or says are not whole; it conceals some damage. None unless decoded."""
 
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height in pixels after rotation, as most readers give the frames."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
+
 
 def read_video(
     path: str | os.PathLike[str], how: How = "index", *, progress: ProgressCallback | None = None
