@@ -30,6 +30,7 @@ __all__ = [
     "Resolution",
     "is_absolute",
     "is_url",
+    "leads_to_nothing",
     "media_file",
     "resolve",
     "resolve_all",
@@ -172,15 +173,18 @@ def _choose(
     nwb_folder = str(destination if reference.base is None else reference.base)
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
+    broken: list[str] = []
+    path_maps = (options.path_map_of(reference.object_path), options.path_map)
     for form in unicode_forms(path):
         tiers = _tiers(form, reference, options, destination)
         # the other forms look alike in a message
-        found = _look(tiers, nwb_folder, real_path, tried if form == path else [])
+        found = _look(tiers, path_maps, nwb_folder, real_path, tried if form == path else [], broken)
         if found:
             break
     by_name = False
-    if not found:
-        found, by_name = _look_in_subfolders(path, reference, options, nwb_folder, real_path, tried)
+    for sought in dict.fromkeys((path, *broken)):
+        if not found:
+            found, by_name = _look_in_subfolders(sought, reference, options, nwb_folder, real_path, tried)
     if not found:
         raise _not_found(reference, path, tried)
     if len(found) > 1:
@@ -202,15 +206,23 @@ class _Tier:
 
 
 def _look(
-    tiers: Iterable[_Tier], nwb_folder: str, real_path: Callable[[str], str], tried: list[tuple[Path, str]]
+    tiers: Iterable[_Tier],
+    path_maps: Sequence[Mapping[str, str]],
+    nwb_folder: str,
+    real_path: Callable[[str], str],
+    tried: list[tuple[Path, str]],
+    broken: list[str],
 ) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
-    """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason."""
+    """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason.
+
+    `broken` gets the paths in broken links among the places.
+    """
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
-    broken: list[str] = []
     for tier in tiers:
-        # A broken link still says the name of the video.
+        # A broken link still says the name of the video, and where it was.
         further = (place for link in broken for place in _below_folders(link, tier.searched))
-        for place in dict.fromkeys((*tier.places, *further)):
+        places = list(dict.fromkeys((*tier.places, *further)))
+        for place in places:
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
                 file = _behind_link(file, place, nwb_folder, real_path)
@@ -219,6 +231,7 @@ def _look(
             tried.append((place, file))
             if os.path.islink(place):
                 broken.append(os.readlink(place))
+                places += [new for new in _mapped_link(place, path_maps) if new not in places]
         if found and tier.final:
             break
     return found
@@ -385,6 +398,19 @@ def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
     return None
 
 
+def _mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]]) -> list[Path]:
+    """The place that some maps, the first before the second, make of the path in a broken link; none if none fits.
+
+    A relative link is read from its folder, and of a chain of links the end counts too. Places with a file come first.
+    """
+    if not any(path_maps):
+        return []
+    text = os.readlink(link)
+    spelled = dict.fromkeys((text, os.path.normpath(os.path.join(link.parent, text)), os.path.realpath(link)))
+    places = (_mapped(path, path_map) for path_map in path_maps for path in spelled)
+    return sorted((place for place in places if place is not None), key=lambda place: not place.exists())[:1]
+
+
 def _with_slashes(path: str) -> str:
     r"""A path with slashes, and without the ``\\?\`` that Windows puts before long ones."""
     plain = path.replace("\\", "/")
@@ -417,13 +443,18 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
         if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
             return _NOT_FETCHED
         if isinstance(error, FileNotFoundError) and os.path.islink(place):
-            return f"a symbolic link to {os.readlink(place)!r}, which does not exist"
+            return leads_to_nothing(place)
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
     if holds_pointer(place, status.st_size):
         return _NOT_FETCHED
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
+
+
+def leads_to_nothing(place: str | Path) -> str:
+    """What a broken symbolic link is, in words."""
+    return f"a symbolic link to {_short(os.readlink(place))}, which does not exist"
 
 
 def _kind(mode: int) -> str:
