@@ -260,6 +260,11 @@ def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:
     for name in ("nwb/good.nwb", "videos/a.avi", "report", "nowhere/report.txt", "nwb"):
         run("check", "--frames", "none", "nwb", "--report-file", name, code=2)
     assert tree(lab) == before
+    (lab / "link.txt").symlink_to("videos/a.avi")
+    run("check", "--frames", "none", "nwb", "--report-file", "link.txt", code=1)
+    assert "missing" in (lab / "link.txt").read_text("utf-8")
+    (lab / "link.txt").unlink()
+    assert tree(lab) == before
     run("check", "--frames", "none", "nwb", "--select", "missing", "--report-file", "report.json", "-J", "2", code=1)
     records = json.loads((lab / "report.json").read_text(encoding="utf-8"))
     assert records == json.loads(
@@ -516,8 +521,9 @@ def test_relocate_takes_folders(lab: Path) -> None:
 def test_include_and_exclude_choose_nwb_files_in_folders(lab: Path) -> None:
     for name in ("pilot/p.nwb", "day1/d.nwb"):
         write_nwb(lab / "nwb" / name, ["../../videos/a.avi"])
-    listed = run("ls", "nwb", "--exclude", "pilot/*", "--exclude", "lost*").stdout
-    assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
+    for pilot in ("pilot/*", "pilot/", "pilot"):
+        listed = run("ls", "nwb", "--exclude", pilot, "--exclude", "lost*").stdout
+        assert [line for line in listed.splitlines() if line.endswith(".nwb")] == ["nwb/good.nwb", "nwb/day1/d.nwb"]
     assert (
         run("check", "nwb", "--frames", "none", "--include", "d.nwb").stdout.splitlines()[-1].startswith("1 NWB file: ")
     )
@@ -559,6 +565,10 @@ def test_log_file(lab: Path) -> None:
     assert all(Path(line.rpartition(" -> ")[2]).read_bytes() == video.read_bytes() for line in copied)
     assert any("nwb-extfiles " in line and line.endswith("INFO " + line.partition("INFO ")[2]) for line in lines)
     assert "cannot be written to" in run("ls", "--log-file", "nowhere/log.txt", code=2).stderr
+    before = (lab / "nwb" / "good.nwb").read_bytes()
+    refused = run("relocate", "--log-file", "nwb/good.nwb", "nwb/lost.nwb", code=2).stderr
+    assert "nwb/good.nwb is not a text file" in refused
+    assert (lab / "nwb" / "good.nwb").read_bytes() == before
 
 
 def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -584,6 +594,32 @@ def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
     assert done.stdout.startswith("nwb/more.nwb: 1 video linked\n")
     assert (tree(lab / "nwb" / "good"), stored_paths(lab / "nwb" / "good.nwb")) == before
     assert (lab / "nwb" / "more").is_dir()
+
+
+@pytest.mark.parametrize("command", ["relocate", "organize"])
+def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> None:
+    """The other one, which is relocated, refers to the same video, and would move it away."""
+    make_media(lab / "shared" / "v.avi")
+    left_out, other = (
+        write_nwb(lab / "two" / name, ["../shared/v.avi"], session=name[0]) for name in ("s.nwb", "t.nwb")
+    )
+    if command == "relocate":
+        plan = json.loads(run("relocate", left_out, "--dry-run", "--json").stdout)
+        taken, words = Path(plan[0]["media"][0]["target"]), ["relocate"]
+        taken.parent.mkdir()
+        taken.write_bytes(b"another video")
+    else:
+        (lab / "ds").mkdir()
+        (lab / "ds" / "dandiset.yaml").write_text("identifier: '000001'\n")
+        words = ["organize", "-d", "ds"]
+        plan = json.loads(run(*words, left_out, other, "--dry-run", "--json").stdout)
+        (taken,) = (Path(each["target"]) for each in plan["files"] if each["source"] == str(left_out))
+        write_nwb(taken, ["x.avi"], session="s")
+    refused = run(*words, "--media-mode", "move", "--existing", "skip", left_out, other, code=1).stderr
+    assert "needs" in refused or "refers to" in refused, refused
+    assert (lab / "shared" / "v.avi").exists()
+    if command == "relocate":  # where none is left, there is nothing to do but to say why
+        assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
 
 
 def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
@@ -718,46 +754,27 @@ def test_progress_of_python_that_cannot_be_shown_is_no_error(lab: Path, redirect
 # ------------------------------------------------------------- search folders and their subfolders
 
 
-def test_search_looks_into_subfolders(lab: Path) -> None:
-    """Of several files with a name, the one that fits the longest part of the path."""
-    wanted = [make_media(lab / "nas" / folder / "deep" / "cam1" / "x.avi") for folder in ("m1", "m2")]
-    make_media(lab / "nas" / ".hidden" / "y.avi")
-    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\m1\\deep\\cam1\\x.avi", "M2/deep/cam1/x.avi"])
-    done = run("relocate", path, "--search", "nas")
-    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, wanted))
-    assert done.stderr == ""
-    hidden = write_nwb(lab / "far" / "y.nwb", ["y.avi"])
-    refused = run("relocate", hidden, "--search", "nas", code=1).stderr
-    assert f"'{lab / 'nas' / '**' / 'y.avi'}' (no such file)" in refused
-
-
-def test_file_found_by_its_name_alone_is_warned_of_once(lab: Path) -> None:
-    videos = [make_media(lab / "nas" / "session7" / f"{number}.avi") for number in range(3)]
-    path = write_nwb(lab / "far" / "x.nwb", [video.name for video in videos])
-    (warning,) = run("relocate", path, "--search", "nas").stderr.splitlines()
-    assert f"'0.avi' was found by its name alone, as '{videos[0]}', and 2 more by their names" in warning
-    assert [os.path.realpath(path.parent / stored) for stored in stored_paths(path)] == list(map(str, videos))
-
-
-def test_two_files_with_a_name_in_subfolders_are_never_guessed(lab: Path) -> None:
-    for folder in ("Miniscope", "BehavCam"):
-        make_media(lab / "nas" / folder / "0.avi")
-    path = write_nwb(lab / "far" / "x.nwb", ["0.avi"])
-    refused = run("relocate", path, "--search", "nas", code=1).stderr
-    assert "fits 2 different files" in refused
-    run("relocate", path, "--search", "nas", "--search-for", "/acquisition/video", "nas/BehavCam")
+def test_files_in_subfolders_of_search_are_named_and_not_guessed(lab: Path) -> None:
+    """Every session has such a name. The message says where there are some, and the folder that is named is used."""
+    videos = [make_media(lab / "nas" / folder / "x.avi") for folder in ("m1", "m2")]
+    make_media(lab / "nas" / ".hidden" / "x.avi")
+    path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\top\\x.avi"])
+    refused = run("relocate", path, "--media-mode", "move", "--search", "nas", code=1).stderr
+    assert f"Files of that name: '{videos[0]}', '{videos[1]}'; " in refused
+    assert all(video.exists() for video in videos)
+    run("relocate", path, "--search", videos[1].parent)
     (stored,) = stored_paths(path)
-    assert os.path.realpath(path.parent / stored) == str(lab / "nas" / "BehavCam" / "0.avi")
+    assert os.path.realpath(path.parent / stored) == str(videos[1])
 
 
 def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) -> None:
     (lab / "nas").mkdir()
     path, options = write_nwb(lab / "far" / "x.nwb", ["new.avi"]), nwb_extfiles.MediaOptions(search=lab / "nas")
-    with pytest.raises(FileNotFoundError):
-        nwb_extfiles.relocate(path, media_options=options)
-    make_media(lab / "nas" / "later" / "new.avi")
-    with pytest.warns(nwb_extfiles.ExternalFilesWarning, match="by its name alone"):
-        nwb_extfiles.relocate(path, media_options=options)
+    for folder in ("one", "two"):
+        with pytest.raises(FileNotFoundError) as refused:
+            nwb_extfiles.relocate(path, media_options=options)
+        assert ("Files of that name" in str(refused.value)) == (folder == "two")
+        make_media(lab / "nas" / folder / "new.avi")
 
 
 def test_restore_takes_a_folder(lab: Path) -> None:

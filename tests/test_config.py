@@ -71,6 +71,15 @@ def test_python_reads_it_where_asked(lab: Path) -> None:
     assert read_config(lab.parent) == Config()
 
 
+def test_files_of_others_above_are_passed_over(lab: Path) -> None:
+    """A pyproject.toml about something else ends no command; a broken file of our own name does."""
+    (lab / "pyproject.toml").write_text("tool = 1  # nwb-extfiles\n")
+    assert read_config() == Config()
+    (lab / "nwb-extfiles.toml").symlink_to("gone.toml")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        read_config()
+
+
 def test_nearest_file_counts(lab: Path) -> None:
     (lab / "nwb-extfiles.toml").write_text("media_mode = 'copy'\n")
     (lab / "nwb" / "pyproject.toml").write_text("[project]\nname = 'uses nwb-extfiles'\n")
@@ -84,7 +93,10 @@ def test_nearest_file_counts(lab: Path) -> None:
     [
         ("serach = 'nas'", "there is no setting 'serach'; use search, path_map, within, media_mode"),
         ("search = 'nowhere'", "search: .*nowhere' is not a folder"),
-        ("search = 3", "search: |not iterable"),
+        ("search = 3", "expected text, or a list of texts, and found 3"),
+        ("search = ''", "expected text, or a list of texts, and found ''"),
+        ("path_map = {'D:/x' = []}", r"found \[\[\]\]"),
+        ("media_mode = {copy = 1}", "found {'copy': 1}"),
         ("media_mode = 'teleport'", "media_mode must be one of 'symlink', .*not 'teleport'"),
         ("path_map = ['a', 'b']", "path_map must be a mapping"),
         ("search = ", "is not valid TOML"),

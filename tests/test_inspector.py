@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,8 @@ def test_nwbinspector_selects_checks_by_severity(folder: Path, tmp_path: Path) -
 
 def test_nwb_files_in_memory_have_no_findings() -> None:
     code = (
-        "import sys; from helpers import new_nwbfile, image_series; from nwb_extfiles import inspector;"
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r});"
+        "from helpers import new_nwbfile, image_series; from nwb_extfiles import inspector;"
         "from nwbinspector import inspect_nwbfile_object; nwbfile = new_nwbfile();"
         "nwbfile.add_acquisition(image_series(['gone.avi']));"
         "print(inspector.check_external_media_errors(nwbfile))"

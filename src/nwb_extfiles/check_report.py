@@ -54,7 +54,9 @@ def write_report(path: Path, findings: Findings) -> None:
         text = as_json([finding_record(finding) for finding in findings])
     else:
         text = "\n".join([*finding_lines(findings, most=None), findings.summary])
-    path.write_text(f"{text}\n", encoding="utf-8")
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(f"{text}\n", encoding="utf-8")
+    os.replace(fresh, path)  # what a link with this name points to stays as it is
 
 
 def _unchanged(text: str, **_: object) -> str:

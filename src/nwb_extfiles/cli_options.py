@@ -164,9 +164,16 @@ def _log_to(ctx: click.Context, param: click.Parameter, value: Path | None) -> N
     if value is None or ctx.resilient_parsing:
         return
     try:
+        if value.exists() and b"\0" in _begins(value):
+            raise click.BadParameter(f"{value} is not a text file, so nothing is appended to it", ctx, param)
         ctx.find_root().call_on_close(log_to(value))
     except OSError as error:
         raise click.BadParameter(f"{value} cannot be written to: {error.strerror}", ctx, param) from error
+
+
+def _begins(path: Path) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(4096)
 
 
 def _note_no_config(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001

@@ -76,12 +76,12 @@ def read_config(folder: str | os.PathLike[str] = os.curdir) -> Config:
     start = Path(os.path.abspath(folder))
     for place in (start, *start.parents):
         own, shared = place / _OWN_FILE, place / _SHARED_FILE
-        if own.is_file():
+        if os.path.lexists(own):
             return _config(own, _parsed(own))
-        if shared.is_file() and _TABLE.encode() in shared.read_bytes():
-            table = _parsed(shared).get("tool", {}).get(_TABLE)
-            if table is not None:
-                return _config(shared, table)
+        if shared.is_file() and os.access(shared, os.R_OK) and _TABLE.encode() in shared.read_bytes():
+            tool = _parsed(shared).get("tool")
+            if isinstance(tool, Mapping) and _TABLE in tool:
+                return _config(shared, tool[_TABLE])
     return Config()
 
 
@@ -90,6 +90,8 @@ def _parsed(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}", hint="correct it") from error
+    except OSError as error:  # a broken link, a folder
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}", hint="correct it, or remove it") from error
 
 
 def _config(path: Path, table: Any) -> Config:
@@ -104,13 +106,25 @@ def _config(path: Path, table: Any) -> Config:
             if name in options:
                 options[name] = _folders(path.parent, options[name])
         if isinstance(options.get("path_map"), Mapping):
-            options["path_map"] = {old: _folders(path.parent, new)[0] for old, new in options["path_map"].items()}
+            options["path_map"] = {old: _folder(path.parent, new) for old, new in options["path_map"].items()}
         MediaOptions(**options)
-        modes = modes_in_order(table["media_mode"]) if "media_mode" in table else None
+        modes = modes_in_order(_list_of_text(table["media_mode"])) if "media_mode" in table else None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: {str(error).removeprefix('MediaOptions.')}", hint="correct it") from error
     return Config(path, modes, options)
 
 
 def _folders(base: Path, value: Any) -> list[Path]:
-    return [base / os.path.expanduser(folder) for folder in ([value] if isinstance(value, str) else value)]
+    return [_folder(base, folder) for folder in _list_of_text(value)]
+
+
+def _folder(base: Path, folder: Any) -> Path:
+    (given,) = _list_of_text(folder if isinstance(folder, str) else [folder])
+    return base / os.path.expanduser(given)
+
+
+def _list_of_text(value: Any) -> list[str]:
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(each, str) and each for each in values):
+        raise TypeError(f"expected text, or a list of texts, and found {value!r}")
+    return values

@@ -112,8 +112,9 @@ class MediaOptions:
     ----------
     search : path or iterable of paths
         Folders in which to look for a file that is not where its path says: by every tail of the stored path, down
-        to the bare name; if there is none, in their subfolders too. If the path leads to a broken symbolic link, the
-        path in that link is looked for too, and the link is replaced. Two different files that fit are an error.
+        to the bare name. Files of that name in subfolders are named in the message, never taken: other recordings may
+        have files of that name. If the path leads to a broken symbolic link, the path in that link is looked for too,
+        and the link is replaced. Two different files that fit are an error.
     search_for : mapping of str to path or iterable of paths
         The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
         the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
@@ -242,11 +243,12 @@ class MediaOptions:
         """
         names = self._subfolders.get(folder)
         if names is None:
-            names = self._subfolders[folder] = {}
+            names = {}
             for place, folders, files in os.walk(folder):
                 folders[:] = sorted(each for each in folders if not each.startswith("."))
                 for each in files:
                     names.setdefault(each, []).append(place)
+            self._subfolders[folder] = names  # when it is whole: other threads use it
         return [Path(place, name) for place in names.get(name, ())]
 
     @classmethod

@@ -438,6 +438,31 @@ def test_reference_keeps_the_path_through_a_linked_folder(root: Path) -> None:
     assert stored(a) == "../raw/shared/s.avi"
 
 
+def test_reference_through_a_linked_folder_and_up_again(root: Path) -> None:
+    """``link/../b.avi`` is beside what the link leads to, not beside the link."""
+    right, wrong = make_video(root / "store/b.avi", "right"), make_video(root / "nwb/b.avi", "wrong")
+    (root / "store/sub").mkdir()
+    (root / "nwb/link").symlink_to(root / "store/sub")
+    a = make_nwb(root / "nwb/a.nwb", ["link/../b.avi"])
+    Watch(root).succeeds("relocate", "--media-mode", "reference", a)
+    assert digest(a.parent / stored(a)) == digest(right) != digest(wrong)
+
+
+def test_repair_leaves_what_is_behind_a_linked_folder(root: Path, store: Path) -> None:
+    watch = Watch(root, store=store)
+    video = make_video(root / "raw/s.avi", "shared/s.avi")
+    a = make_nwb(root / "raw/a.nwb", ["s.avi"])
+    watch.succeeds("relocate", "--media-mode", "copy", "--manifest", a)
+    (root / "raw/shared").symlink_to(root / "store/shared")
+    video.unlink()
+    resolved(a).unlink()
+    outcome = Watch(root, store=store).run(
+        "relocate", "--repair", "--media-mode", "move", "--search", root / "raw/shared", a
+    )
+    assert (outcome.exit_code, "is in a linked folder" in outcome.output) == (0, True), outcome.output
+    assert digest(a.parent / stored(a)) == digest(root / "store/shared/s.avi")
+
+
 def test_move_from_a_linked_folder_that_is_mapped_to_the_real_one(root: Path) -> None:
     """As the warning advises."""
     video = make_video(root / "store/shared/s.avi", "s")

@@ -15,7 +15,7 @@ from ..naming import is_conventional, is_showable
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.resolve import MediaFile, Resolution, media_file
+from ..plans.resolve import MediaFile, Resolution, behind_link, media_file
 from ..web.download import part_name
 from .probe import probe
 
@@ -145,6 +145,7 @@ def find_by_content(
     rows: Iterable[ManifestRow],
     folders: Iterable[Path],
     *,
+    nwb_path: Path,
     on_bytes: Callable[[int], object] = lambda count: None,
 ) -> dict[str, MediaFile]:
     """Find the videos of a manifest by their content, whatever their names.
@@ -155,6 +156,8 @@ def find_by_content(
         Of the videos to find.
     folders : iterable of pathlib.Path
         Searched at any depth. Symbolic links to folders are not followed; what cannot be read is skipped.
+    nwb_path : pathlib.Path
+        The NWB file that the manifest is in.
     on_bytes : callable
         Called with each number of bytes read. Only files of the right size are read.
 
@@ -167,7 +170,7 @@ def find_by_content(
     names = {row.original_name for row in wanted.values()}
     sizes = {row.size_in_bytes for row in wanted.values()}
     found: dict[str, MediaFile] = {}
-    for file in sorted(_files_of_size(folders, sizes), key=lambda file: file.path.name not in names):
+    for file in sorted(_files_of_size(folders, sizes, nwb_path), key=lambda file: file.path.name not in names):
         open_sizes = {row.size_in_bytes for row in wanted.values() if row.sha256 not in found}
         if file.size in open_sizes:
             digest = _digest_if_readable(file, on_bytes)
@@ -184,7 +187,7 @@ def _digest_if_readable(file: MediaFile, on_bytes: Callable[[int], object]) -> s
         return None
 
 
-def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFile]:
+def _files_of_size(folders: Iterable[Path], sizes: set[int], nwb_path: Path) -> Iterator[MediaFile]:
     seen: set[tuple[int, int]] = set()
     for folder in folders:
         for place, below, names in os.walk(folder):
@@ -193,7 +196,7 @@ def _files_of_size(folders: Iterable[Path], sizes: set[int]) -> Iterator[MediaFi
                 file = media_file(Path(place, name))
                 if isinstance(file, MediaFile) and file.size in sizes and file.identity not in seen:
                     seen.add(file.identity)
-                    yield file
+                    yield behind_link(file, Path(place, name), str(nwb_path.parent))
 
 
 def make_rows(

@@ -89,7 +89,6 @@ def plan_references(
         return is_former(Path(os.path.realpath(Path(reference.base, reference.stored_path).parent)))
 
     warnings: list[str] = [*_one_file_for_several(resolutions)]
-    warnings += _by_name_alone(resolutions)
     unused = options.unused_patterns({reference.object_path for reference in references})
     if unused:
         what = f"{nwb_path}: no object with media fits {', '.join(map(repr, unused))}"
@@ -237,18 +236,6 @@ def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message
                 "if they mean different files, name the folder of each with {example}",
                 example=for_objects("search_for", {others[0]: "FOLDER"}),
             ),
-        )
-
-
-def _by_name_alone(resolutions: Sequence[Resolution]) -> Iterator[Message]:
-    """Warn of files that were found in subfolders by their names: other recordings may have files of these names."""
-    found = [entry for entry in resolutions if entry.by_name and entry.file is not None]
-    if found and found[0].file is not None:
-        more = f", and {len(found) - 1:,} more by their names" if len(found) > 1 else ""
-        yield Message(
-            f"{found[0].reference.where}: {found[0].reference.stored_path[:300]!r} was found by its name alone, as "
-            f"{str(found[0].file.path)!r}{more}",
-            "check that it is the right recording",
         )
 
 

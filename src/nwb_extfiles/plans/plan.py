@@ -419,7 +419,8 @@ class _Planner:
         """How a file gets to its target that must not get there in the mode of the plan."""
         if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
             real = {reference.stored_path: str(file.path)}
-            hint = Hint("to move it, use {real}", real=for_objects("path_map_for", {reference.object_path: real}))
+            moves = for_objects("path_map_for", {reference.object_path: real})
+            hint = Hint("delete it there if nobody else needs it, or use, instead of this, {moves}", moves=moves)
             what = f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays"
             self._linked.setdefault((reference.object_path, reference.field), []).append(Message(what, hint))
             return MediaMode.COPY
@@ -440,7 +441,7 @@ class _Planner:
 
     def _relative_path(self, reference: ExternalFileReference, file: MediaFile) -> str:
         try:
-            path = Path(os.path.relpath(file.linked_path or file.path, self.destination.nwb_path.parent)).as_posix()
+            path = Path(os.path.relpath(_to_refer_to(file), self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
                 f"{reference.where}: there is no relative path to {str(file.path)!r}",
@@ -550,6 +551,12 @@ def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bo
             f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
             for_archive(f"{name}{further}", suffix),
         )
+
+
+def _to_refer_to(file: MediaFile) -> Path:
+    """The path of a file for a stored path: through its linked folder, unless ``..`` would lead out of that."""
+    through = file.linked_path
+    return file.path if through is None or os.pardir in through.parts else through
 
 
 def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFilesError]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from itertools import takewhile
 from pathlib import Path, PureWindowsPath
 from urllib.parse import unquote, urlsplit
 
@@ -28,6 +27,7 @@ __all__ = [
     "MediaFile",
     "Remux",
     "Resolution",
+    "behind_link",
     "is_absolute",
     "is_url",
     "leads_to_nothing",
@@ -96,8 +96,6 @@ class Resolution:
     """The suffix that the media get, if that is not the one of the file."""
     searched: bool = False
     """Whether the file was found in a folder of `search`, by a part of its path."""
-    by_name: bool = False
-    """Whether it was found in a subfolder of one, by nothing but its name."""
     remux: Remux | None = None
     """How the media get another container; None if they keep theirs."""
 
@@ -181,17 +179,13 @@ def _choose(
         found = _look(tiers, path_maps, nwb_folder, real_path, tried if form == path else [], broken)
         if found:
             break
-    by_name = False
-    for sought in dict.fromkeys((path, *broken)):
-        if not found:
-            found, by_name = _look_in_subfolders(sought, reference, options, nwb_folder, real_path, tried)
     if not found:
-        raise _not_found(reference, path, tried)
+        raise _not_found(reference, path, tried, _of_that_name((path, *broken), reference, options))
     if len(found) > 1:
         raise _ambiguous(reference, path, [file for file, _ in found.values()])
     ((file, searched),) = found.values()
     _check_within(file, reference, options)
-    return Resolution(reference, file=file, searched=searched, by_name=by_name)
+    return Resolution(reference, file=file, searched=searched)
 
 
 @dataclass(slots=True)
@@ -225,7 +219,7 @@ def _look(
         for place in places:
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
-                file = _behind_link(file, place, nwb_folder, real_path)
+                file = behind_link(file, place, nwb_folder, real_path)
                 found.setdefault(file.identity, (file, bool(tier.searched)))
                 continue
             tried.append((place, file))
@@ -237,41 +231,20 @@ def _look(
     return found
 
 
-def _look_in_subfolders(
-    path: str,
-    reference: ExternalFileReference,
-    options: MediaOptions,
-    nwb_folder: str,
-    real_path: Callable[[str], str],
-    tried: list[tuple[Path, str]],
-) -> tuple[dict[tuple[int, int], tuple[MediaFile, bool]], bool]:
-    """The files with the name of a path below search folders, and whether nothing but the name fits.
+def _of_that_name(paths: Iterable[str], reference: ExternalFileReference, options: MediaOptions) -> list[Path]:
+    """Files with the names of some paths in subfolders of search folders: for the message alone.
 
-    Of several, those that fit the longest part of the path.
+    Videos of other recordings may have the same name, so none of them is taken: the user says which folder it is.
     """
-    wanted = [part.casefold() for part in reversed(PureWindowsPath(path).parts)]  # which reads both slashes
-    for folders in (options.searched_for(reference.object_path), options.search):
-        names = {PureWindowsPath(form).name for form in unicode_forms(path)}
-        places = [place for folder in folders for name in names for place in options.places_below(folder, name)]
-        fitting = {place: _common(wanted, place) for place in places}
-        found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
-        for place, count in fitting.items():
-            if count == max(fitting.values()) and isinstance(file := media_file(place, real_path), MediaFile):
-                found.setdefault(file.identity, (_behind_link(file, place, nwb_folder, real_path), True))
-        if found:
-            return found, max(fitting.values()) <= 1
-        everywhere = [(folder / "**" / PureWindowsPath(path).name, "no such file") for folder in folders]
-        tried[1:1] = everywhere  # where a message that is too long is not cut
-    return {}, False
+    forms = (form for path in paths for form in unicode_forms(path))
+    names = dict.fromkeys(PureWindowsPath(form).name for form in forms)  # which reads both slashes
+    folders = (*options.searched_for(reference.object_path), *options.search)
+    return [place for folder in folders for name in names for place in options.places_below(folder, name)]
 
 
-def _common(wanted: Sequence[str], place: Path) -> int:
-    """How many parts, from the end, a path has in common with another one; at least one, the name."""
-    pairs = zip(wanted, reversed(place.parts), strict=False)
-    return max(1, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].casefold(), pairs)))
-
-
-def _behind_link(file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str]) -> MediaFile:
+def behind_link(
+    file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath
+) -> MediaFile:
     """A file with its `linked_path`. A link to a folder that the NWB file is in too leads to nothing of others."""
     folder = os.path.dirname(place)
     if os.path.normpath(folder) == os.path.dirname(file.path):
@@ -408,7 +381,7 @@ def _mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]]) -> list[Pat
     text = os.readlink(link)
     spelled = dict.fromkeys((text, os.path.normpath(os.path.join(link.parent, text)), os.path.realpath(link)))
     places = (_mapped(path, path_map) for path_map in path_maps for path in spelled)
-    return sorted((place for place in places if place is not None), key=lambda place: not place.exists())[:1]
+    return sorted((place for place in places if place is not None), key=lambda place: not os.path.exists(place))[:1]
 
 
 def _with_slashes(path: str) -> str:
@@ -481,7 +454,9 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
         )
 
 
-def _not_found(reference: ExternalFileReference, path: str, without_file: list[tuple[Path, str]]) -> ExternalFilesError:
+def _not_found(
+    reference: ExternalFileReference, path: str, without_file: list[tuple[Path, str]], of_that_name: Sequence[Path]
+) -> ExternalFilesError:
     tried = [f"{_short(str(place))} ({reason})" for place, reason in without_file]
     listed = tried[:_MOST_LISTED] + ([f"and {len(tried) - _MOST_LISTED} more"] if len(tried) > _MOST_LISTED else [])
     places = f"Tried: {'; '.join(listed)}" if listed else "Not searched: it is a path on another machine"
@@ -491,6 +466,11 @@ def _not_found(reference: ExternalFileReference, path: str, without_file: list[t
             return MissingMediaError(what, hint=how_to_get(place), **reference.place)
     if any("only regular files are media" in reason for _, reason in without_file):
         return UnsafeReferenceError(what, hint="replace what is there with the media file", **reference.place)
+    if of_that_name:
+        more = f" and {len(of_that_name) - _MOST_HINTS} more" if len(of_that_name) > _MOST_HINTS else ""
+        what += f". Files of that name: {', '.join(repr(str(place)) for place in of_that_name[:_MOST_HINTS])}{more}"
+        hint = "if one of these is it, name its own folder with {search}, or keep the path as it is with {missing_keep}"
+        return MissingMediaError(what, hint=Hint(hint), **reference.place)
     foreign = _WINDOWS_ABSOLUTE.match(path) is not None and os.name != "nt"
     fixes = ["put the file there", "map its folder with {path_map}" if foreign else "name its folder with {search}"]
     if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):

@@ -54,7 +54,7 @@ class TargetState(StrEnum):
     BROKEN = "broken"
     """A symbolic link to nothing, such as one to a file that was moved away. It is replaced: there is no content that
     would be lost. If it leads to a disk that is not mounted, that disk keeps its file, and the call has found one for
-    this very reference: at its path, or in `search` or `path_map` by the name in the link."""
+    this very reference: at its path, in `search` or `path_map` by the name in the link, or by its content."""
     OTHER = "other"
     """Other content, or something that is not a regular file."""
     FOLDER = "folder"

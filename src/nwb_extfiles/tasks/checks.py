@@ -239,7 +239,7 @@ def _contents(
     verifications = list(verify_media(rows, found, on_bytes=on_bytes))
     wanted = [entry.row for entry in verifications if entry.row is not None and entry.state.is_bad]
     folders = [path.parent / nwb_stem(path), *options.search_folders]
-    elsewhere = find_by_content(wanted, folders, on_bytes=on_bytes) if wanted else {}
+    elsewhere = find_by_content(wanted, folders, nwb_path=path, on_bytes=on_bytes) if wanted else {}
     for verification in verifications:
         yield from _verification(verification, elsewhere)
     verified = {id(entry.row) for entry in verifications}

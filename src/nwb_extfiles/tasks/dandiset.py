@@ -38,7 +38,7 @@ from ..plans.resolve import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named
-from .named_files import is_skipped
+from .named_files import is_skipped, warn_left_out
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .written_files import cannot_edit, is_former_media_folder, warned_of_other_names
 
@@ -84,9 +84,11 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
     planned: dict[int, OrganizedFile] = {}
+    left_out: list[ExternalFilesError] = []
     for number, result in each(partial(_plan_one, settings=settings, table=table), targets, executor):
         if isinstance(result, ExternalFilesError):
             if is_skipped(result, settings.options):
+                left_out.append(result)
                 continue
             # While files are left out, existing files at targets mean little: names depend on all files.
             problems.extend(new for new in result.problems if not (unnamed and isinstance(new, MediaExistsError)))
@@ -95,8 +97,13 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         else:
             planned[number] = result
     files = [planned[number] for number in sorted(planned)]
+    for error in left_out:
+        if files:
+            warn_left_out(error)
+        else:
+            problems.extend(error.problems)
     if not problems:
-        files, lost = _settled(files, inspected, settings)
+        files, lost = _settled(files, settings)
         problems.extend(lost)
         problems.extend(_no_space(files, settings))
     if problems:
@@ -129,10 +136,10 @@ def _paths_would_break(item: Inspected) -> ExternalFilesError | None:
 
 
 def _settled(
-    files: list[OrganizedFile], inspected: list[Inspected], settings: OrganizeSettings
+    files: list[OrganizedFile], settings: OrganizeSettings
 ) -> tuple[list[OrganizedFile], list[ExternalFilesError]]:
     """Decide for all files together which names are removed, and whether targets may be replaced."""
-    served = {filesystem.with_real_folder(item.path) for item in inspected} | {file.target for file in files}
+    served = {filesystem.with_real_folder(file.source) for file in files} | {file.target for file in files}
     changed, problems = settle([file.plan for file in files], MediaUsers(served, settings.options))
     problems.extend(_replaced_sources(files))
     return [replace(file, plan=changed.get(file.target, file.plan)) for file in files], problems

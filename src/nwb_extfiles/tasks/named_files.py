@@ -6,21 +6,30 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn
 from ..nwb.files import find_nwb_files, zarr_marker
 from ..options import MediaOptions
 
-__all__ = ["Globs", "files_in_folders", "is_plain_folder", "is_skipped", "named_nwb_files", "require_nwb"]
+__all__ = [
+    "Globs",
+    "files_in_folders",
+    "is_plain_folder",
+    "is_skipped",
+    "named_nwb_files",
+    "require_nwb",
+    "warn_left_out",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Globs:
     """Which of the NWB files in folders are meant: those that fit a pattern to include, if any, and none to exclude.
 
-    A pattern fits the path below the folder that was named, or the name of the file; ``*`` stands for slashes too.
+    A pattern fits the path below the folder that was named, the name of the file, or a folder that the file is in;
+    ``*`` stands for slashes too.
     """
 
     include: tuple[str, ...] = ()
@@ -30,10 +39,11 @@ class Globs:
         """Whether a file in a folder is meant; one that was named itself always is."""
         if str(path) == os.path.abspath(folder):
             return True
-        below = Path(os.path.relpath(path, folder)).as_posix()
+        below = PurePath(os.path.relpath(path, folder))
+        names = [path.name, below.as_posix(), *(parent.as_posix() for parent in below.parents)]
 
         def fits_one(patterns: Iterable[str]) -> bool:
-            return any(fnmatchcase(below, pattern) or fnmatchcase(path.name, pattern) for pattern in patterns)
+            return any(fnmatchcase(name, pattern.rstrip("/")) for pattern in patterns for name in names)
 
         return (not self.include or fits_one(self.include)) and not fits_one(self.exclude)
 
@@ -73,12 +83,14 @@ def is_plain_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def is_skipped(error: ExternalFilesError, options: MediaOptions) -> bool:
-    """Whether an NWB file is left out, because other media or another NWB file are where its own would be; warns."""
-    if options.existing != "skip" or not all(isinstance(problem, MediaExistsError) for problem in error.problems):
-        return False
+    """Whether an NWB file is left out, because other media or another NWB file are where its own would be."""
+    return options.existing == "skip" and all(isinstance(problem, MediaExistsError) for problem in error.problems)
+
+
+def warn_left_out(error: ExternalFilesError) -> None:
+    """Warn of an NWB file that is left out."""
     more = f" ({len(error.problems) - 1:,} more such problems)" if len(error.problems) > 1 else ""
     warn(f"left out: {error.problems[0].what}{more}")
-    return True
 
 
 def require_nwb(file: Any, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, overload
 
@@ -40,7 +41,7 @@ from ..plans.targets import nwb_stem
 from ..progress import increments, reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
-from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb
+from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb, warn_left_out
 from .written_files import (
     cannot_edit,
     file_identifier,
@@ -243,7 +244,6 @@ def _plan_all(
     repair: bool,
 ) -> list[RelocationPlan]:
     documents: dict[Path, None] = {}
-    plans: list[RelocationPlan] = []
     problems: list[ExternalFilesError] = []
     for path in files_in_folders(paths, problems):
         try:
@@ -255,18 +255,36 @@ def _plan_all(
                 documents[document] = None
         except ExternalFilesError as error:
             problems.append(error)
-    users = MediaUsers(documents, options)
-    for document in documents:
-        try:
-            plans.append(_plan(document, modes, options, users, in_memory, repair))
-        except ExternalFilesError as error:
-            if not is_skipped(error, options):
-                problems.extend(error.problems)
+    while True:
+        users = MediaUsers(documents, options)
+        one = partial(_plan, modes=modes, options=options, users=users, in_memory=in_memory, repair=repair)
+        plans, refused = _plan_each(documents, one)
+        left_out = [path for path, error in refused.items() if is_skipped(error, options)]
+        if not left_out or len(left_out) == len(documents):
+            break
+        for path in left_out:  # what it needs stays then, as with any other NWB file, so the others are planned anew
+            warn_left_out(refused[path])
+            del documents[path]
+    problems.extend(problem for why in refused.values() for problem in why.problems)
     changed, lost = settle(plans, users)
     problems.extend(lost)
     if problems:
         raise combine(problems)
     return [changed.get(plan.nwb_path, plan) for plan in plans]
+
+
+def _plan_each(
+    documents: Iterable[Path], plan: Callable[[Path], RelocationPlan]
+) -> tuple[list[RelocationPlan], dict[Path, ExternalFilesError]]:
+    """The plans of the documents that can be planned, and why the others cannot."""
+    plans: list[RelocationPlan] = []
+    refused: dict[Path, ExternalFilesError] = {}
+    for document in documents:
+        try:
+            plans.append(plan(document))
+        except ExternalFilesError as error:
+            refused[document] = error
+    return plans, refused
 
 
 def _named_twice(document: Path, other: Path) -> ExternalFilesError:
@@ -385,9 +403,8 @@ def _found_by_content(
     resolutions = resolve_all(references, options, destination=nwb_path.parent)
     bad = [verification for verification in verify_media(rows, resolutions) if verification.state.is_bad]
     wanted = [verification.row for verification in bad if verification.row is not None]
-    elsewhere = (
-        find_by_content(wanted, [nwb_path.parent / nwb_stem(nwb_path), *options.search_folders]) if wanted else {}
-    )
+    folders = [nwb_path.parent / nwb_stem(nwb_path), *options.search_folders]
+    elsewhere = find_by_content(wanted, folders, nwb_path=nwb_path) if wanted else {}
     found: dict[tuple[str, str, int], Resolution] = {}
     for verification in bad:
         reference, row = verification.resolution.reference, verification.row
