@@ -113,6 +113,14 @@ def run(*words: object, code: int = 0) -> Result:
     return result
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right there")
+def test_ls_says_where_a_broken_link_leads(lab: Path) -> None:
+    (lab / "nwb" / "gone.avi").symlink_to("../elsewhere/gone.avi")
+    assert "'gone.avi' -> MISSING: it is a symbolic link to '../elsewhere/gone.avi', which does not exist" in (
+        run("ls").stdout
+    )
+
+
 def test_ls_lists_references(lab: Path) -> None:
     result = run("ls")
     assert result.stderr == ""

@@ -12,7 +12,7 @@ from ..hints import for_archive
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..plans.resolve import MediaFile, Resolution, is_absolute
+from ..plans.resolve import MediaFile, Resolution, is_absolute, leads_to_nothing
 from ..plans.targets import dandiset_above, nwb_stem
 from .findings import Finding, Severity, of_reference, shortened
 
@@ -77,7 +77,7 @@ class PathChecker:
                 reference, Severity.ERROR, "missing", "its content is not on this machine, because it is a file of "
                 "git-annex", how_to_get(Path(place)),
             )  # fmt: skip
-        what = "there is a broken symbolic link" if os.path.islink(place) else "there is no file"
+        what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
         return of_reference(
             reference, Severity.ERROR, "missing", what, "put the file there, or tell `nwb-extfiles relocate` where it "
             "is, with --search", expected=shortened(place),
