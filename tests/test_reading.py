@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
+import imageio_ffmpeg
 import pytest
 from videos import CUT_OFF, VIDEOS, WHOLE, Videos, decoded_frames, ffmpeg
 
+from nwb_extfiles.media.probe import probe
 from nwb_extfiles.media.pyav.opening import NotAVideo, fraction, open_video
-from nwb_extfiles.media.pyav.reading import read_video
+from nwb_extfiles.media.pyav.reading import read_counted, read_video
 
-INDEXED = [name for name in (*WHOLE, "opendml.avi") if name.endswith((".mp4", ".mov", ".avi", "ipod.m4v"))]
+WITH_INDEX_OF_FRAGMENTS = ("fragments_with_sidx.mp4", "dash_fragments.mp4")
+INDEXED = [
+    name
+    for name in (*WHOLE, "opendml.avi")
+    if name.endswith((".mp4", ".mov", ".avi", "ipod.m4v")) and name not in WITH_INDEX_OF_FRAGMENTS
+]
 ELEMENTARY = ("b_frames.h264", "no_b_frames.h264", "hevc.h265", "elementary.m4v")
 COMPLETE = (*WHOLE, "opendml.avi")
 
@@ -57,6 +66,7 @@ def test_sizes_containers_codecs_and_rates(all_videos: Videos) -> None:
     assert told["mjpeg.mov"] == ("mov", "mjpeg")
     assert told["raw.avi"] == ("avi", "rawvideo")
     assert told["ffv1.mkv"] == ("mkv", "ffv1")
+    assert told["av1.mp4"] == ("mp4", "av1"), "not libdav1d, which decodes it"
     assert told["vp9.webm"] == ("webm", "vp9")
     assert [told[name][0] for name in ("h264.ts", "mpeg2.mpg", "wmv2.wmv", "hevc.h265", "elementary.m4v")] == [
         "mpegts", "mpeg", "wmv", "h265", "m4v",
@@ -64,19 +74,120 @@ def test_sizes_containers_codecs_and_rates(all_videos: Videos) -> None:
     assert facts["ffv1.mkv"].pixel_format == "gray16le"
     assert {name: one.rotation for name, one in facts.items() if one.rotation} == {"rotated.mp4": 90}
     assert {name for name, one in facts.items() if one.video_streams > 1} == {"two_videos.mp4"}
-    assert {name for name, one in facts.items() if one.has_audio} == {"sound.mp4", "sound.avi"}
+    assert {name for name, one in facts.items() if one.has_audio} == {"sound.mp4", "sound.avi", "sound.wmv"}
     assert {name for name, one in facts.items() if one.rate is None} == {"remuxed.avi", *ELEMENTARY}
     assert facts["ntsc.mov"].rate == Fraction(30000, 1001)
     assert facts["interlaced.mp4"].rate == 15
 
 
 def test_rounded_times_are_no_gaps(all_videos: Videos) -> None:
-    """Times of mkv and webm are whole milliseconds; where a copy broke off, frames are missing between the last."""
+    """Times of mkv and webm are whole milliseconds; where a copy broke off, frames are missing between the last.
+
+    Nothing in an MPEG-TS says that it is cut off.
+    """
     drift = {name: read_video(all_videos[name], "packets").drift for name in VIDEOS}
+    assert (drift.pop("cut_off.ts") or 0) < 1
     assert {name for name, value in drift.items() if value is not None and value > 0.1} == {"variable_rate.mp4"}
     assert (drift["variable_rate.mp4"] or 0) > 4
     unknown = {"remuxed.avi", "cut_off.avi", "cut_off.h264", *ELEMENTARY}
     assert {name for name, value in drift.items() if value is None} == unknown
+
+
+def test_gap_before_the_last_frames(tmp_path: Path, all_videos: Videos) -> None:
+    """Frames that are stored after later ones count, too."""
+    chosen = ("-vf", "select='not(between(n,50,58))'", "-fps_mode", "vfr", "-c:v", "libx264", "-bf", "3")
+    ffmpeg("-i", all_videos["ffv1.mkv"], *chosen, "-pix_fmt", "yuv420p", tmp_path / "a.mp4")
+    assert (read_video(tmp_path / "a.mp4", "packets").drift or 0) > 5
+
+
+def test_rate_of_dv(tmp_path: Path, all_videos: Videos) -> None:
+    """Its ticks are 1/60,000 s, and FFmpeg's mean rate is that of the ticks."""
+    ffmpeg("-i", all_videos["ffv1.mkv"], "-target", "pal-dv", "-t", "0.4", tmp_path / "a.dv")
+    facts = read_video(tmp_path / "a.dv", "packets")
+    assert (facts.container, facts.rate, facts.drift) == ("dv", 25, 0)
+
+
+def test_durations_that_promise_no_frames(all_videos: Videos) -> None:
+    """Those that begin at time 0 though no frame does, include a long last frame, or are that of the sound."""
+    early = {name: read_video(all_videos[name], "packets").ends_early for name in COMPLETE}
+    assert early["offset.mkv"] == early["offset.wmv"] == early["long_last_frame.mkv"] == 0
+    assert early["one_frame.mp4"] is early["sound.wmv"] is None
+    assert (read_video(all_videos["offset.mkv"], "packets").first_time or 0) >= 5
+
+
+@pytest.mark.parametrize("name", WITH_INDEX_OF_FRAGMENTS)
+def test_fragments_with_an_index_are_counted_by_packets(all_videos: Videos, name: str) -> None:
+    """Of those, FFmpeg's index lists the first ones only."""
+    facts = read_counted(all_videos[name])
+    assert (facts.frames, facts.shown, facts.cut_off) == (60, 60, False)
+
+
+@pytest.mark.parametrize("longer", [1, 20, 24, 60, 100, 5000])
+def test_matroska_with_a_long_header_is_whole(tmp_path: Path, all_videos: Videos, longer: int) -> None:
+    content = all_videos["h264.mkv"].read_bytes()
+    size = content[4] & 0x7F
+    assert content[4] & 0x80
+    assert content[5 + size :].startswith(b"\x18\x53\x80\x67")
+    void = b"\xec" + (0x4000 + longer).to_bytes(2, "big") + bytes(longer)  # an element to be ignored
+    header = content[:4] + (0x4000 + size + len(void)).to_bytes(2, "big") + content[5 : 5 + size] + void
+    (tmp_path / "a.mkv").write_bytes(header + content[5 + size :])
+    facts = read_video(tmp_path / "a.mkv", "packets")
+    assert (facts.frames, facts.cut_off) == (60, False)
+    (tmp_path / "a.mkv").write_bytes((header + content[5 + size :])[:-2000])
+    assert read_video(tmp_path / "a.mkv").cut_off == (longer < 4000), "unknown if the Segment begins far behind"
+
+
+def test_avi_written_to_a_pipe_is_whole(tmp_path: Path, all_videos: Videos) -> None:
+    """Its size was not known when its header was written."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(all_videos["mjpeg.avi"]), "-c", "copy"]
+    content = subprocess.run([*command, "-f", "avi", "pipe:1"], capture_output=True, check=True).stdout
+    assert content[4:8] == b"\xff\xff\xff\xff"
+    (tmp_path / "a.avi").write_bytes(content)
+    facts = read_video(tmp_path / "a.avi", "packets")
+    assert (facts.frames, facts.cut_off) == (60, False)
+
+
+def test_avi_that_counts_its_header_is_whole(tmp_path: Path, all_videos: Videos) -> None:
+    content = bytearray(all_videos["mjpeg.avi"].read_bytes())
+    content[4:8] = struct.pack("<I", len(content))
+    (tmp_path / "a.avi").write_bytes(content)
+    facts = read_video(tmp_path / "a.avi")
+    assert (facts.frames, facts.cut_off) == (60, False)
+    for lost in (1, 2, 8, 20):
+        (tmp_path / "a.avi").write_bytes(content[:-lost])
+        assert read_video(tmp_path / "a.avi").cut_off, lost
+
+
+def test_matrix_that_turns_nothing_is_no_rotation(tmp_path: Path, all_videos: Videos) -> None:
+    """Some programs write zeros where the others write the identity."""
+    content = bytearray(all_videos["no_b_frames.mp4"].read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    assert content[matrix : matrix + 4] == struct.pack(">I", 0x10000)
+    content[matrix : matrix + 36] = bytes(36)
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert read_video(tmp_path / "a.mp4").rotation == 0
+
+
+@pytest.mark.parametrize("name", ["no_b_frames.mp4", "many_fragments.mp4"])
+def test_more_frames_than_bytes(tmp_path: Path, all_videos: Videos, name: str) -> None:
+    """FFmpeg would make a table of them, of gigabytes."""
+    content, count = bytearray(all_videos[name].read_bytes()), 20_000_000
+    if name == "no_b_frames.mp4":
+        sizes, places = content.index(b"stsz") + 8, content.index(b"stsc") + 12
+        assert struct.unpack_from(">II", content, sizes) == (0, 60)
+        struct.pack_into(">II", content, sizes, 1, count)
+        struct.pack_into(">II", content, places, 1, count)
+    else:
+        run = content.rindex(b"trun") + 8
+        assert struct.unpack_from(">I", content, run) == (10,)
+        struct.pack_into(">I", content, run, count)
+    (tmp_path / "a.mp4").write_bytes(content)
+    begin = time.perf_counter()
+    with pytest.raises(NotAVideo, match="more frames than bytes") as error:
+        read_video(tmp_path / "a.mp4")
+    assert time.perf_counter() - begin < 1
+    assert error.value.cut_off
+    assert probe(tmp_path / "a.mp4").frame_count == 0
 
 
 def test_times_of_frames(all_videos: Videos) -> None:

@@ -302,6 +302,15 @@ def test_other_content_called_a_video(session: Make, tmp_path: Path, all_videos:
     assert problems(path) == [("not-a-video", ERROR, 0)]
 
 
+@pytest.mark.parametrize("how", HOW)
+def test_codecs_that_ffmpeg_does_not_know_are_left_alone(session: Make, tmp_path: Path, how: str) -> None:
+    """Those of some cameras, which only their makers' programs decode."""
+    path = session("mjpeg.avi", num_samples=60)
+    content = (tmp_path / "0_mjpeg.avi").read_bytes()
+    (tmp_path / "0_mjpeg.avi").write_bytes(content.replace(b"MJPG", b"ZZZZ"))
+    assert findings(path, how) == []
+
+
 @pytest.mark.parametrize("suffix", [".seq", ".tif", ".png", ".dat", ""])
 def test_formats_that_are_not_known_here_are_left_alone(session: Make, tmp_path: Path, suffix: str) -> None:
     path = session("b_frames.mp4", num_samples=64)

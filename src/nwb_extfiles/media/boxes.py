@@ -8,15 +8,33 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-__all__ = ["NO_BOX", "Box", "boxes", "chunks", "find", "is_avi", "is_cut_off", "is_mp4", "lists", "read", "riffs"]
+__all__ = [
+    "NO_BOX",
+    "Box",
+    "boxes",
+    "chunks",
+    "find",
+    "has_more_samples_than_bytes",
+    "has_segment_index",
+    "is_avi",
+    "is_cut_off",
+    "is_mp4",
+    "lists",
+    "read",
+    "riffs",
+]
 
 _MOST_BOXES = 10_000
 _MP4_FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _MP4_TOP = {*_MP4_FIRST, b"moof", b"mfra", b"sidx", b"styp", b"udta", b"uuid", b"meta", b"pdin"}
+_AVI_PARTS = (b"LIST", b"idx1")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _MOST_OF_HEADER = 16 * 1024 * 1024  # bytes
+_EBML_HEADER = 4096  # bytes in which the header of Matroska ends, and the size of its Segment
+_UNKNOWN_SIZE = 0xFFFFFFFF  # of a chunk of an AVI that was written to a pipe
+_WRONG_SIZE = 8  # bytes that some writers count too many, as the header of RIFF does not count
 _HAS_INDEX = 0x10  # AVIF_HASINDEX of the main header
 
 
@@ -113,19 +131,74 @@ def is_cut_off(stream: BinaryIO) -> bool:
             return _is_cut_off_mp4(stream, end)
         if is_avi(head):
             return _is_cut_off_avi(stream, end)
-        return head[:4] == _EBML and _is_cut_off_matroska(head, end)
+        return head[:4] == _EBML and _is_cut_off_matroska(stream, end)
     except (struct.error, IndexError, ValueError):
         return True  # the file ends within a header
 
 
 def _is_cut_off_mp4(stream: BinaryIO, end: int) -> bool:
     top = [box for box in boxes(stream, 0, end) if box.name in _MP4_TOP]  # behind them, there may be anything
-    return not {b"moov", b"mdat"} <= {box.name for box in top} or any(box.stop > end for box in top)
+    if not {b"moov", b"mdat"} <= {box.name for box in top} or any(box.stop > end for box in top):
+        return True
+    return has_more_samples_than_bytes(stream)
+
+
+def has_more_samples_than_bytes(stream: BinaryIO) -> bool:
+    """Whether a track of an MP4 or MOV, or all its fragments, claim more samples than the file has bytes.
+
+    FFmpeg makes a table of them when it opens the file, whatever there is. Old sound without such a table, where each
+    value of each channel may count as a sample, does not count.
+    """
+    end = stream.seek(0, os.SEEK_END)
+    try:
+        return any(count > end for count in _sample_counts(stream, end))
+    except (struct.error, ValueError):
+        return False
+
+
+def _sample_counts(stream: BinaryIO, end: int) -> Iterator[int]:
+    """Of each track, and the sum of those in fragments."""
+    in_fragments = 0
+    for box in boxes(stream, 0, end):
+        if box.name not in (b"moov", b"moof"):
+            continue
+        for part in boxes(stream, box.start, min(box.stop, end)):
+            if part.name == b"trak":
+                yield _samples(stream, part)
+            elif part.name == b"traf":
+                runs = (run for run in boxes(stream, *part[1:]) if run.name == b"trun")
+                in_fragments += sum(sum(_begin(stream, run, ">4xI")) for run in runs)
+    yield in_fragments
+
+
+def _samples(stream: BinaryIO, track: Box) -> int:
+    mdia = find(boxes(stream, *track[1:]), b"mdia")
+    table = find(boxes(stream, *find(boxes(stream, *mdia[1:]), b"minf")[1:]), b"stbl")
+    handler = _begin(stream, find(boxes(stream, *mdia[1:]), b"hdlr"), ">8x4s")
+    times = _begin(stream, find(boxes(stream, *table[1:]), b"stts"), ">4xI4xI")
+    if handler == (b"soun",) and times == (1, 1):
+        return 0
+    (count,) = _begin(stream, find(boxes(stream, *table[1:]), b"stsz", b"stz2"), ">8xI") or (0,)
+    return int(count)
+
+
+def _begin(stream: BinaryIO, box: Box, form: str) -> tuple[Any, ...]:
+    """The first values in a box, none if it is shorter."""
+    stream.seek(box.start)
+    size = struct.calcsize(form)
+    return struct.unpack(form, stream.read(size)) if box.stop - box.start >= size else ()
+
+
+def has_segment_index(stream: BinaryIO) -> bool:
+    """Whether an MP4 has an index of its fragments (``sidx``): FFmpeg lists the frames of the first of them only."""
+    return find(boxes(stream, 0, stream.seek(0, os.SEEK_END)), b"sidx") != NO_BOX
 
 
 def _is_cut_off_avi(stream: BinaryIO, end: int) -> bool:
-    if any(riff.stop > end + 1 for riff in riffs(stream, end)):  # some writers forget the last padding byte
-        return True
+    for riff in riffs(stream, end):
+        inside = [chunk for chunk in chunks(stream, riff.start + 4, min(riff.stop, end)) if chunk.name in _AVI_PARTS]
+        if _is_beyond(riff, end + _WRONG_SIZE) or any(_is_beyond(chunk, end) for chunk in inside):
+            return True
     (header, *_) = *lists(stream, 12, end, b"hdrl"), NO_BOX
     stream.seek(header.start + 8)  # the first chunk is the main header
     (flags,) = struct.unpack("<12xI", stream.read(16))
@@ -133,14 +206,22 @@ def _is_cut_off_avi(stream: BinaryIO, end: int) -> bool:
     return bool(flags & _HAS_INDEX) and not indexed
 
 
+def _is_beyond(chunk: Box, end: int) -> bool:
+    return chunk.stop > end and chunk.stop - chunk.start != _UNKNOWN_SIZE
+
+
 def riffs(stream: BinaryIO, end: int) -> list[Box]:
     """The parts of an AVI; more than one if it is longer than 1 GB."""
     return [chunk for chunk in chunks(stream, 0, end) if chunk.name == b"RIFF"]
 
 
-def _is_cut_off_matroska(head: bytes, end: int) -> bool:
+def _is_cut_off_matroska(stream: BinaryIO, end: int) -> bool:
+    stream.seek(0)
+    head = stream.read(_EBML_HEADER)
     size, start = _vint(head, 4)
     place = start + size
+    if place + 12 > len(head):  # the longest name and size
+        return end < _EBML_HEADER
     if head[place : place + 4] != _SEGMENT:
         return False
     size, start = _vint(head, place + 4)

@@ -96,7 +96,7 @@ def _file(entry: Media) -> Iterator[Finding]:
         if facts.cut_off:
             yield error("cut-off", f"it is cut off after {size:,} bytes, or still being written: its index, which is "
                         f"written last, is missing", copy_again)  # fmt: skip
-        elif entry.file is not None and promises_video(entry.file):
+        elif entry.file is not None and promises_video(entry.file) and not facts.undecodable:
             yield error("not-a-video", f"it {facts.reason}", "replace it with the video")
         return
     if facts is None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ExternalFilesError
-from ..boxes import is_cut_off
+from ..boxes import has_more_samples_than_bytes, is_cut_off
 
 __all__ = [
     "NotAVideo",
+    "codec_name",
     "first_video",
     "fraction",
     "frames",
@@ -48,11 +49,13 @@ class NotAVideo(ExternalFilesError, ValueError):  # noqa: N818
         Whether it begins like a video, but ends before its index: its copy broke off, or it is still being written.
     image : bool
         Whether it is an image or a stack of images: PNG, JPEG, GIF, TIFF or BMP.
+    undecodable : bool
+        Whether it has a video stream, but of a codec that FFmpeg does not know.
     """
 
-    def __init__(self, reason: str, *, cut_off: bool = False, image: bool = False) -> None:
+    def __init__(self, reason: str, *, cut_off: bool = False, image: bool = False, undecodable: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.cut_off, self.image = reason, cut_off, image
+        self.reason, self.cut_off, self.image, self.undecodable = reason, cut_off, image, undecodable
 
 
 @contextmanager
@@ -86,8 +89,9 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     av = load_av()
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise NotAVideo("is not a regular file")
-    with open(path, "rb"):
-        pass  # what the file system refuses is raised here
+    with open(path, "rb") as stream:  # what the file system refuses is raised here
+        if has_more_samples_than_bytes(stream):
+            raise NotAVideo("says that it has more frames than bytes; its copy broke off", cut_off=True)
     # for the container alone: PyAV 17.0 crashes on some if there are options for streams that it has not found yet
     options = {"format_whitelist": ",".join(_FORMATS), "protocol_whitelist": "file"}
     if not edit_list:
@@ -99,7 +103,11 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
         raise _not_a_video(Path(path)) from error
     with container:
         if not video_streams(container):
-            raise NotAVideo("has no video stream that can be decoded", cut_off=is_cut_off_file(Path(path)))
+            raise NotAVideo(
+                "has no video stream that can be decoded",
+                cut_off=is_cut_off_file(Path(path)),
+                undecodable=any(stream.codec_context is None for stream in container.streams.video),
+            )
         yield container
 
 
@@ -121,6 +129,11 @@ def load_av() -> Any:
 def first_video(container: Any) -> Any:
     """The first video stream of a container that `open_video` opened; cover images are none."""
     return video_streams(container)[0]
+
+
+def codec_name(stream: Any) -> str:
+    """FFmpeg's name of a codec, such as ``av1``; not that of the decoder, such as ``libdav1d``."""
+    return str(stream.codec_context.codec.canonical_name)
 
 
 def packets(container: Any, stream: Any) -> Iterator[Any]:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from ..boxes import has_segment_index
 from ..probe import probe
 from .opening import (
     NotAVideo,
+    codec_name,
     first_video,
     fraction,
     frames,
@@ -51,6 +53,8 @@ How = Literal["index", "packets", "decode"]
 ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
 """What `VideoFacts.container` says of elementary streams, which have no container."""
 _WITH_EDIT_LISTS = {"mp4", "mov"}
+_COUNT_FROM_ZERO = {"mkv", "webm", "wmv"}
+"""Containers whose duration begins at time 0, whenever the first frame is shown."""
 _NAMES = {"hevc": "h265", "asf": "wmv"}
 _NO_TIME = -(2**63)
 _Ticks = np.ndarray[Any, np.dtype[np.int64]]
@@ -72,14 +76,14 @@ class VideoFacts:
     height: int
     """Of the stored frames in pixels, before rotation and pixel aspect."""
     rotation: int
-    """By how many degrees players turn the frames counterclockwise, from 0 to 359."""
+    """By how many degrees players turn the frames counterclockwise: 0, 90, 180 or 270."""
     rate: Fraction | None
     """Frames per second, as the container states it; the mean, where each frame has a time of its own. None where the
     container does not know it: elementary streams, and AVI without its index, or with empty chunks between the frames,
     which ``ffmpeg -c copy`` writes with a rate of 600."""
     frames: int | None
-    """Frames stored and whole. By the index, None for containers without one that is certain (all but mp4, mov and
-    AVI), and for an AVI that is cut off. By packets or decoding, always known."""
+    """Frames stored and whole. By the index, None for containers without one that is certain: all but mp4, mov and AVI,
+    an AVI that is cut off, an mp4 with an index of its fragments (DASH). By packets or decoding, always known."""
     shown: int | None
     """Frames that a player shows: fewer than `frames` if an edit list hides some. None where `frames` is."""
     video_streams: int
@@ -97,10 +101,11 @@ class VideoFacts:
     """When the last stored frame is shown, in seconds of the container. None where `first_time` is."""
     drift: float | None = None
     """How far, at most, the time of a frame is from that which a constant rate from the first to the last frame would
-    give it, in frames. More than 1 means gaps, or a variable rate. None where `first_time` is."""
+    give it, in frames; what the rounding of times to those of the container explains is left out. More than 1 means
+    gaps, or a variable rate. None where `first_time` is."""
     ends_early: float | None = None
     """By how many seconds the stated duration is longer than what is there; 0 if less than two frames. None where
-    `first_time` or `duration` is, and where the duration may be that of the sound."""
+    `first_time` or `duration` is, where the duration may be that of the sound, and for less than two frames."""
     damaged: int | None = None
     """Frames that the decoder could not decode, or says are not whole; it conceals some damage. None unless decoded."""
 
@@ -140,12 +145,12 @@ def read_video(
     """
     path = Path(path)
     with open_video(path, edit_list=False) as container:
-        facts = _indexed(_stated(container, path), container, path)
+        facts = indexed = _indexed(_stated(container, path), container, path)
         if how != "index":
             facts = _counted(container, facts, how == "decode", progress or (lambda done, total: None))
     with open_video(path) as container:
         shown = facts.frames
-        if facts.container in _WITH_EDIT_LISTS:
+        if facts.container in _WITH_EDIT_LISTS and facts.frames == indexed.frames is not None:
             shown = sum(not entry.is_discard for entry in _entries(container) if _end(entry) <= container.size)
         return replace(facts, shown=shown, rotation=_rotation(container))
 
@@ -167,7 +172,7 @@ def _stated(container: Any, path: Path) -> VideoFacts:
     name = _container_name(container, path)
     return VideoFacts(
         container=name,
-        codec=stream.codec_context.name,
+        codec=codec_name(stream),
         # not `pix_fmt`: where that is not known, PyAV 17.1 crashes
         pixel_format=getattr(stream.codec_context.format, "name", None),
         width=stream.codec_context.width,
@@ -184,10 +189,14 @@ def _stated(container: Any, path: Path) -> VideoFacts:
 
 
 def _rate(stream: Any, container: str) -> Fraction | None:
-    rate = fraction(stream.average_rate) or fraction(stream.guessed_rate)
-    if container == "avi" and stream.frames != len(stream.index_entries):
-        return None  # what the header counts includes empty chunks; or the index is lost
-    return rate
+    stated, guessed = fraction(stream.average_rate), fraction(stream.guessed_rate)
+    if container == "avi":
+        # else what the header counts includes empty chunks, or the index is lost
+        return stated or guessed if stream.frames == len(stream.index_entries) else None
+    tick = fraction(stream.time_base)
+    if stated is None or (tick is not None and stated == 1 / tick):  # of DV that is 60,000
+        return guessed or stated
+    return stated
 
 
 def _container_name(container: Any, path: Path) -> str:
@@ -202,7 +211,7 @@ def _container_name(container: Any, path: Path) -> str:
 
 def _duration(container: Any, stream: Any) -> float | None:
     time_base = fraction(stream.time_base)
-    if stream.duration and time_base:
+    if stream.duration and time_base and container.format.name != "asf":  # which states that of the longest stream
         return float(stream.duration * time_base)
     if container.duration and not container.streams.audio:
         return float(container.duration) / 1_000_000  # AV_TIME_BASE
@@ -214,18 +223,22 @@ def _duration(container: Any, stream: Any) -> float | None:
 
 def _indexed(facts: VideoFacts, container: Any, path: Path) -> VideoFacts:
     if facts.container in _WITH_EDIT_LISTS:
-        ends = [_end(entry) for entry in _entries(container)]
-        whole = sum(end <= container.size for end in ends)
-        return replace(facts, frames=whole, cut_off=facts.cut_off or whole < len(ends))
+        count = whole = 0
+        for entry in _entries(container):
+            count += 1
+            whole += _end(entry) <= container.size
+        with open(path, "rb") as stream:
+            frames = None if has_segment_index(stream) else whole
+        return replace(facts, frames=frames, cut_off=facts.cut_off or whole < count)
     if facts.container == "avi" and not facts.cut_off:
-        count = len(_entries(container))
+        count = sum(1 for _ in _entries(container))
         # without an index in the file, FFmpeg's has what it has come across
         return replace(facts, frames=count if count == probe(path).frame_count else None)
     return facts
 
 
-def _entries(container: Any) -> list[Any]:
-    return [entry for entry in first_video(container).index_entries if entry.size]
+def _entries(container: Any) -> Iterator[Any]:
+    return (entry for entry in first_video(container).index_entries if entry.size)
 
 
 def _end(entry: Any) -> int:
@@ -237,19 +250,20 @@ def _end(entry: Any) -> int:
 
 def _counted(container: Any, facts: VideoFacts, decode: bool, progress: Callable[[int, int], object]) -> VideoFacts:
     stream = first_video(container)
-    shown_at, decoded_at, cut = array("q"), array("q"), False
+    shown_at, decoded_at, lengths, cut = array("q"), array("q"), array("q"), False
     decoding = _Decoding(stream)
     for packet in _reporting(container, stream, progress):
         cut = packet.is_corrupt  # if the last one is, the file ends within it
         shown_at.append(_NO_TIME if packet.pts is None else packet.pts)
         decoded_at.append(_NO_TIME if packet.dts is None else packet.dts)
+        lengths.append(packet.duration or 0)
         if decode:
             decoding.feed(packet)
     whole = slice(0, len(shown_at) - cut)
     facts = replace(facts, frames=len(shown_at[whole]))
     tick = fraction(stream.time_base)
     if tick is not None and facts.rate is not None:
-        facts = _timed(facts, _times(shown_at[whole], decoded_at[whole]), tick)
+        facts = _timed(facts, _times(shown_at[whole], decoded_at[whole], lengths[whole]), tick, cut)
     return decoding.finish(facts) if decode else facts
 
 
@@ -261,31 +275,48 @@ def _reporting(container: Any, stream: Any, progress: Callable[[int, int], objec
     progress(total, total)
 
 
-def _times(shown_at: array[int], decoded_at: array[int]) -> tuple[_Ticks, int]:
-    """The times of all frames in order, none if some are not known; and the time up to which no frame is missing.
+class _Times(NamedTuple):
+    """Of all frames, in ticks of the container."""
 
-    AVI has the times of decoding only. Where a video breaks off, frames are missing between the last ones, for they are
-    stored in the order of decoding.
-    """
+    shown_at: _Ticks
+    """In order; none if some are not known."""
+    begin: int = 0
+    """When the first frame is decoded, which is where a duration of MP4 may begin."""
+    end: int = 0
+    """Up to when the last frame is shown."""
+    complete: int = 0
+    """Up to when no frame is missing, where a video breaks off: frames are stored in the order of decoding."""
+
+
+def _times(shown_at: array[int], decoded_at: array[int], lengths: array[int]) -> _Times:
+    """The times of all frames; AVI has those of decoding only."""
     for times in (shown_at, decoded_at):
         if len(times) and _NO_TIME not in times:
-            return np.sort(np.frombuffer(times, dtype=np.int64)), max(decoded_at)
-    return np.empty(0, dtype=np.int64), 0
+            ticks = np.frombuffer(times, dtype=np.int64)
+            end = int((ticks + np.frombuffer(lengths, dtype=np.int64)).max())
+            begin = int(ticks.min()) if decoded_at[0] == _NO_TIME else decoded_at[0]
+            return _Times(np.sort(ticks), begin, end, max(decoded_at))
+    return _Times(np.empty(0, dtype=np.int64))
 
 
-def _timed(facts: VideoFacts, times: tuple[_Ticks, int], tick: Fraction) -> VideoFacts:
-    shown_at, complete = times
+def _timed(facts: VideoFacts, times: _Times, tick: Fraction, cut: bool) -> VideoFacts:
+    shown_at = times.shown_at
     if len(shown_at) == 0:
         return facts
     first, last = int(shown_at[0]), int(shown_at[-1])
-    frame = (last - first) / max(len(shown_at) - 1, 1)  # from one to the next, in the mean
-    stated = facts.duration and facts.duration / float(tick)
+    early = None
+    if facts.duration and len(shown_at) > 1:
+        frame = (last - first) / (len(shown_at) - 1)  # from one to the next, in the mean
+        begin = 0 if facts.container in _COUNT_FROM_ZERO else min(times.begin, first)
+        missing = facts.duration / float(tick) - (max(times.end, last + frame) - begin)
+        early = float(missing * tick) if missing > 2 * frame else 0.0
+    cut = cut or facts.cut_off or bool(early)
     return replace(
         facts,
         first_time=float(first * tick),
         last_time=float(last * tick),
-        drift=_drift(shown_at[shown_at <= complete]),
-        ends_early=_early(stated - (last - first), frame, tick) if stated else None,
+        drift=_drift(shown_at[shown_at <= times.complete] if cut else shown_at),
+        ends_early=early,
     )
 
 
@@ -293,11 +324,8 @@ def _drift(times: _Ticks) -> float:
     if len(times) < 3 or times[0] == times[-1]:
         return 0.0
     frame = (times[-1] - times[0]) / (len(times) - 1)
-    return float(np.abs(times - times[0] - frame * np.arange(len(times))).max() / frame)
-
-
-def _early(missing: float, frame: float, tick: Fraction) -> float:
-    return float((missing - frame) * tick) if missing > 3 * frame else 0.0  # the last frame is shown for one, too
+    farthest = np.abs(times - times[0] - frame * np.arange(len(times))).max()
+    return max(float(farthest - 1) / float(frame), 0.0)  # times are rounded to ticks
 
 
 class _Decoding:
@@ -327,6 +355,7 @@ class _Decoding:
 
 
 def _rotation(container: Any) -> int:
-    """Of the first frame that can be decoded; no header tells it."""
+    """Of the first frame that can be decoded; no header tells it. Players turn by quarters only."""
     first = next(frames(container, first_video(container)), None)
-    return 0 if first is None else int(first.rotation) % 360
+    turned = 0 if first is None else int(first.rotation) % 360
+    return 0 if turned % 90 else turned

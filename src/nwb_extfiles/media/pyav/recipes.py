@@ -18,7 +18,7 @@ from ...nwb.references import ExternalFileReference
 from ...options import MediaOptions
 from ...plans.resolve import Remux
 from .fingerprints import kept_streams
-from .opening import NotAVideo, open_video
+from .opening import NotAVideo, codec_name, open_video
 from .reading import VideoFacts, read_video
 from .remuxing import how_to_convert, is_remuxed, own_aspect
 
@@ -79,8 +79,8 @@ class VideoRemuxer:
 
     def _recipe(self, path: Path, facts: VideoFacts, container: Any, reference: ExternalFileReference) -> Remux:
         streams = kept_streams(container)
-        videos = {_codec(stream) for stream in streams if stream.type == "video"}
-        sound = {_codec(stream) for stream in streams if stream.type == "audio"}
+        videos = {codec_name(stream) for stream in streams if stream.type == "video"}
+        sound = {codec_name(stream) for stream in streams if stream.type == "audio"}
         suffix = ".mp4"
         if facts.container == "webm" or not (videos <= _MP4 and sound <= _MP4_SOUND):
             suffix = ".mkv"
@@ -117,10 +117,6 @@ class VideoRemuxer:
             return is_remuxed(source, path, remux)
         except NotAVideo:
             return False
-
-
-def _codec(stream: Any) -> str:
-    return str(stream.codec_context.codec.canonical_name)
 
 
 def _is_elementary(container: Any) -> bool:
