@@ -955,7 +955,7 @@ def test_remuxing_as_the_warning_says(all_videos: Videos) -> None:
     Path("raw").mkdir()
     shutil.copy(all_videos["b_frames.h264"], "raw/a.h264")
     said = cli("relocate", path)
-    advice = said.split("relocate 'a.h264' with ")[1].split(",")[0]
+    advice = said.split("; use ")[1].split(" to remux 'a.h264' without loss")[0]
     assert advice == "--remux and --media-mode copy"
     assert f"relocate it with {advice}" in cli("check", path)
     cli("relocate", *advice.replace(" and ", " ").split(), path)
@@ -1220,7 +1220,10 @@ def test_right_video_is_put_there(all_videos: Videos, name: str, code: str, righ
         content[middle : middle + 2000] = bytes(2000)
         video.write_bytes(content)
     message = message_of(path, code, frames="decode")
-    assert re.search("put the (complete )?video there|copy it again|compare it with the file where it was", message)
+    assert re.search(
+        "put the complete video there|replace it with the video|copy it again|compare it with the file where it was",
+        message,
+    )
     shutil.copy(all_videos[right], video)
     assert codes(path, "decode") <= {"not-playable", "suffix"}
 

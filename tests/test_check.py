@@ -169,7 +169,7 @@ def test_dangling_link_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set" / "videos" / "a.avi").unlink()
     finding = only(path)
     assert (finding.code, finding.severity) == ("missing", ERROR)
-    assert "a broken symbolic link" in finding.message
+    assert "it is a symbolic link to '../../videos/a.avi', which does not exist" in finding.message
 
 
 def test_values_that_are_not_strings_are_reported(tmp_path: Path) -> None:
@@ -249,6 +249,24 @@ def test_findings_can_be_looked_at_twice(tmp_path: Path) -> None:
     assert [finding.code for finding in findings] == ["missing", "outside-nwb-folder"]
     assert findings.nwb_paths == (path,)
     assert findings.summary == "1 NWB file: 1 error, 1 warning"
+
+
+def test_filtered_findings_say_what_is_left_out(tmp_path: Path) -> None:
+    findings = check(scene(tmp_path, "gone.avi", "../videos/a.avi"), frames="none")
+    some = findings.filtered(ignore=["missing"])
+    assert some.summary == "1 NWB file: 1 warning (1 finding left out)"
+    assert some.filtered(select=["media-"]).summary == "1 NWB file: no such findings (2 findings left out)"
+    assert list(findings.filtered(select="missing")) == list(findings.filtered(select=["missing"])) == findings[:1]
+    for unknown in ({"select": ["missing_absolute"]}, {"ignore": ["missing_absolute"]}):
+        with pytest.raises(ValueError, match="'missing_absolute'; did you mean 'missing-absolute'"):
+            findings.filtered(**unknown)
+
+
+def test_findings_are_shown_worst_first(tmp_path: Path) -> None:
+    findings = check(scene(tmp_path, "../videos/a.avi", "gone.avi"), frames="none")
+    assert [finding.code for finding in findings] == ["outside-nwb-folder", "missing"]
+    assert [line.split()[1] for line in str(findings).splitlines()[2:]] == ["missing", "outside-nwb-folder"]
+    assert list(findings.to_dataframe()["code"]) == ["outside-nwb-folder", "missing"]
 
 
 def test_paths_that_do_not_exist_raise_at_once(tmp_path: Path) -> None:
@@ -352,6 +370,8 @@ def test_media_folder_of_renamed_nwb_file(tmp_path: Path) -> None:
     path = path.rename(path.with_name("sub-b.nwb"))
     findings = found(tmp_path, tmp_path / "set")
     assert findings == [("nonstandard-name", INFO), ("no-nwb-file", WARNING)]
+    what = "this folder holds media, but there is no 'sub-a.nwb' beside it (1 file)"
+    assert what in check(tmp_path / "set")[-1].message
     relocate(path)
     assert found(tmp_path) == []
 

@@ -113,6 +113,14 @@ def run(*words: object, code: int = 0) -> Result:
     return result
 
 
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right there")
+def test_ls_says_where_a_broken_link_leads(lab: Path) -> None:
+    (lab / "nwb" / "gone.avi").symlink_to("../elsewhere/gone.avi")
+    assert "'gone.avi' -> MISSING: it is a symbolic link to '../elsewhere/gone.avi', which does not exist" in (
+        run("ls").stdout
+    )
+
+
 def test_ls_lists_references(lab: Path) -> None:
     result = run("ls")
     assert result.stderr == ""
@@ -147,7 +155,7 @@ def test_ls_json(lab: Path) -> None:
 def test_ls_continues_after_unreadable_file(lab: Path) -> None:
     (lab / "nwb" / "bad.nwb").write_bytes(b"no HDF5")
     result = run("ls", code=1)
-    assert "bad.nwb: it cannot be opened" in result.stderr
+    assert "bad.nwb: it is not an HDF5 file, so not an NWB file" in result.stderr
     assert result.stdout.splitlines()[-1].startswith("5 references in 2 NWB files")
     result = run("ls", "--json", code=1)
     assert len(json.loads(result.stdout)) == 5
@@ -219,7 +227,7 @@ def test_findings_for_information_are_no_problems(lab: Path) -> None:
     write_nwb(lab / "nwb" / "near.nwb", ["near.avi"])
     result = run("check", "--frames", "none", "nwb/near.nwb")
     assert "INFO nonstandard-name: it does not follow DANDI's naming\n" in result.stdout
-    assert result.stdout.splitlines()[-1] == "1 NWB file: no problems found; 1 finding for information"
+    assert result.stdout.splitlines()[-1] == "1 NWB file: no problems found; 1 note"
     run("check", "--frames", "none", "nwb/near.nwb", "--severity", "warning")
     run("check", "--frames", "none", "nwb/near.nwb", "--severity", "info", code=1)
 
@@ -244,7 +252,56 @@ def test_filters_of_check_decide_the_exit_code(lab: Path, words: list[str], code
     } == codes
     last = run("check", "--frames", "none", "nwb", *words, code=code).stdout.splitlines()[-1]
     assert ("left out" in last) == (codes != {"missing", "outside-nwb-folder", "url"})
-    assert ("no problems found" in last) == (not codes)
+    assert "no problems found" not in last
+    assert ("no such findings" in last) == (not codes)
+
+
+def test_code_that_does_not_exist_is_a_usage_error(lab: Path) -> None:
+    for option in ("--select", "--ignore"):
+        result = run("check", "nwb", option, "missing_absolute", "--report-file", "report.txt", code=2)
+        assert "'missing_absolute'; did you mean 'missing-absolute'?" in result.stderr
+        assert result.stdout == ""
+    assert not (lab / "report.txt").exists()
+
+
+def test_search_without_checksums_is_a_usage_error(lab: Path) -> None:
+    assert "with --checksums" in run("check", "nwb", "--search", "videos", code=2).stderr
+    run("check", "nwb/good.nwb", "--search", "videos", "--checksums", "--frames", "none")
+
+
+def test_check_lists_few_of_many_nwb_files_and_reports_all(lab: Path) -> None:
+    for number in range(12):
+        write_nwb(lab / "many" / f"{number:02}.nwb", ["gone.avi"])
+    shown = run("check", "--frames", "none", "many", "--report-file", "found.txt", code=1).stdout
+    assert shown.count(".nwb\n") == 10
+    assert "  … and 2 more NWB files; --json and --report-file list all" in shown.splitlines()
+    assert (lab / "found.txt").read_text(encoding="utf-8").count(".nwb\n") == 12
+
+
+@pytest.mark.parametrize("command", ["check", "ls", "relocate", "organize"])
+def test_patterns_of_shells_may_name_media_folders(lab: Path, command: str) -> None:
+    """``nwb/*`` names the NWB file and its media folder, which has none."""
+    (lab / "nwb" / "lost.nwb").unlink()
+    run("relocate", "nwb/good.nwb", "--media-mode", "copy")
+    named = sorted((lab / "nwb").iterdir())
+    assert [path.name for path in named] == ["good", "good.nwb"]
+    options = {"organize": ["-d", "dandiset", "--dry-run"], "check": ["--frames", "none"]}
+    more = options.get(command, [])
+    result = run(command, *named, *more)
+    assert "no NWB file in this folder" not in result.output
+    assert "no NWB file in this folder" in run(command, lab / "nwb" / "good", *more, code=1).output
+
+
+def test_ls_by_checksum_says_which_nwb_files_it_cannot_search(lab: Path) -> None:
+    words = ["ls", "--media", "--by-checksum", "videos/a.avi", "nwb"]
+    assert run(*words).stdout == (
+        "no manifest here names videos/a.avi; 2 NWB files have no manifest and were not searched (leave out "
+        "--by-checksum)\n"
+    )
+    run("relocate", "nwb", "--missing", "keep", "--manifest", "--media-mode", "copy")
+    (lab / "videos" / "b.avi").write_bytes(b"another video")
+    assert run(*words[:3], "videos/b.avi", "nwb").stdout == "no manifest here names videos/b.avi\n"
+    assert "videos/a.avi in nwb/good.nwb" in run(*words).stdout
 
 
 def test_report_file_never_replaces_what_is_not_a_report(lab: Path) -> None:

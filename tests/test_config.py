@@ -93,8 +93,8 @@ def test_nearest_file_counts(lab: Path) -> None:
     [
         ("serach = 'nas'", "there is no setting 'serach'; use search, path_map, within, media_mode"),
         ("search = 'nowhere'", "search: .*nowhere' is not a folder"),
-        ("search = 3", "expected text, or a list of texts, and found 3"),
-        ("search = ''", "expected text, or a list of texts, and found ''"),
+        ("search = 3", "expected a string, or a list of strings, and found 3"),
+        ("search = ''", "expected a string, or a list of strings, and found ''"),
         ("path_map = {'D:/x' = []}", r"found \[\[\]\]"),
         ("media_mode = {copy = 1}", "found {'copy': 1}"),
         ("media_mode = 'teleport'", "media_mode must be one of 'symlink', .*not 'teleport'"),

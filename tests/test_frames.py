@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,40 @@ def test_each_time_of_a_rate_finds_its_frame(rate: float, start: float, samples:
         assert locate_frame(video, time=start + index * (1 / rate)).index == index
     if rate < 1000:
         assert locate_frame(video, time=start + (3 + part) / rate).index in (3, 3 + (part > 0.99))
+
+
+@pytest.mark.parametrize("rate", [30.0, 500.0])
+def test_each_frame_is_found_by_its_time_since_1970(rate: float) -> None:
+    """Floats are that far apart there that a time is up to a ten-thousandth of a frame before that of the frame."""
+    video = series(rate=rate, starting_time=1.7e9, num_samples=20_000)
+    for index in range(20_000):
+        time = locate_frame(video, index).time
+        assert locate_frame(video, time=time).index == index
+        assert locate_frame(video, time=np.nextafter(time, np.inf)).index == index
+
+
+def test_no_frame_is_later_than_the_time_asked_if_timestamps_have_32_bits() -> None:
+    times = np.array([0, 0.1, 0.2, *range(100_000, 100_014)], dtype=np.float32)
+    video = series(timestamps=times)
+    for time, index in ((0.1, 0), (float(times[1]), 1), (99_999.999, 2), (100_000.999, 3), (np.float32(0.2), 2)):
+        found = locate_frame(video, time=time)
+        assert (found.index, found.time <= time) == (index, True)
+
+
+@pytest.mark.parametrize("nan", [[8], [7, 8, 9], [2, 8, 12], range(1, 16)])
+def test_timestamps_that_are_nan_never_give_a_wrong_frame(nan: Sequence[int]) -> None:
+    times = np.arange(17.0)
+    times[nan] = np.nan
+    video, refused = series(timestamps=times), 0
+    for index in range(17):
+        try:
+            found = locate_frame(video, time=index + 0.0)
+        except ExternalFilesError as error:
+            refused += 1
+            assert "that timestamp is NaN" in str(error)  # noqa: PT017
+        else:
+            assert found.index == index
+    assert refused >= len(nan)
 
 
 @pytest.mark.parametrize("time", [-0.001, 20.11, float("nan"), float("inf")])

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner
-from helpers import digest, stored_paths, tree, write_nwb
+from helpers import digest, set_paths, stored_paths, tree, write_nwb
 
 import nwb_extfiles
 from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, find_referring_files, relocate
@@ -216,6 +216,14 @@ def test_references_not_in_manifest(recorded: Path, video_files: Path) -> None:
     former.rename(recorded.parent / "kept.avi")
     relocate(recorded, "copy")
     assert list(check(recorded, checksums=True)) == []
+
+
+def test_only_videos_that_are_there_are_not_in_manifest(recorded: Path, video_files: Path) -> None:
+    shutil.copy(video_files / "test2_0.avi", recorded.parent / "new.avi")
+    paths = [*stored_paths(recorded), "new.avi", "gone.avi"]
+    set_paths(recorded, "acquisition/video/external_file", paths, dtype=h5py.string_dtype())
+    found = check(recorded, checksums=True).filtered(select=["missing", "not-in-manifest"])
+    assert [(finding.code, finding.index) for finding in found] == [("missing", 3), ("not-in-manifest", 2)]
 
 
 def test_repair_finds_media_by_checksum(recorded: Path, tmp_path: Path, video_files: Path) -> None:

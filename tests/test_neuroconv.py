@@ -498,7 +498,7 @@ def test_right_videos_are_written_as_ever(tmp_path: Path, recordings: dict[str, 
 def test_wrong_starting_frames_are_refused_before_writing(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     """Those are an option of the interface, and its schema is that of NeuroConv still."""
     video = two_videos(recordings)
-    what = r"out/a.nwb: ImageSeries '/acquisition/side': by its starting_frame, .* has 7 frames, and it has 10"
+    what = r"out/a.nwb: ImageSeries '/acquisition/side': starting_frame \[0, 7\] gives .* 7 frames, but it has 10"
     with quiet(), pytest.raises(ExternalFilesError, match=what) as caught:
         video.run_conversion(
             tmp_path / "out" / "a.nwb", metadata=metadata(video), starting_frames=[0, 7], relocate_media=True
@@ -558,7 +558,17 @@ def test_series_of_a_pipe_are_compared(tmp_path: Path, recordings: dict[str, lis
     assert not (tmp_path / "a.nwb").exists()
 
 
+def test_a_call_turns_off_the_comparison_of_its_class(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
+    video = two_videos(recordings)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        video.run_conversion(tmp_path / "a.nwb", metadata=metadata(video), starting_frames=[0, 7], check_videos=False)
+    assert warned(record) == []
+    with h5py.File(tmp_path / "a.nwb") as file:
+        assert file[ACQUISITION.format("side")].attrs["starting_frame"].tolist() == [0, 7]
+
+
 def test_check_videos_is_warn_or_error(tmp_path: Path, recordings: dict[str, list[Path]]) -> None:
     video = two_videos(recordings)
-    with pytest.raises(ValueError, match="check_videos must be 'warn' or 'error', not 'never'"):
+    with pytest.raises(ValueError, match="check_videos must be 'warn', 'error' or False, not 'never'"):
         video.run_conversion(tmp_path / "a.nwb", metadata=metadata(video), check_videos="never")

@@ -83,7 +83,7 @@ def test_missing_path_is_an_error(folder: Path) -> None:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "it is a folder"),
-        (lambda path: path.write_bytes(b"text"), "cannot be opened as HDF5"),
+        (lambda path: path.write_bytes(b"text"), "it is not an HDF5 file, so not an NWB file; check that"),
         (lambda path: os.mkfifo(path), "it is not a regular file"),
     ],
 )

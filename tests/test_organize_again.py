@@ -122,6 +122,32 @@ def test_target_removed_after_comparison(tmp_path: Path) -> None:
     assert first.exists()
 
 
+@pytest.mark.parametrize("first", [[], ["--manifest"]], ids=["without", "with"])
+@pytest.mark.parametrize("second", [[], ["--manifest"]], ids=["without", "with"])
+def test_manifest_does_not_make_a_session_another_one(tmp_path: Path, first: list[str], second: list[str]) -> None:
+    """Of two sessions organized together, DANDI names the files by their session; alone, one has a shorter name."""
+    root = tmp_path / "ds"
+    for day in "ab":
+        recording(tmp_path / "raw" / f"{day}.nwb", [f"{day}.avi"], session=day)
+    run("-d", root, *first, tmp_path / "raw")
+    before = names(root)
+    assert before == [f"sub-mouse0/sub-mouse0_ses-{day}_image.nwb" for day in "ab"]
+    on_disk = state(root)
+    result = run("-d", root, *second, tmp_path / "raw" / "a.nwb")
+    assert "1 NWB file already there" in result.output
+    assert state(root) == on_disk
+    assert ("has no manifest; to give it one" in result.stderr) is bool(second and not first)
+    if second and not first:
+        assert "manifest written" not in result.output
+        # a move would lose the original names, which only the manifest would keep
+        assert "--existing replace" in run("-d", root, "-f", "move", *second, tmp_path / "raw" / "a.nwb", code=1).stderr
+        assert state(root) == on_disk
+        run("-d", root, *second, "--existing", "replace", tmp_path / "raw" / "a.nwb")
+    assert names(root) == before
+    with h5py.File(root / before[0]) as file:
+        assert ("general/external_files/manifest" in file) is bool(first or second)
+
+
 def test_corrected_store_is_not_skipped(tmp_path: Path, video_files: Path) -> None:
     pytest.importorskip("hdmf_zarr")
     import zarr

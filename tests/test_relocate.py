@@ -869,11 +869,85 @@ def test_symlinks_broken_by_a_moved_folder(tmp_path: Path) -> None:
     path = Path(shutil.move(path.parent, tmp_path / "far" / "away")) / "a.nwb"
     with pytest.raises(MissingMediaError):
         relocate(path)
-    options = {"search": tmp_path / "videos"}
-    with pytest.raises(MediaExistsError):  # what stands there gives way only when it is told to
-        relocate(path, media_options=options)
-    relocate(path, media_options={**options, "existing": "replace"})
+    with pytest.warns(ExternalFilesWarning, match="and 1 more, is a broken symbolic link, and is replaced"):
+        relocate(path, media_options={"search": tmp_path / "videos"})
     assert is_right(path, "a.avi", "b.avi")
+
+
+@posix
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("how", ["search", "path_map", "path_map of relative path"])
+def test_links_broken_by_moved_videos_are_replaced(tmp_path: Path, mode: str, how: str) -> None:
+    path = nwb_with(tmp_path, "a.avi", "b.avi")
+    relocate(path)
+    (tmp_path / "server" / "new").mkdir(parents=True)
+    new = Path(shutil.move(tmp_path / "videos", tmp_path / "server" / "new"))
+    options: dict[str, Any] = {
+        "search": {"search": new},
+        "path_map": {"path_map": {str(tmp_path / "videos"): str(new)}},
+        "path_map of relative path": {"path_map": {"../../videos": str(new)}},
+    }[how]
+    before = tree(tmp_path)
+    with pytest.warns(ExternalFilesWarning, match="is a broken symbolic link, and is replaced"):
+        relocate(path, mode, media_options=options, dry_run=True)
+    assert tree(tmp_path) == before
+    with pytest.warns(ExternalFilesWarning):
+        relocate(path, mode, media_options=options)
+    assert is_right(path, "a.avi", "b.avi")
+    assert [(path.parent / text).is_symlink() for text in stored_paths(path)] == [mode == "symlink"] * 2
+    assert new.joinpath("a.avi").exists() is (mode != "move")
+    assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
+
+
+@posix
+def test_broken_link_is_put_back_if_relocation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path)
+    new = Path(shutil.move(tmp_path / "videos", tmp_path / "new"))
+    other = nwb_with(tmp_path, "c.avi", nwb="c.nwb")
+    before = tree(tmp_path)
+    real, count = os.replace, 0
+
+    def replace(source: Any, target: Any, **kwargs: Any) -> None:
+        nonlocal count
+        real(source, target, **kwargs)
+        if Path(target).parent == path.parent / "a" and not count:
+            count += 1
+            assert Path(target).exists()  # the link was replaced by the video
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.warns(ExternalFilesWarning), pytest.raises(OSError, match="No space left"):
+        relocate_files([other, path], "copy", media_options={"search": new})
+    assert count == 1
+    assert tree(tmp_path) == before
+    (text,) = stored_paths(path)
+    assert os.readlink(path.parent / text) == "../../videos/a.avi"
+
+
+@posix
+def test_repair_replaces_broken_link(tmp_path: Path) -> None:
+    path = nwb_with(tmp_path, "a.avi")
+    relocate(path, media_options={"manifest": True})
+    new = shutil.move(tmp_path / "videos", tmp_path / "new")
+    Path(new, "a.avi").rename(Path(new, "other name.avi"))
+    with pytest.warns(ExternalFilesWarning, match="is a broken symbolic link, and is replaced"):
+        relocate(path, media_options={"search": new}, repair=True)
+    assert is_right(path, "a.avi")
+
+
+@posix
+def test_link_of_git_annex_without_content_is_not_replaced(tmp_path: Path) -> None:
+    """It names the content that `git annex get` fetches."""
+    path = nwb_with(tmp_path, "a.avi")
+    (name,) = media_names(path, "a.avi")
+    place = path.parent / name
+    place.parent.mkdir()
+    place.symlink_to("../../.git/annex/objects/Xx/Yy/SHA256E-s1--ab.avi/SHA256E-s1--ab.avi")
+    before = tree(tmp_path)
+    with pytest.raises(MediaExistsError):
+        relocate(path, "copy")
+    assert tree(tmp_path) == before
 
 
 # ------------------------------------------------------------------- Zarr

@@ -147,30 +147,52 @@ def test_sound_and_tags_are_kept(all_videos: Videos, place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "word"),
-    [("rotated.mp4", "rotation of 90.00"), ("wide_pixels.mp4", "SAR 4:3"), ("interlaced.mp4", "top first")],
+    [
+        ("rotated.mp4", "rotation of 90.00"),
+        ("wide_pixels.mp4", "SAR 4:3"),
+        ("interlaced.mp4", "top first"),
+        ("pixels_by_the_container.mp4", "SAR 3:2"),
+    ],
 )
 def test_how_frames_are_shown_is_kept(name: str, word: str, all_videos: Videos, place: Path) -> None:
-    shutil.copy(all_videos[name], "video.m4v")
-    path = nwb_with([Path("video.m4v")])
+    video = Path("video.m4v")
+    if name == "pixels_by_the_container.mp4":  # the frames themselves say 1:1
+        ffmpeg("-i", all_videos["b_frames.mp4"], "-c", "copy", "-aspect", "9:4", "-f", "mp4", video)
+    else:
+        shutil.copy(all_videos[name], video)
+    path = nwb_with([video])
     relocate(path, "copy", media_options=REMUX)
     (made,) = remuxed(path)
-    for video in (all_videos[name], made):
-        said = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", video], capture_output=True, text=True).stderr
+    for each in (video, made):
+        said = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", each], capture_output=True, text=True).stderr
         assert word in said
-    assert shown_frames(made) == shown_frames(all_videos[name])
+    assert shown_frames(made) == shown_frames(video)
 
 
-@pytest.mark.parametrize("what", ["a cover image", "a data stream and a timecode"])
+@pytest.mark.parametrize("what", ["a cover image", "a data stream and a timecode", "a data stream and chapters"])
 def test_what_is_dropped_is_said(what: str, all_videos: Videos, place: Path) -> None:
     if what == "a cover image":
         settings = ["-map", "0", "-c", "copy", "-disposition:v:1", "attached_pic", "-f", "mp4"]
         ffmpeg("-i", all_videos["cover_image.mp4"], *settings, "video.m4v")
+    elif what == "a data stream and chapters":
+        Path("chapters.txt").write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=baseline\n")
+        chapters = ["-i", "chapters.txt", "-map", "0", "-map_chapters", "1"]
+        ffmpeg("-i", all_videos["b_frames.mp4"], *chapters, "-c", "copy", "-f", "mp4", "video.m4v")
     else:
         ffmpeg("-i", all_videos["b_frames.mp4"], "-c", "copy", "-timecode", "01:02:03:04", "-f", "mov", "video.m4v")
     path = nwb_with([Path("video.m4v")])
     with pytest.warns(ExternalFilesWarning, match=f"has {what}, which mp4 does not get"):
         relocate(path, "copy", media_options=REMUX)
     assert shown_frames(remuxed(path)[0]) == shown_frames(all_videos["b_frames.mp4"])
+
+
+def test_pixels_that_are_square_in_mkv_only_are_said(all_videos: Videos, place: Path) -> None:
+    """VP9 itself does not say the shape of its pixels."""
+    ffmpeg("-i", all_videos["vp9.webm"], "-c", "copy", "-aspect", "9:4", "video.webm")
+    path = nwb_with([Path("video.webm")])
+    with pytest.warns(ExternalFilesWarning, match="has pixels that are not square, which mkv does not get"):
+        relocate(path, "copy", media_options=REMUX)
+    assert shown_frames(remuxed(path)[0]) == shown_frames(all_videos["vp9.webm"])
 
 
 # ------------------------------------------------------------------ the rate
@@ -189,6 +211,16 @@ def test_elementary_stream_without_rate_is_refused(all_videos: Videos, place: Pa
     before = state(place)
     with pytest.raises(RelocationRefusedError, match="neither `rate` nor `timestamps`"):
         relocate(path, "copy", media_options=REMUX)
+    assert state(place) == before
+
+
+@pytest.mark.parametrize("rate", [1e-5, 1e12])
+def test_rate_that_no_video_can_have_is_refused(rate: float, all_videos: Videos, place: Path) -> None:
+    path = nwb_with([all_videos["no_b_frames.h264"]])
+    change_series(path, rate=rate)
+    before = state(place)
+    with pytest.raises(RelocationRefusedError, match=r"frames/s, which no video can have, .* correct `rate`"):
+        relocate(path, "copy", media_options=REMUX, dry_run=True)
     assert state(place) == before
 
 
@@ -448,6 +480,55 @@ def test_other_modes_are_refused_unless_nothing_is_to_be_remuxed(mode: str, all_
     archived = nwb_with([all_videos["mpeg4.avi"]], Path("nwb/b.nwb"))
     cli("relocate", "--remux", "--media-mode", mode, archived)
     assert digest(remuxed(archived)[0]) == digest(all_videos["mpeg4.avi"])
+
+
+def test_copy_is_taken_where_several_modes_are_allowed_and_something_is_remuxed(
+    all_videos: Videos, place: Path
+) -> None:
+    path = nwb_with([all_videos["h264.ts"]])
+    cli("relocate", "--remux", "--media-mode", "symlink,copy", path)
+    assert shown_frames(remuxed(path)[0]) == shown_frames(all_videos["h264.ts"])
+    archived = nwb_with([all_videos["mpeg4.avi"]], Path("nwb/b.nwb"))
+    cli("relocate", "--remux", "--media-mode", "symlink,copy", archived)
+    assert remuxed(archived)[0].is_symlink()
+
+
+CONVERTED = {
+    "huffyuv.nut": ["-c:v", "huffyuv", "-pix_fmt", "yuv422p"],
+    "ffvhuff.nut": ["-c:v", "ffvhuff"],
+    "utvideo.nut": ["-c:v", "utvideo"],
+    "dv.dv": ["-c:v", "dvvideo", "-s", "720x576", "-r", "25", "-pix_fmt", "yuv420p"],
+    "av1.ivf": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
+    "av1.obu": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
+    "av1.nut": ["-c:v", "libaom-av1", "-cpu-used", "8", "-usage", "realtime"],
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_plan_refuses_codecs_that_cannot_be_remuxed(name: str, all_videos: Videos, place: Path) -> None:
+    ffmpeg("-i", all_videos["b_frames.mp4"], *CONVERTED[name], "-frames:v", "3", f"raw/{name}")
+    path = recording(Path("nwb/a.nwb"), [f"../raw/{name}"], videos=False)
+    with pytest.raises(RelocationRefusedError) as caught:
+        relocate(path, "copy", media_options=REMUX, dry_run=True)
+    command = shlex.split(str(caught.value).split("`")[1])
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", *command[1:]], check=True)
+    assert shown_frames(Path(command[-1])) == shown_frames(Path("raw", name))
+
+
+def test_stream_that_begins_in_the_middle_is_not_lost(all_videos: Videos, place: Path) -> None:
+    """As where recordings are joined: behind what FFmpeg reads to find the streams, there is one more."""
+    noise = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25:duration=1.5,noise=c0s=100:c0f=t"]
+    sound = ["-f", "lavfi", "-i", "sine=duration=1.5", "-map", "0", "-map", "1"]
+    with open("raw/joined.ts", "wb") as joined:
+        for start, inputs in enumerate((noise, [*noise, *sound], noise)):
+            settings = ["-c:v", "mpeg2video", "-q:v", "1", "-c:a", "mp2", "-output_ts_offset", str(2 * start)]
+            ffmpeg(*inputs, *settings, "part.ts")
+            joined.write(Path("part.ts").read_bytes())
+    path = recording(Path("nwb/a.nwb"), ["../raw/joined.ts"], videos=False)
+    before = tree(place)
+    with pytest.raises(TransferError, match="a stream of it begins in the middle of the file"):
+        relocate(path, "copy", media_options=REMUX)
+    assert tree(place) == before
 
 
 @pytest.mark.parametrize("name", ["image.bmp", "sound.mts"])

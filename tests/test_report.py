@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -18,7 +20,7 @@ from browser import chromium
 from click.testing import CliRunner
 from helpers import digest, image_series, new_nwbfile, taking_at_most, tree
 from pynwb import NWBHDF5IO
-from videos import Videos, ffmpeg
+from videos import Videos, decoded_frames, ffmpeg
 
 import nwb_extfiles
 from nwb_extfiles.cli import main
@@ -100,7 +102,7 @@ def test_series_and_videos_have_their_facts(lab: Path) -> None:
     text = report(lab).text
     assert text.count("✓ 60 frames; the NWB file has 60 timestamps.") == 2
     assert "≠ 60 frames; the NWB file has 70 timestamps." in text
-    assert "The NWB file has 60 timestamps; the frames of its video are not counted." in text
+    assert "The NWB file has 60 timestamps; its video is missing." in text
     assert "The NWB file has 120 timestamps; the frames of 2 of its 2 videos are not counted." in text
     assert "/acquisition/top ImageSeries" in text
     assert "→ b_frames.mp4" in text
@@ -110,6 +112,19 @@ def test_series_and_videos_have_their_facts(lab: Path) -> None:
     assert "a URL, which was not opened" in text
     assert "NWB files2" in text.replace("\n", "")
     assert "Frames counted120" in text  # of mp4 and avi; one file is one, however many series have it
+
+
+def test_series_whose_frames_are_not_counted_say_why(tmp_path: Path, all_videos: Videos) -> None:
+    for name in ("cut_off.mp4", "b_frames.mp4"):
+        shutil.copy(all_videos[name], tmp_path / name)
+    paths = {"cut": ["cut_off.mp4"], "some": ["b_frames.mp4", "cut_off.mp4", "gone.mp4"]}
+    write_series(tmp_path / "a.nwb", **{name: (names, 180) for name, names in paths.items()})
+    text = report(tmp_path / "a.nwb", output=tmp_path / "report.html").text
+    there = decoded_frames(all_videos["cut_off.mp4"])
+    said = re.search("The NWB file has 180 timestamps; its video is cut off; (.*) frames are there", text)
+    assert said is not None
+    assert int(said[1]) - there in (0, 1)  # the last one may be there in part
+    assert "1 of its 3 videos is missing, 1 of its 3 videos is cut off." in text
 
 
 def test_media_of_nobody_are_listed_with_their_size(lab: Path) -> None:
@@ -230,6 +245,35 @@ def test_thumbnails_do_not_make_the_page_large(lab: Path, monkeypatch: pytest.Mo
     assert not page.all("img", "src")
     assert "To keep the page small, thumbnails of 4 videos are left out." in page.text
     assert "60 frames" in page.text
+
+
+def test_thumbnails_count_as_often_as_they_are_in_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One video of twenty series takes twenty times the space."""
+    for other in ("wrong.nwb", "good.nwb"):
+        (lab / "nwb" / other).unlink()
+    write_series(lab / "nwb" / "a.nwb", **{f"video{number}": (["../b_frames.mp4"], 60) for number in range(20)})
+    thumbnail = Page.all(report(lab), "video", "poster")[0]
+    size = len(base64.b64decode(thumbnail.partition(",")[2]))
+    for most, shown in ((20 * size, 20), (20 * size - 1, 0)):
+        monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", most)
+        page = report(lab, output=lab / f"{shown}.html")
+        assert len([poster for poster in page.all("video", "poster") if poster]) == shown
+        assert ("thumbnails of 1 video are left out" in page.text) == (shown == 0)
+
+
+def test_page_of_a_folder_without_videos_needs_no_pyav(tmp_path: Path) -> None:
+    with NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(new_nwbfile())
+    code = (
+        "import sys, nwb_extfiles; nwb_extfiles.report(['.'], 'with.html'); assert 'av' not in sys.modules;"
+        "sys.modules['av'] = None; nwb_extfiles.report(['.'], 'without.html')"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    for name in ("with.html", "without.html"):
+        text = Page(tmp_path / name).text
+        assert "in 1 NWB file" in text
+        assert "not read" not in text
+        assert "pip install" not in text
 
 
 def test_page_without_pyav_says_how_to_get_thumbnails(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -790,6 +790,46 @@ def test_dangling_link(tmp_path: Path) -> None:
     assert isinstance(problem("a.avi", tmp_path), MissingMediaError)
 
 
+@posix
+@pytest.mark.parametrize("link", ["/mnt/old/lab/a.avi", "../old/lab/a.avi", "chain.avi"])
+@pytest.mark.parametrize("option", ["path_map", "path_map_for"])
+def test_path_map_of_what_a_broken_link_leads_to(tmp_path: Path, link: str, option: str) -> None:
+    """The server was renamed after the video was linked."""
+    wanted, other = video(tmp_path / "new" / "lab" / "a.avi"), video(tmp_path / "found" / "a.avi", b"other")
+    folder = tmp_path / "nwb"
+    folder.mkdir()
+    (folder / "chain.avi").symlink_to("/mnt/old/lab/a.avi")
+    (folder / "uuid.avi").symlink_to(link)
+    pairs = {str(tmp_path / "old") if link.startswith("..") else "/mnt/old": str(tmp_path / "new")}
+    options = {option: pairs if option == "path_map" else {"video": pairs}}
+    assert file("uuid.avi", folder, **options) == wanted
+    assert file("uuid.avi", folder, search=[other.parent], **options) == wanted  # which comes first
+    assert isinstance(problem("uuid.avi", folder, path_map={"/mnt/other": str(tmp_path)}), MissingMediaError)
+    lost = problem(
+        "uuid.avi", folder, **{option: {"/": "/gone"} if option == "path_map" else {"video": {"/": "/gone"}}}
+    )
+    assert "'/gone/" in str(lost)
+    assert isinstance(lost, MissingMediaError)
+
+
+@posix
+def test_message_lists_files_with_the_name_in_a_broken_link(tmp_path: Path) -> None:
+    there = video(tmp_path / "pool" / "x" / "a.avi")
+    (tmp_path / "uuid.avi").symlink_to("gone/a.avi")
+    lost = problem("uuid.avi", tmp_path, search=[tmp_path / "pool"])
+    assert isinstance(lost, MissingMediaError)
+    assert f"Files of that name: {str(there)!r}" in str(lost)
+    assert file("uuid.avi", tmp_path, search=[there.parent]) == there
+
+
+@posix
+def test_path_map_that_leads_from_link_to_link_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.avi").symlink_to("b.avi")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "b.avi").symlink_to(tmp_path / "b.avi")
+    assert isinstance(problem("a.avi", tmp_path, path_map={str(tmp_path): str(tmp_path / "c")}), MissingMediaError)
+
+
 def test_file_instead_of_folder_in_path(tmp_path: Path) -> None:
     video(tmp_path / "a.avi")
     assert isinstance(problem("a.avi/b.avi", tmp_path), MissingMediaError)

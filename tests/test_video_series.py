@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import h5py
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from helpers import assert_resolves, new_nwbfile
@@ -193,6 +195,9 @@ def test_relative_paths_stay_as_they_are_given(
         (["b_frames.mp4"], dict(timestamps=np.arange(60), rate=30), "timestamps were given together with a rate"),
         (["b_frames.mp4"], dict(timestamps=np.arange(60), starting_time=3.0), "together with a rate or starting_time"),
         (["b_frames.mp4"], dict(rate=0), "the rate is 0"),
+        (["b_frames.mp4"], dict(rate=30, starting_time=np.nan), "the starting_time is nan; expected seconds"),
+        (["b_frames.mp4"], dict(starting_time=-np.inf), "the starting_time is -inf"),
+        (["b_frames.mp4", "rotated.mp4"], dict(rate=30), r"b_frames.mp4': 96 x 64; '\S+rotated.mp4': 64 x 96"),
         (["b_frames.mp4", "h264.mkv"], {}, "2 videos, and nothing says how long the gaps .* a rate"),
         (["no_b_frames.h264"], {}, "does not state its rate; give rate or timestamps"),
         (["remuxed.avi"], {}, "does not state its rate"),
@@ -237,6 +242,24 @@ def test_videos_that_are_not_one_series_are_refused(
     ffmpeg("-i", all_videos["b_frames.mp4"], "-vf", filters, "-c:v", "mpeg4", tmp_path / "other.mp4")
     with pytest.raises(ExternalFilesError, match=what):
         image_series_from_videos("video", [all_videos["b_frames.mp4"], tmp_path / "other.mp4"], rate=30)
+
+
+@pytest.mark.parametrize("what", ["half the rate", "a gap before the last frame"])
+def test_rate_that_the_times_of_the_frames_contradict_is_refused(all_videos: Videos, tmp_path: Path, what: str) -> None:
+    """The header of an mkv states the rate that the camera was set to."""
+    video = tmp_path / "video.mkv"
+    times, codec = {"half the rate": ("2*N", "mpeg4")}.get(what, ("N+60*eq(N\\,59)", "libx264"))
+    filters = ["-vf", f"settb=1/30,setpts={times}", "-fps_mode", "passthrough"]
+    ffmpeg("-i", all_videos["b_frames.mp4"], *filters, "-c:v", codec, video)
+    said = subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-i", video], capture_output=True, text=True).stderr
+    assert "30 fps" in said
+    mean = 59 / (118 / 30 if what == "half the rate" else 119 / 30)
+    with pytest.raises(ExternalFilesError, match=r"states a rate of 30 frames/s, .* come at (\d+\.\d+)") as caught:
+        image_series_from_videos("video", video)
+    assert caught.value.hint == "give rate or timestamps"
+    (shown,) = re.findall(r"come at (\S+) frames/s", str(caught.value))
+    assert float(shown) == pytest.approx(mean, rel=0.001)
+    assert image_series_from_videos("video", video, rate=30).rate == 30  # the user knows better
 
 
 def test_the_page_about_series_does_what_it_says(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from .hints import for_command_line
 from .tables import plain, shown
-from .tasks.findings import Finding, Findings, Severity
+from .tasks.findings import Finding, Findings, Severity, counted
 from .terminal import as_json, finding_record, quoted
 
 __all__ = ["finding_lines", "write_report"]
 
-_MOST_LISTED = 10  # entries of one kind in one NWB file that a terminal shows
+_MOST_LISTED = 10  # NWB files with findings of one kind, and entries in each, that a terminal shows
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "cyan"}
 
 Style = Callable[..., str]
@@ -32,14 +32,13 @@ def finding_lines(
     width : int, optional
         Of the terminal, in characters; sentences are wrapped. Paths are not, so that they can be copied.
     most : int, optional
-        How many entries of one kind are listed for one NWB file; None for all.
+        How many NWB files are listed for one kind, and how many entries for each; None for all.
     style : callable, optional
         Colours a text: `click.style`.
     """
-    order = list(Severity)
     times = Counter((finding.severity, finding.code, finding.what) for finding in findings)
     kinds: dict[tuple[Severity, str, str | None], list[Finding]] = {}
-    for finding in sorted(findings, key=lambda finding: order.index(finding.severity)):
+    for finding in findings.worst_first:
         shared = finding.what if times[finding.severity, finding.code, finding.what] > 1 else None
         kinds.setdefault((finding.severity, finding.code, shared), []).append(finding)
     for number, kind in enumerate(kinds.values()):
@@ -76,7 +75,7 @@ def _kind(kind: list[Finding], width: int | None, most: int | None, style: Style
     files: dict[str, list[Finding]] = {}
     for finding in kind:
         files.setdefault(finding.nwb_path, []).append(finding)
-    for nwb_path, of_file in files.items():
+    for nwb_path, of_file in list(files.items())[:most]:
         yield f"  {style(plain(shown(nwb_path)), bold=True)}"
         for finding in of_file[:most]:
             yield from _entry(finding, width)
@@ -87,6 +86,8 @@ def _kind(kind: list[Finding], width: int | None, most: int | None, style: Style
                 yield from _hint(finding, width, indent)
         if most is not None and len(of_file) > most:
             yield f"    … and {len(of_file) - most:,} more; --json and --report-file list all"
+    if most is not None and len(files) > most:
+        yield f"  … and {counted(len(files) - most, 'more NWB file')}; --json and --report-file list all"
 
 
 def _entry(finding: Finding, width: int | None) -> Iterator[str]:

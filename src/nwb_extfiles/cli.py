@@ -330,9 +330,15 @@ def check(
     """  # noqa: D301
     from .check_report import write_report
     from .tasks.checks import check as find_problems
-    from .tasks.findings import Severity
+    from .tasks.findings import Severity, require_codes
     from .terminal import finding_record
 
+    if search and not checksums:
+        raise click.UsageError("--search is used with --checksums only, which compares videos with the manifest")
+    try:
+        require_codes((*select, *ignore))  # before a long check begins
+    except ValueError as error:
+        raise click.UsageError(f"--select and --ignore: {error}") from error
     paths = fitting(paths, include, exclude)
     options = {"media_fields": media_fields, "search": search or configuration().options.get("search", ())}
     with _reading(checksums or frames in ("packets", "decode")) as on_bytes:
@@ -343,14 +349,14 @@ def check(
     if as_json:
         print_record([finding_record(finding) for finding in findings])
     else:
-        _print_findings(findings, len(found) - len(findings))
+        _print_findings(findings)
     if report_file is not None:
         write_report(report_file, findings)
     fatal = Severity(severity or Severity.ERROR)
     ctx.exit(1 if any(finding.severity.is_at_least(fatal) for finding in findings) else 0)
 
 
-def _print_findings(findings: Findings, left_out: int) -> None:
+def _print_findings(findings: Findings) -> None:
     """Print findings, in colours on a terminal (not with NO_COLOR, see no-color.org), then how many there are."""
     from .check_report import finding_lines
 
@@ -360,7 +366,7 @@ def _print_findings(findings: Findings, left_out: int) -> None:
         click.echo(line, file=sys.stdout, color=colours)
     if findings:
         _print("")
-    _print(findings.summary + (f" ({_count(left_out, 'finding')} left out)" if left_out else ""))
+    _print(findings.summary)
 
 
 @main.command()
@@ -449,12 +455,13 @@ def ls(
         ExistingPath().convert(path, None, ctx)
     places = list(fitting(tuple(places), include, exclude))
     problems: list[ExternalFilesError] = []
-    found = list(_references(videos, places, by_checksum, media_fields, problems, jobs))
+    unsearched: list[Path] = []
+    found = list(_references(videos, places, by_checksum, media_fields, problems, unsearched, jobs))
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
         print_record(records)
     elif found or not problems:
-        _list(videos, found)
+        _list(videos, found, len(unsearched) if by_checksum else None)
     for problem in problems:
         _print_error(problem)
     ctx.exit(1 if problems else 0)
@@ -466,42 +473,53 @@ def _references(
     by_checksum: bool,
     media_fields: Any,
     problems: list[ExternalFilesError],
+    unsearched: list[Path],
     jobs: int,
 ) -> Iterator[tuple[Path | None, ResolvedExternalFile]]:
-    """What each NWB file refers to; one that cannot be read is a problem, and the others are listed."""
+    """What each NWB file refers to; one that cannot be read is a problem, and the others are listed.
+
+    With `by_checksum`, those without a manifest are `unsearched`.
+    """
     from .batch import each, workers
     from .tasks.named_files import named_nwb_files
 
     paths = list(named_nwb_files(places, problems))
     job = partial(_references_of, videos=videos, by_checksum=by_checksum, media_fields=media_fields)
     with workers(min(jobs, len(paths) or 1), None) as pool:
-        for _, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
+        for number, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
             if isinstance(result, BaseException):
                 raise result
-            problems += result[1]
-            yield from result[0]
+            references, problems_of_one, is_searched = result
+            problems += problems_of_one
+            unsearched += [] if is_searched else [paths[number]]
+            yield from references
 
 
 def _references_of(
     path: Path, *, videos: list[Path], by_checksum: bool, media_fields: Any
-) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError]]:
-    """What one NWB file refers to, and what is wrong with it; called in other processes too."""
-    from .tasks.external_files import find_referring_files, resolve_external_files
+) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError], bool]:
+    """What one NWB file refers to, what is wrong with it, and whether it was searched; also for other processes."""
+    from .tasks.external_files import find_referring_files, has_manifest, resolve_external_files
 
     options = {"media_fields": media_fields}
     found: list[tuple[Path | None, ResolvedExternalFile]] = []
     problems: list[ExternalFilesError] = []
+    is_searched = True
     try:
         if videos:
+            is_searched = not by_checksum or has_manifest(path)
             found += find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
         else:
             found += [(None, entry) for entry in resolve_external_files(path, options, problems=problems)]
     except ExternalFilesError as problem:
         problems.append(problem)
-    return found, problems
+    return found, problems, is_searched
 
 
-def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]]) -> None:
+def _list(
+    videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]], without_manifest: int | None
+) -> None:
+    """Print references; `without_manifest` NWB files were not searched for a checksum, None if it was for paths."""
     from .terminal import reference_lines, shown
 
     last = None
@@ -516,8 +534,7 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
     if videos:
         for video in videos:
             if all(other != video for other, _ in found):
-                gone = "" if os.path.lexists(video) else ", or has a missing file of that name"
-                _print(f"no NWB file here refers to {video}{gone}")
+                _print(_not_found(video, without_manifest))
         return
     if not found:
         _print("no NWB file here refers to external files")
@@ -528,6 +545,17 @@ def _list(videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFil
     listed = ", ".join(f"{count} {kind}" for count, kind in kinds if count)
     files = len({entry.reference.nwb_path for _, entry in found})
     _print(f"{_count(len(found), 'reference')} in {_count(files, 'NWB file')}: {listed}")
+
+
+def _not_found(video: Path, without_manifest: int | None) -> str:
+    if without_manifest is None:
+        gone = "" if os.path.lexists(video) else ", or has a missing file of that name"
+        return f"no NWB file here refers to {video}{gone}"
+    if not without_manifest:
+        return f"no manifest here names {video}"
+    have, were = ("has", "was") if without_manifest == 1 else ("have", "were")
+    unsearched = f"{_count(without_manifest, 'NWB file')} {have} no manifest and {were} not searched"
+    return f"no manifest here names {video}; {unsearched} (leave out --by-checksum)"
 
 
 @main.command()

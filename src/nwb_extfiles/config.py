@@ -108,23 +108,23 @@ def _config(path: Path, table: Any) -> Config:
         if isinstance(options.get("path_map"), Mapping):
             options["path_map"] = {old: _folder(path.parent, new) for old, new in options["path_map"].items()}
         MediaOptions(**options)
-        modes = modes_in_order(_list_of_text(table["media_mode"])) if "media_mode" in table else None
+        modes = modes_in_order(_strings(table["media_mode"])) if "media_mode" in table else None
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{path}: {str(error).removeprefix('MediaOptions.')}", hint="correct it") from error
     return Config(path, modes, options)
 
 
 def _folders(base: Path, value: Any) -> list[Path]:
-    return [_folder(base, folder) for folder in _list_of_text(value)]
+    return [_folder(base, folder) for folder in _strings(value)]
 
 
 def _folder(base: Path, folder: Any) -> Path:
-    (given,) = _list_of_text(folder if isinstance(folder, str) else [folder])
+    (given,) = _strings(folder if isinstance(folder, str) else [folder])
     return base / os.path.expanduser(given)
 
 
-def _list_of_text(value: Any) -> list[str]:
+def _strings(value: Any) -> list[str]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list) or not all(isinstance(each, str) and each for each in values):
-        raise TypeError(f"expected text, or a list of texts, and found {value!r}")
+        raise TypeError(f"expected a string, or a list of strings, and found {value!r}")
     return values

@@ -131,13 +131,13 @@ def media_modes(*modes: str, last: str = " or ") -> Spelling:
     return Spelling(f"media_mode {_listed(quoted, last)}", f"--media-mode {_listed(plain, last)}")
 
 
-def for_archive(what: str, suffix: str) -> Hint:
+def for_archive(what: str, suffix: str, how: str = "use") -> Hint:
     """What to do with media whose suffix DANDI does not accept; neither images nor sound are remuxed."""
     if (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "audio/")):
         return Hint("convert {what} to a format that DANDI accepts", what=what)
     return Hint(
-        "relocate {what} with {remux} and {copy}, which remuxes videos without loss, or convert {what} to a format "
-        "that DANDI accepts",
+        "{how} {remux} and {copy} to remux {what} without loss, or convert {what} to a format that DANDI accepts",
+        how=how,
         what=what,
         copy=media_modes("copy"),
     )

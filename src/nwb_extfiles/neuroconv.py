@@ -53,7 +53,7 @@ class RelocateMediaMixin(_Conversion):
         How, when a call does not say; symbolic links by default.
     media_options : MediaOptions or mapping, optional
         How media are found, named and transferred, when a call does not say.
-    check_videos : {"warn", "error"}, optional
+    check_videos : {"warn", "error", False}, optional
         Whether videos are compared with their series, when a call does not say; by default they are not.
     relocation : RelocationPlan or None
         What the last call did with the media.
@@ -72,7 +72,7 @@ class RelocateMediaMixin(_Conversion):
     relocate_media: bool = False
     media_mode: MediaModes | None = None
     media_options: MediaOptions | Mapping[str, Any] | None = None
-    check_videos: Literal["warn", "error"] | None = None
+    check_videos: Literal["warn", "error", False] | None = None
     relocation: RelocationPlan | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -93,7 +93,7 @@ class RelocateMediaMixin(_Conversion):
         relocate_media: bool | None = None,
         media_mode: MediaModes | None = None,
         media_options: MediaOptions | Mapping[str, Any] | None = None,
-        check_videos: Literal["warn", "error"] | None = None,
+        check_videos: Literal["warn", "error", False] | None = None,
         **kwargs: Any,
     ) -> Any:
         """Run the conversion, then move, copy or link the media of the file into a folder beside it.
@@ -110,11 +110,12 @@ class RelocateMediaMixin(_Conversion):
         media_options : MediaOptions or mapping, optional
             How media are found, named and transferred. Relative paths of what an existing file held mean files
             beside it, those of new objects also files below the working directory.
-        check_videos : {"warn", "error"}, optional
+        check_videos : {"warn", "error", False}, optional
             Compare the videos of the series that this conversion adds with their series, before anything is written:
             numbers of frames against timestamps (or `num_samples`) and `starting_frame`, frame sizes, and whether each
-            is a whole video. ``"warn"`` gives an `ExternalFilesWarning` for each problem, ``"error"`` raises. Frames
-            are counted by the index of the container; files without one (MKV, WebM, FLV, WMV) are read to the end.
+            is a whole video. ``"warn"`` gives an `ExternalFilesWarning` for each problem, ``"error"`` raises, and
+            ``False`` turns off what the class does. Frames are counted by the index of the container; files without
+            one (MKV, WebM, FLV, WMV) are read to the end.
             Needs PyAV (``pip install "av>=17"``).
 
         Returns
@@ -143,7 +144,8 @@ class RelocateMediaMixin(_Conversion):
                 hint="give nwbfile_path",
             )
         self.relocation = None
-        with self._comparing(nwbfile_path, check_videos or self.check_videos, options):
+        comparing = self.check_videos if check_videos is None else check_videos
+        with self._comparing(nwbfile_path, comparing, options):
             if not relocating or nwbfile_path is None:
                 return super().run_conversion(nwbfile_path, *args, **kwargs)
             path = Path(os.path.abspath(nwbfile_path))
@@ -154,11 +156,11 @@ class RelocateMediaMixin(_Conversion):
         return result
 
     @contextmanager
-    def _comparing(self, nwbfile_path: Any, what: str | None, options: MediaOptions) -> Iterator[None]:
+    def _comparing(self, nwbfile_path: Any, what: str | Literal[False] | None, options: MediaOptions) -> Iterator[None]:
         """For a while, compare what `add_to_nwbfile` adds with its videos: all ways to write call it first."""
-        if what not in ("warn", "error", None):
-            raise ValueError(f"check_videos must be 'warn' or 'error', not {what!r}")
-        if what is None:
+        if what not in ("warn", "error", False, None):
+            raise ValueError(f"check_videos must be 'warn', 'error' or False, not {what!r}")
+        if not what:
             yield
             return
         add = self.add_to_nwbfile

@@ -113,8 +113,8 @@ class MediaOptions:
     search : path or iterable of paths
         Folders in which to look for a file that is not where its path says: by every tail of the stored path, down
         to the bare name. Files of that name in subfolders are named in the message, never taken: other recordings may
-        have files of that name. If the path leads to a broken symbolic link, the path in that link is looked for too.
-        Two different files that fit are an error.
+        have files of that name. If the path leads to a broken symbolic link, the path in that link is looked for too,
+        and the link is replaced. Two different files that fit are an error.
     search_for : mapping of str to path or iterable of paths
         The same for single objects, before ``search``: patterns of object paths, and the folders in which to look for
         the media of the objects that fit, as in ``{"/acquisition/Miniscope": "recording/Miniscope"}``. In a pattern
@@ -122,7 +122,8 @@ class MediaOptions:
     path_map : mapping of str to str
         Prefixes of stored paths and what to replace them by, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
-        ignores case. The longest prefix that fits is used.
+        ignores case. The longest prefix that fits is used. If the path leads to a broken symbolic link, the path in
+        that link is mapped too.
     path_map_for : mapping of str to mapping of str to str
         The same for single objects, before ``path_map``, by patterns as in ``search_for``:
         ``{"/acquisition/cam*": {"0.avi": "/mnt/lab/cam/0.avi"}}``.
@@ -132,7 +133,8 @@ class MediaOptions:
         What to do if a media file is not found: refuse, or keep the stored path, with a warning.
     existing : {"error", "replace", "skip"}
         What to do if a target exists with other content: refuse, replace it, or leave out its NWB file with a warning,
-        where there are others (else refuse). A target with the same content is always reused.
+        where there are others (else refuse). A target with the same content is always reused, and a broken symbolic
+        link always replaced, with a warning.
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable

@@ -93,6 +93,10 @@ class Tabular:
     def _records(self) -> Iterator[dict[str, Any]]:
         raise NotImplementedError
 
+    def _shown_records(self) -> Iterator[dict[str, Any]]:
+        """The records in the order in which they are shown."""
+        return self._records()
+
     def _count(self) -> int:
         return 1
 
@@ -100,13 +104,13 @@ class Tabular:
         return f"<{type(self).__name__}: {shortened(plain(self._title()), _LONGEST)}>"
 
     def __str__(self) -> str:
-        rows = [_cells_of(record, self._shown_columns) for record in islice(self._records(), _MOST_LINES)]
+        rows = [_cells_of(record, self._shown_columns) for record in islice(self._shown_records(), _MOST_LINES)]
         lines = [plain(self._title()), *_lines(self._shown_columns, rows)]
         return "\n".join([*lines, *_more(self._count(), len(rows))])
 
     def _repr_html_(self) -> str:
         columns = self._html_columns or self._shown_columns
-        rows = [_cells_of(record, columns) for record in islice(self._records(), _MOST_HTML_ROWS)]
+        rows = [_cells_of(record, columns) for record in islice(self._shown_records(), _MOST_HTML_ROWS)]
         parts = [f"<div><p><b>{_escaped(self._title())}</b></p>"]
         if rows:
             head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in columns)

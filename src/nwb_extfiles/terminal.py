@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .hints import for_command_line
 from .plans.locate import LocationKind, ResolvedExternalFile
 from .plans.plan import RelocationPlan
+from .plans.resolve import leads_to_nothing
 from .summaries import in_words, organized_in_words, urls_line
 from .tables import plain, shown
 
@@ -145,7 +146,11 @@ def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
 def _found(found: ResolvedExternalFile) -> str:
     if found.location is not None and found.size is not None:
         return f"{shown(found.location)}  {found.size:,} bytes"
-    return "a URL" if found.kind is LocationKind.URL else "MISSING"
+    if found.kind is LocationKind.URL:
+        return "a URL"
+    place = os.path.join(found.reference.base or "", found.reference.stored_path)
+    is_broken_link = os.path.islink(place) and not os.path.exists(place)
+    return f"MISSING: it is {leads_to_nothing(place)}" if is_broken_link else "MISSING"
 
 
 def reference_record(found: ResolvedExternalFile) -> dict[str, Any]:

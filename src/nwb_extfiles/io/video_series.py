@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,12 @@ def image_series_from_videos(
     Raises
     ------
     ExternalFilesError
-        If the number of timestamps is not that of the frames; if timestamps are not finite or decrease; if the frames
-        of the videos differ in size; if a file is not a video, has no frames or is cut off; if PyAV is missing
-        (``pip install "av>=17"``). Without timestamps and rate: if there are several videos, as nothing
-        says how long the gap between them is, or if the container does not know the rate (elementary streams such as
-        ``.h264``), or its frames are not equally spaced. With a rate, if the containers of the videos state different
-        ones.
+        If the number of timestamps is not that of the frames; if timestamps are not finite or decrease, or
+        `starting_time` is not finite; if the frames of the videos, as they are shown, differ in size; if a file is not
+        a video, has no frames or is cut off; if PyAV is missing (``pip install "av>=17"``). Without timestamps and
+        rate: if there are several videos, as nothing says how long the gap between them is, or if the container does
+        not know the rate (elementary streams such as ``.h264``), or the times in it contradict the rate, or its frames
+        are not equally spaced. With a rate, if the containers of the videos state different ones.
     MissingMediaError
         If a file does not exist.
 
@@ -108,11 +109,14 @@ def image_series_from_videos(
         raise ExternalFilesError(f"{who}: no files were given")
     if timestamps is not None and (rate is not None or starting_time != 0.0):
         raise ExternalFilesError(f"{who}: timestamps were given together with a rate or starting_time", hint="give one")
+    if not math.isfinite(starting_time):
+        raise ExternalFilesError(f"{who}: the starting_time is {starting_time}; expected seconds")
     if timestamps is None and rate is None and len(paths) > 1:
         what = f"{who}: {len(paths)} videos, and nothing says how long the gaps between them are"
         raise ExternalFilesError(what, hint=f"{_TIMES}, or, if there are no gaps, a rate")
     videos = _read(who, paths, timed=timestamps is None and rate is None, progress=progress)
-    _require_equal(who, paths, [f"{video.width} x {video.height}" for video in videos], "frames of different sizes")
+    sizes = ["{} x {}".format(*video.shown_size) for video in videos]
+    _require_equal(who, paths, sizes, "frames of different sizes")
     counts = [video.shown or 0 for video in videos]
     if timestamps is not None:
         times = _compact(_checked_times(who, paths, videos, timestamps))
@@ -276,5 +280,13 @@ def _rate(who: str, paths: list[str], videos: list[VideoFacts], rate: float | No
             f"{who}: the frames of {paths[0]!r} are not equally spaced: one is {video.drift:.1f} frames from where it "
             f"would be at {float(video.rate):.6g} frames/s",
             hint="give timestamps",
+        )
+    first, last, gaps = video.first_time, video.last_time, (video.frames or 0) - 1  # of all that are stored
+    if first is not None and last is not None and abs((last - first) * video.rate - gaps) > 1:
+        mean = f"{gaps / (last - first):.6g} frames/s" if last > first else "all at once"
+        raise ExternalFilesError(
+            f"{who}: {paths[0]!r} states a rate of {float(video.rate):.6g} frames/s, and by the times in it, its "
+            f"{video.frames:,} frames come at {mean} in the mean",
+            hint="give rate or timestamps",
         )
     return float(video.rate)

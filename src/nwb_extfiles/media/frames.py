@@ -87,8 +87,8 @@ def locate_frame(series: Any, index: int | None = None, *, time: float | None = 
     Raises
     ------
     ExternalFilesError
-        If the series has no such frame, or no frame at or before that time, or ends before it; if it has no external
-        files; if its `starting_frame` is missing or cannot be right.
+        If the series has no such frame, or no frame at or before that time, or ends before it; if the timestamp found
+        is NaN; if it has no external files; if its `starting_frame` is missing or cannot be right.
     UnreadableFileError
         If the IO that read the series is closed.
     TypeError
@@ -137,7 +137,7 @@ def _read(series: Any) -> tuple[list[str], list[int], _Timestamps | _Rate]:
 
 def _position(clock: _Timestamps | _Rate, index: int | None, time: float | None) -> int:
     if time is not None:
-        return clock.index_at(time)
+        return clock.index_at(float(time))  # NumPy compares a float32 with a float as float32
     assert index is not None
     return _in_range(operator.index(index), clock.samples)
 
@@ -174,7 +174,10 @@ class _Timestamps:
         first, last = self.time_of(0), self.time_of(self.samples - 1)
         if not first <= time <= last:
             raise LookupError(f"it has no frame at {time} s; its timestamps are from {first} s to {last} s")
-        return bisect_right(self.times, time) - 1
+        index = bisect_right(self.times, time, key=float) - 1
+        if math.isnan(self.time_of(index)):  # beyond one, the search always ends at it
+            raise LookupError(f"it has no time for frame {index}: that timestamp is NaN")
+        return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,11 @@ class _Rate:
         if not -_ROUNDING <= position < samples:
             end = "" if self.samples is None else f" and end at {self.time_of(self.samples)} s"
             raise LookupError(f"it has no frame at {time} s; its frames begin at {self.start} s{end}")
-        return math.floor(min(position + _ROUNDING, samples - _ROUNDING))
+        index = math.floor(min(position + _ROUNDING, samples - _ROUNDING))
+        # of times since 1970, the floats are up to a ten-thousandth of a frame apart
+        if index + 1 < samples and self.time_of(index + 1) <= time:
+            return index + 1
+        return index - (index > 0 and self.time_of(index) > time + _ROUNDING / self.rate)
 
 
 def _clock(series: Any) -> _Timestamps | _Rate:

@@ -261,6 +261,10 @@ def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
             "another process is writing to it, or was killed while it did",
             "try again when that is done, or call `h5clear --status` on it if there is none",
         )
+    if not h5py.is_hdf5(path):
+        is_named_so = path.suffix.lower() in _OWNER_SUFFIXES
+        hint = "check that it was copied completely" if is_named_so else "name the NWB file"
+        return "it is not an HDF5 file, so not an NWB file", hint
     return f"it cannot be opened as HDF5, which NWB files are: {error}", "check that it was copied completely"
 
 

@@ -25,6 +25,7 @@ from .type_tree import cached_schemas
 __all__ = [
     "COLUMNS",
     "MANIFEST_PATH",
+    "MANIFEST_TYPES",
     "META_DATA_PATH",
     "NAMESPACE",
     "ManifestRow",
@@ -42,6 +43,8 @@ NAMESPACE = "ndx-extfiles"
 META_DATA_PATH = "general/external_files"
 MANIFEST_PATH = f"{META_DATA_PATH}/manifest"
 """Where the table is in an NWB file."""
+MANIFEST_TYPES = ("ExternalFilesMetaData", "ExternalFileManifest")
+"""The neurodata types of the objects at these two places."""
 _MOST_ROWS = 10_000_000
 
 
@@ -227,11 +230,11 @@ def manifest_nodes(
     extensions = schema.files[f"{NAMESPACE}.extensions"]
     docs = {column["name"]: column["doc"] for column in extensions["groups"][0]["datasets"]}
     nodes = [
-        node(META_DATA_PATH, NAMESPACE, "ExternalFilesMetaData"),
+        node(META_DATA_PATH, NAMESPACE, MANIFEST_TYPES[0]),
         node(
             MANIFEST_PATH,
             NAMESPACE,
-            "ExternalFileManifest",
+            MANIFEST_TYPES[1],
             description="The media files that objects of this NWB file refer to",
             colnames=[*_TYPES, *further],
         ),

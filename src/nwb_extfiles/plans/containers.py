@@ -14,9 +14,9 @@ from ..errors import ExternalFilesError, RelocationRefusedError
 from ..hints import Hint, Message
 from ..naming import is_archived
 from ..nwb.references import ExternalFileReference
-from .resolve import MediaFile, Remux, Resolution
+from .resolve import Remux, Resolution
 
-__all__ = ["Remuxer", "with_containers"]
+__all__ = ["Remuxer", "is_to_be_remuxed", "with_containers"]
 
 
 class Remuxer(Protocol):
@@ -50,7 +50,7 @@ def with_containers(resolutions: Sequence[Resolution], remuxer: Remuxer) -> tupl
         try:
             if found.remote is not None and not is_archived(found.remote.suffix):
                 raise _behind_url(reference)
-            if file is None or is_archived(_suffix(found, file)):
+            if file is None or not is_to_be_remuxed(found):
                 continue
             known = of_series.get(file.identity) if reference.repeats else None
             remux = known or remuxer.recipe(file.real, reference)
@@ -65,8 +65,11 @@ def with_containers(resolutions: Sequence[Resolution], remuxer: Remuxer) -> tupl
     return decided, warnings
 
 
-def _suffix(found: Resolution, file: MediaFile) -> str:
-    return (file.path.suffix if found.suffix is None else found.suffix).lower()
+def is_to_be_remuxed(found: Resolution) -> bool:
+    """Whether media are there, with a suffix that the archive does not accept."""
+    if found.file is None:
+        return False
+    return not is_archived((found.file.path.suffix if found.suffix is None else found.suffix).lower())
 
 
 def _behind_url(reference: ExternalFileReference) -> ExternalFilesError:

@@ -23,7 +23,7 @@ from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
-from .containers import Remuxer, with_containers
+from .containers import Remuxer, is_to_be_remuxed, with_containers
 from .modes import first_possible
 from .plan import RelocationPlan, make_plan
 from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
@@ -60,7 +60,8 @@ def plan_references(
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
     modes : sequence of MediaMode
-        How media get to their targets: in the first of these that is possible for all of them.
+        How media get to their targets: in the first of these that is possible for all of them. Where some are remuxed,
+        only a copy is possible.
     options : MediaOptions
         How they are found and named.
     problems : sequence of ExternalFilesError
@@ -77,6 +78,8 @@ def plan_references(
         Remuxes videos whose suffix the archive does not accept.
     """
     resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
+    if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
+        modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
 
     def may_be_moved(resolution: Resolution) -> bool:

@@ -334,6 +334,7 @@ class _Planner:
         self._kept: dict[tuple[str, str], list[ExternalFilesError]] = {}  # missing files, by object and field
         self._linked: dict[tuple[str, str], list[Message]] = {}  # files that are left in linked folders
         self._copied: list[MediaFile] = []  # files of git-annex
+        self._broken: list[tuple[ExternalFileReference, PurePosixPath]] = []  # targets that are links to nothing
         self._first: dict[Hashable, PurePosixPath] = {}  # first target of each file or URL
         self._owners: dict[str, tuple[ExternalFileReference, Hashable]] = {}  # by target, case folded
         self._leaving: set[tuple[int, int]] = set()  # files that will no longer be where they are
@@ -346,6 +347,10 @@ class _Planner:
         for (_, field), messages in self._linked.items():
             more = f" (and {len(messages) - 1:,} more in {field})" if len(messages) > 1 else ""
             yield Message(f"{messages[0].what}{more}", messages[0].hint)
+        if self._broken:
+            reference, target = self._broken[0]
+            more = f", and {len(self._broken) - 1:,} more," if len(self._broken) > 1 else ""
+            yield f"{reference.where}: {str(target)!r}{more} is a broken symbolic link, and is replaced"
         if self._copied:
             more = f" and {len(self._copied) - 1:,} more files are" if len(self._copied) > 1 else " is"
             yield (
@@ -378,6 +383,8 @@ class _Planner:
             self._check_hard_link(reference, file, target)
         self._first.setdefault(key, target)
         state = self.destination.targets[target]
+        if state is TargetState.BROKEN:
+            self._broken.append((reference, target))
         action = self._action(entry, state, is_first=first is None)
         return Relocation(
             reference,
@@ -385,7 +392,7 @@ class _Planner:
             str(target),
             file,
             target,
-            replaces=state in (TargetState.LINK, TargetState.OTHER)
+            replaces=state in (TargetState.LINK, TargetState.BROKEN, TargetState.OTHER)
             or (state is TargetState.UNKNOWN and self.options.existing == "replace"),
             removes_source=entry.renames_folder and action is Action.REUSE,
             remote=remote,

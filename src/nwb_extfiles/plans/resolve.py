@@ -30,6 +30,7 @@ __all__ = [
     "behind_link",
     "is_absolute",
     "is_url",
+    "leads_to_nothing",
     "media_file",
     "resolve",
     "resolve_all",
@@ -170,14 +171,16 @@ def _choose(
     nwb_folder = str(destination if reference.base is None else reference.base)
     tried: list[tuple[Path, str]] = []
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
+    broken: list[str] = []
+    path_maps = (options.path_map_of(reference.object_path), options.path_map)
     for form in unicode_forms(path):
         tiers = _tiers(form, reference, options, destination)
         # the other forms look alike in a message
-        found = _look(tiers, nwb_folder, real_path, tried if form == path else [])
+        found = _look(tiers, path_maps, nwb_folder, real_path, tried if form == path else [], broken)
         if found:
             break
     if not found:
-        raise _not_found(reference, path, tried, _of_that_name(path, reference, options))
+        raise _not_found(reference, path, tried, _of_that_name((path, *broken), reference, options))
     if len(found) > 1:
         raise _ambiguous(reference, path, [file for file, _ in found.values()])
     ((file, searched),) = found.values()
@@ -197,15 +200,23 @@ class _Tier:
 
 
 def _look(
-    tiers: Iterable[_Tier], nwb_folder: str, real_path: Callable[[str], str], tried: list[tuple[Path, str]]
+    tiers: Iterable[_Tier],
+    path_maps: Sequence[Mapping[str, str]],
+    nwb_folder: str,
+    real_path: Callable[[str], str],
+    tried: list[tuple[Path, str]],
+    broken: list[str],
 ) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
-    """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason."""
+    """The files in the places of `_tiers`; places without a file are added to `tried`, with the reason.
+
+    `broken` gets the paths in broken links among the places.
+    """
     found: dict[tuple[int, int], tuple[MediaFile, bool]] = {}
-    broken: list[str] = []
     for tier in tiers:
-        # A broken link still says the name of the video.
+        # A broken link still says the name of the video, and where it was.
         further = (place for link in broken for place in _below_folders(link, tier.searched))
-        for place in dict.fromkeys((*tier.places, *further)):
+        places = list(dict.fromkeys((*tier.places, *further)))
+        for place in places:
             file = media_file(place, real_path)
             if isinstance(file, MediaFile):
                 file = behind_link(file, place, nwb_folder, real_path)
@@ -214,17 +225,19 @@ def _look(
             tried.append((place, file))
             if os.path.islink(place):
                 broken.append(os.readlink(place))
+                places += [new for new in _mapped_link(place, path_maps) if new not in places]
         if found and tier.final:
             break
     return found
 
 
-def _of_that_name(path: str, reference: ExternalFileReference, options: MediaOptions) -> list[Path]:
-    """Files with the name of a path in subfolders of search folders: for the message alone.
+def _of_that_name(paths: Iterable[str], reference: ExternalFileReference, options: MediaOptions) -> list[Path]:
+    """Files with the names of some paths in subfolders of search folders: for the message alone.
 
     Videos of other recordings may have the same name, so none of them is taken: the user says which folder it is.
     """
-    names = {PureWindowsPath(form).name for form in unicode_forms(path)}  # which reads both slashes
+    forms = (form for path in paths for form in unicode_forms(path))
+    names = dict.fromkeys(PureWindowsPath(form).name for form in forms)  # which reads both slashes
     folders = (*options.searched_for(reference.object_path), *options.search)
     return [place for folder in folders for name in names for place in options.places_below(folder, name)]
 
@@ -358,6 +371,19 @@ def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
     return None
 
 
+def _mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]]) -> list[Path]:
+    """The place that some maps, the first before the second, make of the path in a broken link; none if none fits.
+
+    A relative link is read from its folder, and of a chain of links the end counts too. Places with a file come first.
+    """
+    if not any(path_maps):
+        return []
+    text = os.readlink(link)
+    spelled = dict.fromkeys((text, os.path.normpath(os.path.join(link.parent, text)), os.path.realpath(link)))
+    places = (_mapped(path, path_map) for path_map in path_maps for path in spelled)
+    return sorted((place for place in places if place is not None), key=lambda place: not os.path.exists(place))[:1]
+
+
 def _with_slashes(path: str) -> str:
     r"""A path with slashes, and without the ``\\?\`` that Windows puts before long ones."""
     plain = path.replace("\\", "/")
@@ -390,13 +416,18 @@ def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) 
         if isinstance(error, FileNotFoundError) and is_annex_pointer(place):
             return _NOT_FETCHED
         if isinstance(error, FileNotFoundError) and os.path.islink(place):
-            return f"a symbolic link to {os.readlink(place)!r}, which does not exist"
+            return leads_to_nothing(place)
         return getattr(error, "strerror", None) or str(error)
     if not stat.S_ISREG(status.st_mode):
         return f"{_kind(status.st_mode)}; only regular files are media"
     if holds_pointer(place, status.st_size):
         return _NOT_FETCHED
     return MediaFile(path, real, status.st_size, (status.st_dev, status.st_ino))
+
+
+def leads_to_nothing(place: str | Path) -> str:
+    """What a broken symbolic link is, in words."""
+    return f"a symbolic link to {_short(os.readlink(place))}, which does not exist"
 
 
 def _kind(mode: int) -> str:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk import contents, filesystem, links
-from ..disk.annex import is_annex_object
+from ..disk.annex import is_annex_object, is_annex_pointer
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
@@ -51,6 +51,10 @@ class TargetState(StrEnum):
     """The same content; reused."""
     LINK = "link"
     """A symbolic link to the same content, in a mode that makes a file; it is replaced."""
+    BROKEN = "broken"
+    """A symbolic link to nothing, such as one to a file that was moved away. It is replaced: there is no content that
+    would be lost. If it leads to a disk that is not mounted, that disk keeps its file, and the call has found one for
+    this very reference: at its path, in `search` or `path_map` by the name in the link, or by its content."""
     OTHER = "other"
     """Other content, or something that is not a regular file."""
     FOLDER = "folder"
@@ -271,10 +275,23 @@ def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
     return any(os.path.lexists(place) and not filesystem.is_folder(place) for place in places)
 
 
+def _is_broken_link(place: Path) -> bool:
+    """Whether a symbolic link leads to nothing; one of git-annex leads to content, which `git annex get` fetches."""
+    try:
+        os.stat(place)
+    except FileNotFoundError:
+        return place.is_symlink() and not is_annex_pointer(place)
+    except OSError:  # a folder that cannot be entered, or a loop
+        return False
+    return False
+
+
 def _state(place: Path, wanted: Resolution, mode: MediaMode, remuxer: Remuxer | None) -> TargetState:
     file, remote = wanted.file, wanted.remote
     if not os.path.lexists(place):
         return TargetState.ABSENT
+    if _is_broken_link(place):
+        return TargetState.BROKEN
     if place.is_dir():
         return TargetState.FOLDER
     if not place.is_file() or (file is None and place.is_symlink()):

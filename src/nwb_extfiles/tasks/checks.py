@@ -25,7 +25,7 @@ from ..plans.resolve import MediaFile, Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
-from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
+from .findings import Finding, Findings, Severity, counted, of_file, of_reference, shortened
 from .named_files import named_nwb_files
 from .path_checks import PathChecker
 from .video_checks import Frames, VideoChecker
@@ -194,14 +194,18 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
     if behind.problem is not None:
         yield of_file(
             path, Severity.ERROR, "dangling-link", "it is a link to an object of another NWB file, which is not found",
-            "put that file back to where the link points", link.path, found=f"{link.object_path!r}: {behind.problem}",
+            "put that file back to where the link points", link.path,
+            found=f"the link is to {link.object_path!r}: {behind.problem}",
         )  # fmt: skip
     if not references:
         return
     missing = [entry for entry in resolve_all(references, MediaOptions(), destination=path.parent) if entry.problem]
     example = shortened((missing[0].reference if missing else references[0]).stored_path)
     holders = " ".join(shlex.quote(holder) for holder in dict.fromkeys(entry.nwb_path for entry in references))
-    what, there = "it is a link to an object of another NWB file", f"{link.object_path!r} of {behind.nwb_path}"
+    what, there = (
+        "it is a link to an object of another NWB file",
+        f"the link is to {link.object_path!r} of {behind.nwb_path}",
+    )
     if missing:
         yield of_file(
             path, Severity.ERROR, "linked-media-missing", f"{what}, whose media are missing",
@@ -256,6 +260,8 @@ def _verification(verification: Verification, elsewhere: Mapping[str, MediaFile]
     reference, row, state = verification.resolution.reference, verification.row, verification.state
     update = "`nwb-extfiles relocate` updates the manifest"
     if state is MediaState.UNKNOWN:
+        if verification.resolution.problem is not None:
+            return  # `missing` says it; there is nothing to record
         yield of_reference(reference, Severity.INFO, "not-in-manifest", "the manifest has no row for it", update)
     elif state is MediaState.STALE:
         what = "its path was changed by a program that did not update the manifest"
@@ -294,7 +300,11 @@ def _repair(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> s
 
 
 def _entry_of(row: ManifestRow | None) -> str:
-    return "another entry" if row is None else f"{row.referring_object_path!r}, {row.field}[{row.index}]"
+    return (
+        "another entry"
+        if row is None
+        else f"the other entry is {row.referring_object_path!r}, {row.field}[{row.index}]"
+    )
 
 
 # ------------------------------------------------------------------- files beside each other
@@ -315,7 +325,7 @@ def _same_media(found: list[Resolution]) -> Iterator[Finding]:
                 how = "it is" if key == file.identity else "it has the same size, beginning and end as"
                 yield of_reference(
                     reference, Severity.INFO, "same-media", f"{how} the video of another entry, under another name",
-                    found=f"{other.reference.object_path!r}, {other.reference.field}[{other.reference.index}]",
+                    found=f"same as {other.reference.object_path!r}, {other.reference.field}[{other.reference.index}]",
                 )  # fmt: skip
                 break
 
@@ -374,7 +384,7 @@ def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
         if media and not nwb_files_called_like(place):
             nwb_name = f"{os.path.basename(place)}.nwb"
             yield of_file(
-                Path(place), Severity.WARNING, "no-nwb-file", "it has media of an NWB file that does not exist",
+                Path(place), Severity.WARNING, "no-nwb-file", f"this folder holds media, but there is no {nwb_name!r} "
+                f"beside it ({counted(media, 'file')})",
                 "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
-                found=f"{media} of {nwb_name!r}",
             )  # fmt: skip

@@ -198,6 +198,8 @@ def _planned(
     target_stamp, replaces = None, False
     if source != target and os.path.lexists(target):
         target_stamp = _stamp_if_same(inspected, plan, table)
+        if target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
+            plan, target_stamp = _without_manifest(inspected, plan, table)
         replaces = target_stamp is None
         if replaces:
             _check_replaced(inspected, target, settings)
@@ -305,6 +307,26 @@ def _stamp_if_same(inspected: Inspected, plan: RelocationPlan, table: Sequence[M
     if not same_content(inspected.path, target, table):
         return None
     return _unless_changed(inspected, target, before)
+
+
+def _may_lack_manifest(settings: OrganizeSettings) -> bool:
+    """Whether a file that is there may stay without the manifest that is asked for: a move would lose the names."""
+    return settings.files_mode == "copy" and settings.options.existing != "replace"
+
+
+def _without_manifest(
+    inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]
+) -> tuple[RelocationPlan, tuple[int, ...] | None]:
+    """The plan for a file that is there, but for its manifest, and the stamp of that file; else the plan as it was."""
+    without = replace(plan, manifest=None)
+    target_stamp = _stamp_if_same(inspected, without, table)
+    if target_stamp is None:
+        return plan, None
+    lacks = Message(
+        f"{inspected.path}: {plan.nwb_path} is already there, and has no manifest",
+        Hint("to give it one, replace it with {existing_replace}"),
+    )
+    return replace(without, warnings=(*plan.warnings, lacks)), target_stamp
 
 
 def _unless_changed(inspected: Inspected, target: Path, before: tuple[int, ...]) -> tuple[int, ...] | None:

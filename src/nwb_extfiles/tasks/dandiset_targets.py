@@ -13,6 +13,7 @@ from ..errors import RelocationRefusedError
 from ..hints import Message
 from ..nwb.comparison import same_content
 from ..nwb.files import is_nwb_name
+from ..nwb.manifest import MANIFEST_TYPES
 from ..nwb.registry import MediaField
 from ..plans.targets import nwb_stem
 from .inspection import SUFFIX, Inspected, Named, read_named
@@ -134,18 +135,21 @@ def _version_of(item: Inspected, others: list[Named], table: Sequence[MediaField
 
     Planning finds out which of the two, so that nothing is compared twice.
     """
-    keys = ("subject_id", "session_id", "session_start_time", "nd_types")
-    alike = [
-        other
-        for other in others
-        if other.identifier == item.identifier
-        and all(other.metadata.get(key) == item.metadata.get(key) for key in keys)
-    ]
+    wanted = _identity(item)
+    alike = [other for other in others if _identity(other) == wanted]
     if len(alike) > 1:
         alike = [other for other in alike if other.object_id == item.object_id]
     if len(alike) > 1:
         alike = [other for other in alike if same_content(item.path, other.path, table)]
     return alike[0] if alike else None
+
+
+def _identity(one: Inspected | Named) -> tuple[Any, ...]:
+    """What two versions of one NWB file have in common; one of them may have a manifest, which is not counted."""
+    keys = ("subject_id", "session_id", "session_start_time")
+    types = one.metadata.get("nd_types") or ()
+    recorded = [name for name in types if name.split()[0] not in MANIFEST_TYPES]  # dandi's reader adds "(2)"
+    return one.identifier, recorded, *(one.metadata.get(key) for key in keys)
 
 
 def _short_names(standing: list[tuple[Path, Path]], settings: OrganizeSettings) -> Iterator[str]:

@@ -381,7 +381,7 @@ def find_referring_files(
         NWB files, and folders in which NWB files are searched for.
     by_checksum : bool
         Whether videos are compared by their content, with the manifests of the NWB files: copies of a video under other
-        names are found too. Only the given videos are read.
+        names are found too. Only the given videos are read. NWB files without a manifest are passed over.
     media_options : MediaOptions or mapping, optional
         As in `resolve_external_files`.
 
@@ -410,6 +410,18 @@ def find_referring_files(
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)
+
+
+def has_manifest(path: Path) -> bool:
+    """Whether an NWB file has a manifest, so that `find_referring_files` searches it for checksums.
+
+    Raises
+    ------
+    UnreadableFileError
+        If it cannot be opened.
+    """
+    with open_nwb(path) as file:
+        return read_manifest(file, path) is not None
 
 
 def _referring_by_checksum(

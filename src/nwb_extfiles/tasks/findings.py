@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,8 +14,29 @@ from ..hints import Message
 from ..nwb.references import ExternalFileReference
 from ..tables import Tabular, TabularList, plain
 
-__all__ = ["Finding", "Findings", "Severity", "of_file", "of_reference", "shortened"]
+__all__ = [
+    "CODES",
+    "Finding",
+    "Findings",
+    "Severity",
+    "counted",
+    "of_file",
+    "of_reference",
+    "require_codes",
+    "shortened",
+]
 
+CODES = (
+    "absolute-path", "backslash", "cut-off", "damaged", "dangling-link", "empty", "ends-early", "frames-left-over",
+    "frames-missing", "gaps", "hidden", "hidden-frames", "image-format", "interrupted-edit", "linked-folder",
+    "linked-media", "linked-media-missing", "manifest", "media-changed", "media-missing", "media-swapped",
+    "media-truncated", "media-unreadable", "missing", "missing-absolute", "no-frames", "no-manifest", "no-media",
+    "no-nwb-file", "no-nwb-files", "nonstandard-name", "not-a-list", "not-a-string", "not-a-video", "not-in-manifest",
+    "not-playable", "not-readable", "object-id", "orphan", "outside-dandiset", "outside-nwb-folder", "rotated",
+    "same-media", "several-videos", "sizes-differ", "stale-manifest", "starting-frame", "suffix", "unicode",
+    "unreadable", "url", "videos-not-read",
+)  # fmt: skip
+"""All kinds of findings. A finding of another kind cannot be made."""
 _LONGEST = 300  # characters of a path that a message shows
 
 
@@ -63,6 +85,10 @@ class Finding(Tabular):
     index: int | None = None
     stored_path: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.code not in CODES:
+            raise ValueError(f"there is no kind of findings {self.code!r}")
+
     @property
     def details(self) -> str:
         """What was found and what was expected, in words; empty if the sentence `what` says all."""
@@ -107,24 +133,27 @@ class Findings(TabularList[Finding]):
     findings : iterable of Finding
     nwb_paths : collection of pathlib.Path
         The NWB files that were checked, with or without findings.
+    left_out : int
+        How many other findings there are, which `filtered` has left out.
     """
 
     _columns = Finding._columns
     _shown_columns = Finding._shown_columns
     _html_columns = Finding._html_columns
 
-    def __init__(self, findings: Iterable[Finding] = (), nwb_paths: Collection[Path] = ()) -> None:
+    def __init__(self, findings: Iterable[Finding] = (), nwb_paths: Collection[Path] = (), left_out: int = 0) -> None:
         super().__init__(findings)
         self.nwb_paths = tuple(nwb_paths)
+        self.left_out = left_out
 
     def filtered(
-        self, *, select: Iterable[str] = (), ignore: Iterable[str] = (), severity: Severity = Severity.INFO
+        self, *, select: Iterable[str] | str = (), ignore: Iterable[str] | str = (), severity: Severity = Severity.INFO
     ) -> Findings:
         """Those of some kinds.
 
         Parameters
         ----------
-        select, ignore : iterable of str
+        select, ignore : str or iterable of str
             Codes, or how they begin: ``media-`` stands for all that begin with it. With `select` only those are taken;
             those of `ignore` are left out.
         severity : Severity
@@ -134,10 +163,24 @@ class Findings(TabularList[Finding]):
         -------
         Findings
             For the same NWB files.
+
+        Raises
+        ------
+        ValueError
+            If no code begins with one of `select` or `ignore`.
         """
-        wanted, unwanted = tuple(select) or ("",), tuple(ignore)
+        wanted, unwanted = _codes(select) or ("",), _codes(ignore)
+        require_codes((*wanted, *unwanted))
         chosen = (one for one in self if one.code.startswith(wanted) and not one.code.startswith(unwanted))
-        return Findings((one for one in chosen if one.severity.is_at_least(severity)), self.nwb_paths)
+        found = Findings((one for one in chosen if one.severity.is_at_least(severity)), self.nwb_paths)
+        found.left_out = self.left_out + len(self) - len(found)
+        return found
+
+    @property
+    def worst_first(self) -> list[Finding]:
+        """All of them by severity, those of one severity in the order they have here."""
+        order = list(Severity)
+        return sorted(self, key=lambda finding: order.index(finding.severity))
 
     @property
     def counts(self) -> dict[Severity, int]:
@@ -147,15 +190,36 @@ class Findings(TabularList[Finding]):
 
     @property
     def summary(self) -> str:
-        """How many NWB files were checked, and what was found, by severity."""
+        """How many NWB files were checked, what was found, by severity, and how many findings are left out."""
         errors, warnings, notes = self.counts.values()
         problems = [counted(number, noun) for number, noun in ((errors, "error"), (warnings, "warning")) if number]
         checked = counted(len(self.nwb_paths), "NWB file")
-        worth_knowing = [f"{counted(notes, 'finding')} for information"] if notes else []
-        return f"{checked}: " + "; ".join([", ".join(problems) or "no problems found", *worth_knowing])
+        if self.left_out:
+            without = [] if notes else ["no such findings"]  # whether there are problems, the others would say
+            left_out = f" ({counted(self.left_out, 'finding')} left out)"
+        else:
+            without, left_out = ["no problems found"], ""
+        worth_knowing = [counted(notes, "note")] if notes else []
+        said = [", ".join(problems)] if problems else without
+        return f"{checked}: {'; '.join([*said, *worth_knowing])}{left_out}"
 
     def _title(self) -> str:
         return self.summary
+
+    def _shown_records(self) -> Iterator[dict[str, Any]]:
+        return (finding.record for finding in self.worst_first)
+
+
+def _codes(chosen: Iterable[str] | str) -> tuple[str, ...]:
+    return tuple(filter(None, [chosen] if isinstance(chosen, str) else chosen))
+
+
+def require_codes(beginnings: Iterable[str]) -> None:
+    """Raise a ValueError, which names the nearest code, if no code begins with one of these."""
+    for beginning in beginnings:
+        if not any(code.startswith(beginning) for code in CODES):
+            (nearest,) = get_close_matches(beginning, CODES, 1, cutoff=0)
+            raise ValueError(f"no finding has a code that begins with {beginning!r}; did you mean {nearest!r}?")
 
 
 def counted(number: int, noun: str) -> str:

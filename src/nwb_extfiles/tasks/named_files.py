@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn
-from ..nwb.files import find_nwb_files, zarr_marker
+from ..nwb.files import find_nwb_files, nwb_files_called_like, zarr_marker
 from ..options import MediaOptions
 
 __all__ = [
@@ -51,11 +51,16 @@ class Globs:
 def named_nwb_files(
     paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError], globs: Globs | None = None
 ) -> dict[Path, None]:
-    """The NWB files that a user names, and those in the folders named; a folder without any is a problem."""
+    """The NWB files that a user names, and those in the folders named.
+
+    A folder without any is a problem, but for the media folder of an NWB file that is named too: the patterns of shells
+    (``sessions/*``) name both.
+    """
+    paths = list(paths)
     found: dict[Path, None] = {}
     for path in paths:
         files = dict.fromkeys(file for file in find_nwb_files([path]) if globs is None or globs.fit(file, path))
-        if not files:
+        if not files and not _is_named_with_its_nwb_file(path, paths):
             folder, which = os.path.abspath(path), "" if globs is None else " that fits the patterns"
             problems.append(
                 RelocationRefusedError(
@@ -68,11 +73,17 @@ def named_nwb_files(
     return found
 
 
+def _is_named_with_its_nwb_file(folder: str | os.PathLike[str], paths: Iterable[str | os.PathLike[str]]) -> bool:
+    named = {Path(os.path.abspath(path)) for path in paths}
+    return not named.isdisjoint(nwb_files_called_like(os.path.abspath(folder)))
+
+
 def files_in_folders(paths: Iterable[str | os.PathLike[str]], problems: list[ExternalFilesError]) -> Iterator[Path]:
     """The paths that a user names, whether they exist or not; of folders, the NWB files in them."""
+    paths = list(paths)
     for path in paths:
         if is_plain_folder(path):
-            yield from named_nwb_files([path], problems)
+            yield from named_nwb_files([path], [] if _is_named_with_its_nwb_file(path, paths) else problems)
         else:
             yield Path(os.path.abspath(path))
 

@@ -12,7 +12,7 @@ from ..hints import for_archive
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..plans.resolve import MediaFile, Resolution, is_absolute
+from ..plans.resolve import MediaFile, Resolution, is_absolute, leads_to_nothing
 from ..plans.targets import dandiset_above, nwb_stem
 from .findings import Finding, Severity, of_reference, shortened
 
@@ -77,7 +77,7 @@ class PathChecker:
                 reference, Severity.ERROR, "missing", "its content is not on this machine, because it is a file of "
                 "git-annex", how_to_get(Path(place)),
             )  # fmt: skip
-        what = "there is a broken symbolic link" if os.path.islink(place) else "there is no file"
+        what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
         return of_reference(
             reference, Severity.ERROR, "missing", what, "put the file there, or tell `nwb-extfiles relocate` where it "
             "is, with --search", expected=shortened(place),
@@ -98,9 +98,10 @@ class PathChecker:
         elif not stored.isascii() and not os.path.exists(os.path.join(reference.base or folder, stored)):
             code = "unicode"
             what = "it differs from the name of the file in Unicode normalization (NFC/NFD); only macOS finds the file"
-            found = f"{file.path.name!a}, stored as {stored!a}"
+            found = f"the file is {file.path.name!a}, stored as {stored!a}"
         elif self._dandiset is not None and not place.is_relative_to(self._dandiset):
-            code, what, found = "outside-dandiset", "it points outside the dandiset", repr(str(self._dandiset))
+            code, what = "outside-dandiset", "it points outside the dandiset"
+            found = f"the dandiset is {str(self._dandiset)!r}"
         elif not place.is_relative_to(folder):
             severity, code = self._strict, "outside-nwb-folder"
             what = "it points outside the folder of the NWB file, and DANDI clients will not resolve it"
@@ -118,11 +119,11 @@ class PathChecker:
         )
         if hidden is not None:
             what = "a name in it begins with a dot, and DANDI skips such names"
-            yield of_reference(reference, self._strict, "hidden", what, _RELOCATE, found=repr(hidden))
+            yield of_reference(reference, self._strict, "hidden", what, _RELOCATE, found=f"the name is {hidden!r}")
         elif linked is not None:
             yield of_reference(
                 reference, self._strict, "linked-folder", "it passes a symbolic link to a folder, which DANDI skips",
-                "make it a folder, with a link to each file", found=repr(str(linked)),
+                "make it a folder, with a link to each file", found=f"the link is {str(linked)!r}",
             )  # fmt: skip
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
@@ -131,7 +132,7 @@ class PathChecker:
             return  # DANDI's naming does not say; `relocate` makes a name of what does not change
         if not is_uuid(object_id):
             what = "the object_id is not a UUID, so there is no name for it in DANDI's naming"
-            yield of_reference(reference, Severity.INFO, "object-id", what, found=repr(object_id[:80]))
+            yield of_reference(reference, Severity.INFO, "object-id", what, found=f"it is {object_id[:80]!r}")
             return
         suffix = file.path.suffix.lower()
         stem = nwb_stem(self._nwb_path)
@@ -156,12 +157,13 @@ class PathChecker:
             )  # fmt: skip
 
     def _content(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
+        there = f"the file is {str(file.real)!r}"
         if not os.access(file.real, os.R_OK):
             what, hint = "you have no permission to read it", "change its permissions"
-            yield of_reference(reference, Severity.ERROR, "not-readable", what, hint, found=repr(str(file.real)))
+            yield of_reference(reference, Severity.ERROR, "not-readable", what, hint, found=there)
         elif file.size == 0:
-            what, hint = "the file is empty", "put the video there"
-            yield of_reference(reference, Severity.ERROR, "empty", what, hint, found=repr(str(file.real)))
+            what, hint = "it is empty", "replace it with the video"
+            yield of_reference(reference, Severity.ERROR, "empty", what, hint, found=there)
         suffix = PurePosixPath(reference.stored_path.replace("\\", "/")).suffix
         if is_archived(suffix):
             return
@@ -169,5 +171,5 @@ class PathChecker:
         if is_archived(suffix.lower()):
             hint = f"run `nwb-extfiles relocate` to rename it to {suffix.lower()}"
         else:
-            what, hint = f"{what}, and skips them on upload", for_archive("it", suffix)
+            what, hint = f"{what}, and skips them on upload", for_archive("it", suffix, "relocate it with")
         yield of_reference(reference, self._strict, "suffix", what, hint)

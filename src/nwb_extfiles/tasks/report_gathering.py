@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -40,7 +41,7 @@ __all__ = ["gather", "relative_link"]
 
 _THREADS = 4
 _MOST_THUMBNAIL_BYTES = 5_000_000  # in all; in the page they take a third more
-_WIDTHS = ((300, 240), (1_500, 160))  # of thumbnails in pixels, for as many videos
+_WIDTHS = ((300, 240), (1_500, 160))  # of thumbnails in pixels, for as many of them
 _NARROWEST = 112
 _Identity = tuple[int, int]
 K = TypeVar("K")
@@ -70,7 +71,8 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
     """
     options = MediaOptions(media_fields=options.media_fields, naming=options.naming, progress=options.progress)
     found = {path: _references(path, options) for path in named_nwb_files(paths, [])}
-    files = {entry.file.identity: entry.file for entries in found.values() for entry in entries if entry.file}
+    media = [entry.file for entries in found.values() for entry in entries if entry.file]
+    files = {file.identity: file for file in media}
     sizes = {path: _size(path) for path in found}
     root = _root(paths)
     work = 2 * sum(sizes.values()) + sum(file.size for file in files.values())
@@ -80,7 +82,7 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
             media_options=replace(options, progress=False),
             on_file=lambda path: on_bytes(sizes.get(path, 0)),
         )
-        facts, unread, left_out = _read_all(files, on_bytes)
+        facts, unread, left_out = _read_all(files, Counter(file.identity for file in media), on_bytes)
         reporter = _Reporter(root, folder, facts, options)
         about = _grouped(findings, lambda finding: finding.nwb_path)
         reported = list[ReportedFile]()
@@ -129,15 +131,20 @@ def _absolute(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
 
 
 def _read_all(
-    files: Mapping[_Identity, MediaFile], on_bytes: Callable[[int], object]
+    files: Mapping[_Identity, MediaFile], times: Mapping[_Identity, int], on_bytes: Callable[[int], object]
 ) -> tuple[dict[_Identity, FileFacts], Message | None, int]:
-    """Read each file once; say why if that is not possible, and how many have no thumbnail."""
+    """Read each file once; say why if that is not possible, and how many have no thumbnail.
+
+    `times` says how often each file is in the page, with its thumbnail each time.
+    """
     facts: dict[_Identity, FileFacts] = {}
+    if not files:
+        return facts, None, 0
     try:
         load_av()
     except ExternalFilesError as problem:
         return facts, Message(problem.what, problem.hint), 0
-    width = next((width for most, width in _WIDTHS if len(files) <= most), _NARROWEST)
+    width = next((width for most, width in _WIDTHS if sum(times.values()) <= most), _NARROWEST)
     spent = left_out = 0
 
     def read(file: MediaFile, tell: Callable[[int], object]) -> FileFacts:
@@ -149,9 +156,10 @@ def _read_all(
         for identity, (_, result) in zip(files, results, strict=True):
             if isinstance(result, BaseException):
                 raise result
-            facts[identity] = result
-            left_out += result.video is not None and result.thumbnail is None and spent > _MOST_THUMBNAIL_BYTES
-            spent += len(result.thumbnail or b"")
+            spent += len(result.thumbnail or b"") * times[identity]
+            is_full = spent > _MOST_THUMBNAIL_BYTES
+            left_out += is_full and result.video is not None
+            facts[identity] = replace(result, thumbnail=None) if is_full else result
     return facts, None, left_out
 
 

@@ -278,12 +278,37 @@ def _frames(series: ReportedSeries) -> str:
     if series.frames.timestamps is None:
         said = "a rate, and no number of frames" if samples is None else f"num_samples {samples:,}"
     if len(known) < len(videos):
-        unknown = f"{len(videos) - len(known):,} of its {len(videos):,} videos" if len(videos) > 1 else "its video"
-        return f'<p class="frames">The NWB file has {said}; the frames of {unknown} are not counted.</p>'
+        return f'<p class="frames">The NWB file has {said}; {_not_counted(series.media)}.</p>'
     agree = samples is not None and least <= samples <= most
     kind = "" if samples is None else " good" if agree else " error"
     sign = "✓ " if agree else "" if samples is None else "≠ "
     return f'<p class="frames{kind}">{sign}{counted(most, "frame")}; the NWB file has {said}.</p>'
+
+
+def _not_counted(media: Sequence[ReportedMedia]) -> str:
+    """Why not all frames of a series are counted."""
+    states = list(map(_state, media))
+    if len(media) == 1:
+        video = media[0].facts.video
+        there = f"; {counted(video.frames, 'frame')} are there" if video is not None and video.frames else ""
+        said = "the frames of its video are not counted" if states == ["not counted"] else f"its video is {states[0]}"
+        return f"{said}{there}"
+    parts = []
+    for state in ("missing", "cut off", "not counted"):
+        if number := states.count(state):
+            what = "the frames of " if state == "not counted" else ""
+            are = "is" if number == 1 and not what else "are"
+            parts.append(f"{what}{number:,} of its {len(media):,} videos {are} {state}")
+    return ", ".join(parts)
+
+
+def _state(media: ReportedMedia) -> str:
+    video = media.facts.video
+    if media.kind is LocationKind.NONE:
+        return "missing"
+    if video is not None and video.cut_off:
+        return "cut off"
+    return "not counted" if video is None or video.frames is None else "counted"
 
 
 def _media(media: ReportedMedia, root: Path) -> str:
@@ -308,7 +333,7 @@ def _frame(media: ReportedMedia) -> str:
     source = None if shot is None else f"data:image/webp;base64,{b64encode(shot).decode()}"
     video = media.facts.video
     if media.link is not None and video is not None:
-        width, height = (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
+        width, height = video.shown_size
         poster = "" if source is None else f' poster="{source}"'
         shape = f'width="{width}" height="{height}"'
         return f'<video controls preload="none" {shape}{poster} src="{html.escape(media.link)}"></video>'

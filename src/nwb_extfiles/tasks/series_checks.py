@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from ..hints import Hint
 from ..media.frames import starting_frame_problem, starting_frames
-from ..media.pyav.reading import NotAVideo, VideoFacts
+from ..media.pyav.reading import ELEMENTARY, NotAVideo, VideoFacts
 from ..nwb.references import ExternalFileReference
 from ..nwb.series import SeriesFacts
 from ..plans.resolve import MediaFile
@@ -29,7 +29,7 @@ _SIGNATURES = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "GIF": b"GI
 _PLAYABLE = {"h264", "vp8", "vp9", "av1"}
 _PLAYABLE_IN = {"mp4", "mov", "webm"}
 _PLAYABLE_PIXELS = {None, "yuv420p", "yuvj420p"}
-_NO_FRAMES = "put the video there; if the recording was stopped at once, remove the series"
+_NO_FRAMES = "replace it with the video; if the recording was stopped at once, remove the series"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def _file(entry: Media) -> Iterator[Finding]:
             yield error("cut-off", f"it is cut off after {size:,} bytes, or still being written: its index is missing, "
                         f"or lists frames that are not there", copy_again)  # fmt: skip
         elif entry.file is not None and promises_video(entry.file) and not facts.undecodable:
-            yield error("not-a-video", f"its content is no video: it {facts.reason}", "put the video there")
+            yield error("not-a-video", f"it {facts.reason}", "replace it with the video")
         return
     if facts is None:
         return
     if facts.cut_off:
-        there = "" if facts.frames is None else f", which hold {facts.frames:,} frames"
-        yield error("cut-off", f"it is cut off, or still being written: by its header or index, it goes on after "
-                    f"the {size:,} bytes that are there{there}", copy_again)  # fmt: skip
+        frames = "" if facts.frames is None else f" ({_number(facts.frames, 'frame')})"
+        yield error("cut-off", f"it is cut off, or still being written: its header or index promises more "
+                    f"than the {size:,} bytes{frames} that are there", copy_again)  # fmt: skip
     if facts.frames == 0:
         yield error("no-frames", "it has no frames", _NO_FRAMES)
     if facts.damaged:
@@ -130,19 +130,20 @@ def _starting_frame(media: Sequence[Media], series: SeriesFacts) -> Iterator[Fin
         entry, said = wrong
         counts = " or ".join(f"{count:,}" for count in sorted(set(entry.counted or ())))
         what = (
-            f"by its starting_frame, {shortened(entry.reference.stored_path)} has {_number(said, 'frame')}, and it has "
-            f"{counts}"
+            f"starting_frame {list(found)} gives {shortened(entry.reference.stored_path)} {_number(said, 'frame')}, "
+            f"but it has {counts}"
         )
+    elif what is not None and found is not None:
+        what = f"{what} (starting_frame is {list(found)})"
     if what is None:
         return
-    listed = "" if found is None else f" (starting_frame is {list(found)})"
     if right is not None:
         hint = f"store starting_frame={list(right)}"
     elif all(entry.counted or (entry.video and entry.video.frames is None) for entry in media):
         hint = Hint("count the frames of each file with {frames_packets}, which prints the right list")
     else:
         hint = "store the number of the first frame of each file, counted from 0 through all files"
-    yield _of_series(media, Severity.ERROR, "starting-frame", f"{what}{listed}", hint)
+    yield _of_series(media, Severity.ERROR, "starting-frame", what, hint)
 
 
 def _right_starting_frame(media: Sequence[Media], series: SeriesFacts) -> tuple[int, ...] | None:
@@ -191,7 +192,7 @@ def _counts(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
 
 
 def _sizes(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
-    sizes = {_shown_size(entry.video): entry for entry in reversed(media) if entry.video and entry.video.width}
+    sizes = {entry.video.shown_size: entry for entry in reversed(media) if entry.video and entry.video.width}
     warning = partial(_of_series, media, Severity.WARNING, "sizes-differ")
     if len(sizes) > 1:
         listed = "; ".join(
@@ -209,10 +210,6 @@ def _sizes(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
                 f"its dimension is {list(series.dimension)}, and its video has {width} x {height} pixels",
                 f"if it is the right video, store dimension={[width, height]}",
             )
-
-
-def _shown_size(video: VideoFacts) -> tuple[int, int]:
-    return (video.height, video.width) if video.rotation % 180 else (video.width, video.height)
 
 
 # ------------------------------------------------------------- worth knowing
@@ -269,13 +266,16 @@ def is_playable(video: VideoFacts) -> bool:
 def _unplayable(video: VideoFacts) -> str:
     if is_playable(video):
         return ""
+    if video.container in ELEMENTARY:
+        return f"not every web browser plays a raw {video.codec} stream"
     pixels = "" if video.pixel_format is None else f" with {video.pixel_format} pixels"
     return f"not every web browser plays {video.codec}{pixels} in {video.container}"
 
 
 def _remark(entries: Sequence[Media], code: str, what: str, hint: str) -> Finding:
     """One finding for all videos of a field of which the same can be said."""
-    more = f"; so for {len(entries) - 1} more of its videos" if len(entries) > 1 else ""
+    others = len(entries) - 1
+    more = f"; the same is true of {_number(others, 'more video')} of this series" if others else ""
     return of_reference(entries[0].reference, Severity.INFO, code, f"{what}{more}", hint)
 
 

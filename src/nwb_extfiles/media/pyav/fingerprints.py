@@ -13,10 +13,24 @@ import numpy as np
 
 from .opening import fraction, open_video, video_streams
 
-__all__ = ["Displayed", "Track", "displayed", "kept_streams", "packets", "same_packets", "same_times", "tracks_of"]
+__all__ = [
+    "Displayed",
+    "LossyError",
+    "Track",
+    "displayed",
+    "kept_streams",
+    "packets",
+    "same_packets",
+    "same_times",
+    "tracks_of",
+]
 
 _ADTS = 0xFFF  # the first 12 bits of an AAC frame with its header, as in MPEG-TS
 _HEADER, _HEADER_WITH_CHECKSUM = 7, 9  # bytes of it
+
+
+class LossyError(Exception):
+    """Why a new file is not the same video, or would not be."""
 
 
 class Track:
@@ -110,8 +124,14 @@ def kept_streams(container: Any) -> list[Any]:
 
 
 def packets(container: Any, streams: Sequence[Any]) -> Iterator[Any]:
-    """The packets of streams, without the empty ones at the end."""
-    return (packet for packet in container.demux(*streams) if packet.size)
+    """The packets of streams, without the empty ones at the end; refuses streams that begin in the middle.
+
+    MPEG-TS and MPEG-PS may have such, say where recordings were joined. PyAV does not know them: they would be lost.
+    """
+    try:
+        yield from (packet for packet in container.demux(*streams) if packet.size)
+    except IndexError as error:
+        raise LossyError("a stream of it begins in the middle of the file") from error
 
 
 def tracks_of(path: Path, on_packet: Callable[[int], object]) -> list[Track]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...options import ProgressCallback
 
 __all__ = [
+    "ELEMENTARY",
     "How",
     "NotAVideo",
     "VideoFacts",
@@ -49,7 +50,8 @@ __all__ = [
 
 How = Literal["index", "packets", "decode"]
 
-_ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
+ELEMENTARY = {"h264", "h265", "m4v", "mpegvideo", "obu"}
+"""What `VideoFacts.container` says of elementary streams, which have no container."""
 _WITH_EDIT_LISTS = {"mp4", "mov"}
 _COUNT_FROM_ZERO = {"mkv", "webm", "wmv"}
 """Containers whose duration begins at time 0, whenever the first frame is shown."""
@@ -106,6 +108,11 @@ class VideoFacts:
     `first_time` or `duration` is, where the duration may be that of the sound, and for less than two frames."""
     damaged: int | None = None
     """Frames that the decoder could not decode, or says are not whole; it conceals some damage. None unless decoded."""
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height in pixels after rotation, as most readers give the frames."""
+        return (self.height, self.width) if self.rotation % 180 else (self.width, self.height)
 
 
 def read_video(
@@ -171,12 +178,12 @@ def _stated(container: Any, path: Path) -> VideoFacts:
         width=stream.codec_context.width,
         height=stream.codec_context.height,
         rotation=0,
-        rate=None if name in _ELEMENTARY else _rate(stream, name),
+        rate=None if name in ELEMENTARY else _rate(stream, name),
         frames=None,
         shown=None,
         video_streams=len(video_streams(container)),
         has_audio=bool(container.streams.audio),
-        duration=None if name in _ELEMENTARY else _duration(container, stream),
+        duration=None if name in ELEMENTARY else _duration(container, stream),
         cut_off=is_cut_off_file(path),
     )
 

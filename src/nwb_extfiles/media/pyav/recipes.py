@@ -20,21 +20,23 @@ from ...plans.resolve import Remux
 from .fingerprints import kept_streams
 from .opening import NotAVideo, codec_name, open_video
 from .reading import VideoFacts, read_video
-from .remuxing import how_to_convert, is_remuxed
+from .remuxing import how_to_convert, is_remuxed, own_aspect
 
 __all__ = ["VideoRemuxer", "remuxer"]
 
 _MP4 = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp9", "av1", "mjpeg"))
 _MP4_SOUND = frozenset(("aac", "ac3", "eac3", "mp2", "mp3", "opus", "alac", "flac"))
-_MKV = _MP4 | {"vp8", "ffv1", "theora", "vc1", "huffyuv", "ffvhuff", "prores", "dvvideo", "utvideo"}
+_MKV = _MP4 | {"vp8", "ffv1", "theora", "prores"}
 _MKV_SOUND = _MP4_SOUND | {"vorbis", "dts", "truehd", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_f32le"}
-_ELEMENTARY = frozenset(("h264", "hevc", "m4v", "mpegvideo", "obu"))
+_AV1_WITHOUT_DELIMITERS = frozenset(("mp4", "mov", "mkv", "webm"))
+_ELEMENTARY = frozenset(("h264", "hevc", "m4v", "mpegvideo"))
 """Formats of FFmpeg that are frames without times."""
 _COPY_AGAIN = "copy the video again from where it comes from"
 _NOT_BY_FFMPEG = Hint(
     "convert it with the program that made it to a format that DANDI accepts, and name the new file with {path_map}"
 )
 _LARGEST_DENOMINATOR = 10_000  # of a rate, so that the ticks of an mp4 fit in 32 bits
+_MOST_TICKS = 2**31 - 1  # of a container in a second
 
 
 def remuxer(options: MediaOptions, rate_of: Callable[[ExternalFileReference], float | None]) -> VideoRemuxer | None:
@@ -84,14 +86,17 @@ class VideoRemuxer:
             suffix = ".mkv"
         others = sorted((videos - _MKV) | (sound - _MKV_SOUND))
         if others:
-            what = f"has a stream of {' and '.join(others)}, which neither mp4 nor mkv can have"
+            what = f"has a stream of {' and '.join(others)}, which cannot be put into mp4 or mkv"
+            raise _refused(reference, path, what, how_to_convert(path))
+        if "av1" in videos and facts.container not in _AV1_WITHOUT_DELIMITERS:
+            what = "is AV1 with a delimiter before each frame, which mp4 and mkv must not have"
             raise _refused(reference, path, what, how_to_convert(path))
         if facts.cut_off:
             raise _refused(reference, path, "is cut off, or is still being written", _COPY_AGAIN)
         if facts.shown != facts.frames:
             what = f"has {facts.frames} frames, of which players show {facts.shown}"
             raise _refused(reference, path, what, how_to_convert(path))
-        return Remux(suffix, self._rate(path, container, reference), _dropped(container, streams))
+        return Remux(suffix, self._rate(path, container, reference), _dropped(container, streams, suffix))
 
     def _rate(self, path: Path, container: Any, reference: ExternalFileReference) -> Fraction | None:
         if not _is_elementary(container):
@@ -100,7 +105,11 @@ class VideoRemuxer:
         if rate is None or not 0 < rate < float("inf"):
             what = "does not say when its frames were taken, and its series has neither `rate` nor `timestamps`"
             raise _refused(reference, path, what, f"store `rate` or `timestamps` in {reference.object_path!r}")
-        return Fraction(rate).limit_denominator(_LARGEST_DENOMINATOR)
+        exact = Fraction(rate).limit_denominator(_LARGEST_DENOMINATOR)
+        if not 0 < exact.numerator <= _MOST_TICKS:
+            what = f"would get the rate of its series, {rate:g} frames/s, which no video can have"
+            raise _refused(reference, path, what, f"correct `rate` or `timestamps` in {reference.object_path!r}")
+        return exact
 
     def is_made_of(self, path: Path, source: Path, remux: Remux) -> bool:
         """`is_remuxed`; a file that cannot be read as a video is not made of any."""
@@ -114,14 +123,16 @@ def _is_elementary(container: Any) -> bool:
     return container.format.name in _ELEMENTARY
 
 
-def _dropped(container: Any, kept: list[Any]) -> tuple[str, ...]:
-    """The streams that are not kept, in words."""
+def _dropped(container: Any, kept: list[Any], suffix: str) -> tuple[str, ...]:
+    """What is not kept, in words: streams, chapters, a timecode, in mkv the shape of the pixels."""
     names = {"data": "a data stream", "subtitle": "subtitles", "attachment": "an attachment", "video": "a cover image"}
     numbers = {stream.index for stream in kept}
-    others = [stream for stream in container.streams if stream.index not in numbers]
-    lost = dict.fromkeys(names.get(stream.type, "a stream of an unknown kind") for stream in others)
+    left = [stream for stream in container.streams if stream.index not in numbers]
+    lost = dict.fromkeys(names.get(stream.type, "a stream of an unknown kind") for stream in left)
     timecode = any("timecode" in one.metadata for one in (container, *container.streams))
-    return (*lost, *(["a timecode"] if timecode else []))
+    stretched = suffix == ".mkv" and any(map(own_aspect, kept))  # PyAV cannot set what Matroska takes it from
+    others = {"chapters": bool(container.chapters()), "a timecode": timecode, "pixels that are not square": stretched}
+    return (*lost, *(what for what, is_there in others.items() if is_there))
 
 
 def _refused(reference: ExternalFileReference, path: Path, what: str, hint: str) -> ExternalFilesError:

@@ -18,10 +18,10 @@ from ...disk import access, filesystem
 from ...errors import TransferError
 from ...hints import Hint
 from ...plans.resolve import Remux
-from .fingerprints import Track, displayed, kept_streams, packets, same_packets, same_times, tracks_of
+from .fingerprints import LossyError, Track, displayed, kept_streams, packets, same_packets, same_times, tracks_of
 from .opening import NotAVideo, fraction, load_av, open_video
 
-__all__ = ["how_to_convert", "is_remuxed", "remux"]
+__all__ = ["how_to_convert", "is_remuxed", "own_aspect", "remux"]
 
 _FORMATS = {".mp4": "mp4", ".mkv": "matroska"}
 _MP4_OPTIONS = {"movflags": "+faststart", "movie_timescale": "90000"}
@@ -38,10 +38,6 @@ _TAGS_OF_CONTAINERS = (
     "vendor_id",
 )
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES)
-
-
-class _LossyError(Exception):
-    """Why a new file is not the same video."""
 
 
 def remux(
@@ -91,7 +87,7 @@ def remux(
             tracks = _copy(source, target, recipe, _complete(shown.places), report)
             _require_same(tracks, target, recipe, report)
             if _shown(target, recipe.rate, report) != (len(shown.places), shown.digest):
-                raise _LossyError("the decoded frames differ, or their order")
+                raise LossyError("the decoded frames differ, or their order")
     report.rest()
     access.copy_access(source, target)
     if sync:
@@ -116,7 +112,7 @@ def is_remuxed(source: Path, target: Path, recipe: Remux) -> bool:
         _require_same(tracks_of(source, _unheard), target, recipe, _unheard)
         if recipe.rate is not None:
             _shown(target, recipe.rate, _unheard)
-    except (_LossyError, FFmpegError):
+    except (LossyError, FFmpegError):
         return False
     return True
 
@@ -128,9 +124,9 @@ def _unheard(count: int) -> None:
 def _require_same(tracks: list[Track], target: Path, recipe: Remux, on_packet: Callable[[int], object]) -> None:
     made = tracks_of(target, on_packet)
     if not same_packets(made, tracks):
-        raise _LossyError("the packets of the new file differ")
+        raise LossyError("the packets of the new file differ")
     if recipe.rate is None and not same_times(made, tracks):
-        raise _LossyError("the times of the frames in the new file differ")
+        raise LossyError("the times of the frames in the new file differ")
 
 
 def _shown(target: Path, rate: Fraction, on_packet: Callable[[int], object]) -> tuple[int, str]:
@@ -138,7 +134,7 @@ def _shown(target: Path, rate: Fraction, on_packet: Callable[[int], object]) -> 
     shown = displayed(target, on_packet)
     wanted = np.arange(len(shown.times)) / float(rate)
     if not np.allclose(shown.times, wanted, rtol=0, atol=min(0.001, 0.1 / float(rate))):
-        raise _LossyError("the times of the frames in the new file are not regular")
+        raise LossyError("the times of the frames in the new file are not regular")
     return len(shown.times), shown.digest
 
 
@@ -146,7 +142,7 @@ def _complete(places: list[int | None]) -> list[int]:
     """The place of each packet in the order of display; refuses packets without a frame."""
     complete = [place for place in places if place is not None]
     if sorted(complete) != list(range(len(places))):
-        raise _LossyError(f"its {len(places)} packets give {len(complete)} frames")
+        raise LossyError(f"its {len(places)} packets give {len(complete)} frames")
     return complete
 
 
@@ -178,7 +174,18 @@ def _new_stream(out: Any, stream: Any, rate: Fraction | None) -> Any:
     new = out.add_stream_from_template(stream, opaque=True)
     new.time_base = stream.time_base if rate is None else 1 / rate
     new.metadata.update(_kept_tags(stream.metadata))
+    aspect = own_aspect(stream)
+    if aspect is not None:
+        new.codec_context.sample_aspect_ratio = aspect
     return new
+
+
+def own_aspect(stream: Any) -> Fraction | None:
+    """Width by height of the pixels, where the container, which players believe, says otherwise than the frames."""
+    if stream.type != "video":
+        return None
+    stated = fraction(stream.sample_aspect_ratio)
+    return None if stated == (fraction(stream.codec_context.sample_aspect_ratio) or 1) else stated
 
 
 def _kept_tags(metadata: dict[str, str]) -> dict[str, str]:
@@ -241,7 +248,7 @@ def _explained(source: Path) -> Iterator[None]:
 
     try:
         yield
-    except (FFmpegError, NotAVideo, _LossyError) as error:
+    except (FFmpegError, NotAVideo, LossyError) as error:
         number = getattr(error, "errno", None)
         if number in _OF_THE_DISK:
             raise OSError(number, os.strerror(number), str(source)) from error
