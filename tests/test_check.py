@@ -262,7 +262,8 @@ def test_filtered_findings_say_what_is_left_out(tmp_path: Path) -> None:
             findings.filtered(**unknown)
 
 
-def test_findings_are_shown_worst_first(tmp_path: Path) -> None:
+def test_findings_are_shown_worst_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     findings = check(scene(tmp_path, "../videos/a.avi", "gone.avi"), frames="none")
     assert [finding.code for finding in findings] == ["outside-nwb-folder", "missing"]
     assert [line.split()[1] for line in str(findings).splitlines()[2:]] == ["missing", "outside-nwb-folder"]

@@ -513,7 +513,7 @@ def test_media_in_place_are_unchanged(tmp_path: Path) -> None:
 def test_paths_that_are_not_nwb_files(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.nwb"
     path.mkdir() if content is None else path.write_bytes(content)
-    error, what = UnreadableFileError, "cannot be opened"
+    error, what = UnreadableFileError, "not an HDF5 file"
     if content is None:
         error, what = RelocationRefusedError, "no NWB file in this folder"
     with pytest.raises(error, match=what):

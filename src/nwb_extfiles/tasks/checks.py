@@ -288,9 +288,7 @@ def _repair(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> s
     if found is None:
         return "name folders to search for it with --search"
     nwb_path = Path(reference.nwb_path)
-    place = nwb_path.parent / reference.stored_path
-    in_its_place = verification.state is not MediaState.MISSING or place.is_symlink()  # a broken link too
-    replacing = " --existing replace" if in_its_place else ""
+    replacing = "" if verification.state is MediaState.MISSING else " --existing replace"
     is_beside = found.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # which is searched anyway
     search = "" if is_beside else f" --search {shlex.quote(str(found.path.parent))}"
     return (
