@@ -29,7 +29,7 @@ _CONVENTIONAL = re.compile(rf"{_UUID.pattern}_[A-Za-z_]+_\d+(\.\w+)?")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
 # `ASSET_PATH_REGEX` of dandi-archive, without its exponential backtracking.
 _ASSET_PATH = re.compile(r"(/?\.?[A-z0-9(),&\s#+~_=-])+")
-_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9\u00b9\u00b2\u00b3]) *([.:].*)?", re.IGNORECASE | re.DOTALL)
+_RESERVED = re.compile(r"(?is)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *([.:].*)?")
 _REFUSED = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 
 
