@@ -20,6 +20,7 @@ __all__ = [
     "can_symlink",
     "has_hard_links",
     "has_symlinks",
+    "lacks_privilege",
     "link_exclusive",
     "rename_exclusive",
 ]
@@ -35,6 +36,7 @@ _WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs", "zfs"
 
 NFS is not one of them: it has the links that the file system of the server has.
 """
+_NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD
 _PROBE = ".nwb-extfiles-probe"
 
 
@@ -110,7 +112,13 @@ def has_symlinks(folder: Path) -> bool:
         return True
     error = _tried(lambda probe: os.symlink(os.curdir, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
-    return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+    return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == _NO_PRIVILEGE
+
+
+def lacks_privilege(folder: Path) -> bool:
+    """Whether Windows lets this user make no symbolic links, found out in an existing folder."""
+    error = _tried(lambda probe: os.symlink(os.curdir, probe), folder) if os.name == "nt" else None
+    return getattr(error, "winerror", None) == _NO_PRIVILEGE
 
 
 def can_symlink(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PureWindowsPath
 
+from ..disk.spelling import Spelling
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from .stored_paths import is_absolute, is_url, spellings, unicode_forms
@@ -103,7 +104,8 @@ class Folders:
     """What is known of folders, each asked once in a call: videos are many, their folders few."""
 
     def __init__(self) -> None:
-        self.real_path = cache(os.path.realpath)
+        spelling = Spelling()
+        self.real_path, self.listed_name = spelling.real_path, spelling.listed_name
         self._names_below = cache(_names_below)
 
     def places_below(self, folder: Path, name: str) -> list[Path]:

@@ -35,7 +35,18 @@ def warnings_of(plan: RelocationPlan, is_archived: Callable[[str], bool]) -> Ite
 def _no_links(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
     """Refuse once what would fail for each file."""
     mode = plan.mode
-    if mode in destination.cannot and any(entry.is_transfer for entry in plan.relocations):
+    if not any(entry.is_transfer for entry in plan.relocations):
+        return
+    if destination.lacks_privilege:
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: Windows lets this user make no symbolic links",
+            hint=Hint(
+                "turn on developer mode in Windows, or use {modes}",
+                modes=media_modes("auto", "copy", "hardlink", "move", "reference"),
+            ),
+            nwb_path=str(destination.nwb_path),
+        )
+    elif mode in destination.cannot:
         missing = "neither symbolic nor hard links"
         why = "as exFAT and FAT have none"
         if mode is MediaMode.REFLINK:

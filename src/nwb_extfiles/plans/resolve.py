@@ -160,7 +160,7 @@ def _look(
         further = (place for link in broken for place in below_folders(link, tier.searched))
         places = list(dict.fromkeys((*tier.places, *further)))
         for place in places:
-            file = media_file(place, folders.real_path)
+            file = media_file(place, folders.real_path, folders.listed_name)
             if isinstance(file, MediaFile):
                 file = behind_link(file, place, nwb_folder, folders.real_path)
                 found.setdefault(file.identity, (file, bool(tier.searched)))

@@ -23,7 +23,7 @@ from ..errors import (
 )
 from ..hints import Hint, Message
 from ..media.inventory import rows_by_entry
-from ..naming import is_showable
+from ..naming import is_showable, unportable
 from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -220,16 +220,21 @@ def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> Pure
 
 
 def _is_name(name: str) -> bool:
-    separators = set("/\\:" if os.name == "nt" else "/\\")
-    return name not in ("", ".", "..") and not set(name) & separators and is_showable(name)
+    return name not in ("", ".", "..") and not set(name) & set("/\\") and is_showable(name) and not _refused(name)
+
+
+def _refused(name: str) -> str | None:
+    """Why Windows, if this is Windows, can have no file of a name."""
+    return unportable(name) if os.name == "nt" else None
 
 
 def _check_name(name: str, reference: ExternalFileReference) -> None:
     """Refuse what is not a plain file name: the manifest may come from anybody."""
     if not _is_name(name):
+        reason = _refused(name)
         raise UnsafeReferenceError(
-            f"{reference.where}: the original name of its video in the manifest is {name[:80]!r}, which is not a file "
-            f"name",
-            hint="correct the manifest",
+            f"{reference.where}: the original name of its video in the manifest is {name[:80]!r}, "
+            f"{f'but {reason}' if reason else 'which is not a file name'}",
+            hint="restore it on another system, or correct the manifest" if reason else "correct the manifest",
             **reference.place,
         )

@@ -6,6 +6,7 @@ place is noted as it was before it was read. `transfer` puts all of it in place,
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import threading
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ..disk import contents
+from ..disk import contents, filesystem
 from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
 from ..hints import Hint
@@ -29,7 +30,7 @@ from ..web.remote import RemoteFile
 from .file_makers import failed, link, link_or_copy, status_of
 from .staging_folder import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
 
-__all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
+__all__ = ["LeavingSource", "StagedFile", "StagedMedia", "whole_copy_name"]
 
 _COPIERS = 4  # threads for small files, which mostly wait for the file system; more were slower
 _MANY = 32  # small files, for which threads are worth their while
@@ -47,16 +48,27 @@ class StagedFile:
     """Where the former content of the target is, once it is put aside."""
     begun: bool = False
     """Whether the part was, or was about to be, given its final name, where nothing had that."""
+    source: Path | None = None
+    """What the part may be another name of."""
 
     def rollback(self) -> None:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
-            os.replace(self.former, self.target)
+            filesystem.replace(self.former, self.target)
         elif self.begun and os.path.lexists(self.target):
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
-                os.unlink(self.target)
+                filesystem.unlink(self.target, self._other_names)
+
+    def discard(self) -> None:
+        """Remove the part, if it is still there."""
+        if os.path.lexists(self.part):
+            filesystem.unlink(self.part, self._other_names)
+
+    @property
+    def _other_names(self) -> list[Path]:
+        return [] if self.source is None else [self.source]
 
 
 @dataclass(slots=True)
@@ -198,7 +210,7 @@ class StagedMedia:
 
     def _back_to(self, earlier: _Staged) -> None:
         for item in self.files[earlier.files :]:
-            item.part.unlink(missing_ok=True)
+            item.discard()
         del self.files[earlier.files :]
         self._parts = {item.part for item in self.files}
         self._at, self.reused, self.leaving, self.kept = earlier.at, earlier.reused, earlier.leaving, earlier.kept
@@ -322,9 +334,9 @@ class StagedMedia:
         return self._staging.path / str(next(self._numbers))
 
     def _add(self, part: Path, target: Path, entry: Relocation) -> None:
-        made = os.lstat(part)
+        made, source = os.lstat(part), None if entry.source is None else entry.source.real
         self._parts.add(part)
-        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino), source=source))
 
     def _note_made(self, known_as: Hashable, place: Path, run: _Run) -> None:
         """Read what was fetched or remuxed, if its digest is wanted."""
@@ -352,8 +364,7 @@ class StagedMedia:
         Called in several threads at once.
         """
         # Such a copy has its name only since it was verified and flushed, and the name says what it is a copy of.
-        name = "-".join(f"{number:x}" for number in stamp(status_of(source)))
-        whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
+        whole = self._staging.path / whole_copy_name(status_of(source))
         taken = whole in self._parts
         if not taken and not self._staging.fresh:
             if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):
@@ -402,6 +413,11 @@ class StagedMedia:
         if goes and not contents.same_content(target, source.real):
             raise TransferError(f"{target} does not hold its content any more", hint="try again")
         self._at.setdefault(entry.content, target)
+
+
+def whole_copy_name(status: os.stat_result) -> str:
+    """The name in the staging folder of a verified copy of a file."""
+    return WHOLE_PREFIX + hashlib.blake2s(repr(stamp(status)).encode(), digest_size=8).hexdigest()
 
 
 def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:

@@ -49,13 +49,12 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..disk.access import copy_access
-from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, write_new
+from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, unlink, write_new
 from ..disk.locks import FileLock
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
@@ -355,9 +354,9 @@ class StagingFolder:
         with os.scandir(self.path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
+                    remove(Path(entry.path))
                 elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_OF_USE)):
-                    os.unlink(entry.path)
+                    unlink(entry.path)
 
     def _remove_marker(self) -> None:
         if self._marker is not None:
