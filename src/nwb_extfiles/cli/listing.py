@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ExternalFilesError
+from ..hints import shell_word
 from .options import ExistingPath, LocalPath, fitting, globs_options, media_field
 from .output import print_error, print_line, print_record
 
@@ -62,7 +62,7 @@ def ls(
     media = media or by_checksum
     videos = [path for path in paths if path.suffix.lower() in ARCHIVED_SUFFIXES]
     if videos and not media:
-        words = " ".join(shlex.quote(str(path)) for path in paths)
+        words = " ".join(shell_word(str(path)) for path in paths)
         raise click.UsageError(
             f"{videos[0]} is no NWB file; to list the NWB files that refer to it: nwb-extfiles ls --media {words}"
         )

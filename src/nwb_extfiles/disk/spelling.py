@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from pathlib import Path, PurePosixPath
 
 from .moves import folded
 
@@ -27,12 +28,19 @@ class Spelling:
         """The name that a folder lists for one by which something can be found in it."""
         if folder not in self._listed:
             other = name.swapcase()
-            if other == name:
+            if other == name or not os.path.lexists(os.path.join(folder, name)):
                 return name  # which does not tell
             self._listed[folder] = _names(folder) if _are_same(folder, name, other) else None
         listed = self._listed[folder]
         alike = set() if listed is None else listed.get(folded(name), set())
         return next(iter(alike)) if len(alike) == 1 else name
+
+    def relative(self, folder: Path, path: PurePosixPath) -> PurePosixPath:
+        """A path below a folder, with each name as listed."""
+        spelled = PurePosixPath()
+        for name in path.parts:
+            spelled /= self.listed_name(str(folder / spelled), name)
+        return spelled
 
     def _as_listed(self, path: str) -> str:
         folder, name = os.path.split(path)

@@ -255,7 +255,7 @@ def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
     if not path.is_file():
         return "it is not a regular file; expected an NWB file", None
     if _LOCKED_ON_WINDOWS in str(error) or isinstance(error, BlockingIOError) or is_in_use(path):
-        return "another program is writing to it", "try again when that is done, or close it there"
+        return "another process is writing to it", "try again when that is done, or close it there"
     if isinstance(error, PermissionError):
         return "you may not read it", "ask its owner for the permission"
     if "already open for" in str(error):  # a mark in files of the newer formats, which a killed process leaves there

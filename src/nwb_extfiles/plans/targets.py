@@ -1,6 +1,6 @@
 """Where media will be: the name of each target, and what is there now.
 
-`name_targets` is pure; `survey` looks at the destination and does not change it.
+`name_targets` asks only how folders spell names; `survey` looks at the destination and does not change it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from ..disk import contents, filesystem, links
 from ..disk.annex import is_annex_object, is_annex_pointer
 from ..disk.in_use import is_in_use
+from ..disk.spelling import Spelling
 from ..errors import ExternalFilesError, UnsafeReferenceError
 from ..naming import is_portable_suffix, is_showable, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
@@ -124,11 +125,13 @@ def name_targets(
     """
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
+    spelling = Spelling()
     for resolution in resolutions:
         target, suffix = None, _suffix(resolution)
         if suffix is not None and mode is not MediaMode.REFERENCE:
             try:
                 target = _target(resolution.reference, suffix, options, nwb_path, identifier)
+                target = spelling.relative(nwb_path.parent, target)  # "A/…" is "a/…" where that is one folder
             except ExternalFilesError as problem:
                 problems.append(problem)
         named.append(
