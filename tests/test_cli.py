@@ -838,6 +838,7 @@ def test_restore_takes_a_folder(lab: Path) -> None:
     assert done.stdout.splitlines() == [
         "back/good/good.nwb: 2 videos copied (512 bytes), 1 manifest written",
         "back/deep/c/c.nwb: 1 video copied (256 bytes), 1 manifest written",
+        "total: 3 videos copied (768 bytes), 2 manifests written (2 NWB files)",
     ]
     assert [plan["nwb_path"] for plan in planned] == [
         str(lab / "back" / name) for name in ("good/good.nwb", "deep/c/c.nwb")

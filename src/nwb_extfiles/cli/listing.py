@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ExternalFilesError
-from .options import ExistingPath, LocalPath, fitting, globs_options, media_field
+from .options import ExistingPath, LocalPath, fitting, globs_options, jobs_option, media_field
 from .output import print_error, print_line, print_record
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ __all__ = ["ls"]
 )  # fmt: skip
 @media_field
 @globs_options
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(

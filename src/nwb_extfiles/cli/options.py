@@ -26,6 +26,7 @@ __all__ = [
     "configuration",
     "fitting",
     "globs_options",
+    "jobs_option",
     "make_options",
     "media_field",
     "media_mode",
@@ -126,6 +127,11 @@ def add_common_options(command: click.Command) -> None:
     for param in command.params:
         if param.name == "as_json":
             param.callback = _note_json
+
+
+def jobs_option(what: str) -> Callable[[F], F]:
+    """Give a command --jobs."""
+    return click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help=what)
 
 
 def globs_options(function: F) -> F:

@@ -12,7 +12,7 @@ from ..plans.resolve import is_url
 if TYPE_CHECKING:  # slow to import
     from ..tasks.organize_plan import OrganizePlan
 
-__all__ = ["counted", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
+__all__ = ["counted", "in_total", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp")
 _DONE = {
@@ -42,6 +42,13 @@ def counted(number: int, noun: str) -> str:
 def in_words(plans: Iterable[RelocationPlan]) -> str:
     """What plans do to the media of their NWB files. Bytes are only those that are copied or downloaded."""
     return ", ".join(_media_in_words(list(plans))) or "no media"
+
+
+def in_total(plans: Sequence[RelocationPlan]) -> str:
+    """As `in_words`; for other than one NWB file with their number."""
+    if not plans:
+        return counted(0, "NWB file")
+    return in_words(plans) if len(plans) == 1 else f"{in_words(plans)} ({counted(len(plans), 'NWB file')})"
 
 
 def organized_in_words(plan: OrganizePlan) -> str:

@@ -97,11 +97,10 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         else:
             planned[number] = result
     files = [planned[number] for number in sorted(planned)]
-    for error in left_out:
-        if files:
-            warn_left_out(error)
-        else:
-            problems.extend(error.problems)
+    if files:
+        warn_left_out(left_out)
+    else:
+        problems.extend(problem for error in left_out for problem in error.problems)
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
