@@ -120,7 +120,8 @@ class RelocationPlan(Tabular):
     manifest: tuple[ManifestRow, ...] | None = None
     """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
     kept_names: frozenset[Path] = frozenset()
-    """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
+    """Names that a move would remove, and that stay: they are in linked folders, or something else needs them
+    (`plans.needs`)."""
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What happens to each reference, as plain values."""
