@@ -511,7 +511,7 @@ def test_video_that_is_reached_directly_and_through_a_linked_folder_stays(
     assert "is in a linked folder, and others may use the video; it is copied, and stays" in outcome.output
     assert digest(video)
     assert video.stat().st_nlink == 1
-    moved = {path for path in root.rglob("*_external_file_?.avi")}
+    moved = set(root.rglob("*_external_file_?.avi"))
     assert len(moved) == 2
     assert {digest(path) for path in moved} == {digest(video)}
 
