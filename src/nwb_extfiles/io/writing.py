@@ -94,22 +94,29 @@ class Writing:
         return replace(request, options=replace(request.options, manifest=True))
 
     @contextmanager
-    def staging(self, plan: RelocationPlan, options: MediaOptions) -> Iterator[None]:
+    def staging(self, plan: RelocationPlan, options: MediaOptions) -> Iterator[list[RelocationPlan]]:
         """Stage the media before the tree is written; if there is much to copy, while it is.
 
+        When the block has ended, the list has the plan as it was carried out.
         An existing file must not be written to before all media are known to be there.
         """
         transfer = self.transfer = self.transfer or Transfer(plan.nwb_path, edits_document=True)
 
+        done: list[RelocationPlan] = []
+
         def stage() -> None:
-            transfer.media.stage(plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout)
+            done.append(
+                transfer.media.stage(
+                    plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout
+                )
+            )
 
         if not self.is_new or plan.copied_bytes + plan.remux_bytes < _WORTH_A_THREAD:
             stage()
-            yield
+            yield done
             return
         with meanwhile(stage, cancel=transfer.media.cancel, head_start=_HEAD_START) as is_staged:
-            yield
+            yield done
             if options.sync and not is_staged():  # what is there of it is flushed while this waits anyway
                 filesystem.sync_tree(transfer.staged_document)
 

@@ -167,7 +167,8 @@ class _Planner:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
-        is_copied = self.mode.makes_copies or self.mode is MediaMode.MOVE or file.identity in self._leaving
+        mode = self.destination.own_modes.get(file.identity, self.mode)
+        is_copied = mode.makes_copies or mode is MediaMode.MOVE or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
     def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
@@ -186,7 +187,7 @@ class _Planner:
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
             self._copied.append(file)
             return MediaMode.COPY
-        return None
+        return self.destination.own_modes.get(file.identity) if action is Action.TRANSFER else None
 
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem
@@ -222,7 +223,7 @@ class _Planner:
 
     def _check_hard_link(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
-        linked = linked and file.identity not in self.destination.annexed
+        linked = linked and file.identity not in {*self.destination.annexed, *self.destination.own_modes}
         if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(

@@ -231,9 +231,7 @@ def _relocate(
     plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
     for warning in (warning for plan in plans for warning in plan.warnings):
         warn(warning)
-    if not dry_run:
-        _carry_out(plans, options, on_file or (lambda plan: None))
-    return plans
+    return plans if dry_run else _carry_out(plans, options, on_file or (lambda plan: None))
 
 
 def _plan_all(
@@ -302,19 +300,22 @@ def _carry_out(
     plans: Sequence[RelocationPlan],
     options: MediaOptions,
     on_file: Callable[[RelocationPlan], object],
-) -> None:
+) -> list[RelocationPlan]:
+    """Carry out plans, and give them as they were carried out."""
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        transfer_all(
+        changed = transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
             progress=lambda: increments(on_bytes),
             url_timeout=options.url_timeout,
         )
-    for plan in plans:
+    done = [changed.get(plan.nwb_path, plan) for plan in plans]
+    for plan in done:
         remove_empty(plan)
-    for plan in plans:
+    for plan in done:
         log_done(plan)
         on_file(plan)
+    return done
 
 
 def _has_work(plan: RelocationPlan) -> bool:

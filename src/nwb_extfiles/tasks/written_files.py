@@ -135,7 +135,7 @@ def transfer_all(
     sync: bool = True,
     progress: Callable[[], bool | ProgressCallback] = lambda: False,
     url_timeout: float = 60.0,
-) -> None:
+) -> dict[Path, RelocationPlan]:
     """Carry out the plans of one call, for NWB files that are in their places: all of them, or none.
 
     Parameters
@@ -146,20 +146,27 @@ def transfer_all(
         As in `transfer_media`.
     progress : callable
         Gives what `transfer_media` takes, for each plan.
+
+    Returns
+    -------
+    dict of pathlib.Path to RelocationPlan
+        The plans as they were carried out, by their NWB files.
     """
     if not plans:
-        return
+        return {}
+    done: dict[Path, RelocationPlan] = {}
     for plan in plans:
         _get_own_content(plan, sync)
     call = TransferCall([plan.nwb_path for plan in plans])
     with rolled_back(call):
         # All are staged before anything is replaced: the media of one may be at the target of another's.
         for plan, transfer in zip(plans, call.transfers, strict=True):
-            transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
+            done[plan.nwb_path] = transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
         call.commit(
             [_edit(plan, transfer, sync) for plan, transfer in zip(plans, call.transfers, strict=True)], sync=sync
         )
     call.conclude(sync=sync)
+    return done
 
 
 def _get_own_content(plan: RelocationPlan, sync: bool) -> None:

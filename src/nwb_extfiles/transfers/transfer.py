@@ -99,7 +99,8 @@ class Transfer:
                 as_folder=as_folder,
                 leader=None if leader is None else leader._staging,
             )
-        self.media = StagedMedia(self._folder, self._staging)
+        self.notes: list[str] = [*self._staging.notes]
+        self.media = StagedMedia(self._folder, self._staging, self.notes)
         self.staged_document = self._staging.document_part
         self.journal = self._staging.journal
         self._edits_document = edits_document
@@ -107,7 +108,6 @@ class Transfer:
         self._exclusive = exclusive
         self._keep_sources = keep_sources
         self._tell = tell
-        self.notes: list[str] = [*self._staging.notes]
         self._moved: list[MovedSource] = []
         self._committing = False
         self._synced = False
