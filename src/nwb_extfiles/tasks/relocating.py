@@ -247,9 +247,7 @@ def _relocate(
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
     plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
     warn_all(warning for plan in plans for warning in plan.warnings)
-    if not dry_run:
-        _carry_out(plans, options, jobs, on_file or (lambda plan: None))
-    return plans
+    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
 
 def _plan_all(
@@ -319,20 +317,23 @@ def _carry_out(
     options: MediaOptions,
     jobs: int,
     on_file: Callable[[RelocationPlan], object],
-) -> None:
+) -> list[RelocationPlan]:
+    """Carry out plans, and give them as they were carried out."""
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        transfer_all(
+        changed = transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
             on_bytes=on_bytes,
             url_timeout=options.url_timeout,
             jobs=jobs,
         )
-    for plan in plans:
+    done = [changed.get(plan.nwb_path, plan) for plan in plans]
+    for plan in done:
         remove_empty(plan)
-    for plan in plans:
+    for plan in done:
         log_done(plan)
         on_file(plan)
+    return done
 
 
 def _has_work(plan: RelocationPlan) -> bool:
