@@ -33,7 +33,7 @@ from ..nwb.series import stored_frame_rate
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named

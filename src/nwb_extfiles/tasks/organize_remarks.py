@@ -9,7 +9,7 @@ from ..hints import Hint, Message, media_modes
 from ..naming import is_asset_path, unportable
 from ..options import MediaMode
 from ..plans.plan import Action, Relocation
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from .organize_plan import OrganizedFile, OrganizeSettings
 
 __all__ = ["remarks"]
