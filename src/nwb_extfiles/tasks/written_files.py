@@ -170,10 +170,10 @@ def transfer_all(
         pairs = list(zip(plans, call.transfers, strict=True))
         stage = partial(_stage, sync=sync, url_timeout=url_timeout)
         with closing(each_in_threads(stage, pairs, min(jobs, len(pairs)), on_bytes)) as results:
-            for (plan, _), result in results:
+            for number, result in results:
                 if isinstance(result, BaseException):
                     raise result
-                done[plan.nwb_path] = result
+                done[plans[number].nwb_path] = result
         call.commit([_edit(plan, transfer, sync) for plan, transfer in pairs], sync=sync)
     call.conclude(sync=sync)
     return done
