@@ -25,7 +25,7 @@ from videos import Videos, decoded_frames, ffmpeg
 import nwb_extfiles
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.tasks import report_gathering
+from nwb_extfiles.tasks import report_videos
 from nwb_extfiles.tasks.report_data import Place
 from nwb_extfiles.tasks.report_parts import length, size, tree_lines
 from nwb_extfiles.testing import make_nwb_with_media
@@ -240,7 +240,7 @@ def test_thumbnails_are_in_the_page(lab: Path, tmp_path: Path) -> None:
 
 
 def test_thumbnails_do_not_make_the_page_large(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", -1)
+    monkeypatch.setattr(report_videos, "_MOST_THUMBNAIL_BYTES", -1)
     page = report(lab)
     assert not page.all("img", "src")
     assert "To keep the page small, thumbnails of 4 videos are left out." in page.text
@@ -255,7 +255,7 @@ def test_thumbnails_count_as_often_as_they_are_in_the_page(lab: Path, monkeypatc
     thumbnail = Page.all(report(lab), "video", "poster")[0]
     size = len(base64.b64decode(thumbnail.partition(",")[2]))
     for most, shown in ((20 * size, 20), (20 * size - 1, 0)):
-        monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", most)
+        monkeypatch.setattr(report_videos, "_MOST_THUMBNAIL_BYTES", most)
         page = report(lab, output=lab / f"{shown}.html")
         assert len([poster for poster in page.all("video", "poster") if poster]) == shown
         assert ("thumbnails of 1 video are left out" in page.text) == (shown == 0)
@@ -359,7 +359,7 @@ def test_progress_ends_with_all_that_was_looked_at(lab: Path) -> None:
     options = {"progress": lambda done, total: seen.append((done, total))}
     nwb_extfiles.report(lab, lab / "report.html", media_options=options)
     videos = sum((lab / name).stat().st_size for name in ("b_frames.mp4", "mpeg4.avi", "h264.mkv", "vp9.webm"))
-    total = videos + 2 * sum(path.stat().st_size for path in (lab / "nwb").iterdir())
+    total = videos + sum(path.stat().st_size for path in (lab / "nwb").iterdir())
     assert seen[-1] == (total, total)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
