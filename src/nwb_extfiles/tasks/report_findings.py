@@ -108,7 +108,7 @@ def _entry(finding: Finding, page: _Page, with_hint: bool, *, with_sentence: boo
         parts.append(code(finding.stored_path) + _originally(finding, page))
     if finding.details:
         parts.append(details(finding, page.root)[2:])
-    sentence = f"<br>{_sentence(finding.what)}" if with_sentence else ""
+    sentence = f"<p>{_sentence(finding.what)}</p>" if with_sentence else ""
     return " · ".join(parts) + sentence + (_hint(finding.hint) if with_hint else "")
 
 
