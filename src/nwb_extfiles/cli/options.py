@@ -14,7 +14,7 @@ from ..config import Config, read_config
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, combine, no_such_file
 from ..options import MediaMode, MediaOptions, modes_in_order
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from .output import log_to, print_error
 
 __all__ = [

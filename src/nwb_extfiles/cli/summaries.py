@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..options import MediaMode
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 
 if TYPE_CHECKING:  # slow to import
     from ..tasks.organize_plan import OrganizePlan

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..hints import for_command_line
 from ..plans.locate import LocationKind, ResolvedExternalFile
+from ..plans.media_files import leads_to_nothing
 from ..plans.plan import RelocationPlan
-from ..plans.resolve import leads_to_nothing
 from ..tables import plain, shown
 from .summaries import in_words, organized_in_words, urls_line
 

@@ -35,6 +35,7 @@ from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
+from ..plans.places import Folders
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
@@ -256,8 +257,10 @@ def _plan_all(
         except ExternalFilesError as error:
             problems.append(error)
     while True:
-        users = MediaUsers(documents, options)
-        one = partial(_plan, modes=modes, options=options, users=users, in_memory=in_memory, repair=repair)
+        users, folders = MediaUsers(documents, options), Folders()
+        one = partial(
+            _plan, modes=modes, options=options, users=users, folders=folders, in_memory=in_memory, repair=repair
+        )
         plans, refused = _plan_each(documents, one)
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
         if not left_out or len(left_out) == len(documents):
@@ -354,6 +357,7 @@ def _plan(
     modes: Sequence[MediaMode],
     options: MediaOptions,
     users: MediaUsers,
+    folders: Folders,
     in_memory: _IsInMemory | None,
     repair: bool,
 ) -> RelocationPlan:
@@ -366,7 +370,16 @@ def _plan(
         rows = read_manifest(file, nwb_path)
         found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
         return _plan_opened(
-            file, nwb_path, references, rows, modes=modes, options=options, users=users, problems=problems, found=found
+            file,
+            nwb_path,
+            references,
+            rows,
+            modes=modes,
+            options=options,
+            users=users,
+            problems=problems,
+            found=found,
+            folders=folders,
         )
 
 
@@ -381,6 +394,7 @@ def _plan_opened(
     users: MediaUsers,
     problems: Sequence[ExternalFilesError],
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
+    folders: Folders | None = None,
 ) -> RelocationPlan:
     """The plan of a file that is open, of which the references and the manifest have been read."""
     plan = plan_references(
@@ -394,6 +408,7 @@ def _plan_opened(
         manifest=rows,
         found=found,
         remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
+        folders=folders,
     )
     problems = [*cannot_hold(file, plan.edits, plan.nwb_path), *cannot_edit(plan)]
     if problems:

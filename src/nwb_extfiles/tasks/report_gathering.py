@@ -26,7 +26,8 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..plans.locate import located
-from ..plans.resolve import Resolution, is_absolute, is_url
+from ..plans.resolve import Resolution
+from ..plans.stored_paths import is_absolute, is_url
 from ..progress import reporting
 from .checks import findings_of_folders, findings_of_media, findings_of_unreadable
 from .findings import Finding, Findings

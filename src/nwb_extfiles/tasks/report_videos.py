@@ -10,7 +10,7 @@ from functools import partial
 
 from ..batch import each
 from ..media.pyav.reading import How, NotAVideo, read_video
-from ..plans.resolve import MediaFile
+from ..plans.media_files import MediaFile
 from ..progress import increments
 from ..threads import each_in_threads
 from .report_data import FileFacts

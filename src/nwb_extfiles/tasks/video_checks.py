@@ -11,7 +11,8 @@ from typing import Literal
 
 from ..errors import ExternalFilesError
 from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
-from ..plans.resolve import MediaFile, Resolution
+from ..plans.media_files import MediaFile
+from ..plans.resolve import Resolution
 from ..progress import increments
 from ..threads import each_in_threads
 from .findings import Finding, Severity, of_file
