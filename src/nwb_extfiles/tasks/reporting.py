@@ -70,17 +70,18 @@ def report(
 
 def reported(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    place: Path | None,
+    output: str | os.PathLike[str] | None,
     *,
     frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     jobs: int = 1,
 ) -> Report:
-    """What the page of `report` shows; with a place, the page is written there, and has thumbnails."""
+    """What the page of `report` shows, without thumbnails if `output` is None; else the page is written too."""
     options = MediaOptions.from_value(media_options)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    if place is None:
+    if output is None:
         return gather(paths, Path.cwd(), options, frames=frames, jobs=jobs, with_thumbnails=False)
+    place = with_real_folder(Path(os.path.abspath(output)))
     _refuse(place, options)
     found = gather(paths, place.parent, options, frames=frames, jobs=jobs)
     _refuse(place, options)  # others may have written meanwhile
