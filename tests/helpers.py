@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pytest
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
 __all__ = [
+    "NO_SYMLINKS",
     "PAST",
     "assert_resolves",
     "contents",
@@ -27,6 +29,7 @@ __all__ = [
     "make_file",
     "make_video",
     "mounted",
+    "needs_symlink",
     "new_nwbfile",
     "play",
     "set_paths",
@@ -37,6 +40,21 @@ __all__ = [
 ]
 
 PAST = 1_500_000_000_123_456_789  # so long ago that any change gives another mtime, however coarse the clock
+
+
+def _may_symlink() -> bool:
+    """Whether the user may make symbolic links: on Windows only with a privilege, or in developer mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Path(folder, "link").symlink_to("nowhere")
+        except OSError:
+            return False
+        return True
+
+
+NO_SYMLINKS = "this user may not make symbolic links"
+needs_symlink = pytest.mark.skipif(not _may_symlink(), reason=NO_SYMLINKS)
+"""Marks tests in which the package makes symbolic links. `conftest` skips those that make them themselves."""
 
 
 def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:

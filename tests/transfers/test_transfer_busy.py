@@ -19,8 +19,6 @@ from nwb_extfiles.errors import (
 from nwb_extfiles.options import MediaMode
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 def test_second_transfer_of_document_is_busy(root: Path, document: Path, sources: list[Path]) -> None:
     plan = planned(document, sources, MediaMode.COPY)

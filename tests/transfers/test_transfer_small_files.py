@@ -37,8 +37,6 @@ from nwb_extfiles.plans.resolve import Resolution
 from nwb_extfiles.plans.targets import name_targets, survey
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 @pytest.fixture
 def images(root: Path) -> list[Path]:

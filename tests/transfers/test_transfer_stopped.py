@@ -21,8 +21,6 @@ from nwb_extfiles.options import MediaMode
 from nwb_extfiles.plans.plan import RelocationPlan
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 STEPS = ("link", "unlink", "rename", "replace", "symlink", "mkdir", "rmdir", "utime")
 
 
