@@ -39,7 +39,7 @@ __all__ = [
     "write_nwb",
 ]
 
-PAST = 1_500_000_000_123_456_789  # so long ago that any change gives another mtime, however coarse the clock
+PAST = 1_500_000_000_123_456_700  # so long ago that any change gives another mtime; Windows counts in 100 ns
 
 
 def _may_symlink() -> bool:
