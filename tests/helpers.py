@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ __all__ = [
     "assert_resolves",
     "contents",
     "digest",
+    "fail_to_lock",
     "image_series",
     "make_file",
     "make_video",
@@ -148,6 +150,18 @@ def contents(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def fail_to_lock(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Have the system's call that locks files fail with one error number after another, with the last one for good."""
+    left = list(numbers)
+
+    def fail(*arguments: object) -> None:
+        number = left.pop(0) if len(left) > 1 else left[0]
+        raise OSError(number, os.strerror(number))
+
+    name, call = ("msvcrt", "locking") if os.name == "nt" else ("fcntl", "flock")
+    monkeypatch.setattr(importlib.import_module(name), call, fail)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import digest, make_file, tree
+from helpers import digest, fail_to_lock, make_file, tree
 
 from nwb_extfiles.disk import filesystem, links, locks
 
@@ -315,17 +315,8 @@ def test_lock_follows_no_symlink(tmp_path: Path) -> None:
     assert (tmp_path / "video").read_bytes() == b"video"
 
 
-@posix
 def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
-
-    numbers = [errno.ENOLCK, errno.ENOSYS, errno.EIO]
-
-    def fail(handle: int, operation: int) -> None:
-        number = numbers.pop(0)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", fail)
+    fail_to_lock(monkeypatch, errno.ENOLCK, errno.ENOSYS, errno.EIO)
     for _ in range(2):
         with pytest.raises(NotImplementedError, match="no locks"):
             locks.FileLock(tmp_path / "lock")
