@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,14 +21,17 @@ import pytest
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
 __all__ = [
+    "NO_SYMLINKS",
     "PAST",
     "assert_resolves",
     "contents",
     "digest",
+    "fail_to_lock",
     "image_series",
     "make_file",
     "make_video",
     "mounted",
+    "needs_symlink",
     "new_nwbfile",
     "play",
     "set_paths",
@@ -36,7 +41,22 @@ __all__ = [
     "write_nwb",
 ]
 
-PAST = 1_500_000_000_123_456_789  # so long ago that any change gives another mtime, however coarse the clock
+PAST = 1_500_000_000_123_456_700  # so long ago that any change gives another mtime; Windows counts in 100 ns
+
+
+def _may_symlink() -> bool:
+    """Whether the user may make symbolic links: on Windows only with a privilege, or in developer mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Path(folder, "link").symlink_to("nowhere")
+        except OSError:
+            return False
+        return True
+
+
+NO_SYMLINKS = "this user may not make symbolic links"
+needs_symlink = pytest.mark.skipif(not _may_symlink(), reason=NO_SYMLINKS)
+"""Marks tests in which the package makes symbolic links. `conftest` skips those that make them themselves."""
 
 
 def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
@@ -130,6 +150,18 @@ def contents(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def fail_to_lock(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Have the system's call that locks files fail with one error number after another, with the last one for good."""
+    left = list(numbers)
+
+    def fail(*arguments: object) -> None:
+        number = left.pop(0) if len(left) > 1 else left[0]
+        raise OSError(number, os.strerror(number))
+
+    name, call = ("msvcrt", "locking") if os.name == "nt" else ("fcntl", "flock")
+    monkeypatch.setattr(importlib.import_module(name), call, fail)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from click.testing import CliRunner
 from helpers import assert_resolves, contents, digest, image_series, stored_paths, tree, write_nwb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import KILLED, kill_this_process, run_apart
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
@@ -160,8 +160,8 @@ def relocate(nwb: Path, mode: str = "copy") -> None:
 
 def die_at(step: int, nwb: Path, mode: str) -> bool:
     """Relocate in a child process that is killed before a write to the file. Returns whether it was killed."""
-    child = os.fork()
-    if child == 0:
+
+    def job() -> None:
         left = step
         write = journal._write_at
 
@@ -169,19 +169,18 @@ def die_at(step: int, nwb: Path, mode: str) -> bool:
             nonlocal left
             left -= 1
             if left < 0:
-                os.pwrite(handle, content[: len(content) // 2], offset)  # torn
-                os.kill(os.getpid(), signal.SIGKILL)
+                write(handle, offset, content[: len(content) // 2])  # torn
+                kill_this_process()
             write(handle, offset, content)
 
         journal._write_at = dying
-        try:
-            relocate(nwb, mode)
-        finally:
-            os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        relocate(nwb, mode)
+
+    status = run_apart(job)
+    assert status in (0, KILLED)
+    return status == KILLED
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no fork")
 @pytest.mark.parametrize("mode", ["copy", "move"])
 def test_killed_while_paths_are_written(nwb: Path, videos: list[Path], mode: str) -> None:
     before = contents(nwb)
@@ -197,7 +196,6 @@ def test_killed_while_paths_are_written(nwb: Path, videos: list[Path], mode: str
     assert not [name for name in tree(nwb.parent) if name.startswith(".")]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no fork")
 def test_recover_from_the_command_line(nwb: Path, tmp_path: Path) -> None:
     before = contents(nwb)
     assert die_at(0, nwb, "copy")

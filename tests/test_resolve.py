@@ -791,7 +791,6 @@ def test_dangling_link(tmp_path: Path) -> None:
     assert isinstance(problem("a.avi", tmp_path), MissingMediaError)
 
 
-@posix
 @pytest.mark.parametrize("link", ["/mnt/old/lab/a.avi", "../old/lab/a.avi", "chain.avi"])
 @pytest.mark.parametrize("option", ["path_map", "path_map_for"])
 def test_path_map_of_what_a_broken_link_leads_to(tmp_path: Path, link: str, option: str) -> None:
@@ -813,7 +812,6 @@ def test_path_map_of_what_a_broken_link_leads_to(tmp_path: Path, link: str, opti
     assert isinstance(lost, MissingMediaError)
 
 
-@posix
 def test_message_lists_files_with_the_name_in_a_broken_link(tmp_path: Path) -> None:
     there = video(tmp_path / "pool" / "x" / "a.avi")
     (tmp_path / "uuid.avi").symlink_to("gone/a.avi")
@@ -823,7 +821,6 @@ def test_message_lists_files_with_the_name_in_a_broken_link(tmp_path: Path) -> N
     assert file("uuid.avi", tmp_path, search=[there.parent]) == there
 
 
-@posix
 def test_path_map_that_leads_from_link_to_link_ends(tmp_path: Path) -> None:
     (tmp_path / "a.avi").symlink_to("b.avi")
     (tmp_path / "c").mkdir()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,8 +17,6 @@ import pytest
 from harness import MODES, Killer, Scene, Template, another_device, make_template, quiet
 
 from nwb_extfiles import NWBExtFilesHDF5IO
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
 SIZE = 2 * 1024 * 1024
 PREVIOUS = ("none", "other", "same")

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import run_apart
 from helpers import digest, new_nwbfile, tree, write_nwb
+from processes import run_apart
 from pynwb import NWBHDF5IO
 from zarr_makers import (
     UNLINKED,
@@ -32,7 +32,6 @@ from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
 from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="no fork there"),
     pytest.mark.usefixtures("trusted_stores"),
     # of hdmf-zarr and pynwb
     pytest.mark.filterwarnings("ignore::UserWarning"),

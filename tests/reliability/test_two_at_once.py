@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import MODES, Child, Scene, Template, another_device, make_template, quiet, run_apart
+from harness import MODES, Scene, Template, another_device, make_template, quiet
 from helpers import digest, mounted, tree
+from processes import KILLED, Child, run_apart
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 from nwb_extfiles.disk import contents, filesystem
 from nwb_extfiles.errors import DestinationBusyError, RelocationRefusedError, TransferError
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
 SIZE = 300_000
 
@@ -130,7 +127,7 @@ def holding(scene: Scene, mode: str) -> Callable[[Child], None]:
     def job(child: Child) -> None:
         def stop(done: int, total: int) -> None:
             child.tell(b"m")
-            signal.pause()
+            child.hear()
 
         scene.export(mode, progress=stop)
 
@@ -142,13 +139,12 @@ def test_lock_of_dead_process_is_free(scene: Scene, mode: str) -> None:
     """The lock of a killed process does not block others. That of a sleeping process does."""
     child = Child(holding(scene, mode))
     assert child.hear() == b"m"
-    os.kill(child.pid, signal.SIGSTOP)
     with pytest.raises(DestinationBusyError) as caught:
         scene.export(mode)
     assert caught.value.nwb_path == str(scene.target)
     scene.assert_former()
     child.kill()
-    assert child.wait() == -signal.SIGKILL
+    assert child.wait() == KILLED
     assert scene.temporaries()
     scene.export(mode)
     scene.assert_new()

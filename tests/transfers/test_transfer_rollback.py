@@ -31,8 +31,6 @@ from nwb_extfiles.errors import (
 from nwb_extfiles.options import MediaMode
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 def test_nothing_under_a_final_name_before_commit(

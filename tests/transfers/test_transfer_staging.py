@@ -31,8 +31,6 @@ from nwb_extfiles.options import MediaMode
 from nwb_extfiles.plans.plan import Action
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 @pytest.mark.parametrize("sync", [True, False])
 @pytest.mark.parametrize("mode", FILE_MODES)
