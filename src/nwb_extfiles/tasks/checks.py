@@ -23,8 +23,8 @@ from ..nwb.manifest import ManifestRow, read_manifest
 from ..options import MediaOptions
 from ..plans.media_files import MediaFile
 from ..plans.resolve import Resolution, resolve_all
-from ..plans.targets import nwb_stem
-from ..transfers.interrupted import is_interrupted
+from ..plans.targets import STAGING_PREFIX, nwb_stem
+from ..transfers.interrupted import NO_DOCUMENT, is_interrupted, without_document
 from .external_files import find_own_and_linked
 from .findings import Finding, Findings, Severity, counted, of_file, of_reference, shortened
 from .named_files import named_nwb_files
@@ -370,12 +370,15 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
 
 
 def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
-    """Folders of media, by the names in them, without the NWB file that they belong to."""
+    """Folders of media, by the names in them, and of interrupted runs, without the NWB file that they belong to."""
     for place, folders, names in os.walk(root):
+        is_interrupted_run = any(name.startswith(STAGING_PREFIX) for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if place in seen:
             continue
         seen.add(place)
+        for staging, hint in without_document(Path(place)) if is_interrupted_run else ():
+            yield of_file(staging, Severity.WARNING, "interrupted-run", NO_DOCUMENT, hint)
         if zarr_marker(Path(place)) is not None:
             folders.clear()
             continue
