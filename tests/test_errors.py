@@ -139,7 +139,7 @@ def test_combine_same_kind() -> None:
     assert "6. video 5 is not there" in str(combine(problems[:6]))
 
 
-def test_problems_of_one_kind_are_told_by_what_they_say() -> None:
+def test_many_problems_of_one_kind_are_shortened() -> None:
     """Names, numbers and paths do not count, also with spaces and quotes in them."""
     files = [f"/data/subject {n}/it's {n}.nwb" for n in range(1500)]
     lost = [MissingMediaError(f"{path}: ImageSeries {path!r}: no file for 'v {n}.avi'") for n, path in enumerate(files)]

@@ -184,11 +184,11 @@ def test_long_plans_end_with_a_count(tmp_path: Path) -> None:
     assert lines.count("  … and 3 more paths; --json prints all") == 20
     assert lines[-2:] == [
         "… and 2 more NWB files; --json prints all",
-        "nothing was changed; without --dry-run: 506 videos linked (22 NWB files)",
+        "nothing was changed; without --dry-run: 506 videos linked in 22 NWB files",
     ]
     assert len(lines) == 20 * 22 + 2
     assert list(outcome_lines([plan], dry_run=False)) == []
-    assert list(outcome_lines([plan, plan], dry_run=False)) == ["total: 46 videos linked (2 NWB files)"]
+    assert list(outcome_lines([plan, plan], dry_run=False)) == ["total: 46 videos linked in 2 NWB files"]
     assert list(outcome_lines([], dry_run=False)) == ["total: 0 NWB files"]
 
 

@@ -71,8 +71,9 @@ def relocate(
     if chosen["as_json"]:
         print_record([relocation_record(plan) for plan in plans])
         return
-    for line in outcome_lines(plans, dry_run=chosen["dry_run"], width=terminal_width()):
-        tell(line)
+    if chosen["dry_run"] or not chosen["quiet"]:
+        for line in outcome_lines(plans, dry_run=chosen["dry_run"], width=terminal_width()):
+            tell(line)
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
             tell(line)

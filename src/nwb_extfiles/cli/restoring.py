@@ -72,6 +72,6 @@ def restore(
     if chosen["as_json"]:
         records = [relocation_record(plan) for plan in plans]
         print_record(records if is_folder else records[0])
-        return
-    for line in outcome_lines(plans, dry_run=dry_run, width=terminal_width()):
-        tell(line)
+    elif dry_run or not chosen["quiet"]:
+        for line in outcome_lines(plans, dry_run=dry_run, width=terminal_width()):
+            tell(line)

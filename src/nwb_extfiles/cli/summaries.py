@@ -48,7 +48,7 @@ def in_total(plans: Sequence[RelocationPlan]) -> str:
     """As `in_words`; for other than one NWB file with their number."""
     if not plans:
         return counted(0, "NWB file")
-    return in_words(plans) if len(plans) == 1 else f"{in_words(plans)} ({counted(len(plans), 'NWB file')})"
+    return in_words(plans) if len(plans) == 1 else f"{in_words(plans)} in {counted(len(plans), 'NWB file')}"
 
 
 def organized_in_words(plan: OrganizePlan) -> str:

@@ -53,7 +53,7 @@ def test_jobs_relocate_as_one_job_does(sessions: Path, tmp_path: Path) -> None:
     shutil.copytree(tmp_path, other)
     done = run("relocate", sessions, "--media-mode", "move", "--manifest", "--jobs", "3")
     again = run("relocate", other, "--media-mode", "move", "--manifest")
-    assert done.stdout.splitlines()[-1] == f"total: 12 videos moved, {COUNT} manifests written ({COUNT} NWB files)"
+    assert done.stdout.splitlines()[-1] == f"total: 12 videos moved, {COUNT} manifests written in {COUNT} NWB files"
     assert again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]
     for place in (sessions, other / "nwb"):
         assert [videos_of(place / f"s{n}.nwb") for n in range(COUNT)] == content
@@ -113,7 +113,7 @@ def archived(sessions: Path) -> Path:
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_restore_goes_on_where_it_was_interrupted(archived: Path, tmp_path: Path, jobs: int) -> None:
+def test_restore_continues_with_existing_skip(archived: Path, tmp_path: Path, jobs: int) -> None:
     """What is there stays as it is, and the other NWB files are restored."""
     run("restore", archived, "back", "--jobs", jobs)
     lost = tmp_path / "back" / "s2"
@@ -159,7 +159,7 @@ def test_restore_leaves_out_where_another_video_has_the_name(archived: Path, tmp
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_restore_of_others_goes_on_if_one_fails(archived: Path, tmp_path: Path, jobs: int) -> None:
+def test_restore_continues_if_one_file_fails(archived: Path, tmp_path: Path, jobs: int) -> None:
     """A video changes when the plan is made; after it is repaired, the advice of the message completes the folder."""
     place = archived / stored_paths(archived / "s3.nwb", DATASET)[0]
     content = place.read_bytes()
