@@ -1,4 +1,4 @@
-"""Checks of folders: media and interrupted runs without an NWB file, and names that differ in upper and lower case alone."""
+"""Checks of folders: media and interrupted runs without an NWB file, and names that differ in letter case alone."""
 
 from __future__ import annotations
 
