@@ -88,8 +88,8 @@ def test_file_opened_from_s3(dandiset: Archive, videos: list[Path]) -> None:
         with fsspec.open(blob) as stream, h5py.File(stream, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
             nwbfile = io.read()
             first, *_ = resolve_external_files(nwbfile)
-            assert isinstance(first.problem, UnsafeReferenceError)
-            assert "dandi://" in str(first.problem)
+            assert isinstance(first.problem, MissingMediaError)
+            assert 'opened_from="dandi://' in str(first.problem)
             told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
             check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [videos[2], videos[1]])
             check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [videos[2], videos[1]])
@@ -98,10 +98,11 @@ def test_file_opened_from_s3(dandiset: Archive, videos: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("url", "error", "reason"),
     [
-        (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "No asset"),
+        (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "has no NWB file 'sub-a/none.nwb'"),
         ("dandi://here/000999@draft/sub-a/none.nwb", MissingMediaError, "000999"),
-        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not exactly one asset"),
-        (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "Unknown instance"),
+        (f"dandi://here/{DANDISET}@0.1.2/sub-a/sub-a.nwb", MissingMediaError, "0.1.2"),
+        (f"dandi://here/{DANDISET}@draft/sub-b/", MissingMediaError, "has no NWB file 'sub-b/'"),
+        (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "dandi knows no archive 'nowhere'"),
         ("dandi://here", UnsafeReferenceError, "give dandi://<instance>"),
     ],
 )
