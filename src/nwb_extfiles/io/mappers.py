@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
@@ -22,9 +21,9 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..options import MediaOptions
 from ..plans.locate import locate
-from ..plans.resolve import is_absolute, is_url
+from ..plans.stored_paths import is_absolute, is_url
 from ..private_names import forget_mappers, registered_mappers
-from ..web.archive import Dandisets, base_of
+from ..web.archive import Dandisets, base_of, place_of
 from ..web.remote import UNKNOWN_BASE, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
@@ -149,14 +148,12 @@ def _remembering(path: str, container: Any) -> StoredPath:
     return StoredPath(path, container.container_source)
 
 
-@dataclass(slots=True)
 class _Resolver:
     """Makes the paths of the files that one IO reads such that they open."""
 
-    options: MediaOptions
-    dandisets: Dandisets = field(default_factory=Dandisets)
-    homeless: set[str] = field(default_factory=set)
-    """The NWB files that do not say where they are, of which the user was warned."""
+    def __init__(self, options: MediaOptions) -> None:
+        self.options, self.dandisets = options, Dandisets(options.opened_from)
+        self.homeless: set[str] = set()  # NWB files that do not say where they are, of which the user was warned
 
     def place_of(self, builder: Any, dataset: Any) -> str:
         """The place of the NWB file that holds a dataset."""
@@ -165,7 +162,7 @@ class _Resolver:
             root = root.parent
         opened_from = self.options.opened_from
         if opened_from is not None and dataset.source == root.source:
-            return self.dandisets.place_of(opened_from)
+            return place_of(opened_from)
         return source_of(dataset.source)
 
     def openable(self, reference: ExternalFileReference) -> ResolvedMediaPath:

@@ -6,33 +6,24 @@ and its relative paths are relative to its place there.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
-from ..hints import Hint, Spelling
+from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
 from ..web.archive import DandisetAssets, Dandisets
 from ..web.remote import UNKNOWN_BASE, beside
-from .resolve import Resolution, is_absolute, is_url, resolve
+from .places import Folders
+from .resolve import Resolution, resolve
+from .stored_paths import is_absolute, is_url
 
-__all__ = ["OPENED_FROM", "ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
-
-
-OPENED_FROM = Hint(
-    "{opened_from}",
-    opened_from=Spelling(
-        'say where it is: opened_from="dandi://<instance>/<dandiset>/<path of the NWB file>", or another URL',
-        "name it by dandi://<instance>/<dandiset>/<path of the NWB file>",
-    ),
-)
-"""What to do about an NWB file whose place nobody knows."""
+__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
 
 
 class LocationKind(StrEnum):
@@ -110,18 +101,18 @@ def locate(
     options: MediaOptions,
     *,
     dandisets: Dandisets,
-    real_path: Callable[[str], str] = os.path.realpath,
+    folders: Folders | None = None,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
     The base of the reference is as `base_of` gives it, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
-    over the network, for the assets beside an NWB file in it. `real_path` is that of `resolve`.
+    over the network, for the assets beside an NWB file in it. `folders` are those of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
     folder = Path.cwd() if base is None else Path(base)
-    found = resolve(reference, options, destination=folder, real_path=real_path)
+    found = resolve(reference, options, destination=folder, folders=folders)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(found)
@@ -175,7 +166,7 @@ def _beside(reference: ExternalFileReference, base: str) -> ResolvedExternalFile
         problem = MissingMediaError(
             f"{reference.where}: {reference.stored_path!r} is relative to an NWB file that is read from "
             f"{reference.nwb_path}, which does not say in which folder or dandiset it is",
-            hint=OPENED_FROM,
+            hint=Hint("{opened_from}"),
             **reference.place,
         )
     else:

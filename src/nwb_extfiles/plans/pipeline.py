@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..disk import contents
-from ..errors import ExternalFilesError, MissingMediaError, TransferError
+from ..errors import ExternalFilesError, MissingMediaError
 from ..hints import Hint, Message, for_objects
 from ..naming import is_archived, is_portable_suffix
 from ..nwb.files import open_nwb
@@ -21,12 +21,15 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
-from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
-from ..web.urls import ask_all
 from .containers import Remuxer, is_to_be_remuxed, with_containers
+from .decisions import make_plan
+from .downloads import ask_servers
+from .media_files import MediaFile, media_file
 from .modes import first_possible
-from .plan import RelocationPlan, make_plan
-from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
+from .places import Folders
+from .plan import RelocationPlan
+from .resolve import Resolution, resolve_all
+from .stored_paths import is_absolute, is_url
 from .targets import name_targets, nwb_stem, survey
 
 __all__ = ["plan_references"]
@@ -48,6 +51,7 @@ def plan_references(
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
     for_archive: bool = True,
     remuxer: Remuxer | None = None,
+    folders: Folders | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file; raises all problems at once.
 
@@ -76,8 +80,10 @@ def plan_references(
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
     remuxer : Remuxer, optional
         Remuxes videos whose suffix the archive does not accept.
+    folders : Folders, optional
+        What is known of folders, in a call for several NWB files.
     """
-    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
+    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found, folders=folders)
     if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
         modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
@@ -103,7 +109,7 @@ def plan_references(
         warnings += repeated
     warnings += moved
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
-        resolutions, kept = _ask_servers(resolutions, options)
+        resolutions, kept = ask_servers(resolutions, options)
         warnings += kept
     if remuxer is not None:
         resolutions, lost = with_containers(resolutions, remuxer)
@@ -240,49 +246,6 @@ def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message
                 example=for_objects("search_for", {others[0]: "FOLDER"}),
             ),
         )
-
-
-def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
-    """Find out what is behind the URLs that can be downloaded; warn of those that are kept."""
-    urls = [_url(entry) for entry in resolutions]
-    answers = ask_all([url for url in urls if scheme_of(url) in SCHEMES], timeout=options.url_timeout)
-    asked: list[Resolution] = []
-    warnings: list[str] = []
-    for entry, url in zip(resolutions, urls, strict=True):
-        reference, answer = entry.reference, answers.get(url)
-        if isinstance(answer, RemoteFile):
-            asked.append(Resolution(reference, url=True, remote=answer))
-        elif answer is not None:
-            asked.append(Resolution(reference, problem=_not_available(reference, url, answer)))
-        else:
-            asked.append(entry)
-            if entry.url:
-                warnings.append(
-                    f"{reference.where}: {reference.stored_path[:200]!r} is kept as it is: only {', '.join(SCHEMES)} "
-                    f"URLs are downloaded"
-                )
-    return asked, warnings
-
-
-def _url(resolution: Resolution) -> str:
-    """The URL that a reference means, as stored or relative to that of its NWB file; empty if none."""
-    stored_path, base = resolution.reference.stored_path, resolution.reference.base
-    if resolution.url:
-        return stored_path
-    if base is None or not is_url(base) or is_absolute(stored_path):
-        return ""
-    return (beside(f"{base}/", stored_path) or "") if isinstance(resolution.problem, MissingMediaError) else ""
-
-
-def _not_available(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
-    kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
-    problem = kind(
-        f"{reference.where}: {url!r} cannot be downloaded: {error}",
-        hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
-        **reference.place,
-    )
-    problem.__cause__ = error
-    return problem
 
 
 def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:

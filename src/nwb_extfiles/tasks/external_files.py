@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -28,10 +27,13 @@ from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
-from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without_file_scheme
-from ..web.archive import DandisetAssets, Dandisets, address_of, base_of, is_asset
+from ..plans.media_files import media_file
+from ..plans.places import Folders
+from ..plans.resolve import Resolution, resolve_all
+from ..plans.stored_paths import is_url, without_file_scheme
+from ..web.archive import DandisetAssets, Dandisets, address_of, base_of, is_asset, place_of
 from ..web.nwb_files import opened_nwb
-from ..web.remote import source_of
+from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
 
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
@@ -106,19 +108,24 @@ def resolve_external_files(
     ...         print(entry.reference.object_path, entry.location or entry.problem)
     """
     options = MediaOptions.from_value(media_options)
-    dandisets = Dandisets()
     opened_from = options.opened_from if opened_from is None else opened_from
-    sources = _single_sources(source, dandisets, opened_from)
+    dandisets = Dandisets(opened_from)
+    sources = _single_sources(source, dandisets)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
-    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, dandisets, opened_from, problems))
+    folders = Folders()
+    return ExternalFiles(
+        locate(reference, options, dandisets=dandisets, folders=folders)
+        for one in sources
+        for reference in _references_of(one, options, dandisets, opened_from, problems)
+    )
 
 
-def _single_sources(source: Any, dandisets: Dandisets, opened_from: Any) -> list[Any]:
+def _single_sources(source: Any, dandisets: Dandisets) -> list[Any]:
     """The NWB files and containers that a source stands for: those in a folder, in a dandiset, or in an iterable."""
     is_path = isinstance(source, str | os.PathLike)
     if not is_path and not _is_single(source) and isinstance(source, Iterable):
-        return [one for some in source for one in _single_sources(some, dandisets, opened_from)]
+        return [one for some in source for one in _single_sources(some, dandisets)]
     if is_asset(source) or isinstance(source, str):
         assets = dandisets.around(source)
         if assets is not None:
@@ -133,20 +140,19 @@ def _is_single(value: Any) -> bool:
     return isinstance(value, h5py.File | bytes) or _is_container(value) or is_asset(value)
 
 
-def _resolve(
+def _references_of(
     source: Any,
     options: MediaOptions,
     dandisets: Dandisets,
     opened_from: Any,
     problems: list[ExternalFilesError] | None,
-) -> list[ResolvedExternalFile]:
-    table = media_fields(options.media_fields)
-    own, place = _place_of(source), None if opened_from is None else _place_named(opened_from, dandisets)
-    references = list(_references(source, table, problems))
-    if place is not None:
-        references = [_held_by(place, entry) if entry.nwb_path == own else entry for entry in references]
-    real_path = cache(os.path.realpath)  # videos are many, their folders few
-    return [locate(entry, options, dandisets=dandisets, real_path=real_path) for entry in references]
+) -> Iterator[ExternalFileReference]:
+    own = _place_of(source)
+    place = own if opened_from is None else _place_named(opened_from)
+    assets = dandisets.around(place)
+    place = place if assets is None else assets.nwb_url
+    for reference in _references(source, media_fields(options.media_fields), problems):
+        yield _held_by(place, reference) if place != own and reference.nwb_path == own else reference
 
 
 def _local_path(path_or_url: str) -> str:
@@ -171,13 +177,13 @@ def _place_of(source: Any) -> str:
         return source_of(str(source.filename))
     if _is_container(source):
         return source_of(source.container_source) if source.container_source else _IN_MEMORY
-    return str(source)
+    return unsigned(str(source))
 
 
-def _place_named(opened_from: Any, dandisets: Dandisets) -> str:
+def _place_named(opened_from: Any) -> str:
     if isinstance(opened_from, str) and not is_url(opened_from) and address_of(opened_from) is None:
-        return dandisets.place_of(_local_path(opened_from))
-    return dandisets.place_of(opened_from)
+        return place_of(_local_path(opened_from))
+    return place_of(opened_from)
 
 
 def _is_container(value: Any) -> bool:
@@ -207,7 +213,7 @@ def _references(
         yield from {(entry.nwb_path, entry.entry): entry for behind in linked for entry in behind.references}.values()
     elif isinstance(source, str):
         with opened_nwb(source, source) as file:
-            yield from _in_open_file(file, table, source)
+            yield from _in_open_file(file, table, unsigned(source))
     else:
         raise TypeError(
             f"external files are resolved for a container, a path or URL of an NWB file, a folder, an h5py.File or a "
@@ -219,11 +225,14 @@ def _references(
 
 
 def find_own_and_linked(
-    path: Path, options: MediaOptions, problems: list[ExternalFilesError] | None = None
+    path: Path,
+    options: MediaOptions,
+    problems: list[ExternalFilesError] | None = None,
+    folders: Folders | None = None,
 ) -> tuple[list[Resolution], list[LinkedMedia]]:
     """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files."""
     references, linked = _own_and_linked(path, media_fields(options.media_fields), problems)
-    return resolve_all(references, options, destination=path.parent), linked
+    return resolve_all(references, options, destination=path.parent, folders=folders), linked
 
 
 def _own_and_linked(
@@ -367,8 +376,9 @@ def find_referring_files(
     for video in map(Path, media):
         file = media_file(video)
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
+    folders = Folders()
     for path in find_nwb_files(paths):
-        for found in find_own_and_linked(path, options)[0]:
+        for found in find_own_and_linked(path, options, folders=folders)[0]:
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

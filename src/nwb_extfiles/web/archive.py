@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, unquote
 
 from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
 from .remote import UNKNOWN_BASE, folder_of, source_of
 
-__all__ = ["Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset"]
+__all__ = ["Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "place_of"]
+
+T = TypeVar("T")
 
 _DANDISET = r"(?P<dandiset>[0-9]{6})"
 _VERSION = r"(?P<version>draft|[0-9]+\.[0-9]+\.[0-9]+)"
@@ -73,6 +75,30 @@ def is_asset(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "dandi" and hasattr(value, "base_download_url")
 
 
+def place_of(given: Any) -> str:
+    """The place of an NWB file that a caller names, as `source_of` gives it for those that are open.
+
+    Parameters
+    ----------
+    given : str, path or dandi.dandiapi.BaseRemoteAsset
+        ``opened_from``. No archive is asked.
+    """
+    if is_asset(given):
+        return _around(given).nwb_url if hasattr(given, "dandiset_id") else str(given.base_download_url)
+    place = str(os.fspath(given))
+    address = address_of(place)
+    if address is None:
+        return source_of(place)
+    if "://" in place:
+        return place
+    version = "" if address.version is None else f"@{address.version}"
+    return f"dandi://{address.instance}/{address.dandiset}{version}/{address.path or ''}"
+
+
+def _around(asset: Any) -> DandisetAssets:
+    return DandisetAssets(asset.client.get_dandiset(asset.dandiset_id, asset.version_id), asset.path)
+
+
 def base_of(place: str) -> str:
     """What relative paths in an NWB file mean, by the place of the file as `source_of` gives it.
 
@@ -96,7 +122,6 @@ class ArchivedFile:
     """In its dandiset."""
     urls: tuple[str, ...]
     """That open; empty for a Zarr store that nobody can read by its URL."""
-    is_zarr: bool
     sha256: str | None
     """Computed by the archive; None if it has not done so yet."""
 
@@ -138,6 +163,8 @@ class DandisetAssets:
 
     def path_of(self, stored_path: str) -> str | None:
         """The path in the dandiset that a relative path in the NWB file means; None if it leaves the dandiset."""
+        if not self.path or self.path.endswith("/"):
+            raise UnsafeReferenceError(f"{self.nwb_url} names no NWB file", hint=f"give {_EXAMPLE}")
         relative = stored_path.replace("\\", "/")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), relative))
         return None if path.startswith(("../", "/")) or path in ("..", ".") else path
@@ -226,17 +253,21 @@ class DandisetAssets:
         self._listed.append(prefix)
 
     def _described(self, asset: Any) -> ArchivedFile:
-        metadata = asset.get_raw_metadata()
-        content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str)]
-        # the archive's metadata name its own download without the dandiset too, which leads to the same
-        elsewhere = [url for url in content if not url.startswith(asset.client.api_url)]
-        is_zarr, is_open = hasattr(asset, "zarr"), self._dandiset.embargo_status.value == "OPEN"
-        if is_open:
-            urls = elsewhere if is_zarr else [asset.download_url, *elsewhere]
-        else:
-            urls = [] if is_zarr else [_signed(asset.client, asset.download_url)]
-        sha256 = metadata.get("digest", {}).get("dandi:sha2-256")
-        return ArchivedFile(asset.path, tuple(dict.fromkeys(urls)), is_zarr, sha256)
+        return _described(asset, asset.download_url, is_open=self._dandiset.embargo_status.value == "OPEN")
+
+
+def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
+    metadata = asset.get_raw_metadata()
+    content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str)]
+    # the archive's metadata name its own download without the dandiset too, which leads to the same
+    elsewhere = [url for url in content if not url.startswith(asset.client.api_url)]
+    is_zarr = hasattr(asset, "zarr")
+    if is_open:
+        urls = elsewhere if is_zarr else [download_url, *elsewhere]
+    else:
+        urls = [] if is_zarr else [_signed(asset.client, download_url)]
+    sha256 = metadata.get("digest", {}).get("dandi:sha2-256")
+    return ArchivedFile(asset.path, tuple(dict.fromkeys(urls)), sha256)
 
 
 def _signed(client: Any, download_url: str) -> str:
@@ -244,11 +275,20 @@ def _signed(client: Any, download_url: str) -> str:
     return str(client.get(download_url, json_resp=False, allow_redirects=False).headers["Location"])
 
 
-@dataclass(slots=True)
 class Dandisets:
-    """The dandisets that NWB files are in, each connected to once."""
+    """The dandisets that NWB files are in, each connected to once.
 
-    _around: dict[str, DandisetAssets] = field(default_factory=dict)
+    Parameters
+    ----------
+    given : object, optional
+        What the caller names as the place of an NWB file. An asset is asked for through its own client, which may have
+        an API key.
+    """
+
+    def __init__(self, given: Any = None) -> None:
+        self._around: dict[str, DandisetAssets] = {}
+        if is_asset(given):
+            self.around(given)
 
     def around(self, place: Any) -> DandisetAssets | None:
         """The assets around an NWB file.
@@ -275,7 +315,7 @@ class Dandisets:
         if not isinstance(place, str):
             if not hasattr(place, "dandiset_id"):
                 return None
-            assets = DandisetAssets(place.client.get_dandiset(place.dandiset_id, place.version_id), place.path)
+            assets = _around(place)
             return self._around.setdefault(assets.nwb_url, assets)
         address = address_of(place)
         if address is None and place.lower().startswith("dandi://"):
@@ -287,23 +327,46 @@ class Dandisets:
             self._around[place] = self._around.setdefault(assets.nwb_url, assets)
         return self._around[place]
 
-    def place_of(self, given: Any) -> str:
-        """The place of an NWB file that a caller names, as `source_of` gives those that are opened.
+    def asset_at(self, url: str) -> ArchivedFile | None:
+        """The asset that the URL of its content names by its identifier, as the metadata in an archive have it.
 
-        Parameters
-        ----------
-        given : str, path or dandi.dandiapi.BaseRemoteAsset
-            ``opened_from``.
+        Returns
+        -------
+        ArchivedFile or None
+            None if the URL names no asset, as those of S3.
 
         Raises
         ------
         As `around`.
         """
-        if is_asset(given) or isinstance(given, str):
-            assets = self.around(given)
-            if assets is not None:
-                return assets.nwb_url
-        return str(given.base_download_url) if is_asset(given) else source_of(os.fspath(given))
+        address = address_of(url)
+        if address is None or address.asset is None:
+            return None
+        if address.dandiset is not None and (assets := self.around(url)) is not None:
+            return assets.find(assets.path)
+        from dandi.exceptions import NotFoundError
+
+        client = _client(address, url)
+        with _archive_errors(url, client):
+            try:
+                asset = _asking(client, lambda: client.get_asset(address.asset))
+            except NotFoundError as error:
+                raise MissingMediaError(f"{url}: {error}", nwb_path=url) from error
+            is_open = "Authorization" not in client.session.headers
+            return _described(asset, asset.base_download_url, is_open=is_open)
+
+
+def _asking(client: Any, question: Callable[[], T]) -> T:
+    """The answer to a question, which is asked again with the API key of the user if it needs one."""
+    try:
+        try:
+            return question()
+        except Exception as error:
+            if _status(error) != 401 or not _log_in(client):
+                raise
+            return question()
+    finally:
+        client.session.close()  # it is opened again when it is used
 
 
 def _connected(address: Address, place: str) -> DandisetAssets:
@@ -312,17 +375,10 @@ def _connected(address: Address, place: str) -> DandisetAssets:
     client = _client(address, place)
     with _archive_errors(place, client):
         try:
-            try:
-                dandiset = client.get_dandiset(address.dandiset, address.version, lazy=False)
-            except Exception as error:
-                if _status(error) != 401 or not _log_in(client):
-                    raise
-                dandiset = client.get_dandiset(address.dandiset, address.version, lazy=False)
+            dandiset = _asking(client, lambda: client.get_dandiset(address.dandiset, address.version, lazy=False))
             path = address.path or ("" if address.asset is None else dandiset.get_asset(address.asset).path)
         except NotFoundError as error:
             raise MissingMediaError(f"{place}: {error}", nwb_path=place) from error
-        finally:
-            client.session.close()  # it is opened again when it is used
     return DandisetAssets(dandiset, path)
 
 

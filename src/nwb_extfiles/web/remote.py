@@ -23,6 +23,7 @@ __all__ = [
     "beside",
     "described",
     "folder_of",
+    "is_content",
     "is_opaque",
     "retry_after",
     "scheme_of",
@@ -66,13 +67,13 @@ def source_of(filename: str) -> str:
     Returns
     -------
     str
-        An absolute path or a URL; for file objects that do not say, their ``repr`` (`is_opaque`).
+        An absolute path or a URL, without a signature; for file objects that do not say, their ``repr`` (`is_opaque`).
     """
     shown = _FSSPEC_FILE.search(filename)
     if shown is not None:
         url = _FLATTENED.search(shown["path"])
         if url is not None:
-            return f"{url['scheme']}://{url['rest']}"
+            return unsigned(f"{url['scheme']}://{url['rest']}")
         if shown["system"] in _BUCKETS:
             return f"{_BUCKETS[shown['system']]}://{shown['path'].lstrip('/')}"
         if shown["system"] == "LocalFileSystem":
@@ -87,7 +88,7 @@ def source_of(filename: str) -> str:
         return opaque[0]
     url = _FLATTENED.search(filename)
     if url is not None and not os.path.lexists(filename):
-        return f"{url['scheme']}://{url['rest']}"
+        return unsigned(f"{url['scheme']}://{url['rest']}")
     return os.path.abspath(filename)
 
 
@@ -111,6 +112,11 @@ def signed_until(url: str) -> datetime | None:
         return None
 
 
+def is_content(url: str) -> bool:
+    """Whether a URL is that of content in a DANDI archive, which has no name."""
+    return _CONTENT.search(urlsplit(url).path) is not None
+
+
 def folder_of(place: str) -> str:
     """The folder, or its URL, of an NWB file at a place as `source_of` gives it.
 
@@ -127,7 +133,7 @@ def folder_of(place: str) -> str:
     else:
         parts = urlsplit(place)
         start, path = f"{parts.scheme}://{parts.netloc}", parts.path
-    return UNKNOWN_BASE if _CONTENT.search(path) else start + path.rstrip("/").rpartition("/")[0]
+    return UNKNOWN_BASE if is_content(place) else start + path.rstrip("/").rpartition("/")[0]
 
 
 def beside(folder: str, stored_path: str) -> str | None:
@@ -184,11 +190,13 @@ class RemoteFile:
     media_type: str = ""
     ends: bool = True
     """Whether the end of the content can be told from a broken connection."""
+    asset_path: str = ""
+    """In its dandiset, if it is an asset."""
 
     @property
     def name(self) -> str:
         """The name of the file in messages: the last part of its path."""
-        return unquote(urlsplit(self.url).path).rpartition("/")[2] or self.url
+        return (self.asset_path or unquote(urlsplit(self.url).path)).rpartition("/")[2] or unsigned(self.url)
 
 
 def retry_after(value: str, now: float) -> float:
