@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import fsspec
 import h5py
 import pytest
-from dandi.consts import known_instances, known_instances_rev
+from dandi.consts import DandiInstance, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
 from dandi_server import DANDISET, KEY, PUBLISHED, Archive, Asset
 from hdmf_zarr import NWBZarrIO
@@ -241,6 +242,14 @@ def test_export_of_a_file_opened_from_an_archive_downloads_its_videos(
     assert [(target.parent / path).read_bytes() for path in paths] == [video.read_bytes() for video in videos[:2]]
 
 
+def test_first_frames_are_read_from_the_urls(dandiset: Archive) -> None:
+    for entry in resolve_external_files(dandiset.dandi_url("sub-a/sub-a.nwb"))[:2]:
+        assert len(entry.urls) == 2
+        for url in entry.urls:
+            with av.open(url) as video:
+                assert next(video.decode(video=0)).to_ndarray(format="rgb24").shape == (48, 64, 3)
+
+
 # ---------------------------------------------------------------- Zarr
 
 
@@ -343,6 +352,19 @@ def test_embargoed_file_is_read_with_the_key_of_a_client(
         check_embargoed(resolve_external_files(asset), archive, videos)
         with fsspec.open(archive.signed_url(embargoed)) as stream, h5py.File(stream, "r") as file:
             check_embargoed(resolve_external_files(file, opened_from=asset), archive, videos)
+
+
+def test_key_of_a_known_archive_is_not_given_to_a_server_of_that_name(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = DandiInstance("127.0.0.1", None, "https://archive.example.org/api")
+    for address in [address for address, name in known_instances_rev.items() if name == "here"]:
+        monkeypatch.delitem(known_instances_rev, address)
+    monkeypatch.setitem(known_instances, f"127.0.0.1:{archive.api.server_port}", elsewhere)
+    monkeypatch.setenv(f"127.0.0.1:{archive.api.server_port}_API_KEY", KEY)
+    with pytest.raises(UnsafeReferenceError, match=r"is not the archive '127\.0\.0\.1"):
+        resolve_external_files(archive.download_url(embargoed, "draft"))
+    assert f"/api/dandisets/{DANDISET}/" not in archive.questions
 
 
 @pytest.mark.parametrize("key", [None, "wrong"])
