@@ -22,6 +22,7 @@ from ..errors import (
     combine,
 )
 from ..hints import Hint, Message, Spelling, for_command_line
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
@@ -193,8 +194,7 @@ def _planned(
             problems.extend(cannot_edit(plan))
         if problems:
             raise combine(problems)
-    if source == target:
-        plan = warned_of_other_names(plan)
+    plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
     target_stamp, replaces = None, False
     if source != target and os.path.lexists(target):
         target_stamp = _stamp_if_same(inspected, plan, table)

@@ -23,6 +23,7 @@ from ..errors import (
     warn,
 )
 from ..hints import Hint
+from ..media.cut_off import warned_of_cut_off
 from ..media.inventory import find_by_content, verify_media
 from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb
@@ -228,7 +229,7 @@ def _relocate(
     repair: bool = False,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
+    plans = list(map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair)))
     for warning in (warning for plan in plans for warning in plan.warnings):
         warn(warning)
     if not dry_run:
