@@ -152,7 +152,7 @@ environment = {
     "DANDI_NO_ET": "1",  # dandi does not ask the network for a newer dandi
 }
 with open(folder / "session.txt", "w", encoding="utf-8") as session:
-    page = Path(__file__).read_text(encoding="utf-8")
+    page = Path(sys.argv[0]).read_text(encoding="utf-8")
     for command in re.findall(r"(?m)^#    \$ (.*)$", page):
         print("$", command, file=session, flush=True)
         if command.startswith("cd "):

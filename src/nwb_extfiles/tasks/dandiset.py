@@ -22,6 +22,7 @@ from ..errors import (
     combine,
 )
 from ..hints import Hint, Message, Spelling, for_command_line
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
@@ -194,9 +195,8 @@ def _planned(
             if problems:
                 raise combine(problems)
         exported = tuple(problem.object_path for problem in problems if problem.object_path is not None)
-    if source == target:
-        plan = warned_of_other_names(plan)
-    elif exported:
+    plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
+    if exported:
         plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
     target_stamp, replaces = None, False
     if source != target and os.path.lexists(target):

@@ -23,6 +23,7 @@ from ..errors import (
     warn_all,
 )
 from ..hints import Hint
+from ..media.cut_off import warned_of_cut_off
 from ..media.inventory import find_by_content, verify_media
 from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb
@@ -245,7 +246,7 @@ def _relocate(
 ) -> list[RelocationPlan]:
     if jobs < 1:
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
-    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
+    plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
     warn_all(warning for plan in plans for warning in plan.warnings)
     return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
