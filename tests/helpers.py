@@ -31,6 +31,7 @@ __all__ = [
     "make_file",
     "make_video",
     "mounted",
+    "name_of_bytes",
     "needs_symlink",
     "new_nwbfile",
     "play",
@@ -122,6 +123,13 @@ def tree(folder: Path) -> dict[str, str]:
         else:
             entries[name] = digest(path)
     return entries
+
+
+def name_of_bytes(name: bytes) -> str:
+    """A file name that is not UTF-8. Skips the test on Windows, where names are text."""
+    if os.name == "nt":
+        pytest.skip("file names are text on Windows")
+    return os.fsdecode(name)
 
 
 @contextmanager

@@ -198,9 +198,7 @@ def _names(
         found.append((key, reference, name))
     for key, reference, name in found:
         same = folded(name)
-        alone = (
-            len(wanted[same]) == 1 and same != folded(nwb_name) and not name.startswith(STAGING_PREFIX)
-        )
+        alone = len(wanted[same]) == 1 and same != folded(nwb_name) and not name.startswith(STAGING_PREFIX)
         names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
     return names
 
