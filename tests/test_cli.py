@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import play, stored_paths, tree, write_nwb
+from helpers import needs_symlink, play, stored_paths, tree, with_slashes, write_nwb
 from makers import make_media
 
 import nwb_extfiles
@@ -105,7 +105,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = with_slashes(CliRunner().invoke(main, [str(word) for word in words]))
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -113,7 +113,6 @@ def run(*words: object, code: int = 0) -> Result:
     return result
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right there")
 def test_ls_says_where_a_broken_link_leads(lab: Path) -> None:
     (lab / "nwb" / "gone.avi").symlink_to("../elsewhere/gone.avi")
     assert "'gone.avi' -> MISSING: it is a symbolic link to '../elsewhere/gone.avi', which does not exist" in (
@@ -388,6 +387,7 @@ def test_json_names_options_of_the_command_line(lab: Path) -> None:
     assert "media_options" not in entry["problem"]
 
 
+@needs_symlink
 def test_relocate_reports_urls_that_stay(lab: Path) -> None:
     lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
     assert lines[0] == "nwb/lost.nwb: 1 video linked, 1 video not found, 1 video kept as URLs"
@@ -529,6 +529,7 @@ def is_clear(seen: bytes) -> bool:
     return seen.endswith(b"\r") and seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
 
 
+@needs_symlink
 def test_any_path_spelling_from_any_working_directory(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab / "videos")
     run("relocate", "../nwb/good.nwb", "--search", ".")
@@ -620,6 +621,7 @@ def test_log_file(lab: Path) -> None:
     assert (lab / "nwb" / "good.nwb").read_bytes() == before
 
 
+@needs_symlink
 def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="nwb_extfiles"), pytest.warns(nwb_extfiles.ExternalFilesWarning):
         nwb_extfiles.relocate("nwb/lost.nwb", media_options={"missing": "keep"})
@@ -627,6 +629,7 @@ def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert f"symlink {lab / 'videos' / 'a.avi'} -> {lab / 'nwb' / 'lost'}" in caplog.messages[1]
 
 
+@needs_symlink
 def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
     """Not the single video: an NWB file has all its media, or it stays as it is."""
     plan = json.loads(run("relocate", "nwb/good.nwb", "--dry-run", "--json").stdout)
@@ -701,7 +704,6 @@ def test_missing_file_is_one_error_in_python(lab: Path) -> None:
     assert (type(again), str(again)) == (type(errors[0]), str(errors[0]))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
 def test_dangling_link_says_where_it_led(lab: Path) -> None:
     (lab / "videos" / "c.avi").symlink_to("/mnt/gone/c.avi")
     write_nwb(lab / "nwb" / "c.nwb", ["../videos/c.avi"])
