@@ -674,6 +674,7 @@ def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> N
         assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="quotes are others there")
 def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
     refused = run("ls", "videos/a.avi", "nwb", code=2).stderr
     assert "nwb-extfiles ls --media videos/a.avi nwb" in refused.replace("\n", " ")
@@ -719,7 +720,7 @@ def test_many_missing_files_of_a_series_are_one_warning(lab: Path) -> None:
     write_nwb(lab / "nwb" / "tif.nwb", [f"../frames/{number}.tif" for number in range(1500)])
     done = run("relocate", "nwb/tif.nwb", "--missing", "keep")
     (warning,) = done.stderr.splitlines()
-    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (No such file or directory)" in warning
+    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (" in warning
     assert warning.endswith("; the path is kept, and 1,499 more in external_file")
     assert done.stdout == "nwb/tif.nwb: 1,500 images not found\n"
 
@@ -763,11 +764,11 @@ def test_names_that_an_output_cannot_spell_are_escaped(strange_lab: Path, encodi
 
     name = STRANGE.encode(encoding, "backslashreplace").decode(encoding)
     listed, _ = told("ls", "nwb")
-    assert f"nwb/{name}.nwb" in listed
+    assert os.path.join("nwb", f"{name}.nwb") in listed
     assert f"'gone {name}.avi' -> MISSING" in listed
     assert f"'gone {name}.avi'" in told("check", "nwb", code=1)[0]
     done, warnings = told("relocate", f"nwb/{STRANGE}.nwb", "--media-mode", "copy", "--missing", "keep")
-    assert f"nwb/{name}.nwb" in done
+    assert os.path.join("nwb", f"{name}.nwb") in done
     assert name in warnings
     assert len(list((strange_lab / "nwb" / STRANGE).iterdir())) == 1
     assert "does not exist" in told("relocate", f"nwb/no {STRANGE}.nwb", code=2)[1]

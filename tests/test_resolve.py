@@ -157,8 +157,6 @@ def test_absolute_paths_are_recognized(text: str, expected: bool) -> None:
 def test_file_url(tmp_path: Path) -> None:
     mark = "" if os.name == "nt" else "?"  # which Windows has in no name
     path = video(tmp_path / f"with space & 100% ümläut#1{mark}.avi")
-        tmp_path / ("with space & 100% ümläut#1?.avi" if os.name != "nt" else "with space & 100% ümläut#1.avi")
-    )
     assert file(path.as_uri(), Path("/nonexistent")) == path
     assert file(path.as_uri()) == path
 
