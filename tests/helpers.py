@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 import h5py
 import imageio_ffmpeg
 import pytest
+from click.testing import Result
 
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
@@ -31,6 +33,7 @@ __all__ = [
     "make_file",
     "make_video",
     "mounted",
+    "name_of_bytes",
     "needs_symlink",
     "new_nwbfile",
     "play",
@@ -38,10 +41,12 @@ __all__ = [
     "stored_paths",
     "taking_at_most",
     "tree",
+    "with_slashes",
     "write_nwb",
 ]
 
 PAST = 1_500_000_000_123_456_700  # so long ago that any change gives another mtime; Windows counts in 100 ns
+_ABSOLUTE_OR_SINGLE_BACKSLASH = re.compile(rb"([A-Za-z]:\\\S*)|(?<!\\)\\(?!\\)")
 
 
 def _may_symlink() -> bool:
@@ -122,6 +127,22 @@ def tree(folder: Path) -> dict[str, str]:
         else:
             entries[name] = digest(path)
     return entries
+
+
+def with_slashes(result: Result) -> Result:
+    """What a command said, with relative paths spelled with ``/`` on Windows too, where the tests expect them so."""
+    if os.name == "nt":
+        for stream in ("stdout_bytes", "stderr_bytes", "output_bytes"):
+            said = getattr(result, stream) or b""
+            setattr(result, stream, _ABSOLUTE_OR_SINGLE_BACKSLASH.sub(lambda found: found[1] or b"/", said))
+    return result
+
+
+def name_of_bytes(name: bytes) -> str:
+    """A file name that is not UTF-8. Skips the test on Windows, where names are text."""
+    if os.name == "nt":
+        pytest.skip("file names are text on Windows")
+    return os.fsdecode(name)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ SIGKILL = 9
 KILLED = SIGKILL if os.name == "nt" else -SIGKILL
 """What `Child.wait` and `subprocess` give for a process that was killed."""
 
+FORKS = hasattr(os, "fork")
+"""Whether processes are forked. Where each is started anew, which takes seconds, tests make do with fewer."""
+
 _STARTED = "import processes; processes._do_the_job()"
 
 
@@ -29,7 +32,7 @@ class Child:
 
     def __init__(self, job: Callable[[Child], object]) -> None:
         self.status: int | None = None
-        if hasattr(os, "fork"):
+        if FORKS:
             self._fork(job)
         else:
             self._start(job)
@@ -85,7 +88,7 @@ class Child:
 
     def wait(self) -> int:
         """The exit status; `KILLED` for a process that was killed."""
-        if self.status is None and hasattr(os, "fork"):
+        if self.status is None and FORKS:
             _, status = os.waitpid(self.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)
             os.close(self._from_other)

@@ -24,7 +24,17 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths, write_nwb
+from helpers import (
+    digest,
+    image_series,
+    make_file,
+    mounted,
+    new_nwbfile,
+    set_paths,
+    stored_paths,
+    with_slashes,
+    write_nwb,
+)
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -60,7 +70,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cli(*words: object, code: int = 0) -> str:
     """Run the command line, and return its output and errors."""
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = with_slashes(CliRunner().invoke(main, [str(word) for word in words]))
     assert result.exit_code == code, result.output
     return result.output
 

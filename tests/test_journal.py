@@ -60,7 +60,7 @@ def test_overlay_behaves_as_a_file(
     path = tmp_path_factory.mktemp("overlay") / "file"
     path.write_bytes(content)
     model = io.BytesIO(content)
-    handle = os.open(path, os.O_RDWR)
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         overlay = OverlayFile(handle)
         for kind, offset, value in steps:
@@ -72,7 +72,8 @@ def test_overlay_behaves_as_a_file(
                 assert overlay.read(value) == model.read(value)
         assert path.read_bytes() == content
         for offset, new in overlay.changes():
-            os.pwrite(handle, new, offset)
+            os.lseek(handle, offset, os.SEEK_SET)
+            assert os.write(handle, new) == len(new)
         os.ftruncate(handle, overlay.size)
     finally:
         os.close(handle)
@@ -254,7 +255,7 @@ def test_large_file_is_not_copied(nwb: Path, videos: list[Path], gigabytes: int)
             file["scratch"].id if "scratch" in file else file.id, b"big", h5py.h5t.NATIVE_UINT8, space, creation
         )
     assert nwb.stat().st_size > gigabytes * 2**30
-    blocks = nwb.stat().st_blocks
+    blocks = getattr(nwb.stat(), "st_blocks", 2**64)
     if blocks * 512 > 2**27:
         pytest.skip("the file system has no sparse files")
     nwbfile_digest = digest(nwb.parent.parent / "video_files" / "test1_0.avi")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from harness import MODES, Killer, Scene, Template, another_device, make_template, quiet
+from processes import FORKS
 
 from nwb_extfiles import NWBExtFilesHDF5IO
 
@@ -99,7 +100,7 @@ def recover(scene: Scene, mode: str, new: bool, only_clear: bool) -> None:
         assert all(path.exists() for path in scene.former)
 
 
-COUNTS = {"none": 4, "other": 3, "same": 4}  # in the ordinary run
+COUNTS = {"none": 4, "other": 3, "same": 4} if FORKS else dict.fromkeys(PREVIOUS, 1)  # in the ordinary run
 
 
 @pytest.mark.parametrize("previous", PREVIOUS)

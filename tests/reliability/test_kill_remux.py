@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import TEMPORARY, Killer, quiet
 from helpers import digest, stored_paths, tree
-from processes import run_apart
+from processes import FORKS, run_apart
 from recordings import recording
 from videos import Videos
 
@@ -21,7 +21,7 @@ from nwb_extfiles.transfers.recovery import recover
 
 SEED = int(os.environ.get("NWB_EXTFILES_SEED") or random.SystemRandom().randrange(10**9))
 NAMES = ("b_frames.h264", "h264.ts", "vp9.webm")
-KILLS = 4
+KILLS = 4 if FORKS else 1
 
 
 def test_killed_remux_leaves_all_or_nothing(all_videos: Videos, tmp_path: Path) -> None:

@@ -237,7 +237,10 @@ def test_leftovers_that_cannot_be_cleared_are_reported(
     assert tree(root) == before
 
 
-def test_interrupt_in_progress_callback_rolls_back(root: Path, document: Path, videos: list[Path]) -> None:
+@pytest.mark.parametrize("mode", FILE_MODES)
+def test_interrupt_in_progress_callback_rolls_back(
+    root: Path, document: Path, videos: list[Path], mode: MediaMode
+) -> None:
     """Ctrl-C in the middle of the second video."""
     sources = []
     for number, video in enumerate(videos[:3]):
@@ -248,11 +251,10 @@ def test_interrupt_in_progress_callback_rolls_back(root: Path, document: Path, v
         if done > first:
             raise KeyboardInterrupt
 
-    for mode in FILE_MODES:
-        before = tree(root)
-        transfer = Transfer(document)
-        write_staged(transfer)
-        with pytest.raises(KeyboardInterrupt):
-            transfer.media.stage(planned(document, sources, mode), sync=False, progress=interrupt)
-        assert transfer.rollback() == []
-        assert tree(root) == before
+    before = tree(root)
+    transfer = Transfer(document)
+    write_staged(transfer)
+    with pytest.raises(KeyboardInterrupt):
+        transfer.media.stage(planned(document, sources, mode), sync=False, progress=interrupt)
+    assert transfer.rollback() == []
+    assert tree(root) == before
