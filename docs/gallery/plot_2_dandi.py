@@ -119,7 +119,8 @@ shell("dandi validate 000000")
 #    dandi upload
 #
 # This asks for the API key of your account, or reads it from ``DANDI_API_KEY``. It needs a network, and is not run here.
-# It would upload the files that this function of dandi finds:
+# After you have renamed files that are in the archive, use ``dandi upload --sync``, which removes the old names there.
+# :doc:`/howto/archive` says more, and how a session is added later. The command would upload the files that this function of dandi finds:
 
 from dandi.files import find_dandi_files
 
