@@ -163,7 +163,7 @@ def test_what_is_not_in_the_archive_is_all_said_at_once(archive: Archive, dandis
     before = tree(tmp_path / "here")
     with pytest.raises(MissingMediaError, match="3 problems") as caught:
         fetch_media(path, archive.dandi_url(NWB))
-    assert all("has no asset" in str(problem) for problem in caught.value.problems)
+    assert all("has no file" in str(problem) for problem in caught.value.problems)
     with pytest.raises(MissingMediaError, match="no NWB file of that name"):
         fetch_media(path.rename(path.with_name("x.nwb")), archive.dandi_url(""))
     (tmp_path / "here" / "x.nwb").rename(path)

@@ -223,9 +223,9 @@ def _plan(
             return
         path = assets.path_of(reference.stored_path)
         asset = None if path is None else assets.asset(path)
-        if path is None or asset is None:
+        if path is None or asset is None or hasattr(asset, "zarr"):  # a Zarr store is not a video
             raise MissingMediaError(
-                f"{reference.where}: {assets.dandiset} has no asset {path or reference.stored_path!r}",
+                f"{reference.where}: {assets.dandiset} has no file {path or reference.stored_path!r}",
                 hint="check the path and the version of the dandiset",
                 **reference.place,
             )

@@ -29,7 +29,7 @@ _SHA256, _ETAG = "dandi:sha2-256", "dandi:dandi-etag"
 
 def part_of(asset: Any, target: Path) -> Path:
     """Where the part of an asset that has arrived is kept; another content has another name."""
-    return target.with_name(f".{target.name[:150]}.{_digests(asset)[_ETAG][:16]}.part")
+    return target.with_name(f".{target.name[:150]}.{_digests(asset).get(_ETAG, '')[:16]}.part")
 
 
 def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> bool:
@@ -44,7 +44,7 @@ def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = l
         return digest_of(path, on_bytes=on_bytes) == digests[_SHA256]
     from dandischema.digests.dandietag import DandiETag
 
-    return bool(DandiETag.from_file(path).as_str() == digests[_ETAG])
+    return bool(DandiETag.from_file(path).as_str() == digests.get(_ETAG))
 
 
 def download_asset(
@@ -84,12 +84,13 @@ def download_asset(
             size = download.size
             raise OSError(f"{error}; {ATTEMPTS} attempts have ended like that, with {size:,} bytes here") from error
         file.flush()
-        if not has_content(asset, part):
-            file.truncate(0)
-            raise RefusedError("what came does not have the digest that the archive has of it, and is discarded")
         if sync:
             os.fsync(file.fileno())
-        rename_exclusive(part, target, sync=sync)
+    # On Windows, a locked file can neither be read by its name nor renamed.
+    if not has_content(asset, part):
+        part.unlink()
+        raise RefusedError("what came does not have the digest that the archive has of it, and is discarded")
+    rename_exclusive(part, target, sync=sync)
 
 
 class _Download:
