@@ -37,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
+    def end_headers(self) -> None:
+        if self.close_connection:  # a client that asked for it, as ffmpeg does, is told that it gets it
+            self.send_header("Connection", "close")
+        super().end_headers()
+
     def send_file(self, **headers: str) -> None:
         path = self.server.folder / self.route.lstrip("/")
         if not path.is_file():

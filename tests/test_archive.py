@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import fsspec
 import h5py
 import pytest
-from dandi.consts import known_instances, known_instances_rev
+from dandi.consts import DandiInstance, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
 from dandi_server import DANDISET, KEY, PUBLISHED, Archive, Asset
 from hdmf_zarr import NWBZarrIO
@@ -203,6 +204,16 @@ def test_resolve_media_of_a_file_opened_from_an_archive(dandiset: Archive, video
             assert paths[0] == "sub-a/0.avi"
 
 
+def check_whole(target: Path) -> None:
+    """The file has all data itself, and no link to the file that was open."""
+    with h5py.File(target) as file:
+        links: list[Any] = []
+        file.visititems_links(lambda name, link: links.append(link))
+        assert not [link for link in links if isinstance(link, h5py.ExternalLink)]
+    with NWBHDF5IO(target, "r") as io:
+        assert io.read().identifier
+
+
 @pytest.mark.parametrize("place", ["in a version", "in the bucket"])
 def test_export_of_a_file_opened_from_an_archive_downloads_its_videos(
     archive: Archive, tmp_path: Path, videos: list[Path], place: str
@@ -227,7 +238,16 @@ def test_export_of_a_file_opened_from_an_archive_downloads_its_videos(
             io.export(source, relocate_media=True, media_mode="copy", media_options=options)
     paths = stored_paths(target, "acquisition/video/external_file")
     assert all(path.startswith("sub-a/") and path.endswith(f"_external_file_{n}.avi") for n, path in enumerate(paths))
+    check_whole(target)
     assert [(target.parent / path).read_bytes() for path in paths] == [video.read_bytes() for video in videos[:2]]
+
+
+def test_first_frames_are_read_from_the_urls(dandiset: Archive) -> None:
+    for entry in resolve_external_files(dandiset.dandi_url("sub-a/sub-a.nwb"))[:2]:
+        assert len(entry.urls) == 2
+        for url in entry.urls:
+            with av.open(url) as video:
+                assert next(video.decode(video=0)).to_ndarray(format="rgb24").shape == (48, 64, 3)
 
 
 # ---------------------------------------------------------------- Zarr
@@ -334,6 +354,19 @@ def test_embargoed_file_is_read_with_the_key_of_a_client(
             check_embargoed(resolve_external_files(file, opened_from=asset), archive, videos)
 
 
+def test_key_of_a_known_archive_is_not_given_to_a_server_of_that_name(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = DandiInstance("127.0.0.1", None, "https://archive.example.org/api")
+    for address in [address for address, name in known_instances_rev.items() if name == "here"]:
+        monkeypatch.delitem(known_instances_rev, address)
+    monkeypatch.setitem(known_instances, f"127.0.0.1:{archive.api.server_port}", elsewhere)
+    monkeypatch.setenv(f"127.0.0.1:{archive.api.server_port}_API_KEY", KEY)
+    with pytest.raises(UnsafeReferenceError, match=r"is not the archive '127\.0\.0\.1"):
+        resolve_external_files(archive.download_url(embargoed, "draft"))
+    assert f"/api/dandisets/{DANDISET}/" not in archive.questions
+
+
 @pytest.mark.parametrize("key", [None, "wrong"])
 def test_embargoed_file_needs_a_key(
     archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch, key: str | None
@@ -362,9 +395,10 @@ def test_embargoed_videos_are_downloaded_by_an_export(
     with fsspec.open(archive.signed_url(embargoed)) as stream, h5py.File(stream, "r") as file:
         with NWBHDF5IO(file=file, mode="r") as source, NWBExtFilesHDF5IO(target, "w") as io:
             io.export(source, relocate_media=True, media_mode="copy", media_options=options)
+    check_whole(target)
     paths = stored_paths(target, "acquisition/video/external_file")
     assert [(target.parent / path).read_bytes() for path in paths] == [video.read_bytes() for video in videos[:2]]
-    assert all("Signature" not in line for name, _, line in caplog.record_tuples if name.startswith("nwb_extfiles"))
+    assert all("Signature" not in line for name, _, line in caplog.record_tuples if name == "nwb_extfiles")
     assert not archive.leaked
 
 

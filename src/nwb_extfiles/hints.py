@@ -47,10 +47,6 @@ SETTINGS: Mapping[str, Spelling] = {
     "manifest": Spelling("manifest=True in media_options", "--manifest"),
     "repair": Spelling("repair=True", "--repair"),
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
-    "opened_from": Spelling(
-        'say where the NWB file is: opened_from="dandi://<instance>/<dandiset>/<path>", or another URL',
-        "name the NWB file by dandi://<instance>/<dandiset>/<path>",
-    ),
     "remux": Spelling('remux="unarchived" in media_options', "--remux"),
     "frames_packets": Spelling('frames="packets"', "--frames packets"),
     "fetch_from": Spelling("`source`", "--from URL"),

@@ -18,7 +18,7 @@ from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
 from ..web.archive import DandisetAssets, Dandisets
-from ..web.remote import UNKNOWN_BASE, beside
+from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
 from .places import Folders
 from .resolve import Resolution, resolve
 from .stored_paths import is_absolute, is_url
@@ -166,7 +166,7 @@ def _beside(reference: ExternalFileReference, base: str) -> ResolvedExternalFile
         problem = MissingMediaError(
             f"{reference.where}: {reference.stored_path!r} is relative to an NWB file that is read from "
             f"{reference.nwb_path}, which does not say in which folder or dandiset it is",
-            hint=Hint("{opened_from}"),
+            hint=OPENED_FROM,
             **reference.place,
         )
     else:

@@ -388,13 +388,14 @@ def _connected(address: Address, place: str) -> DandisetAssets:
 
 
 def _client(address: Address, place: str) -> Any:
-    from dandi.consts import known_instances_rev
+    from dandi.consts import known_instances, known_instances_rev
     from dandi.dandiapi import DandiAPIClient
 
     try:
         client = DandiAPIClient.for_dandi_instance(address.instance)
         name = known_instances_rev.get(client.api_url.rstrip("/"))  # the API key is found by it
-        return client if name in (None, client.dandi_instance.name) else DandiAPIClient.for_dandi_instance(name)
+        if name not in (None, client.dandi_instance.name):
+            client = DandiAPIClient.for_dandi_instance(name)
     except KeyError as error:
         reason = f"dandi knows no archive {address.instance!r}"
         raise UnsafeReferenceError(f"{place}: {reason}", hint=f"give {_EXAMPLE}", nwb_path=place) from error
@@ -403,6 +404,11 @@ def _client(address: Address, place: str) -> Any:
         raise UnreadableFileError(
             f"{place}: {reason}", hint="check that this is the address of a DANDI archive", nwb_path=place
         ) from error
+    own_name = client.dandi_instance.name
+    if name is None and own_name in known_instances and address.instance not in (own_name, *known_instances_rev):
+        # dandi names an unknown server by its host, and would give it the API key of the archive of that name
+        raise UnsafeReferenceError(f"{place} is not the archive {own_name!r}", hint=f"give {_EXAMPLE}", nwb_path=place)
+    return client
 
 
 def _status(error: BaseException) -> int | None:

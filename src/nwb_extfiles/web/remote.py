@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from ..naming import is_portable_suffix
 
 __all__ = [
+    "OPENED_FROM",
     "SCHEMES",
     "UNKNOWN_BASE",
     "RemoteFile",
@@ -37,6 +38,9 @@ SCHEMES = ("http", "https", "s3", "gs")
 
 UNKNOWN_BASE = "unknown://"
 """The folder of an NWB file whose place is unknown: what is in the working directory is not beside it."""
+
+OPENED_FROM = 'say where the NWB file is: opened_from="dandi://<instance>/<dandiset>/<path>", or another URL'
+"""What to do then; only in Python, as the command line opens files by their paths."""
 
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
