@@ -10,12 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from helpers import digest, stored_paths
 from makers import Media, quiet, write_everywhere
 from pynwb import NWBHDF5IO
 from recordings import recording, set_scalar, video
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, organize
+from nwb_extfiles.cli import main
 from nwb_extfiles.errors import TransferError
 from nwb_extfiles.nwb.comparison import same_content
 from nwb_extfiles.nwb.registry import media_fields
@@ -123,6 +125,20 @@ def test_same_file_again_is_no_second_one(tmp_path: Path) -> None:
     path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"])
     assert warnings_of(path, tmp_path / "ds") == []
     assert warnings_of(path, tmp_path / "ds") == []
+
+
+def test_name_without_a_session_is_said_in_a_dandiset(tmp_path: Path) -> None:
+    """In the archive, the subject may have sessions with which DANDI would name it otherwise."""
+    path = recording(tmp_path / "raw" / "a.nwb", ["a.avi"], session="a")
+    (tmp_path / "ds").mkdir()
+    (tmp_path / "ds" / "dandiset.yaml").write_text("identifier: DANDI:000123\n")
+    command = ["organize", "-d", str(tmp_path / "ds"), str(path)]
+    said = CliRunner().invoke(main, command).output
+    assert "sub-mouse0_image.nwb has no session in the name" in said
+    assert "no session" not in CliRunner().invoke(main, command).output  # it keeps its name
+    shutil.rmtree(tmp_path / "ds" / "sub-mouse0")
+    assert "no session" not in CliRunner().invoke(main, [*command, "--required-field", "session_id"]).output
+    assert [made.name for made in (tmp_path / "ds").rglob("*.nwb")] == ["sub-mouse0_ses-a_image.nwb"]
 
 
 # -------------------------------------------------- paths that a copy cannot hold

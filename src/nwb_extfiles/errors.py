@@ -176,7 +176,7 @@ class TransferError(ExternalFilesError, OSError):
 
 
 class OtherModeError(TransferError):
-    """A file cannot get to its place in the media mode that was tried; in another one it may."""
+    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
 
 
 class ExternalFilesWarning(UserWarning):

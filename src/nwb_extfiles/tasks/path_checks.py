@@ -105,9 +105,15 @@ class PathChecker:
             return of_reference(reference, Severity.ERROR, "letter-case", what, hint, found=found)
         what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
         return of_reference(
-            reference, Severity.ERROR, "missing", what, "put the file there, or tell `nwb-extfiles relocate` where it "
-            "is, with --search", expected=shortened(place),
-        )  # fmt: skip
+            reference, Severity.ERROR, "missing", what, self._how_to_find(Path(place)), expected=shortened(place)
+        )
+
+    def _how_to_find(self, place: Path) -> str:
+        hint = "put the file there, or tell `nwb-extfiles relocate` where it is, with --search"
+        if self._dandiset is None or not place.is_relative_to(self._dandiset):
+            return hint
+        # a dandiset.yaml is there after a download, and before the first upload
+        return f"if the archive has it, download it with `nwb-extfiles fetch`; else {hint}"
 
     def _path_as_stored(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         stored, folder = reference.stored_path, self._nwb_path.parent
