@@ -42,7 +42,7 @@ def fetch(
     exclude: tuple[str, ...],
     **chosen: Any,
 ) -> None:
-    """Download the videos of NWB files that were downloaded without them.
+    """Download the missing videos of NWB files from the archive.
 
     PATHS are NWB files, or folders to search for NWB files, from a DANDI archive. The videos are downloaded from the
     same version of the same dandiset, verified by the archive's checksums, and put where the NWB files expect them.
