@@ -16,8 +16,6 @@ from nwb_extfiles.errors import (
 from nwb_extfiles.options import MediaMode
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 def test_disk_full_while_staging(root: Path, sources: list[Path], tmpfs: Path) -> None:
     """The first video fits, the second does not. The space was used up after the plan was made."""
@@ -63,7 +61,7 @@ def test_no_hardlink_into_another_file_system(root: Path, document: Path, source
     """As if something was mounted after the plan was made."""
     plan = planned(document, sources, MediaMode.HARDLINK)
     transfer = Transfer(tmpfs / "a.nwb")
-    with pytest.raises(TransferError, match="makes no hard link") as caught:
+    with pytest.raises(TransferError, match="no hard link can be made") as caught:
         transfer.media.stage(plan, sync=False)
     assert caught.value.index == 0
     assert transfer.rollback() == []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import contents, filesystem, links
-from ..errors import TransferError
+from ..errors import OtherModeError, TransferError
 from ..hints import Hint, media_modes
 from ..options import MediaMode
 from ..plans.media_files import MediaFile
@@ -38,7 +38,7 @@ def link(source: MediaFile, part: Path, target: Path, mode: MediaMode) -> bool:
     Parameters
     ----------
     source : MediaFile
-        What it is a link to.
+        What it is a link to. OtherModeError if no link of this mode can be made to it.
     part : pathlib.Path
         Does not exist.
     target : pathlib.Path
@@ -52,8 +52,8 @@ def link(source: MediaFile, part: Path, target: Path, mode: MediaMode) -> bool:
     if links.link_exclusive(source.real, part):
         return True
     if mode is MediaMode.HARDLINK:
-        raise TransferError(
-            "the file system makes no hard link to it",
+        raise OtherModeError(
+            "no hard link can be made to it: the file system has none, or another user owns the file",
             hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
         )
     return False
@@ -70,7 +70,18 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         path = filesystem.relative_path(source, target.parent)
     except ValueError:  # another drive of Windows: only an absolute link leads there
         path = str(source)
-    os.symlink(path, part)
+    try:
+        os.symlink(path, part)
+    except OSError as error:
+        if getattr(error, "winerror", None) == 1314:
+            raise OtherModeError(
+                "Windows lets this user make no symbolic links",
+                hint=Hint(
+                    "turn on developer mode, or use {modes}",
+                    modes=media_modes("copy", "hardlink", "move", "reference"),
+                ),
+            ) from error
+        raise
     leads_to = os.path.normpath(os.path.join(os.path.dirname(target), path))
     if leads_to != str(source) and not os.path.samefile(leads_to, source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
