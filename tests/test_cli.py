@@ -443,6 +443,28 @@ def test_options_reach_the_plan(lab: Path) -> None:
     assert [(path.parent / text).is_file() for text in stored_paths(path)] == [True, True]
 
 
+def test_ls_searches_for_videos(lab: Path) -> None:
+    """As commands that relocate do, with the options, and with the folders of the configuration file."""
+    (lab / "nas").mkdir()
+    (lab / "videos" / "a.avi").rename(lab / "nas" / "a.avi")
+    write_nwb(lab / "nwb" / "mapped.nwb", [r"D:\rig\a.avi"])
+    assert "6 references in 3 NWB files: 1 found, 4 missing, 1 URL" in run("ls").stdout
+    mapped = run("ls", "nwb/mapped.nwb", "--path-map", r"D:\rig=nas").stdout
+    assert r"'D:\rig\a.avi' -> nas/a.avi  256 bytes" in mapped
+    searched = run("ls", "--search", "nas").stdout
+    assert "'../videos/a.avi' -> nas/a.avi  256 bytes" in searched
+    found = json.loads(run("ls", "--search", "nas", "--jobs", "2", "--json").stdout)
+    assert next(entry["path"] for entry in found if entry["path"]) == str(lab / "nas" / "a.avi")
+    referring = run("ls", "--media", "nas/a.avi", "--search", "nas").stdout
+    assert "nas/a.avi in nwb/good.nwb" in referring
+    (lab / "nwb-extfiles.toml").write_text("search = 'nas'\n")
+    configured = run("ls")
+    assert (configured.stdout, "search from" in configured.stderr) == (searched, True)
+    assert "1 found, 4 missing" in run("ls", "--no-config").stdout
+    run("ls", "--search", "nowhere", code=2)
+    assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
+
+
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert run("recover", "nwb").stdout == "nothing to restore in 2 NWB files\n"
     before = tree(lab)
@@ -681,7 +703,7 @@ def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
     assert "videos/a.avi in nwb/good.nwb" in run("ls", "--media", "videos/a.avi", "nwb").stdout
 
 
-@pytest.mark.parametrize("command", ["ls", "check", "relocate", "organize", "restore"])
+@pytest.mark.parametrize("command", ["ls", "check", "report", "relocate", "organize", "restore", "recover"])
 def test_missing_file_is_one_error(lab: Path, command: str) -> None:
     refused = run(command, "nowhere.nwb", *(["out"] if command == "restore" else []), code=2).stderr
     assert "nowhere.nwb does not exist; name NWB files, or folders with NWB files" in refused
@@ -841,6 +863,7 @@ def test_restore_takes_a_folder(lab: Path) -> None:
     assert done.stdout.splitlines() == [
         "back/good/good.nwb: 2 videos copied (512 bytes), 1 manifest written",
         "back/deep/c/c.nwb: 1 video copied (256 bytes), 1 manifest written",
+        "total: 3 videos copied (768 bytes), 2 manifests written in 2 NWB files",
     ]
     assert [plan["nwb_path"] for plan in planned] == [
         str(lab / "back" / name) for name in ("good/good.nwb", "deep/c/c.nwb")

@@ -237,7 +237,7 @@ def test_non_ascii_names(tmp_path: Path) -> None:
 
 def test_urls_are_kept(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "https://x.org/b.avi", "s3://bucket/c.mp4"])
-    organize(tmp_path / "raw", tmp_path / "ds")
+    quietly(tmp_path / "raw", tmp_path / "ds")
     (made,) = (tmp_path / "ds").rglob("*.nwb")
     assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
