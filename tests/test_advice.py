@@ -24,7 +24,17 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths, write_nwb
+from helpers import (
+    digest,
+    image_series,
+    make_file,
+    mounted,
+    new_nwbfile,
+    set_paths,
+    stored_paths,
+    with_slashes,
+    write_nwb,
+)
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -60,7 +70,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cli(*words: object, code: int = 0) -> str:
     """Run the command line, and return its output and errors."""
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = with_slashes(CliRunner().invoke(main, [str(word) for word in words]))
     assert result.exit_code == code, result.output
     return result.output
 
@@ -1006,6 +1016,8 @@ RELOCATED = {
     "hidden": ".hidden/a.avi",
     "linked-folder": "linked/a.avi",
     "nonstandard-name": "a.avi",
+    "asset-path": "k\u00e4fig/a.avi",
+    "unportable-name": "aux.avi",
 }
 
 
@@ -1014,10 +1026,11 @@ RELOCATED = {
 def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     video(Path("raw/a.avi"))
     folder = Path("set/sub")
-    for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi"):
+    for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi", "aux.avi"):
         video(folder / name, content="a.avi")
     (folder / "linked").symlink_to("real")
-    if code == "outside-dandiset":
+    video(folder / "k\u00e4fig/a.avi", content="a.avi")
+    if code in ("outside-dandiset", "asset-path"):
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
     path = recording(folder / "a.nwb", [RELOCATED[code].format(tmp_path)], videos=False)
     message = message_of(path, code)
@@ -1025,6 +1038,41 @@ def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     cli("relocate", "--media-mode", "copy", path)
     assert [finding.code for finding in check(path)] == []
     assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@pytest.mark.parametrize(("folder", "name"), [("sub-M\u00e4use", "a"), ("sub", "a'b"), ("sub", "aux")])
+def test_nwb_file_with_a_refused_name_is_renamed(folder: str, name: str) -> None:
+    path = recording(Path(f"set/{folder}/{name}.nwb"), ["../../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
+    message = message_of(path, "unportable-name" if name == "aux" else "asset-path")
+    assert "rename it, or the folder, and run `nwb-extfiles relocate` on it" in message
+    Path(f"set/{folder}").rename("set/sub-m")
+    path = Path(f"set/sub-m/{name}.nwb").rename("set/sub-m/m.nwb")
+    cli("relocate", path)
+    assert [finding.code for finding in check("set")] == []
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@fixes("letter-case")
+def test_file_is_renamed_as_the_path_has_it() -> None:
+    path = recording(Path("nwb/a.nwb"), ["Video.avi"], videos=False)
+    content = digest(video(Path("nwb/video.avi")))
+    assert "rename it, or its folder, so that it has the name in the path" in message_of(path, "letter-case")
+    Path("nwb/video.avi").rename("nwb/Video.avi")
+    assert media_of(path) == [content]
+
+
+@fixes("alike-names")
+def test_nwb_files_that_differ_in_case_are_renamed() -> None:
+    paths = [recording(Path(f"nwb/{name}.nwb"), [f"../raw/{name}.avi"]) for name in ("A", "a")]
+    contents = [digest(Path(f"raw/{name}.avi")) for name in ("A", "a")]
+    cli("relocate", "--media-mode", "copy", *paths)
+    assert "rename all but one" in message_of(Path("nwb"), "alike-names")
+    renamed = paths[0].rename("nwb/b.nwb")
+    cli("relocate", renamed)
+    assert [media_of(path) for path in (renamed, paths[1])] == [[content] for content in contents]
+    assert "alike-names" not in [finding.code for finding in check("nwb")]
 
 
 @fixes("empty", "not-readable")

@@ -50,6 +50,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
     "remux": Spelling('remux="unarchived" in media_options', "--remux"),
     "frames_packets": Spelling('frames="packets"', "--frames packets"),
+    "fetch_from": Spelling("`source`", "--from URL"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

@@ -76,7 +76,7 @@ def organize(
         raise click.UsageError("--media-mode cannot be used with --keep-external-file-paths; leave one of the two out")
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
-    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml
+    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml, without_session
 
     media_mode = media_mode or (configuration().media_mode if update else None)
     from ..tasks.organizing import organize as carry_out
@@ -110,7 +110,7 @@ def organize(
             tell(line)
     elif not chosen["quiet"]:
         tell(f"{shown(plan.dandiset_path)}: {organized_in_words(plan)}")
-        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan)):
+        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan), *without_session(plan)):
             tell(line)
     if media_mode is None and not (chosen["quiet"] or chosen["as_json"]):
         for line in links_line(file.plan for file in plan):

@@ -12,7 +12,16 @@ from ..plans.stored_paths import is_url
 if TYPE_CHECKING:  # slow to import
     from ..tasks.organize_plan import OrganizePlan
 
-__all__ = ["counted", "in_total", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
+__all__ = [
+    "counted",
+    "in_total",
+    "in_words",
+    "links_line",
+    "organized_in_words",
+    "urls_line",
+    "without_dandiset_yaml",
+    "without_session",
+]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp")
 _DONE = {
@@ -117,3 +126,14 @@ def without_dandiset_yaml(plan: OrganizePlan) -> Iterator[str]:
     """A line that says what a new dandiset lacks: `organize` makes folders, but no dandiset.yaml."""
     if not (plan.dandiset_path / "dandiset.yaml").exists():
         yield f"{plan.dandiset_path} has no dandiset.yaml, which `dandi upload` needs; `dandi download` gets it"
+
+
+def without_session(plan: OrganizePlan) -> Iterator[str]:
+    """A line about names without a session: in the archive, the subject may have sessions that are not here."""
+    new = [file for file in plan if not (file.is_there or file.in_place) and "_ses-" not in file.target.name]
+    if new and (plan.dandiset_path / "dandiset.yaml").exists():
+        which = f"{new[0].target.name} has" if len(new) == 1 else f"{len(new):,} NWB files have"
+        yield (
+            f"{which} no session in the name, because the subject has one session here; if the archive has more, use "
+            f"--required-field session_id"
+        )

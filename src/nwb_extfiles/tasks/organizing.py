@@ -18,6 +18,7 @@ from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
 from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn_all
 from ..hints import Hint
+from ..nwb.comparison import same_content
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
 from ..options import MediaModes, MediaOptions, modes_in_order
@@ -396,15 +397,40 @@ def _stage_nwb_file(
     if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
-    copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new paths
+    if file.exported:
+        _export(file, staged)
+        on_bytes(file.size)
+    else:
+        copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
+        copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new paths
     if changes:
-        times = os.stat(staged)
+        times = os.stat(file.source if file.exported else staged)
         if staged.is_file():
             access.make_writable(staged)
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # As `cp -p` and `dandi organize` do: the time says when the recording was written, not when its paths changed.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _export(file: OrganizedFile, staged: Path) -> None:
+    """Let pynwb export an NWB file, and verify that only the paths of media differ."""
+    from ..io.exporting import export_with_paths  # which loads pynwb
+
+    paths = {place[0]: new[0] for place, new in file.plan.edits.items() if place[0] in file.exported}
+    staged.touch(exist_ok=False)
+    access.limit_access(staged, file.source)  # nothing is in it yet
+    try:
+        export_with_paths(file.source, staged, paths)
+        reason = None if same_content(file.source, staged) else "the exported file has other content"
+    except Exception as error:  # noqa: BLE001  # pynwb raises what it meets
+        reason = f"{type(error).__name__}: {error}"
+    if reason is not None:
+        raise TransferError(
+            f"{file.source}: the paths of {', '.join(map(repr, file.exported))} have a fixed length that cannot hold "
+            f"the new ones, and the file could not be exported: {reason}",
+            hint="correct in the file what pynwb cannot export, and run the same command again",
+            nwb_path=str(file.source),
+        )
 
 
 def failed_in_part(failures: Sequence[BaseException], what: str, notes: Iterable[str]) -> BaseException:

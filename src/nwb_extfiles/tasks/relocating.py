@@ -23,6 +23,7 @@ from ..errors import (
     warn_all,
 )
 from ..hints import Hint
+from ..media.cut_off import warned_of_cut_off
 from ..media.inventory import find_by_content, verify_media
 from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb
@@ -53,7 +54,7 @@ from .written_files import (
     warned_of_other_names,
 )
 
-__all__ = ["references_before", "relocate", "relocate_files", "relocate_just_written"]
+__all__ = ["plan_in_place", "references_before", "relocate", "relocate_files", "relocate_just_written"]
 
 _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is stored as it was in memory
 
@@ -245,11 +246,9 @@ def _relocate(
 ) -> list[RelocationPlan]:
     if jobs < 1:
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
-    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
+    plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
     warn_all(warning for plan in plans for warning in plan.warnings)
-    if not dry_run:
-        _carry_out(plans, options, jobs, on_file or (lambda plan: None))
-    return plans
+    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
 
 def _plan_all(
@@ -319,20 +318,23 @@ def _carry_out(
     options: MediaOptions,
     jobs: int,
     on_file: Callable[[RelocationPlan], object],
-) -> None:
+) -> list[RelocationPlan]:
+    """Carry out plans, and give them as they were carried out."""
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        transfer_all(
+        changed = transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
             on_bytes=on_bytes,
             url_timeout=options.url_timeout,
             jobs=jobs,
         )
-    for plan in plans:
+    done = [changed.get(plan.nwb_path, plan) for plan in plans]
+    for plan in done:
         remove_empty(plan)
-    for plan in plans:
+    for plan in done:
         log_done(plan)
         on_file(plan)
+    return done
 
 
 def _has_work(plan: RelocationPlan) -> bool:
@@ -387,26 +389,92 @@ def _plan(
             references = [replace(entry, base=None) if in_memory(entry) else entry for entry in references]
         rows = read_manifest(file, nwb_path)
         found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
-        plan = plan_references(
+        return _plan_opened(
+            file,
+            nwb_path,
             references,
-            nwb_path=nwb_path,
-            identifier=file_identifier(file, nwb_path),
+            rows,
             modes=modes,
             options=options,
+            users=users,
             problems=problems,
-            is_former=lambda folder: (
-                is_former_media_folder(folder, nwb_path) and not users.use_folder(folder, nwb_path)
-            ),
-            manifest=rows,
             found=found,
-            remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
             folders=folders,
         )
-        problems = cannot_hold(file, plan.edits, plan.nwb_path)
-    problems.extend(cannot_edit(plan))
+
+
+def _plan_opened(
+    file: Any,
+    nwb_path: Path,
+    references: Sequence[ExternalFileReference],
+    rows: Sequence[ManifestRow] | None,
+    *,
+    modes: Sequence[MediaMode],
+    options: MediaOptions,
+    users: MediaUsers,
+    problems: Sequence[ExternalFilesError],
+    found: Mapping[tuple[str, str, int], Resolution] | None = None,
+    folders: Folders | None = None,
+) -> RelocationPlan:
+    """The plan of a file that is open, of which the references and the manifest have been read."""
+    plan = plan_references(
+        references,
+        nwb_path=nwb_path,
+        identifier=file_identifier(file, nwb_path),
+        modes=modes,
+        options=options,
+        problems=problems,
+        is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not users.use_folder(folder, nwb_path),
+        manifest=rows,
+        found=found,
+        remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
+        folders=folders,
+    )
+    problems = [*cannot_hold(file, plan.edits, plan.nwb_path), *cannot_edit(plan)]
     if problems:
         raise combine(problems)
     return warned_of_other_names(plan)
+
+
+def plan_in_place(
+    file: Any,
+    path: Path,
+    references: Sequence[ExternalFileReference],
+    rows: Sequence[ManifestRow] | None,
+    options: MediaOptions,
+    problems: Sequence[ExternalFilesError] = (),
+) -> RelocationPlan:
+    """What `relocate` would do with an open NWB file alone; no warning is given.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The file, open.
+    path : pathlib.Path
+        Where it is, as it was named.
+    references : sequence of ExternalFileReference
+        All of it.
+    rows : sequence of ManifestRow, optional
+        Its manifest.
+    options : MediaOptions
+        How media are found, named and transferred.
+    problems : sequence of ExternalFilesError
+        Problems that were found in it before.
+
+    Raises
+    ------
+    ExternalFilesError
+        As `relocate`.
+    """
+    document = _document(path, dry_run=True)
+    users = MediaUsers({document: None}, options)
+    plan = _plan_opened(
+        file, document, references, rows, modes=modes_in_order(None), options=options, users=users, problems=problems
+    )
+    changed, lost = settle([plan], users)
+    if lost:
+        raise combine(lost)
+    return changed.get(plan.nwb_path, plan)
 
 
 def _found_by_content(

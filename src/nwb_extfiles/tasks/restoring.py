@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..disk.filesystem import tree_size, with_real_folder
-from ..disk.moves import may_be_same_name, stamp
+from ..disk.moves import folded, may_be_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -297,11 +297,11 @@ def _names(
         except ExternalFilesError as problem:
             problems.append(problem)
             continue
-        wanted.setdefault(name.casefold(), set()).add(reference.stored_path if file is None else file.identity)
+        wanted.setdefault(folded(name), set()).add(reference.stored_path if file is None else file.identity)
         found.append((key, reference, name))
     for key, reference, name in found:
-        folded = name.casefold()
-        alone = len(wanted[folded]) == 1 and folded != nwb_name.casefold() and not name.startswith(STAGING_PREFIX)
+        same = folded(name)
+        alone = len(wanted[same]) == 1 and same != folded(nwb_name) and not name.startswith(STAGING_PREFIX)
         names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
     return names
 
@@ -317,7 +317,7 @@ def _other_container(reference: ExternalFileReference, row: ManifestRow) -> Mess
 def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
     """A folder for one entry, with a name that no video has."""
     folder = reference.object_path.strip("/").replace("/", "_")
-    while folder.casefold() in taken:
+    while folded(folder) in taken:
         folder += "_"
     return PurePosixPath(folder, f"{reference.field}_{reference.index}")
 

@@ -139,7 +139,7 @@ def transfer_all(
     on_bytes: Callable[[int], object] = lambda count: None,
     url_timeout: float = 60.0,
     jobs: int = 1,
-) -> None:
+) -> dict[Path, RelocationPlan]:
     """Carry out the plans of one call, for NWB files that are in their places: all of them, or none.
 
     Parameters
@@ -153,9 +153,15 @@ def transfer_all(
     jobs : int
         Number of NWB files whose media are staged at the same time, each by a thread. All else is one step after the
         other, in any case.
+
+    Returns
+    -------
+    dict of pathlib.Path to RelocationPlan
+        The plans as they were carried out, by their NWB files.
     """
     if not plans:
-        return
+        return {}
+    done: dict[Path, RelocationPlan] = {}
     for plan in plans:
         _get_own_content(plan, sync)
     call = TransferCall([plan.nwb_path for plan in plans])
@@ -164,18 +170,20 @@ def transfer_all(
         pairs = list(zip(plans, call.transfers, strict=True))
         stage = partial(_stage, sync=sync, url_timeout=url_timeout)
         with closing(each_in_threads(stage, pairs, min(jobs, len(pairs)), on_bytes)) as results:
-            for _, result in results:
+            for number, result in results:
                 if isinstance(result, BaseException):
                     raise result
+                done[plans[number].nwb_path] = result
         call.commit([_edit(plan, transfer, sync) for plan, transfer in pairs], sync=sync)
     call.conclude(sync=sync)
+    return done
 
 
 def _stage(
     of_file: tuple[RelocationPlan, Transfer], on_bytes: Callable[[int], object], *, sync: bool, url_timeout: float
-) -> None:
+) -> RelocationPlan:
     plan, transfer = of_file
-    transfer.media.stage(plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
+    return transfer.media.stage(plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
 
 
 def _get_own_content(plan: RelocationPlan, sync: bool) -> None:
