@@ -22,6 +22,7 @@ from nwb_extfiles.errors import (
     MediaExistsError,
     MissingMediaError,
     NoSuchFileError,
+    OtherModeError,
     PlanError,
     RelocationRefusedError,
     TransferError,
@@ -47,6 +48,7 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (TransferError, OSError),
     (ConfigurationError, ValueError),
     (NoSuchFileError, FileNotFoundError),
+    (OtherModeError, OSError),
     (UnreadableFileError, OSError),
 ]
 PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)

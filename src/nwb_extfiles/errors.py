@@ -14,6 +14,7 @@
     ├── ConfigurationError      (ValueError) a configuration file has what it cannot have
     ├── DestinationBusyError    (OSError) another export to the same NWB file is running
     └── TransferError           (OSError) staging, verifying or committing failed
+        └── OtherModeError      the media mode that was tried is not possible; another one may be
 
     ExternalFilesWarning        (UserWarning) done, but worth a look
 """
@@ -38,6 +39,7 @@ __all__ = [
     "MediaExistsError",
     "MissingMediaError",
     "NoSuchFileError",
+    "OtherModeError",
     "PlanError",
     "RelocationRefusedError",
     "TransferError",
