@@ -22,7 +22,6 @@ from nwb_extfiles.errors import (
     MediaExistsError,
     MissingMediaError,
     NoSuchFileError,
-    OtherModeError,
     PlanError,
     RelocationRefusedError,
     TransferError,
@@ -48,7 +47,6 @@ KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
     (TransferError, OSError),
     (ConfigurationError, ValueError),
     (NoSuchFileError, FileNotFoundError),
-    (OtherModeError, OSError),
     (UnreadableFileError, OSError),
 ]
 PLACE = dict(nwb_path="/a/b.nwb", object_path="/acquisition/video", field="external_file", index=3)

@@ -14,7 +14,6 @@
     ├── ConfigurationError      (ValueError) a configuration file has what it cannot have
     ├── DestinationBusyError    (OSError) another export to the same NWB file is running
     └── TransferError           (OSError) staging, verifying or committing failed
-        └── OtherModeError      the media mode that was tried is not possible; another one may be
 
     ExternalFilesWarning        (UserWarning) done, but worth a look
 """
@@ -39,7 +38,6 @@ __all__ = [
     "MediaExistsError",
     "MissingMediaError",
     "NoSuchFileError",
-    "OtherModeError",
     "PlanError",
     "RelocationRefusedError",
     "TransferError",
@@ -175,10 +173,6 @@ class DestinationBusyError(ExternalFilesError, OSError):
 
 class TransferError(ExternalFilesError, OSError):
     """Media could not be staged, verified or put in place."""
-
-
-class OtherModeError(TransferError):
-    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
 
 
 class ExternalFilesWarning(UserWarning):
