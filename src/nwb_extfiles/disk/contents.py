@@ -17,12 +17,13 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from blake3 import blake3
 
-from ..errors import OtherModeError, TransferError
+from ..errors import TransferError
 from .access import copy_access, open_private
 from .filesystem import sync_tree
 
 __all__ = [
     "HASH_CHUNK",
+    "OtherModeError",
     "can_clone",
     "copy_tree_verified",
     "copy_verified",
@@ -51,6 +52,10 @@ _CANNOT_CLONE = {
 }
 _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 _flush = getattr(os, "fdatasync", os.fsync)  # what the file system knows of the file is flushed at the end
+
+
+class OtherModeError(TransferError):
+    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
 
 
 class _Hash(Protocol):
