@@ -129,6 +129,9 @@ Python.
 #    dandi upload
 #
 # This asks for the API key of your account, or reads it from ``DANDI_API_KEY``. It needs a network, and is not run here.
+# After you have renamed files that are in the archive, use ``dandi upload --sync``, which removes the old names there.
+# :doc:`/howto/archive` says more, and how a session is added later.
+#
 # The NWB files and the videos are uploaded; the original folder has not changed. This is a frame of a video in the
 # dandiset:
 

@@ -16,8 +16,6 @@ from typing import Any
 from ..batch import each, workers
 from ..errors import ExternalFilesError, UnreadableFileError
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
-from ..naming import is_conventional
-from ..nwb.files import nwb_files_called_like, zarr_marker
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow
 from ..options import MediaOptions
@@ -25,7 +23,8 @@ from ..plans.media_files import MediaFile
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
-from .findings import Finding, Findings, Severity, counted, of_file, of_reference, shortened
+from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
+from .folder_checks import check_folders
 from .named_files import named_nwb_files
 from .nwb_media import NWBMedia, read_media
 from .path_checks import PathChecker
@@ -190,6 +189,7 @@ def findings_of_media(
     checker = PathChecker(path, options)
     contents = [] if on_bytes is None else list(_contents(media, options, on_bytes))
     missing = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "media-missing"}
+    yield from checker.check_name()
     for resolution in found:
         if resolution.reference.entry not in missing:
             yield from checker.check(resolution)
@@ -210,7 +210,7 @@ def findings_of_folders(
     seen: set[str] = set()
     for folder in paths:
         if os.path.isdir(folder):
-            yield from _unowned_media(Path(os.path.abspath(folder)), seen)
+            yield from check_folders(Path(os.path.abspath(folder)), seen)
 
 
 def _interrupted(path: Path) -> Iterator[Finding]:
@@ -398,24 +398,4 @@ def _orphans(path: Path, found: Sequence[Resolution]) -> Iterator[Finding]:
             yield of_file(
                 path, Severity.WARNING, "orphan", f"there is {kind} in its media folder to which the NWB file does not "
                 f"refer", "remove it if nobody needs it", found=repr(os.path.relpath(media, home)),
-            )  # fmt: skip
-
-
-def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
-    """Folders of media, by the names in them, without the NWB file that they belong to."""
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if place in seen:
-            continue
-        seen.add(place)
-        if zarr_marker(Path(place)) is not None:
-            folders.clear()
-            continue
-        media = sum(map(is_conventional, names))
-        if media and not nwb_files_called_like(place):
-            nwb_name = f"{os.path.basename(place)}.nwb"
-            yield of_file(
-                Path(place), Severity.WARNING, "no-nwb-file", f"this folder holds media, but there is no {nwb_name!r} "
-                f"beside it ({counted(media, 'file')})",
-                "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
             )  # fmt: skip

@@ -20,7 +20,7 @@ from ..errors import (
     RelocationRefusedError,
     UnreadableFileError,
     combine,
-    warn,
+    warn_all,
 )
 from ..hints import Hint
 from ..media.cut_off import warned_of_cut_off
@@ -40,7 +40,7 @@ from ..plans.places import Folders
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
-from ..progress import increments, reporting
+from ..progress import reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
 from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb, warn_left_out
@@ -68,6 +68,7 @@ def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of st
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> RelocationPlan: ...
 @overload
 def relocate(
@@ -77,6 +78,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> list[RelocationPlan]: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -85,6 +87,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> RelocationPlan | list[RelocationPlan]:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
@@ -107,6 +110,9 @@ def relocate(
         Whether videos that are missing, or are not those of the manifest, are searched for by their content in the
         media folder of the NWB file and in the folders of `search`. A wrong video is replaced only with
         ``existing="replace"``.
+    jobs : int
+        Number of NWB files whose media are copied, downloaded or remuxed at the same time, each by a thread. Nothing
+        else changes: all of it is put in place in one step.
 
     Returns
     -------
@@ -122,7 +128,7 @@ def relocate(
     """
     is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
+    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair, jobs=jobs)
     return plans[0] if is_one else plans
 
 
@@ -188,6 +194,7 @@ def relocate_files(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
     """Relocate the media of several NWB files in one step: of all of them, or of none.
@@ -200,7 +207,7 @@ def relocate_files(
     ----------
     paths : iterable of paths
         The NWB files, or folders with NWB files; naming one twice is the same as once.
-    media_mode, media_options, dry_run, repair
+    media_mode, media_options, dry_run, repair, jobs
         As in `relocate`.
     on_file : callable, optional
         Called with the plan of each file when all are done.
@@ -215,8 +222,15 @@ def relocate_files(
     ExternalFilesError
         As `relocate`; nothing was changed in any of the files then.
     """
-    options = MediaOptions.from_value(media_options)
-    return _relocate(paths, modes_in_order(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
+    return _relocate(
+        paths,
+        modes_in_order(media_mode),
+        MediaOptions.from_value(media_options),
+        dry_run=dry_run,
+        repair=repair,
+        jobs=jobs,
+        on_file=on_file,
+    )
 
 
 def _relocate(
@@ -227,14 +241,14 @@ def _relocate(
     in_memory: _IsInMemory | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    plans = list(map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair)))
-    for warning in (warning for plan in plans for warning in plan.warnings):
-        warn(warning)
-    if not dry_run:
-        _carry_out(plans, options, on_file or (lambda plan: None))
-    return plans
+    if jobs < 1:
+        raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
+    plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
+    warn_all(warning for plan in plans for warning in plan.warnings)
+    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
 
 def _plan_all(
@@ -266,8 +280,8 @@ def _plan_all(
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
         if not left_out or len(left_out) == len(documents):
             break
+        warn_left_out([refused[path] for path in left_out])
         for path in left_out:  # what it needs stays then, as with any other NWB file, so the others are planned anew
-            warn_left_out(refused[path])
             del documents[path]
     problems.extend(problem for why in refused.values() for problem in why.problems)
     changed, lost = settle(plans, users)
@@ -302,20 +316,25 @@ def _named_twice(document: Path, other: Path) -> ExternalFilesError:
 def _carry_out(
     plans: Sequence[RelocationPlan],
     options: MediaOptions,
+    jobs: int,
     on_file: Callable[[RelocationPlan], object],
-) -> None:
+) -> list[RelocationPlan]:
+    """Carry out plans, and give them as they were carried out."""
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        transfer_all(
+        changed = transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
-            progress=lambda: increments(on_bytes),
+            on_bytes=on_bytes,
             url_timeout=options.url_timeout,
+            jobs=jobs,
         )
-    for plan in plans:
+    done = [changed.get(plan.nwb_path, plan) for plan in plans]
+    for plan in done:
         remove_empty(plan)
-    for plan in plans:
+    for plan in done:
         log_done(plan)
         on_file(plan)
+    return done
 
 
 def _has_work(plan: RelocationPlan) -> bool:
