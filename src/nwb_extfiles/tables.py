@@ -113,7 +113,8 @@ class Tabular:
         columns = self._html_columns or self._shown_columns
         rows = [_cells_of(record, columns) for record in islice(self._shown_records(), _MOST_HTML_ROWS)]
         # notebooks would typeset what is between two dollar signs
-        parts = [f'<div class="tex2jax_ignore mathjax_ignore"><p><b>{_escaped(self._title())}</b></p>']
+        title = f'<p style="overflow-wrap:anywhere"><b>{_escaped(self._title())}</b></p>'
+        parts = [f'<div class="tex2jax_ignore mathjax_ignore">{title}']
         if rows:
             head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in columns)
             parts += [f"<table><thead><tr>{head}</tr></thead><tbody>", *map(_html_row, rows), "</tbody></table>"]
