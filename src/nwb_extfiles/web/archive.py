@@ -333,7 +333,7 @@ class Dandisets:
         Returns
         -------
         ArchivedFile or None
-            None if the URL names no asset, as those of S3.
+            None if the URL names no asset, as those of S3, or its server is no archive that dandi can ask.
 
         Raises
         ------
@@ -342,11 +342,14 @@ class Dandisets:
         address = address_of(url)
         if address is None or address.asset is None:
             return None
+        try:
+            client = _client(address, url)
+        except UnreadableFileError:
+            return None
         if address.dandiset is not None and (assets := self.around(url)) is not None:
             return assets.find(assets.path)
         from dandi.exceptions import NotFoundError
 
-        client = _client(address, url)
         with _archive_errors(url, client):
             try:
                 asset = _asking(client, lambda: client.get_asset(address.asset))
