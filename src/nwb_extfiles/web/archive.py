@@ -187,6 +187,11 @@ class DandisetAssets:
             asset = self._assets.get(path)
             return None if asset is None else self._described(asset)
 
+    def asset(self, path: str) -> Any:
+        """An asset as dandi's client gives it, by its path in the dandiset; None if there is none. Raises as `find`."""
+        self.find(path)
+        return self._assets.get(path)
+
     @property
     def content_url(self) -> str:
         """A URL at which the NWB file opens.
