@@ -17,13 +17,13 @@ from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
-from ..web.archive import DandisetAssets, Dandisets
+from ..web.archive import ArchivedFile, DandisetAssets, Dandisets
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
 from .places import Folders
 from .resolve import Resolution, resolve
 from .stored_paths import is_absolute, is_url
 
-__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
+__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "asset_meant", "locate", "located"]
 
 
 class LocationKind(StrEnum):
@@ -136,25 +136,30 @@ def located(found: Resolution) -> ResolvedExternalFile:
 
 
 def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> ResolvedExternalFile:
+    found = asset_meant(reference, assets)
+    if isinstance(found, ArchivedFile):
+        urls = found.urls
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=found)
+
+
+def asset_meant(reference: ExternalFileReference, assets: DandisetAssets) -> ArchivedFile | ExternalFilesError:
+    """The asset that a relative path means in an NWB file with assets around it, or why there is none that opens."""
     path = assets.path_of(reference.stored_path)
-    problem: ExternalFilesError
     if path is None:
-        problem = UnsafeReferenceError(
+        return UnsafeReferenceError(
             f"{reference.where}: {reference.stored_path!r} points outside {assets.dandiset}; expected a path in it",
             **reference.place,
         )
-    elif (asset := assets.find(path)) is not None and asset.urls:
-        return ResolvedExternalFile(
-            reference=reference, kind=LocationKind.ASSET, location=asset.urls[0], urls=asset.urls
-        )
-    else:
-        problem = MissingMediaError(
-            f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
-            f"not have",
-            hint=Hint("ask its owner to upload it, or name the folder of the file with {search}"),
-            **reference.place,
-        )
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+    asset = assets.find(path)
+    if asset is not None and asset.urls:
+        return asset
+    return MissingMediaError(
+        f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
+        f"not have",
+        hint=Hint("ask its owner to upload it, or name the folder of the file with {search}"),
+        **reference.place,
+    )
 
 
 def _beside(reference: ExternalFileReference, base: str) -> ResolvedExternalFile:

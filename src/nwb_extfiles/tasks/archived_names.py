@@ -11,7 +11,8 @@ from ..disk.contents import digest_of
 from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint
 from ..plans.targets import dandiset_above
-from ..web.archive import DandisetAssets, Dandisets, address_of
+from ..web.addresses import address_of
+from ..web.archive import DandisetAssets, Dandisets
 
 __all__ = ["Dandiset", "recorded_address"]
 

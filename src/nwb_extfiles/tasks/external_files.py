@@ -31,7 +31,8 @@ from ..plans.media_files import media_file
 from ..plans.places import Folders
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_url, without_file_scheme
-from ..web.archive import DandisetAssets, Dandisets, address_of, base_of, is_asset, place_of
+from ..web.addresses import address_of
+from ..web.archive import DandisetAssets, Dandisets, base_of, is_asset, place_of
 from ..web.nwb_files import opened_nwb
 from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
