@@ -18,7 +18,9 @@ from urllib.parse import parse_qs, quote, unquote
 from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
 from .remote import UNKNOWN_BASE, folder_of, source_of
 
-__all__ = ["Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "place_of"]
+__all__ = [
+    "Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "is_known", "place_of",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -68,6 +70,13 @@ def address_of(url: str) -> Address | None:
     path = unquote(parts.get("path") or "") or next(iter(query.get("location") or query.get("path") or ()), "")
     instance = parts["instance"] if "://" in parts["instance"] else parts["instance"].lower()
     return Address(instance, parts.get("dandiset"), parts.get("version"), path.lstrip("/") or None, parts.get("asset"))
+
+
+def is_known(address: Address) -> bool:
+    """Whether dandi knows the archive of an address; a file from elsewhere may name any server."""
+    from dandi.consts import known_instances, known_instances_rev
+
+    return address.instance in known_instances or address.instance.rstrip("/") in known_instances_rev
 
 
 def is_asset(value: object) -> bool:
