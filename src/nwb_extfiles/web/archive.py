@@ -19,7 +19,8 @@ from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError,
 from .remote import UNKNOWN_BASE, folder_of, source_of
 
 __all__ = [
-    "Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "is_known", "place_of",
+    "Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "is_known",
+    "place_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
