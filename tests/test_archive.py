@@ -21,8 +21,9 @@ from hdmf_zarr import NWBZarrIO
 from helpers import image_series, new_nwbfile, stored_paths, write_nwb
 from pynwb import NWBHDF5IO
 from servers import Server
+from zarr_makers import paths_in
 
-from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, relocate, resolve_external_files
+from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, ResolvedExternalFile, relocate, resolve_external_files
 from nwb_extfiles.errors import MissingMediaError, TransferError, UnreadableFileError, UnsafeReferenceError
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH
 
@@ -310,6 +311,31 @@ def test_zarr_store_on_a_server(
                 assert [entry.location for entry in entries] == [
                     server.url(f"video_files/test1_{number}.avi") for number in range(2)
                 ]
+
+
+@pytest.mark.filterwarnings("ignore:missing object_codec:FutureWarning")  # of hdmf-zarr
+def test_zarr_store_in_an_archive_is_exported_with_its_videos(
+    archive: Archive, stores: Asset, tmp_path: Path, videos: list[Path], trusted_stores: None
+) -> None:
+    options = {"urls": "download", "opened_from": archive.dandi_url("nwbfiles/s.nwb.zarr")}
+    target = tmp_path / "out" / "b.nwb.zarr"
+    target.parent.mkdir()
+    with NWBZarrIO(archive.content_url(stores), mode="r") as source, NWBExtFilesZarrIO(str(target), "w") as io:
+        io.export(source, relocate_media=True, media_mode="copy", media_options=options)
+    paths = paths_in(target)
+    assert [(target.parent / path).read_bytes() for path in paths] == [video.read_bytes() for video in videos[:2]]
+    assert not [path for path in target.rglob(".zattrs") if "127.0.0.1" in path.read_text()]  # no link into the archive
+    with NWBZarrIO(str(target), "r") as io:
+        assert io.read().identifier
+
+
+def test_resolve_media_of_a_zarr_store_in_an_archive(
+    archive: Archive, stores: Asset, videos: list[Path], trusted_stores: None
+) -> None:
+    options = {"opened_from": archive.dandi_url("nwbfiles/s.nwb.zarr")}
+    with NWBExtFilesZarrIO(archive.content_url(stores), mode="r", resolve_media=True, media_options=options) as io:
+        paths = io.read().acquisition["video"].external_file
+        assert [fetched(path) for path in paths] == [video.read_bytes() for video in videos[:2]]
 
 
 # ---------------------------------------------------------------- embargoed dandisets
