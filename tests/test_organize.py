@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import contents, digest, mounted, set_paths, stored_paths
+from helpers import contents, digest, mounted, set_paths, stored_paths, with_slashes
 from helpers import tree as tree_of
 from recordings import DATASET, new_ids, object_id, recording, state, video, working_in
 
@@ -64,7 +64,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 def run(*arguments: Any, code: int = 0) -> Result:
     """The command line."""
-    result = CliRunner().invoke(main, ["organize", *map(str, arguments)])
+    result = with_slashes(CliRunner().invoke(main, ["organize", *map(str, arguments)]))
     assert result.exit_code == code, result.output + repr(result.exception)
     assert "Traceback" not in result.output
     return result

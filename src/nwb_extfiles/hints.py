@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "within": Spelling("`within`", "--within"),
     "missing_keep": Spelling('missing="keep"', "--missing keep"),
     "existing_replace": Spelling('existing="replace" in media_options', "--existing replace"),
+    "existing_skip": Spelling('existing="skip" in media_options', "--existing skip"),
     "urls_keep": Spelling('urls="keep" in media_options', "--urls keep"),
     "invalid_warn": Spelling('invalid="warn"', "--invalid warn"),
     "files_mode_copy": Spelling('files_mode="copy"', "--files-mode copy"),

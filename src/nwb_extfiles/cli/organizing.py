@@ -11,13 +11,14 @@ from .options import (
     ExistingPath,
     configuration,
     globs_options,
+    jobs_option,
     make_options,
     media_mode,
     media_options,
     quiet_or_json,
     remux,
 )
-from .output import print_record, progress, tell
+from .output import print_record, progress, tell, terminal_width
 
 if TYPE_CHECKING:
     from ..tasks.organize_plan import OrganizedFile
@@ -48,7 +49,7 @@ __all__ = ["organize"]
     "--required-field", "required_fields", multiple=True,
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @globs_options
 @remux
 @media_options
@@ -105,7 +106,7 @@ def organize(
     if chosen["as_json"]:
         print_record(organize_record(plan))
     elif chosen["dry_run"]:
-        for line in organize_lines(plan):
+        for line in organize_lines(plan, terminal_width()):
             tell(line)
     elif not chosen["quiet"]:
         tell(f"{shown(plan.dandiset_path)}: {organized_in_words(plan)}")

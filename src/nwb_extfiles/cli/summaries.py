@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # slow to import
 
 __all__ = [
     "counted",
+    "in_total",
     "in_words",
     "links_line",
     "organized_in_words",
@@ -50,6 +51,13 @@ def counted(number: int, noun: str) -> str:
 def in_words(plans: Iterable[RelocationPlan]) -> str:
     """What plans do to the media of their NWB files. Bytes are only those that are copied or downloaded."""
     return ", ".join(_media_in_words(list(plans))) or "no media"
+
+
+def in_total(plans: Sequence[RelocationPlan]) -> str:
+    """As `in_words`; for other than one NWB file with their number."""
+    if not plans:
+        return counted(0, "NWB file")
+    return in_words(plans) if len(plans) == 1 else f"{in_words(plans)} in {counted(len(plans), 'NWB file')}"
 
 
 def organized_in_words(plan: OrganizePlan) -> str:

@@ -258,12 +258,12 @@ class MediaIOMixin(_Backend):
             edits = {place: paths for place, paths in plan.edits.items() if place in in_file}
             if problems := cannot_hold(open_file(self), edits, plan.nwb_path):
                 raise combine(problems)
-        with writing.staging(plan, request.options):
+        with writing.staging(plan, request.options) as staged:
             if not is_new:
                 objects = {object_path for entry in new for object_path, _ in entry.places}
                 writing.new_objects |= {object_path for object_path in objects if object_path not in open_file(self)}
             self._write_tree(call, builder, new, plan.new_paths, kwargs)
-        writing.record(plan, entries, in_file)
+        writing.record(staged[0], entries, in_file)
 
     def _find(self, tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
         """Find the fields that no earlier call has planned; refuse what would make the file unreadable."""

@@ -17,6 +17,7 @@ from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError, combine, warn
 from ..hints import Message
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
@@ -196,7 +197,7 @@ def plan_relocation(
     changed, lost = settle([plan], MediaUsers(served, request.options), held=done, keep_needed=True)
     if lost:
         raise combine(lost)
-    plan = changed.get(nwb_path, plan)
+    plan = warned_of_cut_off(changed.get(nwb_path, plan))
     for warning in (*plan.warnings, *_remarks(tree, plan, base, again=done is not None), *_linked_media(tree, request)):
         warn(warning)
     return plan

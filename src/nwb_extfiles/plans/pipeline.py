@@ -25,7 +25,7 @@ from .containers import Remuxer, is_to_be_remuxed, with_containers
 from .decisions import make_plan
 from .downloads import ask_servers
 from .media_files import MediaFile, media_file
-from .modes import first_possible
+from .modes import fallbacks_after, first_possible
 from .places import Folders
 from .plan import RelocationPlan
 from .resolve import Resolution, resolve_all
@@ -64,8 +64,8 @@ def plan_references(
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
     modes : sequence of MediaMode
-        How media get to their targets: in the first of these that is possible for all of them. Where some are remuxed,
-        only a copy is possible.
+        How media get to their targets: in the first of these that is possible for their folders, and single files in
+        the next that is possible for them. Where some are remuxed, only a copy is possible.
     options : MediaOptions
         How they are found and named.
     problems : sequence of ExternalFilesError
@@ -87,6 +87,7 @@ def plan_references(
     if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
         modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
+    fallbacks = fallbacks_after(mode, modes)
 
     def may_be_moved(resolution: Resolution) -> bool:
         """Whether an earlier run may have moved the file away, itself or with its folder."""
@@ -119,14 +120,14 @@ def plan_references(
     )
     plan = make_plan(
         named,
-        survey(named, nwb_path, mode, remuxer),
+        survey(named, nwb_path, mode, remuxer, fallbacks),
         options,
         mode,
         problems=[*problems, *unnamed],
         is_archived=is_archived if for_archive else lambda suffix: True,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
-    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows)
+    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows, fallbacks=fallbacks)
 
 
 def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:

@@ -22,6 +22,7 @@ from ..errors import (
     combine,
 )
 from ..hints import Hint, Message, Spelling, for_command_line
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
@@ -97,11 +98,10 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         else:
             planned[number] = result
     files = [planned[number] for number in sorted(planned)]
-    for error in left_out:
-        if files:
-            warn_left_out(error)
-        else:
-            problems.extend(error.problems)
+    if files:
+        warn_left_out(left_out)
+    else:
+        problems.extend(problem for error in left_out for problem in error.problems)
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
@@ -195,9 +195,8 @@ def _planned(
             if problems:
                 raise combine(problems)
         exported = tuple(problem.object_path for problem in problems if problem.object_path is not None)
-    if source == target:
-        plan = warned_of_other_names(plan)
-    elif exported:
+    plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
+    if exported:
         plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
     target_stamp, replaces = None, False
     if source != target and os.path.lexists(target):

@@ -36,7 +36,7 @@ from ..web.nwb_files import opened_nwb
 from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
 
-__all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
+__all__ = ["find_referring_files", "own_and_linked", "resolve_external_files"]
 
 _IN_MEMORY = "(in memory)"
 # The groups of the file that have other names than the fields of `pynwb.NWBFile`.
@@ -224,25 +224,21 @@ def _references(
 # ---------------------------------------------------------------- NWB files on disk
 
 
-def find_own_and_linked(
-    path: Path,
-    options: MediaOptions,
-    problems: list[ExternalFilesError] | None = None,
-    folders: Folders | None = None,
-) -> tuple[list[Resolution], list[LinkedMedia]]:
-    """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files."""
-    references, linked = _own_and_linked(path, media_fields(options.media_fields), problems)
-    return resolve_all(references, options, destination=path.parent, folders=folders), linked
+def own_and_linked(
+    file: Any, path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
+) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
+    """The references that an open NWB file on disk has itself, and those behind its links to other NWB files."""
+    links = list[ExternalLink]()
+    references = find_in_file(file, table, problems, links)
+    return references, find_behind_links(path, links, table) if links else []
 
 
 def _own_and_linked(
     path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
 ) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
-    links = list[ExternalLink]()
     with open_nwb(path) as file:
         require_nwb(file, path)
-        references = find_in_file(file, table, problems, links)
-    return references, find_behind_links(path, links, table) if links else []
+        return own_and_linked(file, path, table, problems)
 
 
 def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
@@ -378,7 +374,8 @@ def find_referring_files(
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
     folders = Folders()
     for path in find_nwb_files(paths):
-        for found in find_own_and_linked(path, options, folders=folders)[0]:
+        references, _ = _own_and_linked(path, media_fields(options.media_fields), None)
+        for found in resolve_all(references, options, destination=path.parent, folders=folders):
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

@@ -29,7 +29,8 @@ __all__ = [
 CODES = (
     "absolute-path", "alike-names", "asset-path", "backslash", "cut-off", "damaged", "dangling-link", "empty",
     "ends-early", "frames-left-over", "frames-missing", "gaps", "hidden", "hidden-frames", "image-format",
-    "interrupted-edit", "letter-case", "linked-folder", "linked-media", "linked-media-missing", "manifest",
+    "interrupted-edit", "interrupted-run", "letter-case", "linked-folder", "linked-media", "linked-media-missing",
+    "manifest",
     "media-changed", "media-missing", "media-swapped", "media-truncated", "media-unreadable", "missing",
     "missing-absolute", "no-frames", "no-manifest", "no-media", "no-nwb-file", "no-nwb-files", "nonstandard-name",
     "not-a-list", "not-a-string", "not-a-video", "not-in-manifest", "not-playable", "not-readable", "object-id",

@@ -1,4 +1,4 @@
-"""Checks of folders: media without an NWB file, and names that differ in upper and lower case alone."""
+"""Checks of folders: media and interrupted runs without an NWB file, and names that differ in letter case alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..naming import is_conventional
 from ..nwb.files import nwb_files_called_like, zarr_marker
+from ..plans.targets import STAGING_PREFIX
+from ..transfers.interrupted import NO_DOCUMENT, without_document
 from .findings import Finding, Severity, counted, of_file
 
 __all__ = ["check_folders"]
@@ -16,10 +18,13 @@ __all__ = ["check_folders"]
 def check_folders(root: Path, seen: set[str]) -> Iterator[Finding]:
     """Find what is wrong with a folder and those in it, but for those in `seen`, which gets all that were checked."""
     for place, folders, names in os.walk(root):
+        is_interrupted_run = any(name.startswith(STAGING_PREFIX) for name in folders)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if place in seen:
             continue
         seen.add(place)
+        for staging, hint in without_document(Path(place)) if is_interrupted_run else ():
+            yield of_file(staging, Severity.WARNING, "interrupted-run", NO_DOCUMENT, hint)
         if zarr_marker(Path(place)) is not None:
             folders.clear()
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from ..batch import each, workers
 from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
-from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn_all
 from ..hints import Hint
 from ..nwb.comparison import same_content
 from ..nwb.files import find_nwb_files, write_paths
@@ -145,11 +145,9 @@ def organize(
         _restore_interrupted(sources)
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
-        for warning in plan.warnings:
-            warn(warning)
+        warn_all(plan.warnings)
         if not dry_run:
-            for note in _carry_out(plan, options, pool, on_file):
-                warn(note)
+            warn_all(_carry_out(plan, options, pool, on_file))
     return plan
 
 
@@ -264,7 +262,12 @@ def _carry_out(
                 if on_file is not None:
                     on_file(file)
     if failures:
-        raise _failed(failures, plan, notes)
+        not_removed = "; nothing that moved was removed" if plan.files_mode == "move" else ""
+        what = (
+            f"{len(failures):,} of {len(plan):,} NWB files could not be organized; the others are in "
+            f"{plan.dandiset_path}{not_removed}. Fix these problems and run the same command again"
+        )
+        raise failed_in_part(failures, what, notes)
     # The old place of one file may be the new one of another.
     targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
     # NWB files are removed last, so that after an interrupted run the next one finds them and their media.
@@ -430,16 +433,12 @@ def _export(file: OrganizedFile, staged: Path) -> None:
         )
 
 
-def _failed(failures: list[BaseException], plan: OrganizePlan, notes: list[str]) -> BaseException:
+def failed_in_part(failures: Sequence[BaseException], what: str, notes: Iterable[str]) -> BaseException:
+    """The error of a call that has failed for some NWB files, and has done the others."""
     ours = [failure for failure in failures if isinstance(failure, ExternalFilesError)]
     if len(ours) < len(failures):  # a defect, or the end of a worker
         return next(failure for failure in failures if failure not in ours)
-    not_removed = "; nothing that moved was removed" if plan.files_mode == "move" else ""
-    error = TransferError(
-        f"{len(ours)} of {len(plan)} NWB files could not be organized; the others are in {plan.dandiset_path}"
-        f"{not_removed}. Fix these problems and run the same command again:\n{numbered(ours)}",
-        problems=ours,
-    )
+    error = TransferError(f"{what}:\n{numbered(ours)}", problems=ours)
     for note in (*notes, *(note for failure in ours for note in getattr(failure, "__notes__", ()))):
         error.add_note(note)  # such as the place of a file that could not be restored
     return error
