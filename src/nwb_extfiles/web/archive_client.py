@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ..errors import ExternalFilesError, UnreadableFileError, UnsafeReferenceError
 from .addresses import EXAMPLE, Address
 
-__all__ = ["archive_errors", "asking", "client_for"]
+__all__ = ["archive_errors", "asking", "client_for", "is_known"]
 
 T = TypeVar("T")
 
@@ -106,3 +106,10 @@ def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
     else:
         what, hint = f"the archive does not answer as expected: {error}", "try again"
     return UnreadableFileError(f"{place}: {what}", hint=hint, nwb_path=place)
+
+
+def is_known(address: Address) -> bool:
+    """Whether dandi knows the archive of an address; a file from elsewhere may name any server."""
+    from dandi.consts import known_instances, known_instances_rev
+
+    return address.instance in known_instances or address.instance.rstrip("/") in known_instances_rev
