@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import warn
+from ..errors import TransferError, warn
 from . import filesystem
 from .access import open_private
 
 __all__ = [
     "CANNOT_LINK",
+    "OtherModeError",
     "can_link",
     "can_symlink",
     "has_hard_links",
@@ -35,6 +36,10 @@ _WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs", "zfs"
 NFS is not one of them: it has the links that the file system of the server has.
 """
 _PROBE = ".nwb-extfiles-probe"
+
+
+class OtherModeError(TransferError):
+    """A file cannot be linked or cloned in the way that was tried; another way may be possible."""
 
 
 def link_exclusive(source: Path, target: Path) -> bool:

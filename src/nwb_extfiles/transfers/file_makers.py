@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import contents, filesystem, links
-from ..errors import OtherModeError, TransferError
+from ..disk.links import OtherModeError
+from ..errors import TransferError
 from ..hints import Hint, media_modes
 from ..options import MediaMode
 from ..plans.media_files import MediaFile

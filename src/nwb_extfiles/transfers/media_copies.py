@@ -15,8 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from ..disk import contents
+from ..disk.links import OtherModeError
 from ..disk.moves import is_same_name, is_still, stamp
-from ..errors import MediaExistsError, OtherModeError, TransferError
+from ..errors import MediaExistsError, TransferError
 from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
 from ..plans.media_files import MediaFile, media_file
