@@ -297,11 +297,13 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     """Make a `MediaOptions` of the options that a user typed."""
     config = configuration().options
     path_map = dict[str, str](config.get("path_map", {}))
+    shared = set(path_map)
     for pair in chosen["path_map"]:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
             raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
         path_map[old] = new
+        shared.discard(old)
     search_for: dict[str, list[Path]] = {}
     for pattern, folder in chosen["search_for"]:
         search_for.setdefault(pattern, []).append(folder)
@@ -313,4 +315,4 @@ def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     same: dict[str, Any] = {name: chosen[name] for name in names} | folders
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
     same["remux"] = "unarchived" if chosen.get("remux") else None  # not every command has it
-    return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)
+    return MediaOptions(path_map=path_map, path_map_shared=tuple(shared), progress=progress, **of_objects, **same)

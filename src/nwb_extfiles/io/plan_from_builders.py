@@ -28,6 +28,7 @@ from ..options import MediaMode, default_modes
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
@@ -178,7 +179,8 @@ def plan_relocation(
     if lost:
         raise combine(lost)
     plan = changed.get(nwb_path, plan)
-    for warning in (*plan.warnings, *_remarks(tree, plan, done is not None), *_linked_media(tree, request)):
+    unused = unused_prefixes([plan]) if done is None else ()
+    for warning in (*plan.warnings, *unused, *_remarks(tree, plan, done is not None), *_linked_media(tree, request)):
         warn(warning)
     return plan
 

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 
 from ..disk.contents import digest_of
-from ..errors import ExternalFilesError, UnreadableFileError
+from ..errors import ExternalFilesError, UnreadableFileError, warn
 from ..nwb.files import find_nwb_files, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia, find_behind_links
 from ..nwb.manifest import read_manifest
@@ -30,7 +30,7 @@ from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
 from ..plans.media_files import media_file
-from ..plans.places import Folders
+from ..plans.places import Known, warn_of_unused
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_url, without_file_scheme
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
@@ -107,8 +107,11 @@ def resolve_external_files(
     sources = _single_sources(source)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
-    folders = Folders()
-    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems, folders))
+    memory = Known()
+    found = ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems, memory))
+    for warning in warn_of_unused(memory.unused_prefixes(options) if found else ()):
+        warn(warning)
+    return found
 
 
 def _single_sources(source: Any) -> list[Any]:
@@ -127,7 +130,7 @@ def _is_single(value: Any) -> bool:
 
 
 def _resolve(
-    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None, folders: Folders
+    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None, memory: Known
 ) -> list[ResolvedExternalFile]:
     table = media_fields(options.media_fields)
     with ExitStack() as stack:
@@ -140,7 +143,7 @@ def _resolve(
             location = assets.nwb_url if assets else _location_of(opened_from)
             references = [_held_by(location, entry) if entry.nwb_path == own else entry for entry in references]
         return [
-            locate(entry, options, assets=assets if _is_in(entry, assets) else None, folders=folders)
+            locate(entry, options, assets=assets if _is_in(entry, assets) else None, memory=memory)
             for entry in references
         ]
 
@@ -231,11 +234,11 @@ def find_own_and_linked(
     path: Path,
     options: MediaOptions,
     problems: list[ExternalFilesError] | None = None,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> tuple[list[Resolution], list[LinkedMedia]]:
     """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files."""
     references, linked = _own_and_linked(path, media_fields(options.media_fields), problems)
-    return resolve_all(references, options, destination=path.parent, folders=folders), linked
+    return resolve_all(references, options, destination=path.parent, memory=memory), linked
 
 
 def _own_and_linked(
@@ -410,9 +413,9 @@ def find_referring_files(
     for video in map(Path, media):
         file = media_file(video)
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
-    folders = Folders()
+    memory = Known()
     for path in find_nwb_files(paths):
-        for found in find_own_and_linked(path, options, folders=folders)[0]:
+        for found in find_own_and_linked(path, options, memory=memory)[0]:
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

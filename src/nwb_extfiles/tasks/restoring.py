@@ -34,6 +34,7 @@ from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
@@ -94,7 +95,7 @@ def restore(
         )
     source = with_real_folder(Path(os.path.abspath(path)))
     plan = _plan(source, Path(os.path.realpath(folder), source.name), modes, options)
-    for warning in plan.warnings:
+    for warning in (*plan.warnings, *unused_prefixes([plan])):
         warn(warning)
     if not dry_run:
         status = os.stat(source)
