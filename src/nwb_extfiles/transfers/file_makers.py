@@ -54,7 +54,8 @@ def link(source: MediaFile, part: Path, target: Path, mode: MediaMode) -> bool:
         return True
     if mode is MediaMode.HARDLINK:
         raise OtherModeError(
-            "no hard link can be made to it: the file system has none, or another user owns the file",
+            "no hard link can be made to it: it is on another file system or on one without links, or another "
+            "user owns it",
             hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
         )
     return False
