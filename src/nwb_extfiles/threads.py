@@ -126,7 +126,7 @@ def each_in_threads(
     items : iterable
         Taken in this thread as they are needed, never many at once.
     threads : int
-        How many at once.
+        How many at once; up to 1, no other thread than this one.
     on_bytes : callable
         Called with each number of bytes done, in this thread.
 
@@ -136,6 +136,9 @@ def each_in_threads(
         As `each` without an executor: in the order of the items. After an interrupt nothing is begun any more, and
         what was begun has ended before that is raised.
     """
+    if threads <= 1:
+        yield from each(lambda item: function(item, on_bytes), items, None)
+        return
     reports = SimpleQueue[int | tuple[int, R | BaseException]]()
     results: dict[int, R | BaseException] = {}
     over: list[int] = []

@@ -24,7 +24,7 @@ from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 from ..disk import access
 from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
-from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
+from ..nwb.path_datasets import is_stored, path_of, read_paths, shaped, unwrapped
 from ..options import MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.plan import RelocationPlan
@@ -238,6 +238,9 @@ class MediaIOMixin(_Backend):
         request = writing.completed(call.request)
         writing.sync = request.options.sync
         file = open_file(call.source or self) or None  # false once it is closed
+        if call.source is not None and file is not None and kwargs.get("export_source") is None:
+            # HDMF names no source that it was given as an open file, and would write links to it instead of its data.
+            kwargs["export_source"] = os.path.abspath(path_of(file))
         tree = Tree(builder, call.manager, self._path(), call.container, call.source, is_new=is_new, file=file)
         entries = self._find(tree, request)
         new = [entry for entry in entries if not self.get_written(entry.builder)]

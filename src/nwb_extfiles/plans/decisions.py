@@ -23,6 +23,7 @@ from ..hints import Hint, Message, for_objects, media_modes
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
+from ..web.remote import unsigned
 from .media_files import MediaFile
 from .plan import Action, Relocation, RelocationPlan
 from .plan_checks import problems_of, warnings_of
@@ -124,7 +125,7 @@ class _Planner:
         if target is None:
             return None  # there is a problem with its name
         remux = entry.resolution.remux
-        key = remote.url if remote is not None else (file.identity, remux) if file is not None else None
+        key = unsigned(remote.url) if remote is not None else (file.identity, remux) if file is not None else None
         first = self._first.get(key)
         if first is not None and (reference.repeats or not self._owns(reference, key, target)):
             return Relocation(reference, Action.SHARE, str(first), file, first, remote=remote, remux=remux)

@@ -24,7 +24,7 @@ from ..plans.resolve import Remux
 from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
-from ..web.remote import RemoteFile
+from ..web.remote import RemoteFile, unsigned
 from .file_makers import PartMaker, failed, link_or_copy, status_of
 from .staging_folder import FETCH_PREFIX, StagingFolder
 
@@ -321,7 +321,8 @@ class StagedMedia:
             raise
         except OSError as error:
             raise TransferError(
-                f"{entry.reference.where}: {remote.url!r} could not be downloaded to {str(target)!r}: {error}",
+                f"{entry.reference.where}: {unsigned(remote.url)!r} could not be downloaded to {str(target)!r}: "
+                f"{error}",
                 hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
             ) from error
