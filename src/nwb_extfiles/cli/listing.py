@@ -87,6 +87,7 @@ def ls(
         ExistingPath().convert(path, None, ctx)
     places = list(fitting(tuple(places), include, exclude))
     options = {"media_fields": media_fields, **place_options(chosen)}
+    options["path_map_shared"] = tuple(options["path_map"])  # each NWB file is a call of its own, and need not fit all
     problems: list[ExternalFilesError] = []
     unsearched: list[Path] = []
     found = list(_references(videos, places, by_checksum, options, problems, unsearched, jobs))

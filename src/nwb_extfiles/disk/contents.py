@@ -20,10 +20,10 @@ from blake3 import blake3
 from ..errors import TransferError
 from .access import copy_access, open_private
 from .filesystem import sync_tree
+from .links import OtherModeError
 
 __all__ = [
     "HASH_CHUNK",
-    "OtherModeError",
     "can_clone",
     "copy_tree_verified",
     "copy_verified",
@@ -52,10 +52,6 @@ _CANNOT_CLONE = {
 }
 _CANNOT_COPY_RANGE = {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}
 _flush = getattr(os, "fdatasync", os.fsync)  # what the file system knows of the file is flushed at the end
-
-
-class OtherModeError(TransferError):
-    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
 
 
 class _Hash(Protocol):

@@ -19,7 +19,7 @@ from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
 from ..web.archive import ArchivedFile, DandisetAssets, Dandisets
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
-from .places import Folders
+from .places import Known
 from .resolve import Resolution, resolve
 from .stored_paths import is_absolute, is_url
 
@@ -101,18 +101,18 @@ def locate(
     options: MediaOptions,
     *,
     dandisets: Dandisets,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
     The base of the reference is as `base_of` gives it, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
-    over the network, for the assets beside an NWB file in it. `folders` are those of `resolve`.
+    over the network, for the assets beside an NWB file in it. `memory` is that of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
     folder = Path.cwd() if base is None else Path(base)
-    found = resolve(reference, options, destination=folder, folders=folders)
+    found = resolve(reference, options, destination=folder, memory=memory)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(found)
