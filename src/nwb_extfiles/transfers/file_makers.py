@@ -83,18 +83,7 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         path = filesystem.relative_path(source, target.parent)
     except ValueError:  # another drive of Windows: only an absolute link leads there
         path = str(source)
-    try:
-        os.symlink(path, part)
-    except OSError as error:
-        if getattr(error, "winerror", None) == 1314:
-            raise OtherModeError(
-                "Windows lets this user make no symbolic links",
-                hint=Hint(
-                    "turn on developer mode, or use {modes}",
-                    modes=media_modes("copy", "hardlink", "move", "reference"),
-                ),
-            ) from error
-        raise
+    os.symlink(path, part)
     leads_to = os.path.normpath(os.path.join(os.path.dirname(target), path))
     if leads_to != str(source) and not os.path.samefile(leads_to, source):
         raise TransferError(f"a symbolic link at {target} would not lead to {source}")
