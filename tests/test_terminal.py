@@ -214,5 +214,8 @@ def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [server.url("a.avi")])
     plan = organize(path, tmp_path / "dandiset", media_options={"urls": "download"})
     assert plan.warnings == ()
-    with pytest.warns(ExternalFilesWarning, match="no paths of media to update"):
+    with (
+        pytest.warns(ExternalFilesWarning, match="no paths of media to update"),
+        pytest.warns(ExternalFilesWarning, match="`dandi upload` refuses NWB files with URLs"),
+    ):
         organize(path, tmp_path / "another")
