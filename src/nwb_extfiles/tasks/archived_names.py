@@ -11,7 +11,9 @@ from ..disk.filesystem import with_real_folder
 from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint
 from ..plans.targets import dandiset_above
-from ..web.archive import DandisetAssets, Dandisets, address_of, is_known
+from ..web.addresses import address_of
+from ..web.archive import DandisetAssets, Dandisets
+from ..web.archive_client import is_known
 
 __all__ = ["Dandiset", "recorded_address"]
 
