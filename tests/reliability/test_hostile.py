@@ -30,7 +30,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 from nwb_extfiles.errors import MissingMediaError, PlanError, TransferError, UnsafeReferenceError
-from nwb_extfiles.transfers.media_copies import whole_copy_name
+from nwb_extfiles.transfers.file_makers import whole_copy_name
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, sockets and signals of POSIX")
 

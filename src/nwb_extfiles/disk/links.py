@@ -10,12 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import warn
+from ..errors import TransferError, warn
 from . import filesystem
 from .access import open_private
 
 __all__ = [
     "CANNOT_LINK",
+    "OtherModeError",
     "can_link",
     "can_symlink",
     "has_hard_links",
@@ -38,6 +39,10 @@ NFS is not one of them: it has the links that the file system of the server has.
 """
 _NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD
 _PROBE = ".nwb-extfiles-probe"
+
+
+class OtherModeError(TransferError):
+    """A file cannot be linked or cloned in the way that was tried; another way may be possible."""
 
 
 def link_exclusive(source: Path, target: Path) -> bool:

@@ -35,6 +35,7 @@ from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
@@ -92,7 +93,7 @@ def restore(
     options = MediaOptions.from_value(media_options)
     modes = _modes(path, media_mode)
     file = _plan(path, folder, modes, options)
-    warn_all(file.plan.warnings)
+    warn_all((*file.plan.warnings, *unused_prefixes([file.plan])))
     if not dry_run:
         for failure in _carry_out([file], options, 1, lambda plan: None):
             raise failure
@@ -151,6 +152,7 @@ def restore_files(
     if problems:
         raise combine(problems)
     warn_all(warning for file in files for warning in file.plan.warnings)
+    warn_all(unused_prefixes(file.plan for file in files))
     failures = [] if dry_run else _carry_out(files, options, jobs, on_file)
     if failures:
         what = (

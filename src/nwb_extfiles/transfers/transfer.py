@@ -164,7 +164,6 @@ class Transfer:
         if sync:
             self._flush_names()
         if edit is not None:
-            self._staging.mark_document(sync=sync)
             edit()
         if self._edits_document and sync:
             filesystem.sync_tree(self.document)
