@@ -17,6 +17,7 @@ from ..disk.annex import is_annex_object, is_annex_pointer
 from ..disk.in_use import is_in_use
 from ..disk.spelling import Spelling
 from ..errors import ExternalFilesError, UnsafeReferenceError
+from ..hints import quoted
 from ..naming import is_portable_suffix, is_showable, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
@@ -171,7 +172,7 @@ def _target(
     if problem is not None:
         reason, hint = problem
         raise UnsafeReferenceError(
-            f"{reference.where}: its media would be {str(target)!r} below {str(nwb_path.parent)!r}, but {reason}",
+            f"{reference.where}: its media would be {quoted(target)} below {quoted(nwb_path.parent)}, but {reason}",
             hint=hint,
             **reference.place,
         )

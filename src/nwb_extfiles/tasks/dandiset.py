@@ -21,7 +21,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, Spelling, for_command_line
+from ..hints import Hint, Message, Spelling, for_command_line, quoted
 from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
@@ -160,7 +160,7 @@ def _plan_one(
     except ExternalFilesError:
         raise
     except (OSError, ValueError) as error:  # as the file system says of a folder, or of a name
-        raise _refused(inspected, f"its place would be {str(target)!r}, which is not possible: {error}") from error
+        raise _refused(inspected, f"its place would be {quoted(target)}, which is not possible: {error}") from error
 
 
 def _refused(inspected: Inspected, reason: str, hint: str | None = None) -> RelocationRefusedError:
@@ -284,7 +284,7 @@ def _check_place(inspected: Inspected, target: Path, settings: OrganizeSettings)
             what, hint = f"{place} is not a folder", "move it away"
     if what is not None:
         raise UnsafeReferenceError(
-            f"{inspected.path}: its place would be {str(target)!r}, but {what}",
+            f"{inspected.path}: its place would be {quoted(target)}, but {what}",
             hint=hint,
             nwb_path=str(inspected.path),
         )
