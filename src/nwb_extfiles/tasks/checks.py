@@ -28,7 +28,7 @@ from .external_files import find_own_and_linked
 from .findings import Finding, Findings, Severity, counted, of_file, of_reference, shortened
 from .named_files import named_nwb_files
 from .path_checks import PathChecker
-from .video_checks import Frames, VideoChecker
+from .video_checks import Frames, Objects, VideoChecker
 
 __all__ = ["check"]
 
@@ -156,8 +156,14 @@ def _check_file(
             "run `nwb-extfiles recover` on it",
         )  # fmt: skip
     problems: list[ExternalFilesError] = []
+    objects: list[Objects] = []
     try:
-        found, linked = find_own_and_linked(path, MediaOptions(media_fields=options.media_fields), problems)
+        found, linked = find_own_and_linked(
+            path,
+            MediaOptions(media_fields=options.media_fields),
+            problems,
+            lambda file, references: objects.append(videos.read_objects(file, references)),
+        )
     except UnreadableFileError as error:
         yield _of_problem(path, "unreadable", error)
         return
@@ -176,7 +182,7 @@ def _check_file(
     for resolution in found:
         if resolution.reference.entry not in missing:
             yield from checker.check(resolution)
-    yield from videos.check(path, found)
+    yield from videos.check(path, found, objects[0])
     for behind in linked:
         yield from _linked(path, behind)
     yield from _same_media(found)

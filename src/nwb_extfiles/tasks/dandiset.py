@@ -186,25 +186,31 @@ def _planned(
         manifest=inspected.manifest,
         remuxer=remuxer(settings.options, partial(_frame_rate, inspected.path)),
     )
-    if plan.edits:
-        with open_nwb(inspected.path) as file:
-            problems = cannot_hold(file, plan.edits, plan.nwb_path)
-        if source == target:
-            problems.extend(cannot_edit(plan))
-        if problems:
-            raise combine(problems)
+    exists = source != target and os.path.lexists(target)
+    target_stamp = _stamp_if_same(inspected, plan, table) if exists else None
+    if exists and target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
+        plan, target_stamp = _without_manifest(inspected, plan, table)
+    is_there = target_stamp is not None
+    if not is_there:
+        _check_edits(inspected, plan, in_place=source == target)
+    if exists and not is_there:
+        _check_replaced(inspected, target, settings)
     if source == target:
         plan = warned_of_other_names(plan)
-    target_stamp, replaces = None, False
-    if source != target and os.path.lexists(target):
-        target_stamp = _stamp_if_same(inspected, plan, table)
-        if target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
-            plan, target_stamp = _without_manifest(inspected, plan, table)
-        replaces = target_stamp is None
-        if replaces:
-            _check_replaced(inspected, target, settings)
-    is_there = target_stamp is not None
+    replaces = exists and not is_there
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces)
+
+
+def _check_edits(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> None:
+    """Refuse new paths that cannot be written."""
+    if not plan.edits:
+        return
+    with open_nwb(inspected.path) as file:
+        problems = cannot_hold(file, plan.edits, plan.nwb_path)
+    if in_place:
+        problems.extend(cannot_edit(plan))
+    if problems:
+        raise combine(problems)
 
 
 def _frame_rate(path: Path, reference: ExternalFileReference) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -39,6 +39,7 @@ from .named_files import require_nwb
 __all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
 
 _IN_MEMORY = "(in memory)"
+_OnOpen = Callable[[Any, list[ExternalFileReference]], object]
 # The groups of the file that have other names than the fields of `pynwb.NWBFile`.
 _GROUPS = {
     "stimulus": "stimulus/presentation",
@@ -226,20 +227,30 @@ def _references(
 
 
 def find_own_and_linked(
-    path: Path, options: MediaOptions, problems: list[ExternalFilesError] | None = None
+    path: Path,
+    options: MediaOptions,
+    problems: list[ExternalFilesError] | None = None,
+    on_open: _OnOpen = lambda file, references: None,
 ) -> tuple[list[Resolution], list[LinkedMedia]]:
-    """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files."""
-    references, linked = _own_and_linked(path, media_fields(options.media_fields), problems)
+    """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files.
+
+    While the file is open, `on_open` is called with it and the references that it has itself.
+    """
+    references, linked = _own_and_linked(path, media_fields(options.media_fields), problems, on_open)
     return resolve_all(references, options, destination=path.parent), linked
 
 
 def _own_and_linked(
-    path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
+    path: Path,
+    table: Sequence[MediaField],
+    problems: list[ExternalFilesError] | None,
+    on_open: _OnOpen = lambda file, references: None,
 ) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
     links = list[ExternalLink]()
     with open_nwb(path) as file:
         require_nwb(file, path)
         references = find_in_file(file, table, problems, links)
+        on_open(file, references)
     return references, find_behind_links(path, links, table) if links else []
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from ..batch import each
 from ..errors import ExternalFilesError
 from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
-from ..nwb.files import open_nwb
 from ..nwb.path_datasets import attribute_string, is_stored, item_at
+from ..nwb.references import ExternalFileReference
 from ..nwb.series import SeriesFacts, read_series
 from ..plans.resolve import MediaFile, Resolution
 from ..progress import increments
@@ -25,7 +27,18 @@ __all__ = ["Frames", "VideoChecker"]
 Frames = How | Literal["none"]
 """How `check` learns what is in videos."""
 _THREADS = 4
+_FEW_BYTES = 4 * 1024 * 1024
 _Series = dict[tuple[str, str], SeriesFacts | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What the objects of an NWB file say of their media."""
+
+    series: _Series
+    """What series say of their frames, by object path and field."""
+    images: dict[str, str | None]
+    """The format that images say they have, by object path."""
 
 
 class VideoChecker:
@@ -55,11 +68,26 @@ class VideoChecker:
         self._has_told = False
         """Whether a finding says that videos are not read."""
 
-    def check(self, path: Path, found: Sequence[Resolution]) -> Iterator[Finding]:
+    def read_objects(self, file: Any, references: Iterable[ExternalFileReference]) -> Objects:
+        """Read what the objects of an open NWB file say of their media, if that will be compared."""
+        objects = Objects({}, {})
+        for reference in references if self._how != "none" else ():
+            place = reference.object_path, reference.field
+            if place in objects.series or reference.object_path in objects.images:
+                continue
+            item = item_at(file, reference.object_path)
+            if is_stored(item):
+                objects.images[reference.object_path] = attribute_string(item.attrs.get("image_format"))
+            else:
+                has_frames = reference.field == "external_file"
+                objects.series[place] = read_series(file, reference.object_path) if has_frames else None
+        return objects
+
+    def check(self, path: Path, found: Sequence[Resolution], objects: Objects) -> Iterator[Finding]:
         """Find what is wrong with the videos and images of one NWB file; `found` are all its references, resolved."""
         if self._how == "none":
             return
-        series, images = _read_objects(path, found)
+        series, images = objects.series, objects.images
         for entry in found:
             if entry.file is not None and entry.reference.object_path in images:
                 image_format = images[entry.reference.object_path]
@@ -98,7 +126,11 @@ class VideoChecker:
         def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
             return read_video(file.real, how, progress=increments(tell))
 
-        with closing(each_in_threads(read, files, _THREADS, self._on_bytes)) as results:
+        if len(files) == 1 or sum(file.size for file in files) < _FEW_BYTES:  # threads would take longer to start
+            results = each(lambda file: read(file, self._on_bytes), files, None)
+        else:
+            results = each_in_threads(read, files, _THREADS, self._on_bytes)
+        with closing(results):
             for number, result in results:
                 if isinstance(result, BaseException) and not isinstance(result, NotAVideo | OSError):
                     raise result
@@ -119,23 +151,6 @@ def _why_not_read() -> ExternalFilesError | None:
     except ExternalFilesError as error:
         return error
     return None
-
-
-def _read_objects(path: Path, found: Iterable[Resolution]) -> tuple[_Series, dict[str, str | None]]:
-    """What series say, by object path and field; and the format that images say, by object path."""
-    series: _Series = {}
-    images: dict[str, str | None] = {}
-    with open_nwb(path) as file:
-        for reference in (entry.reference for entry in found):
-            place = reference.object_path, reference.field
-            if place in series or reference.object_path in images:
-                continue
-            item = item_at(file, reference.object_path)
-            if is_stored(item):
-                images[reference.object_path] = attribute_string(item.attrs.get("image_format"))
-            else:
-                series[place] = read_series(file, reference.object_path) if place[1] == "external_file" else None
-    return series, images
 
 
 def _is_called_an_image(file: MediaFile) -> bool:
