@@ -8,7 +8,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 SPEC = ("spec/ndx-extfiles.namespace.yaml", "spec/ndx-extfiles.extensions.yaml")
-IN_WHEEL = {f"nwb_extfiles/{name}" for name in (*SPEC, "py.typed", "__init__.py", "cli.py")}
+IN_WHEEL = {f"nwb_extfiles/{name}" for name in (*SPEC, "py.typed", "__init__.py", "cli/__init__.py")}
 IN_SDIST = {*SPEC, "src/nwb_extfiles/py.typed", "tests/conftest.py", "docs/conf.py", "README.md", "LICENSE"}
 
 

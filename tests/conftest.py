@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dandi_server import Archive, serving_archive
 from helpers import make_video, mounted
-from servers import Server, serving
+from servers import Server, reading_from_here, serving
 from videos import Videos
 
 # The fixtures that this package offers to other projects. Where the package is installed, pytest finds them itself.
@@ -65,6 +66,21 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as started:
         yield started
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    """An empty DANDI archive, which dandi knows as ``here``; its owner's key is not in the environment."""
+    from dandi.consts import DandiInstance, known_instances, known_instances_rev
+
+    with serving_archive(tmp_path) as started:
+        api = started.api.url("api")
+        monkeypatch.setitem(known_instances, "here", DandiInstance("here", started.api.url().rstrip("/"), api))
+        monkeypatch.setitem(known_instances_rev, api, "here")
+        monkeypatch.setitem(known_instances_rev, started.api.url().rstrip("/"), "here")
+        monkeypatch.delenv("HERE_API_KEY", raising=False)
+        with reading_from_here():
+            yield started
 
 
 @pytest.fixture

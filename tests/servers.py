@@ -1,11 +1,11 @@
-"""HTTP servers on this machine: for files, with faults on demand, and for the API of the DANDI archive."""
+"""HTTP servers on this machine for files, with faults on demand."""
 
 from __future__ import annotations
 
 import gc
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,7 +30,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(route, list):  # one per request; the last for all that follow
             route = route.pop(0) if len(route) > 1 else route[0]
         try:
-            (route or Handler.send_file)(self)
+            (route or self.server.fallback)(self)
         except (BrokenPipeError, ConnectionResetError):  # a client that only wants the headers hangs up
             self.close_connection = True
 
@@ -104,6 +104,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.routes: dict[str, Route | list[Route]] = {}
+        self.fallback: Route = Handler.send_file
         self.asked: list[tuple[str, str, str | None]] = []
 
     def url(self, path: str = "") -> str:
@@ -138,73 +139,3 @@ def serving(folder: Path) -> Iterator[Server]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-# ---------------------------------------------------------------- the archive
-
-DANDISET = "000123"
-_TIME = "2024-01-01T00:00:00.000000Z"
-
-
-def serve_archive(server: Server, versions: Mapping[str, Mapping[str, Path]]) -> None:
-    """Let a server answer like the API of the archive, for one dandiset. Assets are given by version and path."""
-    ids: dict[str, tuple[str, str, Path]] = {}
-    info = {
-        "version": "0.4.0",
-        "cli-minimal-version": "0.51.0",
-        "cli-bad-versions": [],
-        "services": {"api": {"url": server.url("api")}, "webui": {"url": server.url("gui")}},
-    }
-    for path in ("/server-info", "/api/info/"):
-        server.routes[path] = lambda handler: handler.send_json(info)
-
-    def version_of(name: str) -> dict[str, Any]:
-        return {
-            "version": name, "name": "videos", "asset_count": len(versions[name]), "size": 1, "created": _TIME,
-            "modified": _TIME, "status": "Valid",
-        }  # fmt: skip
-
-    published = [name for name in versions if name != "draft"]
-    server.routes[f"/api/dandisets/{DANDISET}/"] = lambda handler: handler.send_json(
-        {
-            "identifier": DANDISET, "created": _TIME, "modified": _TIME, "contact_person": "Doe, Jane",
-            "embargo_status": "OPEN", "draft_version": version_of("draft"),
-            "most_recent_published_version": version_of(published[-1]) if published else None,
-        }
-    )  # fmt: skip
-    for version, assets in versions.items():
-        records = []
-        base = f"/api/dandisets/{DANDISET}/versions/{version}/assets/"
-        for path, file in assets.items():
-            identifier = f"00000000-0000-4000-8000-{len(ids):012d}"
-            ids[identifier] = (version, path, file)
-            blob = f"blobs/000/000/{identifier}"
-            record = {
-                "asset_id": identifier, "blob": identifier, "zarr": None, "path": path, "size": file.stat().st_size,
-                "created": _TIME, "modified": _TIME,
-            }  # fmt: skip
-            metadata = {
-                "path": path,
-                "contentUrl": [server.url(f"api/assets/{identifier}/download/"), server.url(f"bucket/{blob}")],
-            }
-            records.append(record)
-            server.routes[f"{base}{identifier}/"] = lambda handler, metadata=metadata: handler.send_json(metadata)
-            server.routes[f"{base}{identifier}/info/"] = lambda handler, record=record, metadata=metadata: (
-                handler.send_json({**record, "metadata": metadata})
-            )
-            content = lambda handler, file=file: handler.send_bytes(file.read_bytes())  # noqa: E731
-            server.routes[f"/bucket/{blob}"] = content
-
-            def redirect(handler: Handler, blob: str = blob) -> None:
-                handler.send_response(302)
-                handler.send_header("Location", server.url(f"bucket/{blob}?signature=x"))
-                handler.send_header("Content-Length", "0")
-                handler.end_headers()
-
-            server.routes[f"{base}{identifier}/download/"] = redirect
-
-        def listing(handler: Handler, records: list[Any] = records) -> None:
-            found = [record for record in records if record["path"].startswith(handler.query.get("path", ""))]
-            handler.send_json({"count": len(found), "next": None, "previous": None, "results": found})
-
-        server.routes[base] = listing

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nwb_extfiles.disk.annex import LONGEST_POINTER, is_annex_object, is_annex_pointer
-from nwb_extfiles.plans.resolve import media_file
+from nwb_extfiles.plans.media_files import media_file
 
 KEY = "MD5E-s5--1.avi"
 

@@ -1,4 +1,4 @@
-"""External files listed and located: on this machine, behind URLs, in dandisets, and the other way round."""
+"""External files listed and located: on this machine, behind URLs, and the other way round."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import remfile
-from dandi.consts import DandiInstance, known_instances, known_instances_rev
-from dandi.dandiapi import DandiAPIClient
 from helpers import contents, image_series, new_nwbfile, set_paths, stored_paths, taking_at_most, write_nwb
 from makers import Media, make_media, quiet, run_maker, write_everywhere, write_pose
 from pynwb import NWBHDF5IO
-from servers import DANDISET, Server, reading_from_here, serve_archive
+from servers import Server, reading_from_here
 
 from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, find_referring_files, relocate, resolve_external_files
 from nwb_extfiles.errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
@@ -527,91 +525,6 @@ def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> No
 )
 def test_source_of_file_objects(filename: str, expected: str) -> None:
     assert source_of(filename) == expected
-
-
-# ---------------------------------------------------------------- in dandisets
-
-
-@pytest.fixture
-def archive(server: Server, tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """An archive with a dandiset, in whose draft one video is another than in what was published."""
-    monkeypatch.setenv("DANDI_NO_ET", "1")
-    monkeypatch.setitem(known_instances, "here", DandiInstance("here", None, server.url("api")))
-    monkeypatch.setitem(known_instances_rev, server.url("api"), "here")
-    paths = ["sub-a/0.avi", "../sub-b/1.avi", "sub-a/none.avi", "../../out.avi", "https://example.org/x.avi", "/x.avi"]
-    nwb = write_nwb(tmp_path / "a.nwb", paths)
-    common = {"sub-a/sub-a.nwb": nwb, "sub-b/1.avi": videos[1], "sub-a/sub-a/0.avi.txt": nwb}
-    serve_archive(
-        server,
-        {
-            "0.240101.0000": {**common, "sub-a/sub-a/0.avi": videos[0]},
-            "draft": {**common, "sub-a/sub-a/0.avi": videos[2]},
-        },
-    )
-    with reading_from_here():
-        yield server
-
-
-def check_archived(entries: list[ResolvedExternalFile], version: str, videos: list[Path]) -> None:
-    assert [entry.kind for entry in entries] == ["asset", "asset", "none", "none", "url", "none"]
-    for entry, video in zip(entries[:2], videos, strict=True):
-        assert entry.location == entry.urls[0]
-        assert f"/api/dandisets/{DANDISET}/versions/{version}/assets/" in entry.urls[0]
-        assert "/bucket/blobs/" in entry.urls[1]
-        assert len(entry.urls) == 2
-        assert {fetched(url) for url in entry.urls} == {video.read_bytes()}
-    assert isinstance(entries[2].problem, MissingMediaError)
-    assert f"'sub-a/sub-a/none.avi', which dandiset {DANDISET}, version {version} does not have" in str(
-        entries[2].problem
-    )
-    assert isinstance(entries[3].problem, UnsafeReferenceError)
-    assert f"dandi://here/{DANDISET}@{version}/sub-a/sub-a.nwb: ImageSeries" in str(entries[2].problem)
-
-
-def test_dandi_urls_of_media(archive: Server, videos: list[Path]) -> None:
-    draft = resolve_external_files(f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb")
-    check_archived(draft, "draft", [videos[2], videos[1]])
-    latest = resolve_external_files(f"dandi://here/{DANDISET}/sub-a/sub-a.nwb")
-    check_archived(latest, "0.240101.0000", videos[:2])
-
-
-def test_asset_and_its_api_url(archive: Server, videos: list[Path]) -> None:
-    with DandiAPIClient(archive.url("api")) as client:
-        asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
-        entries = resolve_external_files(asset)
-        url = asset.download_url
-    assert [entry.location for entry in entries[:2]] == [entry.location for entry in resolve_external_files(url)[:2]]
-    assert fetched(entries[0].location) == videos[2].read_bytes()
-
-
-def test_file_opened_from_s3(archive: Server, videos: list[Path]) -> None:
-    """The bucket knows nothing of what is beside; the dandi:// URL does."""
-    with DandiAPIClient(archive.url("api")) as client:
-        asset = client.get_dandiset(DANDISET, "draft").get_asset_by_path("sub-a/sub-a.nwb")
-        blob = asset.get_content_url(regex="bucket")
-        with fsspec.open(blob) as stream, h5py.File(stream, "r") as file, NWBHDF5IO(file=file, mode="r") as io:
-            nwbfile = io.read()
-            first, *_ = resolve_external_files(nwbfile)
-            assert isinstance(first.problem, UnsafeReferenceError)
-            assert "dandi://" in str(first.problem)
-            told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
-            check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [videos[2], videos[1]])
-            check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [videos[2], videos[1]])
-
-
-@pytest.mark.parametrize(
-    ("url", "error", "reason"),
-    [
-        (f"dandi://here/{DANDISET}@draft/sub-a/none.nwb", MissingMediaError, "No asset"),
-        ("dandi://here/000999@draft/sub-a/none.nwb", MissingMediaError, "000999"),
-        (f"dandi://here/{DANDISET}@draft/sub-a/", UnsafeReferenceError, "not exactly one asset"),
-        (f"dandi://nowhere/{DANDISET}/sub-a.nwb", UnsafeReferenceError, "Unknown instance"),
-        ("dandi://here", UnsafeReferenceError, "give dandi://<instance>"),
-    ],
-)
-def test_dandi_urls_not_found(archive: Server, url: str, error: type[Exception], reason: str) -> None:
-    with pytest.raises(error, match=reason):
-        resolve_external_files(url)
 
 
 # ------------------------------------------------------------ the other way round

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 import pytest
 
-from nwb_extfiles.naming import ARCHIVED_SUFFIXES, dandi_name, is_archived, is_portable_suffix, is_uuid
+from nwb_extfiles.naming import (
+    ARCHIVED_SUFFIXES,
+    dandi_name,
+    is_archived,
+    is_asset_path,
+    is_portable_suffix,
+    is_uuid,
+    unportable,
+)
 
 UUID = "933f8cf6-9e4b-405f-8cad-cc031d1fafc9"
 
@@ -97,3 +106,44 @@ def test_suffixes_of_the_archive() -> None:
     assert frozenset([*VIDEO_FILE_EXTENSIONS, *IMAGE_FILE_EXTENSIONS]) == ARCHIVED_SUFFIXES
     assert all(is_archived(suffix) for suffix in ARCHIVED_SUFFIXES)
     assert not any(is_archived(suffix) for suffix in (".MP4", ".tif", ".h264", ".wav", ".webm", ".m4v", ""))
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted"),
+    [
+        ("sub-m/sub-m_ses-1_image/933f_external_file_0.avi", True),
+        ("sub-m/a (1), b&c #2 + d~e_f=g-h.nwb", True),
+        ("sub-m/.hidden", True),
+        ("sub-Mäuse/sub-m.nwb", False),
+        ("sub-m/a..b.nwb", False),
+        ("sub-m/name.", False),
+        ("sub-m//a.nwb", False),
+        ("sub-m/a'b.nwb", False),
+        ("", False),
+    ],
+)
+def test_paths_that_the_archive_accepts(path: str, accepted: bool) -> None:
+    """Compared with the archive's own expression, `ASSET_PATH_REGEX` in `dandiapi/api/models/asset.py`."""
+    theirs = re.compile(r"^([A-z0-9(),&\s#+~_=-]?\/?\.?[A-z0-9(),&\s#+~_=-])+$")
+    assert is_asset_path(path) is accepted
+    assert (theirs.match(path) is not None) is accepted
+
+
+def test_a_long_refused_path_is_refused_at_once() -> None:
+    """The archive's own expression would take longer than anybody waits."""
+    assert not is_asset_path("a" * 4000 + "ä")
+
+
+@pytest.mark.parametrize("name", ["NUL", "nul.avi", "COM1.tar.gz", "con .txt", "LPT\u00b9", "aux:x", "CONOUT$"])
+def test_names_that_windows_reserves(name: str) -> None:
+    assert unportable(name) is not None
+
+
+@pytest.mark.parametrize("name", ["a:b.avi", "a?.avi", 'a"b', "a\\b", "a\tb.avi", "a.", "a ", "a|b", "<a>", "a*"])
+def test_names_that_windows_refuses_or_changes(name: str) -> None:
+    assert unportable(name) is not None
+
+
+@pytest.mark.parametrize("name", ["nullify.avi", "COM.avi", "COM10.avi", " a", ".a", "a b.avi", "Käfig 1.avi", ".."])
+def test_names_that_every_system_has(name: str) -> None:
+    assert unportable(name) is None

@@ -25,8 +25,10 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
 )
 from nwb_extfiles.nwb.references import ExternalFileReference
-from nwb_extfiles.plans.plan import Action, make_plan
-from nwb_extfiles.plans.resolve import MediaFile, Resolution
+from nwb_extfiles.plans.decisions import make_plan
+from nwb_extfiles.plans.media_files import MediaFile
+from nwb_extfiles.plans.plan import Action
+from nwb_extfiles.plans.resolve import Resolution
 from nwb_extfiles.plans.targets import Destination, TargetState, name_targets, nwb_stem, survey
 
 A, B, C = (f"933f8cf6-9e4b-405f-8cad-cc031d1fafc{digit}" for digit in "abc")

@@ -16,7 +16,8 @@ import pytest
 from nwb_extfiles import MediaOptions
 from nwb_extfiles.errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
 from nwb_extfiles.nwb.references import ExternalFileReference
-from nwb_extfiles.plans.resolve import Resolution, is_absolute, is_url, resolve, resolve_all
+from nwb_extfiles.plans.resolve import Resolution, resolve, resolve_all
+from nwb_extfiles.plans.stored_paths import is_absolute, is_url
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 posix = pytest.mark.skipif(os.name == "nt", reason="spellings that Windows reads otherwise")

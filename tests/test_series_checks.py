@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nwb_extfiles.media.pyav.reading import VideoFacts
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.nwb.series import SeriesFacts
-from nwb_extfiles.plans.resolve import MediaFile
+from nwb_extfiles.plans.media_files import MediaFile
 from nwb_extfiles.tasks.findings import Finding, Severity
 from nwb_extfiles.tasks.series_checks import Media, findings_of_series
 

@@ -25,8 +25,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def test_packages_have_docstrings() -> None:
-    """Each ``__init__.py`` but the first says what the package holds, and does nothing when it is imported."""
-    for path in PACKAGE.glob("*/**/__init__.py"):
+    """Each ``__init__.py`` says what its package holds, and does nothing else; ``cli`` is where the command is."""
+    for path in {*PACKAGE.glob("*/**/__init__.py")} - {PACKAGE / "cli" / "__init__.py"}:
         (line,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(line, ast.Expr)
 

@@ -14,11 +14,9 @@ from makers import make_media
 from servers import Server
 
 from nwb_extfiles import ExternalFilesWarning, check, organize, relocate, resolve_external_files
-from nwb_extfiles.check_report import finding_lines
-from nwb_extfiles.hints import for_command_line
-from nwb_extfiles.nwb import registry
-from nwb_extfiles.summaries import in_words
-from nwb_extfiles.terminal import (
+from nwb_extfiles.cli.check_report import finding_lines
+from nwb_extfiles.cli.summaries import in_words
+from nwb_extfiles.cli.terminal import (
     as_json,
     organize_lines,
     plain,
@@ -28,6 +26,8 @@ from nwb_extfiles.terminal import (
     relocation_record,
     shown,
 )
+from nwb_extfiles.hints import for_command_line
+from nwb_extfiles.nwb import registry
 
 HOSTILE = [
     "\x1b[2J\x1b]0;owned\x07.avi",

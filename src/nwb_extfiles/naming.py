@@ -12,10 +12,12 @@ __all__ = [
     "NamingConvention",
     "dandi_name",
     "is_archived",
+    "is_asset_path",
     "is_conventional",
     "is_portable_suffix",
     "is_showable",
     "is_uuid",
+    "unportable",
 ]
 
 ARCHIVED_SUFFIXES = frozenset((".mp4", ".avi", ".wmv", ".mov", ".flv", ".mkv", ".png", ".jpg", ".jpeg", ".gif"))
@@ -25,6 +27,10 @@ ARCHIVED_SUFFIXES = frozenset((".mp4", ".avi", ".wmv", ".mov", ".flv", ".mkv", "
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _CONVENTIONAL = re.compile(rf"{_UUID.pattern}_[A-Za-z_]+_\d+(\.\w+)?")
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9_+-]{1,32})?")
+# `ASSET_PATH_REGEX` of dandi-archive, without its exponential backtracking.
+_ASSET_PATH = re.compile(r"(/?\.?[A-z0-9(),&\s#+~_=-])+")
+_RESERVED = re.compile(r"(?is)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3]) *([.:].*)?")
+_REFUSED = re.compile(r'[<>:"|?*\\\x00-\x1f]')
 
 
 class NamingConvention(Protocol):
@@ -75,6 +81,38 @@ def dandi_name(*, nwb_stem: str, object_id: str, field: str, index: int, suffix:
 def is_archived(suffix: str) -> bool:
     """Whether DANDI accepts media with a suffix; it silently skips others on upload."""
     return suffix in ARCHIVED_SUFFIXES
+
+
+def is_asset_path(path: str) -> bool:
+    """Whether the archive accepts a path in a dandiset; it refuses others only after all bytes were sent."""
+    return _ASSET_PATH.fullmatch(path) is not None
+
+
+def unportable(name: str) -> str | None:
+    """Why a name of a file or folder is not possible on Windows, or looks different on macOS; None if it is fine.
+
+    The rules are those of Windows, "Naming Files, Paths, and Namespaces"; the only other character that macOS does not
+    take is the colon, which Windows refuses too.
+
+    Parameters
+    ----------
+    name : str
+        One name, not a path.
+
+    Returns
+    -------
+    str or None
+        Such as ``"Windows drops the dot at its end"``.
+    """
+    refused = _REFUSED.search(name)
+    if refused is not None:
+        systems = "Windows and macOS do not" if refused.group() == ":" else "Windows does not"
+        return f"{systems} allow {refused.group()!r} in names"
+    if _RESERVED.fullmatch(name) is not None:
+        return f"Windows reserves {name.partition('.')[0].rstrip()!r}"
+    if name.endswith((".", " ")) and name not in (".", ".."):
+        return f"Windows drops the {'dot' if name.endswith('.') else 'blank'} at its end"
+    return None
 
 
 def is_conventional(name: str) -> bool:

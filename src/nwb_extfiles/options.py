@@ -181,9 +181,6 @@ class MediaOptions:
     media_fields: tuple[tuple[str, str], ...] = ()
     urls: Literal["keep", "download"] = "keep"
     url_timeout: float = 60.0
-    _subfolders: dict[Path, dict[str, list[str]]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )  # what was found below a search folder; for one call, see `from_value`
     remux: Literal["unarchived"] | None = None
 
     def __post_init__(self) -> None:
@@ -236,21 +233,6 @@ class MediaOptions:
         """The folders of ``search`` and of ``search_for``, each once."""
         return tuple(dict.fromkeys((*self.search, *(one for some in self.search_for.values() for one in some))))
 
-    def places_below(self, folder: Path, name: str) -> list[Path]:
-        """All places below a folder where there is something with a name; hidden folders are left out.
-
-        The folder is walked through once, and not again for the next file of the same call.
-        """
-        names = self._subfolders.get(folder)
-        if names is None:
-            names = {}
-            for place, folders, files in os.walk(folder):
-                folders[:] = sorted(each for each in folders if not each.startswith("."))
-                for each in files:
-                    names.setdefault(each, []).append(place)
-            self._subfolders[folder] = names  # when it is whole: other threads use it
-        return [Path(place, name) for place in names.get(name, ())]
-
     @classmethod
     def from_value(cls, value: MediaOptions | Mapping[str, Any] | None) -> MediaOptions:
         """Make options of what callers pass as ``media_options``.
@@ -272,11 +254,10 @@ class MediaOptions:
         if value is None:
             return cls()
         if isinstance(value, cls):
-            value._subfolders.clear()  # files may have come since
             return value
         if not isinstance(value, Mapping):
             raise TypeError(f"media_options must be a MediaOptions or a mapping with its fields, not {value!r}")
-        known = [entry.name for entry in fields(cls) if entry.init]
+        known = [entry.name for entry in fields(cls)]
         unknown = sorted(set(map(str, value)) - set(known))
         if unknown:
             raise TypeError(f"media_options has no field {', '.join(unknown)}; its fields are {', '.join(known)}")

@@ -21,7 +21,7 @@ from .media.small_videos import FRAMES, RATE, walking_dot, write_avi, write_png
 from .nwb.files import open_nwb
 from .nwb.references import ExternalFileReference
 from .nwb.scan import find_in_file
-from .plans.resolve import is_absolute, is_url, without_file_scheme
+from .plans.stored_paths import is_absolute, is_url, without_file_scheme
 
 if TYPE_CHECKING:
     from pynwb import NWBFile

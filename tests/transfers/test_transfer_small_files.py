@@ -32,7 +32,8 @@ from nwb_extfiles.errors import (
     TransferError,
 )
 from nwb_extfiles.options import MediaMode, MediaOptions
-from nwb_extfiles.plans.plan import Action, RelocationPlan, make_plan
+from nwb_extfiles.plans.decisions import make_plan
+from nwb_extfiles.plans.plan import Action, RelocationPlan
 from nwb_extfiles.plans.resolve import Resolution
 from nwb_extfiles.plans.targets import name_targets, survey
 from nwb_extfiles.transfers.transfer import Transfer

@@ -12,9 +12,11 @@ from helpers import digest, tree
 
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.options import MediaMode, MediaOptions
+from nwb_extfiles.plans.decisions import make_plan
+from nwb_extfiles.plans.media_files import MediaFile
 from nwb_extfiles.plans.needs import MediaUsers, settle
-from nwb_extfiles.plans.plan import RelocationPlan, make_plan
-from nwb_extfiles.plans.resolve import MediaFile, Resolution
+from nwb_extfiles.plans.plan import RelocationPlan
+from nwb_extfiles.plans.resolve import Resolution
 from nwb_extfiles.plans.targets import name_targets, survey
 from nwb_extfiles.transfers.transfer import Transfer
 

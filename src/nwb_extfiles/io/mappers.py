@@ -20,7 +20,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..options import MediaOptions
 from ..plans.locate import locate
-from ..plans.resolve import is_absolute, is_url
+from ..plans.stored_paths import is_absolute, is_url
 from ..private_names import forget_mappers, registered_mappers
 from ..web.remote import is_opaque, source_of
 

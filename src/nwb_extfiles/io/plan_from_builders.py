@@ -28,7 +28,7 @@ from ..options import MediaMode, default_modes
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
 from .arguments import RelocationRequest

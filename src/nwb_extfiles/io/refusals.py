@@ -20,7 +20,8 @@ from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..options import MediaOptions
-from ..plans.resolve import is_absolute, is_url, resolve_all, spellings, unicode_forms
+from ..plans.resolve import resolve_all
+from ..plans.stored_paths import is_absolute, is_url, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree, object_path_of, target_of

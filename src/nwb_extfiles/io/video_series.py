@@ -14,7 +14,7 @@ from ..errors import ExternalFilesError, MissingMediaError, combine
 from ..media.frames import starting_frames
 from ..media.pyav.reading import NotAVideo, VideoFacts, read_counted, read_video
 from ..options import ProgressCallback
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from ..progress import increments, reporting
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from ..hints import Message
 from ..naming import is_conventional, is_showable
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
+from ..plans.media_files import MediaFile, behind_link, media_file
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.resolve import MediaFile, Resolution, behind_link, media_file
+from ..plans.resolve import Resolution
 from ..web.download import part_name
 from .probe import probe
 

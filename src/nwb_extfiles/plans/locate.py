@@ -6,8 +6,7 @@ and its relative paths are relative to its place there.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +19,9 @@ from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
 from ..web.archive import DandisetAssets
 from ..web.remote import UNKNOWN_BASE, beside, is_opaque
-from .resolve import Resolution, is_absolute, is_url, resolve
+from .places import Folders
+from .resolve import Resolution, resolve
+from .stored_paths import is_absolute, is_url
 
 __all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
 
@@ -100,20 +101,20 @@ def locate(
     options: MediaOptions,
     *,
     assets: DandisetAssets | None = None,
-    real_path: Callable[[str], str] = os.path.realpath,
+    folders: Folders | None = None,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
     The base of the reference is a folder, or its URL, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
-    over the network, for the assets beside an NWB file in it. `real_path` is that of `resolve`.
+    over the network, for the assets beside an NWB file in it. `folders` are those of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
     afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None else Path(base)
     sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, real_path=real_path)
+    found = resolve(sought, options, destination=folder, folders=folders)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(replace(found, reference=reference))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..disk import contents, filesystem, links
 from ..options import MediaMode
-from .resolve import MediaFile
+from .media_files import MediaFile
 
 __all__ = ["first_possible", "is_possible"]
 

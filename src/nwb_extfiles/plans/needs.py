@@ -25,8 +25,9 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
+from .media_files import MediaFile, media_file
 from .plan import Action, Relocation, RelocationPlan
-from .resolve import MediaFile, media_file, resolve_all
+from .resolve import resolve_all
 from .targets import dandiset_above
 
 __all__ = ["MediaUsers", "settle"]

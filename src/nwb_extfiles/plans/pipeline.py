@@ -24,9 +24,13 @@ from ..options import MediaMode, MediaOptions
 from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
 from ..web.urls import ask_all
 from .containers import Remuxer, is_to_be_remuxed, with_containers
+from .decisions import make_plan
+from .media_files import MediaFile, media_file
 from .modes import first_possible
-from .plan import RelocationPlan, make_plan
-from .resolve import MediaFile, Resolution, is_absolute, is_url, media_file, resolve_all
+from .places import Folders
+from .plan import RelocationPlan
+from .resolve import Resolution, resolve_all
+from .stored_paths import is_absolute, is_url
 from .targets import name_targets, nwb_stem, survey
 
 __all__ = ["plan_references"]
@@ -48,6 +52,7 @@ def plan_references(
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
     for_archive: bool = True,
     remuxer: Remuxer | None = None,
+    folders: Folders | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file; raises all problems at once.
 
@@ -76,8 +81,10 @@ def plan_references(
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
     remuxer : Remuxer, optional
         Remuxes videos whose suffix the archive does not accept.
+    folders : Folders, optional
+        What is known of folders, in a call for several NWB files.
     """
-    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found)
+    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found, folders=folders)
     if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
         modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)

@@ -19,8 +19,9 @@ from ..naming import is_portable_suffix, is_showable, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from .containers import Remuxer
+from .media_files import MediaFile
 from .modes import is_possible
-from .resolve import MediaFile, Resolution
+from .resolve import Resolution
 
 __all__ = [
     "CORRECT_NAMING",
@@ -28,6 +29,7 @@ __all__ = [
     "Destination",
     "Named",
     "TargetState",
+    "case_folded",
     "dandiset_above",
     "name_targets",
     "naming_id",
@@ -193,6 +195,11 @@ def _why_not_a_target(target: PurePosixPath, nwb_path: Path) -> tuple[str, str] 
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
         return f"file names have at most {_LONGEST_NAME} bytes", CORRECT_NAMING
     return None
+
+
+def case_folded(target: PurePosixPath) -> str:
+    """A key that is equal for targets which Windows and macOS take for one file."""
+    return str(target).casefold()
 
 
 def nwb_stem(nwb_path: Path) -> str:

@@ -21,7 +21,8 @@ from ..nwb.files import nwb_files_called_like, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..options import MediaOptions
-from ..plans.resolve import MediaFile, Resolution, resolve_all
+from ..plans.media_files import MediaFile
+from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
 from .external_files import find_own_and_linked
@@ -162,7 +163,7 @@ def _check_file(
             path,
             MediaOptions(media_fields=options.media_fields),
             problems,
-            lambda file, references: objects.append(videos.read_objects(file, references)),
+            on_open=lambda file, references: objects.append(videos.read_objects(file, references)),
         )
     except UnreadableFileError as error:
         yield _of_problem(path, "unreadable", error)

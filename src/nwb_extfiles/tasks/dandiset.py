@@ -34,7 +34,7 @@ from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import Action, RelocationPlan
-from ..plans.resolve import is_url
+from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named

@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cache
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -30,7 +29,10 @@ from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
-from ..plans.resolve import Resolution, is_url, media_file, resolve_all, without_file_scheme
+from ..plans.media_files import media_file
+from ..plans.places import Folders
+from ..plans.resolve import Resolution, resolve_all
+from ..plans.stored_paths import is_url, without_file_scheme
 from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
 from ..web.remote import is_opaque, source_of
 from ..web.urls import opened, reason_of
@@ -106,7 +108,8 @@ def resolve_external_files(
     sources = _single_sources(source)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
-    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems))
+    folders = Folders()
+    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems, folders))
 
 
 def _single_sources(source: Any) -> list[Any]:
@@ -125,7 +128,7 @@ def _is_single(value: Any) -> bool:
 
 
 def _resolve(
-    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None
+    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None, folders: Folders
 ) -> list[ResolvedExternalFile]:
     table = media_fields(options.media_fields)
     with ExitStack() as stack:
@@ -137,9 +140,8 @@ def _resolve(
             own = _location_of(source)
             location = assets.nwb_url if assets else _location_of(opened_from)
             references = [_held_by(location, entry) if entry.nwb_path == own else entry for entry in references]
-        real_path = cache(os.path.realpath)  # videos are many, their folders few
         return [
-            locate(entry, options, assets=assets if _is_in(entry, assets) else None, real_path=real_path)
+            locate(entry, options, assets=assets if _is_in(entry, assets) else None, folders=folders)
             for entry in references
         ]
 
@@ -230,6 +232,7 @@ def find_own_and_linked(
     path: Path,
     options: MediaOptions,
     problems: list[ExternalFilesError] | None = None,
+    folders: Folders | None = None,
     on_open: _OnOpen = lambda file, references: None,
 ) -> tuple[list[Resolution], list[LinkedMedia]]:
     """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files.
@@ -237,7 +240,7 @@ def find_own_and_linked(
     While the file is open, `on_open` is called with it and the references that it has itself.
     """
     references, linked = _own_and_linked(path, media_fields(options.media_fields), problems, on_open)
-    return resolve_all(references, options, destination=path.parent), linked
+    return resolve_all(references, options, destination=path.parent, folders=folders), linked
 
 
 def _own_and_linked(
@@ -416,8 +419,9 @@ def find_referring_files(
     for video in map(Path, media):
         file = media_file(video)
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
+    folders = Folders()
     for path in find_nwb_files(paths):
-        for found in find_own_and_linked(path, options)[0]:
+        for found in find_own_and_linked(path, options, folders=folders)[0]:
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

@@ -11,7 +11,7 @@ from ..nwb.path_datasets import unwrapped
 from ..nwb.series import SeriesFacts, whole_numbers
 from ..options import MediaOptions
 from ..plans.locate import LocationKind
-from ..plans.resolve import media_file
+from ..plans.media_files import media_file
 from .external_files import resolve_external_files
 from .findings import Finding, Severity
 from .series_checks import Media, findings_of_series

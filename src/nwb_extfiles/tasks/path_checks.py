@@ -12,7 +12,9 @@ from ..hints import for_archive
 from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..plans.resolve import MediaFile, Resolution, is_absolute, leads_to_nothing
+from ..plans.media_files import MediaFile, leads_to_nothing
+from ..plans.resolve import Resolution
+from ..plans.stored_paths import is_absolute
 from ..plans.targets import dandiset_above, nwb_stem
 from .findings import Finding, Severity, of_reference, shortened
 

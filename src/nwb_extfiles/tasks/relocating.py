@@ -35,6 +35,7 @@ from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
+from ..plans.places import Folders
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
@@ -256,8 +257,10 @@ def _plan_all(
         except ExternalFilesError as error:
             problems.append(error)
     while True:
-        users = MediaUsers(documents, options)
-        one = partial(_plan, modes=modes, options=options, users=users, in_memory=in_memory, repair=repair)
+        users, folders = MediaUsers(documents, options), Folders()
+        one = partial(
+            _plan, modes=modes, options=options, users=users, folders=folders, in_memory=in_memory, repair=repair
+        )
         plans, refused = _plan_each(documents, one)
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
         if not left_out or len(left_out) == len(documents):
@@ -354,6 +357,7 @@ def _plan(
     modes: Sequence[MediaMode],
     options: MediaOptions,
     users: MediaUsers,
+    folders: Folders,
     in_memory: _IsInMemory | None,
     repair: bool,
 ) -> RelocationPlan:
@@ -378,6 +382,7 @@ def _plan(
             manifest=rows,
             found=found,
             remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
+            folders=folders,
         )
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
     problems.extend(cannot_edit(plan))

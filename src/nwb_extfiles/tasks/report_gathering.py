@@ -26,7 +26,9 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.series import read_series
 from ..options import MediaMode, MediaOptions
 from ..plans.locate import located
-from ..plans.resolve import MediaFile, Resolution, is_absolute, is_url
+from ..plans.media_files import MediaFile
+from ..plans.resolve import Resolution
+from ..plans.stored_paths import is_absolute, is_url
 from ..progress import reporting
 from ..threads import each_in_threads
 from .checks import check

@@ -16,7 +16,8 @@ from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
 from ..nwb.path_datasets import attribute_string, is_stored, item_at
 from ..nwb.references import ExternalFileReference
 from ..nwb.series import SeriesFacts, read_series
-from ..plans.resolve import MediaFile, Resolution
+from ..plans.media_files import MediaFile
+from ..plans.resolve import Resolution
 from ..progress import increments
 from ..threads import each_in_threads
 from .findings import Finding, Severity, of_file

@@ -10,7 +10,7 @@ from ..disk import contents, filesystem, links
 from ..errors import TransferError
 from ..hints import Hint, media_modes
 from ..options import MediaMode
-from ..plans.resolve import MediaFile
+from ..plans.media_files import MediaFile
 
 __all__ = ["failed", "link", "link_or_copy", "status_of"]
 

@@ -19,8 +19,9 @@ from ..disk.moves import is_same_name, is_still, stamp
 from ..errors import MediaExistsError, TransferError
 from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
+from ..plans.media_files import MediaFile, media_file
 from ..plans.plan import Action, Relocation, RelocationPlan
-from ..plans.resolve import MediaFile, Remux, media_file
+from ..plans.resolve import Remux
 from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name

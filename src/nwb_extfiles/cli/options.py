@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import click
 
-from .cli_output import log_to, print_error
-from .config import Config, read_config
-from .disk.annex import how_to_get, is_annex_pointer
-from .errors import ExternalFilesError, combine, no_such_file
-from .options import MediaMode, MediaOptions, modes_in_order
-from .plans.resolve import is_url
+from ..config import Config, read_config
+from ..disk.annex import how_to_get, is_annex_pointer
+from ..errors import ExternalFilesError, combine, no_such_file
+from ..options import MediaMode, MediaOptions, modes_in_order
+from ..plans.stored_paths import is_url
+from .output import log_to, print_error
 
 __all__ = [
     "WANTS_JSON",
@@ -151,7 +151,7 @@ def fitting(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[st
 
 def nwb_files_in(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tuple[str, ...]) -> tuple[Path, ...]:
     """The NWB files among paths, and those in folders that fit the patterns."""
-    from .tasks.named_files import Globs, named_nwb_files
+    from ..tasks.named_files import Globs, named_nwb_files
 
     problems: list[ExternalFilesError] = []
     found = named_nwb_files(paths, problems, Globs(include, exclude))

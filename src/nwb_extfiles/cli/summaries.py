@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .options import MediaMode
-from .plans.plan import Action, Relocation, RelocationPlan
-from .plans.resolve import is_url
+from ..options import MediaMode
+from ..plans.plan import Action, Relocation, RelocationPlan
+from ..plans.stored_paths import is_url
 
 if TYPE_CHECKING:  # slow to import
-    from .tasks.organize_plan import OrganizePlan
+    from ..tasks.organize_plan import OrganizePlan
 
 __all__ = ["counted", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
 

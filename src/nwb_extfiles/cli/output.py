@@ -61,7 +61,7 @@ def print_record(value: Any) -> None:
 
 def print_error(message: object, prefix: str = "nwb-extfiles: ", level: int = logging.ERROR) -> None:
     """Print an error or a warning as it is for those who type options."""
-    from .hints import for_command_line
+    from ..hints import for_command_line
     from .terminal import plain
 
     logging.getLogger("nwb_extfiles").log(level, message)
@@ -71,8 +71,8 @@ def print_error(message: object, prefix: str = "nwb-extfiles: ", level: int = lo
 
 def error_record(error: BaseException) -> dict[str, Any]:
     """An error as plain values, with all problems that it reports."""
-    from .errors import ExternalFilesError
-    from .hints import for_command_line
+    from ..errors import ExternalFilesError
+    from ..hints import for_command_line
 
     problems = error.problems if isinstance(error, ExternalFilesError) else (error,)
     places = ("nwb_path", "object_path", "field", "index")
@@ -111,7 +111,7 @@ class _LogFile(logging.FileHandler):
     """Lines with time and level, spelled for those who type options. A full disk ends no work."""
 
     def format(self, record: logging.LogRecord) -> str:
-        from .hints import for_command_line
+        from ..hints import for_command_line
 
         message = record.getMessage() if record.args else for_command_line(record.msg)
         time = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="seconds")

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .hints import for_command_line
-from .plans.locate import LocationKind, ResolvedExternalFile
-from .plans.plan import RelocationPlan
-from .plans.resolve import leads_to_nothing
+from ..hints import for_command_line
+from ..plans.locate import LocationKind, ResolvedExternalFile
+from ..plans.media_files import leads_to_nothing
+from ..plans.plan import RelocationPlan
+from ..tables import plain, shown
 from .summaries import in_words, organized_in_words, urls_line
-from .tables import plain, shown
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from .tasks.findings import Finding
-    from .tasks.organize_plan import OrganizePlan
+    from ..tasks.findings import Finding
+    from ..tasks.organize_plan import OrganizePlan
 
 __all__ = [
     "as_json",

@@ -1,0 +1,135 @@
+"""What is wrong with a plan as a whole: what refuses it, and what its user is warned of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError
+from ..hints import Hint, Message, for_archive, media_modes
+from ..options import MediaMode
+from .plan import Action, Relocation, RelocationPlan
+from .targets import CORRECT_NAMING, Destination, Named, case_folded
+
+__all__ = ["problems_of", "warnings_of"]
+
+_ADVISED_MODES = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
+
+
+def problems_of(plan: RelocationPlan, destination: Destination, named: Sequence[Named]) -> list[ExternalFilesError]:
+    """All that refuses a plan, beside what is wrong with single references."""
+    return [
+        *_no_links(plan, destination),
+        *_no_space(plan, destination),
+        *_inside_one_another(plan.relocations),
+        *_only_copied(named, plan.mode),
+    ]
+
+
+def warnings_of(plan: RelocationPlan, is_archived: Callable[[str], bool]) -> Iterator[Message]:
+    """What the user of a plan should know. `is_archived` says whether the archive accepts files with a suffix."""
+    yield from _without_content(plan.relocations)
+    yield from _not_archived(plan.relocations, is_archived)
+    yield from _originals_beside(plan)
+
+
+def _no_links(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
+    """Refuse once what would fail for each file."""
+    mode = plan.mode
+    if mode in destination.cannot and any(entry.is_transfer for entry in plan.relocations):
+        missing = "neither symbolic nor hard links"
+        why = "as exFAT and FAT have none"
+        if mode is MediaMode.REFLINK:
+            missing, why = "no reflinks of these media", "which need btrfs, XFS or the like on one disk"
+        elif len(destination.cannot) == 1:
+            missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
+        modes = media_modes(*(other for other in _ADVISED_MODES if other not in destination.cannot))
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, {why}",
+            hint=Hint("use {modes}", modes=modes),
+            nwb_path=str(destination.nwb_path),
+        )
+
+
+def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
+    needed = plan.copied_bytes + plan.remux_bytes + plan.download_bytes
+    if destination.free is not None and needed > destination.free:
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
+            f"{str(destination.nwb_path.parent)!r}",
+            hint=Hint("make space, or use {modes}", modes=media_modes("symlink", "hardlink", "reference")),
+            nwb_path=str(destination.nwb_path),
+        )
+
+
+def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFilesError]:
+    """Find targets that are folders of others, which the caller's naming function may give."""
+    targets = {case_folded(entry.target) for entry in planned if entry.target is not None}
+    for entry in planned:
+        if entry.target is not None and any(case_folded(parent) in targets for parent in entry.target.parents):
+            yield UnsafeReferenceError(
+                f"{entry.reference.where}: its media would be {str(entry.target)!r}, but other media have the name of "
+                f"a folder of that path",
+                hint=CORRECT_NAMING,
+                **entry.reference.place,
+            )
+
+
+def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFilesError]:
+    """Refuse once, in modes other than ``"copy"``, what has to be remuxed: neither a link nor a move changes a file."""
+    found = [each.resolution for each in named if each.resolution.remux is not None]
+    if mode is MediaMode.COPY or not found:
+        return
+    reference, file = found[0].reference, found[0].file
+    name = "" if file is None else repr(str(file.path))
+    more = "" if len(found) == 1 else f" and {len(found) - 1} more"
+    yield RelocationRefusedError(
+        f"{reference.where}: {name}{more} must be remuxed for DANDI, which makes new files, and media_mode is "
+        f"{str(mode)!r}",
+        hint=Hint("use {copy}; the originals stay where they are", copy=media_modes(MediaMode.COPY)),
+        **reference.place,
+    )
+
+
+def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
+    """Warn once for each file of zero bytes, which a full disk or a recording that failed leaves."""
+    empty = {entry.source.identity: entry for entry in reversed(planned) if entry.source and not entry.source.size}
+    for entry in reversed(empty.values()):
+        assert entry.source is not None
+        yield Message(
+            f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
+            "put the video in its place, before or after this",
+        )
+
+
+def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[Message]:
+    """Warn once for each series and suffix: a series of image files may have thousands."""
+    dropped: dict[tuple[str, str, str], list[Relocation]] = {}
+    for entry in planned:
+        known = entry.source is not None or entry.remote is not None
+        if not known or entry.target is None or entry.action is Action.SHARE or is_archived(entry.target.suffix):
+            continue
+        place = entry.reference.object_path, entry.reference.field, entry.target.suffix
+        dropped.setdefault(place, []).append(entry)
+    for (_, _, suffix), entries in dropped.items():
+        first = entries[0]
+        source = first.source.path if first.source is not None else first.remote
+        kind = f"files that end in {suffix}" if suffix else "files without a suffix"
+        further = "" if len(entries) == 1 else f" and {len(entries) - 1} more of this series"
+        name = "" if source is None else repr(source.name)
+        yield Message(
+            f"{first.reference.where}: DANDI does not accept {kind}: it skips {str(first.target)!r}{further} on upload",
+            for_archive(f"{name}{further}", suffix),
+        )
+
+
+def _originals_beside(plan: RelocationPlan) -> Iterator[Message]:
+    """Say which originals stay in the media folder, where an upload to DANDI skips them."""
+    for entry in plan.relocations:
+        if entry.remux is None or entry.source is None or entry.target is None:
+            continue
+        if entry.source.path.parent == (plan.nwb_path.parent / entry.target).parent:
+            yield Message(
+                f"{entry.reference.where}: {str(entry.source.path)!r} stays beside the remuxed file, and no path leads "
+                f"to it any more",
+                "delete it, or move it away, once you have checked the new file",
+            )
