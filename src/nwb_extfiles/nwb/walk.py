@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5l, h5o, h5r, h5t
+from h5py import h5a, h5d, h5g, h5l, h5o, h5t
+
+from .type_tree import SCHEMAS, has_schemas
 
 __all__ = ["LEAVES", "ExternalLink", "TypedObject", "dataset_at", "read_attribute", "typed_objects"]
 
@@ -77,7 +79,7 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
     schemas that the file caches are left out, as HDMF leaves them out.
     """
     root = h5g.open(file.id, b"/")
-    schemas = _schemas_in(root)
+    schemas = SCHEMAS if has_schemas(root) else None
     is_typed = True
     seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
     stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", _new_objects(root, b"", seen, links))]
@@ -104,17 +106,6 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
 
 def _is_group(group: h5g.GroupID, name: bytes) -> bool:
     return bool(h5o.get_info(group, name).type == h5o.TYPE_GROUP)
-
-
-def _schemas_in(root: h5g.GroupID) -> bytes | None:
-    """The path of the group in which the file caches schemas; None unless it has the name that HDMF gives it."""
-    reference = np.empty((), dtype=h5py.ref_dtype)
-    try:
-        h5a.open(root, b".specloc").read(reference)
-        place = h5r.get_name(reference[()], root)
-    except (KeyError, OSError, TypeError, ValueError, RuntimeError):  # there is none, or it is a path, or damaged
-        return None
-    return place if place == b"/specifications" else None
 
 
 def _new_objects(

@@ -94,6 +94,6 @@ def behind_link(
     for number, part in enumerate(parts[:-1], 1):
         link = current / part
         current = Path(real_path(str(link)))
-        if link.is_symlink() and not Path(nwb_folder).is_relative_to(current):
+        if current != link and link.is_symlink() and not Path(nwb_folder).is_relative_to(current):
             return replace(file, linked_path=link.joinpath(*parts[number:]))
     return file
