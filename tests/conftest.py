@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from dandi_server import Archive, serving_archive
-from helpers import make_video, mounted
+from helpers import NO_SYMLINKS, make_video, mounted, needs_symlink
 from servers import Server, reading_from_here, serving
 from videos import Videos
+
+import nwb_extfiles
 
 # The fixtures that this package offers to other projects. Where the package is installed, pytest finds them itself.
 pytest_plugins = ["nwb_extfiles.pytest_plugin"]
@@ -19,6 +23,51 @@ pytest_plugins = ["nwb_extfiles.pytest_plugin"]
 # dandi reads these when it is imported: use no cached answers, and report no usage.
 os.environ["DANDI_CACHE"] = "ignore"
 os.environ["DANDI_NO_ET"] = "1"
+
+PACKAGE, TESTS = Path(nwb_extfiles.__file__).parent, Path(__file__).parent
+MAY_NOT_SYMLINK = 1314
+"""Windows' error for a user who may not make symbolic links."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the media mode "symlink", where it is a parameter."""
+    for item in items:
+        params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(isinstance(value, str) and value == "symlink" for value in params):
+            item.add_marker(needs_symlink)
+
+
+@contextmanager
+def _skipping_without_symlinks() -> Iterator[None]:
+    """Skip a test that makes symbolic links itself, where the user may not. If the package makes them, it fails."""
+    try:
+        yield
+    except OSError as error:
+        if getattr(error, "winerror", None) != MAY_NOT_SYMLINK or not _raised_by_test(error):
+            raise
+        pytest.skip(NO_SYMLINKS)
+
+
+def _raised_by_test(error: OSError) -> bool:
+    """Whether a test called what raised the error, rather than the package."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(PACKAGE):
+            return False
+        if Path(frame.filename).is_relative_to(TESTS):
+            return True
+    return False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    with _skipping_without_symlinks():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with _skipping_without_symlinks():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,28 +18,50 @@ from typing import Any
 import h5py
 import imageio_ffmpeg
 import pytest
+from click.testing import Result
 
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
 __all__ = [
+    "NO_SYMLINKS",
     "PAST",
     "assert_resolves",
     "contents",
     "digest",
+    "fail_to_lock",
     "image_series",
     "make_file",
     "make_video",
     "mounted",
+    "name_of_bytes",
+    "needs_symlink",
     "new_nwbfile",
     "play",
     "set_paths",
     "stored_paths",
     "taking_at_most",
     "tree",
+    "with_slashes",
     "write_nwb",
 ]
 
-PAST = 1_500_000_000_123_456_789  # so long ago that any change gives another mtime, however coarse the clock
+PAST = 1_500_000_000_123_456_700  # so long ago that any change gives another mtime; Windows counts in 100 ns
+_ABSOLUTE_OR_SINGLE_BACKSLASH = re.compile(rb"([A-Za-z]:\\\S*)|(?<!\\)\\(?!\\)")
+
+
+def _may_symlink() -> bool:
+    """Whether the user may make symbolic links: on Windows only with a privilege, or in developer mode."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            Path(folder, "link").symlink_to("nowhere")
+        except OSError:
+            return False
+        return True
+
+
+NO_SYMLINKS = "this user may not make symbolic links"
+needs_symlink = pytest.mark.skipif(not _may_symlink(), reason=NO_SYMLINKS)
+"""Marks tests in which the package makes symbolic links. `conftest` skips those that make them themselves."""
 
 
 def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
@@ -104,6 +129,22 @@ def tree(folder: Path) -> dict[str, str]:
     return entries
 
 
+def with_slashes(result: Result) -> Result:
+    """What a command said, with relative paths spelled with ``/`` on Windows too, where the tests expect them so."""
+    if os.name == "nt":
+        for stream in ("stdout_bytes", "stderr_bytes", "output_bytes"):
+            said = getattr(result, stream) or b""
+            setattr(result, stream, _ABSOLUTE_OR_SINGLE_BACKSLASH.sub(lambda found: found[1] or b"/", said))
+    return result
+
+
+def name_of_bytes(name: bytes) -> str:
+    """A file name that is not UTF-8. Skips the test on Windows, where names are text."""
+    if os.name == "nt":
+        pytest.skip("file names are text on Windows")
+    return os.fsdecode(name)
+
+
 @contextmanager
 def taking_at_most(seconds: float) -> Iterator[None]:
     """Limit the processor time, which other processes on the machine do not change."""
@@ -130,6 +171,18 @@ def contents(path: Path) -> dict[str, Any]:
     with h5py.File(path, "r") as file:
         file.visititems(visit)
     return found
+
+
+def fail_to_lock(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+    """Have the system's call that locks files fail with one error number after another, with the last one for good."""
+    left = list(numbers)
+
+    def fail(*arguments: object) -> None:
+        number = left.pop(0) if len(left) > 1 else left[0]
+        raise OSError(number, os.strerror(number))
+
+    name, call = ("msvcrt", "locking") if os.name == "nt" else ("fcntl", "flock")
+    monkeypatch.setattr(importlib.import_module(name), call, fail)
 
 
 @contextmanager

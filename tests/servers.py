@@ -25,6 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.route = unquote(parts.path)
         self.query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self.sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.asked.append((self.command, self.path, self.headers.get("Range")))
         route = self.server.routes.get(self.route)
         if isinstance(route, list):  # one per request; the last for all that follow
@@ -34,7 +35,12 @@ class Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):  # a client that only wants the headers hangs up
             self.close_connection = True
 
-    do_HEAD = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+
+    def end_headers(self) -> None:
+        if self.close_connection:  # a client that asked for it, as ffmpeg does, is told that it gets it
+            self.send_header("Connection", "close")
+        super().end_headers()
 
     def send_file(self, **headers: str) -> None:
         path = self.server.folder / self.route.lstrip("/")
@@ -85,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
     def send_json(self, value: Any) -> None:

@@ -24,7 +24,17 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, make_file, mounted, new_nwbfile, set_paths, stored_paths, write_nwb
+from helpers import (
+    digest,
+    image_series,
+    make_file,
+    mounted,
+    new_nwbfile,
+    set_paths,
+    stored_paths,
+    with_slashes,
+    write_nwb,
+)
 from makers import quiet
 from pynwb import NWBHDF5IO
 from pynwb.base import ExternalImage, Images
@@ -60,7 +70,7 @@ def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cli(*words: object, code: int = 0) -> str:
     """Run the command line, and return its output and errors."""
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = with_slashes(CliRunner().invoke(main, [str(word) for word in words]))
     assert result.exit_code == code, result.output
     return result.output
 
@@ -559,6 +569,99 @@ def test_interrupted_edit() -> None:
     assert media_of(path) == [digest(Path("raw/a.avi"))]
 
 
+def killed(code: str, *words: object) -> None:
+    """Run Python in another process, which ends itself."""
+    run = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False, capture_output=True, text=True)
+    assert run.returncode == 9, run.stderr
+
+
+@fixes("interrupted-run", "the NWB file that the run was writing is not there")
+def test_interrupted_run_whose_nwb_file_was_moved_away() -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    before = digest(path)
+    killed(
+        "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
+        "plain = journal._write_at\n"
+        "def die(*rest):\n    plain(*rest)\n    os._exit(9)\n"
+        "journal._write_at = die\nrelocate(sys.argv[1])",
+        path,
+    )
+    path.rename("a.nwb")
+    message = message_of(Path("nwb"), "interrupted-run")
+    assert "if 'a.nwb' was moved away, put it back here and run `nwb-extfiles recover` on it" in message
+    assert message in cli("recover", "nwb")
+    Path("a.nwb").rename(path)
+    cli(*command(message), path)
+    assert digest(path) == before
+    assert "interrupted-run" not in [finding.code for finding in check("nwb")]
+
+
+@pytest.mark.parametrize("then", ["again", "remove"])
+@fixes("interrupted-run")
+def test_interrupted_run_that_had_not_written_the_nwb_file(then: str) -> None:
+    path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    words = ["organize", "nwb", "-d", "ds", "--media-mode", "copy"]
+    killed(
+        "import os, sys; from nwb_extfiles.disk import contents; from nwb_extfiles.cli import main\n"
+        "def die(source, part, **options):\n    part.write_bytes(b'part')\n    os._exit(9)\n"
+        "contents.copy_verified = die\nmain(sys.argv[1:])",
+        *words,
+    )
+    (finding,) = [finding for finding in check("ds") if finding.code == "interrupted-run"]
+    assert finding.hint == "if no run is at work, run that command again, or remove this folder"
+    if then == "remove":
+        shutil.rmtree(finding.nwb_path)
+    cli(*words)
+    (new,) = Path("ds").rglob("*.nwb")
+    assert media_of(new) == media_of(path)
+    assert [finding.code for finding in check("ds")] == []
+
+
+@fixes("interrupted-run")
+def test_interrupted_run_that_was_replacing_videos() -> None:
+    """What it had put aside is put back by the command that the message names."""
+    recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
+    words = ["organize", "nwb", "-d", "ds", "--media-mode", "copy"]
+    cli(*words)
+    (new,) = Path("ds").rglob("*.nwb")
+    (stored,) = stored_paths(new, DATASET)
+    mine = new.parent / stored
+    mine.write_bytes(b"another video")
+    new.unlink()
+    killed(
+        "import os, sys; from nwb_extfiles.transfers.transfer import Transfer; from nwb_extfiles.cli import main\n"
+        "Transfer._commit_document = lambda *rest: os._exit(9)\nmain(sys.argv[1:])",
+        *words, "--existing", "replace",
+    )  # fmt: skip
+    assert mine.read_bytes() != b"another video"
+    message = message_of(Path("ds"), "interrupted-run")
+    assert "run that command again: it puts back what it was about to replace" in message
+    assert "try again" in cli(*words, "--existing", "replace", code=1)
+    assert mine.read_bytes() == b"another video"
+    cli(*words, "--existing", "replace")
+    assert media_of(new) == [digest(Path("raw/a.avi"))]
+    assert [finding.code for finding in check("ds")] == []
+
+
+@fixes("interrupted-run")
+def test_interrupted_run_that_was_replacing_a_store() -> None:
+    """Between two renames a Zarr store has no name; recovery needs to know which one it had."""
+    store = Path("ds/a.nwb.zarr").absolute()
+    store.mkdir(parents=True)
+    (store / ".zgroup").write_text("former")
+    killed(
+        "import os, sys; from pathlib import Path; from nwb_extfiles.transfers.transfer import Transfer\n"
+        "transfer = Transfer(Path(sys.argv[1]), as_folder=True)\ntransfer.staged_document.mkdir()\n"
+        "os.rename(sys.argv[1], transfer._staging.replaced)\nos._exit(9)",
+        store,
+    )
+    message = message_of(Path("ds"), "interrupted-run")
+    assert "with the path that the NWB file had gives it its name back" in message
+    cli(*command(message), store)
+    assert (store / ".zgroup").read_text() == "former"
+    assert not list(Path("ds").glob(".nwb-extfiles-*"))
+
+
 @fixes("is a symbolic link to … and readers look for media beside the name")
 def test_symlink_to_nwb_file() -> None:
     path = recording(Path("nwb/a.nwb"), ["../raw/a.avi"])
@@ -913,6 +1016,8 @@ RELOCATED = {
     "hidden": ".hidden/a.avi",
     "linked-folder": "linked/a.avi",
     "nonstandard-name": "a.avi",
+    "asset-path": "k\u00e4fig/a.avi",
+    "unportable-name": "aux.avi",
 }
 
 
@@ -921,10 +1026,11 @@ RELOCATED = {
 def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     video(Path("raw/a.avi"))
     folder = Path("set/sub")
-    for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi"):
+    for name in ("a.avi", ".hidden/a.avi", "real/a.avi", "caf\u00e9.avi", "../raw/a.avi", "aux.avi"):
         video(folder / name, content="a.avi")
     (folder / "linked").symlink_to("real")
-    if code == "outside-dandiset":
+    video(folder / "k\u00e4fig/a.avi", content="a.avi")
+    if code in ("outside-dandiset", "asset-path"):
         Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
     path = recording(folder / "a.nwb", [RELOCATED[code].format(tmp_path)], videos=False)
     message = message_of(path, code)
@@ -932,6 +1038,41 @@ def test_relocate_fixes_findings(code: str, tmp_path: Path) -> None:
     cli("relocate", "--media-mode", "copy", path)
     assert [finding.code for finding in check(path)] == []
     assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@pytest.mark.parametrize(("folder", "name"), [("sub-M\u00e4use", "a"), ("sub", "a'b"), ("sub", "aux")])
+def test_nwb_file_with_a_refused_name_is_renamed(folder: str, name: str) -> None:
+    path = recording(Path(f"set/{folder}/{name}.nwb"), ["../../raw/a.avi"])
+    cli("relocate", "--media-mode", "copy", path)
+    Path("set/dandiset.yaml").write_text("identifier: '000001'\n")
+    message = message_of(path, "unportable-name" if name == "aux" else "asset-path")
+    assert "rename it, or the folder, and run `nwb-extfiles relocate` on it" in message
+    Path(f"set/{folder}").rename("set/sub-m")
+    path = Path(f"set/sub-m/{name}.nwb").rename("set/sub-m/m.nwb")
+    cli("relocate", path)
+    assert [finding.code for finding in check("set")] == []
+    assert media_of(path) == [digest(Path("raw/a.avi"))]
+
+
+@fixes("letter-case")
+def test_file_is_renamed_as_the_path_has_it() -> None:
+    path = recording(Path("nwb/a.nwb"), ["Video.avi"], videos=False)
+    content = digest(video(Path("nwb/video.avi")))
+    assert "rename it, or its folder, so that it has the name in the path" in message_of(path, "letter-case")
+    Path("nwb/video.avi").rename("nwb/Video.avi")
+    assert media_of(path) == [content]
+
+
+@fixes("alike-names")
+def test_nwb_files_that_differ_in_case_are_renamed() -> None:
+    paths = [recording(Path(f"nwb/{name}.nwb"), [f"../raw/{name}.avi"]) for name in ("A", "a")]
+    contents = [digest(Path(f"raw/{name}.avi")) for name in ("A", "a")]
+    cli("relocate", "--media-mode", "copy", *paths)
+    assert "rename all but one" in message_of(Path("nwb"), "alike-names")
+    renamed = paths[0].rename("nwb/b.nwb")
+    cli("relocate", renamed)
+    assert [media_of(path) for path in (renamed, paths[1])] == [[content] for content in contents]
+    assert "alike-names" not in [finding.code for finding in check("nwb")]
 
 
 @fixes("empty", "not-readable")

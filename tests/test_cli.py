@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import play, stored_paths, tree, write_nwb
+from helpers import needs_symlink, play, stored_paths, tree, with_slashes, write_nwb
 from makers import make_media
 
 import nwb_extfiles
@@ -105,7 +105,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, [str(word) for word in words])
+    result = with_slashes(CliRunner().invoke(main, [str(word) for word in words]))
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -113,7 +113,6 @@ def run(*words: object, code: int = 0) -> Result:
     return result
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a right there")
 def test_ls_says_where_a_broken_link_leads(lab: Path) -> None:
     (lab / "nwb" / "gone.avi").symlink_to("../elsewhere/gone.avi")
     assert "'gone.avi' -> MISSING: it is a symbolic link to '../elsewhere/gone.avi', which does not exist" in (
@@ -388,6 +387,7 @@ def test_json_names_options_of_the_command_line(lab: Path) -> None:
     assert "media_options" not in entry["problem"]
 
 
+@needs_symlink
 def test_relocate_reports_urls_that_stay(lab: Path) -> None:
     lines = run("relocate", "nwb/lost.nwb", "--missing", "keep").stdout.splitlines()
     assert lines[0] == "nwb/lost.nwb: 1 video linked, 1 video not found, 1 video kept as URLs"
@@ -441,6 +441,28 @@ def test_options_reach_the_plan(lab: Path) -> None:
     run("relocate", path, "--path-map", f"D:\\rig={lab / 'videos'}", "--search", "videos", "--within", "nwb", code=1)
     run("relocate", path, "--path-map", f"D:\\rig={lab / 'videos'}", "--search", "videos", "--within", "videos")
     assert [(path.parent / text).is_file() for text in stored_paths(path)] == [True, True]
+
+
+def test_ls_searches_for_videos(lab: Path) -> None:
+    """As commands that relocate do, with the options, and with the folders of the configuration file."""
+    (lab / "nas").mkdir()
+    (lab / "videos" / "a.avi").rename(lab / "nas" / "a.avi")
+    write_nwb(lab / "nwb" / "mapped.nwb", [r"D:\rig\a.avi"])
+    assert "6 references in 3 NWB files: 1 found, 4 missing, 1 URL" in run("ls").stdout
+    mapped = run("ls", "nwb/mapped.nwb", "--path-map", r"D:\rig=nas").stdout
+    assert r"'D:\rig\a.avi' -> nas/a.avi  256 bytes" in mapped
+    searched = run("ls", "--search", "nas").stdout
+    assert "'../videos/a.avi' -> nas/a.avi  256 bytes" in searched
+    found = json.loads(run("ls", "--search", "nas", "--jobs", "2", "--json").stdout)
+    assert next(entry["path"] for entry in found if entry["path"]) == str(lab / "nas" / "a.avi")
+    referring = run("ls", "--media", "nas/a.avi", "--search", "nas").stdout
+    assert "nas/a.avi in nwb/good.nwb" in referring
+    (lab / "nwb-extfiles.toml").write_text("search = 'nas'\n")
+    configured = run("ls")
+    assert (configured.stdout, "search from" in configured.stderr) == (searched, True)
+    assert "1 found, 4 missing" in run("ls", "--no-config").stdout
+    run("ls", "--search", "nowhere", code=2)
+    assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
 
 
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
@@ -529,6 +551,7 @@ def is_clear(seen: bytes) -> bool:
     return seen.endswith(b"\r") and seen.replace(b"\r", b"\n").split(b"\n")[-2].strip() == b""
 
 
+@needs_symlink
 def test_any_path_spelling_from_any_working_directory(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab / "videos")
     run("relocate", "../nwb/good.nwb", "--search", ".")
@@ -620,6 +643,7 @@ def test_log_file(lab: Path) -> None:
     assert (lab / "nwb" / "good.nwb").read_bytes() == before
 
 
+@needs_symlink
 def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="nwb_extfiles"), pytest.warns(nwb_extfiles.ExternalFilesWarning):
         nwb_extfiles.relocate("nwb/lost.nwb", media_options={"missing": "keep"})
@@ -627,6 +651,7 @@ def test_python_logging(lab: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert f"symlink {lab / 'videos' / 'a.avi'} -> {lab / 'nwb' / 'lost'}" in caplog.messages[1]
 
 
+@needs_symlink
 def test_existing_skip_leaves_out_the_nwb_file(lab: Path) -> None:
     """Not the single video: an NWB file has all its media, or it stays as it is."""
     plan = json.loads(run("relocate", "nwb/good.nwb", "--dry-run", "--json").stdout)
@@ -671,13 +696,14 @@ def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> N
         assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="quotes are others there")
 def test_ls_of_a_video_names_the_command_for_videos(lab: Path) -> None:
     refused = run("ls", "videos/a.avi", "nwb", code=2).stderr
     assert "nwb-extfiles ls --media videos/a.avi nwb" in refused.replace("\n", " ")
     assert "videos/a.avi in nwb/good.nwb" in run("ls", "--media", "videos/a.avi", "nwb").stdout
 
 
-@pytest.mark.parametrize("command", ["ls", "check", "relocate", "organize", "restore"])
+@pytest.mark.parametrize("command", ["ls", "check", "report", "relocate", "organize", "restore", "recover"])
 def test_missing_file_is_one_error(lab: Path, command: str) -> None:
     refused = run(command, "nowhere.nwb", *(["out"] if command == "restore" else []), code=2).stderr
     assert "nowhere.nwb does not exist; name NWB files, or folders with NWB files" in refused
@@ -701,7 +727,6 @@ def test_missing_file_is_one_error_in_python(lab: Path) -> None:
     assert (type(again), str(again)) == (type(errors[0]), str(errors[0]))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="symbolic links")
 def test_dangling_link_says_where_it_led(lab: Path) -> None:
     (lab / "videos" / "c.avi").symlink_to("/mnt/gone/c.avi")
     write_nwb(lab / "nwb" / "c.nwb", ["../videos/c.avi"])
@@ -717,7 +742,7 @@ def test_many_missing_files_of_a_series_are_one_warning(lab: Path) -> None:
     write_nwb(lab / "nwb" / "tif.nwb", [f"../frames/{number}.tif" for number in range(1500)])
     done = run("relocate", "nwb/tif.nwb", "--missing", "keep")
     (warning,) = done.stderr.splitlines()
-    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (No such file or directory)" in warning
+    assert f"Tried: '{lab / 'nwb' / '../frames/0.tif'}' (" in warning
     assert warning.endswith("; the path is kept, and 1,499 more in external_file")
     assert done.stdout == "nwb/tif.nwb: 1,500 images not found\n"
 
@@ -761,11 +786,11 @@ def test_names_that_an_output_cannot_spell_are_escaped(strange_lab: Path, encodi
 
     name = STRANGE.encode(encoding, "backslashreplace").decode(encoding)
     listed, _ = told("ls", "nwb")
-    assert f"nwb/{name}.nwb" in listed
+    assert os.path.join("nwb", f"{name}.nwb") in listed
     assert f"'gone {name}.avi' -> MISSING" in listed
     assert f"'gone {name}.avi'" in told("check", "nwb", code=1)[0]
     done, warnings = told("relocate", f"nwb/{STRANGE}.nwb", "--media-mode", "copy", "--missing", "keep")
-    assert f"nwb/{name}.nwb" in done
+    assert os.path.join("nwb", f"{name}.nwb") in done
     assert name in warnings
     assert len(list((strange_lab / "nwb" / STRANGE).iterdir())) == 1
     assert "does not exist" in told("relocate", f"nwb/no {STRANGE}.nwb", code=2)[1]
@@ -838,6 +863,7 @@ def test_restore_takes_a_folder(lab: Path) -> None:
     assert done.stdout.splitlines() == [
         "back/good/good.nwb: 2 videos copied (512 bytes), 1 manifest written",
         "back/deep/c/c.nwb: 1 video copied (256 bytes), 1 manifest written",
+        "total: 3 videos copied (768 bytes), 2 manifests written in 2 NWB files",
     ]
     assert [plan["nwb_path"] for plan in planned] == [
         str(lab / "back" / name) for name in ("good/good.nwb", "deep/c/c.nwb")

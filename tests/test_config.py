@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from helpers import stored_paths, write_nwb
+from helpers import stored_paths, with_slashes, write_nwb
 from makers import make_media
 
 from nwb_extfiles import relocate
@@ -26,7 +26,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, words)
+    result = with_slashes(CliRunner().invoke(main, words))
     assert result.exit_code == code, result.output
     return result
 

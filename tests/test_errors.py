@@ -28,7 +28,9 @@ from nwb_extfiles.errors import (
     UnreadableFileError,
     UnsafeReferenceError,
     combine,
+    warn_all,
 )
+from nwb_extfiles.hints import Hint, Message
 from nwb_extfiles.tasks.relocating import relocate_files
 
 KINDS: list[tuple[type[ExternalFilesError], type[Exception]]] = [
@@ -128,8 +130,40 @@ def test_combine_same_kind() -> None:
     assert error.problems == tuple(problems)
     assert error.nwb_path == "/a.nwb"
     assert error.index is None
-    assert all(f"{n + 1}. video {n} is not there" in str(error) for n in range(12))
-    assert str(error).startswith("12 problems")
+    assert str(error).splitlines() == [
+        "12 problems; nothing was changed:",
+        *(f"  {n + 1}. video {n} is not there" for n in range(5)),
+        "  … and 7 more of this kind; `problems` of this error has all",
+    ]
+    assert error.command_line.endswith("  … and 7 more of this kind; --json prints all")
+    assert "6. video 5 is not there" in str(combine(problems[:6]))
+
+
+def test_many_problems_of_one_kind_are_shortened() -> None:
+    """Names, numbers and paths do not count, also with spaces and quotes in them."""
+    files = [f"/data/subject {n}/it's {n}.nwb" for n in range(1500)]
+    lost = [MissingMediaError(f"{path}: ImageSeries {path!r}: no file for 'v {n}.avi'") for n, path in enumerate(files)]
+    other = RelocationRefusedError("/data/b.nwb is not writable")
+    lines = str(combine([*lost[:700], other, *lost[700:]])).splitlines()
+    assert lines[0] == "1,501 problems; nothing was changed:"
+    assert lines[-2:] == [
+        "  … and 1,495 more of this kind; `problems` of this error has all",
+        "  701. /data/b.nwb is not writable",
+    ]
+    assert len(lines) == 8
+
+
+def test_warnings_that_say_the_same_are_one() -> None:
+    hint = Hint("name its folder with {search}")
+    few = [f"/data/{n}.nwb: 'A{n}.AVI' gets the suffix .avi" for n in range(5)]
+    with pytest.warns(ExternalFilesWarning) as caught:
+        warn_all([*(Message(f"C:\\my data\\{n}.nwb: no file for '{n}.avi'", hint) for n in range(40)), *few])
+    first, *others = [warning.message.args[0] for warning in caught]
+    assert others == few
+    assert first.startswith(
+        "C:\\my data\\0.nwb: no file for '0.avi' (40 such warnings, of which this is the first); name"
+    )
+    assert first.command_line.endswith("name its folder with --search FOLDER")
 
 
 def test_combine_mixed_kinds() -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 import h5py
 import pytest
 from hdmf.data_utils import DataChunkIterator
-from helpers import assert_resolves, digest, image_series, new_nwbfile, play, stored_paths, tree, write_nwb
+from helpers import (
+    assert_resolves,
+    digest,
+    image_series,
+    needs_symlink,
+    new_nwbfile,
+    play,
+    stored_paths,
+    tree,
+    write_nwb,
+)
 from pynwb import NWBHDF5IO, TimeSeries
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
@@ -115,6 +125,7 @@ def test_paths_are_stored_as_pynwb_stores_them(source: Path, target: Path) -> No
         assert after[new.attrs["owner"]].name == "/identifier"
 
 
+@needs_symlink
 def test_symlink_is_the_default(source: Path, target: Path) -> None:
     export(source, target, relocate_media=True)
     assert (target.parent / stored_paths(target)[0]).is_symlink()

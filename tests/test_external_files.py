@@ -23,7 +23,7 @@ from servers import Server, reading_from_here
 from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, find_referring_files, relocate, resolve_external_files
 from nwb_extfiles.errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
 from nwb_extfiles.plans.locate import LocationKind
-from nwb_extfiles.web.remote import beside, source_of
+from nwb_extfiles.web.remote import beside, folder_of, source_of
 
 DATASET = "acquisition/video/external_file"
 
@@ -416,7 +416,7 @@ def check_served(entries: list[ResolvedExternalFile], served: Server, videos: li
     ]  # fmt: skip
     assert [fetched(entry.location) for entry in entries[:2]] == [video.read_bytes() for video in videos[:2]]
     assert isinstance(entries[2].problem, UnsafeReferenceError)
-    assert "does not say what" in str(entries[2].problem)
+    assert "points outside the server" in str(entries[2].problem)
     assert isinstance(entries[3].problem, MissingMediaError)
     assert {entry.reference.nwb_path for entry in entries} == {served.url("sub-a/a.nwb")}
 
@@ -507,7 +507,7 @@ def test_unreadable_urls_are_reported(server: Server) -> None:
     ],
 )
 def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> None:
-    assert beside(nwb_url, text) == expected
+    assert beside(folder_of(nwb_url), text) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,11 +14,12 @@ from pathlib import Path
 import pytest
 from helpers import assert_resolves, digest, make_file, tree
 from mounts import loop, overlay
+from pynwb import NWBHDF5IO
 from recordings import recording
 
 from nwb_extfiles import NWBExtFilesHDF5IO, organize, relocate
 from nwb_extfiles.disk import links
-from nwb_extfiles.errors import RelocationRefusedError
+from nwb_extfiles.errors import RelocationRefusedError, TransferError
 
 POOR = ("exfat", "vfat")
 pytestmark = pytest.mark.filterwarnings("ignore::nwb_extfiles.ExternalFilesWarning")
@@ -207,6 +209,60 @@ def test_modes_are_chosen_for_each_nwb_file(raw: Path) -> None:
         plan = organize([raw, near], disk / "ds", media_mode=("hardlink", "copy"))
         modes = {file.source.name == "n.nwb": file.plan.mode for file in plan}
         assert modes == {True: "hardlink", False: "copy"}
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user")
+def test_file_of_another_user_gets_the_next_mode() -> None:
+    """Linux lets nobody make a hard link to a file of somebody else that they may not write to; the others get one."""
+    if Path("/proc/sys/fs/protected_hardlinks").read_text().strip() != "1":
+        pytest.skip("this system lets everybody make hard links")
+    code = """
+import os, sys
+from nwb_extfiles import NWBExtFilesHDF5IO, relocate
+from nwb_extfiles.transfers import joint_commit
+from nwb_extfiles.tasks import relocating  # while it may be read
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for dry_run in (True, False):
+    plan = relocate(sys.argv[1], ("hardlink", "copy"), dry_run=dry_run)
+    print(*(plan.mode_of(entry) for entry in plan.relocations))
+"""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = recording(folder / "raw" / "a.nwb", ["a.avi", "b.avi", "c.avi"])
+        for place in (folder, *folder.rglob("*")):
+            os.chown(place, 65534, 65534)
+        os.chown(path.parent / "b.avi", 0, 0)
+        run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        assert (run.stdout.splitlines(), run.stderr) == (["hardlink copy hardlink"] * 2, "")
+        for index, (video, names) in enumerate([("a.avi", 2), ("b.avi", 1), ("c.avi", 2)]):
+            (new,) = (path.parent / "a").glob(f"*_{index}.avi")
+            assert new.read_bytes() == (path.parent / video).read_bytes()
+            assert new.stat().st_nlink == names
+
+
+def test_file_without_reflinks_gets_the_next_mode(tmp_path: Path) -> None:
+    """On btrfs, a file that is never copied on write (``chattr +C``) shares no blocks with one that is."""
+    with loop("btrfs") as disk:
+        raw = disk / "raw"
+        path = recording(raw / "a.nwb", ["a.avi", "b.avi"])
+        content = (raw / "b.avi").read_bytes()
+        (raw / "b.avi").unlink()
+        (raw / "b.avi").touch()
+        subprocess.run(["chattr", "+C", raw / "b.avi"], check=True)
+        (raw / "b.avi").write_bytes(content)
+        with pytest.raises(TransferError, match="makes no reflink"):
+            relocate(path, "reflink")
+        said = pytest.warns(match="was made in mode 'copy', because 'reflink' is impossible for it")
+        modes = ("reflink", "copy")
+        with said, NWBHDF5IO(path, "r") as source, NWBExtFilesHDF5IO(disk / "ds" / "a.nwb", "w") as io:
+            io.export(src_io=source, relocate_media=True, media_mode=modes)
+        with said:
+            plan = relocate(path, modes)
+        for done in (io.relocation, plan):
+            assert done is not None
+            assert [done.mode_of(entry) for entry in done.relocations] == ["reflink", "copy"]
+            new = [done.nwb_path.parent / entry.new_path for entry in done.relocations]
+            assert [digest(video) for video in new] == [digest(raw / name) for name in ("a.avi", "b.avi")]
 
 
 def test_reflink_alone_is_refused_where_there_are_none(raw: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import digest, make_file, tree
+from helpers import digest, fail_to_lock, make_file, tree
 
 from nwb_extfiles.disk import filesystem, links, locks
 
@@ -260,11 +259,10 @@ def test_lock_of_another_process(tmp_path: Path) -> None:
         locks.FileLock(path).release()
 
 
-@posix
 def test_lock_of_a_killed_process(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with holder(path) as process:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait(100)
         assert path.exists()
         lock = locks.FileLock(path)
@@ -309,7 +307,6 @@ def test_lock_file_replaced_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
     lock.release()
 
 
-@posix
 def test_lock_follows_no_symlink(tmp_path: Path) -> None:
     (tmp_path / "video").write_bytes(b"video")
     (tmp_path / "lock").symlink_to("video")
@@ -318,17 +315,8 @@ def test_lock_follows_no_symlink(tmp_path: Path) -> None:
     assert (tmp_path / "video").read_bytes() == b"video"
 
 
-@posix
 def test_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
-
-    numbers = [errno.ENOLCK, errno.ENOSYS, errno.EIO]
-
-    def fail(handle: int, operation: int) -> None:
-        number = numbers.pop(0)
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(fcntl, "flock", fail)
+    fail_to_lock(monkeypatch, errno.ENOLCK, errno.ENOSYS, errno.EIO)
     for _ in range(2):
         with pytest.raises(NotImplementedError, match="no locks"):
             locks.FileLock(tmp_path / "lock")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from typing import Any
 
 import h5py
 import pytest
-from helpers import digest, image_series, new_nwbfile, stored_paths, write_nwb
+from helpers import digest, image_series, name_of_bytes, new_nwbfile, stored_paths, write_nwb
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
@@ -344,7 +343,7 @@ def test_schemas_with_unknown_location(tmp_path: Path, source: Path, video_files
 
 def test_file_names_not_utf8(tmp_path: Path, video_files: Path) -> None:
     """pynwb can still read the table."""
-    video = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    video = tmp_path / name_of_bytes(b"caf\xe9.avi")
     try:
         shutil.copy(video_files / VIDEOS[0], video)
     except OSError:

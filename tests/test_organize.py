@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner, Result
-from helpers import contents, digest, mounted, set_paths, stored_paths
+from helpers import contents, digest, mounted, set_paths, stored_paths, with_slashes
 from helpers import tree as tree_of
 from recordings import DATASET, new_ids, object_id, recording, state, video, working_in
 
@@ -64,7 +64,7 @@ def elsewhere(tmp_path: Path) -> Iterator[Path]:
 
 def run(*arguments: Any, code: int = 0) -> Result:
     """The command line."""
-    result = CliRunner().invoke(main, ["organize", *map(str, arguments)])
+    result = with_slashes(CliRunner().invoke(main, ["organize", *map(str, arguments)]))
     assert result.exit_code == code, result.output + repr(result.exception)
     assert "Traceback" not in result.output
     return result
@@ -237,7 +237,7 @@ def test_non_ascii_names(tmp_path: Path) -> None:
 
 def test_urls_are_kept(tmp_path: Path) -> None:
     recording(tmp_path / "raw" / "a.nwb", ["a.avi", "https://x.org/b.avi", "s3://bucket/c.mp4"])
-    organize(tmp_path / "raw", tmp_path / "ds")
+    quietly(tmp_path / "raw", tmp_path / "ds")
     (made,) = (tmp_path / "ds").rglob("*.nwb")
     assert stored_paths(made)[1:] == ["https://x.org/b.avi", "s3://bucket/c.mp4"]
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")

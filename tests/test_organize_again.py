@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from dandi.organize import CopyMode, FileOperationMode, OrganizeInvalid
 from dandi.organize import organize as dandi_organize
-from helpers import digest, stored_paths
+from helpers import digest, stored_paths, with_slashes
 from makers import quiet
 from recordings import new_ids, recording, set_scalar, state
 
@@ -31,7 +31,7 @@ YAML = "identifier: DANDI:000001\nname: Mice\n"
 
 
 def run(*arguments: Any, code: int = 0) -> Result:
-    result = CliRunner().invoke(main, ["organize", *map(str, arguments)])
+    result = with_slashes(CliRunner().invoke(main, ["organize", *map(str, arguments)]))
     assert result.exit_code == code, result.output + repr(result.exception)
     assert "Traceback" not in result.output
     return result

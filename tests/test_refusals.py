@@ -7,11 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import assert_resolves, image_series, new_nwbfile, stored_paths, tree, write_nwb
+from helpers import assert_resolves, digest, image_series, new_nwbfile, stored_paths, tree, write_nwb
 from pynwb import NWBHDF5IO
+from videos import WHOLE, Videos
 
-from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, organize, relocate
+from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, organize, relocate
 from nwb_extfiles.errors import MissingMediaError, PlanError, RelocationRefusedError
+from nwb_extfiles.naming import ARCHIVED_SUFFIXES
 from nwb_extfiles.plans.plan import RelocationPlan
 
 
@@ -239,22 +241,8 @@ def test_video_of_zero_bytes_is_warned_of(tmp_path: Path, videos: list[Path], wa
     names = ["empty.avi", "good.avi", "empty.avi"]
     source = write_nwb(tmp_path / "a.nwb", names)
 
-    def relocated() -> RelocationPlan:
-        if way == "organize":
-            return organize([source], tmp_path / "ds", media_mode="copy").files[0].plan
-        if way in ("relocate", "reference"):
-            return relocate(source, "copy" if way == "relocate" else way)
-        with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(tmp_path / "ds" / "b.nwb", "w") as io:
-            if way == "export":
-                io.export(src_io=src_io, relocate_media=True, media_mode="copy")
-            else:
-                nwbfile = new_nwbfile()
-                nwbfile.add_acquisition(image_series([tmp_path / name for name in names]))
-                io.write(nwbfile, relocate_media=True, media_mode="copy")
-        return io.relocation
-
     with pytest.warns(ExternalFilesWarning) as caught:
-        plan = relocated()
+        plan = relocated(source, names, way)
     (warning,) = [one for one in plan.warnings if "zero bytes" in one]
     assert repr(str(tmp_path / "empty.avi")) in warning
     assert [str(one.message) for one in caught if "zero bytes" in str(one.message)] == [warning]
@@ -263,6 +251,74 @@ def test_video_of_zero_bytes_is_warned_of(tmp_path: Path, videos: list[Path], wa
     for place in places[::2]:  # as it says
         shutil.copy(videos[1], place)
     assert_resolves(plan.nwb_path, [videos[1], videos[0], videos[1]])
+
+
+def relocated(source: Path, names: list[str], way: str) -> RelocationPlan:
+    """Relocate an NWB file that refers to videos beside it, or a new one."""
+    folder = source.parent
+    if way == "organize":
+        return organize([source], folder / "ds", media_mode="copy").files[0].plan
+    if way in ("relocate", "reference"):
+        return relocate(source, "copy" if way == "relocate" else way)
+    with NWBHDF5IO(source, "r") as src_io, NWBExtFilesHDF5IO(folder / "ds" / "b.nwb", "w") as io:
+        if way == "export":
+            io.export(src_io=src_io, relocate_media=True, media_mode="copy")
+        else:
+            nwbfile = new_nwbfile()
+            nwbfile.add_acquisition(image_series([folder / name for name in names]))
+            io.write(nwbfile, relocate_media=True, media_mode="copy")
+    return io.relocation
+
+
+@pytest.mark.parametrize("way", ["write", "export", "relocate", "organize"])
+def test_videos_that_are_cut_off_are_warned_of(tmp_path: Path, all_videos: Videos, way: str) -> None:
+    """Once for all of a series, when they are relocated; they go along, as whole ones do."""
+    wrong = ["cut_off.avi", "no_index.mp4", "cut_off.mp4", "cut_off.mkv"]
+    names = ["mpeg4.avi", *wrong, "cut_off.avi", "b_frames.mp4"]
+    for name in set(names):
+        shutil.copy(all_videos[name], tmp_path / name)
+    source = write_nwb(tmp_path / "a.nwb", names)
+    with pytest.warns(ExternalFilesWarning) as caught:
+        plan = relocated(source, names, way)
+    (warning,) = [one for one in plan.warnings if "cut off" in one]
+    assert f"{str(tmp_path / 'cut_off.avi')!r} is cut off, or still being written" in warning
+    assert (
+        f"the {(tmp_path / 'cut_off.avi').stat().st_size:,} bytes that are there (and 3 more of this series)" in warning
+    )
+    assert [str(one.message) for one in caught if "cut off" in str(one.message)] == [warning]
+    places = [plan.nwb_path.parent / stored for stored in stored_paths(plan.nwb_path)]
+    assert [digest(place) for place in places] == [digest(all_videos[name]) for name in names]
+    again = relocate(plan.nwb_path, "copy")  # no warning: nothing is relocated
+    assert not again.warnings
+    for place, whole in zip(
+        places, ("mpeg4.avi", "mpeg4.avi", "b_frames.mp4", "b_frames.mp4", "h264.mkv"), strict=False
+    ):
+        shutil.copy(all_videos[whole], place)  # as it says
+    assert_resolves(plan.nwb_path, [all_videos[name] for name in ("mpeg4.avi", "mpeg4.avi", "b_frames.mp4",
+                    "b_frames.mp4", "h264.mkv", "mpeg4.avi", "b_frames.mp4")])  # fmt: skip
+    assert [one.code for one in check(plan.nwb_path) if one.code == "cut-off"] == []
+
+
+def test_whole_videos_are_not_warned_of(tmp_path: Path, all_videos: Videos) -> None:
+    names = [name for name in WHOLE if Path(name).suffix in ARCHIVED_SUFFIXES]
+    for name in names:
+        shutil.copy(all_videos[name], tmp_path / name)
+    plan = relocate(write_nwb(tmp_path / "a.nwb", names), "symlink")
+    assert len(plan.relocations) == len(names) > 15
+    assert not plan.warnings
+
+
+def test_videos_with_many_parts_are_not_read_for_a_warning(tmp_path: Path, all_videos: Videos) -> None:
+    """A recording of hours in fragments has thousands: to look at all takes long where the disk is slow."""
+    fragments = all_videos["many_fragments.mp4"].read_bytes()
+    first = fragments.index(b"moof") - 4
+    video = tmp_path / "long.mp4"
+    video.write_bytes(fragments + 100 * fragments[first : fragments.rindex(b"mfra") - 4])
+    with open(video, "r+b") as file:
+        file.truncate(video.stat().st_size - 10)
+    source = write_nwb(tmp_path / "a.nwb", [video.name])
+    assert not relocate(source, "symlink").warnings
+    assert [one.code for one in check(source, frames="index") if one.code == "cut-off"] == ["cut-off"]
 
 
 def test_other_content_at_target_is_refused(source: Path, tmp_path: Path, videos: list[Path]) -> None:

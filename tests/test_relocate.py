@@ -16,12 +16,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+import processes
 import pytest
 from helpers import (
     assert_resolves,
     contents,
     digest,
     image_series,
+    needs_symlink,
     new_nwbfile,
     set_paths,
     stored_paths,
@@ -393,7 +395,6 @@ def test_two_files_with_one_target_are_refused_and_renaming_one_helps(
     assert is_right(renamed, "two.avi")
 
 
-@posix
 def test_symlink_to_nwb_file_is_refused(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     (tmp_path / "link.nwb").symlink_to(path)
@@ -539,7 +540,6 @@ sys.stdin.readline()
 """
 
 
-@posix
 @pytest.mark.parametrize("mode", ["r", "r+"])
 def test_file_open_in_another_process_is_refused(tmp_path: Path, mode: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
@@ -560,7 +560,7 @@ def test_file_open_in_another_process_is_refused(tmp_path: Path, mode: str) -> N
 
 
 KILLED = """
-import os, signal, sys
+import os, sys
 from nwb_extfiles import relocate
 from nwb_extfiles.disk import journal
 from nwb_extfiles.transfers.joint_commit import TransferCall
@@ -568,20 +568,19 @@ if sys.argv[2] == "in the middle of the pages":
     plain, count = journal._write_at, 0
     def die(handle, offset, content):
         plain(handle, offset, content[:100])
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), 9)
     journal._write_at = die
 elif sys.argv[2] == "before the sources go":
-    TransferCall.conclude = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    TransferCall.conclude = lambda *args, **kwargs: os.kill(os.getpid(), 9)
 relocate(sys.argv[1], "move")
 """
 
 
-@posix
 @pytest.mark.parametrize("moment", ["in the middle of the pages", "before the sources go"])
 def test_killed_and_run_again(tmp_path: Path, moment: str) -> None:
     path = nwb_with(tmp_path, "a.avi", "b.avi")
     done = subprocess.run([sys.executable, "-c", KILLED, str(path), moment], check=False)
-    assert done.returncode == -9
+    assert done.returncode == processes.KILLED
     if moment == "in the middle of the pages":
         with pytest.raises(RelocationRefusedError, match="nwb-extfiles recover"):
             relocate(path, "move", dry_run=True)
@@ -779,7 +778,6 @@ def test_file_named_twice_counts_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert is_right(path, "a.avi")
 
 
-@posix
 @pytest.mark.parametrize("mode", ["move", "copy", "symlink", "hardlink"])
 def test_failure_in_second_file_rolls_back_first(tmp_path: Path, mode: str) -> None:
     one = nwb_with(tmp_path, "a.avi", "b.avi", nwb="one.nwb")
@@ -874,7 +872,7 @@ def test_symlinks_broken_by_a_moved_folder(tmp_path: Path) -> None:
     assert is_right(path, "a.avi", "b.avi")
 
 
-@posix
+@needs_symlink
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("how", ["search", "path_map", "path_map of relative path"])
 def test_links_broken_by_moved_videos_are_replaced(tmp_path: Path, mode: str, how: str) -> None:
@@ -899,7 +897,7 @@ def test_links_broken_by_moved_videos_are_replaced(tmp_path: Path, mode: str, ho
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
-@posix
+@needs_symlink
 def test_broken_link_is_put_back_if_relocation_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path)
@@ -925,7 +923,7 @@ def test_broken_link_is_put_back_if_relocation_fails(tmp_path: Path, monkeypatch
     assert os.readlink(path.parent / text) == "../../videos/a.avi"
 
 
-@posix
+@needs_symlink
 def test_repair_replaces_broken_link(tmp_path: Path) -> None:
     path = nwb_with(tmp_path, "a.avi")
     relocate(path, media_options={"manifest": True})
@@ -936,7 +934,6 @@ def test_repair_replaces_broken_link(tmp_path: Path) -> None:
     assert is_right(path, "a.avi")
 
 
-@posix
 def test_link_of_git_annex_without_content_is_not_replaced(tmp_path: Path) -> None:
     """It names the content that `git annex get` fetches."""
     path = nwb_with(tmp_path, "a.avi")

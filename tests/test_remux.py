@@ -16,7 +16,7 @@ import h5py
 import imageio_ffmpeg
 import pytest
 from click.testing import CliRunner
-from helpers import digest, image_series, new_nwbfile, stored_paths, tree
+from helpers import digest, image_series, new_nwbfile, stored_paths, tree, with_slashes
 from makers import quiet
 from pynwb import NWBHDF5IO
 from recordings import DATASET, recording, state
@@ -89,7 +89,7 @@ def change_series(path: Path, rate: float | None = None, timestamps: list[float]
 
 
 def cli(*arguments: str | Path, ends: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = with_slashes(CliRunner().invoke(main, [str(argument) for argument in arguments]))
     assert result.exit_code == ends, result.output
     return result.output
 

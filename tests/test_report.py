@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import shutil
@@ -25,7 +26,7 @@ from videos import Videos, decoded_frames, ffmpeg
 import nwb_extfiles
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.tasks import report_gathering
+from nwb_extfiles.tasks import report_videos
 from nwb_extfiles.tasks.report_data import Place
 from nwb_extfiles.tasks.report_parts import length, size, tree_lines
 from nwb_extfiles.testing import make_nwb_with_media
@@ -125,6 +126,67 @@ def test_series_whose_frames_are_not_counted_say_why(tmp_path: Path, all_videos:
     assert said is not None
     assert int(said[1]) - there in (0, 1)  # the last one may be there in part
     assert "1 of its 3 videos is missing, 1 of its 3 videos is cut off." in text
+
+
+def test_frames_are_counted_as_check_counts_them(lab: Path) -> None:
+    for frames, counted in (("index", 1), ("packets", 2), ("decode", 2)):
+        page = Page(nwb_extfiles.report(lab, lab / f"{frames}.html", frames=frames))
+        assert page.text.count("✓ 60 frames; the NWB file has 60 timestamps.") == counted + 1  # h264.mkv has no index
+    page = Page(nwb_extfiles.report(lab, lab / "none.html", frames="none"))
+    assert "videos were not opened, as you asked." in page.text
+    assert "To get them" not in page.text
+    assert not page.all("img", "src")
+    assert not page.all("video", "src")
+    assert "frames-missing" not in page.text
+    assert "../gone.mp4" in page.text
+    with pytest.raises(ValueError, match="frames must be"):
+        nwb_extfiles.report(lab, lab / "other.html", frames="all")  # type: ignore[arg-type]
+
+
+def test_page_is_the_same_with_several_processes(lab: Path) -> None:
+    pages = []
+    for jobs in (1, 2):
+        page = nwb_extfiles.report(lab, lab / "report.html", jobs=jobs)
+        pages.append(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", page.read_text(encoding="utf-8")))
+        page.unlink()
+    assert pages[0] == pages[1]
+
+
+def test_sentences_are_shown_once_for_each_code(lab: Path) -> None:
+    """Findings of one code have one heading; those whose sentences have numbers of their own keep them."""
+    two = {"one": (["../b_frames.mp4"], 61), "two": (["../b_frames.mp4"], 62)}
+    lost = {f"lost{number}": ([f"../gone{number}.mp4"], 60) for number in range(8)}
+    write_series(lab / "nwb" / "more.nwb", **two, **lost)
+    page = report(lab)
+    text = page.text.partition("NWB files0")[0]
+    wrong = text.partition("What is wrong")[2].partition("Worth knowing")[0]
+    assert "error frames-missing 3 times" in wrong
+    for timestamps, missing in ((61, 1), (62, 2), (70, 10)):
+        assert wrong.count(f"{timestamps} timestamps, and its video only 60 frames: {missing} ") == 1
+    assert "error missing 9 times" in wrong
+    assert wrong.count("There is no file.") == 1
+    assert "4 more" in wrong
+    anchors = page.all("article", "id")
+    assert len(anchors) == len(set(anchors))
+    assert {link.removeprefix("#") for link in page.all("a", "href") if not link.startswith("#file-")} <= set(anchors)
+
+
+def test_original_names_are_shown_beside_those_of_dandi(tmp_path: Path, all_videos: Videos) -> None:
+    for name in ("top.mp4", "side.mp4"):
+        shutil.copy(all_videos["b_frames.mp4"], tmp_path / name)
+    for name, options in (("noted", {"manifest": True}), ("linked", {})):
+        path = write_series(tmp_path / f"{name}.nwb", video=(["top.mp4"], 70), other=(["side.mp4"], 70))
+        nwb_extfiles.relocate(path, "copy" if options else "symlink", media_options=options)
+        text = report(path, output=tmp_path / f"{name}.html").text
+        for original in ("top.mp4", "side.mp4"):
+            assert f"(originally {original})" in text.partition("What is wrong")[2].partition("NWB files")[0]
+            assert f"external_file_0.mp4originally {original}" in text
+    for video in (tmp_path / "noted").glob("*_external_file_0.mp4"):
+        video.unlink()
+    text = report(tmp_path / "noted.nwb", output=tmp_path / "gone.html").text
+    wrong = text.partition("What is wrong")[2].partition("NWB files")[0]
+    assert "(originally top.mp4)" in wrong
+    assert "(originally side.mp4)" in wrong
 
 
 def test_media_of_nobody_are_listed_with_their_size(lab: Path) -> None:
@@ -240,7 +302,7 @@ def test_thumbnails_are_in_the_page(lab: Path, tmp_path: Path) -> None:
 
 
 def test_thumbnails_do_not_make_the_page_large(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", -1)
+    monkeypatch.setattr(report_videos, "_MOST_THUMBNAIL_BYTES", -1)
     page = report(lab)
     assert not page.all("img", "src")
     assert "To keep the page small, thumbnails of 4 videos are left out." in page.text
@@ -255,7 +317,7 @@ def test_thumbnails_count_as_often_as_they_are_in_the_page(lab: Path, monkeypatc
     thumbnail = Page.all(report(lab), "video", "poster")[0]
     size = len(base64.b64decode(thumbnail.partition(",")[2]))
     for most, shown in ((20 * size, 20), (20 * size - 1, 0)):
-        monkeypatch.setattr(report_gathering, "_MOST_THUMBNAIL_BYTES", most)
+        monkeypatch.setattr(report_videos, "_MOST_THUMBNAIL_BYTES", most)
         page = report(lab, output=lab / f"{shown}.html")
         assert len([poster for poster in page.all("video", "poster") if poster]) == shown
         assert ("thumbnails of 1 video are left out" in page.text) == (shown == 0)
@@ -354,12 +416,49 @@ def test_command_line_writes_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch
     assert (quiet.exit_code, quiet.output) == (0, "")
 
 
+def test_json_has_what_the_page_shows(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab)
+    shutil.copy(lab / "b_frames.mp4", lab / "top.mp4")
+    noted = write_series(lab / "nwb" / "noted.nwb", video=(["../top.mp4"], 60))
+    nwb_extfiles.relocate(noted, "copy", media_options={"manifest": True})
+    before = tree(lab)
+    result = CliRunner().invoke(main, ["report", ".", "--json", "--frames", "packets", "-J", "2"])
+    assert result.exit_code == 0
+    assert tree(lab) == before  # no page
+    found = json.loads(result.stdout)
+    checked = json.loads(CliRunner().invoke(main, ["check", ".", "--json", "--frames", "packets"]).stdout)
+    assert found["findings"] == checked
+    assert found["counts"]["error"] == sum(one["severity"] == "error" for one in checked) == 2
+    files = {Path(file["nwb_path"]).name: file for file in found["nwb_files"]}
+    assert set(files) == {"good.nwb", "noted.nwb", "wrong.nwb"}
+    series = {one["object_path"]: one for one in files["wrong.nwb"]["series"]}
+    assert series["/acquisition/short"]["timestamps"] == 70
+    (behind,) = series["/acquisition/behind"]["media"]
+    assert (behind["video"]["frames"], behind["video"]["rate"], behind["path"]) == (60, 30.0, str(lab / "h264.mkv"))
+    (lost,) = series["/acquisition/lost"]["media"]
+    assert (lost["path"], lost["video"], lost["stored_path"]) == (None, None, "../gone.mp4")
+    assert [one["is_url"] for one in series["/acquisition/web"]["media"]] == [True, False]
+    assert files["noted.nwb"]["series"][0]["media"][0]["original_name"] == "top.mp4"
+    assert {"path": str(lab / "gone.mp4"), "is_missing": True} in files["wrong.nwb"]["files_now"]
+    assert len(files["good.nwb"]["files_after_relocate"]) == 3
+    size = (lab / "of nobody.webm").stat().st_size
+    assert {"path": str(lab / "of nobody.webm"), "bytes": size} in found["unowned_media"]
+    named = CliRunner().invoke(main, ["report", ".", "--json", "-o", "page.html", "--frames", "none"])
+    assert json.loads(named.stdout)["videos_not_read"] == "videos were not opened, as you asked"
+    assert (lab / "page.html").is_file()
+
+
+def test_report_takes_only_the_files_that_fit(lab: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(lab), "--json", "--include", "good*", "--frames", "none"])
+    assert [Path(file["nwb_path"]).name for file in json.loads(result.stdout)["nwb_files"]] == ["good.nwb"]
+
+
 def test_progress_ends_with_all_that_was_looked_at(lab: Path) -> None:
     seen: list[tuple[int, int]] = []
     options = {"progress": lambda done, total: seen.append((done, total))}
     nwb_extfiles.report(lab, lab / "report.html", media_options=options)
     videos = sum((lab / name).stat().st_size for name in ("b_frames.mp4", "mpeg4.avi", "h264.mkv", "vp9.webm"))
-    total = videos + 2 * sum(path.stat().st_size for path in (lab / "nwb").iterdir())
+    total = videos + sum(path.stat().st_size for path in (lab / "nwb").iterdir())
     assert seen[-1] == (total, total)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 

@@ -15,6 +15,7 @@ import pytest
 
 from nwb_extfiles import MediaOptions
 from nwb_extfiles.errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
+from nwb_extfiles.naming import unportable
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.plans.resolve import Resolution, resolve, resolve_all
 from nwb_extfiles.plans.stored_paths import is_absolute, is_url
@@ -154,7 +155,8 @@ def test_absolute_paths_are_recognized(text: str, expected: bool) -> None:
 
 
 def test_file_url(tmp_path: Path) -> None:
-    path = video(tmp_path / "with space & 100% ümläut#1?.avi")
+    mark = "" if os.name == "nt" else "?"  # which Windows has in no name
+    path = video(tmp_path / f"with space & 100% ümläut#1{mark}.avi")
     assert file(path.as_uri(), Path("/nonexistent")) == path
     assert file(path.as_uri()) == path
 
@@ -163,18 +165,19 @@ def test_file_url(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["file", "FILE", "File"])
 def test_file_url_of_this_machine(tmp_path: Path, scheme: str, host: str) -> None:
     path = video(tmp_path / "a b.avi")
-    assert file(f"{scheme}://{host}{tmp_path}/a%20b.avi", tmp_path) == path
-    assert file(f"{scheme}://{host}{tmp_path}/a b.avi", tmp_path) == path
+    folder = tmp_path.as_uri().removeprefix("file://")  # with a slash before the drive of Windows
+    assert file(f"{scheme}://{host}{folder}/a%20b.avi", tmp_path) == path
+    assert file(f"{scheme}://{host}{folder}/a b.avi", tmp_path) == path
 
 
 def test_file_url_host_ignores_case(tmp_path: Path) -> None:
     path = video(tmp_path / "a.avi")
-    assert file(f"file://LOCALHOST{path}", tmp_path) == path
+    assert file(path.as_uri().replace("file://", "file://LOCALHOST"), tmp_path) == path
 
 
 def test_file_url_of_another_machine(tmp_path: Path) -> None:
     video(tmp_path / "a.avi")
-    error = problem(f"file://lab-server{tmp_path}/a.avi", tmp_path)
+    error = problem(tmp_path.as_uri().replace("file://", "file://lab-server") + "/a.avi", tmp_path)
     assert isinstance(error, MissingMediaError)
     assert "lab-server" in str(error)
     assert "path_map" in str(error.hint)
@@ -278,7 +281,7 @@ def test_parent_folders_in_path(tmp_path: Path) -> None:
     base = tmp_path / "x" / "y"
     base.mkdir(parents=True)
     assert file("../../videos/a.avi", base) == path
-    assert file("../" * 40 + str(path)[1:], base) == path
+    assert file("../" * 40 + path.relative_to(path.anchor).as_posix(), base) == path
 
 
 def test_absolute_path_resolves(tmp_path: Path) -> None:
@@ -374,6 +377,8 @@ def test_folder_reached_through_link(tmp_path: Path) -> None:
     ],
 )
 def test_names_match_exactly(tmp_path: Path, name: str) -> None:
+    if os.name == "nt" and unportable(name):
+        pytest.skip("Windows has no such names")
     path = video(tmp_path / "videos" / name)
     assert file(f"videos/{name}", tmp_path) == path
     assert file(str(path), tmp_path) == path
@@ -397,7 +402,7 @@ def test_other_unicode_normalization_is_named(tmp_path: Path, stored: str, on_di
     assert file(f"videos/{stored}/a.avi", None, destination=tmp_path, working_folder=tmp_path) == own
     missing = problem(f"videos/{stored}/b.avi", tmp_path)
     assert isinstance(missing, MissingMediaError)
-    assert str(missing).count("No such file") == 1, "two places that look alike say less than one"
+    assert str(missing).count("b.avi' (") == 1, "two places that look alike say less than one"
 
 
 def test_plain_path_is_not_url_decoded(tmp_path: Path) -> None:
@@ -791,7 +796,6 @@ def test_dangling_link(tmp_path: Path) -> None:
     assert isinstance(problem("a.avi", tmp_path), MissingMediaError)
 
 
-@posix
 @pytest.mark.parametrize("link", ["/mnt/old/lab/a.avi", "../old/lab/a.avi", "chain.avi"])
 @pytest.mark.parametrize("option", ["path_map", "path_map_for"])
 def test_path_map_of_what_a_broken_link_leads_to(tmp_path: Path, link: str, option: str) -> None:
@@ -813,7 +817,6 @@ def test_path_map_of_what_a_broken_link_leads_to(tmp_path: Path, link: str, opti
     assert isinstance(lost, MissingMediaError)
 
 
-@posix
 def test_message_lists_files_with_the_name_in_a_broken_link(tmp_path: Path) -> None:
     there = video(tmp_path / "pool" / "x" / "a.avi")
     (tmp_path / "uuid.avi").symlink_to("gone/a.avi")
@@ -823,7 +826,6 @@ def test_message_lists_files_with_the_name_in_a_broken_link(tmp_path: Path) -> N
     assert file("uuid.avi", tmp_path, search=[there.parent]) == there
 
 
-@posix
 def test_path_map_that_leads_from_link_to_link_ends(tmp_path: Path) -> None:
     (tmp_path / "a.avi").symlink_to("b.avi")
     (tmp_path / "c").mkdir()
@@ -889,7 +891,7 @@ def test_error_names_every_place(tmp_path: Path) -> None:
     places += [pool / tail for pool in pools for tail in ("data/day1/a.avi", "day1/a.avi", "a.avi")]
     for place in places:
         assert str(place) in str(error)
-    assert "No such file" in str(error)
+    assert str(error).count(" (") == len(places)
     assert 'missing="keep"' in str(error)
     assert "search" in str(error)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 from helpers import assert_resolves, tree, write_nwb
+from processes import KILLED, kill_this_process, run_apart
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import NWBExtFilesHDF5IO
 from nwb_extfiles.disk import contents
-
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork")
 
 
 @pytest.fixture
@@ -30,21 +27,21 @@ def export(source: Path, **options: object) -> Path:
 
 def killed_in_copy(number: int, source: Path, **options: object) -> None:
     """Export in a child process that is killed when half of a video is copied."""
-    child = os.fork()
-    if child == 0:
+
+    def job() -> None:
         copies = iter(range(number))
         copy = contents.copy_verified
 
         def dying(video: Path, part: Path, **kwargs: object) -> None:
             if next(copies, None) is None:
                 part.write_bytes(video.read_bytes()[:1000])
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_this_process()
             copy(video, part, **kwargs)
 
         contents.copy_verified = dying
         export(source, **options)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+    assert run_apart(job) == KILLED
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from nwb_extfiles.cli.summaries import in_words
 from nwb_extfiles.cli.terminal import (
     as_json,
     organize_lines,
+    outcome_lines,
     plain,
     reference_lines,
     reference_record,
@@ -118,11 +119,10 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.warns(ExternalFilesWarning):
         plan = relocate(path, "copy", dry_run=True, media_options=options)
     assert [line.split() for line in relocation_lines(plan)] == [
-        ["nwb/a.nwb"],
+        f"nwb/a.nwb: 1 video copied ({size} bytes), 1 video not found, 1 video kept as URLs".split(),
         ["copy", f"{size:,}", "bytes", "videos/a.avi", "->", target],
         ["keep", "'https://example.org/b.mp4'"],
         ["keep", "'gone.avi'"],
-        f"total: 1 video copied ({size} bytes), 1 video not found, 1 video kept as URLs".split(),
     ]
     record = relocation_record(plan)
     assert record["total_bytes"] == size
@@ -143,19 +143,53 @@ def test_plan_report_of_media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert in_words([plan]).startswith("1 video renamed with the NWB file")
 
 
-def test_paths_of_a_table_are_all_relative_or_all_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_the_working_directory_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In plans as in all other lines; others are absolute."""
     video = make_media(tmp_path / "videos" / "a.avi")
     path = write_nwb(tmp_path / "nwb" / "a.nwb", ["../videos/a.avi"])
     plan, organized = relocate(path, dry_run=True), organize(path, tmp_path / "nwb" / "ds", dry_run=True)
-    for working_folder, is_absolute in ((tmp_path, False), (path.parent, True)):
+    for working_folder, source in ((tmp_path, "videos/a.avi"), (path.parent, str(video))):
         monkeypatch.chdir(working_folder)
-        lines = [*list(relocation_lines(plan))[:2], *list(organize_lines(organized))[1:3]]
-        paths = [word for line in lines for word in line.split() if "/" in word]
-        assert len(paths) == 7
-        assert {os.path.isabs(each) for each in paths} == {is_absolute}
-        assert os.path.abspath(paths[1]) == str(video)
+        nwb = "nwb/" if working_folder == tmp_path else ""
+        head, of_video = relocation_lines(plan)
+        assert head == f"{nwb}a.nwb: 1 video linked"
+        assert of_video.split()[3] == source
+        assert of_video.split()[5].startswith(f"{nwb}a/")
+        into, of_file, of_video = list(organize_lines(organized))[:3]
+        assert into == f"into {nwb}ds"
+        assert of_file.endswith(f"  {nwb}a.nwb -> {nwb}ds/{organized.files[0].target.relative_to(path.parent / 'ds')}")
+        assert of_video.split()[3] == source
     (line,) = [line for line in relocation_lines(relocate(path, "reference", dry_run=True)) if "reference" in line]
     assert line.endswith("a.avi -> '../videos/a.avi'")
+
+
+def test_long_lines_of_a_plan_are_parted_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_media(tmp_path / "a.avi")
+    plan = relocate(write_nwb(tmp_path / "a.nwb", ["a.avi"]), dry_run=True)
+    monkeypatch.chdir(tmp_path)
+    one_line = list(relocation_lines(plan))
+    assert list(relocation_lines(plan, width=200)) == one_line
+    head, source, target = relocation_lines(plan, width=80)
+    assert head == one_line[0]
+    assert f"{source} {target.strip()}" == one_line[1]
+    assert max(map(len, (head, source, target))) <= 80
+
+
+def test_long_plans_end_with_a_count(tmp_path: Path) -> None:
+    path = write_nwb(tmp_path / "a.nwb", [f"{n}.avi" for n in range(23)])
+    for n in range(23):
+        make_media(tmp_path / f"{n}.avi")
+    plan = relocate(path, dry_run=True)
+    lines = list(outcome_lines([plan] * 22, dry_run=True))
+    assert lines.count("  … and 3 more paths; --json prints all") == 20
+    assert lines[-2:] == [
+        "… and 2 more NWB files; --json prints all",
+        "nothing was changed; without --dry-run: 506 videos linked in 22 NWB files",
+    ]
+    assert len(lines) == 20 * 22 + 2
+    assert list(outcome_lines([plan], dry_run=False)) == []
+    assert list(outcome_lines([plan, plan], dry_run=False)) == ["total: 46 videos linked in 2 NWB files"]
+    assert list(outcome_lines([], dry_run=False)) == ["total: 0 NWB files"]
 
 
 def test_plan_report_of_downloads(tmp_path: Path, server: Server) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nwb_extfiles.threads import each_in_threads
+from nwb_extfiles.threads import each_in_threads, meanwhile
 
 
 def in_threads(items: Iterable[int], **options: Any) -> list[tuple[int, Any]]:
@@ -29,7 +29,7 @@ def in_threads(items: Iterable[int], **options: Any) -> list[tuple[int, Any]]:
     return list(each_in_threads(work, items, **{"threads": 4, "on_bytes": lambda count: None, **options}))
 
 
-@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("threads", [0, 1, 4])
 def test_each_item_is_processed_in_threads(threads: int) -> None:
     told: list[int] = []
     here: set[int] = set()
@@ -42,7 +42,7 @@ def test_each_item_is_processed_in_threads(threads: int) -> None:
     assert [number for number, _ in found] == list(range(100))
     assert isinstance(found.pop(3)[1], ValueError)
     assert found == [(number, 2 * number) for number in range(100) if number != 3]
-    assert sorted(told) == list(range(1, 100)), "zero bytes are not reported"
+    assert sorted(filter(None, told)) == list(range(1, 100))
     assert here == {threading.get_ident()}
     assert in_threads([]) == []
 
@@ -88,8 +88,10 @@ def test_interrupt_ends_all_threads(where: str) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="forks")
-def test_interrupt_with_held_locks_does_not_hang() -> None:
+@pytest.mark.parametrize("way", ["each_in_threads", "meanwhile"])
+def test_interrupt_with_held_locks_does_not_hang(way: str) -> None:
     """Ctrl-C just when the main thread got a lock of `threading`, which stays locked then."""
+    call = {"each_in_threads": call_each, "meanwhile": call_meanwhile}[way]
     at, status = 0, 1
     while status:
         at += 1
@@ -97,13 +99,26 @@ def test_interrupt_with_held_locks_does_not_hang() -> None:
         if child == 0:
             signal.alarm(30)  # if it hangs
             signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs tests in the background ignores it
-            os._exit(_interrupted_with_lock(at))
+            os._exit(_interrupted_with_lock(at, call))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) in (0, 1), at
     assert at > 1
 
 
-def _interrupted_with_lock(at: int) -> int:
+Work = Callable[[int, Callable[[int], object]], None]
+
+
+def call_each(work: Work) -> None:
+    with closing(each_in_threads(work, range(12), 4, lambda count: None)) as results:
+        list(results)
+
+
+def call_meanwhile(work: Work) -> None:
+    with meanwhile(lambda: work(0, print), cancel=lambda: None, head_start=0):
+        pass
+
+
+def _interrupted_with_lock(at: int, call: Callable[[Work], None]) -> int:
     """Interrupt at the n-th lock; 1 if there was one, 0 if there are not so many, 2 if anything goes on."""
     seen = 0
     begun, ended = [], []
@@ -121,12 +136,10 @@ def _interrupted_with_lock(at: int) -> int:
         time.sleep(0.02)
         ended.append(item)
 
-    results = each_in_threads(work, range(12), 4, lambda count: None)
     interrupted = 0
     sys.settrace(trace)
     try:
-        with closing(results):
-            list(results)
+        call(work)
     except KeyboardInterrupt:
         interrupted = 1
     sys.settrace(None)
@@ -141,3 +154,24 @@ def test_caller_does_the_work_where_no_thread_starts(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert in_threads([1, 2]) == [(0, 2), (1, 4)]
+    done = []
+    with meanwhile(lambda: done.append(1), cancel=lambda: None, head_start=1) as is_done:
+        assert is_done()
+    assert done == [1]
+
+
+def test_block_and_thread_end_together() -> None:
+    """Whichever of the two fails, the other one has ended when the error is raised."""
+    stop, ended = threading.Event(), []
+
+    def wait() -> None:
+        stop.wait(30)
+        ended.append(1)
+
+    with pytest.raises(ZeroDivisionError), meanwhile(wait, cancel=stop.set, head_start=0) as is_done:
+        assert not is_done()
+        raise ZeroDivisionError
+    assert ended == [1]
+    with pytest.raises(ValueError, match="nonsense"), meanwhile(lambda: int("nonsense"), cancel=stop.set, head_start=0):
+        ended.append(2)
+    assert ended == [1, 2]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .plans.plan import RelocationPlan
     from .tasks.checks import check
     from .tasks.external_files import find_referring_files, resolve_external_files
+    from .tasks.fetching import FetchedMedia, fetch_media
     from .tasks.findings import Finding
     from .tasks.organize_plan import OrganizePlan
     from .tasks.organizing import organize
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ExternalFilesError",
     "ExternalFilesWarning",
+    "FetchedMedia",
     "Finding",
     "FrameLocation",
     "MediaMode",
@@ -45,6 +47,7 @@ __all__ = [
     "ResolvedExternalFile",
     "check",
     "dandi_name",
+    "fetch_media",
     "find_referring_files",
     "image_series_from_videos",
     "locate_frame",
@@ -61,6 +64,7 @@ __all__ = [
 _MODULE_OF = {
     "ExternalFilesError": "errors",
     "ExternalFilesWarning": "errors",
+    "FetchedMedia": "tasks.fetching",
     "Finding": "tasks.findings",
     "FrameLocation": "media.frames",
     "MediaMode": "options",
@@ -73,6 +77,7 @@ _MODULE_OF = {
     "ResolvedExternalFile": "plans.locate",
     "check": "tasks.checks",
     "dandi_name": "naming",
+    "fetch_media": "tasks.fetching",
     "find_referring_files": "tasks.external_files",
     "image_series_from_videos": "io.video_series",
     "locate_frame": "media.frames",

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
-__all__ = ["each", "workers"]
+__all__ = ["each", "results", "workers"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,6 +94,19 @@ def each(
     finally:
         for future in running:  # an interrupt, or a caller that wants no more
             future.cancel()
+
+
+def results(function: Callable[[T], R], items: Iterable[T], executor: Executor | None) -> list[R]:
+    """What a function gives for each item, in their order; raises the first error that comes.
+
+    Parameters are those of `each`.
+    """
+    found: dict[int, R] = {}
+    for number, result in each(function, items, executor):
+        if isinstance(result, BaseException):
+            raise result
+        found[number] = result
+    return [found[number] for number in range(len(found))]
 
 
 def _call(function: Callable[[T], R], item: T, once: str) -> R:  # noqa: ARG001

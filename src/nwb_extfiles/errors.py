@@ -21,12 +21,13 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
-from .hints import Message, for_command_line
+from .hints import Hint, Message, Spelling, for_command_line
 
 __all__ = [
     "AmbiguousMediaError",
@@ -46,7 +47,10 @@ __all__ = [
     "no_such_file",
     "numbered",
     "warn",
+    "warn_all",
 ]
+
+T = TypeVar("T")
 
 
 class ExternalFilesError(Exception):
@@ -171,6 +175,10 @@ class TransferError(ExternalFilesError, OSError):
     """Media could not be staged, verified or put in place."""
 
 
+class OtherModeError(TransferError):
+    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
+
+
 class ExternalFilesWarning(UserWarning):
     """The call went through, but something about its media deserves a look."""
 
@@ -192,7 +200,7 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
     -------
     ExternalFilesError
         The problem itself if it is the only one; else an exception of their common type, or a
-        `PlanError` where the types differ, with all messages, one a paragraph.
+        `PlanError` where the types differ. It has all `problems`; its text has the first few of each kind.
     """
     if len(problems) == 1:
         return problems[0]
@@ -200,15 +208,35 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
     cls = kinds.pop() if len(kinds) == 1 else PlanError
     nwb_paths = {problem.nwb_path for problem in problems}
     return cls(
-        f"{len(problems)} problems; nothing was changed:\n{numbered(problems)}",
+        f"{len(problems):,} problems; nothing was changed:\n{numbered(problems)}",
         nwb_path=nwb_paths.pop() if len(nwb_paths) == 1 else None,
         problems=problems,
     )
 
 
 def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], str] = str) -> str:
-    """The messages of problems, numbered, each on lines of its own."""
-    return "\n".join(f"  {number}. {spell(problem)}" for number, problem in enumerate(problems, start=1))
+    """The messages of problems, numbered, each on lines of its own; of many of one kind the first few."""
+    lines: list[str] = []
+    for alike in _by_kind(list(enumerate(problems, start=1)), lambda one: one[1].what):
+        listed = alike if len(alike) <= _FEW + 1 else alike[:_FEW]
+        lines += [f"  {number}. {spell(problem)}" for number, problem in listed]
+        if len(alike) > len(listed):
+            lines.append(f"  … and {len(alike) - len(listed):,} more of this kind; {spell(_WHERE_ALL_ARE)}")
+    return "\n".join(lines)
+
+
+_FEW = 5  # problems, and warnings, of one kind that are given one by one
+_WHERE_ALL_ARE = Hint("{problems} all", problems=Spelling("`problems` of this error has", "--json prints"))
+_FILE = re.compile(r"^(?:\w:)?[^:]*[/\\][^:]*: ")  # that a message is about
+_NAMES_AND_NUMBERS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\S*[/\\]\S*|\d[\d,.]*""")
+
+
+def _by_kind(items: Iterable[T], what: Callable[[T], str]) -> list[list[T]]:
+    """Items together that tell the same of different NWB files, entries, paths and numbers, in their order."""
+    kinds: dict[str, list[T]] = {}
+    for item in items:
+        kinds.setdefault(_NAMES_AND_NUMBERS.sub("", _FILE.sub("", what(item))), []).append(item)
+    return list(kinds.values())
 
 
 _logger = logging.getLogger("nwb_extfiles")
@@ -216,6 +244,18 @@ _logger.addHandler(logging.NullHandler())  # nothing is printed unless the appli
 
 _BETWEEN = {__package__, "contextlib", "hdmf", "hdmf_zarr", "pynwb"}
 """Packages whose calls may stand between this one and its user."""
+
+
+def warn_all(warnings: Iterable[str]) -> None:
+    """Give the warnings of a call over many NWB files; many that tell the same are one, with their number."""
+    for alike in _by_kind(warnings, str):
+        first = alike[0]
+        what, hint = (first.what, first.hint) if isinstance(first, Message) else (first, None)
+        if len(alike) > _FEW:
+            warn(f"{what} ({len(alike):,} such warnings, of which this is the first)", hint=hint)
+        else:
+            for warning in alike:
+                warn(warning)
 
 
 def warn(what: str, *, hint: str | None = None) -> None:

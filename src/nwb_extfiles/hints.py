@@ -36,6 +36,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "within": Spelling("`within`", "--within"),
     "missing_keep": Spelling('missing="keep"', "--missing keep"),
     "existing_replace": Spelling('existing="replace" in media_options', "--existing replace"),
+    "existing_skip": Spelling('existing="skip" in media_options', "--existing skip"),
     "urls_keep": Spelling('urls="keep" in media_options', "--urls keep"),
     "invalid_warn": Spelling('invalid="warn"', "--invalid warn"),
     "files_mode_copy": Spelling('files_mode="copy"', "--files-mode copy"),
@@ -49,6 +50,7 @@ SETTINGS: Mapping[str, Spelling] = {
     "urls_download": Spelling('urls="download" in media_options', "--urls download"),
     "remux": Spelling('remux="unarchived" in media_options', "--remux"),
     "frames_packets": Spelling('frames="packets"', "--frames packets"),
+    "fetch_from": Spelling("`source`", "--from URL"),
     "media_fields": Spelling("media_fields in media_options", "--media-field TYPE FIELD"),
 }
 """What a hint may name in braces without giving it as a value."""

@@ -152,6 +152,10 @@ class MediaOptions:
         contacts.
     url_timeout : float
         Seconds to wait for a server that sends nothing, or next to nothing, before the request is repeated.
+    opened_from : str, path or dandi.dandiapi.RemoteAsset, optional
+        Where the NWB file that is read or exported is, if it was opened by what does not say it: the URL of its content
+        in a DANDI archive, or a Python object. An address such as ``dandi://DANDI/000123@draft/sub-a/sub-a.nwb``, the
+        asset, a URL, or a path.
     remux : {"unarchived"}, optional
         ``"unarchived"``: videos that DANDI does not accept (``.h264``, ``.m4v``, ``.ts``, ``.mpg``, ``.webm``, …) are
         put into an mp4 or mkv file, without loss and without encoding them again. The originals stay. Only with
@@ -182,6 +186,7 @@ class MediaOptions:
     urls: Literal["keep", "download"] = "keep"
     url_timeout: float = 60.0
     remux: Literal["unarchived"] | None = None
+    opened_from: Any = None
 
     def __post_init__(self) -> None:
         assign = partial(object.__setattr__, self)  # the class is frozen

@@ -11,18 +11,19 @@ import signal
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
-from queue import SimpleQueue
-from threading import current_thread, main_thread
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread, main_thread
 from typing import TypeVar
 
 from .batch import each
 
-__all__ = ["called_ahead", "each_in_threads"]
+__all__ = ["called_ahead", "each_in_threads", "meanwhile"]
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
+_LOOKS_UP = 0.2  # seconds after which a wait begins anew: on Windows, Ctrl-C does not end one
 _GROUP = 8  # calls handed to a thread at once: it takes longer to hand one over than to copy a small file
 
 
@@ -47,6 +48,65 @@ def _interrupts_put_off() -> Iterator[None]:
             handler(*interrupts[0])
 
 
+@contextmanager
+def meanwhile(
+    function: Callable[[], object], *, cancel: Callable[[], object], head_start: float
+) -> Iterator[Callable[[], bool]]:
+    """Call a function in a thread while the block runs, and wait for it at the end of the block.
+
+    Parameters
+    ----------
+    function : callable
+        Its error is raised when the block has ended.
+    cancel : callable
+        Called if the block or the wait fails, in this thread; has the function end soon.
+    head_start : float
+        Seconds that the block waits for the function at most before it begins.
+
+    Yields
+    ------
+    callable
+        Tells whether the function has ended.
+
+    Notes
+    -----
+    When the block is left, in whatever way, the function has ended.
+    """
+    ended: list[BaseException | None] = []
+    news = SimpleQueue[None]()
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001  # for the thread that waits
+            ended.append(error)
+        else:
+            ended.append(None)
+        news.put(None)
+
+    thread = Thread(target=work, name="meanwhile")
+    try:
+        with _interrupts_put_off(), suppress(RuntimeError):
+            thread.start()
+        if thread.ident is None:  # no thread can be started here
+            work()
+        with suppress(Empty):
+            news.get(timeout=head_start)
+        yield lambda: bool(ended)
+        while not ended:
+            with suppress(Empty):
+                news.get(timeout=_LOOKS_UP)
+    except BaseException:
+        cancel()
+        raise
+    finally:
+        with _interrupts_put_off():
+            if thread.ident is not None:
+                thread.join()
+    if ended[0] is not None:
+        raise ended[0]
+
+
 def each_in_threads(
     function: Callable[[T, Callable[[int], object]], R],
     items: Iterable[T],
@@ -62,7 +122,7 @@ def each_in_threads(
     items : iterable
         Taken in this thread as they are needed, never many at once.
     threads : int
-        How many at once.
+        How many at once; up to 1, no other thread than this one.
     on_bytes : callable
         Called with each number of bytes done, in this thread.
 
@@ -72,6 +132,9 @@ def each_in_threads(
         As `each` without an executor: in the order of the items. After an interrupt nothing is begun any more, and
         what was begun has ended before that is raised.
     """
+    if threads <= 1:
+        yield from each(lambda item: function(item, on_bytes), items, None)
+        return
     reports = SimpleQueue[int | tuple[int, R | BaseException]]()
     results: dict[int, R | BaseException] = {}
     over: list[int] = []

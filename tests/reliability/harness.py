@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
-import sys
 import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +18,7 @@ from typing import Any
 
 import h5py
 from helpers import digest, set_paths, stored_paths, write_nwb
+from processes import KILLED, Child
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO
@@ -192,60 +190,6 @@ def quiet() -> Iterator[None]:
 # ---------------------------------------------------------------- processes
 
 
-class Child:
-    """A forked process that does a job, reports its steps through a pipe, and can wait for an answer.
-
-    It is forked because importing pynwb takes longer than a hundred of the runs that are killed here.
-    """
-
-    def __init__(self, job: Callable[[Child], object]) -> None:
-        self._from_child, to_parent = os.pipe()
-        from_parent, self._to_child = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork in a process with threads
-            self.pid = os.fork()
-        if self.pid == 0:
-            status = 1
-            try:
-                os.close(self._from_child)
-                os.close(self._to_child)
-                self._from_child, self._to_child = from_parent, to_parent
-                job(self)
-                status = 0
-            except BaseException:
-                traceback.print_exc(file=sys.__stderr__)
-            finally:
-                os._exit(status)
-        os.close(to_parent)
-        os.close(from_parent)
-        self.status: int | None = None
-
-    def tell(self, step: bytes) -> None:
-        """Send one byte to the other process."""
-        os.write(self._to_child, step)
-
-    def hear(self) -> bytes:
-        """Receive the next byte from the other process. Empty when that has ended."""
-        return os.read(self._from_child, 1)
-
-    def kill(self) -> None:
-        os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> int:
-        """The exit status, negative for a signal."""
-        if self.status is None:
-            _, status = os.waitpid(self.pid, 0)
-            self.status = os.waitstatus_to_exitcode(status)
-            os.close(self._from_child)
-            os.close(self._to_child)
-        return self.status
-
-
-def run_apart(job: Callable[[], object]) -> int:
-    """Run a job in a process of its own, and return its exit status."""
-    return Child(lambda child: job()).wait()
-
-
 def steps_of(job: Callable[[Callable[[bytes], None]], object]) -> dict[bytes, float]:
     """How long each step of an undisturbed run takes, in seconds."""
     child = Child(lambda own: job(own.tell))
@@ -287,7 +231,7 @@ class Killer:
         time.sleep(delay)
         child.kill()
         status = child.wait()
-        assert status in (0, -signal.SIGKILL), "the run failed before it was killed"
+        assert status in (0, KILLED), "the run failed before it was killed"
         if heard:
             self.durations[step] *= 1.1 if status else 0.7
         return status != 0

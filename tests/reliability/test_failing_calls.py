@@ -21,10 +21,12 @@ from typing import Any
 import h5py
 import pytest
 from harness import DATASET, MODES, TEMPORARY, Scene, Template, make_template, quiet
-from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths
+from helpers import contents, digest, image_series, new_nwbfile, set_paths, stored_paths, write_nwb
 
 from nwb_extfiles import ExternalFilesError, ExternalFilesWarning, NWBExtFilesHDF5IO
 from nwb_extfiles.errors import DestinationBusyError
+from nwb_extfiles.tasks.relocating import relocate_files
+from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the calls are those of POSIX")
 
@@ -315,6 +317,47 @@ def sweep(
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_failing_system_call_changes_nothing(template: Template, tmp_path: Path, kind: str, mode: str) -> None:
     sweep(template, tmp_path / "root", kind, mode, stride=5)
+
+
+class FailingAfterCommit(Failing):
+    """Counts only what comes after the step that commits a call over several NWB files."""
+
+    def _step(self, name: str, arguments: tuple[Any, ...]) -> None:
+        if self.count or (name == "rename" and str(arguments[1]).endswith("committed")):
+            super()._step(name, arguments)
+
+
+@pytest.mark.parametrize("onward", [False, True])
+def test_disk_that_fails_after_a_joint_commit(tmp_path: Path, onward: bool) -> None:
+    """Two NWB files in one call: both are done, the message does not deny it, and the next run clears what is left."""
+    for at in itertools.count(2, 5 if onward else 3):
+        root = tmp_path / str(at)
+        root.mkdir()
+        paths = [write_nwb(root / f"{name}.nwb", [f"{name}.avi"]) for name in "ab"]
+        for path in paths:
+            path.with_suffix(".avi").write_bytes(path.stem.encode() * 100)
+        failing = FailingAfterCommit((root,), at, errno.EROFS, onward)
+        said = []
+        with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
+            warnings.simplefilter("always")
+            failing.install(patch)
+            try:
+                relocate_files(paths, "move")
+            except (OSError, ExternalFilesError) as error:
+                said = [str(error), *getattr(error, "__notes__", ())]
+                assert "after all was put in place" in said[0]
+        said += [str(entry.message) for entry in caught]
+        if not failing.failed:
+            break
+        assert said, failing.failed
+        for path in paths:
+            assert (root / stored_paths(path)[0]).read_bytes() == path.stem.encode() * 100, failing.failed
+        for path in paths:
+            recover(path, thoroughly=True)
+        left = {entry for entry in root.iterdir() if entry.suffix != ".nwb" and not entry.is_dir()}
+        assert all(is_named(video, "\n".join(said)) for video in left), (failing.failed, left, said)
+        assert not [entry for entry in root.iterdir() if TEMPORARY in entry.name], failing.failed
+    assert at > 20
 
 
 # Each error at each call for a new and for an edited file; elsewhere one error after the other, call by call.

@@ -5,9 +5,7 @@ What the next run on any one of the files finds is all of the call, or none of i
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import TEMPORARY, quiet, run_apart
+from harness import TEMPORARY, quiet
 from helpers import digest, stored_paths, tree, write_nwb
+from processes import FORKS, KILLED, kill_this_process, run_apart
 
 from nwb_extfiles import relocate
 from nwb_extfiles.tasks.relocating import relocate_files
 from nwb_extfiles.transfers.recovery import recover
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
 STEPS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
 NAMES = ("a", "b", "c")
@@ -38,7 +35,7 @@ def kill_before(step: int, folder: Path) -> None:
         if event in STEPS and str(arguments[0]).startswith(str(folder)):
             count += 1
             if count == step:
-                os.kill(os.getpid(), signal.SIGKILL)
+                kill_this_process()
 
     sys.addaudithook(hook)
 
@@ -73,13 +70,14 @@ class Scene:
         return found
 
     def kills(self, stride: int, offset: int) -> Iterator[int]:
+        stride *= 1 if FORKS else 5
         step = 1 + offset % stride
         while True:
             self.restore()
             status = run_apart(lambda step=step: (kill_before(step, self.place), self.run()))
             if status == 0:
                 return
-            assert status == -signal.SIGKILL
+            assert status == KILLED
             yield step
             step += stride
 

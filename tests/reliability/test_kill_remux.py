@@ -8,23 +8,20 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import sys
 from pathlib import Path
 
-import pytest
-from harness import TEMPORARY, Killer, quiet, run_apart
+from harness import TEMPORARY, Killer, quiet
 from helpers import digest, stored_paths, tree
+from processes import FORKS, run_apart
 from recordings import recording
 from videos import Videos
 
 from nwb_extfiles import relocate
 from nwb_extfiles.transfers.recovery import recover
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
-
 SEED = int(os.environ.get("NWB_EXTFILES_SEED") or random.SystemRandom().randrange(10**9))
 NAMES = ("b_frames.h264", "h264.ts", "vp9.webm")
-KILLS = 4
+KILLS = 4 if FORKS else 1
 
 
 def test_killed_remux_leaves_all_or_nothing(all_videos: Videos, tmp_path: Path) -> None:

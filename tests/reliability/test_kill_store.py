@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import run_apart
 from helpers import digest, new_nwbfile, tree, write_nwb
+from processes import FORKS, run_apart
 from pynwb import NWBHDF5IO
 from zarr_makers import (
     UNLINKED,
@@ -32,7 +32,6 @@ from nwb_extfiles import ExternalFilesWarning, NWBExtFilesZarrIO
 from nwb_extfiles.transfers.recovery import recover
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform == "win32", reason="no fork there"),
     pytest.mark.usefixtures("trusted_stores"),
     # of hdmf-zarr and pynwb
     pytest.mark.filterwarnings("ignore::UserWarning"),
@@ -88,7 +87,7 @@ def disturbed(
 ) -> Iterator[int]:
     """Run a job again and again, each time disturbed one step later, until one comes to its end; their exit codes."""
     # After the first ones there is only the removal of the former store, file by file.
-    for step in (*range(1, 40), *range(40, 10_000, 41)):
+    for step in (*range(1, 40, 1 if FORKS else 9), *range(40, 10_000, 41)):
         restore()
         status = run_apart(lambda step=step: job(lambda: before_step(step, folder, act)))
         if status == 0:

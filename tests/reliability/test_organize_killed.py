@@ -9,7 +9,6 @@ import itertools
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,14 +22,13 @@ import h5py
 import pytest
 from harness import Killer, another_device, quiet
 from helpers import digest, stored_paths
+from processes import KILLED, kill_this_process, run_apart
 from recordings import DATASET, recording, video
 
 from nwb_extfiles import organize
 from nwb_extfiles.disk import moves
 from nwb_extfiles.tasks import organizing
 from nwb_extfiles.transfers.removals import removals_noted
-
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 
 NOTE = ".nwb-extfiles-removals-"
 SEED = int(os.environ.get("NWB_EXTFILES_SEED") or random.SystemRandom().randrange(10**9))
@@ -232,14 +230,14 @@ def test_recover_gives_names_put_aside_back(tmp_path: Path) -> None:
     before = contents(tmp_path / "stage")
     place = next((tmp_path / "stage").rglob("*.avi"))
     aside = Path(moves._aside(place))
-    pid = os.fork()
-    if pid == 0:
-        status = os.stat(place)
-        source = moves.MovedSource(place, moves.stamp(status), (place,), ())
+
+    def job() -> None:
+        source = moves.MovedSource(place, moves.stamp(os.stat(place)), (place,), ())
         with removals_noted(dandiset, [source], sync=True):
             os.rename(place, aside)
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(pid, 0)
+            kill_this_process()
+
+    assert run_apart(job) == KILLED
     assert aside.exists()
     assert not place.exists()
     subprocess.run([sys.executable, "-m", "nwb_extfiles", "recover", tmp_path], check=True, capture_output=True)

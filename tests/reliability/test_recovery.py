@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import warnings
@@ -15,8 +14,9 @@ from pathlib import Path
 import h5py
 import pytest
 from click.testing import CliRunner
-from harness import TEMPORARY, quiet, run_apart
+from harness import TEMPORARY, quiet
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, tree, write_nwb
+from processes import KILLED, kill_this_process, run_apart
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesWarning, NWBExtFilesHDF5IO, check, relocate
@@ -29,13 +29,11 @@ from nwb_extfiles.transfers.recovery import recover
 from nwb_extfiles.transfers.staging_folder import StagingFolder
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
-
 DATASET = "acquisition/video/external_file"
 
 
 def die(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    kill_this_process()
 
 
 def killed(job: Callable[[], object], where: type, method: str) -> None:
@@ -46,7 +44,7 @@ def killed(job: Callable[[], object], where: type, method: str) -> None:
         setattr(where, method, die)
         job()
 
-    assert run_apart(run) == -signal.SIGKILL
+    assert run_apart(run) == KILLED
 
 
 def interrupted_edit(path: Path) -> None:
@@ -65,7 +63,7 @@ def interrupted_edit(path: Path) -> None:
         journal._write_at = write
         relocate(path, "copy")
 
-    assert run_apart(run) == -signal.SIGKILL
+    assert run_apart(run) == KILLED
 
 
 @pytest.fixture

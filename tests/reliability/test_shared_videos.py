@@ -487,6 +487,59 @@ def test_move_of_video_behind_the_link_that_the_nwb_file_is_behind(watch: Watch,
     assert not video.exists()
 
 
+@pytest.mark.parametrize("call", CALLS)
+def test_move_through_a_link_to_a_folder_above_leaves_the_video(watch: Watch, root: Path, call: str) -> None:
+    """``lab -> ../..`` leads out of the folder of the NWB file, as ``shared -> ../../shared`` does."""
+    video = make_video(root / "shared/v.avi", "v")
+    path = make_nwb(root / "me/nwb/a.nwb", ["lab/shared/v.avi"])
+    (root / "me/nwb/lab").symlink_to("../..")
+    outcome = do(watch, call, "move", path, root)
+    assert "is in a linked folder" in outcome.output
+    assert video.stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("linked_first", [True, False])
+@pytest.mark.parametrize("call", ["relocate", "export"])
+def test_video_that_is_reached_directly_and_through_a_linked_folder_stays(
+    root: Path, call: str, linked_first: bool
+) -> None:
+    video = make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "raw/a.nwb", ["shared/s.avi", "../store/shared/s.avi"][:: 1 if linked_first else -1])
+    outcome = do(Watch(root), call, "move", a, root)
+    assert "is in a linked folder, and others may use the video; it is copied, and stays" in outcome.output
+    assert digest(video)
+    assert video.stat().st_nlink == 1
+    moved = set(root.rglob("*_external_file_?.avi"))
+    assert len(moved) == 2
+    assert {digest(path) for path in moved} == {digest(video)}
+
+
+def test_video_that_one_nwb_file_reaches_through_a_linked_folder_stays_for_the_other_too(root: Path) -> None:
+    video = make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "raw/a.nwb", ["shared/s.avi"], subject="a")
+    b = make_nwb(root / "raw/b.nwb", ["../store/shared/s.avi"], subject="b")
+    output = Watch(root).succeeds("relocate", "--media-mode", "move", a, b).output
+    assert "is in a linked folder" in output
+    assert f"{b}: {video} stays, because another NWB file of the call reaches it through a linked folder" in output
+    assert {digest(path.parent / stored(path)) for path in (a, b)} == {digest(video)}
+
+
+def test_video_reached_both_ways_moves_once_the_linked_path_is_mapped(root: Path) -> None:
+    """As the warning advises."""
+    video = make_video(root / "store/shared/s.avi", "s")
+    (root / "raw").mkdir()
+    (root / "raw/shared").symlink_to("../store/shared")
+    a = make_nwb(root / "raw/a.nwb", ["../store/shared/s.avi", "shared/s.avi"])
+    said = Watch(root).succeeds("relocate", "--media-mode", "move", "--dry-run", a).output
+    words = shlex.split(said[said.index("--path-map-for") :].splitlines()[0])
+    Watch(root).succeeds("relocate", "--media-mode", "move", *words, a)
+    assert not video.exists()
+
+
 def do(watch: Watch, call: str, mode: str, path: Path, root: Path) -> Outcome:
     """Relocate, organize, export or restore an NWB file."""
     removes_source = frozenset([path] if mode == "move" else [])

@@ -15,8 +15,6 @@ from nwb_extfiles.disk.moves import ASIDE_PREFIX
 from nwb_extfiles.options import MediaMode
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 @pytest.mark.parametrize("links", [True, False])
 def test_exclusive_creation_refuses_existing_document(

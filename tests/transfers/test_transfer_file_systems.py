@@ -16,8 +16,6 @@ from nwb_extfiles.errors import (
 from nwb_extfiles.options import MediaMode
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 def test_disk_full_while_staging(root: Path, sources: list[Path], tmpfs: Path) -> None:
     """The first video fits, the second does not. The space was used up after the plan was made."""

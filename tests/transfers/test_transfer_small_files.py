@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from helpers import digest, tree
+from processes import KILLED, kill_this_process, run_apart
 from transfer_scene import (
     OLD,
     UUID,
@@ -37,8 +38,6 @@ from nwb_extfiles.plans.plan import Action, RelocationPlan
 from nwb_extfiles.plans.resolve import Resolution
 from nwb_extfiles.plans.targets import name_targets, survey
 from nwb_extfiles.transfers.transfer import Transfer
-
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
 
 
 @pytest.fixture
@@ -130,13 +129,14 @@ def test_whole_copies_of_many_small_files_are_reused(
     document: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned(document, images, MediaMode.COPY)
-    child = os.fork()
-    if child == 0:  # killed when everything is staged
+
+    def job() -> None:  # killed when everything is staged
         transfer = Transfer(document)
         write_staged(transfer)
         transfer.media.stage(plan)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+        kill_this_process()
+
+    assert run_apart(job) == KILLED
     copied: list[Path] = []
     copy_verified = contents.copy_verified
     monkeypatch.setattr(

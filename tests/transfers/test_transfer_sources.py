@@ -33,8 +33,6 @@ from nwb_extfiles.options import MediaMode
 from nwb_extfiles.plans.plan import Action, RelocationPlan
 from nwb_extfiles.transfers.transfer import Transfer
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="these tests make symbolic links and kill processes")
-
 
 @pytest.mark.parametrize("mode", FILE_MODES)
 @pytest.mark.parametrize("change", ["gone", "other size", "another file"])

@@ -10,6 +10,7 @@ import click
 from .. import __version__
 from .checking import check
 from .example import demo
+from .fetching import fetch
 from .group import Commands
 from .listing import ls
 from .organizing import organize
@@ -28,10 +29,10 @@ def main() -> None:
 
     An NWB file refers to its videos by their paths, which break when it is renamed, moved or published. `check` finds
     broken paths, and `report` shows all on a web page. `relocate` puts the videos beside the NWB file, `organize` puts
-    NWB files and videos into a dandiset, `restore` gives videos their original names back. The last three have
-    --dry-run.
+    NWB files and videos into a dandiset, `restore` gives videos their original names back, `fetch` downloads
+    the videos of NWB files from the archive. The last four have --dry-run.
     """
 
 
-for command in (check, demo, ls, organize, recover, relocate, report, restore):
+for command in (check, demo, fetch, ls, organize, recover, relocate, report, restore):
     main.add_command(command)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import ExistingPath, ReportFile, configuration, fitting, globs_options, media_field
-from .output import print_line, print_record, reading
+from .options import ExistingPath, ReportFile, configuration, fitting, globs_options, jobs_option, media_field
+from .output import print_line, print_record, reading, terminal_width
 
 if TYPE_CHECKING:
     from ..tasks.findings import Findings
@@ -58,7 +57,7 @@ __all__ = ["check"]
     help="Also write the findings to this file: JSON if it ends in .json, text if it ends in .txt. An older one is "
     "replaced.",
 )
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 def check(
@@ -121,9 +120,8 @@ def _print_findings(findings: Findings) -> None:
     """Print findings, in colours on a terminal (not with NO_COLOR, see no-color.org), then how many there are."""
     from .check_report import finding_lines
 
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     colours = False if os.environ.get("NO_COLOR") else None
-    for line in finding_lines(findings, width=width, style=click.style):
+    for line in finding_lines(findings, width=terminal_width(), style=click.style):
         click.echo(line, file=sys.stdout, color=colours)
     if findings:
         print_line("")

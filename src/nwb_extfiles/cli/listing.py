@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ExternalFilesError
-from .options import ExistingPath, LocalPath, fitting, globs_options, media_field
+from .options import (
+    ExistingPath,
+    LocalPath,
+    fitting,
+    globs_options,
+    jobs_option,
+    media_field,
+    place_options,
+    places_options,
+)
 from .output import print_error, print_line, print_record
 
 if TYPE_CHECKING:
@@ -28,13 +37,15 @@ __all__ = ["ls"]
     "--by-checksum", is_flag=True,
     help="With --media: find videos by the checksums in the manifests of NWB files, whatever their names.",
 )  # fmt: skip
+@places_options
 @media_field
 @globs_options
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the references as JSON.")
 @click.pass_context
 def ls(
     ctx: click.Context,
+    /,
     paths: tuple[Path, ...],
     media: bool,
     by_checksum: bool,
@@ -43,10 +54,12 @@ def ls(
     exclude: tuple[str, ...],
     jobs: int,
     as_json: bool,
+    **chosen: Any,
 ) -> None:
     """List the media that NWB files refer to.
 
-    PATHS are NWB files, or folders to search for NWB files; by default the working directory. Changes nothing.
+    PATHS are NWB files, or folders to search for NWB files; by default the working directory. Changes nothing. With
+    --search and --path-map, videos are looked for as `relocate` and `organize` do.
 
     With --media, PATHS also name videos, and the NWB files that refer to them are listed. A video that no longer exists
     is found by its name.
@@ -73,9 +86,10 @@ def ls(
     for path in places:
         ExistingPath().convert(path, None, ctx)
     places = list(fitting(tuple(places), include, exclude))
+    options = {"media_fields": media_fields, **place_options(chosen)}
     problems: list[ExternalFilesError] = []
     unsearched: list[Path] = []
-    found = list(_references(videos, places, by_checksum, media_fields, problems, unsearched, jobs))
+    found = list(_references(videos, places, by_checksum, options, problems, unsearched, jobs))
     if as_json:
         records = [reference_record(entry) | ({"media": str(video)} if video else {}) for video, entry in found]
         print_record(records)
@@ -90,7 +104,7 @@ def _references(
     videos: list[Path],
     places: list[Path],
     by_checksum: bool,
-    media_fields: Any,
+    options: Mapping[str, Any],
     problems: list[ExternalFilesError],
     unsearched: list[Path],
     jobs: int,
@@ -103,7 +117,7 @@ def _references(
     from ..tasks.named_files import named_nwb_files
 
     paths = list(named_nwb_files(places, problems))
-    job = partial(_references_of, videos=videos, by_checksum=by_checksum, media_fields=media_fields)
+    job = partial(_references_of, videos=videos, by_checksum=by_checksum, options=options)
     with workers(min(jobs, len(paths) or 1), None) as pool:
         for number, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
             if isinstance(result, BaseException):
@@ -115,12 +129,11 @@ def _references(
 
 
 def _references_of(
-    path: Path, *, videos: list[Path], by_checksum: bool, media_fields: Any
+    path: Path, *, videos: list[Path], by_checksum: bool, options: Mapping[str, Any]
 ) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError], bool]:
     """What one NWB file refers to, what is wrong with it, and whether it was searched; also for other processes."""
     from ..tasks.external_files import find_referring_files, has_manifest, resolve_external_files
 
-    options = {"media_fields": media_fields}
     found: list[tuple[Path | None, ResolvedExternalFile]] = []
     problems: list[ExternalFilesError] = []
     is_searched = True

@@ -26,11 +26,14 @@ __all__ = [
     "configuration",
     "fitting",
     "globs_options",
+    "jobs_option",
     "make_options",
     "media_field",
     "media_mode",
     "media_options",
     "nwb_files_in",
+    "place_options",
+    "places_options",
     "quiet_or_json",
     "remux",
 ]
@@ -126,6 +129,11 @@ def add_common_options(command: click.Command) -> None:
     for param in command.params:
         if param.name == "as_json":
             param.callback = _note_json
+
+
+def jobs_option(what: str) -> Callable[[F], F]:
+    """Give a command --jobs."""
+    return click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help=what)
 
 
 def globs_options(function: F) -> F:
@@ -236,30 +244,52 @@ remux = click.option(
 )  # fmt: skip
 
 
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+_search = click.option(
+    "--search", type=_FOLDER, multiple=True,
+    help="Search this folder for videos that are not where the NWB file says. May be repeated.",
+)  # fmt: skip
+_path_map = click.option(
+    "--path-map", metavar="OLD=NEW", multiple=True,
+    help=r"Read NEW instead of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
+)  # fmt: skip
+
+
+def places_options(function: F) -> F:
+    """Give a command the options that say where media are, for `place_options`."""
+    return _search(_path_map(function))
+
+
+def place_options(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for `MediaOptions` that say where media are: those that a user typed, else those of the lab."""
+    config = configuration().options
+    path_map = dict[str, str](config.get("path_map", {}))
+    for pair in chosen["path_map"]:
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
+        path_map[old] = new
+    folders = {name: chosen.get(name) or config.get(name, ()) for name in ("search", "within")}
+    return {"path_map": path_map, **folders}
+
+
 def media_options(function: F) -> F:
     """Give a command the options from which `make_options` makes a `MediaOptions`, and those for its output."""
-    folder = click.Path(exists=True, file_okay=False, path_type=Path)
     for option in reversed(
         (
+            _search,
             click.option(
-                "--search", type=folder, multiple=True,
-                help="Search this folder for videos that are not where the NWB file says. May be repeated.",
-            ),
-            click.option(
-                "--search-for", type=(str, folder), metavar="OBJECT FOLDER", multiple=True,
+                "--search-for", type=(str, _FOLDER), metavar="OBJECT FOLDER", multiple=True,
                 help="The same for one object, named by its path as `nwb-extfiles ls` shows it, or for all objects "
                 "that match a pattern with '*'. May be repeated.",
             ),
-            click.option(
-                "--path-map", metavar="OLD=NEW", multiple=True,
-                help=r"Read NEW instead of OLD at the beginning of a path: D:\videos=/mnt/videos. May be repeated.",
-            ),
+            _path_map,
             click.option(
                 "--path-map-for", type=(str, str, str), metavar="OBJECT OLD NEW", multiple=True,
                 help="The same for one object, or for all objects that match a pattern with '*'. May be repeated.",
             ),
             click.option(
-                "--within", type=folder, multiple=True,
+                "--within", type=_FOLDER, multiple=True,
                 help="Use only media in this folder. May be repeated.",
             ),
             click.option(
@@ -295,22 +325,14 @@ def quiet_or_json(chosen: dict[str, Any]) -> bool:
 
 def make_options(chosen: dict[str, Any], progress: Any) -> MediaOptions:
     """Make a `MediaOptions` of the options that a user typed."""
-    config = configuration().options
-    path_map = dict[str, str](config.get("path_map", {}))
-    for pair in chosen["path_map"]:
-        old, equals, new = pair.partition("=")
-        if not (old and equals and new):
-            raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
-        path_map[old] = new
     search_for: dict[str, list[Path]] = {}
     for pattern, folder in chosen["search_for"]:
         search_for.setdefault(pattern, []).append(folder)
     path_map_for: dict[str, dict[str, str]] = {}
     for pattern, old, new in chosen["path_map_for"]:
         path_map_for.setdefault(pattern, {})[old] = new
-    folders = {name: chosen[name] or config.get(name, ()) for name in ("search", "within")}
     names = ("missing", "existing", "media_fields", "manifest", "urls")
-    same: dict[str, Any] = {name: chosen[name] for name in names} | folders
+    same: dict[str, Any] = {name: chosen[name] for name in names}
     of_objects: dict[str, Any] = {"search_for": search_for, "path_map_for": path_map_for}
     same["remux"] = "unarchived" if chosen.get("remux") else None  # not every command has it
-    return MediaOptions(path_map=path_map, progress=progress, **of_objects, **same)
+    return MediaOptions(progress=progress, **place_options(chosen), **of_objects, **same)

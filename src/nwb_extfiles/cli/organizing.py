@@ -11,13 +11,14 @@ from .options import (
     ExistingPath,
     configuration,
     globs_options,
+    jobs_option,
     make_options,
     media_mode,
     media_options,
     quiet_or_json,
     remux,
 )
-from .output import print_record, progress, tell
+from .output import print_record, progress, tell, terminal_width
 
 if TYPE_CHECKING:
     from ..tasks.organize_plan import OrganizedFile
@@ -48,7 +49,7 @@ __all__ = ["organize"]
     "--required-field", "required_fields", multiple=True,
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @globs_options
 @remux
 @media_options
@@ -75,7 +76,7 @@ def organize(
         raise click.UsageError("--media-mode cannot be used with --keep-external-file-paths; leave one of the two out")
     if not paths and files_mode != "move":
         raise click.UsageError("name NWB files or folders; to rename the files of a dandiset, use --files-mode move")
-    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml
+    from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml, without_session
 
     media_mode = media_mode or (configuration().media_mode if update else None)
     from ..tasks.organizing import organize as carry_out
@@ -105,11 +106,11 @@ def organize(
     if chosen["as_json"]:
         print_record(organize_record(plan))
     elif chosen["dry_run"]:
-        for line in organize_lines(plan):
+        for line in organize_lines(plan, terminal_width()):
             tell(line)
     elif not chosen["quiet"]:
         tell(f"{shown(plan.dandiset_path)}: {organized_in_words(plan)}")
-        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan)):
+        for line in (*urls_line(plan.url_count), *without_dandiset_yaml(plan), *without_session(plan)):
             tell(line)
     if media_mode is None and not (chosen["quiet"] or chosen["as_json"]):
         for line in links_line(file.plan for file in plan):

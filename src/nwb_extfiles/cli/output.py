@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ __all__ = [
     "progress",
     "reading",
     "tell",
+    "terminal_width",
 ]
 
 
@@ -131,6 +133,11 @@ def _unless_gone(stream: TextIO | None, write: Callable[[], object]) -> None:
         if any(stream is own for own in (sys.__stdout__, sys.__stderr__)):
             with open(os.devnull, "wb") as nowhere:  # where what is buffered goes at exit, without an error
                 os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def terminal_width() -> int | None:
+    """The width of the terminal that standard output is, in characters; None if it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def _is_terminal() -> bool:

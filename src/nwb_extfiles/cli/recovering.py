@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from ..errors import no_such_file, warn
 from .options import LocalPath
 from .output import print_record, tell
 
@@ -22,18 +24,21 @@ def recover(paths: tuple[Path, ...], as_json: bool) -> None:
     PATHS are NWB files, or folders to search for NWB files. The next `relocate` or `organize` of such a file also
     restores it first.
     """
-    from ..errors import no_such_file
     from ..nwb.files import find_nwb_files, walk_nwb_files, zarr_marker
+    from ..transfers.interrupted import NO_DOCUMENT, is_interrupted
     from ..transfers.recovery import recover as restore
     from ..transfers.removals import put_back_noted
     from .summaries import counted
     from .terminal import shown
 
+    for path in paths:
+        # a Zarr store may have no name before it is restored
+        if not path.exists() and not is_interrupted(Path(os.path.realpath(path))):
+            raise click.BadParameter(str(no_such_file(path)))
     seen, restored = 0, list[str]()
     for path in paths:
         if path.is_dir():
             put_back_noted(path, also_below=True)
-        # a Zarr store may have no name before it is restored
         named = list(find_nwb_files([path])) if path.exists() else [path]
         # files of other suffixes are edited if a user names them, and an interrupted run leaves them like all others
         is_folder = path.is_dir() and zarr_marker(path) is None
@@ -44,9 +49,20 @@ def recover(paths: tuple[Path, ...], as_json: bool) -> None:
                 restored.append(str(found))
                 if not as_json:
                     tell(f"{shown(found)}: restored")
-            elif not found.exists():
-                raise no_such_file(path, hint="there is nothing to restore it from")
+    for folder, hint in (left for path in paths for left in _left_below(path)):
+        warn(f"{folder}: {NO_DOCUMENT}", hint=hint)
     if as_json:
         print_record({"restored": restored, "nwb_files": seen})
     elif not restored:
         tell(f"nothing to restore in {counted(seen, 'NWB file')}")
+
+
+def _left_below(path: Path) -> Iterator[tuple[Path, str]]:
+    """What interrupted runs have left in a folder and below it, without the NWB file, and what to do about it."""
+    from ..plans.targets import STAGING_PREFIX
+    from ..transfers.interrupted import without_document
+
+    for place, folders, _ in os.walk(os.path.abspath(path)):
+        if any(name.startswith(STAGING_PREFIX) for name in folders):
+            yield from without_document(Path(place))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -12,13 +12,14 @@ from .options import (
     configuration,
     fitting,
     globs_options,
+    jobs_option,
     make_options,
     media_mode,
     media_options,
     quiet_or_json,
     remux,
 )
-from .output import print_record, progress, tell
+from .output import print_record, progress, tell, terminal_width
 
 __all__ = ["relocate"]
 
@@ -32,6 +33,7 @@ __all__ = ["relocate"]
     "--repair", is_flag=True,
     help="Search for missing and wrong videos by their content, in the media folder and with --search DIR elsewhere.",
 )  # fmt: skip
+@jobs_option("Copy the media of this many NWB files at the same time.")
 @globs_options
 @remux
 @media_options
@@ -41,6 +43,7 @@ def relocate(
     repair: bool,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    jobs: int,
     **chosen: Any,
 ) -> None:
     """Copy, link or move videos and images beside their NWB files.
@@ -53,7 +56,7 @@ def relocate(
 
     media_mode = media_mode or configuration().media_mode
     from ..tasks.relocating import relocate_files
-    from .terminal import DRY_RUN, relocation_lines, relocation_record, shown
+    from .terminal import outcome_lines, relocation_record, shown
 
     with progress(quiet_or_json(chosen)) as (on_bytes, print_line):
         plans = relocate_files(
@@ -62,16 +65,15 @@ def relocate(
             media_options=make_options(chosen, on_bytes),
             dry_run=chosen["dry_run"],
             repair=repair,
+            jobs=jobs,
             on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}"),
         )
     if chosen["as_json"]:
         print_record([relocation_record(plan) for plan in plans])
         return
-    if chosen["dry_run"]:
-        for plan in plans:
-            for line in relocation_lines(plan):
-                tell(line)
-        tell(f"{DRY_RUN}{in_words(plans)}")
+    if chosen["dry_run"] or not chosen["quiet"]:
+        for line in outcome_lines(plans, dry_run=chosen["dry_run"], width=terminal_width()):
+            tell(line)
     if not chosen["quiet"]:
         for line in urls_line(sum(plan.url_count for plan in plans)):
             tell(line)

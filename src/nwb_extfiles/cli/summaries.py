@@ -12,7 +12,16 @@ from ..plans.stored_paths import is_url
 if TYPE_CHECKING:  # slow to import
     from ..tasks.organize_plan import OrganizePlan
 
-__all__ = ["counted", "in_words", "links_line", "organized_in_words", "urls_line", "without_dandiset_yaml"]
+__all__ = [
+    "counted",
+    "in_total",
+    "in_words",
+    "links_line",
+    "organized_in_words",
+    "urls_line",
+    "without_dandiset_yaml",
+    "without_session",
+]
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".tif", ".tiff", ".bmp")
 _DONE = {
@@ -42,6 +51,13 @@ def counted(number: int, noun: str) -> str:
 def in_words(plans: Iterable[RelocationPlan]) -> str:
     """What plans do to the media of their NWB files. Bytes are only those that are copied or downloaded."""
     return ", ".join(_media_in_words(list(plans))) or "no media"
+
+
+def in_total(plans: Sequence[RelocationPlan]) -> str:
+    """As `in_words`; for other than one NWB file with their number."""
+    if not plans:
+        return counted(0, "NWB file")
+    return in_words(plans) if len(plans) == 1 else f"{in_words(plans)} in {counted(len(plans), 'NWB file')}"
 
 
 def organized_in_words(plan: OrganizePlan) -> str:
@@ -110,3 +126,14 @@ def without_dandiset_yaml(plan: OrganizePlan) -> Iterator[str]:
     """A line that says what a new dandiset lacks: `organize` makes folders, but no dandiset.yaml."""
     if not (plan.dandiset_path / "dandiset.yaml").exists():
         yield f"{plan.dandiset_path} has no dandiset.yaml, which `dandi upload` needs; `dandi download` gets it"
+
+
+def without_session(plan: OrganizePlan) -> Iterator[str]:
+    """A line about names without a session: in the archive, the subject may have sessions that are not here."""
+    new = [file for file in plan if not (file.is_there or file.in_place) and "_ses-" not in file.target.name]
+    if new and (plan.dandiset_path / "dandiset.yaml").exists():
+        which = f"{new[0].target.name} has" if len(new) == 1 else f"{len(new):,} NWB files have"
+        yield (
+            f"{which} no session in the name, because the subject has one session here; if the archive has more, use "
+            f"--required-field session_id"
+        )

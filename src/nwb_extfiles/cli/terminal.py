@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..hints import for_command_line
@@ -13,7 +12,7 @@ from ..plans.locate import LocationKind, ResolvedExternalFile
 from ..plans.media_files import leads_to_nothing
 from ..plans.plan import RelocationPlan
 from ..tables import plain, shown
-from .summaries import in_words, organized_in_words, urls_line
+from .summaries import counted, in_total, in_words, organized_in_words, urls_line
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
     from ..tasks.findings import Finding
@@ -24,6 +23,7 @@ __all__ = [
     "finding_record",
     "organize_lines",
     "organize_record",
+    "outcome_lines",
     "plain",
     "quoted",
     "reference_lines",
@@ -34,8 +34,9 @@ __all__ = [
 ]
 
 
-DRY_RUN = "nothing was changed; without --dry-run: "
+_DRY_RUN = "nothing was changed; without --dry-run: "
 _LONGEST = 300  # characters of a stored path that are shown
+_MOST_LISTED = 20  # NWB files of a plan, and entries of each, that are shown
 
 
 def quoted(stored: str) -> str:
@@ -51,52 +52,67 @@ def as_json(value: Any) -> str:
 # ---------------------------------------------------------------------- plans
 
 
-def relocation_lines(plan: RelocationPlan) -> Iterator[str]:
-    """A plan for one NWB file, as a table."""
-    show = _spelling([plan.nwb_path, *_places(plan)])
-    yield show(plan.nwb_path)
-    yield from _media_lines(plan, show)
-    yield f"total: {in_words([plan])}"
+def outcome_lines(plans: Sequence[RelocationPlan], *, dry_run: bool, width: int | None = None) -> Iterator[str]:
+    """What is to be said of NWB files that were relocated or restored: of a dry run all, else the total of several."""
+    if dry_run:
+        for plan in plans[:_MOST_LISTED]:
+            yield from relocation_lines(plan, width)
+        yield from _more(len(plans), "NWB file")
+        yield f"{_DRY_RUN}{in_total(plans)}"
+    elif len(plans) != 1:
+        yield f"total: {in_total(plans)}"
 
 
-def organize_lines(plan: OrganizePlan) -> Iterator[str]:
-    """A plan for many NWB files, as a table."""
-    places = (place for file in plan for place in (file.source, file.target, *_places(file.plan)))
-    show = _spelling([plan.dandiset_path, *places])
-    yield f"into {show(plan.dandiset_path)}"
-    for file in plan:
-        yield f"{plan.mode_shown(file):9} {_size(file.size)}  {show(file.source)} -> {show(file.target)}"
-        yield from _media_lines(file.plan, show)
-    yield f"{DRY_RUN}{organized_in_words(plan)}"
+def relocation_lines(plan: RelocationPlan, width: int | None = None) -> Iterator[str]:
+    """A plan for one NWB file, as a table; lines that are longer than the terminal are parted."""
+    yield f"{shown(plan.nwb_path)}: {in_words([plan])}"
+    yield from _media_lines(plan, width)
+
+
+def organize_lines(plan: OrganizePlan, width: int | None = None) -> Iterator[str]:
+    """A plan for many NWB files, as a table; lines that are longer than the terminal are parted."""
+    yield f"into {shown(plan.dandiset_path)}"
+    for file in plan.files[:_MOST_LISTED]:
+        head = f"{plan.mode_shown(file):9} {_size(file.size)}  {shown(file.source)}"
+        yield from _arrow(head, shown(file.target), width)
+        yield from _media_lines(file.plan, width)
+    yield from _more(len(plan), "NWB file")
+    yield f"{_DRY_RUN}{organized_in_words(plan)}"
     yield from urls_line(plan.url_count)
 
 
-def _places(plan: RelocationPlan) -> Iterator[Path]:
-    """The places of media that a table of a plan shows."""
-    yield from (entry.source.path for entry in plan.relocations if entry.source is not None)
-    yield from (plan.nwb_path.parent / entry.target for entry in plan.relocations if entry.target is not None)
+def _more(count: int, noun: str, indent: str = "") -> Iterator[str]:
+    if count > _MOST_LISTED:
+        yield f"{indent}… and {counted(count - _MOST_LISTED, f'more {noun}')}; --json prints all"
 
 
-def _spelling(paths: Iterable[Path]) -> Callable[[Path], str]:
-    """How paths of one table are shown: relative to the working directory if all are in it, else all absolute."""
-    are_absolute = any(os.path.isabs(shown(path)) for path in paths)
-    return os.path.abspath if are_absolute else shown
+def _arrow(source: str, target: str, width: int | None) -> Iterator[str]:
+    """What goes where: on one line if there is room."""
+    if width is None or len(source) + len(target) + 4 <= width:
+        yield f"{source} -> {target}"
+    else:
+        yield source
+        yield f"    -> {target}"
 
 
-def _media_lines(plan: RelocationPlan, show: Callable[[Path], str]) -> Iterator[str]:
-    for entry in plan.relocations:
-        size = entry.size
-        line = f"  {plan.mode_shown(entry):9} {' ' * 19 if size is None else _size(size)}  "
-        source = quoted(entry.reference.stored_path) if entry.source is None else show(entry.source.path)
-        if entry.target is not None:
-            target = show(plan.nwb_path.parent / entry.target)
-            yield f"{line}{target}" if plan.is_in_place(entry) else f"{line}{source} -> {target}"
+def _media_lines(plan: RelocationPlan, width: int | None) -> Iterator[str]:
+    for entry in plan.relocations[:_MOST_LISTED]:
+        line = f"  {plan.mode_shown(entry):9} {_size(entry.size)}  "
+        source = quoted(entry.reference.stored_path) if entry.source is None else shown(entry.source.path)
+        target = None if entry.target is None else shown(plan.nwb_path.parent / entry.target)
+        if target is not None and plan.is_in_place(entry):
+            yield f"{line}{target}"
+        elif target is not None:
+            yield from _arrow(f"{line}{source}", target, width)
+        elif entry.source is None:
+            yield f"{line}{source}"
         else:
-            yield f"{line}{source}" if entry.source is None else f"{line}{source} -> {quoted(entry.new_path)}"
+            yield from _arrow(f"{line}{source}", quoted(entry.new_path), width)
+    yield from _more(len(plan.relocations), "path", "  ")
 
 
-def _size(size: int) -> str:
-    return f"{size:>13,} bytes"
+def _size(size: int | None) -> str:
+    return " " * 19 if size is None else f"{size:>13,} bytes"
 
 
 def relocation_record(plan: RelocationPlan) -> dict[str, Any]:

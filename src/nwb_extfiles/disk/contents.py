@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from blake3 import blake3
 
-from ..errors import TransferError
+from ..errors import OtherModeError, TransferError
 from .access import copy_access, open_private
 from .filesystem import sync_tree
 
@@ -93,9 +93,11 @@ def copy_verified(
     ------
     FileExistsError
         If `target` exists; it is left as it is.
+    OtherModeError
+        If a clone is wanted and cannot be made. `target` is empty then, for the caller to remove.
     TransferError
-        If the source changed while it was copied, the bytes read back differ, or a clone is wanted and cannot be made.
-        What was written stays at `target`, for the caller to remove.
+        If the source changed while it was copied, or the bytes read back differ. What was written stays at `target`,
+        for the caller to remove.
     """
     with (
         open(source, "rb", buffering=0) as reader,
@@ -108,7 +110,7 @@ def copy_verified(
                 _hash(reader, digest)
             on_bytes(before.st_size)
         elif clone_only:
-            raise TransferError(f"the file system makes no reflink of {source}")
+            raise OtherModeError(f"the file system makes no reflink of {source}")
         elif before.st_size <= HASH_CHUNK:
             _copy_small(reader, writer, before, source, target, digest)
             on_bytes(before.st_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +120,8 @@ def can_symlink(folder: Path) -> bool:
 
 def _kind_of(folder: Path) -> str | None:
     """The kind of file system that Linux has mounted there; None if it does not say."""
+    if sys.platform != "linux":
+        return None
     device = os.stat(folder).st_dev
     try:
         mounts = Path("/proc/self/mountinfo").read_bytes()

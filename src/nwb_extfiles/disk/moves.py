@@ -174,7 +174,10 @@ def _put_aside(name: _Name) -> bool:
             raise _OtherPathError(f"it is {target}, seen through another path")
     if not has_stamp(name.place, name.stamp):  # or it is a link, and points elsewhere by now
         raise OSError("it has changed since it was read")
-    os.rename(name.place, name.aside)
+    try:
+        os.rename(name.place, name.aside)
+    except FileNotFoundError:  # it went under another spelling, which the system has not noticed yet
+        return False
     return True
 
 

@@ -24,7 +24,7 @@ from hdmf.build import DatasetBuilder, GroupBuilder, LinkBuilder
 from ..disk import access
 from ..errors import RelocationRefusedError, combine, warn
 from ..nwb.files import cannot_hold
-from ..nwb.path_datasets import is_stored, read_paths, shaped, unwrapped
+from ..nwb.path_datasets import is_stored, path_of, read_paths, shaped, unwrapped
 from ..options import MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.plan import RelocationPlan
@@ -238,6 +238,9 @@ class MediaIOMixin(_Backend):
         request = writing.completed(call.request)
         writing.sync = request.options.sync
         file = open_file(call.source or self) or None  # false once it is closed
+        if call.source is not None and file is not None and kwargs.get("export_source") is None:
+            # HDMF names no source that it was given as an open file, and would write links to it instead of its data.
+            kwargs["export_source"] = os.path.abspath(path_of(file))
         tree = Tree(builder, call.manager, self._path(), call.container, call.source, is_new=is_new, file=file)
         entries = self._find(tree, request)
         new = [entry for entry in entries if not self.get_written(entry.builder)]
@@ -255,12 +258,12 @@ class MediaIOMixin(_Backend):
             edits = {place: paths for place, paths in plan.edits.items() if place in in_file}
             if problems := cannot_hold(open_file(self), edits, plan.nwb_path):
                 raise combine(problems)
-        with writing.staging(plan, request.options):
+        with writing.staging(plan, request.options) as staged:
             if not is_new:
                 objects = {object_path for entry in new for object_path, _ in entry.places}
                 writing.new_objects |= {object_path for object_path in objects if object_path not in open_file(self)}
             self._write_tree(call, builder, new, plan.new_paths, kwargs)
-        writing.record(plan, entries, in_file)
+        writing.record(staged[0], entries, in_file)
 
     def _find(self, tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
         """Find the fields that no earlier call has planned; refuse what would make the file unreadable."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from hdmf.build import BuildManager, ObjectMapper, TypeMap
 
+from ..errors import warn
 from ..nwb.path_datasets import StoredPath, is_stored, read_paths
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
@@ -22,7 +23,8 @@ from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.stored_paths import is_absolute, is_url
 from ..private_names import forget_mappers, registered_mappers
-from ..web.remote import is_opaque, source_of
+from ..web.archive import Dandisets, base_of, place_of
+from ..web.remote import UNKNOWN_BASE, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]
 
@@ -72,9 +74,10 @@ def register_media_mappers(
     resolve_media : bool
         Whether paths of media are made absolute when containers are read.
     media_options : MediaOptions, optional
-        Of which `media_fields`, `search`, `path_map` and `within` are used.
+        Of which `media_fields`, `search`, `path_map`, `within` and `opened_from` are used.
     """
     options = media_options or MediaOptions()
+    resolver = _Resolver(options) if resolve_media else None
     registered, holders = registered_mappers(type_map), _holders(type_map, media_fields(options.media_fields))
     # Generated classes and others without a mapper of their own inherit that of their parent class.
     mappers = {}
@@ -82,7 +85,7 @@ def register_media_mappers(
         fields = [field for holder, of_holder in holders.items() if issubclass(cls, holder) for field in of_holder]
         parent = next((registered[base] for base in cls.__mro__ if base in registered), ObjectMapper)
         parent = getattr(parent, "media_parent", parent)
-        mappers[cls] = _mapper(parent, fields, options if resolve_media else None)
+        mappers[cls] = _mapper(parent, fields, resolver)
     for cls, mapper in mappers.items():
         type_map.register_map(cls, mapper)
     forget_mappers(type_map)
@@ -103,15 +106,15 @@ def _holders(type_map: TypeMap, table: Iterable[MediaField]) -> dict[type, list[
     return holders
 
 
-def _mapper(parent: type, fields: list[MediaField], resolving: MediaOptions | None) -> type:
+def _mapper(parent: type, fields: list[MediaField], resolver: _Resolver | None) -> type:
     body: dict[str, Any] = {"media_parent": parent, "__doc__": f"`{parent.__name__}` that knows about media."}
     for field in fields:
         attribute = field.field or "data"
         if field.field is None:
             body["convert_dtype"] = _converts(parent)
         body[f"build_{attribute}"] = ObjectMapper.object_attr(attribute)(_builds(attribute))
-        if resolving is not None:
-            body[f"read_{attribute}"] = ObjectMapper.constructor_arg(attribute)(_reads(field, resolving))
+        if resolver is not None:
+            body[f"read_{attribute}"] = ObjectMapper.constructor_arg(attribute)(_reads(field, resolver))
     return type(f"Media{parent.__name__}", (parent,), body)
 
 
@@ -145,7 +148,39 @@ def _remembering(path: str, container: Any) -> StoredPath:
     return StoredPath(path, container.container_source)
 
 
-def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, BuildManager], Any]:
+class _Resolver:
+    """Makes the paths of the files that one IO reads such that they open."""
+
+    def __init__(self, options: MediaOptions) -> None:
+        self.options, self.dandisets = options, Dandisets(options.opened_from)
+        self.homeless: set[str] = set()  # NWB files that do not say where they are, of which the user was warned
+
+    def place_of(self, builder: Any, dataset: Any) -> str:
+        """The place of the NWB file that holds a dataset."""
+        root = builder
+        while root.parent is not None:
+            root = root.parent
+        opened_from = self.options.opened_from
+        if opened_from is not None and dataset.source == root.source:
+            return place_of(opened_from)
+        return source_of(dataset.source)
+
+    def openable(self, reference: ExternalFileReference) -> ResolvedMediaPath:
+        """The path of a reference, or the URL, as it can be opened."""
+        stored, base = reference.stored_path, reference.base
+        found = locate(reference, self.options, dandisets=self.dandisets)
+        location = found.location
+        if location is None:
+            # Not there: the path where it should be, so that the error on opening it names the missing file.
+            beside = base is not None and not is_absolute(stored) and not is_url(base)
+            location = os.path.join(str(base), stored) if beside else stored
+            if base == UNKNOWN_BASE and found.problem is not None and reference.nwb_path not in self.homeless:
+                self.homeless.add(reference.nwb_path)
+                warn(found.problem.what, hint=found.problem.hint)
+        return ResolvedMediaPath(location, reference.nwb_path, stored)
+
+
+def _reads(field: MediaField, resolver: _Resolver) -> Callable[[Any, Any, BuildManager], Any]:
     def read(self: Any, builder: Any, manager: BuildManager) -> Any:  # noqa: ARG001
         holder = builder if field.field is None else builder.get(field.field)
         if holder is None:
@@ -154,29 +189,21 @@ def _reads(field: MediaField, options: MediaOptions) -> Callable[[Any, Any, Buil
         stored = read_paths(dataset.data)
         if stored is None:
             return _UNTOUCHED
-        nwb_path = source_of(dataset.source)
-        paths = [_openable(path, nwb_path, builder, field, index, options) for index, path in enumerate(stored[0])]
+        nwb_path = resolver.place_of(builder, dataset)
+        references = (
+            ExternalFileReference(
+                nwb_path=nwb_path,
+                object_path=str(builder.path).removeprefix("root"),
+                neurodata_type=str(builder.attributes.get("neurodata_type")),
+                object_id=None,
+                field=field.label,
+                index=index,
+                stored_path=path,
+                base=base_of(nwb_path),
+            )
+            for index, path in enumerate(stored[0])
+        )
+        paths = [resolver.openable(reference) for reference in references]
         return paths if stored[1] else paths[0]
 
     return read
-
-
-def _openable(
-    stored: str, nwb_path: str, builder: Any, field: MediaField, index: int, options: MediaOptions
-) -> ResolvedMediaPath:
-    reference = ExternalFileReference(
-        nwb_path=nwb_path,
-        object_path=str(builder.path).removeprefix("root"),
-        neurodata_type=str(builder.attributes.get("neurodata_type")),
-        object_id=None,
-        field=field.label,
-        index=index,
-        stored_path=stored,
-        base=None if is_opaque(nwb_path) else os.path.dirname(nwb_path),
-    )
-    found = locate(reference, options).location
-    if found is None:
-        # Not there: the path where it should be, so that the error on opening it names the missing file.
-        beside = reference.base is not None and not is_absolute(stored) and not is_url(reference.base)
-        found = os.path.join(str(reference.base), stored) if beside else stored
-    return ResolvedMediaPath(found, nwb_path, stored)

@@ -17,6 +17,7 @@ from hdmf.build import BuildManager, GroupBuilder, LinkBuilder
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError, combine, warn
 from ..hints import Message
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.manifest import MANIFEST_PATH, ManifestRow, parse_manifest
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
@@ -30,7 +31,8 @@ from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
-from ..web.remote import UNKNOWN_BASE, is_opaque, source_of
+from ..web.archive import base_of, place_of
+from ..web.remote import UNKNOWN_BASE, source_of
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree, dataset_of, find_in_builders, object_path_of, target_of
 
@@ -70,8 +72,10 @@ def find_paths(tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
     def container_of(owner: Any) -> Any:
         return containers().get(owner)
 
+    base = _bases(tree, request)
+
     def value_of(owner: Any, holder: Any, media_field: MediaField) -> tuple[Any, str | None]:
-        return _value_and_base(owner, target_of(holder), media_field, container_of, tree.nwb_path)
+        return _value_and_base(owner, target_of(holder), media_field, container_of, tree.nwb_path, base)
 
     found = find_in_builders(
         tree.root,
@@ -82,18 +86,18 @@ def find_paths(tree: Tree, request: RelocationRequest) -> list[FieldInTree]:
         table=media_fields(request.options.media_fields),
         nwb_path=tree.nwb_path,
         value_of=value_of,
-        holders=_holders(tree),
+        holders=_holders(tree, base),
     )
     datasets = {id(entry.builder) for entry in found}
     return [entry for entry in found if entry.builder is entry.dataset or id(entry.dataset) not in datasets]
 
 
-def _holders(tree: Tree) -> dict[str, str]:
+def _holders(tree: Tree, base: Callable[[str], str]) -> dict[str, str]:
     """The NWB file that is exported from, by the folder that its stored paths are relative to."""
     if tree.source is None or tree.source.source is None:
         return {}
     path = str(tree.source.source)
-    folder = _folder(path)
+    folder = base(path)
     return {} if folder == UNKNOWN_BASE or path == tree.nwb_path else {folder: path}
 
 
@@ -111,14 +115,19 @@ def containers_of(tree: Tree) -> ByBuilder[Any]:
 
 
 def _value_and_base(
-    owner: Any, dataset: Any, media_field: MediaField, container_of: Callable[[Any], Any], nwb_path: str
+    owner: Any,
+    dataset: Any,
+    media_field: MediaField,
+    container_of: Callable[[Any], Any],
+    nwb_path: str,
+    base: Callable[[str], str],
 ) -> tuple[Any, str | None]:
     """The stored value, and the folder of the NWB file that holds it; None if no file does yet."""
     data = unwrapped(dataset.data)
     if is_stored(data):
-        return data, _folder(path_of(data))
+        return data, base(path_of(data))
     if dataset.location is not None:  # read from a file, and handed on as it was read
-        return data, _folder(dataset.source)
+        return data, base(dataset.source)
     if isinstance(data, list | tuple) and data and all(isinstance(path, StoredPath) for path in data):
         return data, None  # each knows its own
     # Built from a container whose mapper is hdmf's. What it made of stored bytes is not what was stored, so the
@@ -128,16 +137,26 @@ def _value_and_base(
         return data, None
     value = unwrapped(getattr(container, media_field.field or "data", data))
     if is_stored(value):
-        return value, _folder(path_of(value))
+        return value, base(path_of(value))
     source = container.container_source
     # hdmf gives a new container the file being written for its source
-    return value, None if source in (None, nwb_path) else _folder(source)
+    return value, None if source in (None, nwb_path) else base(source)
 
 
-def _folder(path: str) -> str:
-    """The folder of an NWB file, or its URL; for a file object that does not tell, one that nothing is below."""
-    place = source_of(path)
-    return UNKNOWN_BASE if is_opaque(place) else os.path.dirname(place)
+def _bases(tree: Tree, request: RelocationRequest) -> Callable[[str], str]:
+    """What gives the folder of an NWB file, or its address; for the source of an export the caller may say where it is.
+
+    For a place that does not tell, it gives a folder that nothing is below.
+    """
+    opened_from = request.options.opened_from
+    # an IO that was given an open file does not name it
+    source = None if tree.source is None or tree.file is None else source_of(path_of(tree.file))
+
+    def base(path: str) -> str:
+        place = source_of(path)
+        return base_of(place_of(opened_from) if opened_from is not None and place == source else place)
+
+    return base
 
 
 def all_builders(root: GroupBuilder) -> Iterator[Any]:
@@ -173,12 +192,13 @@ def plan_relocation(
         remuxer=remuxer(request.options, partial(_frame_rate, entries)),
     )
     # The source may stay behind without its media, which is warned of.
-    served = {nwb_path, *(Path(os.path.realpath(path)) for path in _holders(tree).values())}
+    base = _bases(tree, request)
+    served = {nwb_path, *(Path(os.path.realpath(path)) for path in _holders(tree, base).values())}
     changed, lost = settle([plan], MediaUsers(served, request.options), held=done, keep_needed=True)
     if lost:
         raise combine(lost)
-    plan = changed.get(nwb_path, plan)
-    for warning in (*plan.warnings, *_remarks(tree, plan, done is not None), *_linked_media(tree, request)):
+    plan = warned_of_cut_off(changed.get(nwb_path, plan))
+    for warning in (*plan.warnings, *_remarks(tree, plan, base, again=done is not None), *_linked_media(tree, request)):
         warn(warning)
     return plan
 
@@ -282,7 +302,7 @@ def _is_typed(link: LinkBuilder, tree: Tree) -> bool:
     return any(of_spec.name == link.name for of_spec in getattr(spec, "links", ()))
 
 
-def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
+def _remarks(tree: Tree, plan: RelocationPlan, base: Callable[[str], str], *, again: bool) -> Iterator[str]:
     if all(is_url(entry.reference.stored_path) and entry.remote is None for entry in plan.relocations) and not again:
         found = "only URLs, which stay as they are" if plan.relocations else "no external file"
         yield f"{tree.nwb_path}: relocate_media=True, but there is nothing to relocate: {found}"
@@ -291,9 +311,9 @@ def _remarks(tree: Tree, plan: RelocationPlan, again: bool) -> Iterator[str]:
     left: dict[str, set[Path]] = {}
     for entry in plan.relocations:
         if entry.source is not None and plan.removes_name(entry):
-            base = entry.reference.base
-            linked = base is not None and base != _folder(str(tree.source.source))
-            holder = f"an NWB file in {base}" if linked else str(tree.source.source)
+            folder = entry.reference.base
+            linked = folder is not None and folder != base(str(tree.source.source))
+            holder = f"an NWB file in {folder}" if linked else str(tree.source.source)
             left.setdefault(holder, set()).add(entry.source.real)
     for holder, sources in left.items():
         yield Message(

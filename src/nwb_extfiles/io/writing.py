@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +17,7 @@ from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..plans.plan import RelocationPlan
+from ..threads import meanwhile
 from ..transfers.transfer import Transfer
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree
@@ -29,7 +29,6 @@ __all__ = ["Call", "Writing"]
 
 _WORTH_A_THREAD = 32 * 1024 * 1024  # bytes to copy or remux
 _HEAD_START = 0.02  # seconds: HDF5 keeps Python's lock while it copies a dataset, so the copying of videos begins first
-_LOOKS_UP = 0.2  # seconds after which a wait for videos begins anew
 
 
 @dataclass(slots=True)
@@ -95,31 +94,31 @@ class Writing:
         return replace(request, options=replace(request.options, manifest=True))
 
     @contextmanager
-    def staging(self, plan: RelocationPlan, options: MediaOptions) -> Iterator[None]:
+    def staging(self, plan: RelocationPlan, options: MediaOptions) -> Iterator[list[RelocationPlan]]:
         """Stage the media before the tree is written; if there is much to copy, while it is.
 
+        When the block has ended, the list has the plan as it was carried out.
         An existing file must not be written to before all media are known to be there.
         """
         transfer = self.transfer = self.transfer or Transfer(plan.nwb_path, edits_document=True)
 
+        done: list[RelocationPlan] = []
+
         def stage() -> None:
-            transfer.media.stage(plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout)
+            done.append(
+                transfer.media.stage(
+                    plan, sync=options.sync, progress=options.progress, url_timeout=options.url_timeout
+                )
+            )
 
         if not self.is_new or plan.copied_bytes + plan.remux_bytes < _WORTH_A_THREAD:
             stage()
-            yield
+            yield done
             return
-        with ThreadPoolExecutor(1, thread_name_prefix="media") as pool:
-            staged = pool.submit(stage)
-            try:
-                wait([staged], _HEAD_START)
-                yield
-                if options.sync and not staged.done():  # what is there of it is flushed while this waits anyway
-                    filesystem.sync_tree(transfer.staged_document)
-                _wait_for(staged)  # Ctrl-C meanwhile must end the copying too
-            except BaseException:
-                transfer.media.cancel()
-                raise
+        with meanwhile(stage, cancel=transfer.media.cancel, head_start=_HEAD_START) as is_staged:
+            yield done
+            if options.sync and not is_staged():  # what is there of it is flushed while this waits anyway
+                filesystem.sync_tree(transfer.staged_document)
 
     def record(self, plan: RelocationPlan, entries: list[FieldInTree], in_file: set[tuple[str, str]]) -> None:
         """Keep what a call has done, for the next call and for `commit`.
@@ -178,13 +177,3 @@ class Writing:
             left.insert(0, f"{self.transfer.document} was not written, because an earlier call failed halfway")
         for line in left:
             warn(line)
-
-
-def _wait_for(staged: Future[None]) -> None:
-    """Wait until media are staged, and look up now and then.
-
-    A wait without an end would overlook a Ctrl-C that comes in the moment before it begins, and on Windows any.
-    """
-    while not staged.done():
-        wait([staged], _LOOKS_UP)
-    staged.result()

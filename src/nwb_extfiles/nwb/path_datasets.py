@@ -87,8 +87,10 @@ def path_of(item: Any) -> str:
     """The path of the file or store that an HDF5 or Zarr object is in."""
     if isinstance(item, h5py.HLObject):
         return os.fsdecode(h5f.get_name(item.id))  # as h5py does, without objects of its own
-    store = item.store
-    return str(getattr(store, "store", store).path)  # the one behind consolidated metadata
+    store = getattr(item.chunk_store, "store", item.chunk_store)  # the one behind consolidated metadata
+    if hasattr(store, "fs"):  # an FSStore, whose path has no scheme in a bucket
+        return str(store.fs.unstrip_protocol(store.path)).removeprefix("file://")
+    return str(store.path)
 
 
 def read_paths(value: Any) -> tuple[list[str], tuple[int, ...]] | None:

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from numcodecs import JSON, VLenUTF8
 from zarr.errors import MetadataError
-from zarr.storage import ConsolidatedMetadataStore, DirectoryStore, Store
+from zarr.storage import ConsolidatedMetadataStore, DirectoryStore, FSStore, Store
 
 from ..disk.folder_journal import edit_files
 from ..errors import TransferError
@@ -28,13 +28,13 @@ _ARRAY = ".zarray"
 _METADATA = (_ARRAY, ".zattrs", ".zgroup")
 
 
-def open_store(path: Path) -> zarr.Group:
-    """Open the root group of a Zarr store for reading.
+def open_store(path: Path | str, filesystem: Any = None) -> zarr.Group:
+    """Open the root group of a Zarr store for reading; one behind a URL with a file system of fsspec.
 
     The metadata are read at once where they are consolidated, as hdmf-zarr reads them. ValueError, KeyError, TypeError,
     AttributeError or OSError if the store is damaged.
     """
-    store = DirectoryStore(str(path))
+    store = DirectoryStore(str(path)) if filesystem is None else FSStore(str(path), fs=filesystem, mode="r")
     if _CONSOLIDATED not in store:
         return zarr.open_group(store, mode="r")
     try:

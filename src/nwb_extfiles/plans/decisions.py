@@ -23,6 +23,7 @@ from ..hints import Hint, Message, for_objects, media_modes
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
+from ..web.remote import unsigned
 from .media_files import MediaFile
 from .plan import Action, Relocation, RelocationPlan
 from .plan_checks import problems_of, warnings_of
@@ -47,7 +48,7 @@ def make_plan(
     Of the options, `missing` and `existing` are used. `is_archived` says whether the archive accepts files with a
     suffix; a warning names those that it drops.
     """
-    planner = _Planner(destination, options, mode)
+    planner = _Planner(destination, options, mode, _in_linked_folders(named) if mode is MediaMode.MOVE else frozenset())
     relocations: list[Relocation | None] = [None] * len(named)
     found = [*problems]
 
@@ -61,20 +62,31 @@ def make_plan(
         except ExternalFilesError as problem:
             found.append(problem)
     planned = tuple(entry for entry in relocations if entry is not None)
-    plan = RelocationPlan(destination.nwb_path, mode, planned, devices=destination.devices)
+    plan = RelocationPlan(
+        destination.nwb_path, mode, planned, devices=destination.devices, kept_names=planner.in_linked_folders
+    )
     found += problems_of(plan, destination, named)
     if found:
         raise combine(found)
     return replace(plan, warnings=(*planner.warnings(), *warnings_of(plan, is_archived)))
 
 
+def _in_linked_folders(named: Sequence[Named]) -> frozenset[Path]:
+    """The files that references reach through linked folders; they stay, even if others reach them directly."""
+    files = (entry.resolution.file for entry in named)
+    return frozenset(file.path for file in files if file is not None and file.linked_path is not None)
+
+
 class _Planner:
     """Decides for one reference after the other, knowing what the earlier ones take."""
 
-    def __init__(self, destination: Destination, options: MediaOptions, mode: MediaMode) -> None:
+    def __init__(
+        self, destination: Destination, options: MediaOptions, mode: MediaMode, in_linked_folders: frozenset[Path]
+    ) -> None:
         self.destination = destination
         self.options = options
         self.mode = mode
+        self.in_linked_folders = in_linked_folders  # files that a move leaves
         self._kept: dict[tuple[str, str], list[ExternalFilesError]] = {}  # missing files, by object and field
         self._linked: dict[tuple[str, str], list[Message]] = {}  # files that are left in linked folders
         self._copied: list[MediaFile] = []  # files of git-annex
@@ -113,7 +125,7 @@ class _Planner:
         if target is None:
             return None  # there is a problem with its name
         remux = entry.resolution.remux
-        key = remote.url if remote is not None else (file.identity, remux) if file is not None else None
+        key = unsigned(remote.url) if remote is not None else (file.identity, remux) if file is not None else None
         first = self._first.get(key)
         if first is not None and (reference.repeats or not self._owns(reference, key, target)):
             return Relocation(reference, Action.SHARE, str(first), file, first, remote=remote, remux=remux)
@@ -156,24 +168,27 @@ class _Planner:
             if not file.is_link:
                 self._leaving.add(file.identity)
             return Action.RENAME
-        is_copied = self.mode.makes_copies or self.mode is MediaMode.MOVE or file.identity in self._leaving
+        mode = self.destination.own_modes.get(file.identity, self.mode)
+        is_copied = mode.makes_copies or mode is MediaMode.MOVE or file.identity in self._leaving
         return Action.DUPLICATE if is_copied and not is_first else Action.TRANSFER
 
     def _own_mode(self, reference: ExternalFileReference, file: MediaFile, action: Action) -> MediaMode | None:
         """How a file gets to its target that must not get there in the mode of the plan."""
-        if self.mode is MediaMode.MOVE and file.linked_path is not None and action is Action.TRANSFER:
+        creates = action in (Action.TRANSFER, Action.DUPLICATE)
+        if self.mode is MediaMode.MOVE and file.linked_path is not None and creates:
             real = {reference.stored_path: str(file.path)}
             moves = for_objects("path_map_for", {reference.object_path: real})
             hint = Hint("delete it there if nobody else needs it, or use, instead of this, {moves}", moves=moves)
             what = f"{file.linked_path} is in a linked folder, and others may use the video; it is copied, and stays"
             self._linked.setdefault((reference.object_path, reference.field), []).append(Message(what, hint))
-            return MediaMode.COPY
+        if file.path in self.in_linked_folders:
+            return MediaMode.COPY if action is Action.TRANSFER else None
         if self.mode is MediaMode.MOVE and file.is_link:
             return MediaMode.COPY  # as with mv, the link is removed and its file stays: it may be in a store
         if self.mode is MediaMode.HARDLINK and file.identity in self.destination.annexed:
             self._copied.append(file)
             return MediaMode.COPY
-        return None
+        return self.destination.own_modes.get(file.identity) if action is Action.TRANSFER else None
 
     def _keep(self, resolution: Resolution) -> Relocation:
         reference, problem = resolution.reference, resolution.problem
@@ -209,7 +224,7 @@ class _Planner:
 
     def _check_hard_link(self, reference: ExternalFileReference, file: MediaFile, target: PurePosixPath) -> None:
         linked = self.mode is MediaMode.HARDLINK and self.destination.targets[target] is not TargetState.SAME
-        linked = linked and file.identity not in self.destination.annexed
+        linked = linked and file.identity not in {*self.destination.annexed, *self.destination.own_modes}
         if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(

@@ -7,7 +7,7 @@ and its relative paths are relative to its place there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,8 +17,8 @@ from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
-from ..web.archive import DandisetAssets
-from ..web.remote import UNKNOWN_BASE, beside, is_opaque
+from ..web.archive import DandisetAssets, Dandisets
+from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
 from .places import Folders
 from .resolve import Resolution, resolve
 from .stored_paths import is_absolute, is_url
@@ -100,36 +100,26 @@ def locate(
     reference: ExternalFileReference,
     options: MediaOptions,
     *,
-    assets: DandisetAssets | None = None,
+    dandisets: Dandisets,
     folders: Folders | None = None,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
-    The base of the reference is a folder, or its URL, or None for a container made in memory, whose relative paths are
+    The base of the reference is as `base_of` gives it, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
     over the network, for the assets beside an NWB file in it. `folders` are those of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
-    afar = base is not None and is_url(base)
     folder = Path.cwd() if base is None else Path(base)
-    sought = replace(reference, base=UNKNOWN_BASE) if is_opaque(reference.nwb_path) else reference
-    found = resolve(sought, options, destination=folder, folders=folders)
+    found = resolve(reference, options, destination=folder, folders=folders)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
-        return located(replace(found, reference=reference))
-    if assets is not None:
-        return _asset(reference, assets)
-    if afar:
-        return _beside(reference)
-    if is_opaque(reference.nwb_path):
-        problem = MissingMediaError(
-            f"{reference.where}: {stored_path!r} is relative to an NWB file that is read from {reference.nwb_path}, "
-            f"whose place is not known",
-            hint="give its URL as opened_from= to resolve_external_files",
-            **reference.place,
-        )
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+        return located(found)
+    if base is None or not is_url(base):
+        return located(found)
+    assets = dandisets.around(base)
+    return _beside(reference, base) if assets is None else _asset(reference, assets)
 
 
 def located(found: Resolution) -> ResolvedExternalFile:
@@ -153,8 +143,10 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
             f"{reference.where}: {reference.stored_path!r} points outside {assets.dandiset}; expected a path in it",
             **reference.place,
         )
-    elif urls := assets.find(path):
-        return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
+    elif (asset := assets.find(path)) is not None and asset.urls:
+        return ResolvedExternalFile(
+            reference=reference, kind=LocationKind.ASSET, location=asset.urls[0], urls=asset.urls
+        )
     else:
         problem = MissingMediaError(
             f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
@@ -165,16 +157,22 @@ def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> Resolved
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
 
 
-def _beside(reference: ExternalFileReference) -> ResolvedExternalFile:
-    url = beside(reference.nwb_path, reference.stored_path)
+def _beside(reference: ExternalFileReference, base: str) -> ResolvedExternalFile:
+    url = beside(base, reference.stored_path)
     if url is not None:
         return ResolvedExternalFile(reference=reference, kind=LocationKind.URL, location=url, urls=(url,))
-    problem = UnsafeReferenceError(
-        f"{reference.where}: the URL {reference.nwb_path} does not say what {reference.stored_path!r} is relative to",
-        hint=Hint(
-            "name the folder of the file with {search}, or, for a file of a DANDI archive, give opened_from= its "
-            "dandi:// URL"
-        ),
-        **reference.place,
-    )
+    problem: ExternalFilesError
+    if base == UNKNOWN_BASE:
+        problem = MissingMediaError(
+            f"{reference.where}: {reference.stored_path!r} is relative to an NWB file that is read from "
+            f"{reference.nwb_path}, which does not say in which folder or dandiset it is",
+            hint=OPENED_FROM,
+            **reference.place,
+        )
+    else:
+        problem = UnsafeReferenceError(
+            f"{reference.where}: {reference.stored_path!r} points outside the server of {reference.nwb_path}",
+            hint=Hint("name the folder of the file with {search}"),
+            **reference.place,
+        )
     return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ..web.remote import unsigned
 from .plan import Action, RelocationPlan
 
 __all__ = ["log_done"]
@@ -18,6 +19,6 @@ def log_done(plan: RelocationPlan) -> None:
     for entry in plan.relocations:
         if entry.creates_target or entry.action is Action.REWRITE_PATH:
             how = plan.mode_of(entry) if entry.action is Action.TRANSFER else entry.action
-            source = entry.remote.url if entry.remote is not None else entry.source and entry.source.path
+            source = unsigned(entry.remote.url) if entry.remote is not None else entry.source and entry.source.path
             _logger.info("%s: %s %s -> %s", entry.reference.where, how, source, plan.nwb_path.parent / entry.new_path)
     _logger.info("%s: done, %d paths changed", plan.nwb_path, sum(map(len, plan.edits.values())))

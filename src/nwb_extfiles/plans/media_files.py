@@ -84,7 +84,11 @@ def _kind(mode: int) -> str:
 def behind_link(
     file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath
 ) -> MediaFile:
-    """A file with its `linked_path`. A link to a folder that the NWB file is in too leads to nothing of others."""
+    """A file with its `linked_path`.
+
+    A link from elsewhere to a folder that the NWB file is in too, such as ``/data`` to ``/disk/data``, leads to nothing
+    of others. One that lies in that folder itself is a way up and out, to whatever is there.
+    """
     folder = os.path.dirname(place)
     if os.path.normpath(folder) == os.path.dirname(file.path):
         return file
@@ -94,6 +98,7 @@ def behind_link(
     for number, part in enumerate(parts[:-1], 1):
         link = current / part
         current = Path(real_path(str(link)))
-        if current != link and link.is_symlink() and not Path(nwb_folder).is_relative_to(current):
+        is_alias = Path(nwb_folder).is_relative_to(current) and not link.parent.is_relative_to(current)
+        if current != link and link.is_symlink() and not is_alias:
             return replace(file, linked_path=link.joinpath(*parts[number:]))
     return file

@@ -129,7 +129,8 @@ def settle(
     removed = {key(each.name) for each in lost if not each.is_replaced}
     replaced = {key(each.name): each for each in lost if each.is_replaced}
     names_lost = Counter(each.file.identity for each in replaced.values())
-    kept: set[_NameKey] = set()
+    in_linked_folders = removed & {key(name) for plan in plans for name in plan.kept_names}
+    kept = set(in_linked_folders)
     targets: set[_NameKey] = set()
     for plan in plans:
         new = _without_links_to(plan, lambda name: key(name) in replaced, problems)
@@ -171,14 +172,17 @@ def settle(
     for plan in plans:
         names = frozenset(each.name for each in _lost_names(plan) if key(each.name) in kept) if kept else frozenset()
         stay = (
-            f"{plan.nwb_path}: {name} stays, because another NWB file of the call needs it there"
+            f"{plan.nwb_path}: {name} stays, because another NWB file of the call "
+            + ("reaches it through a linked folder" if key(name) in in_linked_folders else "needs it there")
             for name in sorted(names)
             if key(name) in needed_in_call - targets
         )
         new_warnings = (*warnings_of.get(plan.nwb_path, ()), *users.take_warnings(), *stay)
         if new_warnings or names:
             now = changed.get(plan.nwb_path, plan)
-            changed[plan.nwb_path] = replace(now, warnings=(*now.warnings, *new_warnings), kept_names=names)
+            changed[plan.nwb_path] = replace(
+                now, warnings=(*now.warnings, *new_warnings), kept_names=now.kept_names | names
+            )
     return changed, problems
 
 

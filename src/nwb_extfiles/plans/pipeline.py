@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 
 from ..disk import contents
-from ..errors import ExternalFilesError, MissingMediaError, TransferError
+from ..errors import ExternalFilesError, MissingMediaError
 from ..hints import Hint, Message, for_objects
 from ..naming import is_archived, is_portable_suffix
 from ..nwb.files import open_nwb
@@ -21,12 +21,11 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.scan import find_in_file
 from ..options import MediaMode, MediaOptions
-from ..web.remote import SCHEMES, RemoteFile, beside, scheme_of
-from ..web.urls import ask_all
 from .containers import Remuxer, is_to_be_remuxed, with_containers
 from .decisions import make_plan
+from .downloads import ask_servers
 from .media_files import MediaFile, media_file
-from .modes import first_possible
+from .modes import fallbacks_after, first_possible
 from .places import Folders
 from .plan import RelocationPlan
 from .resolve import Resolution, resolve_all
@@ -65,8 +64,8 @@ def plan_references(
     identifier : str
         The identifier of the NWB file, from which objects without an object_id are named.
     modes : sequence of MediaMode
-        How media get to their targets: in the first of these that is possible for all of them. Where some are remuxed,
-        only a copy is possible.
+        How media get to their targets: in the first of these that is possible for their folders, and single files in
+        the next that is possible for them. Where some are remuxed, only a copy is possible.
     options : MediaOptions
         How they are found and named.
     problems : sequence of ExternalFilesError
@@ -88,6 +87,7 @@ def plan_references(
     if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
         modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
+    fallbacks = fallbacks_after(mode, modes)
 
     def may_be_moved(resolution: Resolution) -> bool:
         """Whether an earlier run may have moved the file away, itself or with its folder."""
@@ -110,7 +110,7 @@ def plan_references(
         warnings += repeated
     warnings += moved
     if options.urls == "download" and mode is not MediaMode.REFERENCE:
-        resolutions, kept = _ask_servers(resolutions, options)
+        resolutions, kept = ask_servers(resolutions, options)
         warnings += kept
     if remuxer is not None:
         resolutions, lost = with_containers(resolutions, remuxer)
@@ -120,14 +120,14 @@ def plan_references(
     )
     plan = make_plan(
         named,
-        survey(named, nwb_path, mode, remuxer),
+        survey(named, nwb_path, mode, remuxer, fallbacks),
         options,
         mode,
         problems=[*problems, *unnamed],
         is_archived=is_archived if for_archive else lambda suffix: True,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
-    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows)
+    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows, fallbacks=fallbacks)
 
 
 def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:
@@ -247,49 +247,6 @@ def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message
                 example=for_objects("search_for", {others[0]: "FOLDER"}),
             ),
         )
-
-
-def _ask_servers(resolutions: list[Resolution], options: MediaOptions) -> tuple[list[Resolution], list[str]]:
-    """Find out what is behind the URLs that can be downloaded; warn of those that are kept."""
-    urls = [_url(entry) for entry in resolutions]
-    answers = ask_all([url for url in urls if scheme_of(url) in SCHEMES], timeout=options.url_timeout)
-    asked: list[Resolution] = []
-    warnings: list[str] = []
-    for entry, url in zip(resolutions, urls, strict=True):
-        reference, answer = entry.reference, answers.get(url)
-        if isinstance(answer, RemoteFile):
-            asked.append(Resolution(reference, url=True, remote=answer))
-        elif answer is not None:
-            asked.append(Resolution(reference, problem=_not_available(reference, url, answer)))
-        else:
-            asked.append(entry)
-            if entry.url:
-                warnings.append(
-                    f"{reference.where}: {reference.stored_path[:200]!r} is kept as it is: only {', '.join(SCHEMES)} "
-                    f"URLs are downloaded"
-                )
-    return asked, warnings
-
-
-def _url(resolution: Resolution) -> str:
-    """The URL that a reference means, as stored or relative to that of its NWB file; empty if none."""
-    stored_path, base = resolution.reference.stored_path, resolution.reference.base
-    if resolution.url:
-        return stored_path
-    if base is None or not is_url(base) or is_absolute(stored_path):
-        return ""
-    return (beside(f"{base}/", stored_path) or "") if isinstance(resolution.problem, MissingMediaError) else ""
-
-
-def _not_available(reference: ExternalFileReference, url: str, error: Exception) -> ExternalFilesError:
-    kind = MissingMediaError if isinstance(error, FileNotFoundError) else TransferError
-    problem = kind(
-        f"{reference.where}: {url!r} cannot be downloaded: {error}",
-        hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
-        **reference.place,
-    )
-    problem.__cause__ = error
-    return problem
 
 
 def _entry(reference: ExternalFileReference) -> tuple[str, str, int]:

@@ -64,7 +64,8 @@ class Relocation:
     """The media behind a URL, if they are downloaded."""
     own_mode: MediaMode | None = None
     """How the file gets to the target, if not in the mode of the plan: by a copy if a move or hard link would change a
-    store that others rely on; by a move if a link would lead to a file that is replaced."""
+    store that others rely on; by a move if a link would lead to a file that is replaced; in the next mode of the call
+    if that of the plan is impossible for this very file."""
     remux: Remux | None = None
     """How the media get the container that they have at the target; None if it is the one that they have."""
 
@@ -112,6 +113,7 @@ class RelocationPlan(Tabular):
     nwb_path: Path
     """The NWB file to be written."""
     mode: MediaMode
+    """How media get to their targets, but for those that have another mode of their own."""
     relocations: tuple[Relocation, ...]
     """One for each reference, in the order of the file."""
     warnings: tuple[str, ...] = ()
@@ -119,8 +121,11 @@ class RelocationPlan(Tabular):
     """Devices whose files can have hard links where the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
     """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
+    fallbacks: tuple[MediaMode, ...] = ()
+    """Further modes of the call, in order, for single files that cannot get there in `mode`."""
     kept_names: frozenset[Path] = frozenset()
-    """Names that a move would remove, and that stay because something else needs them (`plans.needs`)."""
+    """Names that a move would remove, and that stay: they are in linked folders, or something else needs them
+    (`plans.needs`)."""
 
     def records(self) -> Iterator[dict[str, Any]]:
         """What happens to each reference, as plain values."""

@@ -91,12 +91,19 @@ def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFi
 
 
 def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
-    """Warn once for each file of zero bytes, which a full disk or a recording that failed leaves."""
-    empty = {entry.source.identity: entry for entry in reversed(planned) if entry.source and not entry.source.size}
-    for entry in reversed(empty.values()):
-        assert entry.source is not None
+    """Warn once for each series with files of zero bytes, which a full disk or a recording that failed leaves."""
+    seen: set[tuple[int, int]] = set()
+    found: dict[tuple[str, str], list[Relocation]] = {}
+    for entry in planned:
+        if entry.source is not None and not entry.source.size and entry.source.identity not in seen:
+            seen.add(entry.source.identity)
+            found.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
+    for entries in found.values():
+        first, more = entries[0], len(entries) - 1
+        assert first.source is not None
+        further = f" (and {more:,} more of this series)" if more else ""
         yield Message(
-            f"{entry.reference.where}: {str(entry.source.path)!r} has zero bytes",
+            f"{first.reference.where}: {str(first.source.path)!r} has zero bytes{further}",
             "put the video in its place, before or after this",
         )
 

@@ -16,7 +16,7 @@ from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError,
 from ..hints import Hint, Spelling, for_objects
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..web.remote import RemoteFile
+from ..web.remote import OPENED_FROM, UNKNOWN_BASE, RemoteFile
 from .media_files import NOT_FETCHED, MediaFile, behind_link, media_file
 from .places import Folders, Tier, below_folders, mapped_link, of_that_name, tiers
 from .stored_paths import is_absolute, is_foreign, is_url, quoted, unicode_forms, without_file_scheme
@@ -204,7 +204,9 @@ def _not_found(
         return MissingMediaError(what, hint=Hint(hint), **reference.place)
     foreign = is_foreign(path)
     fixes = ["put the file there", "map its folder with {path_map}" if foreign else "name its folder with {search}"]
-    if reference.base is not None and is_url(reference.base) and not is_absolute(reference.stored_path):
+    if not is_absolute(reference.stored_path) and reference.base == UNKNOWN_BASE:
+        fixes.append(OPENED_FROM)
+    elif not is_absolute(reference.stored_path) and reference.base is not None and is_url(reference.base):
         fixes.append("download it from beside the NWB file with {urls_download}")
     return MissingMediaError(
         what, hint=Hint(", ".join([*fixes, "or keep the path as it is with {missing_keep}"])), **reference.place

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -21,7 +21,7 @@ from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from .containers import Remuxer
 from .media_files import MediaFile
-from .modes import is_possible
+from .modes import is_possible, own_modes
 from .resolve import Resolution
 
 __all__ = [
@@ -85,6 +85,8 @@ class Destination:
     """Files in the object store of a git-annex repository, if hard links are to be made."""
     cannot: frozenset[MediaMode] = frozenset()
     """Modes that need links that the file system does not have."""
+    own_modes: Mapping[tuple[int, int], MediaMode] = field(default_factory=dict)
+    """Files that get here in another mode than the others, by device and inode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +218,18 @@ def dandiset_above(nwb_path: Path) -> Path | None:
     return next((folder for folder in nwb_path.parents if (folder / "dandiset.yaml").is_file()), None)
 
 
-def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode, remuxer: Remuxer | None = None) -> Destination:
+def survey(
+    named: Sequence[Named],
+    nwb_path: Path,
+    mode: MediaMode,
+    remuxer: Remuxer | None = None,
+    fallbacks: Sequence[MediaMode] = (),
+) -> Destination:
     """Look at what is where the targets will be.
 
-    Files of equal size are compared byte by byte, remuxed videos by their frames. Nothing on disk is changed, except
-    that links are tried under a temporary name that is removed at once.
+    `fallbacks` are for files that cannot get there in the `mode`. Files of equal size are compared byte by byte,
+    remuxed videos by their frames. Nothing on disk is changed, except that links are tried under a temporary name that
+    is removed at once.
     """
     if mode is MediaMode.REFERENCE:
         return Destination(nwb_path, {})
@@ -247,6 +256,8 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode, remuxer: Rem
     hard_linked = files.values() if mode is MediaMode.HARDLINK else ()
     there = {target for target, state in targets.items() if state is TargetState.SAME}
     wanted = [entry.resolution.file for entry in named if entry.target not in there and entry.resolution.file]
+    apart = own_modes(mode, fallbacks, wanted, nwb_path)
+    wanted = [file for file in wanted if file.identity not in apart]
     devices = {device}
     if mode in (MediaMode.HARDLINK, MediaMode.MOVE):
         devices |= _linkable(wanted, device, existing)
@@ -259,6 +270,7 @@ def survey(named: Sequence[Named], nwb_path: Path, mode: MediaMode, remuxer: Rem
         filesystem.longest_path(),
         frozenset(file.identity for file in hard_linked if is_annex_object(file.real)),
         _cannot(mode, existing, wanted) if wanted else frozenset(),
+        apart,
     )
 
 

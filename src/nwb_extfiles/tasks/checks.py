@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -16,22 +16,21 @@ from typing import Any
 from ..batch import each, workers
 from ..errors import ExternalFilesError, UnreadableFileError
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
-from ..naming import is_conventional
-from ..nwb.files import nwb_files_called_like, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia
-from ..nwb.manifest import ManifestRow, read_manifest
+from ..nwb.manifest import ManifestRow
 from ..options import MediaOptions
 from ..plans.media_files import MediaFile
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..transfers.interrupted import is_interrupted
-from .external_files import find_own_and_linked
-from .findings import Finding, Findings, Severity, counted, of_file, of_reference, shortened
+from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
+from .folder_checks import check_folders
 from .named_files import named_nwb_files
+from .nwb_media import NWBMedia, read_media
 from .path_checks import PathChecker
-from .video_checks import Frames, Objects, VideoChecker
+from .video_checks import Frames, VideoChecker
 
-__all__ = ["check"]
+__all__ = ["check", "findings_of_folders", "findings_of_media", "findings_of_unreadable"]
 
 _SAMPLE = 64 * 1024  # bytes that are compared at both ends of videos of equal size
 
@@ -104,11 +103,7 @@ def check(
     else:
         job = partial(_check_in_process, options=replace(options, progress=False), checksums=checksums, frames=frames)
         found = Findings(_in_processes(job, nwb_paths, on_bytes, on_file, jobs), nwb_paths)
-    found += [_of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem) for problem in empty]
-    seen: set[str] = set()
-    for folder in paths:
-        if os.path.isdir(folder):
-            found += _unowned_media(Path(os.path.abspath(folder)), seen)
+    found += findings_of_folders(paths, empty)
     return found
 
 
@@ -151,24 +146,38 @@ def _check_in_process(
 def _check_file(
     path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
 ) -> Iterator[Finding]:
-    if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
-        yield of_file(
-            path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
-            "run `nwb-extfiles recover` on it",
-        )  # fmt: skip
-    problems: list[ExternalFilesError] = []
-    objects: list[Objects] = []
     try:
-        found, linked = find_own_and_linked(
-            path,
-            MediaOptions(media_fields=options.media_fields),
-            problems,
-            on_open=lambda file, references: objects.append(videos.read_objects(file, references)),
-        )
+        media = read_media(path, options, with_series=videos.reads, with_manifest=on_bytes is not None)
     except UnreadableFileError as error:
-        yield _of_problem(path, "unreadable", error)
-        return
-    for problem in problems:
+        yield from findings_of_unreadable(path, error)
+    else:
+        yield from findings_of_media(media, options, on_bytes, videos)
+
+
+def findings_of_unreadable(path: Path, error: UnreadableFileError) -> Iterator[Finding]:
+    """What is wrong with an NWB file that cannot be read."""
+    yield from _interrupted(path)
+    yield _of_problem(path, "unreadable", error)
+
+
+def findings_of_media(
+    media: NWBMedia, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
+) -> Iterator[Finding]:
+    """What is wrong with the media of one NWB file.
+
+    Parameters
+    ----------
+    media : NWBMedia
+    options : MediaOptions
+        As in `check`.
+    on_bytes : callable, optional
+        If given, videos are compared with the manifest, and it is called with each number of bytes of them read.
+    videos : VideoChecker
+        Which has read the videos, or reads them.
+    """
+    path, found = media.path, media.found
+    yield from _interrupted(path)
+    for problem in media.problems:
         yield Finding(
             severity=Severity.ERROR,
             code="not-a-string",
@@ -178,17 +187,38 @@ def _check_file(
             field=problem.field,
         )
     checker = PathChecker(path, options)
-    contents = [] if on_bytes is None else list(_contents(path, found, options, on_bytes))
+    contents = [] if on_bytes is None else list(_contents(media, options, on_bytes))
     missing = {(entry.object_path, entry.field, entry.index) for entry in contents if entry.code == "media-missing"}
+    yield from checker.check_name()
     for resolution in found:
         if resolution.reference.entry not in missing:
             yield from checker.check(resolution)
-    yield from videos.check(path, found, objects[0])
-    for behind in linked:
+    yield from videos.check(media)
+    for behind in media.linked:
         yield from _linked(path, behind)
     yield from _same_media(found)
     yield from _orphans(path, found)
     yield from contents
+
+
+def findings_of_folders(
+    paths: Iterable[str | os.PathLike[str]], empty: Iterable[ExternalFilesError]
+) -> Iterator[Finding]:
+    """What is wrong with the folders that were named: `empty` says which have no NWB file; media without one."""
+    for problem in empty:
+        yield _of_problem(Path(problem.nwb_path or ""), "no-nwb-files", problem)
+    seen: set[str] = set()
+    for folder in paths:
+        if os.path.isdir(folder):
+            yield from check_folders(Path(os.path.abspath(folder)), seen)
+
+
+def _interrupted(path: Path) -> Iterator[Finding]:
+    if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
+        yield of_file(
+            path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
+            "run `nwb-extfiles recover` on it",
+        )  # fmt: skip
 
 
 def _of_problem(path: Path, code: str, problem: ExternalFilesError) -> Finding:
@@ -230,15 +260,11 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
 # ------------------------------------------------------------------- against the manifest
 
 
-def _contents(
-    path: Path, found: list[Resolution], options: MediaOptions, on_bytes: Callable[[int], object]
-) -> Iterator[Finding]:
+def _contents(media: NWBMedia, options: MediaOptions, on_bytes: Callable[[int], object]) -> Iterator[Finding]:
     """Videos that are not those of the manifest."""
-    try:
-        with open_nwb(path) as file:
-            rows = read_manifest(file, path)
-    except ExternalFilesError as error:
-        yield _of_problem(path, "manifest", error)
+    path, found, rows = media.path, media.found, media.manifest
+    if media.manifest_problem is not None:
+        yield _of_problem(path, "manifest", media.manifest_problem)
         return
     if rows is None:
         if any(not entry.url for entry in found):
@@ -315,7 +341,7 @@ def _entry_of(row: ManifestRow | None) -> str:
 # ------------------------------------------------------------------- files beside each other
 
 
-def _same_media(found: list[Resolution]) -> Iterator[Finding]:
+def _same_media(found: Sequence[Resolution]) -> Iterator[Finding]:
     """Videos that are kept under two names; lists that repeat those of a series share them on purpose."""
     videos = [entry for entry in found if entry.file is not None and not entry.reference.repeats]
     sizes = Counter(entry.file.size for entry in videos if entry.file is not None)
@@ -347,7 +373,7 @@ def _sample(file: MediaFile) -> Hashable:
     return file.size, digest.digest()
 
 
-def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
+def _orphans(path: Path, found: Sequence[Resolution]) -> Iterator[Finding]:
     """Files in the media folder of an NWB file that it does not refer to."""
     folder = path.parent / nwb_stem(path)
     if not folder.is_dir() or folder.is_symlink() or folder == path:
@@ -372,24 +398,4 @@ def _orphans(path: Path, found: list[Resolution]) -> Iterator[Finding]:
             yield of_file(
                 path, Severity.WARNING, "orphan", f"there is {kind} in its media folder to which the NWB file does not "
                 f"refer", "remove it if nobody needs it", found=repr(os.path.relpath(media, home)),
-            )  # fmt: skip
-
-
-def _unowned_media(root: Path, seen: set[str]) -> Iterator[Finding]:
-    """Folders of media, by the names in them, without the NWB file that they belong to."""
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if place in seen:
-            continue
-        seen.add(place)
-        if zarr_marker(Path(place)) is not None:
-            folders.clear()
-            continue
-        media = sum(map(is_conventional, names))
-        if media and not nwb_files_called_like(place):
-            nwb_name = f"{os.path.basename(place)}.nwb"
-            yield of_file(
-                Path(place), Severity.WARNING, "no-nwb-file", f"this folder holds media, but there is no {nwb_name!r} "
-                f"beside it ({counted(media, 'file')})",
-                "if that file was renamed, run `nwb-extfiles relocate` on it to rename this folder too",
             )  # fmt: skip

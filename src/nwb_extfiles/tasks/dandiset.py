@@ -22,6 +22,7 @@ from ..errors import (
     combine,
 )
 from ..hints import Hint, Message, Spelling, for_command_line
+from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
 from ..nwb.files import cannot_hold, open_nwb, zarr_marker
@@ -30,16 +31,16 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
 from ..nwb.series import stored_frame_rate
-from ..options import MediaMode
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
-from ..plans.plan import Action, RelocationPlan
+from ..plans.plan import RelocationPlan
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
 from .inspection import Inspected, Named, inspect_all, read_named
 from .named_files import is_skipped, warn_left_out
 from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
+from .organize_remarks import remarks
 from .written_files import cannot_edit, is_former_media_folder, warned_of_other_names
 
 __all__ = ["plan_files"]
@@ -97,11 +98,10 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         else:
             planned[number] = result
     files = [planned[number] for number in sorted(planned)]
-    for error in left_out:
-        if files:
-            warn_left_out(error)
-        else:
-            problems.extend(error.problems)
+    if files:
+        warn_left_out(left_out)
+    else:
+        problems.extend(problem for error in left_out for problem in error.problems)
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
@@ -109,7 +109,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     if problems:
         raise combine(problems)
     warnings.extend(warning for file in files for warning in file.plan.warnings)
-    warnings.extend(_remarks(files, settings))
+    warnings.extend(remarks(files, settings))
     return OrganizePlan(
         settings.dandiset_path, settings.files_mode, settings.media_modes, tuple(files), tuple(warnings)
     )
@@ -191,26 +191,34 @@ def _planned(
     if exists and target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
         plan, target_stamp = _without_manifest(inspected, plan, table)
     is_there = target_stamp is not None
-    if not is_there:
-        _check_edits(inspected, plan, in_place=source == target)
+    exported = () if is_there else _to_export(inspected, plan, in_place=source == target)
     if exists and not is_there:
         _check_replaced(inspected, target, settings)
-    if source == target:
-        plan = warned_of_other_names(plan)
+    plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
+    if exported:
+        plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
     replaces = exists and not is_there
-    return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces)
+    return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces, exported)
 
 
-def _check_edits(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> None:
-    """Refuse new paths that cannot be written."""
+def _to_export(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> tuple[str, ...]:
+    """The objects whose new paths the file cannot hold, so that it is exported; refused if it stays where it is."""
     if not plan.edits:
-        return
+        return ()
     with open_nwb(inspected.path) as file:
         problems = cannot_hold(file, plan.edits, plan.nwb_path)
     if in_place:
         problems.extend(cannot_edit(plan))
-    if problems:
-        raise combine(problems)
+        if problems:
+            raise combine(problems)
+    return tuple(problem.object_path for problem in problems if problem.object_path is not None)
+
+
+def _is_exported(path: Path, object_paths: Sequence[str]) -> str:
+    return (
+        f"{path}: the new paths of {', '.join(map(repr, object_paths))} are longer than the length that the file has "
+        f"fixed for them, so pynwb exports the file instead of copying it"
+    )
 
 
 def _frame_rate(path: Path, reference: ExternalFileReference) -> float | None:
@@ -403,27 +411,3 @@ def _no_space(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterato
             f"free",
             hint=Hint("make space, or use another {media_mode}"),
         )
-
-
-def _remarks(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator[str]:
-    entries = [entry for file in files for entry in file.plan.relocations]
-    if settings.update_paths and all(entry.source is None and entry.remote is None for entry in entries):
-        found = (
-            "the NWB files have only URLs and paths of missing files, which stay as they are"
-            if entries
-            else "no external file in any of the NWB files"
-        )
-        yield f"there are no paths of media to update: {found}"
-    if settings.files_mode == "copy":
-        behind = sum(
-            file.plan.mode is MediaMode.MOVE
-            and any(
-                file.plan.removes_name(entry) and entry.action is not Action.REUSE for entry in file.plan.relocations
-            )
-            for file in files
-        )
-        if behind:
-            yield Message(
-                f"{behind} NWB files stay behind with references to media that move",
-                Hint("delete them when the new ones are good, or use {files_mode_move}"),
-            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,9 @@ def dandiset_targets(
         if places[first] == target:
             named[second] = named.pop(first)
         elif places[second] != target:  # neither is where the other goes, so both are wanted
-            return list(zip(inspected, name_files(metadata, settings), strict=True))
+            both = list(zip(inspected, name_files(metadata, settings), strict=True))
+            warnings.extend(_same_ids(both))
+            return both
     return _beside_others(named, inspected, settings, table, warnings)
 
 
@@ -121,7 +123,25 @@ def _beside_others(
         if len(kept) < len(numbers):
             standing += zip((other.path for other in present), names[len(numbers) :], strict=False)
         warnings.extend(_short_names(standing, settings))
-    return [(inspected[number], kept.get(number, named[number])) for number in numbers]
+    targets = [(inspected[number], kept.get(number, named[number])) for number in numbers]
+    warnings.extend(_same_ids([*targets, *((other, other.path) for other in present)]))
+    return targets
+
+
+def _same_ids(files: Iterable[tuple[Inspected | Named, Path]]) -> Iterator[str]:
+    """Warnings of files in one dandiset that cannot be told apart by their ids, and where they will be."""
+    alike: dict[tuple[str, str], list[Path]] = {}
+    for file, path in files:
+        if file.object_id is not None:
+            alike.setdefault((file.object_id, file.identifier), []).append(path)
+    for (object_id, _), paths in alike.items():
+        if len(paths) > 1:
+            yield Message(
+                f"{', '.join(map(str, sorted(paths)))} have the same identifier and the same object_id {object_id!r}, "
+                f"as if they were one NWB file",
+                "if one is a copy, leave it out; else export it with new object_ids: nwbfile.generate_new_id(), then "
+                "io.export(src_io, nwbfile)",
+            )
 
 
 def _files_in(folder: Path) -> list[Named]:

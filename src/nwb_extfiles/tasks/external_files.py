@@ -6,10 +6,8 @@ Nothing is written, and pynwb is not needed.
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PureWindowsPath
@@ -22,7 +20,7 @@ from ..errors import ExternalFilesError, UnreadableFileError
 from ..nwb.files import find_nwb_files, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia, find_behind_links
 from ..nwb.manifest import read_manifest
-from ..nwb.path_datasets import StoredPath, read_paths, unwrapped
+from ..nwb.path_datasets import StoredPath, path_of, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
@@ -33,15 +31,14 @@ from ..plans.media_files import media_file
 from ..plans.places import Folders
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_url, without_file_scheme
-from ..web.archive import DandisetAssets, assets_of, is_asset, names_asset
-from ..web.remote import is_opaque, source_of
-from ..web.urls import opened, reason_of
+from ..web.archive import DandisetAssets, Dandisets, address_of, base_of, is_asset, place_of
+from ..web.nwb_files import opened_nwb
+from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
 
-__all__ = ["find_own_and_linked", "find_referring_files", "resolve_external_files"]
+__all__ = ["find_referring_files", "own_and_linked", "resolve_external_files"]
 
 _IN_MEMORY = "(in memory)"
-_OnOpen = Callable[[Any, list[ExternalFileReference]], object]
 # The groups of the file that have other names than the fields of `pynwb.NWBFile`.
 _GROUPS = {
     "stimulus": "stimulus/presentation",
@@ -62,16 +59,18 @@ def resolve_external_files(
     Parameters
     ----------
     source : path, str, container, h5py.File, dandi.dandiapi.RemoteAsset, or iterable of these
-        An NWB file by its path (or ``file://`` URL), or a folder, which is searched for NWB files; an NWB file in
-        HDF5 by an http, https, s3 or gs URL, by a ``dandi://`` URL or a download URL of the archive, as an open
-        `h5py.File`, or as an asset; a pynwb container that holds paths (`ImageSeries` and its subtypes,
-        `ExternalImage`, `PoseEstimation`) or has such containers below it (`NWBFile`, a processing module), its IO
-        open.
+        An NWB file by its path (or ``file://`` URL), or a folder, which is searched for NWB files; an NWB file, in
+        HDF5 or a Zarr store, by an http, https, s3 or gs URL, or as an open `h5py.File`; an NWB file, a folder or a
+        whole dandiset in a DANDI archive: as an asset, by its ``dandi://`` URL, by a URL of the archive's pages or
+        of its API, or as ``DANDI:<dandiset>/<version>``; a pynwb container that holds paths (`ImageSeries` and its
+        subtypes, `ExternalImage`, `PoseEstimation`) or has such containers below it (`NWBFile`, a processing
+        module), its IO open.
     media_options : MediaOptions or mapping, optional
         Of which `search`, `path_map`, `within` and `media_fields` are used.
     opened_from : str, path or dandi.dandiapi.RemoteAsset, optional
         Where the NWB file is, if `source` cannot say or knows only a name for its bytes: file objects other than
-        fsspec's, URLs of S3 from which an asset of a dandiset was opened. Only for a single NWB file.
+        fsspec's, URLs of S3 or download URLs without a dandiset, from which an asset was opened. Only for a single
+        NWB file. That of `media_options` if not given.
     problems : list of ExternalFilesError, optional
         Gets an error for each dataset of an NWB file on disk that should hold paths and does not, and for each link to
         an object of another NWB file that is not there.
@@ -98,6 +97,10 @@ def resolve_external_files(
     A relative path means a file beside the NWB file: on this machine; behind its URL, as RFC 3986 joins paths; or in
     the same version of the same dandiset.
 
+    The assets of an embargoed dandiset are found with the API key of the client that gave the asset, or with the one
+    that dandi uses (in ``DANDI_API_KEY``, or ``<INSTANCE>_API_KEY`` for other archives than DANDI). Their locations are
+    signed URLs: whoever has one can open it, for about an hour.
+
     Examples
     --------
     >>> with NWBHDF5IO("sub-a.nwb", "r") as io:
@@ -105,53 +108,51 @@ def resolve_external_files(
     ...         print(entry.reference.object_path, entry.location or entry.problem)
     """
     options = MediaOptions.from_value(media_options)
-    sources = _single_sources(source)
+    opened_from = options.opened_from if opened_from is None else opened_from
+    dandisets = Dandisets(opened_from)
+    sources = _single_sources(source, dandisets)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
     folders = Folders()
-    return ExternalFiles(entry for one in sources for entry in _resolve(one, options, opened_from, problems, folders))
+    return ExternalFiles(
+        locate(reference, options, dandisets=dandisets, folders=folders)
+        for one in sources
+        for reference in _references_of(one, options, dandisets, opened_from, problems)
+    )
 
 
-def _single_sources(source: Any) -> list[Any]:
-    """The NWB files and containers that a source stands for: those in a folder, or in an iterable."""
+def _single_sources(source: Any, dandisets: Dandisets) -> list[Any]:
+    """The NWB files and containers that a source stands for: those in a folder, in a dandiset, or in an iterable."""
     is_path = isinstance(source, str | os.PathLike)
     if not is_path and not _is_single(source) and isinstance(source, Iterable):
-        return [one for some in source for one in _single_sources(some)]
+        return [one for some in source for one in _single_sources(some, dandisets)]
+    if is_asset(source) or isinstance(source, str):
+        assets = dandisets.around(source)
+        if assets is not None:
+            return list(assets.nwb_files())
     if is_path and not (isinstance(source, str) and is_url(source)):
         path = Path(os.path.abspath(_local_path(os.fspath(source))))
         return list(find_nwb_files([path])) if path.is_dir() and zarr_marker(path) is None else [path]
-    return [source]
+    return [source.base_download_url if is_asset(source) else source]
 
 
 def _is_single(value: Any) -> bool:
     return isinstance(value, h5py.File | bytes) or _is_container(value) or is_asset(value)
 
 
-def _resolve(
-    source: Any, options: MediaOptions, opened_from: Any, problems: list[ExternalFilesError] | None, folders: Folders
-) -> list[ResolvedExternalFile]:
-    table = media_fields(options.media_fields)
-    with ExitStack() as stack:
-        # An asset that is read names its dandiset itself; for anything else `opened_from` may.
-        asset = next((value for value in (source, opened_from) if _names_asset(value)), None)
-        assets = stack.enter_context(assets_of(asset)) if asset is not None else None
-        references = list(_references(source, table, assets, problems))
-        if opened_from is not None and asset is not source:
-            own = _location_of(source)
-            location = assets.nwb_url if assets else _location_of(opened_from)
-            references = [_held_by(location, entry) if entry.nwb_path == own else entry for entry in references]
-        return [
-            locate(entry, options, assets=assets if _is_in(entry, assets) else None, folders=folders)
-            for entry in references
-        ]
-
-
-def _names_asset(value: Any) -> bool:
-    return is_asset(value) or (isinstance(value, str) and names_asset(value))
-
-
-def _is_in(reference: ExternalFileReference, assets: DandisetAssets | None) -> bool:
-    return assets is not None and reference.nwb_path == assets.nwb_url
+def _references_of(
+    source: Any,
+    options: MediaOptions,
+    dandisets: Dandisets,
+    opened_from: Any,
+    problems: list[ExternalFilesError] | None,
+) -> Iterator[ExternalFileReference]:
+    own = _place_of(source)
+    place = own if opened_from is None else _place_named(opened_from)
+    assets = dandisets.around(place)
+    place = place if assets is None else assets.nwb_url
+    for reference in _references(source, media_fields(options.media_fields), problems):
+        yield _held_by(place, reference) if place != own and reference.nwb_path == own else reference
 
 
 def _local_path(path_or_url: str) -> str:
@@ -168,14 +169,21 @@ def _local_path(path_or_url: str) -> str:
     return path
 
 
-def _location_of(source: Any) -> str:
+def _place_of(source: Any) -> str:
     """Where an NWB file is, as far as the source itself says."""
+    if isinstance(source, DandisetAssets):
+        return source.nwb_url
     if isinstance(source, h5py.File):
         return source_of(str(source.filename))
     if _is_container(source):
         return source_of(source.container_source) if source.container_source else _IN_MEMORY
-    path_or_url = os.fspath(source)
-    return path_or_url if is_url(path_or_url) else source_of(_local_path(path_or_url))
+    return unsigned(str(source))
+
+
+def _place_named(opened_from: Any) -> str:
+    if isinstance(opened_from, str) and not is_url(opened_from) and address_of(opened_from) is None:
+        return place_of(_local_path(opened_from))
+    return place_of(opened_from)
 
 
 def _is_container(value: Any) -> bool:
@@ -184,31 +192,19 @@ def _is_container(value: Any) -> bool:
 
 def _held_by(nwb_path: str, reference: ExternalFileReference) -> ExternalFileReference:
     """The reference, as one of an NWB file at another place."""
-    opaque = is_opaque(nwb_path) or nwb_path == _IN_MEMORY
-    return replace(reference, nwb_path=nwb_path, base=None if opaque else os.path.dirname(nwb_path))
+    return replace(reference, nwb_path=nwb_path, base=None if nwb_path == _IN_MEMORY else base_of(nwb_path))
 
 
 def _references(
-    source: Any,
-    table: Sequence[MediaField],
-    assets: DandisetAssets | None,
-    problems: list[ExternalFilesError] | None,
+    source: Any, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
 ) -> Iterator[ExternalFileReference]:
     if isinstance(source, h5py.File):
-        yield from _in_h5py(source, table, source_of(str(source.filename)))
+        yield from _in_open_file(source, table, source_of(str(source.filename)))
     elif _is_container(source):
         yield from _in_containers(source, table)
-    elif _names_asset(source):
-        assert assets is not None
-        urls = assets.nwb_urls
-        if not urls:
-            raise UnreadableFileError(
-                f"{assets.nwb_url} is a Zarr asset; expected an NWB file in HDF5. Read it with hdmf-zarr, and give "
-                f"the container with opened_from=",
-                nwb_path=assets.nwb_url,
-            )
-        with _opened(urls[0], assets.nwb_url) as file:
-            yield from _in_h5py(file, table, assets.nwb_url)
+    elif isinstance(source, DandisetAssets):
+        with opened_nwb(source.content_url, source.nwb_url) as file:
+            yield from _in_open_file(file, table, source.nwb_url)
     elif isinstance(source, Path):
         own, linked = _own_and_linked(source, table, problems)
         if problems is not None:
@@ -216,8 +212,8 @@ def _references(
         yield from own
         yield from {(entry.nwb_path, entry.entry): entry for behind in linked for entry in behind.references}.values()
     elif isinstance(source, str):
-        with _opened(source, source) as file:
-            yield from _in_h5py(file, table, source)
+        with opened_nwb(source, source) as file:
+            yield from _in_open_file(file, table, unsigned(source))
     else:
         raise TypeError(
             f"external files are resolved for a container, a path or URL of an NWB file, a folder, an h5py.File or a "
@@ -228,33 +224,21 @@ def _references(
 # ---------------------------------------------------------------- NWB files on disk
 
 
-def find_own_and_linked(
-    path: Path,
-    options: MediaOptions,
-    problems: list[ExternalFilesError] | None = None,
-    folders: Folders | None = None,
-    on_open: _OnOpen = lambda file, references: None,
-) -> tuple[list[Resolution], list[LinkedMedia]]:
-    """The media that an NWB file on disk refers to itself, and those behind its links to other NWB files.
-
-    While the file is open, `on_open` is called with it and the references that it has itself.
-    """
-    references, linked = _own_and_linked(path, media_fields(options.media_fields), problems, on_open)
-    return resolve_all(references, options, destination=path.parent, folders=folders), linked
+def own_and_linked(
+    file: Any, path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
+) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
+    """The references that an open NWB file on disk has itself, and those behind its links to other NWB files."""
+    links = list[ExternalLink]()
+    references = find_in_file(file, table, problems, links)
+    return references, find_behind_links(path, links, table) if links else []
 
 
 def _own_and_linked(
-    path: Path,
-    table: Sequence[MediaField],
-    problems: list[ExternalFilesError] | None,
-    on_open: _OnOpen = lambda file, references: None,
+    path: Path, table: Sequence[MediaField], problems: list[ExternalFilesError] | None
 ) -> tuple[list[ExternalFileReference], list[LinkedMedia]]:
-    links = list[ExternalLink]()
     with open_nwb(path) as file:
         require_nwb(file, path)
-        references = find_in_file(file, table, problems, links)
-        on_open(file, references)
-    return references, find_behind_links(path, links, table) if links else []
+        return own_and_linked(file, path, table, problems)
 
 
 def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
@@ -266,42 +250,11 @@ def _dangling(path: Path, behind: LinkedMedia) -> UnreadableFileError:
     )
 
 
-# ------------------------------------------------------------ HDF5, here or behind URLs
+# --------------------------------------------------- NWB files that are open
 
 
-@contextmanager
-def _without_collecting_garbage() -> Iterator[None]:
-    """No garbage collection for a moment, as it may come in any thread.
-
-    While h5py reads, it has a lock, and waits for the thread in which fsspec asks the server. If garbage is collected
-    in that thread, and an object of h5py is in it, that thread waits for the lock: for ever.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextmanager
-def _opened(url: str, nwb_url: str) -> Iterator[h5py.File]:
-    try:
-        with opened(url) as stream, _without_collecting_garbage(), h5py.File(stream, "r") as file:
-            yield file
-    except (ImportError, ExternalFilesError):
-        raise
-    except Exception as error:  # the packages behind fsspec have exceptions of their own
-        raise UnreadableFileError(
-            f"{nwb_url} cannot be read as an NWB file in HDF5: {reason_of(error)}",
-            hint="check the URL, and that its server answers Range requests",
-            nwb_path=nwb_url,
-        ) from error
-
-
-def _in_h5py(file: h5py.File, table: Sequence[MediaField], nwb_path: str) -> Iterator[ExternalFileReference]:
-    own = os.path.dirname(os.path.abspath(file.filename))
+def _in_open_file(file: Any, table: Sequence[MediaField], nwb_path: str) -> Iterator[ExternalFileReference]:
+    own = os.path.dirname(os.path.abspath(path_of(file)))
     for reference in find_in_file(file, table):
         # paths behind an external link are held by another file
         yield _held_by(nwb_path, reference) if reference.base == own else replace(reference, nwb_path=nwb_path)
@@ -421,7 +374,8 @@ def find_referring_files(
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
     folders = Folders()
     for path in find_nwb_files(paths):
-        for found in find_own_and_linked(path, options, folders=folders)[0]:
+        references, _ = _own_and_linked(path, media_fields(options.media_fields), None)
+        for found in resolve_all(references, options, destination=path.parent, folders=folders):
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

@@ -27,14 +27,15 @@ __all__ = [
 ]
 
 CODES = (
-    "absolute-path", "backslash", "cut-off", "damaged", "dangling-link", "empty", "ends-early", "frames-left-over",
-    "frames-missing", "gaps", "hidden", "hidden-frames", "image-format", "interrupted-edit", "linked-folder",
-    "linked-media", "linked-media-missing", "manifest", "media-changed", "media-missing", "media-swapped",
-    "media-truncated", "media-unreadable", "missing", "missing-absolute", "no-frames", "no-manifest", "no-media",
-    "no-nwb-file", "no-nwb-files", "nonstandard-name", "not-a-list", "not-a-string", "not-a-video", "not-in-manifest",
-    "not-playable", "not-readable", "object-id", "orphan", "outside-dandiset", "outside-nwb-folder", "rotated",
-    "same-media", "several-videos", "sizes-differ", "stale-manifest", "starting-frame", "suffix", "unicode",
-    "unreadable", "url", "videos-not-read",
+    "absolute-path", "alike-names", "asset-path", "backslash", "cut-off", "damaged", "dangling-link", "empty",
+    "ends-early", "frames-left-over", "frames-missing", "gaps", "hidden", "hidden-frames", "image-format",
+    "interrupted-edit", "interrupted-run", "letter-case", "linked-folder", "linked-media", "linked-media-missing",
+    "manifest",
+    "media-changed", "media-missing", "media-swapped", "media-truncated", "media-unreadable", "missing",
+    "missing-absolute", "no-frames", "no-manifest", "no-media", "no-nwb-file", "no-nwb-files", "nonstandard-name",
+    "not-a-list", "not-a-string", "not-a-video", "not-in-manifest", "not-playable", "not-readable", "object-id",
+    "orphan", "outside-dandiset", "outside-nwb-folder", "rotated", "same-media", "several-videos", "sizes-differ",
+    "stale-manifest", "starting-frame", "suffix", "unicode", "unportable-name", "unreadable", "url", "videos-not-read",
 )  # fmt: skip
 """All kinds of findings. A finding of another kind cannot be made."""
 _LONGEST = 300  # characters of a path that a message shows

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn
+from ..errors import ExternalFilesError, MediaExistsError, RelocationRefusedError, UnreadableFileError, warn_all
 from ..nwb.files import find_nwb_files, nwb_files_called_like, zarr_marker
 from ..options import MediaOptions
 
@@ -98,10 +98,13 @@ def is_skipped(error: ExternalFilesError, options: MediaOptions) -> bool:
     return options.existing == "skip" and all(isinstance(problem, MediaExistsError) for problem in error.problems)
 
 
-def warn_left_out(error: ExternalFilesError) -> None:
-    """Warn of an NWB file that is left out."""
-    more = f" ({len(error.problems) - 1:,} more such problems)" if len(error.problems) > 1 else ""
-    warn(f"left out: {error.problems[0].what}{more}")
+def warn_left_out(errors: Iterable[ExternalFilesError]) -> None:
+    """Warn of NWB files that are left out."""
+    warn_all(f"left out: {error.problems[0].what}{_and_more(error)}" for error in errors)
+
+
+def _and_more(error: ExternalFilesError) -> str:
+    return f" ({len(error.problems) - 1:,} more such problems)" if len(error.problems) > 1 else ""
 
 
 def require_nwb(file: Any, path: Path) -> None:

@@ -51,9 +51,11 @@ class OrganizedFile:
     """If it is there: to see whether the target has changed since it was compared."""
     replaces: bool = False
     """Whether the target exists, and is replaced."""
+    exported: tuple[str, ...] = ()
+    """Objects whose paths cannot be changed in a copy of the NWB file, so that pynwb exports it instead."""
 
     def __repr__(self) -> str:
-        return f"<OrganizedFile: {str(self.source)!r} -> {str(self.target)!r}, {self.plan.media_count:,} media>"
+        return f"<OrganizedFile: {str(self.source)!r} -> {str(self.target)!r}, {self.media_count:,} media>"
 
     @property
     def target(self) -> Path:
@@ -79,9 +81,20 @@ class OrganizedFile:
         return entry.source.path != self.target.parent / entry.target  # the old one has to be removed
 
     @property
+    def media_count(self) -> int:
+        """How many references have media in the dandiset: all but URLs, files that were not found, and what stays."""
+        return sum(entry.target is not None for entry in self.plan.relocations)
+
+    @property
     def total_bytes(self) -> int:
         """Size in bytes of the NWB file and its media, if they are copied, linked or moved."""
         return (0 if self.in_place or self.is_there else self.size) + self.plan.media_bytes
+
+    def copied_bytes(self, files_mode: FilesMode) -> int:
+        """Size in bytes of what is copied or downloaded: not of what gets a link, or is renamed."""
+        by_name = files_mode == "move" and not self.plan.edits and self.stamp[0] in self.plan.devices
+        own = 0 if self.in_place or self.is_there or by_name else self.size
+        return own + self.plan.copied_bytes + self.plan.download_bytes + self.plan.remux_bytes
 
     @property
     def work_bytes(self) -> int:
@@ -114,10 +127,15 @@ class OrganizePlan(Tabular):
         return iter(self.files)
 
     def _title(self) -> str:
-        return (
-            f"{self.dandiset_path}: {len(self):,} NWB {'file' if len(self) == 1 else 'files'}, "
-            f"{self.media_count:,} media, {self.total_bytes:,} bytes"
-        )
+        linked = self.total_bytes - self.copied_bytes
+        parts = [
+            f"{len(self):,} NWB {'file' if len(self) == 1 else 'files'}",
+            f"{self.media_count:,} media",
+            *([f"{self.url_count:,} {'URL' if self.url_count == 1 else 'URLs'}"] if self.url_count else []),
+            f"{self.copied_bytes:,} bytes copied",
+            *([f"{linked:,} bytes linked"] if linked else []),
+        ]
+        return f"{self.dandiset_path}: {', '.join(parts)}"
 
     def _count(self) -> int:
         return len(self)
@@ -129,7 +147,7 @@ class OrganizePlan(Tabular):
                 "target": str(file.target),
                 "mode": self.mode_shown(file),
                 "bytes": file.size,
-                "media": file.plan.media_count,
+                "media": file.media_count,
                 "media_bytes": file.plan.media_bytes,
             }
 
@@ -141,8 +159,8 @@ class OrganizePlan(Tabular):
 
     @property
     def media_count(self) -> int:
-        """How many references have media: all but URLs that stay, and files that were not found."""
-        return sum(file.plan.media_count for file in self.files)
+        """How many references have media in the dandiset: all but URLs, files that were not found, and what stays."""
+        return sum(file.media_count for file in self.files)
 
     @property
     def url_count(self) -> int:
@@ -153,6 +171,11 @@ class OrganizePlan(Tabular):
     def total_bytes(self) -> int:
         """Size in bytes of all NWB files and media that are copied, linked or moved."""
         return sum(file.total_bytes for file in self.files)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Size in bytes of what is copied or downloaded; the rest of `total_bytes` gets links, or is renamed."""
+        return sum(file.copied_bytes(self.files_mode) for file in self.files)
 
     @property
     def work_bytes(self) -> int:

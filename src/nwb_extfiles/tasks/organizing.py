@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,8 +16,9 @@ from typing import Any, Literal
 from ..batch import each, workers
 from ..disk import access, contents, filesystem, links
 from ..disk.moves import MovedSource, has_stamp, remove_sources, stamp
-from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn
+from ..errors import ExternalFilesError, RelocationRefusedError, TransferError, combine, numbered, warn_all
 from ..hints import Hint
+from ..nwb.comparison import same_content
 from ..nwb.files import find_nwb_files, write_paths
 from ..nwb.manifest import ManifestRow
 from ..options import MediaModes, MediaOptions, modes_in_order
@@ -144,11 +145,9 @@ def organize(
         _restore_interrupted(sources)
     with workers(jobs, executor) as pool:
         plan = plan_files(sources, settings, pool)
-        for warning in plan.warnings:
-            warn(warning)
+        warn_all(plan.warnings)
         if not dry_run:
-            for note in _carry_out(plan, options, pool, on_file):
-                warn(note)
+            warn_all(_carry_out(plan, options, pool, on_file))
     return plan
 
 
@@ -263,7 +262,12 @@ def _carry_out(
                 if on_file is not None:
                     on_file(file)
     if failures:
-        raise _failed(failures, plan, notes)
+        not_removed = "; nothing that moved was removed" if plan.files_mode == "move" else ""
+        what = (
+            f"{len(failures):,} of {len(plan):,} NWB files could not be organized; the others are in "
+            f"{plan.dandiset_path}{not_removed}. Fix these problems and run the same command again"
+        )
+        raise failed_in_part(failures, what, notes)
     # The old place of one file may be the new one of another.
     targets = {file.target for file in plan} if plan.files_mode == "move" else set[Path]()
     # NWB files are removed last, so that after an interrupted run the next one finds them and their media.
@@ -393,10 +397,14 @@ def _stage_nwb_file(
     if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
         return
-    copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
-    copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new paths
+    if file.exported:
+        _export(file, staged)
+        on_bytes(file.size)
+    else:
+        copy = contents.copy_tree_verified if file.source.is_dir() else contents.copy_verified
+        copy(file.source, staged, on_bytes=on_bytes, sync=False)  # `Transfer.commit` flushes it, with its new paths
     if changes:
-        times = os.stat(staged)
+        times = os.stat(file.source if file.exported else staged)
         if staged.is_file():
             access.make_writable(staged)
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
@@ -404,16 +412,33 @@ def _stage_nwb_file(
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _failed(failures: list[BaseException], plan: OrganizePlan, notes: list[str]) -> BaseException:
+def _export(file: OrganizedFile, staged: Path) -> None:
+    """Let pynwb export an NWB file, and verify that only the paths of media differ."""
+    from ..io.exporting import export_with_paths  # which loads pynwb
+
+    paths = {place[0]: new[0] for place, new in file.plan.edits.items() if place[0] in file.exported}
+    staged.touch(exist_ok=False)
+    access.limit_access(staged, file.source)  # nothing is in it yet
+    try:
+        export_with_paths(file.source, staged, paths)
+        reason = None if same_content(file.source, staged) else "the exported file has other content"
+    except Exception as error:  # noqa: BLE001  # pynwb raises what it meets
+        reason = f"{type(error).__name__}: {error}"
+    if reason is not None:
+        raise TransferError(
+            f"{file.source}: the paths of {', '.join(map(repr, file.exported))} have a fixed length that cannot hold "
+            f"the new ones, and the file could not be exported: {reason}",
+            hint="correct in the file what pynwb cannot export, and run the same command again",
+            nwb_path=str(file.source),
+        )
+
+
+def failed_in_part(failures: Sequence[BaseException], what: str, notes: Iterable[str]) -> BaseException:
+    """The error of a call that has failed for some NWB files, and has done the others."""
     ours = [failure for failure in failures if isinstance(failure, ExternalFilesError)]
     if len(ours) < len(failures):  # a defect, or the end of a worker
         return next(failure for failure in failures if failure not in ours)
-    not_removed = "; nothing that moved was removed" if plan.files_mode == "move" else ""
-    error = TransferError(
-        f"{len(ours)} of {len(plan)} NWB files could not be organized; the others are in {plan.dandiset_path}"
-        f"{not_removed}. Fix these problems and run the same command again:\n{numbered(ours)}",
-        problems=ours,
-    )
+    error = TransferError(f"{what}:\n{numbered(ours)}", problems=ours)
     for note in (*notes, *(note for failure in ours for note in getattr(failure, "__notes__", ()))):
         error.add_note(note)  # such as the place of a file that could not be restored
     return error

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, MissingMediaError
 from ..hints import for_archive
-from ..naming import is_archived, is_conventional, is_portable_suffix, is_uuid
+from ..naming import is_archived, is_asset_path, is_conventional, is_portable_suffix, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..plans.media_files import MediaFile, leads_to_nothing
 from ..plans.resolve import Resolution
 from ..plans.stored_paths import is_absolute
 from ..plans.targets import dandiset_above, nwb_stem
-from .findings import Finding, Severity, of_reference, shortened
+from .findings import Finding, Severity, of_file, of_reference, shortened
 
 __all__ = ["PathChecker"]
 
@@ -40,6 +41,23 @@ class PathChecker:
         self._dandiset = dandiset_above(nwb_path)
         # how bad it is if a path breaks in the archive
         self._strict = Severity.WARNING if self._dandiset is None else Severity.ERROR
+        self._names_in = cache(_names_in)
+
+    def check_name(self) -> Iterator[Finding]:
+        """Find what is wrong with the path of the NWB file itself in its dandiset."""
+        if self._dandiset is None:
+            return
+        path = self._nwb_path.relative_to(self._dandiset)
+        reason = next(filter(None, map(unportable, path.parts)), None)
+        hint = "rename it, or the folder, and run `nwb-extfiles relocate` on it"
+        if not is_asset_path(path.as_posix()):
+            yield of_file(
+                self._nwb_path, Severity.ERROR, "asset-path", "the archive refuses its path in the dandiset, after all "
+                "its bytes were sent", hint, found=_asset_path_problem(path),
+            )  # fmt: skip
+        elif reason is not None:
+            what = "it cannot be downloaded under its name on every system"
+            yield of_file(self._nwb_path, Severity.WARNING, "unportable-name", what, hint, found=reason)
 
     def check(self, resolution: Resolution) -> Iterator[Finding]:
         """Find what is wrong with one stored path."""
@@ -79,11 +97,23 @@ class PathChecker:
                 reference, Severity.ERROR, "missing", "its content is not on this machine, because it is a file of "
                 "git-annex", how_to_get(Path(place)),
             )  # fmt: skip
+        listed = self._as_listed(Path(place))
+        if listed is not None:
+            what = "there is no file of that name, but one whose name differs in upper and lower case"
+            found = f"the file is {str(listed)!r}"
+            hint = "rename it, or its folder, so that it has the name in the path"
+            return of_reference(reference, Severity.ERROR, "letter-case", what, hint, found=found)
         what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
         return of_reference(
-            reference, Severity.ERROR, "missing", what, "put the file there, or tell `nwb-extfiles relocate` where it "
-            "is, with --search", expected=shortened(place),
-        )  # fmt: skip
+            reference, Severity.ERROR, "missing", what, self._how_to_find(Path(place)), expected=shortened(place)
+        )
+
+    def _how_to_find(self, place: Path) -> str:
+        hint = "put the file there, or tell `nwb-extfiles relocate` where it is, with --search"
+        if self._dandiset is None or not place.is_relative_to(self._dandiset):
+            return hint
+        # a dandiset.yaml is there after a download, and before the first upload
+        return f"if the archive has it, download it with `nwb-extfiles fetch`; else {hint}"
 
     def _path_as_stored(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
         stored, folder = reference.stored_path, self._nwb_path.parent
@@ -107,11 +137,45 @@ class PathChecker:
         elif not place.is_relative_to(folder):
             severity, code = self._strict, "outside-nwb-folder"
             what = "it points outside the folder of the NWB file, and DANDI clients will not resolve it"
+        elif place.exists() and self._finds_other_case(place):
+            code = "letter-case"
+            what = "it differs from the name of the file in upper and lower case, and Linux does not find the file"
+            found = f"the file is {str(self._as_listed(place))!r}"
         else:
+            yield from self._portable(reference, place)
             yield from self._folders(reference, place.relative_to(folder))
             yield from self._name(reference, file)
             return
         yield of_reference(reference, severity, code, what, _RELOCATE, found=found)
+
+    def _portable(self, reference: ExternalFileReference, place: Path) -> Iterator[Finding]:
+        """Names that the archive refuses, or that files cannot have on other systems."""
+        own = None if self._dandiset is None else self._nwb_path.relative_to(self._dandiset)
+        path = place.relative_to(self._nwb_path.parent)
+        reason = next(filter(None, map(unportable, path.parts)), None)
+        # if it refuses the path of the NWB file, that is said once
+        if own is not None and is_asset_path(own.as_posix()) and not is_asset_path((own.parent / path).as_posix()):
+            what = "the archive refuses the path of the file in the dandiset, after all its bytes were sent"
+            found = _asset_path_problem(path)
+            yield of_reference(reference, Severity.ERROR, "asset-path", what, _RELOCATE, found=found)
+        elif reason is not None:
+            what = "it cannot be downloaded or copied under its name on every system"
+            yield of_reference(reference, Severity.WARNING, "unportable-name", what, _RELOCATE, found=reason)
+
+    def _finds_other_case(self, place: Path) -> bool:
+        """Whether the file system ignores case, and lists the file under another name."""
+        return os.path.lexists(place.with_name(place.name.swapcase())) and self._as_listed(place) is not None
+
+    def _as_listed(self, place: Path) -> Path | None:
+        """The one path to an existing file that differs in case alone; None if there is none, or it is the path."""
+        here = Path(os.path.commonpath([self._nwb_path.parent, place]))
+        for part in place.relative_to(here).parts:
+            names = self._names_in(here)
+            alike = [part] if part in names else [name for name in names if name.casefold() == part.casefold()]
+            if len(alike) != 1:
+                return None
+            here /= alike[0]
+        return None if here == place else here
 
     def _folders(self, reference: ExternalFileReference, path: Path) -> Iterator[Finding]:
         """Names that the archive skips on the way to a video: those with a dot, and symbolic links to folders."""
@@ -175,3 +239,16 @@ class PathChecker:
         else:
             what, hint = f"{what}, and skips them on upload", for_archive("it", suffix, "relocate it with")
         yield of_reference(reference, self._strict, "suffix", what, hint)
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
+
+
+def _asset_path_problem(path: Path) -> str:
+    """Which part of a path the archive refuses, and what it accepts."""
+    part = next(part for part in path.parts if not is_asset_path(part))
+    return f"in {part!r}; it accepts ASCII letters, digits, blanks, single dots inside a name, and ( ) , & # + ~ _ = -"

@@ -20,9 +20,10 @@ from ..errors import (
     RelocationRefusedError,
     UnreadableFileError,
     combine,
-    warn,
+    warn_all,
 )
 from ..hints import Hint
+from ..media.cut_off import warned_of_cut_off
 from ..media.inventory import find_by_content, verify_media
 from ..media.pyav.recipes import remuxer
 from ..nwb.files import cannot_hold, open_nwb
@@ -39,7 +40,7 @@ from ..plans.places import Folders
 from ..plans.plan import RelocationPlan
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
-from ..progress import increments, reporting
+from ..progress import reporting
 from ..transfers.interrupted import has_leftovers, is_interrupted
 from ..transfers.recovery import recover
 from .named_files import files_in_folders, is_plain_folder, is_skipped, require_nwb, warn_left_out
@@ -53,7 +54,7 @@ from .written_files import (
     warned_of_other_names,
 )
 
-__all__ = ["references_before", "relocate", "relocate_files", "relocate_just_written"]
+__all__ = ["plan_in_place", "references_before", "relocate", "relocate_files", "relocate_just_written"]
 
 _IsInMemory = Callable[[ExternalFileReference], bool]  # whether a path is stored as it was in memory
 
@@ -67,6 +68,7 @@ def relocate(  # type: ignore[overload-overlap]  # a string is an iterable of st
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> RelocationPlan: ...
 @overload
 def relocate(
@@ -76,6 +78,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> list[RelocationPlan]: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
@@ -84,6 +87,7 @@ def relocate(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
 ) -> RelocationPlan | list[RelocationPlan]:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
@@ -106,6 +110,9 @@ def relocate(
         Whether videos that are missing, or are not those of the manifest, are searched for by their content in the
         media folder of the NWB file and in the folders of `search`. A wrong video is replaced only with
         ``existing="replace"``.
+    jobs : int
+        Number of NWB files whose media are copied, downloaded or remuxed at the same time, each by a thread. Nothing
+        else changes: all of it is put in place in one step.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def relocate(
     """
     is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair)
+    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair, jobs=jobs)
     return plans[0] if is_one else plans
 
 
@@ -187,6 +194,7 @@ def relocate_files(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
     """Relocate the media of several NWB files in one step: of all of them, or of none.
@@ -199,7 +207,7 @@ def relocate_files(
     ----------
     paths : iterable of paths
         The NWB files, or folders with NWB files; naming one twice is the same as once.
-    media_mode, media_options, dry_run, repair
+    media_mode, media_options, dry_run, repair, jobs
         As in `relocate`.
     on_file : callable, optional
         Called with the plan of each file when all are done.
@@ -214,8 +222,15 @@ def relocate_files(
     ExternalFilesError
         As `relocate`; nothing was changed in any of the files then.
     """
-    options = MediaOptions.from_value(media_options)
-    return _relocate(paths, modes_in_order(media_mode), options, dry_run=dry_run, repair=repair, on_file=on_file)
+    return _relocate(
+        paths,
+        modes_in_order(media_mode),
+        MediaOptions.from_value(media_options),
+        dry_run=dry_run,
+        repair=repair,
+        jobs=jobs,
+        on_file=on_file,
+    )
 
 
 def _relocate(
@@ -226,14 +241,14 @@ def _relocate(
     in_memory: _IsInMemory | None = None,
     dry_run: bool = False,
     repair: bool = False,
+    jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
 ) -> list[RelocationPlan]:
-    plans = _plan_all(paths, modes, options, dry_run, in_memory, repair)
-    for warning in (warning for plan in plans for warning in plan.warnings):
-        warn(warning)
-    if not dry_run:
-        _carry_out(plans, options, on_file or (lambda plan: None))
-    return plans
+    if jobs < 1:
+        raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
+    plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
+    warn_all(warning for plan in plans for warning in plan.warnings)
+    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
 
 def _plan_all(
@@ -265,8 +280,8 @@ def _plan_all(
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
         if not left_out or len(left_out) == len(documents):
             break
+        warn_left_out([refused[path] for path in left_out])
         for path in left_out:  # what it needs stays then, as with any other NWB file, so the others are planned anew
-            warn_left_out(refused[path])
             del documents[path]
     problems.extend(problem for why in refused.values() for problem in why.problems)
     changed, lost = settle(plans, users)
@@ -301,20 +316,25 @@ def _named_twice(document: Path, other: Path) -> ExternalFilesError:
 def _carry_out(
     plans: Sequence[RelocationPlan],
     options: MediaOptions,
+    jobs: int,
     on_file: Callable[[RelocationPlan], object],
-) -> None:
+) -> list[RelocationPlan]:
+    """Carry out plans, and give them as they were carried out."""
     with reporting(options.progress, sum(plan.work_bytes for plan in plans)) as on_bytes:
-        transfer_all(
+        changed = transfer_all(
             [plan for plan in plans if _has_work(plan)],
             sync=options.sync,
-            progress=lambda: increments(on_bytes),
+            on_bytes=on_bytes,
             url_timeout=options.url_timeout,
+            jobs=jobs,
         )
-    for plan in plans:
+    done = [changed.get(plan.nwb_path, plan) for plan in plans]
+    for plan in done:
         remove_empty(plan)
-    for plan in plans:
+    for plan in done:
         log_done(plan)
         on_file(plan)
+    return done
 
 
 def _has_work(plan: RelocationPlan) -> bool:
@@ -369,26 +389,92 @@ def _plan(
             references = [replace(entry, base=None) if in_memory(entry) else entry for entry in references]
         rows = read_manifest(file, nwb_path)
         found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
-        plan = plan_references(
+        return _plan_opened(
+            file,
+            nwb_path,
             references,
-            nwb_path=nwb_path,
-            identifier=file_identifier(file, nwb_path),
+            rows,
             modes=modes,
             options=options,
+            users=users,
             problems=problems,
-            is_former=lambda folder: (
-                is_former_media_folder(folder, nwb_path) and not users.use_folder(folder, nwb_path)
-            ),
-            manifest=rows,
             found=found,
-            remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
             folders=folders,
         )
-        problems = cannot_hold(file, plan.edits, plan.nwb_path)
-    problems.extend(cannot_edit(plan))
+
+
+def _plan_opened(
+    file: Any,
+    nwb_path: Path,
+    references: Sequence[ExternalFileReference],
+    rows: Sequence[ManifestRow] | None,
+    *,
+    modes: Sequence[MediaMode],
+    options: MediaOptions,
+    users: MediaUsers,
+    problems: Sequence[ExternalFilesError],
+    found: Mapping[tuple[str, str, int], Resolution] | None = None,
+    folders: Folders | None = None,
+) -> RelocationPlan:
+    """The plan of a file that is open, of which the references and the manifest have been read."""
+    plan = plan_references(
+        references,
+        nwb_path=nwb_path,
+        identifier=file_identifier(file, nwb_path),
+        modes=modes,
+        options=options,
+        problems=problems,
+        is_former=lambda folder: is_former_media_folder(folder, nwb_path) and not users.use_folder(folder, nwb_path),
+        manifest=rows,
+        found=found,
+        remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
+        folders=folders,
+    )
+    problems = [*cannot_hold(file, plan.edits, plan.nwb_path), *cannot_edit(plan)]
     if problems:
         raise combine(problems)
     return warned_of_other_names(plan)
+
+
+def plan_in_place(
+    file: Any,
+    path: Path,
+    references: Sequence[ExternalFileReference],
+    rows: Sequence[ManifestRow] | None,
+    options: MediaOptions,
+    problems: Sequence[ExternalFilesError] = (),
+) -> RelocationPlan:
+    """What `relocate` would do with an open NWB file alone; no warning is given.
+
+    Parameters
+    ----------
+    file : h5py.File or zarr.Group
+        The file, open.
+    path : pathlib.Path
+        Where it is, as it was named.
+    references : sequence of ExternalFileReference
+        All of it.
+    rows : sequence of ManifestRow, optional
+        Its manifest.
+    options : MediaOptions
+        How media are found, named and transferred.
+    problems : sequence of ExternalFilesError
+        Problems that were found in it before.
+
+    Raises
+    ------
+    ExternalFilesError
+        As `relocate`.
+    """
+    document = _document(path, dry_run=True)
+    users = MediaUsers({document: None}, options)
+    plan = _plan_opened(
+        file, document, references, rows, modes=modes_in_order(None), options=options, users=users, problems=problems
+    )
+    changed, lost = settle([plan], users)
+    if lost:
+        raise combine(lost)
+    return changed.get(plan.nwb_path, plan)
 
 
 def _found_by_content(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..hints import Message
-from ..media.pyav.reading import VideoFacts
+from ..media.pyav.reading import NotAVideo, VideoFacts
 from ..nwb.references import ExternalFileReference
 from ..nwb.series import SeriesFacts
 from ..plans.locate import LocationKind
@@ -21,11 +21,24 @@ __all__ = ["FileFacts", "Place", "Report", "ReportedFile", "ReportedMedia", "Rep
 class FileFacts:
     """What was read of one file."""
 
-    video: VideoFacts | None = None
-    reason: str | None = None
-    """Why it could not be read as a video, as the end of a sentence that begins with the file."""
+    read: VideoFacts | NotAVideo | None = None
+    """None if it was not, or could not be read."""
+    unreadable: str | None = None
+    """Why it could not be read."""
     thumbnail: bytes | None = None
     """One of its frames, as WebP."""
+
+    @property
+    def video(self) -> VideoFacts | None:
+        """The facts of a video."""
+        return self.read if isinstance(self.read, VideoFacts) else None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is no video, as the end of a sentence that begins with the file; None for images."""
+        if isinstance(self.read, NotAVideo) and not self.read.image:
+            return self.read.reason
+        return None if self.unreadable is None else f"cannot be read: {self.unreadable}"
 
 
 class Place(NamedTuple):
@@ -50,6 +63,8 @@ class ReportedMedia:
     link: str | None
     """A relative URL from the folder of the report to the file, if browsers play it."""
     findings: tuple[Finding, ...]
+    original_name: str | None = None
+    """The name of the file before it got one by DANDI's rules, if that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

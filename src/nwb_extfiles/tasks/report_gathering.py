@@ -4,54 +4,58 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import TypeVar
+from functools import partial
+from pathlib import Path, PureWindowsPath
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from .. import __version__
+from ..batch import results, workers
+from ..disk.annex import is_annex_object
 from ..disk.filesystem import relative_path, tree_size
-from ..errors import ExternalFilesError, ExternalFilesWarning, UnreadableFileError
+from ..errors import ExternalFilesError, UnreadableFileError
 from ..hints import Message, for_command_line
-from ..media.pyav.opening import NotAVideo, load_av
-from ..media.pyav.reading import read_video
-from ..naming import ARCHIVED_SUFFIXES
-from ..nwb.files import open_nwb, zarr_marker
+from ..media.pyav.opening import load_av
+from ..naming import ARCHIVED_SUFFIXES, is_conventional
+from ..nwb.files import zarr_marker
+from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
-from ..nwb.series import read_series
-from ..options import MediaMode, MediaOptions
+from ..options import MediaOptions
 from ..plans.locate import located
-from ..plans.media_files import MediaFile
 from ..plans.resolve import Resolution
 from ..plans.stored_paths import is_absolute, is_url
 from ..progress import reporting
-from ..threads import each_in_threads
-from .checks import check
-from .external_files import find_own_and_linked
-from .findings import Finding
+from .checks import findings_of_folders, findings_of_media, findings_of_unreadable
+from .findings import Finding, Findings
 from .named_files import named_nwb_files
-from .relocating import relocate_files
+from .nwb_media import NWBMedia, opened_media
+from .relocating import plan_in_place
 from .report_data import FileFacts, Place, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .report_videos import read_all
 from .series_checks import VIDEO_SUFFIXES, is_playable
+from .video_checks import Frames, VideoChecker, is_read
 
 __all__ = ["gather", "relative_link"]
 
-_THREADS = 4
-_MOST_THUMBNAIL_BYTES = 5_000_000  # in all; in the page they take a third more
-_WIDTHS = ((300, 240), (1_500, 160))  # of thumbnails in pixels, for as many of them
-_NARROWEST = 112
 _Identity = tuple[int, int]
 K = TypeVar("K")
 T = TypeVar("T")
 
 
-def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: MediaOptions) -> Report:
-    """Look at NWB files and their media.
+def gather(
+    paths: Sequence[str | os.PathLike[str]],
+    folder: Path,
+    options: MediaOptions,
+    *,
+    frames: Frames | None = None,
+    jobs: int = 1,
+    with_thumbnails: bool = True,
+) -> Report:
+    """Look at NWB files and their media: open each file once.
 
     Parameters
     ----------
@@ -61,6 +65,12 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
         That of the report, absolute, from which videos are linked.
     options : MediaOptions
         Of which `media_fields`, `naming` and `progress` are used.
+    frames : {"index", "packets", "decode", "none"}, optional
+        How videos are read, as in `check`; with ``"none"`` they are not opened.
+    jobs : int
+        Number of processes.
+    with_thumbnails : bool
+        Whether thumbnails are made.
 
     Returns
     -------
@@ -70,27 +80,38 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
     ------
     FileNotFoundError
         If a path does not exist.
+    ExternalFilesError
+        If `frames` are to be counted, and PyAV is not installed.
     """
     options = MediaOptions(media_fields=options.media_fields, naming=options.naming, progress=options.progress)
-    found = {path: _references(path, options) for path in named_nwb_files(paths, [])}
-    media = [entry.file for entries in found.values() for entry in entries if entry.file]
-    files = {file.identity: file for file in media}
-    sizes = {path: _size(path) for path in found}
+    VideoChecker(frames, lambda count: None)  # raises before anything is read
+    empty: list[ExternalFilesError] = []
+    nwb_paths = list(named_nwb_files(paths, empty))
     root = _root(paths)
-    work = 2 * sum(sizes.values()) + sum(file.size for file in files.values())
-    with reporting(options.progress, work) as on_bytes:
-        findings = check(
-            paths,
-            media_options=replace(options, progress=False),
-            on_file=lambda path: on_bytes(sizes.get(path, 0)),
-        )
-        facts, unread, left_out = _read_all(files, Counter(file.identity for file in media), on_bytes)
-        reporter = _Reporter(root, folder, facts, options)
-        about = _grouped(findings, lambda finding: finding.nwb_path)
-        reported = list[ReportedFile]()
-        for path, entries in found.items():
-            reported.append(reporter.report(path, sizes[path], entries, about.get(str(path), ())))
-            on_bytes(sizes[path])
+    with workers(jobs, None) as executor:
+        scan = partial(_scan, root=root, options=replace(options, progress=False))
+        scanned = results(scan, nwb_paths, executor)
+        media = [entry.file for one in scanned for entry in one.found if entry.file]
+        files = {file.identity: file for file in media}
+        work = sum(one.size for one in scanned) + sum(file.size for file in files.values())
+        with reporting(options.progress, work) as tell:
+            unread = _why_not_read(frames) if files else None
+            facts, left_out = dict[_Identity, FileFacts](), 0
+            if files and unread is None:
+                times = Counter(file.identity for file in media) if with_thumbnails else None
+                how = "index" if frames is None or frames == "none" else frames
+                facts, left_out = read_all(files, times, how, tell, executor)
+            known = {identity: one.read for identity, one in facts.items() if is_read(files[identity])}
+            videos = VideoChecker(frames, lambda count: None, known)
+            reporter = _Reporter(root, folder, facts)
+            findings = Findings(nwb_paths=nwb_paths)
+            reported = list[ReportedFile]()
+            for one in scanned:
+                of_one = _findings(one, options, videos)
+                findings += of_one
+                reported.append(reporter.report(one, of_one))
+                tell(one.size)
+    findings += findings_of_folders(paths, empty)
     return Report(
         root=root,
         written=datetime.now().astimezone(),
@@ -103,18 +124,22 @@ def gather(paths: Sequence[str | os.PathLike[str]], folder: Path, options: Media
     )
 
 
+def _why_not_read(frames: Frames | None) -> Message | None:
+    """Why no video is read; None if they are."""
+    if frames == "none":
+        return Message("videos were not opened, as you asked")
+    try:
+        load_av()
+    except ExternalFilesError as problem:
+        return Message(problem.what, problem.hint)
+    return None
+
+
 def _grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
     groups: dict[K, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-def _references(path: Path, options: MediaOptions) -> list[Resolution]:
-    try:
-        return find_own_and_linked(path, MediaOptions(media_fields=options.media_fields), [])[0]
-    except UnreadableFileError:  # `check` reports it
-        return []
 
 
 def _root(paths: Iterable[str | os.PathLike[str]]) -> Path:
@@ -129,122 +154,113 @@ def _absolute(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
     return map(Path, map(os.path.abspath, paths))
 
 
-# ------------------------------------------------------------------ what is in files
+# ------------------------------------------------------------------- one NWB file
 
 
-def _read_all(
-    files: Mapping[_Identity, MediaFile], times: Mapping[_Identity, int], on_bytes: Callable[[int], object]
-) -> tuple[dict[_Identity, FileFacts], Message | None, int]:
-    """Read each file once; say why if that is not possible, and how many have no thumbnail.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scanned:
+    """What was read of one NWB file, while it was open once."""
 
-    `times` says how often each file is in the page, with its thumbnail each time.
-    """
-    facts: dict[_Identity, FileFacts] = {}
-    if not files:
-        return facts, None, 0
+    path: Path
+    size: int
+    media: NWBMedia | UnreadableFileError
+    after: tuple[Place, ...] | None = None
+    refusal: tuple[str, ...] = ()
+
+    @property
+    def found(self) -> Sequence[Resolution]:
+        return () if isinstance(self.media, UnreadableFileError) else self.media.found
+
+
+def _scan(path: Path, *, root: Path, options: MediaOptions) -> _Scanned:
+    """Read one NWB file, and plan what `relocate` would do with it."""
+    size = _size(path)
     try:
-        load_av()
-    except ExternalFilesError as problem:
-        return facts, Message(problem.what, problem.hint), 0
-    width = next((width for most, width in _WIDTHS if sum(times.values()) <= most), _NARROWEST)
-    spent = left_out = 0
-
-    def read(file: MediaFile, tell: Callable[[int], object]) -> FileFacts:
-        found = _read(file.real, 0 if spent > _MOST_THUMBNAIL_BYTES else width)
-        tell(file.size)
-        return found
-
-    with closing(each_in_threads(read, files.values(), _THREADS, on_bytes)) as results:
-        for identity, (_, result) in zip(files, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
-            spent += len(result.thumbnail or b"") * times[identity]
-            is_full = spent > _MOST_THUMBNAIL_BYTES
-            left_out += is_full and result.video is not None
-            facts[identity] = replace(result, thumbnail=None) if is_full else result
-    return facts, None, left_out
+        with opened_media(path, options) as (file, media):
+            after, refusal = _after(file, media, options) if media.found else ([], ())
+    except UnreadableFileError as error:
+        return _Scanned(path=path, size=size, media=error)
+    places = None if after is None else (_place(root, str(path)), *(_place(root, *location) for location in after))
+    return _Scanned(path=path, size=size, media=media, after=places, refusal=refusal)
 
 
-def _read(path: Path, width: int) -> FileFacts:
-    """Facts of a file, and a thumbnail of that width if it is not 0."""
-    from ..media.pyav.thumbnails import thumbnail
-
+def _after(file: Any, media: NWBMedia, options: MediaOptions) -> tuple[list[tuple[str, bool]] | None, tuple[str, ...]]:
+    """Where the media would be after `relocate`, or why it would refuse."""
+    references = [entry.reference for entry in media.found]
     try:
-        video = read_video(path)
-    except NotAVideo as error:
-        return FileFacts(reason=None if error.image else error.reason)
+        if media.manifest_problem is not None:
+            raise media.manifest_problem
+        keep = replace(options, missing="keep")
+        plan = plan_in_place(file, media.path, references, media.manifest, keep, media.problems)
+    except ExternalFilesError as error:
+        return None, tuple(map(for_command_line, error.problems))
     except OSError as error:
-        return FileFacts(reason=f"cannot be read: {error.strerror}")
-    try:
-        return FileFacts(video, thumbnail=thumbnail(path, width=width) if width else None)
-    except (NotAVideo, OSError):  # no frame can be decoded
-        return FileFacts(video)
+        return None, (str(error),)
+    return [
+        (_absolute_path(entry.reference, entry.new_path), entry.source is None and entry.target is None)
+        for entry in plan.relocations
+        if not is_url(entry.new_path)
+    ], ()
 
 
-# --------------------------------------------------------------- one NWB file
+def _findings(scanned: _Scanned, options: MediaOptions, videos: VideoChecker) -> list[Finding]:
+    if isinstance(scanned.media, UnreadableFileError):
+        return list(findings_of_unreadable(scanned.path, scanned.media))
+    return list(findings_of_media(scanned.media, options, None, videos))
+
+
+def _place(root: Path, path: str, is_missing: bool = False) -> Place:
+    return Place(path.removeprefix(f"{root}{os.sep}").replace(os.sep, "/"), is_missing)
+
+
+# --------------------------------------------------------------- one NWB file in the page
 
 
 class _Reporter:
     """Reports NWB files."""
 
-    def __init__(self, root: Path, folder: Path, facts: Mapping[_Identity, FileFacts], options: MediaOptions) -> None:
+    def __init__(self, root: Path, folder: Path, facts: Mapping[_Identity, FileFacts]) -> None:
         self._root, self._folder, self._facts = root, folder, facts
-        self._options = replace(options, missing="keep", progress=False)
 
-    def report(self, path: Path, size: int, found: Sequence[Resolution], findings: Sequence[Finding]) -> ReportedFile:
-        """Report one of them; `found` are all its references, and `findings` are about it."""
-        nwb_place = self._place(str(path))
-        before = [_location(entry) for entry in found if not entry.url]
-        after, refusal = self._after(path) if found else ([], ())
+    def report(self, scanned: _Scanned, findings: Sequence[Finding]) -> ReportedFile:
+        """Report one of them; `findings` are about it."""
+        before = [_location(entry) for entry in scanned.found if not entry.url]
         return ReportedFile(
-            path=path,
-            size=size,
-            series=tuple(self._series(path, found, findings)) if found else (),
+            path=scanned.path,
+            size=scanned.size,
+            series=() if isinstance(scanned.media, UnreadableFileError) else self._all_series(scanned.media, findings),
             findings=tuple(findings),
-            before=(nwb_place, *(self._place(*location) for location in before)),
-            after=None if after is None else (nwb_place, *(self._place(*location) for location in after)),
-            refusal=refusal,
+            before=tuple(_place(self._root, *location) for location in [(str(scanned.path), False), *before]),
+            after=scanned.after,
+            refusal=scanned.refusal,
         )
 
-    def _place(self, path: str, is_missing: bool = False) -> Place:
-        inside = f"{self._root}{os.sep}"
-        relative = path.removeprefix(inside)
-        return Place(relative.replace(os.sep, "/"), is_missing)
-
-    def _after(self, path: Path) -> tuple[list[tuple[str, bool]] | None, tuple[str, ...]]:
-        """Where the media would be after `relocate`, or why it would refuse."""
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ExternalFilesWarning)  # `check` has a finding for each
-                (plan,) = relocate_files([path], MediaMode.SYMLINK, media_options=self._options, dry_run=True)
-        except ExternalFilesError as error:
-            return None, tuple(map(for_command_line, error.problems))
-        except OSError as error:
-            return None, (str(error),)
-        return [
-            (_absolute_path(entry.reference, entry.new_path), entry.source is None and entry.target is None)
-            for entry in plan.relocations
-            if not is_url(entry.new_path)
-        ], ()
-
-    def _series(self, path: Path, found: Sequence[Resolution], findings: Sequence[Finding]) -> Iterator[ReportedSeries]:
-        by_series = _grouped(found, lambda entry: (entry.reference.object_path, entry.reference.field))
+    def _all_series(self, of_file: NWBMedia, findings: Sequence[Finding]) -> tuple[ReportedSeries, ...]:
+        by_series = _grouped(of_file.found, lambda entry: (entry.reference.object_path, entry.reference.field))
         about = _grouped(findings, lambda finding: finding.object_path)
-        with open_nwb(path) as file:
-            for (object_path, field), entries in by_series.items():
-                by_index = _grouped(
-                    (one for one in about.get(object_path, ()) if one.field in (None, field)), lambda one: one.index
-                )
-                yield ReportedSeries(
+        rows = {row.place: row for row in of_file.manifest or ()}
+        reported = list[ReportedSeries]()
+        for (object_path, field), entries in by_series.items():
+            by_index = _grouped(
+                (one for one in about.get(object_path, ()) if one.field in (None, field)), lambda one: one.index
+            )
+            media = (
+                self._media(entry, by_index.get(entry.reference.index, ()), rows.get(entry.reference.entry))
+                for entry in entries
+            )
+            reported.append(
+                ReportedSeries(
                     object_path=object_path,
                     neurodata_type=entries[0].reference.neurodata_type,
                     field=field,
-                    frames=read_series(file, object_path) if field == "external_file" else None,
-                    media=tuple(self._media(entry, by_index.get(entry.reference.index, ())) for entry in entries),
+                    frames=of_file.series.get((object_path, field)),
+                    media=tuple(media),
                     findings=tuple(by_index.get(None, ())),
                 )
+            )
+        return tuple(reported)
 
-    def _media(self, found: Resolution, findings: Sequence[Finding]) -> ReportedMedia:
+    def _media(self, found: Resolution, findings: Sequence[Finding], row: ManifestRow | None) -> ReportedMedia:
         place = located(found)
         facts = FileFacts() if found.file is None else self._facts.get(found.file.identity, FileFacts())
         is_shown = facts.video is not None and is_playable(facts.video)
@@ -256,7 +272,20 @@ class _Reporter:
             facts=facts,
             link=relative_link(found.file.path, self._folder) if found.file and is_shown else None,
             findings=tuple(findings),
+            original_name=original_name(found, row),
         )
+
+
+def original_name(found: Resolution, row: ManifestRow | None) -> str | None:
+    """The name of a file before it got one by DANDI's rules: by the manifest, or as that of the file behind a link."""
+    stored = found.reference.stored_path
+    if not is_conventional(PureWindowsPath(stored).name):
+        return None
+    if row is not None and row.path == stored:
+        return row.original_name or None
+    if found.file is None or not found.file.is_link or is_annex_object(found.file.real):
+        return None
+    return None if is_conventional(found.file.real.name) else found.file.real.name
 
 
 def _size(path: Path) -> int:

@@ -7,16 +7,16 @@ control characters and escapes HTML. The content security policy of the page all
 from __future__ import annotations
 
 import html
-import os
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..hints import for_command_line
+from ..hints import Message
 from ..plans.locate import LocationKind
 from .findings import Finding, Severity, counted
 from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .report_findings import badge, details, folded, problems, shown_in
 from .report_parts import STYLE, code, length, size, sized, text, tree_lines, words
 
 __all__ = ["GENERATOR", "page"]
@@ -27,7 +27,7 @@ _POLICY = (
     "default-src 'none'; img-src data:; media-src 'self' file:; style-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'"
 )
-_MOST_LISTED = 5  # findings of one kind; the others can be unfolded
+_REASONS_LISTED = 5
 _UNOWNED_LISTED = 20
 _FILES_OPEN = 10
 _PAGE = """<!doctype html>
@@ -77,7 +77,7 @@ def _body(report: Report) -> Iterator[str]:
     anchors = {str(file.path): f"file-{number}" for number, file in enumerate(report.files)}
     yield from _head(report)
     yield "<main>"
-    yield from _problems(report, anchors)
+    yield from problems(report, anchors)
     yield from _unowned(report)
     yield "<section><h2>NWB files</h2>"
     worst_first = sorted(report.files, key=lambda file: [-count for count in _counts(file.findings)[:2]])
@@ -100,8 +100,8 @@ def _head(report: Report) -> Iterator[str]:
     yield "</dl>"
     if report.unread is not None:
         yield (
-            f'<p class="note">No thumbnails, lengths and numbers of frames: {text(report.unread.what)}. '
-            f"To get them, run {code(report.unread.hint)} and make the report again.</p>"
+            f'<p class="note">No thumbnails, lengths and numbers of frames: {text(report.unread.what)}.'
+            f"{_how_to_read(report.unread)}</p>"
         )
     if report.thumbnails_left_out:
         left_out = counted(report.thumbnails_left_out, "video")
@@ -110,6 +110,10 @@ def _head(report: Report) -> Iterator[str]:
         f'<p class="note">{code(report.root)}, {report.written:%Y-%m-%d %H:%M}, nwb-extfiles {text(report.version)}. '
         f"Videos are linked, not copied: they play while this page stays in its folder.</p></header>"
     )
+
+
+def _how_to_read(unread: Message) -> str:
+    return f" To get them, run {code(unread.hint)} and make the report again." if unread.hint else ""
 
 
 def _totals(report: Report) -> Iterator[tuple[str, str]]:
@@ -131,79 +135,6 @@ def _totals(report: Report) -> Iterator[tuple[str, str]]:
         yield name, f"{sum(video.frames or 0 for video in videos):,}"
 
 
-# ------------------------------------------------------------- what is wrong
-
-
-def _problems(report: Report, anchors: dict[str, str]) -> Iterator[str]:
-    kinds: dict[tuple[Severity, str, str], list[Finding]] = {}
-    for finding in report.findings:
-        kinds.setdefault((finding.severity, finding.code, finding.what), []).append(finding)
-    order = list(Severity)
-    worst_first = sorted(kinds.items(), key=lambda kind: (order.index(kind[0][0]), -len(kind[1])))
-    groups = [(kind[0], list(_kind(found, report, anchors))) for kind, found in worst_first]
-    wrong = [lines for severity, lines in groups if severity is not Severity.INFO]
-    notes = [lines for severity, lines in groups if severity is Severity.INFO]
-    if wrong:
-        yield "<section><h2>What is wrong</h2>"
-        yield from (line for lines in wrong for line in lines)
-        yield "</section>"
-    if notes:
-        yield f"<section><details><summary><h2>Worth knowing</h2> <small>{len(notes)}</small></summary>"
-        yield from (line for lines in notes for line in lines)
-        yield "</details></section>"
-
-
-def _kind(found: Sequence[Finding], report: Report, anchors: dict[str, str]) -> Iterator[str]:
-    """All findings of one kind: what is wrong, what to do, and where."""
-    first, hints = found[0], {finding.hint for finding in found}
-    number = f" <small>{len(found):,} times</small>" if len(found) > 1 else ""
-    yield f'<article class="kind {first.severity}" id="{text(first.code)}">'
-    yield f"<h3>{_badge(first.severity)} {code(first.code)}{number}</h3>"
-    yield f"<p>{_sentence(first.what)}{_hint(first) if len(hints) == 1 else ''}</p>"
-    entries = [_entry(finding, report, anchors, len(hints) > 1) for finding in found]
-    yield from _folded(entries, _MOST_LISTED)
-    yield "</article>"
-
-
-def _folded(items: Sequence[str], most: int) -> Iterator[str]:
-    """A list, of which only the first are shown at once."""
-    yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[:most])}</ul>"
-    if len(items) > most:
-        yield f"<details><summary>{len(items) - most:,} more</summary>"
-        yield f"<ul>{''.join(f'<li>{item}</li>' for item in items[most:])}</ul></details>"
-
-
-def _entry(finding: Finding, report: Report, anchors: dict[str, str], with_hint: bool) -> str:
-    anchor = anchors.get(finding.nwb_path)
-    name = code(_shown(finding.nwb_path, report.root))
-    parts = [f'<a href="#{anchor}">{name}</a>' if anchor else name]
-    if finding.object_path is not None:
-        index = "" if finding.index is None else f"[{finding.index}]"
-        parts.append(
-            code(finding.object_path if finding.field is None else f"{finding.object_path} {finding.field}{index}")
-        )
-    if finding.stored_path is not None:
-        parts.append(code(finding.stored_path))
-    if finding.details:
-        parts.append(_details(finding, report.root)[2:])
-    return " · ".join(parts) + (_hint(finding) if with_hint else "")
-
-
-def _sentence(what: str) -> str:
-    return words(f"{what[:1].upper()}{what[1:]}.")
-
-
-def _hint(finding: Finding) -> str:
-    if finding.hint is None:
-        return ""
-    return f' <span class="hint">{_sentence(for_command_line(finding.hint))}</span>'
-
-
-def _badge(severity: Severity, count: int | None = None) -> str:
-    words = str(severity) if count is None else counted(count, str(severity))
-    return f'<span class="badge {severity}">{words}</span>'
-
-
 def _counts(findings: Iterable[Finding]) -> list[int]:
     counter = Counter(finding.severity for finding in findings)
     return [counter[severity] for severity in Severity]
@@ -215,7 +146,7 @@ def _unowned(report: Report) -> Iterator[str]:
     total = sum(count for _, count in report.unowned)
     number = f"<small>{len(report.unowned):,}, {size(total)}</small>"
     yield f"<section><h2>Media that none of these NWB files refers to {number}</h2>"
-    yield from _folded([f"{code(path)} {sized(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
+    yield from folded([f"{code(path)} {sized(count)}" for path, count in report.unowned], _UNOWNED_LISTED)
     yield "</section>"
 
 
@@ -224,12 +155,12 @@ def _unowned(report: Report) -> Iterator[str]:
 
 def _file(root: Path, file: ReportedFile, anchor: str, is_open: bool) -> Iterator[str]:
     counts = zip(Severity, _counts(file.findings), strict=True)
-    problems = [_badge(severity, count) for severity, count in counts if count and severity is not Severity.INFO]
-    badges = " ".join(problems) or '<span class="badge good">no problems</span>'
+    worst = [badge(severity, count) for severity, count in counts if count and severity is not Severity.INFO]
+    badges = " ".join(worst) or '<span class="badge good">no problems</span>'
     media = len(file.media)
     facts = f"{sized(file.size)} · " + (f"{len(file.series):,} series · {media:,} media" if media else "no media")
     yield f'<details class="file"{" open" if is_open else ""}><summary>{badges} '
-    yield f'{code(_shown(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
+    yield f'{code(shown_in(file.path, root), "name")} <small>{facts}</small></summary><div id="{anchor}">'
     yield from _remarks([finding for finding in file.findings if finding.field is None], root)
     for series in file.series:
         yield from _series(series, root)
@@ -245,13 +176,9 @@ def _remarks(findings: Sequence[Finding], root: Path, *, brief: bool = False) ->
     yield '<ul class="remarks">'
     for one in findings:
         is_brief = brief and one.severity is not Severity.ERROR
-        said = "" if is_brief else f" {words(one.what)}{_details(one, root)}"
-        yield f'<li>{_badge(one.severity)} <a href="#{text(one.code)}">{code(one.code)}</a>{said}</li>'
+        said = "" if is_brief else f" {words(one.what)}{details(one, root)}"
+        yield f'<li>{badge(one.severity)} <a href="#{text(one.code)}">{code(one.code)}</a>{said}</li>'
     yield "</ul>"
-
-
-def _details(finding: Finding, root: Path) -> str:
-    return f": {words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
 
 
 def _series(series: ReportedSeries, root: Path) -> Iterator[str]:
@@ -314,12 +241,13 @@ def _state(media: ReportedMedia) -> str:
 def _media(media: ReportedMedia, root: Path) -> str:
     location = "a URL, which was not opened" if media.kind is LocationKind.URL else ""
     if media.kind is LocationKind.FILE:
-        location = f"→ {code(_shown(media.location or '', root))}"
+        location = f"→ {code(shown_in(media.location or '', root))}"
     facts = [sized(media.size)] if media.size is not None else []
     notes = [location, " · ".join([*facts, *_facts(media.facts)]), " · ".join(_format(media.facts))]
     parts = [
         f'<li class="media"><div class="frame">{_frame(media)}</div><div>',
         f"<p><small>[{media.reference.index}]</small> {code(media.reference.stored_path)}</p>",
+        *([] if media.original_name is None else [f'<p class="note">originally {code(media.original_name)}</p>']),
         *(f'<p class="note">{note}</p>' for note in notes if note),
         *_remarks(media.findings, root, brief=True),
         "</div></li>",
@@ -369,7 +297,7 @@ def _trees(file: ReportedFile) -> Iterator[str]:
         yield _tree("Now", tree_lines(file.before))
         if file.after is None:
             yield '<div><h4>After</h4><p class="error">It would refuse:</p>'
-            yield from _folded([words(reason) for reason in file.refusal], _MOST_LISTED)
+            yield from folded([words(reason) for reason in file.refusal], _REASONS_LISTED)
             yield "</div>"
         else:
             yield _tree("After", tree_lines(file.after))
@@ -379,10 +307,3 @@ def _trees(file: ReportedFile) -> Iterator[str]:
 def _tree(title: str, lines: Iterable[tuple[str, bool]]) -> str:
     shown = (f'<b class="error">{text(line)} (missing)</b>' if missing else text(line) for line, missing in lines)
     return f"<div><h4>{title}</h4><pre>{chr(10).join(shown)}</pre></div>"
-
-
-def _shown(path: str | os.PathLike[str], root: Path) -> str:
-    """A path relative to the root if it is in it."""
-    path = os.fspath(path)
-    inside = f"{root}{os.sep}"
-    return path.removeprefix(inside)

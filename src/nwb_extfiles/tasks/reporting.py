@@ -13,17 +13,21 @@ from ..disk.links import rename_exclusive
 from ..errors import ExternalFilesError, RelocationRefusedError
 from ..hints import Hint
 from ..options import MediaOptions
+from .report_data import Report
 from .report_gathering import gather
 from .report_page import GENERATOR, page
+from .video_checks import Frames
 
-__all__ = ["report"]
+__all__ = ["report", "reported"]
 
 
 def report(
     paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
+    frames: Frames | None = None,
     media_options: MediaOptions | Mapping[str, Any] | None = None,
+    jobs: int = 1,
 ) -> Path:
     """Write a page on the media of NWB files: what is wrong with them, and what is there.
 
@@ -37,9 +41,13 @@ def report(
         refers are listed too.
     output : path
         The page, which ends in ``.html``, in a folder that exists.
+    frames : {"index", "packets", "decode", "none"}, optional
+        How frames are counted, as in `check`. With ``"none"`` videos are not opened, so there are no thumbnails either.
     media_options : MediaOptions or mapping, optional
         Of which `media_fields`, `naming` and `progress` are used, and `existing`: with ``"replace"``, an older report
         is replaced. Any other file is never replaced.
+    jobs : int
+        Number of processes that read NWB files and videos at the same time.
 
     Returns
     -------
@@ -52,13 +60,36 @@ def report(
         If a path, or the folder of the page, does not exist.
     RelocationRefusedError
         If a file with that name exists, or the name does not end in ``.html``.
+    ExternalFilesError
+        If `frames` are to be counted, and PyAV is not installed.
     """
+    place = with_real_folder(Path(os.path.abspath(output)))
+    reported(paths, place, frames=frames, media_options=media_options, jobs=jobs)
+    return place
+
+
+def reported(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None,
+    *,
+    frames: Frames | None = None,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    jobs: int = 1,
+) -> Report:
+    """What the page of `report` shows, without thumbnails if `output` is None; else the page is written too."""
     options = MediaOptions.from_value(media_options)
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if output is None:
+        return gather(paths, Path.cwd(), options, frames=frames, jobs=jobs, with_thumbnails=False)
     place = with_real_folder(Path(os.path.abspath(output)))
     _refuse(place, options)
-    content = page(gather(paths, place.parent, options)).encode()
+    found = gather(paths, place.parent, options, frames=frames, jobs=jobs)
     _refuse(place, options)  # others may have written meanwhile
+    _write(place, page(found).encode(), options)
+    return found
+
+
+def _write(place: Path, content: bytes, options: MediaOptions) -> None:
     staged = place.with_name(f".{place.name}.{uuid4().hex[:8]}")
     try:
         write_new(staged, content, mode=0o666)
@@ -68,7 +99,6 @@ def report(
             raise _exists(place)
     finally:
         staged.unlink(missing_ok=True)
-    return place
 
 
 def _refuse(place: Path, options: MediaOptions) -> None:

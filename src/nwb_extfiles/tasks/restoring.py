@@ -6,20 +6,21 @@ In the archive the name of each video is a UUID; the manifest in the NWB file ha
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..disk.filesystem import tree_size, with_real_folder
-from ..disk.moves import may_be_same_name, stamp
+from ..disk.moves import folded, may_be_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
     RelocationRefusedError,
     UnsafeReferenceError,
     combine,
-    warn,
+    warn_all,
 )
 from ..hints import Hint, Message
 from ..media.inventory import rows_by_entry
@@ -37,13 +38,17 @@ from ..plans.plan import RelocationPlan
 from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
+from ..threads import each_in_threads
 from ..web.remote import RemoteFile
-from .named_files import require_nwb
+from .named_files import is_skipped, require_nwb, warn_left_out
 from .organize_plan import OrganizedFile
-from .organizing import carry_out
+from .organizing import carry_out, failed_in_part
 from .written_files import file_identifier
 
-__all__ = ["restore"]
+__all__ = ["restore", "restore_files"]
+
+_MOVE_AWAY = "name another folder, or move it away"
+_LEAVE_OUT = Hint("name another folder, move it away, or leave it out with {existing_skip}")
 
 _NamingKey = tuple[str, str, int]  # object_id, field, index: what a naming convention gets
 
@@ -85,6 +90,78 @@ def restore(
         If there are other problems, with all of them at once; nothing was changed.
     """
     options = MediaOptions.from_value(media_options)
+    modes = _modes(path, media_mode)
+    file = _plan(path, folder, modes, options)
+    warn_all(file.plan.warnings)
+    if not dry_run:
+        for failure in _carry_out([file], options, 1, lambda plan: None):
+            raise failure
+    return file.plan
+
+
+def restore_files(
+    folders: Mapping[Path, Path],
+    media_mode: MediaModes = MediaMode.COPY,
+    *,
+    media_options: MediaOptions | Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    jobs: int = 1,
+    on_file: Callable[[RelocationPlan], object] = lambda plan: None,
+) -> list[RelocationPlan]:
+    """Give the videos of several NWB files their original names back; nothing is changed before all are planned.
+
+    Parameters
+    ----------
+    folders : mapping of pathlib.Path
+        The folder for each NWB file.
+    media_mode, dry_run
+        As in `restore`.
+    media_options
+        As in `restore`. With ``existing="skip"``, NWB files are left out, with a warning, if they, or other files with
+        the names of their videos, are in their folders already.
+    jobs : int
+        Number of NWB files that are copied, with their media, at the same time, each by a thread.
+    on_file : callable
+        Called with the plan of each file when it is done, in this thread.
+
+    Returns
+    -------
+    list of RelocationPlan
+        What was done, or would be, in the order of the files that are not left out.
+
+    Raises
+    ------
+    ExternalFilesError
+        If the plan has problems, with all of them at once; nothing was changed. If some files fail when they are
+        carried out: which, and why; the others are restored.
+    """
+    options = MediaOptions.from_value(media_options)
+    files: list[OrganizedFile] = []
+    problems: list[ExternalFilesError] = []
+    left_out: list[ExternalFilesError] = []
+    for path, folder in folders.items():
+        try:
+            files.append(_plan(path, folder, _modes(path, media_mode), options, _LEAVE_OUT))
+        except ExternalFilesError as error:
+            if is_skipped(error, options):
+                left_out.append(error)
+            else:
+                problems.extend(error.problems)
+    warn_left_out(left_out)
+    if problems:
+        raise combine(problems)
+    warn_all(warning for file in files for warning in file.plan.warnings)
+    failures = [] if dry_run else _carry_out(files, options, jobs, on_file)
+    if failures:
+        what = (
+            f"{len(failures):,} of {len(files):,} NWB files could not be restored, and the others are. Fix these "
+            f"problems and run the same again with existing 'skip', which leaves out those that are there"
+        )
+        raise failed_in_part(failures, what, ())
+    return [file.plan for file in files]
+
+
+def _modes(path: str | os.PathLike[str], media_mode: MediaModes) -> tuple[MediaMode, ...]:
     modes = modes_in_order(media_mode)
     if MediaMode.MOVE in modes:
         raise RelocationRefusedError(
@@ -92,25 +169,53 @@ def restore(
             hint="use 'hardlink', which needs no space, or 'copy'",
             nwb_path=str(path),
         )
+    return modes
+
+
+def _carry_out(
+    files: Sequence[OrganizedFile], options: MediaOptions, jobs: int, on_file: Callable[[RelocationPlan], object]
+) -> list[BaseException]:
+    """Restore each file; gives what failed."""
+
+    def one(file: OrganizedFile, on_bytes: Callable[[int], object]) -> tuple[str, ...]:
+        return carry_out(
+            file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
+        ).notes
+
+    failures: list[BaseException] = []
+    notes: list[str] = []
+    with (
+        reporting(options.progress, sum(file.work_bytes for file in files)) as on_bytes,
+        closing(each_in_threads(one, files, min(jobs, len(files)), on_bytes)) as results,
+    ):
+        for number, result in results:
+            if isinstance(result, BaseException):
+                failures.append(result)
+                continue
+            notes.extend(result)
+            log_done(files[number].plan)
+            on_file(files[number].plan)
+    warn_all(notes)
+    return failures
+
+
+def _plan(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    modes: Sequence[MediaMode],
+    options: MediaOptions,
+    if_it_exists: str = _MOVE_AWAY,
+) -> OrganizedFile:
     source = with_real_folder(Path(os.path.abspath(path)))
-    plan = _plan(source, Path(os.path.realpath(folder), source.name), modes, options)
-    for warning in plan.warnings:
-        warn(warning)
-    if not dry_run:
-        status = os.stat(source)
-        size = tree_size(source) if source.is_dir() else status.st_size
-        file = OrganizedFile(source, plan, size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
-        with reporting(options.progress, file.work_bytes) as on_bytes:
-            done = carry_out(
-                file, files_mode="copy", sync=options.sync, url_timeout=options.url_timeout, on_bytes=on_bytes
-            )
-        for note in done.notes:
-            warn(note)
-        log_done(plan)
-    return plan
+    plan = _plan_media(source, Path(os.path.realpath(folder), source.name), modes, options, if_it_exists)
+    status = os.stat(source)
+    size = tree_size(source) if source.is_dir() else status.st_size
+    return OrganizedFile(source, plan, size, stamp(status), replaces=os.path.lexists(plan.nwb_path))
 
 
-def _plan(source: Path, target: Path, modes: Sequence[MediaMode], options: MediaOptions) -> RelocationPlan:
+def _plan_media(
+    source: Path, target: Path, modes: Sequence[MediaMode], options: MediaOptions, if_it_exists: str
+) -> RelocationPlan:
     if target.parent == source.parent / nwb_stem(source):
         raise RelocationRefusedError(
             f"{target.parent} is the media folder of {source}", hint="name another folder", nwb_path=str(source)
@@ -136,9 +241,7 @@ def _plan(source: Path, target: Path, modes: Sequence[MediaMode], options: Media
 
         is_replaceable = options.existing == "replace" and target.is_file() and not may_be_same_name(target, source)
         if os.path.lexists(target) and not is_replaceable:
-            problems.append(
-                MediaExistsError(f"{target} exists", hint="name another folder, or move it away", nwb_path=str(source))
-            )
+            problems.append(MediaExistsError(f"{target} exists", hint=if_it_exists, nwb_path=str(source)))
         plan = plan_references(
             references,
             nwb_path=target,
@@ -194,11 +297,11 @@ def _names(
         except ExternalFilesError as problem:
             problems.append(problem)
             continue
-        wanted.setdefault(name.casefold(), set()).add(reference.stored_path if file is None else file.identity)
+        wanted.setdefault(folded(name), set()).add(reference.stored_path if file is None else file.identity)
         found.append((key, reference, name))
     for key, reference, name in found:
-        folded = name.casefold()
-        alone = len(wanted[folded]) == 1 and folded != nwb_name.casefold() and not name.startswith(STAGING_PREFIX)
+        same = folded(name)
+        alone = len(wanted[same]) == 1 and same != folded(nwb_name) and not name.startswith(STAGING_PREFIX)
         names[key] = PurePosixPath(name) if alone else _own_folder(reference, wanted) / name
     return names
 
@@ -214,7 +317,7 @@ def _other_container(reference: ExternalFileReference, row: ManifestRow) -> Mess
 def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> PurePosixPath:
     """A folder for one entry, with a name that no video has."""
     folder = reference.object_path.strip("/").replace("/", "_")
-    while folder.casefold() in taken:
+    while folded(folder) in taken:
         folder += "_"
     return PurePosixPath(folder, f"{reference.field}_{reference.index}")
 

@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..batch import each
 from ..errors import ExternalFilesError
 from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
-from ..nwb.path_datasets import attribute_string, is_stored, item_at
-from ..nwb.references import ExternalFileReference
-from ..nwb.series import SeriesFacts, read_series
 from ..plans.media_files import MediaFile
 from ..plans.resolve import Resolution
 from ..progress import increments
 from ..threads import each_in_threads
 from .findings import Finding, Severity, of_file
+from .nwb_media import NWBMedia
 from .series_checks import Media, findings_of_image, findings_of_series, promises_video
 
-__all__ = ["Frames", "VideoChecker"]
+__all__ = ["Frames", "VideoChecker", "is_read"]
 
 Frames = How | Literal["none"]
 """How `check` learns what is in videos."""
 _THREADS = 4
 _FEW_BYTES = 4 * 1024 * 1024
-_Series = dict[tuple[str, str], SeriesFacts | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """What the objects of an NWB file say of their media."""
-
-    series: _Series
-    """What series say of their frames, by object path and field."""
-    images: dict[str, str | None]
-    """The format that images say they have, by object path."""
 
 
 class VideoChecker:
@@ -51,6 +37,8 @@ class VideoChecker:
         How videos are read (`read_video`). By default by the index, if PyAV is installed.
     on_bytes : callable
         Called with each number of bytes of videos read.
+    known : mapping, optional
+        What was read of files before, by device and inode: why a file is no video, or None if it could not be read.
 
     Raises
     ------
@@ -58,50 +46,45 @@ class VideoChecker:
         If `frames` is given, and PyAV is not installed.
     """
 
-    def __init__(self, frames: Frames | None, on_bytes: Callable[[int], object]) -> None:
+    def __init__(
+        self,
+        frames: Frames | None,
+        on_bytes: Callable[[int], object],
+        known: Mapping[tuple[int, int], VideoFacts | NotAVideo | None] | None = None,
+    ) -> None:
         if frames not in (None, "index", "packets", "decode", "none"):
             raise ValueError(f"frames must be 'index', 'packets', 'decode' or 'none', not {frames!r}")
         if frames not in (None, "none"):
             load_av()
         self._how: Frames = frames or "index"
         self._on_bytes = on_bytes
-        self._facts: dict[tuple[int, int], VideoFacts | NotAVideo | None] = {}
+        self._facts = dict(known or {})
         self._has_told = False
         """Whether a finding says that videos are not read."""
 
-    def read_objects(self, file: Any, references: Iterable[ExternalFileReference]) -> Objects:
-        """Read what the objects of an open NWB file say of their media, if that will be compared."""
-        objects = Objects({}, {})
-        for reference in references if self._how != "none" else ():
-            place = reference.object_path, reference.field
-            if place in objects.series or reference.object_path in objects.images:
-                continue
-            item = item_at(file, reference.object_path)
-            if is_stored(item):
-                objects.images[reference.object_path] = attribute_string(item.attrs.get("image_format"))
-            else:
-                has_frames = reference.field == "external_file"
-                objects.series[place] = read_series(file, reference.object_path) if has_frames else None
-        return objects
+    @property
+    def reads(self) -> bool:
+        """Whether videos are read."""
+        return self._how != "none"
 
-    def check(self, path: Path, found: Sequence[Resolution], objects: Objects) -> Iterator[Finding]:
-        """Find what is wrong with the videos and images of one NWB file; `found` are all its references, resolved."""
+    def check(self, media: NWBMedia) -> Iterator[Finding]:
+        """Find what is wrong with the videos and images of one NWB file."""
         if self._how == "none":
             return
-        series, images = objects.series, objects.images
-        for entry in found:
+        images = media.images
+        for entry in media.found:
             if entry.file is not None and entry.reference.object_path in images:
                 image_format = images[entry.reference.object_path]
                 yield from findings_of_image(entry.reference, image_format, _first_bytes(entry.file))
-        videos = [entry for entry in found if entry.reference.object_path not in images]
+        videos = [entry for entry in media.found if entry.reference.object_path not in images]
         new = self._not_read_yet(videos)
         if new and (problem := _why_not_read()) is not None:
-            yield from self._say_once(path, new, problem)
+            yield from self._say_once(media.path, new, problem)
         elif new:
             self._read(new, self._how)
-        yield from self._compare(videos, series)
+        yield from self._compare(videos, media)
 
-    def _compare(self, videos: Sequence[Resolution], series: _Series) -> Iterator[Finding]:
+    def _compare(self, videos: Sequence[Resolution], of_file: NWBMedia) -> Iterator[Finding]:
         seen: set[tuple[int, int]] = set()
         # last, fields that repeat the videos of series
         ordered = sorted(videos, key=lambda entry: entry.reference.repeats)
@@ -112,16 +95,12 @@ class VideoChecker:
                 facts = None if identity is None else self._facts.get(identity)
                 media.append(Media(entry.reference, entry.file, facts, is_repeated=identity in seen))
                 seen.update(() if identity is None else (identity,))
-            yield from findings_of_series(media, series.get(place))
+            yield from findings_of_series(media, of_file.series.get(place))
 
     def _not_read_yet(self, videos: Iterable[Resolution]) -> list[MediaFile]:
-        """The files that were not read before, but for images: a series may have thousands."""
+        """The files that were not read before."""
         files = {entry.file.identity: entry.file for entry in videos if entry.file is not None}
-        return [
-            file
-            for identity, file in files.items()
-            if identity not in self._facts and file.size and not _is_called_an_image(file)
-        ]
+        return [file for identity, file in files.items() if identity not in self._facts and is_read(file)]
 
     def _read(self, files: Sequence[MediaFile], how: How) -> None:
         def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
@@ -152,6 +131,11 @@ def _why_not_read() -> ExternalFilesError | None:
     except ExternalFilesError as error:
         return error
     return None
+
+
+def is_read(file: MediaFile) -> bool:
+    """Whether the facts of a file are read: of all but empty ones and images, of which a series may have thousands."""
+    return file.size > 0 and not _is_called_an_image(file)
 
 
 def _is_called_an_image(file: MediaFile) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from ..nwb.path_datasets import is_stored, paths_at, read_paths
 from ..options import ProgressCallback
 from ..plans.plan import Action, RelocationPlan
 from ..plans.targets import nwb_stem
+from ..progress import increments
+from ..threads import each_in_threads
 from ..transfers.joint_commit import TransferCall
 from ..transfers.transfer import Transfer
 
@@ -133,9 +136,10 @@ def transfer_all(
     plans: Sequence[RelocationPlan],
     *,
     sync: bool = True,
-    progress: Callable[[], bool | ProgressCallback] = lambda: False,
+    on_bytes: Callable[[int], object] = lambda count: None,
     url_timeout: float = 60.0,
-) -> None:
+    jobs: int = 1,
+) -> dict[Path, RelocationPlan]:
     """Carry out the plans of one call, for NWB files that are in their places: all of them, or none.
 
     Parameters
@@ -144,22 +148,42 @@ def transfer_all(
         Each of another file.
     sync, url_timeout
         As in `transfer_media`.
-    progress : callable
-        Gives what `transfer_media` takes, for each plan.
+    on_bytes : callable
+        Called with each number of bytes done, in this thread.
+    jobs : int
+        Number of NWB files whose media are staged at the same time, each by a thread. All else is one step after the
+        other, in any case.
+
+    Returns
+    -------
+    dict of pathlib.Path to RelocationPlan
+        The plans as they were carried out, by their NWB files.
     """
     if not plans:
-        return
+        return {}
+    done: dict[Path, RelocationPlan] = {}
     for plan in plans:
         _get_own_content(plan, sync)
     call = TransferCall([plan.nwb_path for plan in plans])
     with rolled_back(call):
         # All are staged before anything is replaced: the media of one may be at the target of another's.
-        for plan, transfer in zip(plans, call.transfers, strict=True):
-            transfer.media.stage(plan, sync=sync, progress=progress(), url_timeout=url_timeout)
-        call.commit(
-            [_edit(plan, transfer, sync) for plan, transfer in zip(plans, call.transfers, strict=True)], sync=sync
-        )
+        pairs = list(zip(plans, call.transfers, strict=True))
+        stage = partial(_stage, sync=sync, url_timeout=url_timeout)
+        with closing(each_in_threads(stage, pairs, min(jobs, len(pairs)), on_bytes)) as results:
+            for number, result in results:
+                if isinstance(result, BaseException):
+                    raise result
+                done[plans[number].nwb_path] = result
+        call.commit([_edit(plan, transfer, sync) for plan, transfer in pairs], sync=sync)
     call.conclude(sync=sync)
+    return done
+
+
+def _stage(
+    of_file: tuple[RelocationPlan, Transfer], on_bytes: Callable[[int], object], *, sync: bool, url_timeout: float
+) -> RelocationPlan:
+    plan, transfer = of_file
+    return transfer.media.stage(plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
 
 
 def _get_own_content(plan: RelocationPlan, sync: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,11 @@ _REFUSED = {
 
 
 @contextmanager
-def explained(document: Path) -> Iterator[None]:
-    """Say of what a file system refuses which file it is, and what to do."""
+def explained(document: Path, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Say of what a file system refuses which file it is, and what to do.
+
+    `is_done` tells whether the new content of the document lasts by then.
+    """
     try:
         yield
     except ExternalFilesError:
@@ -39,9 +42,12 @@ def explained(document: Path) -> Iterator[None]:
             raise
         reason, hint = _REFUSED[error.errno]
         place = error.filename2 or error.filename or document.parent
+        outcome = "and nothing was changed"
+        if is_done():
+            outcome = "after all was put in place; only the traces of this run are left"
+            hint = f"{hint}; then run `nwb-extfiles recover {document}`"
         failure = TransferError(
-            f"{document}: {os.fsdecode(place)!r} could not be written ({error.strerror}), and nothing was changed: "
-            f"{reason}",
+            f"{document}: {os.fsdecode(place)!r} could not be written ({error.strerror}), {outcome}: {reason}",
             hint=hint,
             nwb_path=str(document),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk import contents, filesystem, links
-from ..errors import TransferError
+from ..errors import OtherModeError, TransferError
 from ..hints import Hint, media_modes
 from ..options import MediaMode
 from ..plans.media_files import MediaFile
@@ -38,7 +38,7 @@ def link(source: MediaFile, part: Path, target: Path, mode: MediaMode) -> bool:
     Parameters
     ----------
     source : MediaFile
-        What it is a link to.
+        What it is a link to. OtherModeError if no link of this mode can be made to it.
     part : pathlib.Path
         Does not exist.
     target : pathlib.Path
@@ -52,8 +52,8 @@ def link(source: MediaFile, part: Path, target: Path, mode: MediaMode) -> bool:
     if links.link_exclusive(source.real, part):
         return True
     if mode is MediaMode.HARDLINK:
-        raise TransferError(
-            "the file system makes no hard link to it",
+        raise OtherModeError(
+            "no hard link can be made to it: the file system has none, or another user owns the file",
             hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
         )
     return False
@@ -74,7 +74,7 @@ def _symlink(source: Path, part: Path, target: Path) -> None:
         os.symlink(path, part)
     except OSError as error:
         if getattr(error, "winerror", None) == 1314:
-            raise TransferError(
+            raise OtherModeError(
                 "Windows lets this user make no symbolic links",
                 hint=Hint(
                     "turn on developer mode, or use {modes}",

@@ -15,17 +15,21 @@ from ..disk.filesystem import is_folder, sync_folder
 from ..disk.journal import Edited, how_far
 from ..plans.targets import STAGING_PREFIX
 from .folder_notes import EditMark, inode_of, is_regular
-from .staging_folder import JOURNAL, REPLACED, UNFINISHED, marker_beside, staging_path
+from .staging_folder import FORMER, JOURNAL, REPLACED, UNFINISHED, marker_beside, staging_path
 
 __all__ = [
+    "NO_DOCUMENT",
     "edited_document",
     "fitting_journals",
     "has_leftovers",
     "is_interrupted",
     "remove_stale_markers",
     "renamed_from",
+    "without_document",
 ]
 
+NO_DOCUMENT = "an interrupted run left this folder, and the NWB file that the run was writing is not there"
+"""What `without_document` finds."""
 _STAGING_NAME = re.compile(re.escape(STAGING_PREFIX) + r"[0-9a-f]{8}")
 _MARKER_NAME = re.compile(re.escape(STAGING_PREFIX) + r"i[0-9a-f]+")
 
@@ -90,6 +94,30 @@ def edited_document(document: Path) -> Path:
         edited = (Edited.PARTLY, Edited.WHOLLY)
         found = next((place for place in places if how_far(place, path / JOURNAL) in edited), None)
     return found or document
+
+
+def without_document(folder: Path) -> Iterator[tuple[Path, str]]:
+    """The staging folders in a folder whose document is not there, and what to do about each.
+
+    Only a transfer that begins to write the same document, or `recover` if it gets its path, clears them.
+    """
+    stagings = _staging_folders(folder)
+    owned = {staging_path(document) for document in _documents(folder)} if stagings else set()
+    for staging in stagings:
+        mark = EditMark.read(staging / UNFINISHED)
+        is_renamed = mark.inode is not None and _with_inode(folder, mark.inode) is not None
+        if staging not in owned and not is_renamed:
+            yield staging, _what_to_do(staging, mark)
+
+
+def _what_to_do(staging: Path, mark: EditMark) -> str:
+    if is_folder(staging / REPLACED):
+        return "`nwb-extfiles recover` with the path that the NWB file had gives it its name back"
+    if mark.name is not None:
+        return f"if {mark.name!r} was moved away, put it back here and run `nwb-extfiles recover` on it"
+    if os.path.lexists(staging / FORMER):
+        return "run that command again: it puts back what it was about to replace, and may ask to be run once more"
+    return "if no run is at work, run that command again, or remove this folder"
 
 
 def remove_stale_markers(folder: Path) -> None:

@@ -54,16 +54,24 @@ class TransferCall:
         for transfer, edit in zip(self.transfers, edits, strict=True):
             with explained(transfer.document):
                 transfer._place_all(edit, sync=sync, kept=kept)
-        with explained(self._leader.document):
+        with explained(self._leader.document, is_done=lambda: self._leader.is_done):
             self._leader._commit_document(sync, *self._members)
 
     def conclude(self, *, sync: bool = True) -> None:
-        """Remove the sources of a move and all that was staged, and let go of the documents."""
-        self._leader._staging.end_call(self._members, sync=sync)
-        moved = [source for transfer in self.transfers for source in transfer._moved]
-        self._leader.notes.extend(dict.fromkeys(remove_sources(moved, sync=sync)))
+        """Remove the sources of a move and all that was staged, and let go of the documents.
+
+        If the members cannot be told that the call is committed, all of it is left to the next run, with a warning.
+        """
+        failure = None
+        try:
+            self._leader._staging.end_call(self._members, sync=sync)
+        except OSError as error:
+            failure = error
+        else:
+            moved = [source for transfer in self.transfers for source in transfer._moved]
+            self._leader.notes.extend(dict.fromkeys(remove_sources(moved, sync=sync)))
         for transfer in reversed(self.transfers):
-            transfer._end()
+            transfer._end(failure)
 
     def rollback(self) -> list[str]:
         """Bring everything back to what it was; gives what could not be brought back, and where it is left."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from ..disk import contents
 from ..disk.moves import is_same_name, is_still, stamp
-from ..errors import MediaExistsError, TransferError
+from ..errors import MediaExistsError, OtherModeError, TransferError
 from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
 from ..plans.media_files import MediaFile, media_file
@@ -25,7 +25,7 @@ from ..plans.resolve import Remux
 from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
-from ..web.remote import RemoteFile
+from ..web.remote import RemoteFile, unsigned
 from .file_makers import failed, link, link_or_copy, status_of
 from .staging_folder import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
 
@@ -80,6 +80,8 @@ class _Run:
     on_bytes: Callable[[int], None]
     with_digest: bool
     url_timeout: float
+    own_modes: dict[int, MediaMode]
+    """Gets the modes of files that could not be brought here in that of the plan, by the id() of their entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class StagedMedia:
         The folder of the document that the media belong to, free of symbolic links.
     staging : StagingFolder
         Where they are made ready.
+    notes : list of str
+        Gets what is to be told when all is in place.
 
     Attributes
     ----------
@@ -122,7 +126,7 @@ class StagedMedia:
         their entry.
     """
 
-    def __init__(self, folder: Path, staging: StagingFolder) -> None:
+    def __init__(self, folder: Path, staging: StagingFolder, notes: list[str]) -> None:
         self.files: list[StagedFile] = []
         self.reused: dict[Path, os.stat_result] = {}
         self.link_targets: dict[Path, Relocation] = {}
@@ -132,6 +136,7 @@ class StagedMedia:
         self.made: dict[Hashable, MediaFile] = {}
         self._folder = folder
         self._staging = staging
+        self._notes = notes
         self._parts: set[Path] = set()  # of the files
         self._numbers = itertools.count()
         # where a file of a plan, or a download, can be had from, for further names of it
@@ -145,7 +150,7 @@ class StagedMedia:
         sync: bool = True,
         progress: bool | ProgressCallback = False,
         url_timeout: float = 60.0,
-    ) -> None:
+    ) -> RelocationPlan:
         """Make every file of a plan ready in the staging folder, verified.
 
         Parameters
@@ -159,6 +164,11 @@ class StagedMedia:
         url_timeout : float
             As in `MediaOptions.url_timeout`.
 
+        Returns
+        -------
+        RelocationPlan
+            With the modes in which single files were brought here that could not be in that of the plan.
+
         Raises
         ------
         TransferError
@@ -167,10 +177,11 @@ class StagedMedia:
         """
         earlier = self._staged_so_far()
         with_digest = plan.manifest is not None
+        own_modes: dict[int, MediaMode] = {}
         try:
             with reporting(progress, plan.work_bytes) as report:
-                run = _Run(plan, sync, self._unless_cancelled(report), with_digest, url_timeout)
-                copy = partial(self._copy, run)
+                run = _Run(plan, sync, self._unless_cancelled(report), with_digest, url_timeout, own_modes)
+                copy = partial(self._copy_small, run)
                 with called_ahead(copy, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted) as ahead:
                     # a further name may stand before the file that it is one of
                     for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
@@ -187,10 +198,22 @@ class StagedMedia:
         except BaseException:
             self._back_to(earlier)
             raise
+        if own_modes:
+            plan = self._with_own_modes(plan, own_modes)
         for entry in plan.relocations:
             is_link = entry.is_transfer and plan.mode_of(entry) is MediaMode.SYMLINK
             if entry.source is not None and (is_link or entry.action is Action.REWRITE_PATH):
                 self.link_targets.setdefault(entry.source.real, entry)
+        return plan
+
+    def _with_own_modes(self, plan: RelocationPlan, modes: Mapping[int, MediaMode]) -> RelocationPlan:
+        """The plan as it is carried out, with a note of what was planned otherwise."""
+        first = next(entry for entry in plan.relocations if id(entry) in modes)
+        more = f" (and {len(modes) - 1:,} more)" if len(modes) > 1 else ""
+        how = f"in mode {str(modes[id(first)])!r}, because {str(plan.mode_of(first))!r} is impossible for it"
+        self._notes.append(f"{first.reference.where}: {str(first.target)!r}{more} was made {how}")
+        changed = (replace(entry, own_mode=modes.get(id(entry), entry.own_mode)) for entry in plan.relocations)
+        return replace(plan, relocations=tuple(changed))
 
     def _staged_so_far(self) -> _Staged:
         leaving = {name: replace(source, targets={*source.targets}) for name, source in self.leaving.items()}
@@ -259,12 +282,8 @@ class StagedMedia:
                 link_or_copy(self._at[entry.content], part, run.sync)
             elif entry.remux is not None:
                 self._remux(entry, entry.remux, part, run)
-            elif mode.makes_copies:
-                part = ahead(id(entry)) or self._copy(run, source)
-            elif not link(source, part, target, mode):
-                self._copy_to(part, run, source)
             else:
-                run.on_bytes(source.size)
+                part = self._bring(entry, source, part, target, run, ahead)
             self._add(part, target, entry)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
@@ -275,6 +294,34 @@ class StagedMedia:
             part.unlink(missing_ok=True)
             raise
         self._at.setdefault(entry.content, part)
+
+    def _bring(
+        self,
+        entry: Relocation,
+        source: MediaFile,
+        part: Path,
+        target: Path,
+        run: _Run,
+        ahead: Callable[[int], Path | None],
+    ) -> Path:
+        """Copy or link a file, in the next mode of the call where one is impossible for it; gives its part."""
+        planned = run.plan.mode_of(entry)
+        for mode in (planned, *(mode for mode in run.plan.fallbacks if mode is not planned)):
+            try:
+                if mode.makes_copies:
+                    part = (mode is planned and ahead(id(entry))) or self._copy(run, source, mode)
+                elif link(source, part, target, mode):
+                    run.on_bytes(source.size)
+                else:
+                    self._copy_to(part, run, source, mode)
+            except OtherModeError as error:
+                part.unlink(missing_ok=True)
+                impossible = error
+            else:
+                if mode is not planned:
+                    run.own_modes[id(entry)] = mode
+                return part
+        raise impossible
 
     def _remux(self, entry: Relocation, recipe: Remux, part: Path, run: _Run) -> None:
         from ..media.pyav.remuxing import remux  # which loads PyAV
@@ -313,7 +360,8 @@ class StagedMedia:
             raise
         except OSError as error:
             raise TransferError(
-                f"{entry.reference.where}: {remote.url!r} could not be downloaded to {str(target)!r}: {error}",
+                f"{entry.reference.where}: {unsigned(remote.url)!r} could not be downloaded to {str(target)!r}: "
+                f"{error}",
                 hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
             ) from error
@@ -346,7 +394,11 @@ class StagedMedia:
                 **entry.reference.place,
             )
 
-    def _copy(self, run: _Run, source: MediaFile) -> Path:
+    def _copy_small(self, run: _Run, entry: Relocation) -> Path:
+        assert entry.source is not None
+        return self._copy(run, entry.source, run.plan.mode_of(entry))
+
+    def _copy(self, run: _Run, source: MediaFile, mode: MediaMode) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path.
 
         Called in several threads at once.
@@ -363,7 +415,7 @@ class StagedMedia:
                 return whole
             whole.unlink(missing_ok=True)  # anybody may have put it there
         part = self._new_part()
-        self._copy_to(part, run, source)
+        self._copy_to(part, run, source, mode)
         if not run.sync or taken:
             return part
         try:
@@ -373,7 +425,7 @@ class StagedMedia:
             raise
         return whole
 
-    def _copy_to(self, part: Path, run: _Run, source: MediaFile) -> None:
+    def _copy_to(self, part: Path, run: _Run, source: MediaFile, mode: MediaMode) -> None:
         try:
             digest = contents.copy_verified(
                 source.real,
@@ -381,7 +433,7 @@ class StagedMedia:
                 on_bytes=run.on_bytes,
                 sync=run.sync,
                 with_digest=run.with_digest,
-                clone_only=run.plan.mode is MediaMode.REFLINK,
+                clone_only=mode is MediaMode.REFLINK,
             )
         except BaseException:
             part.unlink(missing_ok=True)
@@ -404,10 +456,10 @@ class StagedMedia:
         self._at.setdefault(entry.content, target)
 
 
-def _small_copies(plan: RelocationPlan) -> dict[int, MediaFile]:
-    """The small files to copy, by the id() of their entries; none where threads are not worth their while."""
+def _small_copies(plan: RelocationPlan) -> dict[int, Relocation]:
+    """The entries of small files to copy, by their id(); none where threads are not worth their while."""
     small = {
-        id(entry): entry.source
+        id(entry): entry
         for entry in plan.relocations
         if plan.mode_of(entry).makes_copies
         and entry.action is Action.TRANSFER

@@ -65,6 +65,7 @@ from .removals import note_of_removals
 
 __all__ = [
     "FETCH_PREFIX",
+    "FORMER",
     "JOURNAL",
     "REPLACED",
     "UNFINISHED",
@@ -75,8 +76,8 @@ __all__ = [
 ]
 
 # names in the folder
-JOURNAL, UNFINISHED, REPLACED = "journal", "unfinished", "replaced"
-_LOCK, _FORMER, _COMMITTED, _WASTE, _PLACED, _REMOVALS = "lock", "former", "committed", "waste", "placed", "removals"
+JOURNAL, UNFINISHED, REPLACED, FORMER = "journal", "unfinished", "replaced", "former"
+_LOCK, _COMMITTED, _WASTE, _PLACED, _REMOVALS = "lock", "committed", "waste", "placed", "removals"
 _FILE_SUFFIX, _FOLDER_SUFFIX = ".nwb", ".zarr"  # of a document that is staged; by them its backend knows it
 _ATTEMPTS = 100
 WHOLE_PREFIX = "whole-"
@@ -143,7 +144,7 @@ class StagingFolder:
         )
         self.document_part = self.parts[as_folder]
         self.replaced = self.path / REPLACED
-        self.former = self.path / _FORMER
+        self.former = self.path / FORMER
         self.journal = self.path / JOURNAL
         self.mark = self.path / UNFINISHED
         self.committed = self.path / _COMMITTED

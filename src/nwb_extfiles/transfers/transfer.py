@@ -99,7 +99,8 @@ class Transfer:
                 as_folder=as_folder,
                 leader=None if leader is None else leader._staging,
             )
-        self.media = StagedMedia(self._folder, self._staging)
+        self.notes: list[str] = [*self._staging.notes]
+        self.media = StagedMedia(self._folder, self._staging, self.notes)
         self.staged_document = self._staging.document_part
         self.journal = self._staging.journal
         self._edits_document = edits_document
@@ -107,7 +108,6 @@ class Transfer:
         self._exclusive = exclusive
         self._keep_sources = keep_sources
         self._tell = tell
-        self.notes: list[str] = [*self._staging.notes]
         self._moved: list[MovedSource] = []
         self._committing = False
         self._synced = False
@@ -134,7 +134,7 @@ class Transfer:
         OSError
             As the file system says. Call `rollback` in either case.
         """
-        with explained(self.document):
+        with explained(self.document, is_done=lambda: self.is_done):
             self._place_all(edit, sync=sync)
             if not self._commit_document(sync) and sync:
                 filesystem.sync_folder(self._folder)
@@ -277,10 +277,10 @@ class Transfer:
         self._end()
         return tuple(self._moved) if self._keep_sources else ()
 
-    def _end(self) -> None:
-        """Clear what was staged, let go of the document, and tell what went wrong."""
+    def _end(self, failure: OSError | None = None) -> None:
+        """Clear what was staged, unless something has failed; let go of the document, and tell what went wrong."""
         self._staging.made_folders.clear()  # which stay
-        self.notes.extend(self._let_go([]))
+        self.notes.extend(self._let_go([] if failure is None else [self._not_cleared(failure)]))
         for note in self.notes:  # last, because a caller may have made warnings errors
             if self._tell is not None:
                 self._tell(note)
@@ -293,9 +293,12 @@ class Transfer:
             try:
                 self._staging.clear()
             except OSError as error:
-                left.append(f"{self._staging.path} could not be cleared: {error}")
+                left.append(self._not_cleared(error))
         left.extend(self._staging.release())
         return [*left, *self._staging.leftovers(left)] if left else []
+
+    def _not_cleared(self, error: OSError) -> str:
+        return f"{self._staging.path} could not be cleared: {error}"
 
     def _arrived(self, notes: list[str], kept: Collection[Path]) -> list[MovedSource]:
         """The moved sources that have got where they should; those that have not are named in `notes`."""

@@ -1,26 +1,73 @@
-"""Assets of a dandiset in the DANDI archive, found by dandi's own client, which is imported only then."""
+"""NWB files and media in DANDI archives, found by dandi's own client, which is imported only then.
+
+The address of an asset says where the media of an NWB file are: in the same version of the same dandiset. The URL of
+its content does not; it may be the content of assets of several dandisets.
+"""
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, quote, unquote
 
-from ..errors import MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from .remote import UNKNOWN_BASE, folder_of, source_of
 
-__all__ = ["DandisetAssets", "assets_of", "is_asset", "names_asset"]
+__all__ = ["Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "place_of"]
 
-# https://<server>/api/[dandisets/<id>/versions/<version>/]assets/<asset id>/[download/]
-_API_URL = re.compile(
-    r"https?://.+?/(dandisets/[0-9]{6}/versions/[^/]+/)?assets/[0-9a-f-]{36}(/download)?/?", re.IGNORECASE
-)
+T = TypeVar("T")
+
+_DANDISET = r"(?P<dandiset>[0-9]{6})"
+_VERSION = r"(?P<version>draft|[0-9]+\.[0-9]+\.[0-9]+)"
+_API = r"(?P<instance>https?://[^/?#]+(?:/api)?)"
+_ADDRESSES = [
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (
+        rf"dandi://(?P<instance>[^/]+)/{_DANDISET}(?:@{_VERSION})?(?:/(?P<path>.*))?",
+        # DANDI:000123/draft, as dandisets are cited
+        rf"(?P<instance>[a-z][\w-]+):{_DANDISET}(?:/{_VERSION})?(?:/(?P<path>.*))?",
+        # as the page of an archive shows them, with ?location=
+        rf"(?P<instance>https?://[^/?#]+)/(?:#/)?dandiset/{_DANDISET}(?:/{_VERSION})?(?:/files)?/?(?:\?(?P<query>.*))?",
+        rf"{_API}(?:/dandisets/{_DANDISET}/versions/{_VERSION})?"
+        r"/assets/(?P<asset>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/(?:download|info)?)?/?(?:\?.*)?",
+        rf"{_API}/dandisets/{_DANDISET}/versions/{_VERSION}/assets/?\?(?P<query>path=.*)",
+    )
+]
+_PER_PAGE = 1000  # the most that an archive gives at once
+_NWB_SUFFIXES = (".nwb", ".nwb.zarr")
+_EXAMPLE = "dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>"
 
 
-def names_asset(url: str) -> bool:
-    """Whether a URL names an asset of the archive: a ``dandi://`` URL, or one of the archive's API."""
-    return url.lower().startswith("dandi://") or _API_URL.fullmatch(url) is not None
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL says of a place in an archive."""
+
+    instance: str
+    """The name of the archive, or the URL of its server."""
+    dandiset: str | None
+    version: str | None
+    path: str | None
+    """Of an asset, or of a folder; None if the URL names a whole dandiset, or an asset by its identifier."""
+    asset: str | None
+
+
+def address_of(url: str) -> Address | None:
+    """The address that a URL, or a citation of a dandiset, names in an archive; None if it is something else."""
+    if ":" not in url:
+        return None
+    match = next(filter(None, (pattern.fullmatch(url) for pattern in _ADDRESSES)), None)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    query = parse_qs(parts.get("query") or "")
+    path = unquote(parts.get("path") or "") or next(iter(query.get("location") or query.get("path") or ()), "")
+    instance = parts["instance"] if "://" in parts["instance"] else parts["instance"].lower()
+    return Address(instance, parts.get("dandiset"), parts.get("version"), path.lstrip("/") or None, parts.get("asset"))
 
 
 def is_asset(value: object) -> bool:
@@ -28,133 +75,383 @@ def is_asset(value: object) -> bool:
     return type(value).__module__.partition(".")[0] == "dandi" and hasattr(value, "base_download_url")
 
 
+def place_of(given: Any) -> str:
+    """The place of an NWB file that a caller names, as `source_of` gives it for those that are open.
+
+    Parameters
+    ----------
+    given : str, path or dandi.dandiapi.BaseRemoteAsset
+        ``opened_from``. No archive is asked.
+    """
+    if is_asset(given):
+        return _around(given).nwb_url if hasattr(given, "dandiset_id") else str(given.base_download_url)
+    place = str(os.fspath(given))
+    address = address_of(place)
+    if address is None:
+        return source_of(place)
+    if "://" in place:
+        return place
+    version = "" if address.version is None else f"@{address.version}"
+    return f"dandi://{address.instance}/{address.dandiset}{version}/{address.path or ''}"
+
+
+def _around(asset: Any) -> DandisetAssets:
+    return DandisetAssets(asset.client.get_dandiset(asset.dandiset_id, asset.version_id), asset.path)
+
+
+def base_of(place: str) -> str:
+    """What relative paths in an NWB file mean, by the place of the file as `source_of` gives it.
+
+    Returns
+    -------
+    str
+        A folder on this machine or behind a URL; for an asset of a dandiset its own address, which `Dandisets` knows;
+        `UNKNOWN_BASE` where the place does not tell.
+    """
+    address = address_of(place)
+    if address is None:
+        return folder_of(place)
+    return UNKNOWN_BASE if address.dandiset is None else place
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """An asset."""
+
+    path: str
+    """In its dandiset."""
+    urls: tuple[str, ...]
+    """That open; empty for a Zarr store that nobody can read by its URL."""
+    sha256: str | None
+    """Computed by the archive; None if it has not done so yet."""
+
+
 class DandisetAssets:
     """The assets around an NWB file in one version of a dandiset.
 
     Parameters
     ----------
-    asset : dandi.dandiapi.RemoteAsset
-        The NWB file.
+    dandiset : dandi.dandiapi.RemoteDandiset
+        In that version.
+    path : str
+        The path of the NWB file in the dandiset.
     """
 
-    def __init__(self, asset: Any) -> None:
-        self._asset = asset
-        self._dandiset = asset.client.get_dandiset(asset.dandiset_id, asset.version_id)
-        self._found: dict[str, tuple[str, ...]] = {}
+    def __init__(self, dandiset: Any, path: str) -> None:
+        self._dandiset, self.path = dandiset, path
+        self._listed: list[str] = []
+        self._assets: dict[str, Any] = {}
 
     @property
     def dandiset(self) -> str:
         """The dandiset and its version, for messages."""
-        return f"dandiset {self._asset.dandiset_id}, version {self._asset.version_id}"
+        return f"dandiset {self._dandiset.identifier}, version {self._dandiset.version_id}"
 
     @property
     def nwb_url(self) -> str:
-        """The NWB file as a ``dandi://`` URL."""
-        instance = self._asset.client.dandi_instance.name
-        return f"dandi://{instance}/{self._asset.dandiset_id}@{self._asset.version_id}/{self._asset.path}"
+        """The address of the NWB file."""
+        return self._url_of(self.path)
 
-    @property
-    def nwb_urls(self) -> tuple[str, ...]:
-        """The URLs of the NWB file itself; empty if it is a Zarr store, which is not a single file."""
-        return () if self._asset.asset_type.value == "zarr" else _urls(self._asset)
+    def _url_of(self, path: str) -> str:
+        from dandi.consts import known_instances
+
+        client, dandiset = self._dandiset.client, self._dandiset
+        name = client.dandi_instance.name
+        if name in known_instances:
+            return f"dandi://{name}/{dandiset.identifier}@{dandiset.version_id}/{path}"
+        return f"{client.get_url(dandiset.version_api_path)}assets/?path={quote(path)}"
 
     def path_of(self, stored_path: str) -> str | None:
         """The path in the dandiset that a relative path in the NWB file means; None if it leaves the dandiset."""
+        if not self.path or self.path.endswith("/"):
+            raise UnsafeReferenceError(f"{self.nwb_url} names no NWB file", hint=f"give {_EXAMPLE}")
         relative = stored_path.replace("\\", "/")
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(self._asset.path), relative))
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), relative))
         return None if path.startswith(("../", "/")) or path in ("..", ".") else path
 
-    def find(self, path: str) -> tuple[str, ...]:
-        """The URLs of an asset, by its path in the dandiset.
+    def find(self, path: str) -> ArchivedFile | None:
+        """Find an asset by its path in the dandiset; None if there is none.
 
-        Returns
-        -------
-        tuple of str
-            Its download URL, then others in its metadata, such as S3's; empty if there is no such asset.
+        The archive is asked once for all assets in the folder of the path, and once more for each asset of an
+        embargoed dandiset, whose content is only given by a signed URL.
 
         Raises
         ------
         UnreadableFileError
-            If the archive does not answer.
+            If the archive does not answer, or refuses.
         """
+        with _archive_errors(self.nwb_url, self._dandiset.client):
+            if not any(path.startswith(prefix) for prefix in self._listed):
+                folder = posixpath.dirname(path)
+                self._list(f"{folder}/" if folder else path)
+            asset = self._assets.get(path)
+            return None if asset is None else self._described(asset)
+
+    def asset(self, path: str) -> Any:
+        """An asset as dandi's client gives it, by its path in the dandiset; None if there is none. Raises as `find`."""
+        self.find(path)
+        return self._assets.get(path)
+
+    @property
+    def content_url(self) -> str:
+        """A URL at which the NWB file opens.
+
+        Raises
+        ------
+        MissingMediaError
+            If there is no such asset.
+        UnreadableFileError
+            If the archive does not answer, or refuses, or gives no URL.
+        """
+        asset = self.find(self.path)
+        if asset is None:
+            raise MissingMediaError(f"{self.nwb_url}: {self.dandiset} has no such asset", nwb_path=self.nwb_url)
+        if not asset.urls:
+            raise UnreadableFileError(
+                f"{self.nwb_url} is a Zarr store of an embargoed dandiset, which cannot be read by a URL",
+                hint=f"download it with `dandi download {self.nwb_url}`",
+                nwb_path=self.nwb_url,
+            )
+        return asset.urls[0]
+
+    def nwb_files(self) -> list[DandisetAssets]:
+        """The NWB files at the path, which may be that of a folder, or empty: each with the assets around it.
+
+        Raises
+        ------
+        MissingMediaError
+            If there is neither an asset nor a folder with NWB files.
+        UnreadableFileError
+            If the archive does not answer, or refuses.
+        """
+        if self.path and not self.path.endswith("/") and self.find(self.path) is not None:
+            return [self]
+        folder = self.path.rstrip("/") + "/" if self.path else ""
+        with _archive_errors(self.nwb_url, self._dandiset.client):
+            self._list(folder)
+        paths = [path for path in sorted(self._assets) if path.startswith(folder) and path.endswith(_NWB_SUFFIXES)]
+        if not paths:
+            raise MissingMediaError(
+                f"{self.nwb_url}: {self.dandiset} has no NWB file {self.path or 'at all'!r}",
+                hint="check the path and the version",
+                nwb_path=self.nwb_url,
+            )
+        return [self._beside(path) for path in paths]
+
+    def _beside(self, path: str) -> DandisetAssets:
+        other = DandisetAssets(self._dandiset, path)
+        other._listed, other._assets = self._listed, self._assets
+        return other
+
+    def _list(self, prefix: str) -> None:
+        from dandi.dandiapi import RemoteAsset
         from dandi.exceptions import NotFoundError
 
-        if path not in self._found:
-            with _archive_errors(self.nwb_url):
-                try:
-                    self._found[path] = _urls(self._dandiset.get_asset_by_path(path))
-                except NotFoundError:
-                    self._found[path] = ()
-        return self._found[path]
+        client, address = self._dandiset.client, f"{self._dandiset.version_api_path}assets/"
+        parameters = {"path": prefix, "metadata": "true"}  # which dandi's own listing does not ask for
+        try:
+            for record in client.paginate(address, page_size=_PER_PAGE, params=parameters):
+                metadata = record.pop("metadata", None)
+                self._assets[record["path"]] = RemoteAsset.from_data(self._dandiset, record, metadata)
+        except NotFoundError as error:
+            raise MissingMediaError(f"{self.nwb_url}: {error}", nwb_path=self.nwb_url) from error
+        self._listed.append(prefix)
+
+    def _described(self, asset: Any) -> ArchivedFile:
+        return _described(asset, asset.download_url, is_open=self._dandiset.embargo_status.value == "OPEN")
 
 
-def _urls(asset: Any) -> tuple[str, ...]:
-    download = asset.download_url
-    content = [url for url in asset.get_raw_metadata().get("contentUrl", ()) if isinstance(url, str)]
+def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
+    metadata = asset.get_raw_metadata()
+    content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str)]
     # the archive's metadata name its own download without the dandiset too, which leads to the same
     elsewhere = [url for url in content if not url.startswith(asset.client.api_url)]
-    return tuple(dict.fromkeys((download, *elsewhere)))
+    is_zarr = hasattr(asset, "zarr")
+    if is_open:
+        urls = elsewhere if is_zarr else [download_url, *elsewhere]
+    else:
+        urls = [] if is_zarr else [_signed(asset.client, download_url)]
+    sha256 = metadata.get("digest", {}).get("dandi:sha2-256")
+    return ArchivedFile(asset.path, tuple(dict.fromkeys(urls)), sha256)
 
 
-@contextmanager
-def assets_of(source: Any) -> Iterator[DandisetAssets]:
-    """Find the assets around an NWB file; they can be used inside the ``with``, while the archive is connected.
+def _signed(client: Any, download_url: str) -> str:
+    """The URL that a download is redirected to. It has no key of the user, who alone gets it, and opens for a while."""
+    return str(client.get(download_url, json_resp=False, allow_redirects=False).headers["Location"])
+
+
+class Dandisets:
+    """The dandisets that NWB files are in, each connected to once.
 
     Parameters
     ----------
-    source : str or dandi.dandiapi.RemoteAsset
-        The NWB file: the asset, or a URL that `names_asset`.
-
-    Raises
-    ------
-    MissingMediaError
-        If there is no such asset.
-    UnsafeReferenceError
-        If it is not exactly one asset of a dandiset.
-    UnreadableFileError
-        If the archive does not answer.
+    given : object, optional
+        What the caller names as the place of an NWB file. An asset is asked for through its own client, which may have
+        an API key.
     """
-    if not isinstance(source, str):
-        if not hasattr(source, "dandiset_id"):
-            raise UnsafeReferenceError(
-                f"{source} does not name its dandiset, so no videos can be found beside it",
-                hint="get the asset from a RemoteDandiset, or give its dandi:// URL",
-            )
-        yield DandisetAssets(source)
-        return
-    from dandi.dandiarchive import parse_dandi_url
-    from dandi.exceptions import NotFoundError, UnknownURLError
+
+    def __init__(self, given: Any = None) -> None:
+        self._around: dict[str, DandisetAssets] = {}
+        if is_asset(given):
+            self.around(given)
+
+    def around(self, place: Any) -> DandisetAssets | None:
+        """The assets around an NWB file.
+
+        Parameters
+        ----------
+        place : str or dandi.dandiapi.BaseRemoteAsset
+            The NWB file: an asset, or a place as `source_of` gives it.
+
+        Returns
+        -------
+        DandisetAssets or None
+            None if the place does not name a dandiset, which no archive is asked for.
+
+        Raises
+        ------
+        MissingMediaError
+            If there is no such dandiset, version or asset.
+        UnsafeReferenceError
+            If the archive is unknown.
+        UnreadableFileError
+            If the archive does not answer, or refuses.
+        """
+        if not isinstance(place, str):
+            if not hasattr(place, "dandiset_id"):
+                return None
+            assets = _around(place)
+            return self._around.setdefault(assets.nwb_url, assets)
+        address = address_of(place)
+        if address is None and place.lower().startswith("dandi://"):
+            raise UnsafeReferenceError(f"{place} names no dandiset", hint=f"give {_EXAMPLE}", nwb_path=place)
+        if address is None or address.dandiset is None:
+            return None
+        if place not in self._around:
+            assets = _connected(address, place)
+            self._around[place] = self._around.setdefault(assets.nwb_url, assets)
+        return self._around[place]
+
+    def asset_at(self, url: str) -> ArchivedFile | None:
+        """The asset that the URL of its content names by its identifier, as the metadata in an archive have it.
+
+        Returns
+        -------
+        ArchivedFile or None
+            None if the URL names no asset, as those of S3.
+
+        Raises
+        ------
+        As `around`.
+        """
+        address = address_of(url)
+        if address is None or address.asset is None:
+            return None
+        if address.dandiset is not None and (assets := self.around(url)) is not None:
+            return assets.find(assets.path)
+        from dandi.exceptions import NotFoundError
+
+        client = _client(address, url)
+        with _archive_errors(url, client):
+            try:
+                asset = _asking(client, lambda: client.get_asset(address.asset))
+            except NotFoundError as error:
+                raise MissingMediaError(f"{url}: {error}", nwb_path=url) from error
+            is_open = "Authorization" not in client.session.headers
+            return _described(asset, asset.base_download_url, is_open=is_open)
+
+
+def _asking(client: Any, question: Callable[[], T]) -> T:
+    """The answer to a question, which is asked again with the API key of the user if it needs one."""
+    try:
+        try:
+            return question()
+        except Exception as error:
+            if _status(error) != 401 or not _log_in(client):
+                raise
+            return question()
+    finally:
+        client.session.close()  # it is opened again when it is used
+
+
+def _connected(address: Address, place: str) -> DandisetAssets:
+    from dandi.exceptions import NotFoundError
+
+    client = _client(address, place)
+    with _archive_errors(place, client):
+        try:
+            dandiset = _asking(client, lambda: client.get_dandiset(address.dandiset, address.version, lazy=False))
+            path = address.path or ("" if address.asset is None else dandiset.get_asset(address.asset).path)
+        except NotFoundError as error:
+            raise MissingMediaError(f"{place}: {error}", nwb_path=place) from error
+    return DandisetAssets(dandiset, path)
+
+
+def _client(address: Address, place: str) -> Any:
+    from dandi.consts import known_instances, known_instances_rev
+    from dandi.dandiapi import DandiAPIClient
 
     try:
-        parsed = parse_dandi_url(source)
-    except (UnknownURLError, ValueError, RuntimeError) as error:
-        raise UnsafeReferenceError(
-            f"{source}: {error}", hint="give dandi://<instance>/<dandiset>[@<version>]/<path>", nwb_path=source
+        client = DandiAPIClient.for_dandi_instance(address.instance)
+        name = known_instances_rev.get(client.api_url.rstrip("/"))  # the API key is found by it
+        if name not in (None, client.dandi_instance.name):
+            client = DandiAPIClient.for_dandi_instance(name)
+    except KeyError as error:
+        reason = f"dandi knows no archive {address.instance!r}"
+        raise UnsafeReferenceError(f"{place}: {reason}", hint=f"give {_EXAMPLE}", nwb_path=place) from error
+    except (RuntimeError, ValueError) as error:  # it is no archive, or one that needs another version of dandi
+        reason = f"{error}: {error.__context__}" if error.__context__ is not None else str(error)
+        raise UnreadableFileError(
+            f"{place}: {reason}", hint="check that this is the address of a DANDI archive", nwb_path=place
         ) from error
-    with parsed.get_client() as client:
+    own_name = client.dandi_instance.name
+    if name is None and own_name in known_instances and address.instance not in (own_name, *known_instances_rev):
+        # dandi names an unknown server by its host, and would give it the API key of the archive of that name
+        raise UnsafeReferenceError(f"{place} is not the archive {own_name!r}", hint=f"give {_EXAMPLE}", nwb_path=place)
+    return client
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _log_in(client: Any) -> bool:
+    """Give a client the API key of the user, if there is one. dandi would ask for it at the terminal."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    key = os.environ.get(client.api_key_env_var)
+    if not key:
         try:
-            with _archive_errors(source):
-                assets = list(parsed.get_assets(client, strict=True))
-        except (NotFoundError, ValueError) as error:
-            raise MissingMediaError(f"{source}: {error}", nwb_path=source) from error
-        if len(assets) != 1 or not hasattr(assets[0], "dandiset_id"):
-            raise UnsafeReferenceError(
-                f"{source} is not exactly one asset of a dandiset",
-                hint="give dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>",
-                nwb_path=source,
-            )
-        yield DandisetAssets(assets[0])
+            key = keyring.get_password(f"dandi-api-{client.dandi_instance.name}", "key")
+        except KeyringError:
+            key = None
+    if key:
+        client.authenticate(key)
+    return bool(key)
 
 
 @contextmanager
-def _archive_errors(nwb_url: str) -> Iterator[None]:
+def _archive_errors(place: str, client: Any) -> Iterator[None]:
     from requests import RequestException
 
     try:
         yield
     except RequestException as error:
-        raise UnreadableFileError(
-            f"{nwb_url}: the archive does not answer as expected: {error}",
-            hint="try again, and log in with `dandi login` if the dandiset is embargoed",
-            nwb_path=nwb_url,
-        ) from error
+        raise _refused(place, client, error) from error
+
+
+def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
+    variable, status = client.api_key_env_var, _status(error)
+    if status == 401 and os.environ.get(variable):
+        what, hint = f"the archive refuses the API key in {variable} (401)", f"set {variable} to a valid API key"
+    elif status == 401:
+        what = "the dandiset is embargoed, and no API key was found (401)"
+        hint = (
+            f"set the environment variable {variable} to your API key, or give an asset of a DandiAPIClient that has it"
+        )
+    elif status == 403:
+        what, hint = "your API key gives no access (403)", "ask an owner of the dandiset for access"
+    else:
+        what, hint = f"the archive does not answer as expected: {error}", "try again"
+    return UnreadableFileError(f"{place}: {what}", hint=hint, nwb_path=place)

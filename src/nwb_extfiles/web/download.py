@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from ..disk.contents import HASH_CHUNK, wrong_checksums
 from ..disk.filesystem import free_bytes
-from .remote import RemoteFile
+from .remote import RemoteFile, unsigned
 from .urls import ATTEMPTS, BrokenOffError, RefusedError, reading, retried
 
 __all__ = ["fetch", "part_name"]
@@ -32,7 +32,7 @@ _SPARE = 64 * 1024 * 1024  # bytes of free space that a file of unknown size mus
 
 def part_name(remote: RemoteFile) -> str:
     """A file name for a download; it differs if the server says that the content is another one."""
-    token = "\0".join((remote.url, str(remote.size), str(remote.validator)))
+    token = "\0".join((unsigned(remote.url), str(remote.size), str(remote.validator)))
     return hashlib.blake2s(token.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 

@@ -10,21 +10,27 @@ import re
 from ast import literal_eval
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ..naming import is_portable_suffix
 
 __all__ = [
+    "OPENED_FROM",
     "SCHEMES",
     "UNKNOWN_BASE",
     "RemoteFile",
     "beside",
     "described",
+    "folder_of",
+    "is_content",
     "is_opaque",
     "retry_after",
     "scheme_of",
+    "signed_until",
     "source_of",
+    "unsigned",
 ]
 
 SCHEMES = ("http", "https", "s3", "gs")
@@ -33,6 +39,9 @@ SCHEMES = ("http", "https", "s3", "gs")
 UNKNOWN_BASE = "unknown://"
 """The folder of an NWB file whose place is unknown: what is in the working directory is not beside it."""
 
+OPENED_FROM = 'say where the NWB file is: opened_from="dandi://<instance>/<dandiset>/<path>", or another URL'
+"""What to do then; only in Python, as the command line opens files by their paths."""
+
 # How fsspec's files show themselves, which is what h5py calls them; os.path.abspath has made one slash of two.
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
 # What open(path, "rb") and its kin show
@@ -40,8 +49,8 @@ _PYTHON_FILE = re.compile(r"<_io\.\w+ name=(?P<name>'.+'|\".+\")>$", re.DOTALL)
 _OPAQUE = re.compile(r"<[^/<>]* (object|at 0x)[^<>]*>$")
 _FLATTENED = re.compile(r"(?:^|/)(?P<scheme>https?|s3|gs):/+(?P<rest>[^/].*)$", re.DOTALL)
 _BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their paths without a protocol
-# Blobs of the DANDI archive have names of their own, so nothing is beside them.
-_BLOB = re.compile(r"/blobs/[0-9a-f]{3}/[0-9a-f]{3}/[0-9a-f-]{36}$")
+# Contents in a DANDI archive have names of their own, so nothing is beside them.
+_CONTENT = re.compile(r"/(blobs/[0-9a-f]{3}/[0-9a-f]{3}|zarr)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/*$")
 
 
 def scheme_of(stored_path: str) -> str:
@@ -62,13 +71,13 @@ def source_of(filename: str) -> str:
     Returns
     -------
     str
-        An absolute path or a URL; for file objects that do not say, their ``repr`` (`is_opaque`).
+        An absolute path or a URL, without a signature; for file objects that do not say, their ``repr`` (`is_opaque`).
     """
     shown = _FSSPEC_FILE.search(filename)
     if shown is not None:
         url = _FLATTENED.search(shown["path"])
         if url is not None:
-            return f"{url['scheme']}://{url['rest']}"
+            return unsigned(f"{url['scheme']}://{url['rest']}")
         if shown["system"] in _BUCKETS:
             return f"{_BUCKETS[shown['system']]}://{shown['path'].lstrip('/')}"
         if shown["system"] == "LocalFileSystem":
@@ -83,7 +92,7 @@ def source_of(filename: str) -> str:
         return opaque[0]
     url = _FLATTENED.search(filename)
     if url is not None and not os.path.lexists(filename):
-        return f"{url['scheme']}://{url['rest']}"
+        return unsigned(f"{url['scheme']}://{url['rest']}")
     return os.path.abspath(filename)
 
 
@@ -92,32 +101,69 @@ def is_opaque(place: str) -> bool:
     return place.startswith("<")
 
 
-def beside(nwb_url: str, stored_path: str) -> str | None:
-    """The URL that a relative path means beside an NWB file behind a URL, as in RFC 3986, section 5.2.
+def unsigned(url: str) -> str:
+    """A URL without the signature that lets whoever has it open it, for messages."""
+    return url.partition("?")[0] if "X-Amz-Signature=" in url else url
+
+
+def signed_until(url: str) -> datetime | None:
+    """The time until which the signature in a URL of S3 counts; None if there is none."""
+    query = dict(parse_qsl(urlsplit(url).query))
+    try:
+        since = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return since + timedelta(seconds=int(query["X-Amz-Expires"]))
+    except (KeyError, ValueError, OverflowError):
+        return None
+
+
+def is_content(url: str) -> bool:
+    """Whether a URL is that of content in a DANDI archive, which has no name."""
+    return _CONTENT.search(urlsplit(url).path) is not None
+
+
+def folder_of(place: str) -> str:
+    """The folder, or its URL, of an NWB file at a place as `source_of` gives it.
+
+    `UNKNOWN_BASE` for file objects that do not say where they come from, and for contents in a DANDI archive. A query
+    (often a signature of that file alone) and a fragment are dropped, and a slash at the end, as of a Zarr store.
+    """
+    if is_opaque(place):
+        return UNKNOWN_BASE
+    scheme = scheme_of(place) if "://" in place else ""
+    if scheme not in SCHEMES:
+        return os.path.dirname(place)
+    if scheme in ("s3", "gs"):  # keys are not percent-encoded
+        start, path = f"{scheme}://", place.partition("://")[2]
+    else:
+        parts = urlsplit(place)
+        start, path = f"{parts.scheme}://{parts.netloc}", parts.path
+    return UNKNOWN_BASE if is_content(place) else start + path.rstrip("/").rpartition("/")[0]
+
+
+def beside(folder: str, stored_path: str) -> str | None:
+    """The URL that a relative path means in the folder of an NWB file behind a URL, as in RFC 3986, section 5.2.
 
     Parameters
     ----------
-    nwb_url : str
-        The URL of the NWB file. Its query (often a signature of that file alone) and fragment are dropped.
+    folder : str
+        As `folder_of` gives it.
     stored_path : str
         A relative path, with slashes or backslashes; not a URL, so that ``#`` and ``%`` stand for themselves.
 
     Returns
     -------
     str or None
-        None if it would leave the server or bucket, or if the URL has no folder.
+        None if it would leave the server or bucket, or if the folder is not known.
     """
     path = posixpath.normpath(stored_path.replace("\\", "/"))
-    parts = urlsplit(nwb_url)
-    if parts.scheme.lower() not in SCHEMES or _BLOB.search(parts.path):
+    scheme, _, rest = folder.partition("://")
+    if scheme not in SCHEMES:
         return None
-    if parts.scheme.lower() in ("s3", "gs"):  # keys are not percent-encoded
-        scheme, _, rest = nwb_url.partition("://")
-        bucket, _, key = rest.partition("/")
-        place = _joined(f"/{key}", path)
-        return place and f"{scheme}://{bucket}{place}"
-    place = _joined(parts.path, quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape"))
-    return place and urlunsplit((parts.scheme, parts.netloc, place, "", ""))
+    server, slash, key = rest.partition("/")
+    if scheme in ("http", "https"):  # keys of buckets are not percent-encoded
+        path = quote(path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
+    place = _joined(f"{slash}{key}/", path)
+    return place and f"{scheme}://{server}{place}"
 
 
 def _joined(place: str, path: str) -> str | None:
@@ -148,11 +194,13 @@ class RemoteFile:
     media_type: str = ""
     ends: bool = True
     """Whether the end of the content can be told from a broken connection."""
+    asset_path: str = ""
+    """In its dandiset, if it is an asset."""
 
     @property
     def name(self) -> str:
         """The name of the file in messages: the last part of its path."""
-        return unquote(urlsplit(self.url).path).rpartition("/")[2] or self.url
+        return (self.asset_path or unquote(urlsplit(self.url).path)).rpartition("/")[2] or unsigned(self.url)
 
 
 def retry_after(value: str, now: float) -> float:

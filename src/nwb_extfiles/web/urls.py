@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,9 +11,20 @@ from typing import Any, TypeVar
 
 from ..errors import UnsafeReferenceError
 from ..threads import each_in_threads
-from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of
+from .remote import SCHEMES, RemoteFile, described, retry_after, scheme_of, signed_until
 
-__all__ = ["ATTEMPTS", "BrokenOffError", "RefusedError", "ask", "ask_all", "opened", "reading", "reason_of", "retried"]
+__all__ = [
+    "ATTEMPTS",
+    "BrokenOffError",
+    "RefusedError",
+    "ask",
+    "ask_all",
+    "opened",
+    "opened_folder",
+    "reading",
+    "reason_of",
+    "retried",
+]
 
 T = TypeVar("T")
 
@@ -40,8 +52,8 @@ class RefusedError(OSError):
     """Asking again would not help."""
 
 
-def _filesystem(url: str, timeout: float) -> Any:
-    """The fsspec file system for a URL of one of the `SCHEMES`."""
+def _filesystem(url: str, timeout: float, *, is_folder: bool = False) -> Any:
+    """The fsspec file system for a URL of one of the `SCHEMES`, or for all below it."""
     scheme = scheme_of(url)
     if scheme not in SCHEMES:
         raise UnsafeReferenceError(f"{url[:200]!r} is not read: only {', '.join(SCHEMES)} URLs are")
@@ -56,7 +68,7 @@ def _filesystem(url: str, timeout: float) -> Any:
             # Of a refusal that it finds itself, fsspec leaves the connection open.
             settings["client_kwargs"] = {"timeout": timeouts, "raise_for_status": True}
             # Encoding a signed URL a second time would break its signature.
-            settings["encoded"] = url.isascii() and " " not in url
+            settings["encoded"] = url.isascii() and " " not in url and not is_folder
         elif scheme == "s3":
             from botocore.session import Session
 
@@ -78,6 +90,18 @@ def opened(url: str) -> Iterator[Any]:
 
 
 @contextmanager
+def opened_folder(url: str, name: str) -> Iterator[Any]:
+    """A file system of fsspec for what is below a URL, if the server has a file with a name there."""
+    with _answer(f"{url}/{name}", 60.0):  # what fsspec says of a missing file does not tell why
+        pass
+    system = _filesystem(url, 60.0, is_folder=True)
+    try:
+        yield system
+    finally:
+        _close(system, url)
+
+
+@contextmanager
 def _answer(
     url: str, timeout: float, begin: int = 0, validator: str | None = None
 ) -> Iterator[tuple[Any, RemoteFile, int]]:
@@ -90,10 +114,14 @@ def _answer(
         with stream:
             yield stream, remote, begin
     finally:
-        if scheme_of(url) in ("http", "https"):  # fsspec closes its session some time later, and an error keeps it open
-            from fsspec.asyn import sync
+        _close(system, url)
 
-            system.close_session(system.loop, sync(system.loop, system.set_session))
+
+def _close(system: Any, url: str) -> None:
+    if scheme_of(url) in ("http", "https"):  # fsspec closes its session some time later, and an error keeps it open
+        from fsspec.asyn import sync
+
+        system.close_session(system.loop, sync(system.loop, system.set_session))
 
 
 def _open_http(system: Any, url: str, begin: int, validator: str | None) -> tuple[Any, RemoteFile, int]:
@@ -248,17 +276,19 @@ def _sorted_errors() -> Iterator[None]:
         raise _sorted(error) from error
 
 
-def reason_of(error: BaseException) -> str:
+def reason_of(error: Exception) -> str:
     """What an error of a package behind fsspec says, without secrets."""
-    # not str() of aiohttp's errors: it has the URL of a redirect, which may be signed
-    return str(getattr(error, "message", "") or error) or type(error).__name__
+    return str(_sorted(error))
 
 
 def _sorted(error: Exception) -> OSError:
+    while isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # fsspec says "not found" of whatever kept it from asking how long a file is
     status = getattr(error, "status", None)
     if status is None:  # botocore
         status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
-    reason = reason_of(error)
+    # not str() of aiohttp's errors: it has the URL of a redirect, which may be signed
+    reason = str(getattr(error, "message", "") or error) or type(error).__name__
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return FileNotFoundError("the server says that there is no such file")
     if type(error).__name__ == "TooManyRedirects":  # aiohttp's, with a status of 0
@@ -269,8 +299,12 @@ def _sorted(error: Exception) -> OSError:
         if broken.wait <= LONGEST_WAIT:
             return broken
         return RefusedError(f"{broken}, and wants to be asked again in {broken.wait:.0f} seconds")
+    if status == 403 and (end := signed_until(str(getattr(getattr(error, "request_info", None), "real_url", "")))):
+        reason = f"{reason}: the signature in the URL counts until {end:%Y-%m-%d %H:%M} UTC"
     if isinstance(status, int) and status >= 300:
         return RefusedError(f"the server answers {status} {reason}")
+    if isinstance(error, OSError) and error.errno == errno.ECONNREFUSED:
+        return BrokenOffError(f"{reason}: connection refused")
     if isinstance(error, PermissionError | ValueError):  # ValueError: malformed URLs, redirects to other schemes
         return RefusedError(reason)
     if isinstance(error, TimeoutError):

@@ -1,0 +1,74 @@
+"""Which of the videos that a plan puts in their places are certainly cut off, by the boxes of their containers."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..hints import Message
+from ..plans.plan import Action, Relocation, RelocationPlan
+from .boxes import is_cut_off
+
+__all__ = ["warned_of_cut_off"]
+
+_MOST_READS = 64  # of one file; some ten are enough for all but fragmented MP4, which has two boxes for each second
+
+
+def warned_of_cut_off(plan: RelocationPlan) -> RelocationPlan:
+    """The plan, with a warning for each series that has videos whose containers are longer than their files.
+
+    Only files that get to a new place are looked at, a few reads each; nothing is decoded. What is not certain is not
+    warned of.
+    """
+    return replace(plan, warnings=(*plan.warnings, *_warnings(plan)))
+
+
+def _warnings(plan: RelocationPlan) -> Iterator[Message]:
+    seen: set[tuple[int, int]] = set()
+    found: dict[tuple[str, str], list[Relocation]] = {}
+    for entry in plan.relocations:
+        source = entry.source
+        if source is None or source.identity in seen or not entry.creates_target or entry.action is Action.RENAME:
+            continue
+        seen.add(source.identity)
+        if source.size and _is_cut_off(source.real):
+            found.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
+    for entries in found.values():
+        first, more = entries[0], len(entries) - 1
+        assert first.source is not None
+        further = f" (and {more:,} more of this series)" if more else ""
+        yield Message(
+            f"{first.reference.where}: {str(first.source.path)!r} is cut off, or still being written: its header or "
+            f"index promises more than the {first.source.size:,} bytes that are there{further}",
+            "put the whole video in its place, before or after this; `nwb-extfiles check` lists all that are cut off",
+        )
+
+
+def _is_cut_off(path: Path) -> bool:
+    """Whether that is certain after a few reads."""
+    if (mimetypes.guess_type(path.name.lower())[0] or "").startswith("image/"):
+        return False  # a series may have thousands
+    try:
+        with open(path, "rb") as stream:
+            reader: Any = _FewReads(stream)
+            return is_cut_off(reader)
+    except OSError:  # it cannot be read, or only by many reads
+        return False
+
+
+class _FewReads:
+    """A file that can be read a few times."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._reads = stream, 0
+        self.seek = stream.seek
+
+    def read(self, size: int) -> Any:
+        """Read as the file does; OSError after the last time."""
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise OSError("too many parts")
+        return self._stream.read(size)

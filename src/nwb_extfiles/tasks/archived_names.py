@@ -1,0 +1,126 @@
+"""Which asset of which dandiset an NWB file on this machine was downloaded from."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from pathlib import Path
+from typing import Any
+
+from ..disk.contents import digest_of
+from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
+from ..hints import Hint
+from ..plans.targets import dandiset_above
+from ..web.archive import DandisetAssets, Dandisets, address_of
+
+__all__ = ["Dandiset", "recorded_address"]
+
+_YAML = "dandiset.yaml"
+
+
+def recorded_address(dandiset_path: Path) -> str | None:
+    """The dandiset that a ``dandiset.yaml``, as ``dandi download`` writes it, says that it is of; None if it does not.
+
+    Parameters
+    ----------
+    dandiset_path : pathlib.Path
+        The folder that has the file.
+
+    Returns
+    -------
+    str or None
+        A URL or citation with the version, if that is known.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        with open(dandiset_path / _YAML, "rb") as stream:
+            found: Any = YAML(typ="safe", pure=True).load(stream)
+    except (OSError, YAMLError, UnicodeError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    for key in ("url", "id", "identifier"):  # identifier has no version
+        address = address_of(str(found.get(key)))
+        if address is not None and address.dandiset is not None:
+            return str(found[key])
+    return None
+
+
+class Dandiset:
+    """The dandiset that NWB files are from.
+
+    Parameters
+    ----------
+    source : str, optional
+        Its URL, or that of one of its NWB files or folders; by default what the ``dandiset.yaml`` above a file says.
+    """
+
+    def __init__(self, source: str | None = None) -> None:
+        self._source = source
+        self._dandisets = Dandisets()
+        self._files: dict[str, list[DandisetAssets]] = {}
+        self._around: dict[Path, DandisetAssets] = {}
+
+    def around(self, nwb_path: Path) -> DandisetAssets:
+        """The assets around the one that an NWB file was downloaded from.
+
+        Raises
+        ------
+        RelocationRefusedError
+            If it is not known which dandiset that is.
+        MissingMediaError
+            If there is no such dandiset, or no such NWB file in it.
+        UnsafeReferenceError
+            If the URL does not name a dandiset, or if several of its NWB files may be meant.
+        UnreadableFileError
+            If the archive does not answer, or refuses.
+        """
+        if nwb_path not in self._around:
+            self._around[nwb_path] = self._find(nwb_path)
+        return self._around[nwb_path]
+
+    def _find(self, nwb_path: Path) -> DandisetAssets:
+        root = dandiset_above(Path(os.path.realpath(nwb_path.parent), nwb_path.name))
+        source = self._source or (recorded_address(root) if root is not None else None)
+        if source is None:
+            where = "no dandiset.yaml is above it" if root is None else f"{root / _YAML} does not say"
+            raise RelocationRefusedError(
+                f"{nwb_path}: it is not known which dandiset it is from, because {where}",
+                hint=Hint("name it with {fetch_from}"),
+                nwb_path=str(nwb_path),
+            )
+        named = self._dandisets.around(source)
+        if named is None:
+            raise UnsafeReferenceError(
+                f"{source} does not name a dandiset", hint="give dandi://<instance>/<dandiset>[@<version>][/<path>]"
+            )
+        if source not in self._files:
+            self._files[source] = named.nwb_files()
+        relative = None if root is None else os.path.relpath(os.path.realpath(nwb_path), root).replace(os.sep, "/")
+        return _chosen(nwb_path, relative, self._files[source], named)
+
+
+def _chosen(nwb_path: Path, relative: str | None, files: list[DandisetAssets], named: DandisetAssets) -> DandisetAssets:
+    if [file.path for file in files] == [named.path]:
+        return files[0]  # the URL is that of this very file, which may have another name here
+    alike = [file for file in files if file.path == relative] or [
+        file for file in files if posixpath.basename(file.path) == nwb_path.name
+    ]
+    if len(alike) > 1 and nwb_path.is_file():
+        digest = digest_of(nwb_path)
+        alike = [file for file in alike if (asset := file.find(file.path)) and asset.sha256 == digest] or alike
+    if len(alike) == 1:
+        return alike[0]
+    if not alike:
+        raise MissingMediaError(
+            f"{nwb_path}: {named.dandiset} has no NWB file of that name",
+            hint=Hint("name the asset itself with {fetch_from}"),
+            nwb_path=str(nwb_path),
+        )
+    raise UnsafeReferenceError(
+        f"{nwb_path}: {named.dandiset} has {len(alike)} NWB files of that name, such as {alike[0].path!r}",
+        hint=Hint("name the asset itself with {fetch_from}"),
+        nwb_path=str(nwb_path),
+    )
