@@ -22,12 +22,14 @@ from xml.sax.saxutils import escape
 
 from servers import Handler, Server, serving
 
-__all__ = ["DANDISET", "KEY", "PUBLISHED", "Archive", "serving_archive"]
+__all__ = ["DANDISET", "KEY", "PUBLISHED", "STRANGER", "Archive", "serving_archive"]
 
 DANDISET = "000123"
 PUBLISHED = "0.240101.0000"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 """The API key of the owner of all dandisets."""
+STRANGER = "fedcba9876543210fedcba9876543210fedcba98"
+"""The API key of a user who owns none."""
 _SECRET = b"what S3 signs with"
 _TIME = "2024-01-01T00:00:00.000000Z"
 # dandiapi/api/models/asset.py of dandi-archive: other paths are refused with 400
@@ -172,12 +174,14 @@ class Archive:
     def _may(self, request: Handler, dandiset: str) -> bool:
         """Whether a dandiset may be read; the refusal is sent if not."""
         key = request.headers.get("Authorization")
-        if key is not None and key != f"token {KEY}":
+        if key not in (None, f"token {KEY}", f"token {STRANGER}"):
             self._refuse(request, 401, "Invalid token.")
         elif dandiset not in self.versions:
             self._refuse(request, 404, "Not found.")
         elif dandiset in self.embargoed and key is None:
             self._refuse(request, 401, "Authentication credentials were not provided.")
+        elif dandiset in self.embargoed and key == f"token {STRANGER}":
+            self._refuse(request, 403, "You do not have permission to perform this action.")
         else:
             return True
         return False
@@ -194,8 +198,8 @@ class Archive:
         )
 
     def _send_key(self, request: Handler) -> None:
-        if request.headers.get("Authorization") == f"token {KEY}":
-            request.send_json(KEY)
+        if request.headers.get("Authorization") in (f"token {KEY}", f"token {STRANGER}"):
+            request.send_json(request.headers["Authorization"].removeprefix("token "))
         else:
             self._refuse(request, 401, "Invalid token.")
 

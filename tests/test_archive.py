@@ -13,17 +13,26 @@ from typing import Any
 import av
 import fsspec
 import h5py
+import keyring
 import pytest
 from dandi.consts import DandiInstance, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
-from dandi_server import DANDISET, KEY, PUBLISHED, Archive, Asset
+from dandi_server import DANDISET, KEY, PUBLISHED, STRANGER, Archive, Asset
 from hdmf_zarr import NWBZarrIO
 from helpers import image_series, new_nwbfile, stored_paths, write_nwb
+from keyring.backend import KeyringBackend
 from pynwb import NWBHDF5IO
 from servers import Server
+from zarr_makers import paths_in
 
-from nwb_extfiles import NWBExtFilesHDF5IO, ResolvedExternalFile, relocate, resolve_external_files
-from nwb_extfiles.errors import MissingMediaError, TransferError, UnreadableFileError, UnsafeReferenceError
+from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, ResolvedExternalFile, relocate, resolve_external_files
+from nwb_extfiles.errors import (
+    ExternalFilesError,
+    MissingMediaError,
+    TransferError,
+    UnreadableFileError,
+    UnsafeReferenceError,
+)
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH
 
 
@@ -250,6 +259,17 @@ def test_first_frames_are_read_from_the_urls(dandiset: Archive) -> None:
                 assert next(video.decode(video=0)).to_ndarray(format="rgb24").shape == (48, 64, 3)
 
 
+def test_export_names_the_assets_that_a_dandiset_does_not_have(dandiset: Archive, tmp_path: Path) -> None:
+    nwb = dandiset.versions[DANDISET]["draft"]["sub-a/sub-a.nwb"]
+    with fsspec.open(dandiset.download_url(nwb, "draft")) as stream, h5py.File(stream, "r") as file:
+        with NWBHDF5IO(file=file, mode="r") as source, pytest.raises(ExternalFilesError) as refused:
+            with NWBExtFilesHDF5IO(tmp_path / "b.nwb", "w") as io:
+                io.export(source, relocate_media=True, media_mode="copy", media_options={"urls": "download"})
+    assert "'sub-a/sub-a/none.avi', which dandiset 000123, version draft does not have" in str(refused.value)
+    assert "points outside dandiset 000123" in str(refused.value)
+    assert not (tmp_path / "b.nwb").exists()
+
+
 # ---------------------------------------------------------------- Zarr
 
 
@@ -312,6 +332,31 @@ def test_zarr_store_on_a_server(
                 ]
 
 
+@pytest.mark.filterwarnings("ignore:missing object_codec:FutureWarning")  # of hdmf-zarr
+def test_zarr_store_in_an_archive_is_exported_with_its_videos(
+    archive: Archive, stores: Asset, tmp_path: Path, videos: list[Path], trusted_stores: None
+) -> None:
+    options = {"urls": "download", "opened_from": archive.dandi_url("nwbfiles/s.nwb.zarr")}
+    target = tmp_path / "out" / "b.nwb.zarr"
+    target.parent.mkdir()
+    with NWBZarrIO(archive.content_url(stores), mode="r") as source, NWBExtFilesZarrIO(str(target), "w") as io:
+        io.export(source, relocate_media=True, media_mode="copy", media_options=options)
+    paths = paths_in(target)
+    assert [(target.parent / path).read_bytes() for path in paths] == [video.read_bytes() for video in videos[:2]]
+    assert not [path for path in target.rglob(".zattrs") if "127.0.0.1" in path.read_text()]  # no link into the archive
+    with NWBZarrIO(str(target), "r") as io:
+        assert io.read().identifier
+
+
+def test_resolve_media_of_a_zarr_store_in_an_archive(
+    archive: Archive, stores: Asset, videos: list[Path], trusted_stores: None
+) -> None:
+    options = {"opened_from": archive.dandi_url("nwbfiles/s.nwb.zarr")}
+    with NWBExtFilesZarrIO(archive.content_url(stores), mode="r", resolve_media=True, media_options=options) as io:
+        paths = io.read().acquisition["video"].external_file
+        assert [fetched(path) for path in paths] == [video.read_bytes() for video in videos[:2]]
+
+
 # ---------------------------------------------------------------- embargoed dandisets
 
 
@@ -344,6 +389,31 @@ def test_embargoed_file_is_read_with_the_key_in_the_environment(
     assert KEY not in caplog.text + "".join(capfd.readouterr())
 
 
+class Keyring(KeyringBackend):
+    """A keyring in memory, for the key that dandi would store there."""
+
+    priority = -1.0  # used only while it is set
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return KEY if (service, username) == ("dandi-api-here", "key") else None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+    delete_password = set_password
+
+
+def test_embargoed_file_is_read_with_the_key_in_the_keyring(
+    archive: Archive, embargoed: Asset, videos: list[Path]
+) -> None:
+    before = keyring.get_keyring()
+    keyring.set_keyring(Keyring())
+    try:
+        check_embargoed(resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb")), archive, videos)
+    finally:
+        keyring.set_keyring(before)
+
+
 def test_embargoed_file_is_read_with_the_key_of_a_client(
     archive: Archive, embargoed: Asset, videos: list[Path]
 ) -> None:
@@ -367,7 +437,7 @@ def test_key_of_a_known_archive_is_not_given_to_a_server_of_that_name(
     assert f"/api/dandisets/{DANDISET}/" not in archive.questions
 
 
-@pytest.mark.parametrize("key", [None, "wrong"])
+@pytest.mark.parametrize("key", [None, "wrong", STRANGER])
 def test_embargoed_file_needs_a_key(
     archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
@@ -375,9 +445,14 @@ def test_embargoed_file_needs_a_key(
     if key is not None:
         monkeypatch.setenv("HERE_API_KEY", key)
     for url in (archive.dandi_url("sub-a/sub-a.nwb"), archive.download_url(embargoed, "draft")):
-        with pytest.raises(UnreadableFileError, match="HERE_API_KEY") as refused:
+        with pytest.raises(UnreadableFileError) as refused:
             resolve_external_files(url)
-        assert ("embargoed" if key is None else "refuses the API key in HERE_API_KEY") in str(refused.value)
+        reason = {
+            None: "is embargoed, and no API key was found (401); set the environment variable HERE_API_KEY",
+            "wrong": "refuses the API key in HERE_API_KEY (401)",
+            STRANGER: "your API key gives no access (403); ask an owner",
+        }[key]
+        assert reason in str(refused.value)
         assert "dandi login" not in str(refused.value)
     for url in (archive.content_url(embargoed), archive.download_url(embargoed)):
         with pytest.raises(UnreadableFileError, match=r"40[13]"):
@@ -483,6 +558,17 @@ def test_download_of_an_assets_url_has_its_name_and_checksum(
         table = file[MANIFEST_PATH]
         assert table["original_name"].asstr()[:].tolist() == ["0.avi"]
     assert not archive.leaked
+
+
+def test_url_like_that_of_an_asset_on_a_server_that_is_no_archive(
+    server: Server, tmp_path: Path, videos: list[Path]
+) -> None:
+    path = "api/assets/01234567-89ab-4def-8123-456789abcdef/download/"
+    server.routes[f"/{path}"] = lambda handler: handler.send_bytes(videos[0].read_bytes(), Content_Type="video/avi")
+    nwb = write_nwb(tmp_path / "a.nwb", [server.url(path)])
+    relocate(nwb, "copy", media_options={"urls": "download"})
+    (stored,) = stored_paths(nwb, "acquisition/video/external_file")
+    assert (tmp_path / stored).read_bytes() == videos[0].read_bytes()
 
 
 def test_content_without_a_name_is_not_downloaded(archive: Archive, tmp_path: Path, videos: list[Path]) -> None:

@@ -838,7 +838,7 @@ def test_files_in_subfolders_of_search_are_named_and_not_guessed(lab: Path) -> N
     assert all(video.exists() for video in videos)
     run("relocate", path, "--search", videos[1].parent)
     (stored,) = stored_paths(path)
-    assert os.path.realpath(path.parent / stored) == str(videos[1])
+    assert os.path.samefile(path.parent / stored, videos[1])
 
 
 def test_options_that_are_used_again_find_files_that_have_come_since(lab: Path) -> None:
@@ -888,5 +888,5 @@ def test_sessions_in_the_page_on_checking_are_real(
     sessions = re.findall(r"(?s)```console\n(.*?)```", page)
     assert len(sessions) == 2
     for command, shown in re.findall(r"(?ms)^\$ nwb-extfiles (.*?)\n(.*?)(?=^\$ |\Z)", "".join(sessions)):
-        assert CliRunner().invoke(main, command.split()).stdout == shown, command
+        assert with_slashes(CliRunner().invoke(main, command.split())).stdout == shown, command
     assert "external_file[0]" in (tmp_path / "findings.txt").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from helpers import stored_paths, with_slashes, write_nwb
 from makers import make_media
 
-from nwb_extfiles import relocate
+from nwb_extfiles import relocate, resolve_external_files
 from nwb_extfiles.cli import main
 from nwb_extfiles.config import Config, read_config
 from nwb_extfiles.errors import ConfigurationError
@@ -69,6 +69,25 @@ def test_python_reads_it_where_asked(lab: Path) -> None:
     plan = relocate("x.nwb", config.media_mode, media_options=config.options)
     assert os.path.realpath(plan.nwb_path.parent / plan.relocations[0].new_path) == str(lab / "nas" / "a.avi")
     assert read_config(lab.parent) == Config()
+
+
+def test_entries_of_path_map_that_fit_nothing_are_named_if_they_were_typed(lab: Path) -> None:
+    """Once for all NWB files; those of a configuration file are for many recordings, and may fit none of these."""
+    (lab / "nwb-extfiles.toml").write_text("search = ['nas']\npath_map = { '/rig/1' = 'nas', '/rig/2' = 'nas' }\n")
+    write_nwb(lab / "nwb" / "y.nwb", ["/rig/3/a.avi"])
+    no_path = "no stored path begins with '/rig/2', '/rig/4', so nothing was mapped by that"
+    maps = [f"--path-map={prefix}={lab / 'nas'}" for prefix in ("/rig/2", "/rig/3", "/rig/4")]
+    for command in (["relocate", "--dry-run"], ["organize", "-d", "ds", "--dry-run"]):
+        names = ["y.nwb"] if command[0] == "organize" else ["x.nwb", "y.nwb"]
+        said = run(*command, *names, *maps).stderr
+        assert said.count(no_path) == 1, command
+        assert "/rig/1" not in said
+        assert "no stored path" not in run(*command, *names).stderr
+    options = {**read_config().options, "path_map": {"/rig/1": lab, "/rig/5": lab}}
+    with pytest.warns(match="no stored path begins with '/rig/5', so"):
+        relocate("x.nwb", media_options=options, dry_run=True)
+    with pytest.warns(match="no stored path begins with '/rig/5', so"):
+        resolve_external_files("x.nwb", media_options=options)
 
 
 def test_files_of_others_above_are_passed_over(lab: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner
+from dandi.consts import known_instances_rev
 from dandi_server import DANDISET, KEY, PUBLISHED, Archive
 from helpers import digest, set_paths, stored_paths, tree, write_nwb
 from recordings import DATASET, recording, video
@@ -140,6 +141,20 @@ def test_unknown_dandiset_is_asked_for(dandiset: Path, tmp_path: Path) -> None:
     with pytest.raises(RelocationRefusedError, match=r"not known which dandiset.*no dandiset\.yaml is above it"):
         fetch_media(path)
     assert "name it with --from URL" in cli(path, code=1)
+
+
+def test_dandiset_yaml_does_not_choose_an_unknown_server(
+    archive: Archive, dandiset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, with_yaml(tmp_path / "here", archive))
+    (tmp_path / "here" / "dandiset.yaml").write_text(f"url: {archive.api.url('dandiset/000123/draft')}\n")
+    for name in [url for url, known in known_instances_rev.items() if known == "here"]:
+        monkeypatch.delitem(known_instances_rev, name)
+    archive.api.asked.clear()
+    with pytest.raises(RelocationRefusedError, match="names no dandiset in an archive that dandi knows"):
+        fetch_media(path)
+    assert archive.api.asked == []
 
 
 def test_file_with_a_name_of_several_assets(archive: Archive, dandiset: Path, tmp_path: Path) -> None:

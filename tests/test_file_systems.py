@@ -228,13 +228,13 @@ for dry_run in (True, False):
 """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        path = recording(folder / "raw" / "a.nwb", ["a.avi", "b.avi", "c.avi"])
+        path = recording(folder / "raw" / "a.nwb", ["a.avi", "theirs/b.avi", "c.avi"])
         for place in (folder, *folder.rglob("*")):
             os.chown(place, 65534, 65534)
-        os.chown(path.parent / "b.avi", 0, 0)
+        os.chown(path.parent / "theirs/b.avi", 0, 0)
         run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
         assert (run.stdout.splitlines(), run.stderr) == (["hardlink copy hardlink"] * 2, "")
-        for index, (video, names) in enumerate([("a.avi", 2), ("b.avi", 1), ("c.avi", 2)]):
+        for index, (video, names) in enumerate([("a.avi", 2), ("theirs/b.avi", 1), ("c.avi", 2)]):
             (new,) = (path.parent / "a").glob(f"*_{index}.avi")
             assert new.read_bytes() == (path.parent / video).read_bytes()
             assert new.stat().st_nlink == names

@@ -19,7 +19,7 @@ from helpers import digest, image_series, name_of_bytes, new_nwbfile, stored_pat
 from makers import quiet
 from pynwb import NWBHDF5IO, validate
 
-from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate
+from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO, check, organize, relocate, threads
 from nwb_extfiles.io import writing
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH, spec_folder
 from nwb_extfiles.transfers.media_copies import StagedMedia
@@ -559,7 +559,7 @@ def test_interrupt_while_media_are_copied(
     def interrupt(done: int, total: int) -> None:
         told.append(done)
         if len(told) == 1:
-            while writing._wait_for.__code__ not in codes(sys._current_frames()[main]):  # it waits for this very thread
+            while threads._wait_until.__code__ not in codes(sys._current_frames()[main]):  # it waits for this thread
                 time.sleep(0.01)
             signal.pthread_kill(main, signal.SIGINT)
             assert cancelled.wait(100)
@@ -567,7 +567,7 @@ def test_interrupt_while_media_are_copied(
     with pytest.raises(KeyboardInterrupt):
         export(source, tmp_path / "out" / "b.nwb", options=dict(manifest=True, progress=interrupt))
     assert len(told) == 1
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("media")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("meanwhile")]
     assert not (tmp_path / "out").exists()
 
 

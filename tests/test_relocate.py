@@ -831,7 +831,8 @@ def test_missing_and_urls(tmp_path: Path) -> None:
 def test_path_spellings_are_resolved(tmp_path: Path, text: str) -> None:
     path = nwb_with(tmp_path, "a.avi")
     set_paths(path, DATASET, [text.format(tmp_path)], dtype=UTF8)
-    relocate(path, "copy", media_options={"path_map": {"D:\\lab": str(tmp_path)}})
+    path_map = {"D:\\lab": str(tmp_path)} if text.startswith("D") else {}
+    relocate(path, "copy", media_options={"path_map": path_map})
     assert is_right(path, "a.avi")
 
 

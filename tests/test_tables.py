@@ -97,6 +97,7 @@ def test_html_of_hostile_paths_is_escaped_and_well_formed(lab: Path) -> None:
         assert len(fragment) < 10_000, name
         cells = Cells(fragment)
         assert cells.open == [], name
+        assert fragment.startswith('<div class="tex2jax_ignore mathjax_ignore">'), name  # or $a$ were a formula
         assert {*cells.tags} <= {"div", "p", "b", "table", "thead", "tbody", "tr", "th", "td"}, name
         assert all(text.isprintable() for text in cells.text if text != "\n"), name
         if name != "organize":  # whose table has NWB files only

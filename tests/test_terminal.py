@@ -175,6 +175,17 @@ def test_long_lines_of_a_plan_are_parted_on_a_terminal(tmp_path: Path, monkeypat
     assert max(map(len, (head, source, target))) <= 80
 
 
+def test_long_lines_of_references_are_parted_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"{'a' * 60}.avi"
+    make_media(tmp_path / name)
+    (found,) = resolve_external_files(write_nwb(tmp_path / "a.nwb", [name]))
+    *_, one_line = reference_lines(found)
+    *_, stored, place = reference_lines(found, width=80)
+    assert stored == f"    '{name}'"
+    assert f"{stored} {place.strip()}" == one_line
+
+
 def test_long_plans_end_with_a_count(tmp_path: Path) -> None:
     path = write_nwb(tmp_path / "a.nwb", [f"{n}.avi" for n in range(23)])
     for n in range(23):
@@ -214,5 +225,8 @@ def test_organize_report_of_downloads(tmp_path: Path, server: Server) -> None:
     path = write_nwb(tmp_path / "nwb" / "a.nwb", [server.url("a.avi")])
     plan = organize(path, tmp_path / "dandiset", media_options={"urls": "download"})
     assert plan.warnings == ()
-    with pytest.warns(ExternalFilesWarning, match="no paths of media to update"):
+    with (
+        pytest.warns(ExternalFilesWarning, match="no paths of media to update"),
+        pytest.warns(ExternalFilesWarning, match="refuses NWB files with URLs"),
+    ):
         organize(path, tmp_path / "another")

@@ -135,42 +135,47 @@ Python.
 # The NWB files and the videos are uploaded; the original folder has not changed. This is a frame of a video in the
 # dandiset:
 
-# sphinx_gallery_start_ignore
-# The commands of this page, run in a temporary folder; a test compares what they print with the page.
-import os
-import re
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import imageio.v3 as iio
 import matplotlib.pyplot as plt
 
-place = folder = Path(tempfile.mkdtemp())
-scripts = os.path.dirname(sys.executable)
-environment = {
-    **os.environ,
-    "PATH": os.pathsep.join([scripts, os.environ["PATH"]]),
-    "DANDI_NO_ET": "1",  # dandi does not ask the network for a newer dandi
-}
-with open(folder / "session.txt", "w", encoding="utf-8") as session:
+
+# sphinx_gallery_start_ignore
+def run_commands() -> None:
+    """Run the commands of this page in a temporary folder; a test compares what they print with the page."""
+    import os
+    import re
+    import subprocess
+    import sys
+    import tempfile
+
+    place = folder = Path(tempfile.mkdtemp())
+    programs = os.pathsep.join(
+        [os.path.dirname(sys.executable), os.environ["PATH"]]
+    )
+    # dandi does not ask the network for a newer dandi
+    environment = {**os.environ, "PATH": programs, "DANDI_NO_ET": "1"}
     page = Path(sys.argv[0]).read_text(encoding="utf-8")
-    for command in re.findall(r"(?m)^#    \$ (.*)$", page):
-        print("$", command, file=session, flush=True)
-        if command.startswith("cd "):
-            place /= command.removeprefix("cd ")
-        else:
-            subprocess.run(
-                command,
-                shell=True,
-                cwd=place,
-                env=environment,
-                stdout=session,
-                stderr=subprocess.PIPE,  # where dandi says where its log is
-                check=True,
-            )
-os.chdir(place)
+    with open(folder / "session.txt", "w", encoding="utf-8") as session:
+        for command in re.findall(r"(?m)^#    \$ (.*)$", page):
+            print("$", command, file=session, flush=True)
+            if command.startswith("cd "):
+                place /= command.removeprefix("cd ")
+            else:
+                subprocess.run(
+                    command,
+                    shell=True,
+                    cwd=place,
+                    env=environment,
+                    stdout=session,
+                    stderr=subprocess.PIPE,  # where dandi says where its log is
+                    check=True,
+                )
+    os.chdir(place)
+
+
+run_commands()
 # sphinx_gallery_end_ignore
 video = min(Path("000000").rglob("*.avi"))
 plt.imshow(iio.imread(video, index=10, plugin="FFMPEG"))

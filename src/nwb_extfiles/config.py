@@ -36,7 +36,8 @@ class Config:
     media_mode : tuple of MediaMode or None
         The modes to try, in this order; None if the file has none.
     options : dict
-        ``search``, ``path_map`` and ``within``, as far as the file has them: arguments for `MediaOptions`.
+        ``search``, ``path_map`` and ``within``, as far as the file has them: arguments for `MediaOptions`, with
+        ``path_map_shared`` for a ``path_map``.
     """
 
     path: Path | None = None
@@ -46,7 +47,7 @@ class Config:
     @property
     def keys(self) -> tuple[str, ...]:
         """The settings that the file has."""
-        return (*self.options, *(("media_mode",) if self.media_mode else ()))
+        return tuple(name for name in _KEYS if name in self.options or (name == "media_mode" and self.media_mode))
 
 
 def read_config(folder: str | os.PathLike[str] = os.curdir) -> Config:
@@ -107,6 +108,7 @@ def _config(path: Path, table: Any) -> Config:
                 options[name] = _folders(path.parent, options[name])
         if isinstance(options.get("path_map"), Mapping):
             options["path_map"] = {old: _folder(path.parent, new) for old, new in options["path_map"].items()}
+            options["path_map_shared"] = tuple(options["path_map"])
         MediaOptions(**options)
         modes = modes_in_order(_strings(table["media_mode"])) if "media_mode" in table else None
     except (TypeError, ValueError) as error:

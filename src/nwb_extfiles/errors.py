@@ -175,10 +175,6 @@ class TransferError(ExternalFilesError, OSError):
     """Media could not be staged, verified or put in place."""
 
 
-class OtherModeError(TransferError):
-    """A file cannot be copied or linked in the media mode that was tried; in another one it may."""
-
-
 class ExternalFilesWarning(UserWarning):
     """The call went through, but something about its media deserves a look."""
 

@@ -13,11 +13,22 @@ name its folder with --search FOLDER, or keep the path with --missing keep
 from __future__ import annotations
 
 import mimetypes
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["SETTINGS", "Hint", "Message", "Spelling", "for_archive", "for_command_line", "for_objects", "media_modes"]
+__all__ = [
+    "SETTINGS",
+    "Hint",
+    "Message",
+    "Spelling",
+    "for_archive",
+    "for_command_line",
+    "for_objects",
+    "media_modes",
+    "shell_word",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,15 @@ def for_archive(what: str, suffix: str, how: str = "use") -> Hint:
     )
 
 
+def shell_word(word: str) -> str:
+    """A word of a command, quoted for the shell of the system where that is needed."""
+    if os.name != "nt":
+        return shlex.quote(word)
+    from subprocess import list2cmdline
+
+    return list2cmdline([word])
+
+
 def for_objects(setting: str, values: Mapping[str, str | Mapping[str, str]]) -> Spelling:
     """`search_for` or `path_map_for` with its values, which may be pasted as they are in either form.
 
@@ -154,7 +174,7 @@ def for_objects(setting: str, values: Mapping[str, str | Mapping[str, str]]) -> 
     option, words = f"--{setting.replace('_', '-')}", list[str]()
     for pattern, one in values.items():
         for pair in [(one,)] if isinstance(one, str) else one.items():
-            words += [option, *map(shlex.quote, (pattern, *pair))]
+            words += [option, *map(shell_word, (pattern, *pair))]
     return Spelling(f"{setting}={values!r} in media_options", " ".join(words))
 
 

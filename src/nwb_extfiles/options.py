@@ -123,7 +123,9 @@ class MediaOptions:
         Prefixes of stored paths and what to replace them by, for files made on another machine:
         ``{r"D:\videos": "/mnt/lab/videos"}``. Slashes and backslashes are equal; a prefix with a drive letter
         ignores case. The longest prefix that fits is used. If the path leads to a broken symbolic link, the path in
-        that link is mapped too.
+        that link is mapped too. A warning names the prefixes that fit no path of a call.
+    path_map_shared : iterable of str
+        Prefixes of ``path_map`` that are not named then: those for many recordings, as in a configuration file.
     path_map_for : mapping of str to mapping of str to str
         The same for single objects, before ``path_map``, by patterns as in ``search_for``:
         ``{"/acquisition/cam*": {"0.avi": "/mnt/lab/cam/0.avi"}}``.
@@ -174,6 +176,7 @@ class MediaOptions:
     search: tuple[Path, ...] = ()
     search_for: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     path_map: Mapping[str, str] = field(default_factory=dict)
+    path_map_shared: tuple[str, ...] = ()
     path_map_for: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     within: tuple[Path, ...] = ()
     missing: Literal["error", "keep"] = "error"
@@ -194,6 +197,7 @@ class MediaOptions:
         assign("within", _folders("within", self.within))
         assign("search_for", _by_pattern("search_for", self.search_for, _folders))
         assign("path_map", _path_map("path_map", self.path_map))
+        assign("path_map_shared", _prefixes(self.path_map_shared))
         assign("path_map_for", _by_pattern("path_map_for", self.path_map_for, _path_map))
         assign("media_fields", _media_fields(self.media_fields))
         _one_of("missing", self.missing, ("error", "keep"))
@@ -334,6 +338,12 @@ def _path_map(name: str, value: object) -> dict[str, str]:
     if not all(mapped):
         raise ValueError(f"MediaOptions.{name} has an empty prefix; it would fit every path")
     return mapped
+
+
+def _prefixes(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"MediaOptions.path_map_shared must be prefixes, not {value!r}")
+    return tuple(map(os.fspath, value))
 
 
 def _media_fields(value: object) -> tuple[tuple[str, str], ...]:

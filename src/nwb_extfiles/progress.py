@@ -47,7 +47,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
     from tqdm.auto import tqdm
 
     try:
-        bar = tqdm(total=total, desc="media", unit="B", unit_scale=True, unit_divisor=1024)
+        bar = tqdm(total=total, desc="media", unit="B", unit_scale=True, unit_divisor=1000)
     except (OSError, AttributeError):  # its reader is gone, or it was closed when Python began
         yield lambda count: None
         return

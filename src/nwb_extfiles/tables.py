@@ -26,6 +26,7 @@ _MOST_LINES = 20
 _MOST_HTML_ROWS = 100
 _LONGEST = 300  # characters of a value in HTML, and of a title
 _NARROWEST = 12  # columns are not made narrower than this
+_SHORT = 24  # characters of a value that HTML keeps on one line
 _GAP = "  "
 _PATHS = ("nwb_path", "source", "target", "location")
 _NUMBERS = ("index", "bytes", "media", "media_bytes")
@@ -111,7 +112,9 @@ class Tabular:
     def _repr_html_(self) -> str:
         columns = self._html_columns or self._shown_columns
         rows = [_cells_of(record, columns) for record in islice(self._shown_records(), _MOST_HTML_ROWS)]
-        parts = [f"<div><p><b>{_escaped(self._title())}</b></p>"]
+        # notebooks would typeset what is between two dollar signs
+        title = f'<p style="overflow-wrap:anywhere"><b>{_escaped(self._title())}</b></p>'
+        parts = [f'<div class="tex2jax_ignore mathjax_ignore">{title}']
         if rows:
             head = "".join(f'<th style="text-align:left">{_escaped(name)}</th>' for name in columns)
             parts += [f"<table><thead><tr>{head}</tr></thead><tbody>", *map(_html_row, rows), "</tbody></table>"]
@@ -206,4 +209,10 @@ def _escaped(text: str) -> str:
 
 
 def _html_row(row: Sequence[str]) -> str:
-    return "<tr>" + "".join(f'<td style="text-align:left">{_escaped(cell)}</td>' for cell in row) + "</tr>"
+    return "<tr>" + "".join(map(_html_cell, row)) + "</tr>"
+
+
+def _html_cell(cell: str) -> str:
+    """A cell, as wide as can be read: a path without blanks would take all the width, and sentences none."""
+    width = "white-space:nowrap" if len(cell) <= _SHORT else "min-width:14em;max-width:28em;overflow-wrap:anywhere"
+    return f'<td style="text-align:left;vertical-align:top;{width}">{_escaped(cell)}</td>'

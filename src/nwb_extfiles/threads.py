@@ -93,9 +93,7 @@ def meanwhile(
         with suppress(Empty):
             news.get(timeout=head_start)
         yield lambda: bool(ended)
-        while not ended:
-            with suppress(Empty):
-                news.get(timeout=_LOOKS_UP)
+        _wait_until(ended, news)
     except BaseException:
         cancel()
         raise
@@ -105,6 +103,12 @@ def meanwhile(
                 thread.join()
     if ended[0] is not None:
         raise ended[0]
+
+
+def _wait_until(ended: list[BaseException | None], news: SimpleQueue[None]) -> None:
+    while not ended:
+        with suppress(Empty):
+            news.get(timeout=_LOOKS_UP)
 
 
 def each_in_threads(

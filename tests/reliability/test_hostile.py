@@ -30,8 +30,7 @@ from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
 from nwb_extfiles.errors import MissingMediaError, PlanError, TransferError, UnsafeReferenceError
-from nwb_extfiles.transfers import transfer
-from nwb_extfiles.transfers.staging_folder import WHOLE_PREFIX
+from nwb_extfiles.transfers.file_makers import whole_copy_name
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes, sockets and signals of POSIX")
 
@@ -838,7 +837,7 @@ def test_hostile_staging_folder_in_place(home: Home, attack: Callable[[Home, Pat
 @pytest.mark.parametrize("planted", ["link", "other bytes", "other size"])
 def test_forged_whole_copy_is_not_reused(home: Home, planted: str) -> None:
     """A file in the staging folder with the name of a whole copy is not trusted."""
-    name = WHOLE_PREFIX + "-".join(f"{number:x}" for number in transfer.stamp(home.video.stat()))
+    name = whole_copy_name(home.video.stat())
     area = staging(home.target)
     area.mkdir()
     if planted == "link":

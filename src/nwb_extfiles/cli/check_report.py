@@ -96,7 +96,7 @@ def _entry(finding: Finding, width: int | None) -> Iterator[str]:
     stored = f": {quoted(finding.stored_path)}" if finding.stored_path is not None else ""
     field = f" {finding.field}{entry}{stored}" if finding.field is not None else ""
     place = "" if finding.object_path is None else plain(f"{finding.object_path}{field}")
-    details = "" if _is_evident(finding) else plain(finding.details)
+    details = "" if finding.is_evident else plain(finding.details)
     if not place:
         yield from _wrapped(details, None, "    ") if details else ()
     elif not details or (width is not None and len(place) + len(details) + 7 > width):
@@ -104,13 +104,6 @@ def _entry(finding: Finding, width: int | None) -> Iterator[str]:
         yield from [f"      {details}"] if details else ()
     else:
         yield f"    {place}; {details}"
-
-
-def _is_evident(finding: Finding) -> bool:
-    """Whether what was found and expected is said by the names of the NWB file and the stored path."""
-    if finding.found is not None or finding.stored_path is None or finding.expected is None:
-        return False
-    return finding.expected.endswith(f"{os.sep}{finding.stored_path}'")
 
 
 def _hint(finding: Finding, width: int | None, indent: str) -> list[str]:

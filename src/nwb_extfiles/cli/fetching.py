@@ -42,10 +42,10 @@ def fetch(
     exclude: tuple[str, ...],
     **chosen: Any,
 ) -> None:
-    """Download the missing videos of NWB files from the archive.
+    """Download videos of NWB files from DANDI.
 
-    PATHS are NWB files, or folders to search for NWB files, from a DANDI archive. The videos are downloaded from the
-    same version of the same dandiset, verified by the archive's checksums, and put where the NWB files expect them.
+    PATHS are NWB files that were downloaded without their videos, or folders to search for such. The videos come from
+    the same version of the same dandiset, verified by the archive's checksums, and put where the NWB files expect them.
     Nothing that exists is replaced. If a run is interrupted, run it again.
     """
     from ..options import MediaOptions

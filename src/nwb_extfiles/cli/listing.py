@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ExternalFilesError
+from ..hints import shell_word
 from .options import (
     ExistingPath,
     LocalPath,
@@ -22,7 +22,7 @@ from .options import (
     place_options,
     places_options,
 )
-from .output import print_error, print_line, print_record
+from .output import print_error, print_line, print_record, terminal_width
 
 if TYPE_CHECKING:
     from ..plans.locate import ResolvedExternalFile
@@ -75,7 +75,7 @@ def ls(
     media = media or by_checksum
     videos = [path for path in paths if path.suffix.lower() in ARCHIVED_SUFFIXES]
     if videos and not media:
-        words = " ".join(shlex.quote(str(path)) for path in paths)
+        words = " ".join(shell_word(str(path)) for path in paths)
         raise click.UsageError(
             f"{videos[0]} is no NWB file; to list the NWB files that refer to it: nwb-extfiles ls --media {words}"
         )
@@ -87,6 +87,7 @@ def ls(
         ExistingPath().convert(path, None, ctx)
     places = list(fitting(tuple(places), include, exclude))
     options = {"media_fields": media_fields, **place_options(chosen)}
+    options["path_map_shared"] = tuple(options["path_map"])  # each NWB file is a call of its own, and need not fit all
     problems: list[ExternalFilesError] = []
     unsearched: list[Path] = []
     found = list(_references(videos, places, by_checksum, options, problems, unsearched, jobs))
@@ -155,14 +156,14 @@ def _list(
     from .summaries import counted
     from .terminal import reference_lines, shown
 
-    last = None
+    last, width = None, terminal_width()
     for video, entry in found:
         path = shown(entry.reference.nwb_path)
         head = path if video is None else f"{video} in {path}"
         if head != last:
             print_line(head)
             last = head
-        for line in reference_lines(entry):
+        for line in reference_lines(entry, width):
             print_line(line)
     if videos:
         for video in videos:

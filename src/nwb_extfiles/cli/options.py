@@ -264,13 +264,15 @@ def place_options(chosen: dict[str, Any]) -> dict[str, Any]:
     """The arguments for `MediaOptions` that say where media are: those that a user typed, else those of the lab."""
     config = configuration().options
     path_map = dict[str, str](config.get("path_map", {}))
+    shared = set(path_map)
     for pair in chosen["path_map"]:
         old, equals, new = pair.partition("=")
         if not (old and equals and new):
             raise click.UsageError(f"--path-map takes OLD=NEW, not {pair!r}")
         path_map[old] = new
+        shared.discard(old)
     folders = {name: chosen.get(name) or config.get(name, ()) for name in ("search", "within")}
-    return {"path_map": path_map, **folders}
+    return {"path_map": path_map, "path_map_shared": tuple(shared), **folders}
 
 
 def media_options(function: F) -> F:

@@ -6,6 +6,7 @@ only reads; one that changes files goes on to its end, silently.
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import os
@@ -34,11 +35,25 @@ __all__ = [
 ]
 
 
+_LEGIBLE = "nwb-extfiles-legible"
+_IN_ASCII = {"├": "|", "└": "`", "─": "-", "│": "|", "…": "..."}
+
+
+def _legible(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Lines of a tree as ASCII draws them, all else as `backslashreplace` escapes it."""
+    if isinstance(error, UnicodeEncodeError) and error.object[error.start] in _IN_ASCII:
+        return _IN_ASCII[error.object[error.start]], error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_LEGIBLE, _legible)
+
+
 def escape_what_cannot_be_encoded() -> None:
     """Write characters as escapes that an output cannot encode: Python writes cp1252 to the pipes of Windows."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=_LEGIBLE)
 
 
 def print_line(line: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import ExistingPath, fitting, globs_options, media_field
+from .options import ExistingPath, fitting, globs_options, jobs_option, media_field
 from .output import print_line, print_record, progress
 
 __all__ = ["report"]
@@ -30,7 +30,7 @@ __all__ = ["report"]
 )  # fmt: skip
 @media_field
 @globs_options
-@click.option("-J", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes.")
+@jobs_option("Number of processes.")
 @click.option("--json", "as_json", is_flag=True, help="Print what the page shows as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 def report(

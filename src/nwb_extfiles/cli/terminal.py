@@ -92,7 +92,7 @@ def _arrow(source: str, target: str, width: int | None) -> Iterator[str]:
         yield f"{source} -> {target}"
     else:
         yield source
-        yield f"    -> {target}"
+        yield f"      -> {target}"
 
 
 def _media_lines(plan: RelocationPlan, width: int | None) -> Iterator[str]:
@@ -149,14 +149,14 @@ def organize_record(plan: OrganizePlan) -> dict[str, Any]:
 # ----------------------------------------------------------------- references
 
 
-def reference_lines(found: ResolvedExternalFile) -> Iterator[str]:
-    """One reference, and its file."""
+def reference_lines(found: ResolvedExternalFile, width: int | None = None) -> Iterator[str]:
+    """One reference, and its file; lines that are longer than the terminal are parted."""
     reference = found.reference
     yield (
         f"  {reference.object_path}  {reference.neurodata_type} {reference.object_id or '(no object_id)'}  "
         f"{reference.field}[{reference.index}]"
     )
-    yield f"    {quoted(reference.stored_path)} -> {_found(found)}"
+    yield from _arrow(f"    {quoted(reference.stored_path)}", _found(found), width)
 
 
 def _found(found: ResolvedExternalFile) -> str:

@@ -17,9 +17,10 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from blake3 import blake3
 
-from ..errors import OtherModeError, TransferError
+from ..errors import TransferError
 from .access import copy_access, open_private
 from .filesystem import sync_tree
+from .links import OtherModeError
 
 __all__ = [
     "HASH_CHUNK",

@@ -9,41 +9,59 @@ import stat
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 from .access import PRIVATE, copy_access
 
 __all__ = [
+    "LONGEST_PATH",
     "by_way_of",
     "free_bytes",
     "has_other_names",
     "is_folder",
+    "is_read_only",
     "longest_path",
     "make_folders",
     "nearest_folder",
     "relative_path",
     "remove",
+    "replace",
     "sync_file",
     "sync_folder",
     "sync_folders",
     "sync_tree",
     "tree_size",
+    "unlink",
     "with_real_folder",
     "write_new",
 ]
 
-_MAX_PATH = 259  # of Windows, unless long paths are turned on there
+LONGEST_PATH = 259
+"""Characters of a path of Windows, unless long paths are turned on there."""
 _SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 
 
 def sync_file(path: Path) -> None:
     """Flush a file's bytes to the disk."""
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    handle = _opened_to_write(path) if os.name == "nt" else os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _opened_to_write(path: Path) -> int:
+    """The descriptor of a file that Windows lets one flush, which read-only files must be opened for in this way."""
+    read_only = is_read_only(path)
+    if read_only:
+        os.chmod(path, stat.S_IWRITE)
+    try:
+        return os.open(path, os.O_RDWR)
+    finally:
+        if read_only:
+            os.chmod(path, stat.S_IREAD)
 
 
 def sync_folder(path: Path) -> None:
@@ -102,9 +120,47 @@ def write_new(
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder with all that is in it, if it is there."""
     if is_folder(path):
+        for place, _, names in os.walk(path) if os.name == "nt" else ():
+            for name in names:
+                unlink(Path(place, name))
         shutil.rmtree(path)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            unlink(path)
+
+
+def unlink(path: str | Path, other_names: Iterable[str | Path] = ()) -> None:
+    """Remove the name of a file or link, also where Windows removes no read-only file.
+
+    There the attribute is of the file, whatever its names; `other_names` of it, which stay, keep theirs.
+    """
+    if not is_read_only(path):
+        os.unlink(path)
+        return
+    same = [name for name in other_names if os.path.exists(name) and os.path.samefile(name, path)]
+    os.chmod(path, stat.S_IWRITE)
+    try:
+        os.unlink(path)
+    except OSError:
+        os.chmod(path, stat.S_IREAD)
+        raise
+    for name in same[:1]:
+        os.chmod(name, stat.S_IREAD)
+
+
+def replace(path: Path, target: Path) -> None:
+    """Rename a file over another one, also where Windows replaces no read-only file."""
+    if is_read_only(target):
+        unlink(target)
+    os.replace(path, target)
+
+
+def is_read_only(path: str | Path) -> bool:
+    """Whether a file has the attribute of Windows that keeps it from being written to, replaced and removed."""
+    try:
+        return os.name == "nt" and not os.lstat(path).st_mode & stat.S_IWRITE
+    except FileNotFoundError:
+        return False
 
 
 def make_folders(folder: Path, made: list[Path]) -> None:
@@ -177,7 +233,7 @@ def longest_path() -> int | None:
             enabled, _ = winreg.QueryValueEx(key, "LongPathsEnabled")
     except OSError:
         enabled = 0
-    return None if enabled else _MAX_PATH
+    return None if enabled else LONGEST_PATH
 
 
 def free_bytes(folder: Path) -> int:

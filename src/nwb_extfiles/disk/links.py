@@ -10,16 +10,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import warn
+from ..errors import TransferError, warn
 from . import filesystem
 from .access import open_private
 
 __all__ = [
     "CANNOT_LINK",
+    "OtherModeError",
     "can_link",
     "can_symlink",
     "has_hard_links",
     "has_symlinks",
+    "lacks_privilege",
     "link_exclusive",
     "rename_exclusive",
 ]
@@ -35,7 +37,12 @@ _WITH_LINKS = {"btrfs", "ext2", "ext3", "ext4", "overlay", "tmpfs", "xfs", "zfs"
 
 NFS is not one of them: it has the links that the file system of the server has.
 """
+_NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD
 _PROBE = ".nwb-extfiles-probe"
+
+
+class OtherModeError(TransferError):
+    """A file cannot be linked or cloned in the way that was tried; another way may be possible."""
 
 
 def link_exclusive(source: Path, target: Path) -> bool:
@@ -110,7 +117,13 @@ def has_symlinks(folder: Path) -> bool:
         return True
     error = _tried(lambda probe: os.symlink(os.curdir, probe), folder)
     # That Windows lets a user make none (1314) is no matter of the file system.
-    return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == 1314
+    return error is None or error.errno not in _NO_LINKS or getattr(error, "winerror", None) == _NO_PRIVILEGE
+
+
+def lacks_privilege(folder: Path) -> bool:
+    """Whether Windows lets this user make no symbolic links, found out in an existing folder."""
+    error = _tried(lambda probe: os.symlink(os.curdir, probe), folder) if os.name == "nt" else None
+    return getattr(error, "winerror", None) == _NO_PRIVILEGE
 
 
 def can_symlink(folder: Path) -> bool:
@@ -119,7 +132,7 @@ def can_symlink(folder: Path) -> bool:
 
 
 def _kind_of(folder: Path) -> str | None:
-    """The kind of file system that Linux has mounted there; None if it does not say."""
+    """The kind of file system that Linux has mounted there; None if it does not say, and on other systems."""
     if sys.platform != "linux":
         return None
     device = os.stat(folder).st_dev

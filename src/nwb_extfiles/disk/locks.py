@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import DestinationBusyError
 
-__all__ = ["FileLock", "held_alone", "lock_handle"]
+__all__ = ["FileLock", "held_alone", "lock_handle", "open_elsewhere"]
 
 _CANNOT_LOCK = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -98,7 +98,7 @@ def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
         except NotImplementedError:
             pass  # HDF5 does without too
         except BlockingIOError as error:
-            raise _open_elsewhere(path) from error
+            raise open_elsewhere(path) from error
         if to_copy and os.name == "nt":
             os.close(handle)
             handle = -1
@@ -108,7 +108,7 @@ def held_alone(path: Path, *, to_copy: bool = False) -> Iterator[int]:
             os.close(handle)
 
 
-def _open_elsewhere(path: Path) -> DestinationBusyError:
+def open_elsewhere(path: Path) -> DestinationBusyError:
     """The error for an HDF5 file that is open for writing: in this very program, as far as HDF5 knows, or another."""
     from h5py import h5f
 

@@ -149,7 +149,7 @@ def _remove(batch: list[_Name], notes: list[str]) -> Iterator[Path]:
             name = aside[-1]
             try:
                 _prove(name, listed)
-                os.unlink(name.aside)
+                filesystem.unlink(name.aside, name.targets)
             except OSError as error:
                 _put_back(name)
                 notes.append(_still_there(name, error))

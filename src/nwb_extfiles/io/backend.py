@@ -38,6 +38,7 @@ from .plan_from_builders import Tree, find_paths, plan_relocation
 from .refusals import (
     refuse_annexed,
     refuse_broken_links,
+    refuse_impossible_name,
     refuse_links_to_destination,
     refuse_other_names,
     refuse_unmarked_changes,
@@ -99,6 +100,8 @@ class MediaIOMixin(_Backend):
         self._writing = Writing(sync=self._defaults.options.sync)
         on_disk = self._is_on_disk(path, kwargs)
         self._creates = on_disk and mode in _MODES_THAT_CREATE
+        if self._creates:
+            refuse_impossible_name(str(path))
         if on_disk and mode != "r":
             refuse_annexed(str(path))
         if on_disk and not self._creates:

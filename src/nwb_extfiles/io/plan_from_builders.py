@@ -29,6 +29,7 @@ from ..options import MediaMode, default_modes
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from ..web.archive import base_of, place_of
@@ -198,7 +199,9 @@ def plan_relocation(
     if lost:
         raise combine(lost)
     plan = warned_of_cut_off(changed.get(nwb_path, plan))
-    for warning in (*plan.warnings, *_remarks(tree, plan, base, again=done is not None), *_linked_media(tree, request)):
+    unused = unused_prefixes([plan]) if done is None else ()
+    remarks = _remarks(tree, plan, base, again=done is not None)
+    for warning in (*plan.warnings, *unused, *remarks, *_linked_media(tree, request)):
         warn(warning)
     return plan
 

@@ -18,6 +18,7 @@ from ..disk.annex import is_annex_object
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
+from ..naming import unportable
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..options import MediaOptions
 from ..plans.resolve import resolve_all
@@ -30,6 +31,7 @@ from .plan_from_builders import Tree, all_builders, containers_of, identifier
 __all__ = [
     "refuse_annexed",
     "refuse_broken_links",
+    "refuse_impossible_name",
     "refuse_links_to_destination",
     "refuse_other_names",
     "refuse_unmarked_changes",
@@ -255,6 +257,13 @@ def refuse_annexed(path: str) -> None:
             hint="call `git annex unlock` (or `datalad unlock`) on it first, or remove the link",
             nwb_path=path,
         )
+
+
+def refuse_impossible_name(path: str) -> None:
+    """Refuse to create what Windows, if this is Windows, would take for something else than a file of that name."""
+    name = os.path.basename(path)
+    if os.name == "nt" and (reason := unportable(name)):
+        raise RelocationRefusedError(f"{path}: {reason}", hint="give the NWB file another name", nwb_path=path)
 
 
 def refuse_other_names(path: Path) -> None:

@@ -17,6 +17,7 @@ import h5py
 from h5py import h5f, h5p
 
 from ..disk.annex import how_to_get, is_annex_pointer
+from ..disk.in_use import is_in_use
 from ..disk.journal import edit_journalled
 from ..errors import (
     ExternalFilesError,
@@ -50,6 +51,7 @@ _METADATA_CACHE = 128 * 1024  # bytes
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
 _OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HDF5")
+_LOCKED_ON_WINDOWS = "GetLastError() = 33"  # ERROR_LOCK_VIOLATION, which HDF5 gives no errno
 _MARKERS = (".zgroup", ".zarray", "zarr.json")  # of format 2, and of format 3
 
 Edits = Mapping[tuple[str, str], Sequence[str]]
@@ -252,10 +254,10 @@ def _why_unreadable(path: Path, error: OSError) -> tuple[str, str | None]:
         return "it is a folder, but not a Zarr store; expected an NWB file", None
     if not path.is_file():
         return "it is not a regular file; expected an NWB file", None
+    if _LOCKED_ON_WINDOWS in str(error) or isinstance(error, BlockingIOError) or is_in_use(path):
+        return "another process is writing to it", "try again when that is done, or close it there"
     if isinstance(error, PermissionError):
         return "you may not read it", "ask its owner for the permission"
-    if isinstance(error, BlockingIOError):
-        return "another process is writing to it", "try again when that is done"
     if "already open for" in str(error):  # a mark in files of the newer formats, which a killed process leaves there
         return (
             "another process is writing to it, or was killed while it did",

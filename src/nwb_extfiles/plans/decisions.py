@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from ..disk.moves import ASIDE_PREFIX
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -29,7 +30,7 @@ from .plan import Action, Relocation, RelocationPlan
 from .plan_checks import problems_of, warnings_of
 from .resolve import Resolution
 from .stored_paths import is_url
-from .targets import CORRECT_NAMING, Destination, Named, TargetState, case_folded
+from .targets import CORRECT_NAMING, FETCHED, FORMER, STAGED, Destination, Named, TargetState, case_folded
 
 __all__ = ["make_plan"]
 
@@ -134,6 +135,8 @@ class _Planner:
             if other_key == key:
                 return None  # its owner has the problem of the target
             raise _same_name(reference, owner, target)
+        self._check_in_use(reference, file, target)
+        self._check_length(entry)
         self._check_target(reference, file.path if file is not None else key, target)
         if file is not None:
             self._check_hard_link(reference, file, target)
@@ -234,6 +237,38 @@ class _Planner:
                 **reference.place,
             )
 
+    def _check_in_use(self, reference: ExternalFileReference, file: MediaFile | None, target: PurePosixPath) -> None:
+        for place in (self.destination.nwb_path.parent / target, None if file is None else file.real):
+            if place in self.destination.in_use:
+                raise RelocationRefusedError(
+                    f"{reference.where}: another program has {str(place)!r} open",
+                    hint="close it there, and try again",
+                    **reference.place,
+                )
+
+    def _check_length(self, entry: Named) -> None:
+        """Refuse what would need a path that is too long, at the end or on the way."""
+        longest, reference, file = self.destination.longest_path, entry.resolution.reference, entry.resolution.file
+        if longest is None or entry.target is None:
+            return
+        folder, state = self.destination.nwb_path.parent, self.destination.targets[entry.target]
+        needed = [(folder / entry.target, "the path of its media")]
+        if state is not TargetState.SAME:
+            staged = STAGED if entry.resolution.remote is None else FETCHED
+            needed.append((folder / staged, "a temporary path beside the NWB file"))
+        if state in (TargetState.LINK, TargetState.BROKEN, TargetState.OTHER, TargetState.UNKNOWN):
+            needed.append((folder / FORMER / entry.target, "a temporary path of the media that are replaced"))
+        if file is not None and (self.mode is MediaMode.MOVE or entry.renames_folder):
+            needed.append((file.path.with_name(f"{ASIDE_PREFIX}{16 * 'x'}"), "a temporary path beside the media"))
+        for path, what in needed:
+            if len(str(path)) > longest:
+                raise RelocationRefusedError(
+                    f"{reference.where}: {what}, {str(path)!r}, has {len(str(path))} characters, and this system "
+                    f"allows {longest}",
+                    hint="turn on long paths in Windows, or write the NWB file to a folder with a shorter path",
+                    **reference.place,
+                )
+
     def _check_target(self, reference: ExternalFileReference, source: object, target: PurePosixPath) -> None:
         place = self.destination.nwb_path.parent / target
         if target in self.destination.outside:
@@ -241,14 +276,6 @@ class _Planner:
                 f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file is where a "
                 f"folder of that path should be",
                 hint="remove it, or write the NWB file under another name",
-                **reference.place,
-            )
-        longest = self.destination.longest_path
-        if longest is not None and len(str(place)) > longest:
-            raise RelocationRefusedError(
-                f"{reference.where}: the path of its media, {str(place)!r}, has {len(str(place))} characters, and this "
-                f"system allows {longest}",
-                hint="turn on long paths in Windows, or write the NWB file to a folder with a shorter path",
                 **reference.place,
             )
         state = self.destination.targets[target]

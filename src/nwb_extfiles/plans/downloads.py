@@ -13,6 +13,7 @@ from ..options import MediaOptions
 from ..web.archive import ArchivedFile, Dandisets
 from ..web.remote import SCHEMES, RemoteFile, beside, is_content, scheme_of, unsigned
 from ..web.urls import ask_all
+from .locate import asset_meant
 from .resolve import Resolution
 from .stored_paths import is_absolute, is_url
 
@@ -63,10 +64,7 @@ def _source(resolution: Resolution, dandisets: Dandisets) -> str | ArchivedFile 
         if not isinstance(problem, MissingMediaError):
             return ""
         assets = dandisets.around(base)
-        if assets is None:
-            return beside(base, reference.stored_path) or ""
-        path = assets.path_of(reference.stored_path)
-        return "" if path is None else assets.find(path) or ""
+        return asset_meant(reference, assets) if assets is not None else beside(base, reference.stored_path) or ""
     except ExternalFilesError as error:
         return error
 

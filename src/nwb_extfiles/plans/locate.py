@@ -17,13 +17,13 @@ from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
-from ..web.archive import DandisetAssets, Dandisets
+from ..web.archive import ArchivedFile, DandisetAssets, Dandisets
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
-from .places import Folders
+from .places import Known
 from .resolve import Resolution, resolve
 from .stored_paths import is_absolute, is_url
 
-__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "locate", "located"]
+__all__ = ["ExternalFiles", "LocationKind", "ResolvedExternalFile", "asset_meant", "locate", "located"]
 
 
 class LocationKind(StrEnum):
@@ -101,18 +101,18 @@ def locate(
     options: MediaOptions,
     *,
     dandisets: Dandisets,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> ResolvedExternalFile:
     """Find out where the media of a reference can be opened. A bad path does not raise.
 
     The base of the reference is as `base_of` gives it, or None for a container made in memory, whose relative paths are
     looked for in `search` and the working directory. Of the options `path_map`, `search` and `within` are used; also
     for an NWB file behind a URL, files that these find on this machine come first. Only the DANDI archive is contacted
-    over the network, for the assets beside an NWB file in it. `folders` are those of `resolve`.
+    over the network, for the assets beside an NWB file in it. `memory` is that of `resolve`.
     """
     stored_path, base = reference.stored_path, reference.base
     folder = Path.cwd() if base is None else Path(base)
-    found = resolve(reference, options, destination=folder, folders=folders)
+    found = resolve(reference, options, destination=folder, memory=memory)
     problem = found.problem
     if problem is None or is_absolute(stored_path) or not isinstance(problem, MissingMediaError):
         return located(found)
@@ -136,25 +136,30 @@ def located(found: Resolution) -> ResolvedExternalFile:
 
 
 def _asset(reference: ExternalFileReference, assets: DandisetAssets) -> ResolvedExternalFile:
+    found = asset_meant(reference, assets)
+    if isinstance(found, ArchivedFile):
+        urls = found.urls
+        return ResolvedExternalFile(reference=reference, kind=LocationKind.ASSET, location=urls[0], urls=urls)
+    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=found)
+
+
+def asset_meant(reference: ExternalFileReference, assets: DandisetAssets) -> ArchivedFile | ExternalFilesError:
+    """The asset that a relative path means in an NWB file with assets around it, or why there is none that opens."""
     path = assets.path_of(reference.stored_path)
-    problem: ExternalFilesError
     if path is None:
-        problem = UnsafeReferenceError(
+        return UnsafeReferenceError(
             f"{reference.where}: {reference.stored_path!r} points outside {assets.dandiset}; expected a path in it",
             **reference.place,
         )
-    elif (asset := assets.find(path)) is not None and asset.urls:
-        return ResolvedExternalFile(
-            reference=reference, kind=LocationKind.ASSET, location=asset.urls[0], urls=asset.urls
-        )
-    else:
-        problem = MissingMediaError(
-            f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
-            f"not have",
-            hint=Hint("ask its owner to upload it, or name the folder of the file with {search}"),
-            **reference.place,
-        )
-    return ResolvedExternalFile(reference=reference, kind=LocationKind.NONE, problem=problem)
+    asset = assets.find(path)
+    if asset is not None and asset.urls:
+        return asset
+    return MissingMediaError(
+        f"{reference.where}: {reference.stored_path!r} would be the asset {path!r}, which {assets.dandiset} does "
+        f"not have",
+        hint=Hint("ask its owner to upload it, or name the folder of the file with {search}"),
+        **reference.place,
+    )
 
 
 def _beside(reference: ExternalFileReference, base: str) -> ResolvedExternalFile:

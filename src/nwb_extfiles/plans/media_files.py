@@ -21,7 +21,7 @@ class MediaFile:
     """A regular file on this machine that a reference means."""
 
     path: Path
-    """Absolute; its folder has no symbolic links, its name is as it was found (it may itself be a link)."""
+    """Absolute; its folder has no symbolic links, its name is as the folder lists it (it may itself be a link)."""
     real: Path
     """The file itself, every symbolic link followed."""
     size: int
@@ -38,14 +38,21 @@ class MediaFile:
         return os.path.normcase(self.path) != os.path.normcase(self.real)
 
 
-def media_file(place: Path, real_path: Callable[[str], str] = os.path.realpath) -> MediaFile | str:
-    """The regular file at a place, or why there is none; `real_path` resolves symbolic links in its folder."""
+def media_file(
+    place: Path,
+    real_path: Callable[[str], str] = os.path.realpath,
+    listed_name: Callable[[str, str], str] = lambda folder, name: name,
+) -> MediaFile | str:
+    """The regular file at a place, or why there is none.
+
+    `real_path` resolves symbolic links in its folder; `listed_name` says how a folder lists a name.
+    """
     try:
         status = os.lstat(place)
         folder, name = os.path.split(place)
-        real_folder = real_path(folder)
-        # the same object if its folder is spelled so already: making a path takes longer than looking at the file
-        path = place if real_folder == folder else Path(real_folder, name)
+        real_folder, listed = real_path(folder), listed_name(folder, name)
+        # the same object if it is spelled so already: making a path takes longer than looking at the file
+        path = place if (real_folder, listed) == (folder, name) else Path(real_folder, listed)
         real = path
         if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # on Windows names have several spellings
             status = os.stat(place)

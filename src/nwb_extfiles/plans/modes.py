@@ -34,7 +34,13 @@ def first_possible(modes: Sequence[MediaMode], files: Iterable[MediaFile], nwb_p
     if len(modes) == 1:
         return modes[0]
     folder, found = filesystem.nearest_folder(nwb_path.parent), list(files)
+    found = [file for file in found if not _is_protected(file.real)] or found
     return next((mode for mode in modes if is_possible(mode, found, folder)), modes[-1])
+
+
+def _is_protected(path: Path) -> bool:
+    """Whether a file belongs to another user and may not be written to, which says nothing of its file system."""
+    return os.name != "nt" and os.stat(path).st_uid != os.geteuid() and not os.access(path, os.W_OK)
 
 
 def fallbacks_after(mode: MediaMode, modes: Sequence[MediaMode]) -> tuple[MediaMode, ...]:

@@ -26,7 +26,7 @@ from .decisions import make_plan
 from .downloads import ask_servers
 from .media_files import MediaFile, media_file
 from .modes import fallbacks_after, first_possible
-from .places import Folders
+from .places import Known
 from .plan import RelocationPlan
 from .resolve import Resolution, resolve_all
 from .stored_paths import is_absolute, is_url
@@ -51,7 +51,7 @@ def plan_references(
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
     for_archive: bool = True,
     remuxer: Remuxer | None = None,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> RelocationPlan:
     """Plan what happens to the media of an NWB file; raises all problems at once.
 
@@ -80,10 +80,11 @@ def plan_references(
         Whether the media get names for the archive, so that it matters which suffixes it accepts.
     remuxer : Remuxer, optional
         Remuxes videos whose suffix the archive does not accept.
-    folders : Folders, optional
-        What is known of folders, in a call for several NWB files.
+    memory : Known, optional
+        What is known in a call for several NWB files.
     """
-    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found, folders=folders)
+    memory = memory or Known()
+    resolutions = resolve_all(references, options, destination=nwb_path.parent, known=found, memory=memory)
     if remuxer is not None and MediaMode.COPY in modes and any(map(is_to_be_remuxed, resolutions)):
         modes = [MediaMode.COPY]  # the only one that makes new files
     mode = first_possible(modes, (entry.file for entry in resolutions if entry.file is not None), nwb_path)
@@ -127,7 +128,13 @@ def plan_references(
         is_archived=is_archived if for_archive else lambda suffix: True,
     )
     rows = tuple(manifest or ()) if manifest is not None or options.manifest else None
-    return replace(plan, warnings=(*plan.warnings, *warnings), manifest=rows, fallbacks=fallbacks)
+    return replace(
+        plan,
+        warnings=(*plan.warnings, *warnings),
+        manifest=rows,
+        fallbacks=fallbacks,
+        unused_prefixes=memory.unused_prefixes(options),
+    )
 
 
 def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:

@@ -9,13 +9,49 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PureWindowsPath
 
+from ..disk.spelling import Spelling
+from ..hints import Hint, Message
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from .stored_paths import is_absolute, is_url, spellings, unicode_forms
 
-__all__ = ["Folders", "Tier", "below_folders", "mapped_link", "of_that_name", "tiers"]
+__all__ = ["Known", "Tier", "below_folders", "mapped_link", "of_that_name", "tiers", "warn_of_unused"]
 
 _LONGEST_TAIL = 32  # parts of a path that are tried below a search folder
+
+
+class Known:
+    """What is known in a call. Folders are asked once: videos are many, their folders few."""
+
+    def __init__(self) -> None:
+        spelling = Spelling()
+        self.real_path, self.listed_name = spelling.real_path, spelling.listed_name
+        self.fitting = set[str]()  # prefixes that some path begins with
+        self._names_below = cache(_names_below)
+
+    def places_below(self, folder: Path, name: str) -> list[Path]:
+        """All places below a folder where there is a file with a name; hidden folders are left out."""
+        return [Path(place, name) for place in self._names_below(folder).get(name, ())]
+
+    def unused_prefixes(self, options: MediaOptions) -> frozenset[str]:
+        """The prefixes of `path_map` that have fitted no path so far; not those that are shared."""
+        return frozenset(options.path_map).difference(self.fitting, options.path_map_shared)
+
+
+def warn_of_unused(prefixes: Iterable[str]) -> Iterator[Message]:
+    """Warn once of all prefixes of `path_map` that fit no path of a call."""
+    if listed := ", ".join(map(repr, sorted(prefixes))):
+        hint = Hint("correct {path_map}; `nwb-extfiles ls` lists the stored paths")
+        yield Message(f"no stored path begins with {listed}, so nothing was mapped by that", hint)
+
+
+def _names_below(folder: Path) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        for each in files:
+            names.setdefault(each, []).append(place)
+    return names
 
 
 @dataclass(slots=True)
@@ -29,14 +65,16 @@ class Tier:
     """The folders of `search` that the places are in."""
 
 
-def tiers(path: str, reference: ExternalFileReference, options: MediaOptions, destination: Path) -> Iterator[Tier]:
+def tiers(
+    path: str, reference: ExternalFileReference, options: MediaOptions, destination: Path, known: Known
+) -> Iterator[Tier]:
     """Places to look in, the most important first.
 
     A path in an NWB file has one meaning, so the first tier with a file is right. A relative path made in memory may
     mean several places, so all of them are searched, and a second file that fits is noticed.
     """
-    for path_map in (options.path_map_of(reference.object_path), options.path_map):
-        mapped = _mapped(path, path_map)
+    path_maps = options.path_map_of(reference.object_path), options.path_map
+    for mapped in [_mapped(path, path_map, known) for path_map in path_maps]:
         if mapped is not None:
             yield Tier([mapped], True)
     own = options.searched_for(reference.object_path)
@@ -56,9 +94,10 @@ def tiers(path: str, reference: ExternalFileReference, options: MediaOptions, de
     yield Tier(below_folders(path, options.search), True, options.search)
 
 
-def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
+def _mapped(path: str, path_map: Mapping[str, str], known: Known) -> Path | None:
+    mapped = None
     if not path_map:
-        return None
+        return mapped
     plain = _with_slashes(path)
     for old, new in sorted(path_map.items(), key=lambda item: -len(item[0])):
         prefix = _with_slashes(old)
@@ -66,11 +105,12 @@ def _mapped(path: str, path_map: Mapping[str, str]) -> Path | None:
         head, tail = plain[: len(prefix)], plain[len(prefix) :]
         same = head.lower() == prefix.lower() if windows else head == prefix
         if same and (not tail or prefix.endswith("/") or tail.startswith("/")):
-            return Path(os.path.abspath(new), *(part for part in tail.split("/") if part))
-    return None
+            known.fitting.add(old)
+            mapped = mapped or Path(os.path.abspath(new), *(part for part in tail.split("/") if part))
+    return mapped
 
 
-def mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]]) -> list[Path]:
+def mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]], known: Known) -> list[Path]:
     """The place that some maps, the first before the second, make of the path in a broken link; none if none fits.
 
     A relative link is read from its folder, and of a chain of links the end counts too. Places with a file come first.
@@ -79,7 +119,7 @@ def mapped_link(link: Path, path_maps: Sequence[Mapping[str, str]]) -> list[Path
         return []
     text = os.readlink(link)
     spelled = dict.fromkeys((text, os.path.normpath(os.path.join(link.parent, text)), os.path.realpath(link)))
-    places = (_mapped(path, path_map) for path_map in path_maps for path in spelled)
+    places = (_mapped(path, path_map, known) for path_map in path_maps for path in spelled)
     return sorted((place for place in places if place is not None), key=lambda place: not os.path.exists(place))[:1]
 
 
@@ -99,29 +139,8 @@ def below_folders(path: str, folders: Sequence[Path]) -> list[Path]:
     return [folder.joinpath(*tail) for folder in folders for tail in tails]
 
 
-class Folders:
-    """What is known of folders, each asked once in a call: videos are many, their folders few."""
-
-    def __init__(self) -> None:
-        self.real_path = cache(os.path.realpath)
-        self._names_below = cache(_names_below)
-
-    def places_below(self, folder: Path, name: str) -> list[Path]:
-        """All places below a folder where there is a file with a name; hidden folders are left out."""
-        return [Path(place, name) for place in self._names_below(folder).get(name, ())]
-
-
-def _names_below(folder: Path) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        for each in files:
-            names.setdefault(each, []).append(place)
-    return names
-
-
 def of_that_name(
-    paths: Iterable[str], reference: ExternalFileReference, options: MediaOptions, known: Folders
+    paths: Iterable[str], reference: ExternalFileReference, options: MediaOptions, known: Known
 ) -> list[Path]:
     """Files with the names of some paths in subfolders of search folders: for the message alone.
 

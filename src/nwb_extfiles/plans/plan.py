@@ -121,6 +121,8 @@ class RelocationPlan(Tabular):
     """Devices whose files can have hard links where the NWB file is."""
     manifest: tuple[ManifestRow, ...] | None = None
     """The manifest of the NWB file before; empty if it gets its first one, None if it gets none."""
+    unused_prefixes: frozenset[str] = frozenset()
+    """Prefixes of `path_map` that fit no path of the NWB file."""
     fallbacks: tuple[MediaMode, ...] = ()
     """Further modes of the call, in order, for single files that cannot get there in `mode`."""
     kept_names: frozenset[Path] = frozenset()

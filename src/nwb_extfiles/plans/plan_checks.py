@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint, Message, for_archive, media_modes
 from ..options import MediaMode
+from .places import warn_of_unused
 from .plan import Action, Relocation, RelocationPlan
 from .targets import CORRECT_NAMING, Destination, Named, case_folded
 
-__all__ = ["problems_of", "warnings_of"]
+__all__ = ["problems_of", "unused_prefixes", "warnings_of"]
 
 _ADVISED_MODES = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
 
@@ -32,10 +33,27 @@ def warnings_of(plan: RelocationPlan, is_archived: Callable[[str], bool]) -> Ite
     yield from _originals_beside(plan)
 
 
+def unused_prefixes(plans: Iterable[RelocationPlan]) -> Iterator[Message]:
+    """Warn once of all prefixes of `path_map` that fit no path of the NWB files of a call."""
+    with_paths = [plan.unused_prefixes for plan in plans if plan.relocations]
+    return warn_of_unused(frozenset.intersection(*with_paths)) if with_paths else iter(())
+
+
 def _no_links(plan: RelocationPlan, destination: Destination) -> Iterator[ExternalFilesError]:
     """Refuse once what would fail for each file."""
     mode = plan.mode
-    if mode in destination.cannot and any(entry.is_transfer for entry in plan.relocations):
+    if not any(entry.is_transfer for entry in plan.relocations):
+        return
+    if destination.lacks_privilege:
+        yield RelocationRefusedError(
+            f"{destination.nwb_path}: Windows lets this user make no symbolic links",
+            hint=Hint(
+                "turn on developer mode in Windows, or use {modes}",
+                modes=media_modes("auto", "copy", "hardlink", "move", "reference"),
+            ),
+            nwb_path=str(destination.nwb_path),
+        )
+    elif mode in destination.cannot:
         missing = "neither symbolic nor hard links"
         why = "as exFAT and FAT have none"
         if mode is MediaMode.REFLINK:

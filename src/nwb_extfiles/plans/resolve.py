@@ -18,7 +18,7 @@ from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, RemoteFile
 from .media_files import NOT_FETCHED, MediaFile, behind_link, media_file
-from .places import Folders, Tier, below_folders, mapped_link, of_that_name, tiers
+from .places import Known, Tier, below_folders, mapped_link, of_that_name, tiers
 from .stored_paths import is_absolute, is_foreign, is_url, quoted, unicode_forms, without_file_scheme
 
 __all__ = ["Remux", "Resolution", "resolve", "resolve_all"]
@@ -64,16 +64,16 @@ def resolve_all(
     *,
     destination: Path,
     known: Mapping[tuple[str, str, int], Resolution] | None = None,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> list[Resolution]:
     """Find the files that many references mean, in their order, as `resolve` does for one.
 
     `known` has resolutions that are known already, whatever the stored path says, by `ExternalFileReference.entry`.
     """
     known = known or {}
-    folders = folders or Folders()
+    memory = memory or Known()
     return [
-        known.get(reference.entry) or resolve(reference, options, destination=destination, folders=folders)
+        known.get(reference.entry) or resolve(reference, options, destination=destination, memory=memory)
         for reference in references
     ]
 
@@ -83,18 +83,18 @@ def resolve(
     options: MediaOptions,
     *,
     destination: Path,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> Resolution:
     """Find the file that a reference means. A bad path does not raise: the problem is in the answer.
 
     A relative path is relative to the folder of the NWB file that holds it. In a container made in memory, whose base
     is None, it is relative to the destination, else to a search folder, else to the working directory. Of the options,
-    `path_map`, `search`, those two for single objects, and `within` are used. `folders` are those that the call knows.
+    `path_map`, `search`, those two for single objects, and `within` are used. `memory` is that of the call.
     """
     if is_url(reference.stored_path):
         return Resolution(reference, url=True)
     try:
-        return _choose(reference, options, destination, folders or Folders())
+        return _choose(reference, options, destination, memory or Known())
     except ExternalFilesError as problem:
         return Resolution(reference, problem=problem)
 
@@ -103,7 +103,7 @@ def _choose(
     reference: ExternalFileReference,
     options: MediaOptions,
     destination: Path,
-    folders: Folders,
+    memory: Known,
 ) -> Resolution:
     path = _local_path(reference)
     nwb_folder = str(destination if reference.base is None else reference.base)
@@ -112,13 +112,13 @@ def _choose(
     broken: list[str] = []
     path_maps = (options.path_map_of(reference.object_path), options.path_map)
     for form in unicode_forms(path):
-        ranked = tiers(form, reference, options, destination)
+        ranked = tiers(form, reference, options, destination, memory)
         # the other forms look alike in a message
-        found = _look(ranked, path_maps, nwb_folder, folders, tried if form == path else [], broken)
+        found = _look(ranked, path_maps, nwb_folder, memory, tried if form == path else [], broken)
         if found:
             break
     if not found:
-        raise _not_found(reference, path, tried, of_that_name((path, *broken), reference, options, folders))
+        raise _not_found(reference, path, tried, of_that_name((path, *broken), reference, options, memory))
     if len(found) > 1:
         raise _ambiguous(reference, path, [file for file, _ in found.values()])
     ((file, searched),) = found.values()
@@ -146,7 +146,7 @@ def _look(
     ranked: Iterable[Tier],
     path_maps: Sequence[Mapping[str, str]],
     nwb_folder: str,
-    folders: Folders,
+    memory: Known,
     tried: list[tuple[Path, str]],
     broken: list[str],
 ) -> dict[tuple[int, int], tuple[MediaFile, bool]]:
@@ -160,15 +160,15 @@ def _look(
         further = (place for link in broken for place in below_folders(link, tier.searched))
         places = list(dict.fromkeys((*tier.places, *further)))
         for place in places:
-            file = media_file(place, folders.real_path)
+            file = media_file(place, memory.real_path, memory.listed_name)
             if isinstance(file, MediaFile):
-                file = behind_link(file, place, nwb_folder, folders.real_path)
+                file = behind_link(file, place, nwb_folder, memory.real_path)
                 found.setdefault(file.identity, (file, bool(tier.searched)))
                 continue
             tried.append((place, file))
             if os.path.islink(place):
                 broken.append(os.readlink(place))
-                places += [new for new in mapped_link(place, path_maps) if new not in places]
+                places += [new for new in mapped_link(place, path_maps, memory) if new not in places]
         if found and tier.final:
             break
     return found

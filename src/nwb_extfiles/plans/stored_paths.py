@@ -1,4 +1,4 @@
-"""What a stored path says by itself: a URL, absolute or relative, in which spellings. The disk is not asked."""
+"""What a stored path says by itself: a URL, absolute or relative, in which spellings. No file is looked for."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import unicodedata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from ..disk.filesystem import LONGEST_PATH
 
 __all__ = ["is_absolute", "is_foreign", "is_url", "quoted", "spellings", "unicode_forms", "without_file_scheme"]
 
@@ -40,7 +42,7 @@ def without_file_scheme(stored_path: str) -> str:
     ValueError if the URL is malformed; the message continues after the URL.
     """
     if not _is_file_url(stored_path):
-        return stored_path
+        return _without_long_prefix(stored_path) if os.name == "nt" else stored_path
     try:
         parts = urlsplit(stored_path)
     except ValueError as error:  # brackets and the like instead of a host
@@ -53,6 +55,12 @@ def without_file_scheme(stored_path: str) -> str:
         return f"//{parts.netloc}{path}".replace("/", "\\")
     # file:///C:/x.avi is C:/x.avi, on Windows and elsewhere, where path_map may map it
     return path[1:] if re.match(r"/[A-Za-z]:[\\/]", path) else path
+
+
+def _without_long_prefix(path: str) -> str:
+    r"""A path without the ``\\?\`` that Windows wants before long ones: what it means there is relative to nothing."""
+    shorter = re.sub(r"^\\\\\?\\(UNC(?=\\))?", lambda prefix: "\\" if prefix[1] else "", path, flags=re.IGNORECASE)
+    return shorter if len(shorter) <= LONGEST_PATH else path
 
 
 def unicode_forms(path: str) -> list[str]:
@@ -70,10 +78,14 @@ def spellings(folder: str | Path, path: str) -> list[Path]:
 
 
 def is_foreign(path: str) -> bool:
-    """Whether a path is an absolute one of Windows, and this is another system."""
-    return os.name != "nt" and _WINDOWS_ABSOLUTE.match(path) is not None
+    """Whether a path is one of another machine: of another system, or on a drive or share that there is not here."""
+    if os.name != "nt":
+        return _WINDOWS_ABSOLUTE.match(path) is not None
+    anchor = Path(path).anchor
+    return is_absolute(path) and (anchor == "\\" or not os.path.exists(anchor))
 
 
 def quoted(path: str) -> str:
-    """A path in quotes for a message; of a very long one its beginning."""
-    return repr(path) if len(path) <= 300 else f"{path[:200]!r}… ({len(path)} characters)"
+    """A path in quotes for a message; of a very long one its beginning. Backslashes are not doubled, others escape."""
+    shown = repr(path[:200] if len(path) > 300 else path).replace("\\\\", "\\")
+    return f"{shown}… ({len(path)} characters)" if len(path) > 300 else shown

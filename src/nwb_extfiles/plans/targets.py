@@ -1,13 +1,13 @@
 """Where media will be: the name of each target, and what is there now.
 
-`name_targets` is pure; `survey` looks at the destination and does not change it.
+`name_targets` asks only how folders spell names; `survey` looks at the destination and does not change it.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache, partial
@@ -15,8 +15,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk import contents, filesystem, links
 from ..disk.annex import is_annex_object, is_annex_pointer
+from ..disk.in_use import is_in_use
+from ..disk.spelling import Spelling
 from ..errors import ExternalFilesError, UnsafeReferenceError
-from ..naming import is_portable_suffix, is_showable, is_uuid
+from ..naming import is_portable_suffix, is_showable, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
 from .containers import Remuxer
@@ -26,6 +28,9 @@ from .resolve import Resolution
 
 __all__ = [
     "CORRECT_NAMING",
+    "FETCHED",
+    "FORMER",
+    "STAGED",
     "STAGING_PREFIX",
     "Destination",
     "Named",
@@ -38,6 +43,10 @@ __all__ = [
     "survey",
 ]
 
+STAGED, FETCHED = (f".nwb-extfiles-01234567/{name}" for name in (f"whole-{16 * 'x'}", f"fetch-{32 * 'x'}"))
+"""Paths as long as those of copies and downloads that are staged, relative to the folder of the NWB file."""
+FORMER = ".nwb-extfiles-01234567/former"
+"""Below a path as long as this the former content of targets is kept while they are replaced."""
 STAGING_PREFIX = ".nwb-extfiles-"
 """How names of staging folders begin; DANDI skips names that begin with a dot."""
 CORRECT_NAMING = "correct your naming function"
@@ -87,6 +96,10 @@ class Destination:
     """Modes that need links that the file system does not have."""
     own_modes: Mapping[tuple[int, int], MediaMode] = field(default_factory=dict)
     """Files that get here in another mode than the others, by device and inode."""
+    lacks_privilege: bool = False
+    """Whether Windows lets this user make no symbolic links, which the mode of the plan needs."""
+    in_use: frozenset[Path] = frozenset()
+    """Files that another program has open so that they cannot be read, renamed or replaced as the plan needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +128,13 @@ def name_targets(
     """
     named: list[Named] = []
     problems: list[ExternalFilesError] = []
+    spelling = Spelling()
     for resolution in resolutions:
         target, suffix = None, _suffix(resolution)
         if suffix is not None and mode is not MediaMode.REFERENCE:
             try:
                 target = _target(resolution.reference, suffix, options, nwb_path, identifier)
+                target = spelling.relative(nwb_path.parent, target)  # "A/…" is "a/…" where that is one folder
             except ExternalFilesError as problem:
                 problems.append(problem)
         named.append(
@@ -195,6 +210,10 @@ def _why_not_a_target(target: PurePosixPath, nwb_path: Path) -> tuple[str, str] 
         return "that is the NWB file itself", "give the NWB file a name with .nwb"
     if not is_showable(path) or path.encode("utf-8", "replace") != os.fsencode(path):
         return "an NWB file cannot store such a path", "give the NWB file a name in UTF-8 that can be printed"
+    reason = next(filter(None, map(unportable, target.parts)), None) if os.name == "nt" else None
+    if reason is not None:
+        own = target.parts[0] == nwb_stem(nwb_path) and unportable(target.parts[0]) is not None
+        return reason, "give the NWB file another name" if own else CORRECT_NAMING
     if any(len(os.fsencode(part)) > _LONGEST_NAME for part in target.parts):
         return f"file names have at most {_LONGEST_NAME} bytes", CORRECT_NAMING
     return None
@@ -271,7 +290,24 @@ def survey(
         frozenset(file.identity for file in hard_linked if is_annex_object(file.real)),
         _cannot(mode, existing, wanted) if wanted else frozenset(),
         apart,
+        bool(wanted) and mode is MediaMode.SYMLINK and links.lacks_privilege(existing),
+        frozenset(_in_use(named, targets, folder, mode)),
     )
+
+
+def _in_use(
+    named: Sequence[Named], targets: Mapping[PurePosixPath, TargetState], folder: Path, mode: MediaMode
+) -> Iterator[Path]:
+    """The files that other programs have open, of those that are read or leave their place."""
+    for entry in named:
+        file, state = entry.resolution.file, targets.get(entry.target) if entry.target is not None else None
+        if state is TargetState.OTHER and is_in_use(folder / str(entry.target), goes=True):
+            yield folder / str(entry.target)
+        # a hard link to a file that is open cannot be renamed either
+        goes = mode in (MediaMode.HARDLINK, MediaMode.MOVE) or entry.renames_folder
+        is_link = mode is MediaMode.SYMLINK and not goes
+        if file is not None and state is not TargetState.SAME and not is_link and is_in_use(file.real, goes=goes):
+            yield file.real
 
 
 def _linkable(wanted: Sequence[MediaFile], device: int, folder: Path) -> set[int]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 from pathlib import Path
 from typing import Any
 
 from ..disk.contents import digest_of
+from ..disk.filesystem import with_real_folder
 from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint
 from ..plans.targets import dandiset_above
-from ..web.archive import DandisetAssets, Dandisets, address_of
+from ..web.addresses import address_of
+from ..web.archive import DandisetAssets, Dandisets
+from ..web.archive_client import is_known
 
 __all__ = ["Dandiset", "recorded_address"]
 
@@ -29,7 +31,8 @@ def recorded_address(dandiset_path: Path) -> str | None:
     Returns
     -------
     str or None
-        A URL or citation with the version, if that is known.
+        A URL or citation with the version, if that is known. None also for an archive that dandi does not know: whoever
+        made the file would decide which server this machine contacts.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -43,7 +46,7 @@ def recorded_address(dandiset_path: Path) -> str | None:
         return None
     for key in ("url", "id", "identifier"):  # identifier has no version
         address = address_of(str(found.get(key)))
-        if address is not None and address.dandiset is not None:
+        if address is not None and address.dandiset is not None and is_known(address):
             return str(found[key])
     return None
 
@@ -82,10 +85,11 @@ class Dandiset:
         return self._around[nwb_path]
 
     def _find(self, nwb_path: Path) -> DandisetAssets:
-        root = dandiset_above(Path(os.path.realpath(nwb_path.parent), nwb_path.name))
+        root = dandiset_above(with_real_folder(nwb_path))
         source = self._source or (recorded_address(root) if root is not None else None)
         if source is None:
-            where = "no dandiset.yaml is above it" if root is None else f"{root / _YAML} does not say"
+            unknown = f"{root}/{_YAML} names no dandiset in an archive that dandi knows"
+            where = "no dandiset.yaml is above it" if root is None else unknown
             raise RelocationRefusedError(
                 f"{nwb_path}: it is not known which dandiset it is from, because {where}",
                 hint=Hint("name it with {fetch_from}"),
@@ -98,7 +102,7 @@ class Dandiset:
             )
         if source not in self._files:
             self._files[source] = named.nwb_files()
-        relative = None if root is None else os.path.relpath(os.path.realpath(nwb_path), root).replace(os.sep, "/")
+        relative = None if root is None else with_real_folder(nwb_path).relative_to(root).as_posix()
         return _chosen(nwb_path, relative, self._files[source], named)
 
 

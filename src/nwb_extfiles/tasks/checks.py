@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any
 
 from ..batch import each, workers
 from ..errors import ExternalFilesError, UnreadableFileError
+from ..hints import shell_word
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow
@@ -238,7 +238,7 @@ def _linked(path: Path, behind: LinkedMedia) -> Iterator[Finding]:
         return
     missing = [entry for entry in resolve_all(references, MediaOptions(), destination=path.parent) if entry.problem]
     example = shortened((missing[0].reference if missing else references[0]).stored_path)
-    holders = " ".join(shlex.quote(holder) for holder in dict.fromkeys(entry.nwb_path for entry in references))
+    holders = " ".join(shell_word(holder) for holder in dict.fromkeys(entry.nwb_path for entry in references))
     what, there = (
         "it is a link to an object of another NWB file",
         f"the link is to {link.object_path!r} of {behind.nwb_path}",
@@ -323,10 +323,10 @@ def _repair(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> s
     nwb_path = Path(reference.nwb_path)
     replacing = "" if verification.state is MediaState.MISSING else " --existing replace"
     is_beside = found.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # which is searched anyway
-    search = "" if is_beside else f" --search {shlex.quote(str(found.path.parent))}"
+    search = "" if is_beside else f" --search {shell_word(str(found.path.parent))}"
     return (
         f"it is at {str(found.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
-        f"{shlex.quote(reference.nwb_path)}` puts it back"
+        f"{shell_word(reference.nwb_path)}` puts it back"
     )
 
 

@@ -34,6 +34,7 @@ from ..nwb.series import stored_frame_rate
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
 from .dandiset_targets import dandiset_targets, name_files
@@ -109,6 +110,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     if problems:
         raise combine(problems)
     warnings.extend(warning for file in files for warning in file.plan.warnings)
+    warnings.extend(unused_prefixes(file.plan for file in files))
     warnings.extend(remarks(files, settings))
     return OrganizePlan(
         settings.dandiset_path, settings.files_mode, settings.media_modes, tuple(files), tuple(warnings)

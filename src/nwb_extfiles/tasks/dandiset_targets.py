@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..disk import filesystem
 from ..errors import RelocationRefusedError
-from ..hints import Message
+from ..hints import Message, shell_word
 from ..nwb.comparison import same_content
 from ..nwb.files import is_nwb_name
 from ..nwb.manifest import MANIFEST_TYPES
@@ -180,5 +179,5 @@ def _short_names(standing: list[tuple[Path, Path]], settings: OrganizeSettings) 
         if set(nwb_stem(path).split("_")) < set(nwb_stem(name).split("_")):
             yield Message(
                 f"{path} keeps its name, although DANDI would name it {name.name} beside the others",
-                f"to rename it, run `nwb-extfiles organize -d {shlex.quote(str(root))} -f move` without paths{needs}",
+                f"to rename it, run `nwb-extfiles organize -d {shell_word(str(root))} -f move` without paths{needs}",
             )

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 
 from ..disk.contents import digest_of
-from ..errors import ExternalFilesError, UnreadableFileError
+from ..errors import ExternalFilesError, UnreadableFileError, warn
 from ..nwb.files import find_nwb_files, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia, find_behind_links
 from ..nwb.manifest import read_manifest
@@ -28,10 +28,11 @@ from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
 from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
 from ..plans.media_files import media_file
-from ..plans.places import Folders
+from ..plans.places import Known, warn_of_unused
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_url, without_file_scheme
-from ..web.archive import DandisetAssets, Dandisets, address_of, base_of, is_asset, place_of
+from ..web.addresses import address_of
+from ..web.archive import DandisetAssets, Dandisets, base_of, is_asset, place_of
 from ..web.nwb_files import opened_nwb
 from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
@@ -113,12 +114,15 @@ def resolve_external_files(
     sources = _single_sources(source, dandisets)
     if opened_from is not None and len(sources) != 1:
         raise TypeError(f"opened_from is the place of one NWB file; source has {len(sources)}, resolve them one by one")
-    folders = Folders()
-    return ExternalFiles(
-        locate(reference, options, dandisets=dandisets, folders=folders)
+    memory = Known()
+    found = ExternalFiles(
+        locate(reference, options, dandisets=dandisets, memory=memory)
         for one in sources
         for reference in _references_of(one, options, dandisets, opened_from, problems)
     )
+    for warning in warn_of_unused(memory.unused_prefixes(options) if found else ()):
+        warn(warning)
+    return found
 
 
 def _single_sources(source: Any, dandisets: Dandisets) -> list[Any]:
@@ -372,10 +376,10 @@ def find_referring_files(
     for video in map(Path, media):
         file = media_file(video)
         wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
-    folders = Folders()
+    memory = Known()
     for path in find_nwb_files(paths):
         references, _ = _own_and_linked(path, media_fields(options.media_fields), None)
-        for found in resolve_all(references, options, destination=path.parent, folders=folders):
+        for found in resolve_all(references, options, destination=path.parent, memory=memory):
             key = _file_name(found) if found.file is None else found.file.identity
             if key in wanted:
                 yield wanted[key], located(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields
@@ -95,6 +96,13 @@ class Finding(Tabular):
         """What was found and what was expected, in words; empty if the sentence `what` says all."""
         parts = (self.found, None if self.expected is None else f"expected {self.expected}")
         return "; ".join(part for part in parts if part is not None)
+
+    @property
+    def is_evident(self) -> bool:
+        """Whether the names of the NWB file and the stored path say what was found and expected."""
+        if self.found is not None or self.stored_path is None or self.expected is None:
+            return False
+        return self.expected.endswith(f"{os.sep}{self.stored_path}'")
 
     @property
     def message(self) -> Message:

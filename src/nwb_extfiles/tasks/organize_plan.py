@@ -27,7 +27,7 @@ class OrganizeSettings:
     """Without symbolic links."""
     files_mode: FilesMode = "copy"
     media_modes: tuple[MediaMode, ...] = (MediaMode.SYMLINK,)
-    """Of which each NWB file gets the first that is possible for all its media."""
+    """Of which each NWB file gets the first that is possible for its media."""
     update_paths: bool = True
     invalid: Literal["fail", "warn"] = "fail"
     required_fields: tuple[str, ...] = ()

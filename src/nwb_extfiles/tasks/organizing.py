@@ -78,7 +78,7 @@ def organize(
         places, so that an interrupted run can be repeated.
     media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked; symbolic links by default. Of several, each NWB file gets the first that
-        is possible for all its media; see `modes_in_order`. Media in the media folder of an NWB file that
+        is possible for its media; see `modes_in_order`. Media in the media folder of an NWB file that
         moves are moved with it in any mode.
     update_external_file_paths : bool
         False: files that refer to media are refused.

@@ -36,8 +36,9 @@ from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
-from ..plans.places import Folders
+from ..plans.places import Known
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.resolve import Resolution, resolve_all
 from ..plans.targets import nwb_stem
 from ..progress import reporting
@@ -248,6 +249,7 @@ def _relocate(
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
     plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
     warn_all(warning for plan in plans for warning in plan.warnings)
+    warn_all(unused_prefixes(plans))
     return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
 
 
@@ -272,9 +274,9 @@ def _plan_all(
         except ExternalFilesError as error:
             problems.append(error)
     while True:
-        users, folders = MediaUsers(documents, options), Folders()
+        users, memory = MediaUsers(documents, options), Known()
         one = partial(
-            _plan, modes=modes, options=options, users=users, folders=folders, in_memory=in_memory, repair=repair
+            _plan, modes=modes, options=options, users=users, memory=memory, in_memory=in_memory, repair=repair
         )
         plans, refused = _plan_each(documents, one)
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
@@ -377,7 +379,7 @@ def _plan(
     modes: Sequence[MediaMode],
     options: MediaOptions,
     users: MediaUsers,
-    folders: Folders,
+    memory: Known,
     in_memory: _IsInMemory | None,
     repair: bool,
 ) -> RelocationPlan:
@@ -388,7 +390,7 @@ def _plan(
         if in_memory is not None:
             references = [replace(entry, base=None) if in_memory(entry) else entry for entry in references]
         rows = read_manifest(file, nwb_path)
-        found = _found_by_content(nwb_path, references, rows, options, problems) if repair else None
+        found = _found_by_content(nwb_path, references, rows, options, problems, memory) if repair else None
         return _plan_opened(
             file,
             nwb_path,
@@ -399,7 +401,7 @@ def _plan(
             users=users,
             problems=problems,
             found=found,
-            folders=folders,
+            memory=memory,
         )
 
 
@@ -414,7 +416,7 @@ def _plan_opened(
     users: MediaUsers,
     problems: Sequence[ExternalFilesError],
     found: Mapping[tuple[str, str, int], Resolution] | None = None,
-    folders: Folders | None = None,
+    memory: Known | None = None,
 ) -> RelocationPlan:
     """The plan of a file that is open, of which the references and the manifest have been read."""
     plan = plan_references(
@@ -428,7 +430,7 @@ def _plan_opened(
         manifest=rows,
         found=found,
         remuxer=remuxer(options, lambda reference: stored_frame_rate(file, reference.object_path)),
-        folders=folders,
+        memory=memory,
     )
     problems = [*cannot_hold(file, plan.edits, plan.nwb_path), *cannot_edit(plan)]
     if problems:
@@ -483,6 +485,7 @@ def _found_by_content(
     rows: Sequence[ManifestRow] | None,
     options: MediaOptions,
     problems: list[ExternalFilesError],
+    memory: Known,
 ) -> dict[tuple[str, str, int], Resolution]:
     """The right videos of entries whose videos are missing or wrong, by their checksums in the manifest."""
     if rows is None:
@@ -491,7 +494,7 @@ def _found_by_content(
             hint=Hint("name the folder of the videos with {search}, without {repair}"),
             nwb_path=str(nwb_path),
         )
-    resolutions = resolve_all(references, options, destination=nwb_path.parent)
+    resolutions = resolve_all(references, options, destination=nwb_path.parent, memory=memory)
     bad = [verification for verification in verify_media(rows, resolutions) if verification.state.is_bad]
     wanted = [verification.row for verification in bad if verification.row is not None]
     folders = [nwb_path.parent / nwb_stem(nwb_path), *options.search_folders]

@@ -106,7 +106,7 @@ def _entry(finding: Finding, page: _Page, with_hint: bool, *, with_sentence: boo
         )
     if finding.stored_path is not None:
         parts.append(code(finding.stored_path) + _originally(finding, page))
-    if finding.details:
+    if details(finding, page.root):
         parts.append(details(finding, page.root)[2:])
     sentence = f"<p>{_sentence(finding.what)}</p>" if with_sentence else ""
     return " · ".join(parts) + sentence + (_hint(finding.hint) if with_hint else "")
@@ -120,8 +120,10 @@ def _originally(finding: Finding, page: _Page) -> str:
 
 
 def details(finding: Finding, root: Path) -> str:
-    """What was found and expected, after a colon."""
-    return f": {words(finding.details.replace(f'{root}{os.sep}', ''))}" if finding.details else ""
+    """What was found and expected, after a colon; empty if the stored path says it."""
+    if finding.is_evident or not finding.details:
+        return ""
+    return f": {words(finding.details.replace(f'{root}{os.sep}', ''))}"
 
 
 def _sentence(what: str) -> str:

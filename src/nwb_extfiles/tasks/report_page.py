@@ -7,6 +7,7 @@ control characters and escapes HTML. The content security policy of the page all
 from __future__ import annotations
 
 import html
+import os
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -240,7 +241,7 @@ def _state(media: ReportedMedia) -> str:
 
 def _media(media: ReportedMedia, root: Path) -> str:
     location = "a URL, which was not opened" if media.kind is LocationKind.URL else ""
-    if media.kind is LocationKind.FILE:
+    if media.kind is LocationKind.FILE and not _is_said(media):
         location = f"→ {code(shown_in(media.location or '', root))}"
     facts = [sized(media.size)] if media.size is not None else []
     notes = [location, " · ".join([*facts, *_facts(media.facts)]), " · ".join(_format(media.facts))]
@@ -253,6 +254,11 @@ def _media(media: ReportedMedia, root: Path) -> str:
         "</div></li>",
     ]
     return "".join(parts)
+
+
+def _is_said(media: ReportedMedia) -> bool:
+    """Whether the stored path says where the file is."""
+    return (media.location or "").endswith(f"{os.sep}{media.reference.stored_path}")
 
 
 def _frame(media: ReportedMedia) -> str:
@@ -290,7 +296,9 @@ def _format(facts: FileFacts) -> Iterator[str]:
 
 def _trees(file: ReportedFile) -> Iterator[str]:
     if file.after is not None and set(file.after) == set(file.before):
-        yield '<details><summary>Files <small>all in place</small></summary><div class="trees">'
+        missing = sum(place.is_missing for place in set(file.before))
+        said = f"{missing:,} missing" if missing else "all in place"
+        yield f'<details><summary>Files <small>{said}</small></summary><div class="trees">'
         yield _tree("Now, and after <code>nwb-extfiles relocate</code>", tree_lines(file.before))
     else:
         yield '<details><summary>Files now, and after <code>nwb-extfiles relocate</code></summary><div class="trees">'

@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..hints import Hint, Message
 from ..media.inventory import rows_by_entry
-from ..naming import is_showable
+from ..naming import is_showable, unportable
 from ..nwb.files import cannot_hold, open_nwb
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -35,6 +35,7 @@ from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.pipeline import plan_references
 from ..plans.plan import RelocationPlan
+from ..plans.plan_checks import unused_prefixes
 from ..plans.resolve import resolve
 from ..plans.targets import STAGING_PREFIX, naming_id, nwb_stem
 from ..progress import reporting
@@ -92,7 +93,7 @@ def restore(
     options = MediaOptions.from_value(media_options)
     modes = _modes(path, media_mode)
     file = _plan(path, folder, modes, options)
-    warn_all(file.plan.warnings)
+    warn_all((*file.plan.warnings, *unused_prefixes([file.plan])))
     if not dry_run:
         for failure in _carry_out([file], options, 1, lambda plan: None):
             raise failure
@@ -151,6 +152,7 @@ def restore_files(
     if problems:
         raise combine(problems)
     warn_all(warning for file in files for warning in file.plan.warnings)
+    warn_all(unused_prefixes(file.plan for file in files))
     failures = [] if dry_run else _carry_out(files, options, jobs, on_file)
     if failures:
         what = (
@@ -323,16 +325,21 @@ def _own_folder(reference: ExternalFileReference, taken: Container[str]) -> Pure
 
 
 def _is_name(name: str) -> bool:
-    separators = set("/\\:" if os.name == "nt" else "/\\")
-    return name not in ("", ".", "..") and not set(name) & separators and is_showable(name)
+    return name not in ("", ".", "..") and not set(name) & set("/\\") and is_showable(name) and not _refused(name)
+
+
+def _refused(name: str) -> str | None:
+    """Why Windows, if this is Windows, can have no file of a name."""
+    return unportable(name) if os.name == "nt" else None
 
 
 def _check_name(name: str, reference: ExternalFileReference) -> None:
     """Refuse what is not a plain file name: the manifest may come from anybody."""
     if not _is_name(name):
+        reason = _refused(name)
         raise UnsafeReferenceError(
-            f"{reference.where}: the original name of its video in the manifest is {name[:80]!r}, which is not a file "
-            f"name",
-            hint="correct the manifest",
+            f"{reference.where}: the original name of its video in the manifest is {name[:80]!r}, "
+            f"{f'but {reason}' if reason else 'which is not a file name'}",
+            hint="restore it on another system, or correct the manifest" if reason else "correct the manifest",
             **reference.place,
         )

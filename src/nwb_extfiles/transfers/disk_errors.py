@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..disk.in_use import is_in_use
 from ..errors import ExternalFilesError, TransferError
 
 __all__ = ["explained"]
@@ -26,6 +27,8 @@ _REFUSED = {
     ),
 }
 
+_OPEN_ELSEWHERE = "another program has it open", "close it there, and try again"
+
 
 @contextmanager
 def explained(document: Path, *, is_done: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -42,6 +45,9 @@ def explained(document: Path, *, is_done: Callable[[], bool] = lambda: False) ->
             raise
         reason, hint = _REFUSED[error.errno]
         place = error.filename2 or error.filename or document.parent
+        for named in (error.filename, error.filename2):
+            if isinstance(named, str) and is_in_use(Path(named), goes=True):  # which Windows says as EACCES
+                place, (reason, hint) = named, _OPEN_ELSEWHERE
         outcome = "and nothing was changed"
         if is_done():
             outcome = "after all was put in place; only the traces of this run are left"

@@ -1,7 +1,7 @@
 """Documents that a killed run has left unfinished: how they are told from others, and found under a new name.
 
-While a document is edited in place, a marker beside it has its inode in its name. So a document that was renamed after
-the kill is known, and the staging folder that has its journal is found.
+The mark of an edit in place has the inode of the document. So a document that was renamed after the kill is known, and
+the staging folder that has its journal is found.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..disk.filesystem import is_folder, sync_folder
+from ..disk.filesystem import is_folder
 from ..disk.journal import Edited, how_far
 from ..plans.targets import STAGING_PREFIX
 from .folder_notes import EditMark, inode_of, is_regular
-from .staging_folder import FORMER, JOURNAL, REPLACED, UNFINISHED, marker_beside, staging_path
+from .staging_folder import FORMER, JOURNAL, REPLACED, UNFINISHED, staging_path
 
 __all__ = [
     "NO_DOCUMENT",
@@ -23,7 +23,6 @@ __all__ = [
     "fitting_journals",
     "has_leftovers",
     "is_interrupted",
-    "remove_stale_markers",
     "renamed_from",
     "without_document",
 ]
@@ -31,7 +30,6 @@ __all__ = [
 NO_DOCUMENT = "an interrupted run left this folder, and the NWB file that the run was writing is not there"
 """What `without_document` finds."""
 _STAGING_NAME = re.compile(re.escape(STAGING_PREFIX) + r"[0-9a-f]{8}")
-_MARKER_NAME = re.compile(re.escape(STAGING_PREFIX) + r"i[0-9a-f]+")
 
 
 def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
@@ -68,7 +66,7 @@ def fitting_journals(document: Path) -> Iterator[Path]:
 def renamed_from(document: Path) -> Path | None:
     """The name that a document had when a run was killed that was editing it, if that was another one."""
     inode = inode_of(document)
-    if inode is None or not os.path.lexists(marker_beside(document.parent, inode)):
+    if inode is None:
         return None
     for staging in _staging_folders(document.parent):
         mark = EditMark.read(staging / UNFINISHED)
@@ -120,22 +118,12 @@ def _what_to_do(staging: Path, mark: EditMark) -> str:
     return "if no run is at work, run that command again, or remove this folder"
 
 
-def remove_stale_markers(folder: Path) -> None:
-    """Remove the markers in a folder that no unfinished edit claims."""
-    claimed = {EditMark.read(staging / UNFINISHED).inode for staging in _staging_folders(folder)}
-    wanted = {marker_beside(folder, inode).name for inode in claimed if inode is not None}
-    with os.scandir(folder) as entries:
-        found = [entry.path for entry in entries if _MARKER_NAME.fullmatch(entry.name)]
-    stale = [marker for marker in map(Path, found) if marker.name not in wanted and is_regular(marker)]
-    for marker in stale:
-        marker.unlink(missing_ok=True)
-    if stale:  # before the staging folder goes, which leads a later run here
-        sync_folder(folder)
-
-
 def _staging_folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        found = [entry.path for entry in entries if _STAGING_NAME.fullmatch(entry.name)]
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.path for entry in entries if _STAGING_NAME.fullmatch(entry.name)]
+    except PermissionError:  # who may not list the folder may still read the document
+        return []
     return [path for path in map(Path, sorted(found)) if is_folder(path)]
 
 

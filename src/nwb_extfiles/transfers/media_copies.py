@@ -11,12 +11,11 @@ import os
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
-from ..disk import contents
-from ..disk.moves import is_same_name, is_still, stamp
-from ..errors import MediaExistsError, OtherModeError, TransferError
+from ..disk import contents, filesystem
+from ..disk.moves import is_same_name, is_still
+from ..errors import MediaExistsError, TransferError
 from ..hints import Hint
 from ..options import MediaMode, ProgressCallback
 from ..plans.media_files import MediaFile, media_file
@@ -26,8 +25,8 @@ from ..progress import reporting
 from ..threads import called_ahead
 from ..web.download import fetch, part_name
 from ..web.remote import RemoteFile, unsigned
-from .file_makers import failed, link, link_or_copy, status_of
-from .staging_folder import FETCH_PREFIX, WHOLE_PREFIX, StagingFolder
+from .file_makers import PartMaker, failed, link_or_copy, status_of
+from .staging_folder import FETCH_PREFIX, StagingFolder
 
 __all__ = ["LeavingSource", "StagedFile", "StagedMedia"]
 
@@ -47,16 +46,27 @@ class StagedFile:
     """Where the former content of the target is, once it is put aside."""
     begun: bool = False
     """Whether the part was, or was about to be, given its final name, where nothing had that."""
+    source: Path | None = None
+    """What the part may be another name of."""
 
     def rollback(self) -> None:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
-            os.replace(self.former, self.target)
+            filesystem.replace(self.former, self.target)
         elif self.begun and os.path.lexists(self.target):
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
-                os.unlink(self.target)
+                filesystem.unlink(self.target, self._other_names)
+
+    def discard(self) -> None:
+        """Remove the part, if it is still there."""
+        if os.path.lexists(self.part):
+            filesystem.unlink(self.part, self._other_names)
+
+    @property
+    def _other_names(self) -> list[Path]:
+        return [] if self.source is None else [self.source]
 
 
 @dataclass(slots=True)
@@ -69,19 +79,6 @@ class LeavingSource:
     """Of the file, as it was before it was copied."""
     targets: set[Path] = field(default_factory=set)
     """Where the file must be found before the name is removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One call of `StagedMedia.stage`."""
-
-    plan: RelocationPlan
-    sync: bool
-    on_bytes: Callable[[int], None]
-    with_digest: bool
-    url_timeout: float
-    own_modes: dict[int, MediaMode]
-    """Gets the modes of files that could not be brought here in that of the plan, by the id() of their entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +173,16 @@ class StagedMedia:
             then, and nothing stands under a final name.
         """
         earlier = self._staged_so_far()
-        with_digest = plan.manifest is not None
         own_modes: dict[int, MediaMode] = {}
         try:
             with reporting(progress, plan.work_bytes) as report:
-                run = _Run(plan, sync, self._unless_cancelled(report), with_digest, url_timeout, own_modes)
-                copy = partial(self._copy_small, run)
-                with called_ahead(copy, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted) as ahead:
+                on_bytes, numbers = self._unless_cancelled(report), self._numbers
+                run = PartMaker(
+                    plan, self._staging, sync, on_bytes, url_timeout, numbers, self._parts, self.digests, own_modes
+                )
+                with called_ahead(
+                    run.copy_ahead, _small_copies(plan), _COPIERS, clear=self._clear_unless_wanted
+                ) as ahead:
                     # a further name may stand before the file that it is one of
                     for entry in sorted(plan.relocations, key=lambda entry: entry.action is Action.DUPLICATE):
                         if entry.target is None:
@@ -193,7 +193,7 @@ class StagedMedia:
                             self._stage_download(entry, entry.remote, target, run)
                         elif entry.source is not None:
                             self._stage_file(entry, entry.source, target, run, ahead)
-                if with_digest:
+                if run.with_digest:
                     self._add_digests(run)
         except BaseException:
             self._back_to(earlier)
@@ -221,7 +221,7 @@ class StagedMedia:
 
     def _back_to(self, earlier: _Staged) -> None:
         for item in self.files[earlier.files :]:
-            item.part.unlink(missing_ok=True)
+            item.discard()
         del self.files[earlier.files :]
         self._parts = {item.part for item in self.files}
         self._at, self.reused, self.leaving, self.kept = earlier.at, earlier.reused, earlier.leaving, earlier.kept
@@ -241,7 +241,7 @@ class StagedMedia:
 
         return on_bytes
 
-    def _add_digests(self, run: _Run) -> None:
+    def _add_digests(self, run: PartMaker) -> None:
         """Read files whose digest is wanted, and which no copy has read."""
         counted = run.plan.unread
         sources = {entry.source.identity: entry.source for entry in run.plan.relocations if entry.source is not None}
@@ -260,10 +260,10 @@ class StagedMedia:
             self.digests[identity] = digest
 
     def _stage_file(
-        self, entry: Relocation, source: MediaFile, target: Path, run: _Run, ahead: Callable[[int], Path | None]
+        self, entry: Relocation, source: MediaFile, target: Path, run: PartMaker, ahead: Callable[[int], Path | None]
     ) -> None:
         plan, mode = run.plan, run.plan.mode_of(entry)
-        part = self._new_part()
+        part = run.new_part()
         try:
             status = status_of(source)
             goes = plan.removes_name(entry)
@@ -283,7 +283,7 @@ class StagedMedia:
             elif entry.remux is not None:
                 self._remux(entry, entry.remux, part, run)
             else:
-                part = self._bring(entry, source, part, target, run, ahead)
+                part = run.bring(entry, source, part, target, ahead)
             self._add(part, target, entry)
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
@@ -295,35 +295,7 @@ class StagedMedia:
             raise
         self._at.setdefault(entry.content, part)
 
-    def _bring(
-        self,
-        entry: Relocation,
-        source: MediaFile,
-        part: Path,
-        target: Path,
-        run: _Run,
-        ahead: Callable[[int], Path | None],
-    ) -> Path:
-        """Copy or link a file, in the next mode of the call where one is impossible for it; gives its part."""
-        planned = run.plan.mode_of(entry)
-        for mode in (planned, *(mode for mode in run.plan.fallbacks if mode is not planned)):
-            try:
-                if mode.makes_copies:
-                    part = (mode is planned and ahead(id(entry))) or self._copy(run, source, mode)
-                elif link(source, part, target, mode):
-                    run.on_bytes(source.size)
-                else:
-                    self._copy_to(part, run, source, mode)
-            except OtherModeError as error:
-                part.unlink(missing_ok=True)
-                impossible = error
-            else:
-                if mode is not planned:
-                    run.own_modes[id(entry)] = mode
-                return part
-        raise impossible
-
-    def _remux(self, entry: Relocation, recipe: Remux, part: Path, run: _Run) -> None:
+    def _remux(self, entry: Relocation, recipe: Remux, part: Path, run: PartMaker) -> None:
         from ..media.pyav.remuxing import remux  # which loads PyAV
 
         assert entry.source is not None
@@ -333,7 +305,7 @@ class StagedMedia:
             raise TransferError("it changed while it was remuxed", hint="try again when no program writes to it")
         self._note_made(entry.content, part, run)
 
-    def _stage_download(self, entry: Relocation, remote: RemoteFile, target: Path, run: _Run) -> None:
+    def _stage_download(self, entry: Relocation, remote: RemoteFile, target: Path, run: PartMaker) -> None:
         if entry.action is Action.SHARE:
             return
         known_as = part_name(remote)
@@ -344,7 +316,7 @@ class StagedMedia:
                 self._note_made(known_as, target, run)
                 return
             if known_as in self._at:
-                part = self._new_part()
+                part = run.new_part()
                 link_or_copy(self._at[known_as], part, run.sync)
             else:
                 # The name says what it is, so that the next transfer finds it if this one is killed.
@@ -366,15 +338,12 @@ class StagedMedia:
                 **entry.reference.place,
             ) from error
 
-    def _new_part(self) -> Path:
-        return self._staging.path / str(next(self._numbers))
-
     def _add(self, part: Path, target: Path, entry: Relocation) -> None:
-        made = os.lstat(part)
+        made, source = os.lstat(part), None if entry.source is None else entry.source.real
         self._parts.add(part)
-        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino)))
+        self.files.append(StagedFile(part, target, entry.replaces, (made.st_dev, made.st_ino), source=source))
 
-    def _note_made(self, known_as: Hashable, place: Path, run: _Run) -> None:
+    def _note_made(self, known_as: Hashable, place: Path, run: PartMaker) -> None:
         """Read what was fetched or remuxed, if its digest is wanted."""
         if not run.with_digest:
             return
@@ -393,53 +362,6 @@ class StagedMedia:
                 hint=Hint("move it away, or replace it with {existing_replace}"),
                 **entry.reference.place,
             )
-
-    def _copy_small(self, run: _Run, entry: Relocation) -> Path:
-        assert entry.source is not None
-        return self._copy(run, entry.source, run.plan.mode_of(entry))
-
-    def _copy(self, run: _Run, source: MediaFile, mode: MediaMode) -> Path:
-        """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path.
-
-        Called in several threads at once.
-        """
-        # Such a copy has its name only since it was verified and flushed, and the name says what it is a copy of.
-        name = "-".join(f"{number:x}" for number in stamp(status_of(source)))
-        whole = self._staging.path / f"{WHOLE_PREFIX}{name}"
-        taken = whole in self._parts
-        if not taken and not self._staging.fresh:
-            if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):
-                run.on_bytes(source.size)
-                if run.with_digest:
-                    self.digests[source.identity] = contents.digest_of(whole)
-                return whole
-            whole.unlink(missing_ok=True)  # anybody may have put it there
-        part = self._new_part()
-        self._copy_to(part, run, source, mode)
-        if not run.sync or taken:
-            return part
-        try:
-            os.rename(part, whole)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return whole
-
-    def _copy_to(self, part: Path, run: _Run, source: MediaFile, mode: MediaMode) -> None:
-        try:
-            digest = contents.copy_verified(
-                source.real,
-                part,
-                on_bytes=run.on_bytes,
-                sync=run.sync,
-                with_digest=run.with_digest,
-                clone_only=mode is MediaMode.REFLINK,
-            )
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        if digest is not None:
-            self.digests[source.identity] = digest
 
     def _clear_unless_wanted(self, part: Path) -> None:
         if part not in self._parts:

@@ -23,7 +23,6 @@ from .interrupted import (
     fitting_journals,
     has_leftovers,
     is_interrupted,
-    remove_stale_markers,
     renamed_from,
 )
 from .removals import finish_removals, put_back
@@ -213,7 +212,6 @@ def _bring_back_or_finish(folder: StagingFolder, *, finishes: bool) -> None:
     else:  # the same is about to be written anew, and moves what is still there
         put_back(read_note(folder.removals))
     folder.clear(but_whole_copies=True)
-    remove_stale_markers(folder.folder)
 
 
 def _put_back_former(folder: StagingFolder) -> None:

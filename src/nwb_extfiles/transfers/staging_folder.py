@@ -37,9 +37,6 @@ none        unfinished  undone     brings that member back: its leader was broug
 No old name goes, and nothing that was put aside is cleared, before the last mark of a member has gone. So the last row
 comes after a call that was brought back, or to a member whose leader cannot be found, and loses nothing either way.
 What was put aside goes back only over what the transfer has put there, which is noted (``placed``), or over nothing.
-
-While a document is edited a marker beside it has its inode in its name, so that a document which was renamed
-meanwhile is known, and its journal found.
 """
 
 from __future__ import annotations
@@ -49,13 +46,12 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..disk.access import copy_access
-from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, write_new
+from ..disk.filesystem import is_folder, make_folders, remove, sync_folders, unlink, write_new
 from ..disk.locks import FileLock
 from ..disk.moves import MovedSource
 from ..errors import DestinationBusyError, TransferError
@@ -71,7 +67,6 @@ __all__ = [
     "UNFINISHED",
     "WHOLE_PREFIX",
     "StagingFolder",
-    "marker_beside",
     "staging_path",
 ]
 
@@ -153,8 +148,6 @@ class StagingFolder:
         self.notes: list[str] = []
         self.made_folders: list[Path] = []
         self._mark = EditMark()
-        self._marker: Path | None = None
-        self._marker_is_synced = False
         self._lock: FileLock | None = None
         self._owns_area = False
         try:
@@ -248,23 +241,6 @@ class StagingFolder:
         self._mark = replace(self._mark, members=tuple(member.document for member in members))
         self._mark.write(self.mark)
 
-    def mark_document(self, *, sync: bool) -> None:
-        """Leave what leads to the edit from the document beside it, whatever that is called later.
-
-        To be called when the mark is flushed, and before the document is edited: a marker whose staging folder a power
-        cut has taken would be found by nobody.
-        """
-        if self._mark.inode is None:
-            return
-        marker = marker_beside(self.folder, self._mark.inode)
-        if is_folder(marker):
-            raise self.in_the_way(marker)
-        marker.unlink(missing_ok=True)  # whoever put it there: it may be a link
-        self._marker, self._marker_is_synced = marker, sync
-        write_new(marker, b"", sync=False)
-        if sync:
-            sync_folders({self.folder})
-
     def commit_edits(self, members: Sequence[StagingFolder] = (), *, sync: bool) -> None:
         """Take the step after which the edit of the document, and those of all members, last."""
         if not members:
@@ -348,7 +324,6 @@ class StagingFolder:
         """Empty the staging folder; verified copies that a killed transfer has left may be of use to this one."""
         # First what says that the transfer is unfinished: whatever is put aside after it is not wanted back.
         self.mark.unlink(missing_ok=True)
-        self._remove_marker()
         self.remove_parts()
         if is_folder(self.replaced):
             remove(self.path / _WASTE)
@@ -356,16 +331,9 @@ class StagingFolder:
         with os.scandir(self.path) as entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path)
+                    remove(Path(entry.path))
                 elif entry.name != _LOCK and not (but_whole_copies and entry.name.startswith(_OF_USE)):
-                    os.unlink(entry.path)
-
-    def _remove_marker(self) -> None:
-        if self._marker is not None:
-            self._marker.unlink(missing_ok=True)
-            if self._marker_is_synced:  # before the staging folder goes, by which a stale one would be found
-                sync_folders({self.folder})
-            self._marker = None
+                    unlink(entry.path)
 
     def remove_parts(self) -> None:
         """Remove new documents that are not in their place."""
@@ -395,8 +363,7 @@ class StagingFolder:
 
     def leftovers(self, told: list[str]) -> list[str]:
         """Tell what a failure has left in the folder of the document, but for what was told already."""
-        markers = () if self._marker is None else (self._marker,)
-        places = [place for place in (self.path, *self.parts, *markers) if os.path.lexists(place)]
+        places = [place for place in (self.path, *self.parts) if os.path.lexists(place)]
         new = [
             str(place)
             for place in places
@@ -409,8 +376,3 @@ def staging_path(document: Path) -> Path:
     """The path of the staging folder of a document."""
     token = hashlib.blake2s(os.fsencode(document.name), digest_size=4).hexdigest()
     return document.with_name(f"{STAGING_PREFIX}{token}")
-
-
-def marker_beside(folder: Path, inode: int) -> Path:
-    """A file in the folder of a document while an edit of it is unfinished."""
-    return folder / f"{STAGING_PREFIX}i{inode:x}"

@@ -23,7 +23,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from ..disk import access, filesystem, links
+from ..disk.in_use import is_in_use
 from ..disk.journal import rollback
+from ..disk.locks import open_elsewhere
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import MediaExistsError, TransferError, warn
 from .disk_errors import explained
@@ -74,7 +76,8 @@ class Transfer:
     Raises
     ------
     DestinationBusyError
-        If another transfer to the same document is going on; nothing is changed.
+        If another transfer to the same document is going on, or, on Windows, another program has open a document that
+        is to be replaced; nothing is changed.
     OSError
         If the folder cannot be written to.
     """
@@ -92,6 +95,8 @@ class Transfer:
     ) -> None:
         self.document = document
         self._folder = document.parent
+        if not edits_document and is_in_use(document, goes=True):
+            raise open_elsewhere(document)
         with explained(document):
             self._staging: StagingFolder = open_staging_folder(
                 document,
@@ -158,7 +163,6 @@ class Transfer:
         if sync:
             self._flush_names()
         if edit is not None:
-            self._staging.mark_document(sync=sync)
             edit()
         if self._edits_document and sync:
             filesystem.sync_tree(self.document)
@@ -242,7 +246,7 @@ class Transfer:
         for item, former in places.items():
             item.former = former
             # A second name keeps the target whole all the time; where there is none, it is gone for a moment.
-            if not links.link_exclusive(item.target, former):
+            if filesystem.is_read_only(item.target) or not links.link_exclusive(item.target, former):
                 os.rename(item.target, former)
         placed = ((item.part, item.target) for item in places)
         note_placed(self._staging.placed, placed, folder=self._folder, sync=sync)
@@ -262,7 +266,7 @@ class Transfer:
                     nwb_path=str(self.document),
                 ) from error
             return
-        os.replace(item.part, item.target)
+        filesystem.replace(item.part, item.target)
 
     # ------------------------------------------------------------------- end
 
@@ -336,6 +340,7 @@ class Transfer:
                     left.append(str(not_put_back(former, item.target, self.document)))
                     continue
                 item.rollback()
+                item.discard()
                 if self._synced and item.former is not None:
                     filesystem.sync_folder(item.target.parent)  # before it is forgotten that there was anything
             except OSError as error:

@@ -8,66 +8,19 @@ from __future__ import annotations
 
 import os
 import posixpath
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote, unquote
+from typing import Any
+from urllib.parse import quote
 
-from ..errors import ExternalFilesError, MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from ..errors import MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from .addresses import EXAMPLE, Address, address_of
+from .archive_client import archive_errors, asking, client_for
 from .remote import UNKNOWN_BASE, folder_of, source_of
 
-__all__ = ["Address", "ArchivedFile", "DandisetAssets", "Dandisets", "address_of", "base_of", "is_asset", "place_of"]
+__all__ = ["ArchivedFile", "DandisetAssets", "Dandisets", "base_of", "is_asset", "place_of"]
 
-T = TypeVar("T")
-
-_DANDISET = r"(?P<dandiset>[0-9]{6})"
-_VERSION = r"(?P<version>draft|[0-9]+\.[0-9]+\.[0-9]+)"
-_API = r"(?P<instance>https?://[^/?#]+(?:/api)?)"
-_ADDRESSES = [
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        rf"dandi://(?P<instance>[^/]+)/{_DANDISET}(?:@{_VERSION})?(?:/(?P<path>.*))?",
-        # DANDI:000123/draft, as dandisets are cited
-        rf"(?P<instance>[a-z][\w-]+):{_DANDISET}(?:/{_VERSION})?(?:/(?P<path>.*))?",
-        # as the page of an archive shows them, with ?location=
-        rf"(?P<instance>https?://[^/?#]+)/(?:#/)?dandiset/{_DANDISET}(?:/{_VERSION})?(?:/files)?/?(?:\?(?P<query>.*))?",
-        rf"{_API}(?:/dandisets/{_DANDISET}/versions/{_VERSION})?"
-        r"/assets/(?P<asset>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/(?:download|info)?)?/?(?:\?.*)?",
-        rf"{_API}/dandisets/{_DANDISET}/versions/{_VERSION}/assets/?\?(?P<query>path=.*)",
-    )
-]
 _PER_PAGE = 1000  # the most that an archive gives at once
 _NWB_SUFFIXES = (".nwb", ".nwb.zarr")
-_EXAMPLE = "dandi://<instance>/<dandiset>[@<version>]/<path of the NWB file>"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What a URL says of a place in an archive."""
-
-    instance: str
-    """The name of the archive, or the URL of its server."""
-    dandiset: str | None
-    version: str | None
-    path: str | None
-    """Of an asset, or of a folder; None if the URL names a whole dandiset, or an asset by its identifier."""
-    asset: str | None
-
-
-def address_of(url: str) -> Address | None:
-    """The address that a URL, or a citation of a dandiset, names in an archive; None if it is something else."""
-    if ":" not in url:
-        return None
-    match = next(filter(None, (pattern.fullmatch(url) for pattern in _ADDRESSES)), None)
-    if match is None:
-        return None
-    parts = match.groupdict()
-    query = parse_qs(parts.get("query") or "")
-    path = unquote(parts.get("path") or "") or next(iter(query.get("location") or query.get("path") or ()), "")
-    instance = parts["instance"] if "://" in parts["instance"] else parts["instance"].lower()
-    return Address(instance, parts.get("dandiset"), parts.get("version"), path.lstrip("/") or None, parts.get("asset"))
 
 
 def is_asset(value: object) -> bool:
@@ -164,7 +117,7 @@ class DandisetAssets:
     def path_of(self, stored_path: str) -> str | None:
         """The path in the dandiset that a relative path in the NWB file means; None if it leaves the dandiset."""
         if not self.path or self.path.endswith("/"):
-            raise UnsafeReferenceError(f"{self.nwb_url} names no NWB file", hint=f"give {_EXAMPLE}")
+            raise UnsafeReferenceError(f"{self.nwb_url} names no NWB file", hint=f"give {EXAMPLE}")
         relative = stored_path.replace("\\", "/")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), relative))
         return None if path.startswith(("../", "/")) or path in ("..", ".") else path
@@ -180,7 +133,7 @@ class DandisetAssets:
         UnreadableFileError
             If the archive does not answer, or refuses.
         """
-        with _archive_errors(self.nwb_url, self._dandiset.client):
+        with archive_errors(self.nwb_url, self._dandiset.client):
             if not any(path.startswith(prefix) for prefix in self._listed):
                 folder = posixpath.dirname(path)
                 self._list(f"{folder}/" if folder else path)
@@ -227,7 +180,7 @@ class DandisetAssets:
         if self.path and not self.path.endswith("/") and self.find(self.path) is not None:
             return [self]
         folder = self.path.rstrip("/") + "/" if self.path else ""
-        with _archive_errors(self.nwb_url, self._dandiset.client):
+        with archive_errors(self.nwb_url, self._dandiset.client):
             self._list(folder)
         paths = [path for path in sorted(self._assets) if path.startswith(folder) and path.endswith(_NWB_SUFFIXES)]
         if not paths:
@@ -324,7 +277,7 @@ class Dandisets:
             return self._around.setdefault(assets.nwb_url, assets)
         address = address_of(place)
         if address is None and place.lower().startswith("dandi://"):
-            raise UnsafeReferenceError(f"{place} names no dandiset", hint=f"give {_EXAMPLE}", nwb_path=place)
+            raise UnsafeReferenceError(f"{place} names no dandiset", hint=f"give {EXAMPLE}", nwb_path=place)
         if address is None or address.dandiset is None:
             return None
         if place not in self._around:
@@ -338,7 +291,7 @@ class Dandisets:
         Returns
         -------
         ArchivedFile or None
-            None if the URL names no asset, as those of S3.
+            None if the URL names no asset, as those of S3, or its server is no archive that dandi can ask.
 
         Raises
         ------
@@ -347,111 +300,31 @@ class Dandisets:
         address = address_of(url)
         if address is None or address.asset is None:
             return None
+        try:
+            client = client_for(address, url)
+        except UnreadableFileError:
+            return None
         if address.dandiset is not None and (assets := self.around(url)) is not None:
             return assets.find(assets.path)
         from dandi.exceptions import NotFoundError
 
-        client = _client(address, url)
-        with _archive_errors(url, client):
+        with archive_errors(url, client):
             try:
-                asset = _asking(client, lambda: client.get_asset(address.asset))
+                asset = asking(client, lambda: client.get_asset(address.asset))
             except NotFoundError as error:
                 raise MissingMediaError(f"{url}: {error}", nwb_path=url) from error
             is_open = "Authorization" not in client.session.headers
             return _described(asset, asset.base_download_url, is_open=is_open)
 
 
-def _asking(client: Any, question: Callable[[], T]) -> T:
-    """The answer to a question, which is asked again with the API key of the user if it needs one."""
-    try:
-        try:
-            return question()
-        except Exception as error:
-            if _status(error) != 401 or not _log_in(client):
-                raise
-            return question()
-    finally:
-        client.session.close()  # it is opened again when it is used
-
-
 def _connected(address: Address, place: str) -> DandisetAssets:
     from dandi.exceptions import NotFoundError
 
-    client = _client(address, place)
-    with _archive_errors(place, client):
+    client = client_for(address, place)
+    with archive_errors(place, client):
         try:
-            dandiset = _asking(client, lambda: client.get_dandiset(address.dandiset, address.version, lazy=False))
+            dandiset = asking(client, lambda: client.get_dandiset(address.dandiset, address.version, lazy=False))
             path = address.path or ("" if address.asset is None else dandiset.get_asset(address.asset).path)
         except NotFoundError as error:
             raise MissingMediaError(f"{place}: {error}", nwb_path=place) from error
     return DandisetAssets(dandiset, path)
-
-
-def _client(address: Address, place: str) -> Any:
-    from dandi.consts import known_instances, known_instances_rev
-    from dandi.dandiapi import DandiAPIClient
-
-    try:
-        client = DandiAPIClient.for_dandi_instance(address.instance)
-        name = known_instances_rev.get(client.api_url.rstrip("/"))  # the API key is found by it
-        if name not in (None, client.dandi_instance.name):
-            client = DandiAPIClient.for_dandi_instance(name)
-    except KeyError as error:
-        reason = f"dandi knows no archive {address.instance!r}"
-        raise UnsafeReferenceError(f"{place}: {reason}", hint=f"give {_EXAMPLE}", nwb_path=place) from error
-    except (RuntimeError, ValueError) as error:  # it is no archive, or one that needs another version of dandi
-        reason = f"{error}: {error.__context__}" if error.__context__ is not None else str(error)
-        raise UnreadableFileError(
-            f"{place}: {reason}", hint="check that this is the address of a DANDI archive", nwb_path=place
-        ) from error
-    own_name = client.dandi_instance.name
-    if name is None and own_name in known_instances and address.instance not in (own_name, *known_instances_rev):
-        # dandi names an unknown server by its host, and would give it the API key of the archive of that name
-        raise UnsafeReferenceError(f"{place} is not the archive {own_name!r}", hint=f"give {_EXAMPLE}", nwb_path=place)
-    return client
-
-
-def _status(error: BaseException) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)
-
-
-def _log_in(client: Any) -> bool:
-    """Give a client the API key of the user, if there is one. dandi would ask for it at the terminal."""
-    import keyring
-    from keyring.errors import KeyringError
-
-    key = os.environ.get(client.api_key_env_var)
-    if not key:
-        try:
-            key = keyring.get_password(f"dandi-api-{client.dandi_instance.name}", "key")
-        except KeyringError:
-            key = None
-    if key:
-        client.authenticate(key)
-    return bool(key)
-
-
-@contextmanager
-def _archive_errors(place: str, client: Any) -> Iterator[None]:
-    from requests import RequestException
-
-    try:
-        yield
-    except RequestException as error:
-        raise _refused(place, client, error) from error
-
-
-def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
-    variable, status = client.api_key_env_var, _status(error)
-    if status == 401 and os.environ.get(variable):
-        what, hint = f"the archive refuses the API key in {variable} (401)", f"set {variable} to a valid API key"
-    elif status == 401:
-        what = "the dandiset is embargoed, and no API key was found (401)"
-        hint = (
-            f"set the environment variable {variable} to your API key, or give an asset of a DandiAPIClient that has it"
-        )
-    elif status == 403:
-        what, hint = "your API key gives no access (403)", "ask an owner of the dandiset for access"
-    else:
-        what, hint = f"the archive does not answer as expected: {error}", "try again"
-    return UnreadableFileError(f"{place}: {what}", hint=hint, nwb_path=place)

@@ -97,8 +97,7 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
     if not edit_list:
         options["ignore_editlist"] = "1"
     try:
-        # metadata are not always UTF-8, whatever the standards say
-        container = av.open(os.path.abspath(path), container_options=options, metadata_errors="replace")
+        container = av.open(os.path.abspath(path), container_options=options, **_metadata_errors(av))
     except av.error.FFmpegError as error:  # some are OSErrors, without a problem of the file system
         raise _not_a_video(Path(path)) from error
     with container:
@@ -109,6 +108,11 @@ def open_video(path: str | os.PathLike[str], *, edit_list: bool = True) -> Itera
                 undecodable=any(stream.codec_context is None for stream in container.streams.video),
             )
         yield container
+
+
+def _metadata_errors(av: Any) -> dict[str, str]:
+    """What lets PyAV before 19 read metadata that are not UTF-8, whatever the standards say; PyAV 19 does by itself."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def load_av() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,7 +15,7 @@ import numpy as np
 
 from ...disk import access, filesystem
 from ...errors import TransferError
-from ...hints import Hint
+from ...hints import Hint, shell_word
 from ...plans.resolve import Remux
 from .fingerprints import LossyError, Track, displayed, kept_streams, packets, same_packets, same_times, tracks_of
 from .opening import NotAVideo, fraction, load_av, open_video
@@ -259,6 +258,6 @@ def _explained(source: Path) -> Iterator[None]:
 def how_to_convert(path: Path, image: bool = False) -> str:
     """The command that makes a file which the archive accepts, with every pixel unchanged."""
     settings, suffix = ("-frames:v 1 -update 1", ".png") if image else ("-c:v ffv1", ".mkv")
-    source, target = shlex.quote(str(path)), shlex.quote(str(path.with_suffix(suffix)))
+    source, target = shell_word(str(path)), shell_word(str(path.with_suffix(suffix)))
     command = f"`ffmpeg -i {source} {settings} {target}`"
     return Hint("convert it with {command}, and name the new file with {path_map}", command=command)

@@ -1,0 +1,115 @@
+"""dandi's own client: for which archive, with the API key of the user where it is needed, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from ..errors import ExternalFilesError, UnreadableFileError, UnsafeReferenceError
+from .addresses import EXAMPLE, Address
+
+__all__ = ["archive_errors", "asking", "client_for", "is_known"]
+
+T = TypeVar("T")
+
+
+def asking(client: Any, question: Callable[[], T]) -> T:
+    """The answer to a question, which is asked again with the API key of the user if it needs one."""
+    try:
+        try:
+            return question()
+        except Exception as error:
+            if _status(error) != 401 or not _log_in(client):
+                raise
+            return question()
+    finally:
+        client.session.close()  # it is opened again when it is used
+
+
+def client_for(address: Address, place: str) -> Any:
+    """The client for the archive of an address; `place` is what messages call it.
+
+    Raises
+    ------
+    UnsafeReferenceError
+        If dandi does not know an archive of that name, or a server has the name of another archive.
+    UnreadableFileError
+        If the server does not answer as an archive does.
+    """
+    from dandi.consts import known_instances, known_instances_rev
+    from dandi.dandiapi import DandiAPIClient
+
+    try:
+        client = DandiAPIClient.for_dandi_instance(address.instance)
+        name = known_instances_rev.get(client.api_url.rstrip("/"))  # the API key is found by it
+        if name not in (None, client.dandi_instance.name):
+            client = DandiAPIClient.for_dandi_instance(name)
+    except KeyError as error:
+        reason = f"dandi knows no archive {address.instance!r}"
+        raise UnsafeReferenceError(f"{place}: {reason}", hint=f"give {EXAMPLE}", nwb_path=place) from error
+    except (RuntimeError, ValueError) as error:  # it is no archive, or one that needs another version of dandi
+        reason = f"{error}: {error.__context__}" if error.__context__ is not None else str(error)
+        raise UnreadableFileError(
+            f"{place}: {reason}", hint="check that this is the address of a DANDI archive", nwb_path=place
+        ) from error
+    own_name = client.dandi_instance.name
+    if name is None and own_name in known_instances and address.instance not in (own_name, *known_instances_rev):
+        # dandi names an unknown server by its host, and would give it the API key of the archive of that name
+        raise UnsafeReferenceError(f"{place} is not the archive {own_name!r}", hint=f"give {EXAMPLE}", nwb_path=place)
+    return client
+
+
+def _status(error: BaseException) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _log_in(client: Any) -> bool:
+    """Give a client the API key of the user, if there is one. dandi would ask for it at the terminal."""
+    import keyring
+    from keyring.errors import KeyringError
+
+    key = os.environ.get(client.api_key_env_var)
+    if not key:
+        try:
+            key = keyring.get_password(f"dandi-api-{client.dandi_instance.name}", "key")
+        except KeyringError:
+            key = None
+    if key:
+        client.authenticate(key)
+    return bool(key)
+
+
+@contextmanager
+def archive_errors(place: str, client: Any) -> Iterator[None]:
+    """Let errors of requests to an archive say what it refuses, and what to do, as `UnreadableFileError`."""
+    from requests import RequestException
+
+    try:
+        yield
+    except RequestException as error:
+        raise _refused(place, client, error) from error
+
+
+def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
+    variable, status = client.api_key_env_var, _status(error)
+    if status == 401 and os.environ.get(variable):
+        what, hint = f"the archive refuses the API key in {variable} (401)", f"set {variable} to a valid API key"
+    elif status == 401:
+        what = "the dandiset is embargoed, and no API key was found (401)"
+        hint = (
+            f"set the environment variable {variable} to your API key, or give an asset of a DandiAPIClient that has it"
+        )
+    elif status == 403:
+        what, hint = "your API key gives no access (403)", "ask an owner of the dandiset for access"
+    else:
+        what, hint = f"the archive does not answer as expected: {error}", "try again"
+    return UnreadableFileError(f"{place}: {what}", hint=hint, nwb_path=place)
+
+
+def is_known(address: Address) -> bool:
+    """Whether dandi knows the archive of an address; a file from elsewhere may name any server."""
+    from dandi.consts import known_instances, known_instances_rev
+
+    return address.instance in known_instances or address.instance.rstrip("/") in known_instances_rev
