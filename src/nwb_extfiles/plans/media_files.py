@@ -108,6 +108,6 @@ def behind_link(
         link = current / part
         current = Path(real_path(str(link)))
         is_alias = Path(nwb_folder).is_relative_to(current) and not link.parent.is_relative_to(current)
-        if link.is_symlink() and not is_alias:
+        if current != link and link.is_symlink() and not is_alias:
             return replace(file, linked_path=link.joinpath(*parts[number:]))
     return file

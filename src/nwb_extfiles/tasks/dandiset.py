@@ -188,28 +188,32 @@ def _planned(
         manifest=inspected.manifest,
         remuxer=remuxer(settings.options, partial(_frame_rate, inspected.path)),
     )
-    exported: tuple[str, ...] = ()
-    if plan.edits:
-        with open_nwb(inspected.path) as file:
-            problems = cannot_hold(file, plan.edits, plan.nwb_path)
-        if source == target:
-            problems.extend(cannot_edit(plan))
-            if problems:
-                raise combine(problems)
-        exported = tuple(problem.object_path for problem in problems if problem.object_path is not None)
+    exists = source != target and os.path.lexists(target)
+    target_stamp = _stamp_if_same(inspected, plan, table) if exists else None
+    if exists and target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
+        plan, target_stamp = _without_manifest(inspected, plan, table)
+    is_there = target_stamp is not None
+    exported = () if is_there else _to_export(inspected, plan, in_place=source == target)
+    if exists and not is_there:
+        _check_replaced(inspected, target, settings)
     plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
     if exported:
         plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
-    target_stamp, replaces = None, False
-    if source != target and os.path.lexists(target):
-        target_stamp = _stamp_if_same(inspected, plan, table)
-        if target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
-            plan, target_stamp = _without_manifest(inspected, plan, table)
-        replaces = target_stamp is None
-        if replaces:
-            _check_replaced(inspected, target, settings)
-    is_there = target_stamp is not None
+    replaces = exists and not is_there
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces, exported)
+
+
+def _to_export(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> tuple[str, ...]:
+    """The objects whose new paths the file cannot hold, so that it is exported; refused if it stays where it is."""
+    if not plan.edits:
+        return ()
+    with open_nwb(inspected.path) as file:
+        problems = cannot_hold(file, plan.edits, plan.nwb_path)
+    if in_place:
+        problems.extend(cannot_edit(plan))
+        if problems:
+            raise combine(problems)
+    return tuple(problem.object_path for problem in problems if problem.object_path is not None)
 
 
 def _is_exported(path: Path, object_paths: Sequence[str]) -> str:
