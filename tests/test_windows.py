@@ -100,8 +100,8 @@ def test_names_outside_the_code_page_through_a_pipe(tmp_path: Path, name: str) -
     make_file(tmp_path / name, 3000)
     files = [write_nwb(tmp_path / nwb_name, [name]) for nwb_name in (f"{name}.nwb", "x.nwb")]
     assert "\\u" in run("ls", *files)
-    run("check", "--frames", "none", *files, code=1)
-    assert "\\u" in run("relocate", "--media-mode", "copy", *files)
+    run("check", "--frames", "none", *files)
+    run("relocate", "--media-mode", "copy", *files)
     for path in files:
         assert_resolves(path, [tmp_path / name])
     run("report", "-o", tmp_path / "report.html", *files)
