@@ -861,6 +861,7 @@ def test_invalid_or_duplicate_object_ids(tmp_path: Path) -> None:
         relocate(other)
 
 
+@needs_symlink
 def test_symlinks_broken_by_a_moved_folder(tmp_path: Path) -> None:
     """The links still tell what the videos are called; `search` finds them by that."""
     path = nwb_with(tmp_path, "a.avi", "b.avi")
