@@ -254,7 +254,7 @@ def _target(reference: ExternalFileReference) -> Path:
     if Path(os.path.realpath(existing)) != existing:
         raise UnsafeReferenceError(
             f"{reference.where}: {quoted(existing)}, on the way to its place, is a symbolic link to "
-            f"{os.path.realpath(existing)!r}",
+            f"{quoted(os.path.realpath(existing))}",
             hint="put a folder there",
             **reference.place,
         )
