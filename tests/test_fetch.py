@@ -33,6 +33,8 @@ from nwb_extfiles.errors import (
     UnreadableFileError,
     UnsafeReferenceError,
 )
+from nwb_extfiles.tasks.archived_names import Dandiset
+from nwb_extfiles.web.asset_download import part_of
 
 UTF8 = h5py.string_dtype()
 SIZE = 1_000_000
@@ -290,6 +292,34 @@ def test_existing_files_are_not_replaced(archive: Archive, dandiset: Path, tmp_p
     place.symlink_to("nowhere")
     with pytest.raises(MediaExistsError, match="is not a file"):
         fetch_media(path, archive.dandi_url(NWB))
+
+
+def test_file_in_the_way_of_a_folder(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here")
+    path.with_suffix("").write_bytes(b"mine")
+    with pytest.raises(MediaExistsError, match="on the way to its place, is not a folder"):
+        fetch_media(path, archive.dandi_url(NWB))
+    assert path.with_suffix("").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe", "folder"])
+def test_nothing_is_written_to_what_has_the_name_of_a_part(
+    archive: Archive, dandiset: Path, tmp_path: Path, kind: str
+) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here")
+    own = tmp_path / "own"
+    own.write_bytes(b"mine")
+    asset = Dandiset(archive.dandi_url(NWB)).around(path).asset(asset_of(dandiset, 0))
+    part = part_of(asset, path.parent / stored_paths(path)[0])
+    part.parent.mkdir()
+    make = {"symbolic link": part.symlink_to, "hard link": part.hardlink_to}
+    make[kind](own) if kind in make else os.mkfifo(part) if kind == "pipe" else part.mkdir()
+    with pytest.raises(TransferError, match="is not a file of its own"):
+        fetch_media(path, archive.dandi_url(NWB))
+    assert own.read_bytes() == b"mine"
+    assert media_in(path) == [None] * 3
 
 
 @pytest.mark.parametrize("stored", ["../b.avi", "../../b.avi", ".git/hooks/b", "link/b.avi"])

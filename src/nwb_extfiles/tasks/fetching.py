@@ -261,6 +261,12 @@ def _target(reference: ExternalFileReference) -> Path:
             hint="put a folder there",
             **reference.place,
         )
+    if existing != target.parent and os.path.lexists(in_the_way := existing / target.relative_to(existing).parts[0]):
+        raise MediaExistsError(
+            f"{reference.where}: {in_the_way}, on the way to its place, is not a folder",
+            hint="move it away",
+            **reference.place,
+        )
     return target
 
 

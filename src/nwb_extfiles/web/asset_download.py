@@ -150,10 +150,10 @@ class _Download:
 def _opened(part: Path, target: Path) -> Iterator[BinaryIO]:
     """The file for what arrives, locked against other runs; never a link to something else."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if os.path.lexists(part):
+        _require_own_file(part, os.lstat(part))  # before it is opened: a pipe cannot be, and Windows follows a link
     with open(part, "r+b", opener=lambda path, _: os.open(path, flags, 0o666)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise RefusedError(f"{part} is not a file of its own, so nothing is written to it; remove it")
+        _require_own_file(part, os.fstat(file.fileno()))
         try:
             lock_handle(file.fileno())
         except NotImplementedError:
@@ -161,6 +161,11 @@ def _opened(part: Path, target: Path) -> Iterator[BinaryIO]:
         except BlockingIOError as error:
             raise DestinationBusyError(f"{target} is being downloaded by another run", hint="wait for it") from error
         yield file
+
+
+def _require_own_file(part: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise RefusedError(f"{part} is not a file of its own, so nothing is written to it; remove it")
 
 
 def _digests(asset: Any) -> dict[str, str]:
