@@ -116,6 +116,19 @@ def test_file_opened_from_s3(dandiset: Archive, videos: list[Path]) -> None:
             check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [videos[2], videos[1]])
 
 
+@pytest.mark.parametrize("cache", ["simplecache", "filecache"])
+def test_file_in_a_cache_of_fsspec_is_not_taken_for_one_beside_its_videos(
+    dandiset: Archive, tmp_path: Path, videos: list[Path], cache: str
+) -> None:
+    blob = dandiset.content_url(dandiset.versions[DANDISET]["draft"]["sub-a/sub-a.nwb"])
+    settings = {cache: {"cache_storage": str(tmp_path / "cache")}}
+    with fsspec.open(f"{cache}::{blob}", **settings) as stream, h5py.File(stream, "r") as file:
+        first, *_ = resolve_external_files(file)
+        assert 'opened_from="dandi://' in str(first.problem)
+        told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
+        check_archived(resolve_external_files(file, opened_from=told), "draft", [videos[2], videos[1]])
+
+
 @pytest.mark.parametrize(
     ("url", "error", "reason"),
     [
