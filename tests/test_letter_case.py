@@ -40,6 +40,18 @@ def test_paths_in_another_letter_case_resolve(stick: Path) -> None:
     assert_resolves(path, videos)
 
 
+@pytest.mark.parametrize("mode", ["reference", "copy"])
+def test_new_paths_have_the_letter_case_of_the_disk(stick: Path, mode: str) -> None:
+    """So they are still right when all is copied to a disk on which letter case counts."""
+    (stick / "Videos").mkdir()
+    (stick / "q").mkdir()
+    make_file(stick / "Videos" / "cam2.AVI")
+    path = write_nwb(stick / "Q.nwb", ["VIDEOS/CAM2.avi"])
+    relocate(path, mode)
+    (stored,) = stored_paths(path)
+    assert stored in {place.relative_to(stick).as_posix() for place in stick.rglob("*")}
+
+
 def test_one_video_in_two_letter_cases_is_one_file(stick: Path) -> None:
     """A move removes it once, and both references get it."""
     (stick / "Videos").mkdir()

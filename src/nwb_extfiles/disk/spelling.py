@@ -30,10 +30,11 @@ class Spelling:
             other = name.swapcase()
             if other == name or not os.path.lexists(os.path.join(folder, name)):
                 return name  # which does not tell
-            self._listed[folder] = _names(folder) if _are_same(folder, name, other) else None
+            # inodes would not tell: with FUSE the two spellings of one file may have two
+            self._listed[folder] = _names(folder) if os.path.lexists(os.path.join(folder, other)) else None
         listed = self._listed[folder]
         alike = set() if listed is None else listed.get(folded(name), set())
-        return next(iter(alike)) if len(alike) == 1 else name
+        return next(iter(alike)) if len(alike) == 1 else name  # two: letter case counts after all
 
     def relative(self, folder: Path, path: PurePosixPath) -> PurePosixPath:
         """A path below a folder, with each name as listed."""
@@ -48,13 +49,6 @@ class Spelling:
             return path
         spelled, listed = self._as_listed(folder), self.listed_name(folder, name)
         return path if (spelled, listed) == (folder, name) else os.path.join(spelled, listed)
-
-
-def _are_same(folder: str, name: str, other: str) -> bool:
-    try:
-        return os.path.samestat(os.lstat(os.path.join(folder, name)), os.lstat(os.path.join(folder, other)))
-    except OSError:
-        return False
 
 
 def _names(folder: str) -> dict[str, set[str]] | None:

@@ -21,7 +21,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint
+from ..hints import Hint, quoted
 from ..nwb.files import open_nwb
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
@@ -249,14 +249,14 @@ def _target(reference: ExternalFileReference) -> Path:
     inside = target.is_relative_to(root) and target not in (root, nwb_path)
     if not inside or any(part.startswith(".") for part in target.relative_to(root).parts):
         raise UnsafeReferenceError(
-            f"{reference.where}: {reference.stored_path[:300]!r} does not lead to a file below {str(root)!r}",
+            f"{reference.where}: {reference.stored_path[:300]!r} does not lead to a file below {quoted(root)}",
             hint="download the whole dandiset with `dandi download`",
             **reference.place,
         )
     existing = filesystem.nearest_folder(target.parent)
     if Path(os.path.realpath(existing)) != existing:
         raise UnsafeReferenceError(
-            f"{reference.where}: {str(existing)!r}, on the way to its place, is a symbolic link to "
+            f"{reference.where}: {quoted(existing)}, on the way to its place, is a symbolic link to "
             f"{os.path.realpath(existing)!r}",
             hint="put a folder there",
             **reference.place,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..hints import quoted
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import Relocation, RelocationPlan
 from ..tables import Tabular
@@ -55,7 +56,7 @@ class OrganizedFile:
     """Objects whose paths cannot be changed in a copy of the NWB file, so that pynwb exports it instead."""
 
     def __repr__(self) -> str:
-        return f"<OrganizedFile: {str(self.source)!r} -> {str(self.target)!r}, {self.media_count:,} media>"
+        return f"<OrganizedFile: {quoted(self.source)} -> {quoted(self.target)}, {self.media_count:,} media>"
 
     @property
     def target(self) -> Path:
