@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -499,7 +498,7 @@ def test_killed_run_is_resumed(archive: Archive, dandiset: Path, tmp_path: Path)
         with pytest.raises(DestinationBusyError, match="by another run"):
             fetch_media(path, archive.dandi_url(NWB))
     finally:
-        run.send_signal(signal.SIGKILL)
+        run.kill()
         run.wait()
     (part,) = hidden(tmp_path / "here")
     arrived = part.stat().st_size
