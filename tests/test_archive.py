@@ -687,7 +687,7 @@ def test_reasons_of_servers_are_in_the_message(archive: Archive, embargoed: Asse
     assert "403 Forbidden" in reason(archive.content_url(embargoed))
     assert "no such file" in reason(archive.bucket.url("none.nwb"))
     assert "no such file" in reason(archive.bucket.url("none.nwb.zarr/"))
-    assert "connection refused" in reason("http://127.0.0.1:9/a.nwb")
+    assert "connection refused" in reason("http://127.0.0.1:9/a.nwb").lower()
     assert "connection refused" in reason("http://127.0.0.1:9/a.nwb.zarr/").lower()
     assert "refused" in reason(f"http://127.0.0.1:9/dandiset/{DANDISET}/draft/files?location=sub-a").lower()
     archive.signed_for = 0

@@ -515,6 +515,8 @@ def test_url_beside_nwb_url(nwb_url: str, text: str, expected: str | None) -> No
     [
         ("/d/a.nwb", "/d/a.nwb"),
         ("/here/<File-like object HTTPFileSystem, https:/h/a.nwb>", "https://h/a.nwb"),
+        (r"C:\here\<File-like object HTTPFileSystem, https:\h\a.nwb>", "https://h/a.nwb"),
+        (r"C:\here\https:\h\a.nwb", "https://h/a.nwb"),
         ("<File-like object S3FileSystem, bucket/a.nwb>", "s3://bucket/a.nwb"),
         ("<File-like object GCSFileSystem, bucket/a.nwb>", "gs://bucket/a.nwb"),
         ("<File-like object LocalFileSystem, /d/a.nwb>", "/d/a.nwb"),

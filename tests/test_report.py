@@ -20,6 +20,7 @@ import pytest
 from browser import chromium
 from click.testing import CliRunner
 from helpers import digest, image_series, new_nwbfile, taking_at_most, tree
+from mounts import loop
 from pynwb import NWBHDF5IO
 from videos import Videos, decoded_frames, ffmpeg
 
@@ -83,6 +84,15 @@ def lab(tmp_path: Path, all_videos: Videos) -> Path:
 
 def report(*paths: Path, output: Path | None = None) -> Page:
     return Page(nwb_extfiles.report(paths, output or paths[0] / "report.html"))
+
+
+def test_page_on_a_disk_without_hard_links(tmp_path: Path) -> None:
+    make_nwb_with_media(tmp_path)
+    with loop("exfat") as stick:
+        report(tmp_path, output=stick / "report.html")
+        with pytest.raises(RelocationRefusedError, match="exists"):
+            report(tmp_path, output=stick / "report.html")
+        assert list(stick.iterdir()) == [stick / "report.html"]
 
 
 def test_what_is_wrong_comes_first_then_what_is_there(lab: Path) -> None:

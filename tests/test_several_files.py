@@ -120,7 +120,7 @@ def test_restore_continues_with_existing_skip(archived: Path, tmp_path: Path, jo
     shutil.rmtree(lost)
     before = tree(tmp_path / "back")
     planned = run("restore", archived, "back", "--existing", "skip", "--jobs", jobs, "--dry-run").stdout.splitlines()
-    assert planned[0].startswith("back/s2/s2.nwb: 2 videos copied")
+    assert planned[0].startswith(f"{Path('back/s2/s2.nwb')}: 2 videos copied")
     assert not lost.exists()
     done = run("restore", archived, "back", "--existing", "skip", "--jobs", jobs)
     assert done.stdout.splitlines() == [f"{planned[0]}"]

@@ -95,8 +95,10 @@ def _write(place: Path, content: bytes, options: MediaOptions) -> None:
         write_new(staged, content, mode=0o666)
         if options.existing == "replace":
             os.replace(staged, place)
-        elif not rename_exclusive(staged, place, sync=True):
-            raise _exists(place)
+        else:
+            rename_exclusive(staged, place, sync=True)
+    except FileExistsError:
+        raise _exists(place) from None
     finally:
         staged.unlink(missing_ok=True)
 

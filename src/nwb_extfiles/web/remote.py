@@ -49,6 +49,7 @@ _PYTHON_FILE = re.compile(r"<_io\.\w+ name=(?P<name>'.+'|\".+\")>$", re.DOTALL)
 _CACHED = re.compile("[0-9a-f]{64}")  # fsspec's copies of whole files are called by the SHA-256 of their URL
 _OPAQUE = re.compile(r"<[^/<>]* (object|at 0x)[^<>]*>$")
 _FLATTENED = re.compile(r"(?:^|/)(?P<scheme>https?|s3|gs):/+(?P<rest>[^/].*)$", re.DOTALL)
+_BACKSLASHES = re.compile(r"(?:https?|s3|gs):\\")  # Windows flattens them with backslashes
 _BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their paths without a protocol
 # Contents in a DANDI archive have names of their own, so nothing is beside them.
 _CONTENT = re.compile(r"/(blobs/[0-9a-f]{3}/[0-9a-f]{3}|zarr)/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/*$")
@@ -58,6 +59,10 @@ def scheme_of(stored_path: str) -> str:
     """The scheme of a URL in lower case; empty if there is none."""
     scheme, colon, _ = stored_path.partition(":")
     return scheme.lower() if colon else ""
+
+
+def _with_slashes(url: str) -> str:
+    return url.replace("\\", "/") if os.name == "nt" or _BACKSLASHES.search(url) else url
 
 
 def source_of(filename: str) -> str:
@@ -76,11 +81,11 @@ def source_of(filename: str) -> str:
     """
     shown = _FSSPEC_FILE.search(filename)
     if shown is not None:
-        url = _FLATTENED.search(shown["path"])
+        url = _FLATTENED.search(_with_slashes(shown["path"]))
         if url is not None:
             return unsigned(f"{url['scheme']}://{url['rest']}")
         if shown["system"] in _BUCKETS:
-            return f"{_BUCKETS[shown['system']]}://{shown['path'].lstrip('/')}"
+            return f"{_BUCKETS[shown['system']]}://{_with_slashes(shown['path']).lstrip('/')}"
         if shown["system"] == "LocalFileSystem":
             return os.path.abspath("/" + shown["path"].lstrip("/") if os.name != "nt" else shown["path"])
         return shown[0]
@@ -92,7 +97,7 @@ def source_of(filename: str) -> str:
     opaque = _OPAQUE.search(filename)
     if opaque is not None:
         return opaque[0]
-    url = _FLATTENED.search(filename)
+    url = _FLATTENED.search(_with_slashes(filename))
     if url is not None and not os.path.lexists(filename):
         return unsigned(f"{url['scheme']}://{url['rest']}")
     return os.path.abspath(filename)
