@@ -177,7 +177,7 @@ def test_ls_with_video_lists_nwb_files(lab: Path) -> None:
         "no NWB file here refers to never.avi, or has a missing file of that name\n"
     )
     records = json.loads(run("ls", "--media", "videos/b.avi", "--json").stdout)
-    assert [(record["media"], record["index"]) for record in records] == [("videos/b.avi", 1)]
+    assert [(Path(record["media"]), record["index"]) for record in records] == [(Path("videos/b.avi"), 1)]
 
 
 def test_check_prints_findings_and_sets_exit_code(lab: Path) -> None:
