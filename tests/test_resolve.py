@@ -214,7 +214,12 @@ def test_long_path_prefix_of_windows(tmp_path: Path, text: str, prefix: str) -> 
 
 def test_file_url_of_windows(tmp_path: Path) -> None:
     path = video(tmp_path / "a b.avi")
-    for text in ("file:///C:/videos/a%20b.avi", "file:///C:\\videos\\a b.avi", "file://localhost/c:/videos/a%20b.avi"):
+    for text in (
+        "file:///C:/videos/a%20b.avi",
+        "file:///C:\\videos\\a b.avi",
+        "file://C:\\videos\\a b.avi",
+        "file://localhost/c:/videos/a%20b.avi",
+    ):
         assert file(text, path_map={"C:\\videos": tmp_path}) == path
         assert file(text, search=tmp_path) == path
     assert isinstance(problem("file:///C:/videos/a.avi", tmp_path), MissingMediaError)

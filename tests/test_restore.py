@@ -49,7 +49,7 @@ def test_original_names_are_restored(tmp_path: Path, downloaded: Path, video_fil
 
 def test_relocate_then_restore_round_trip(tmp_path: Path, downloaded: Path) -> None:
     """Organized again, the file is the same as the downloaded one, except for times."""
-    restore(downloaded, tmp_path / "mine", "symlink")
+    restore(downloaded, tmp_path / "mine", "auto")
     with pytest.warns(ExternalFilesWarning, match="refuses NWB files with URLs"):
         organize(tmp_path / "mine" / "a.nwb", tmp_path / "dandiset", media_mode="copy")
     (again,) = (tmp_path / "dandiset").rglob("*.nwb")

@@ -23,6 +23,7 @@ __all__ = [
     "Hint",
     "Message",
     "Spelling",
+    "counted",
     "for_archive",
     "for_command_line",
     "for_objects",
@@ -30,6 +31,15 @@ __all__ = [
     "quoted",
     "shell_word",
 ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "video"), counted(2_000, "video")
+    ('1 video', '2,000 videos')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)

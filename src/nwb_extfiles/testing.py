@@ -323,4 +323,4 @@ def _why_not_portable(reference: ExternalFileReference, place: Path, nwb_path: P
     elif ".." in PurePosixPath(reference.stored_path).parts:
         yield f"it points outside {quoted(nwb_path.parent)}"
     elif not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(nwb_path.parent)):
-        yield f"it is a symbolic link to {os.path.realpath(place)!r}"
+        yield f"it is a symbolic link to {quoted(os.path.realpath(place))}"

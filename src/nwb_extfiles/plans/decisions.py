@@ -238,6 +238,8 @@ class _Planner:
             )
 
     def _check_in_use(self, reference: ExternalFileReference, file: MediaFile | None, target: PurePosixPath) -> None:
+        if not self.destination.in_use:
+            return
         for place in (self.destination.nwb_path.parent / target, None if file is None else file.real):
             if place in self.destination.in_use:
                 raise RelocationRefusedError(

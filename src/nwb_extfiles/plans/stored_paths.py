@@ -48,8 +48,8 @@ def without_file_scheme(stored_path: str) -> str:
     except ValueError as error:  # brackets and the like instead of a host
         raise ValueError(f"is not a valid file:// URL: {error}") from error
     path = unquote(parts.path, errors="surrogateescape")
-    if re.fullmatch(r"[A-Za-z]:", parts.netloc):  # file://C:/x.avi, with a slash too few
-        return f"{parts.netloc}{path}"
+    if re.match(r"[A-Za-z]:(\\|$)", parts.netloc):  # file://C:/x.avi, with a slash too few, or file://C:\x.avi
+        return f"{unquote(parts.netloc)}{path}"
     if parts.netloc.lower() not in ("", "localhost"):
         # a share of Windows, as pathlib writes it; with backslashes other systems do not take it for a path of theirs
         return f"//{parts.netloc}{path}".replace("/", "\\")

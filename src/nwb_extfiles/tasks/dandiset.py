@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import each
-from ..disk import contents, filesystem
-from ..disk.moves import has_stamp, is_same_name, stamp
+from ..disk import contents, filesystem, links
+from ..disk.moves import folded, has_stamp, is_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -106,6 +106,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
+        problems.extend(_alike(files, settings))
         problems.extend(_no_space(files, settings))
     if problems:
         raise combine(problems)
@@ -381,6 +382,23 @@ def _replaced_sources(files: list[OrganizedFile]) -> Iterator[ExternalFilesError
                     f"{file.source}: {replaced[identity]} would be replaced by a different file, and is needed to make "
                     f"{file.target}",
                     hint="move it away first, or organize the files one after the other",
+                    nwb_path=str(file.source),
+                )
+
+
+def _alike(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator[ExternalFilesError]:
+    """Problems of targets that differ in letter case alone, where that does not count."""
+    by_name: dict[str, list[OrganizedFile]] = {}
+    for file in files:
+        by_name.setdefault(folded(str(file.target)), []).append(file)
+    groups = [group for group in by_name.values() if len(group) > 1]
+    if groups and links.ignores_case(filesystem.nearest_folder(settings.dandiset_path)):
+        for first, *others in groups:
+            for file in others:
+                yield RelocationRefusedError(
+                    f"{file.source}: its place would be {quoted(file.target)}, and that of {first.source} "
+                    f"{quoted(first.target)}, which are one name in {quoted(settings.dandiset_path)}",
+                    hint="give them ids that differ in more than letter case, or organize them on another disk",
                     nwb_path=str(file.source),
                 )
 

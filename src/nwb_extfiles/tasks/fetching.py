@@ -21,7 +21,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, quoted
+from ..hints import Hint, counted, quoted
 from ..nwb.files import open_nwb
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
@@ -98,7 +98,7 @@ class FetchedMediaList(TabularList[FetchedMedia]):
         for state, words in states.items():
             sizes = [one.size for one in self if one.state == state]
             if sizes:
-                parts.append(f"{len(sizes):,} {'file' if len(sizes) == 1 else 'files'} {words} ({sum(sizes):,} bytes)")
+                parts.append(f"{counted(len(sizes), 'file')} {words} ({sum(sizes):,} bytes)")
         return ", ".join(parts) or "no media with relative paths"
 
 
@@ -257,7 +257,7 @@ def _target(reference: ExternalFileReference) -> Path:
     if Path(os.path.realpath(existing)) != existing:
         raise UnsafeReferenceError(
             f"{reference.where}: {quoted(existing)}, on the way to its place, is a symbolic link to "
-            f"{os.path.realpath(existing)!r}",
+            f"{quoted(os.path.realpath(existing))}",
             hint="put a folder there",
             **reference.place,
         )

@@ -53,7 +53,7 @@ class StagedFile:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
-            filesystem.replace(self.former, self.target)
+            filesystem.replace(self.former, self.target, self._other_names)
         elif self.begun and os.path.lexists(self.target):
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
