@@ -465,6 +465,14 @@ def test_ls_searches_for_videos(lab: Path) -> None:
     assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["recover empty", "restore empty back", "ls empty", "organize empty -d ds"])
+def test_folder_without_nwb_files_is_an_error(lab: Path, command: str) -> None:
+    (lab / "empty").mkdir()
+    refused = run(*command.split(), code=1)
+    assert "there is no NWB file in this folder; name NWB files" in refused.stderr
+    assert refused.stdout == ""
+
+
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
     assert run("recover", "nwb").stdout == "nothing to restore in 2 NWB files\n"
     before = tree(lab)
@@ -641,6 +649,28 @@ def test_log_file(lab: Path) -> None:
     refused = run("relocate", "--log-file", "nwb/good.nwb", "nwb/lost.nwb", code=2).stderr
     assert "nwb/good.nwb is not a text file" in refused
     assert (lab / "nwb" / "good.nwb").read_bytes() == before
+
+
+def test_log_file_says_that_a_run_was_interrupted(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nwb_extfiles.tasks.checks.check", interrupt)
+    assert CliRunner().invoke(main, ["check", "nwb", "--log-file", "log.txt"]).exit_code == 1
+    assert (lab / "log.txt").read_text("utf-8").splitlines()[-1].endswith(" ERROR interrupted")
+
+
+@needs_symlink
+def test_dry_run_shows_the_file_that_a_replaced_link_leads_to(lab: Path) -> None:
+    run("relocate", "nwb/good.nwb")
+    lines = run("relocate", "nwb/good.nwb", "--media-mode", "hardlink", "--dry-run").stdout.splitlines()
+    assert [line.split()[3:5] for line in lines[1:3]] == [["videos/a.avi", "->"], ["videos/b.avi", "->"]]
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_fits_a_terminal_of_80_columns(command: str) -> None:
+    lines = CliRunner().invoke(main, [command, "--help"], terminal_width=80).stdout.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 @needs_symlink

@@ -254,7 +254,7 @@ def test_urls_are_kept(tmp_path: Path) -> None:
     assert digest(made.parent / stored_paths(made)[0]) == digest(tmp_path / "raw" / "a.avi")
     result = run("-d", tmp_path / "other", tmp_path / "raw")
     linked = "linked" if MAY_SYMLINK else "hard-linked"
-    assert f"(1 video {linked}, 2 videos kept as URLs)" in result.stdout
+    assert f": 1 video {linked}, 2 videos kept as URLs\n" in result.stdout
     assert f"1 video {linked}, 2 videos kept as URLs, 1 NWB file copied (" in result.stdout
     assert "2 URLs are kept; use --urls download to download the videos" in result.stdout.splitlines()
 

@@ -171,6 +171,17 @@ def test_sentences_are_shown_once_for_each_code(lab: Path) -> None:
     assert {link.removeprefix("#") for link in page.all("a", "href") if not link.startswith("#file-")} <= set(anchors)
 
 
+def test_sentences_spell_fields_as_the_nwb_file_does(tmp_path: Path, all_videos: Videos) -> None:
+    shutil.copy(all_videos["b_frames.mp4"], tmp_path / "a.mp4")
+    shutil.copy(all_videos["mpeg4.avi"], tmp_path / "b.avi")
+    path = write_series(tmp_path / "a.nwb", video=(["a.mp4", "b.avi"], 120))
+    with h5py.File(path, "r+") as file:
+        file["acquisition/video/external_file"].attrs["starting_frame"] = [0, 50]
+    text = report(path, output=tmp_path / "report.html").text
+    assert "starting_frame [0, 50] gives" in text
+    assert "Starting_frame" not in text
+
+
 def test_original_names_are_shown_beside_those_of_dandi(tmp_path: Path, all_videos: Videos) -> None:
     for name in ("top.mp4", "side.mp4"):
         shutil.copy(all_videos["b_frames.mp4"], tmp_path / name)
@@ -408,7 +419,7 @@ def test_only_reports_are_replaced(lab: Path) -> None:
 def test_command_line_writes_the_page(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab)
     result = CliRunner().invoke(main, ["report", "nwb"])
-    assert (result.exit_code, result.output) == (0, "report: report.html\n")
+    assert (result.exit_code, result.output) == (0, f"report: report.html\n{nwb_extfiles.check('nwb').summary}\n")
     again = CliRunner().invoke(main, ["report", "nwb", "-o", "report.html"])
     assert again.exit_code == 1
     assert "--existing replace" in again.stderr

@@ -72,8 +72,8 @@ Python.
 # .. code-block:: console
 #
 #    $ nwb-extfiles organize -d 000000 --media-mode copy nwbfiles
-#    nwbfiles/test1_0_0.nwb -> 000000/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb (2 videos copied (1,038,464 bytes))
-#    nwbfiles/test1_1_1.nwb -> 000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb (2 videos copied (1,038,464 bytes))
+#    nwbfiles/test1_0_0.nwb -> 000000/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb: 2 videos copied (1,038,464 bytes)
+#    nwbfiles/test1_1_1.nwb -> 000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb: 2 videos copied (1,038,464 bytes)
 #    000000: 4 videos copied (2,076,928 bytes), 2 NWB files copied (348,720 bytes)
 #
 # If a run was interrupted, run the same command again. It does not repeat what is done.
@@ -81,8 +81,8 @@ Python.
 # .. code-block:: console
 #
 #    $ nwb-extfiles organize -d 000000 --media-mode copy nwbfiles
-#    nwbfiles/test1_0_0.nwb -> 000000/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb (already there)
-#    nwbfiles/test1_1_1.nwb -> 000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb (already there)
+#    nwbfiles/test1_0_0.nwb -> 000000/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb: already there
+#    nwbfiles/test1_1_1.nwb -> 000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb: already there
 #    000000: 4 videos already there, 2 NWB files already there
 #
 # 4. Check
@@ -94,12 +94,12 @@ Python.
 # .. code-block:: console
 #
 #    $ nwb-extfiles check 000000
-#    INFO not-playable: not every web browser plays rawvideo with bgr24 pixels in avi; the same is true of 1 more video of this series (2)
+#    INFO not-playable: not every web browser plays rawvideo with bgr24 pixels in avi (2)
 #      hint: it can be read from Python; in a browser, h264 in mp4 plays
 #      000000/sub-mouse0/sub-mouse0_ses-sessionid0_image.nwb
-#        /acquisition/behavior_video external_file[0]: 'sub-mouse0_ses-sessionid0_image/a47324d2-2379-45dc-81e0-f4fe8bb4db8f_external_file_0.avi'
+#        /acquisition/behavior_video external_file[0]: 'sub-mouse0_ses-sessionid0_image/a47324d2-2379-45dc-81e0-f4fe8bb4db8f_external_file_0.avi'; true of 2 videos of this series
 #      000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb
-#        /acquisition/behavior_video external_file[0]: 'sub-mouse1_ses-sessionid1_image/b1fd4494-2756-4893-9b5c-d8ab9c03b0c0_external_file_0.avi'
+#        /acquisition/behavior_video external_file[0]: 'sub-mouse1_ses-sessionid1_image/b1fd4494-2756-4893-9b5c-d8ab9c03b0c0_external_file_0.avi'; true of 2 videos of this series
 #
 #    2 NWB files: no problems found; 2 notes
 #
@@ -109,6 +109,7 @@ Python.
 #
 #    $ nwb-extfiles report 000000 -o report.html
 #    report: report.html
+#    2 NWB files: no problems found; 2 notes
 #
 # 5. Validate
 # -----------

@@ -81,7 +81,8 @@ def check(
     PATHS are NWB files, or folders to search for NWB files. Changes nothing.
 
     \b
-    ERROR    a path is broken, or will be in the archive, or a video lacks frames; the exit code is 1
+    ERROR    a path is broken, or will be in the archive, or a video lacks
+             frames; the exit code is 1
     WARNING  a path works here but may not elsewhere, or videos have no NWB file
     INFO     worth knowing
 

@@ -37,6 +37,9 @@ class Commands(click.Group):
                 return super().invoke(ctx)
             except BrokenPipeError:
                 raise  # `nwb-extfiles ls | head`, of which click knows
+            except KeyboardInterrupt:  # click prints that it was aborted
+                logging.getLogger("nwb_extfiles").error("interrupted")
+                raise
             except (ExternalFilesError, OSError) as error:
                 print_error(error)
                 for note in getattr(error, "__notes__", ()):

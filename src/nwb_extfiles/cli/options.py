@@ -48,19 +48,19 @@ class _Modes(click.ParamType):  # type: ignore[type-arg]  # generic in newer rel
     name = "mode"
 
     def __init__(self, without: str | None) -> None:
-        self._choices = [mode for mode in MediaMode.choices() if mode != without]
+        self.choices = [mode for mode in MediaMode.choices() if mode != without]
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
-        """The choices, as in the help of `click.Choice`."""
-        return f"[{'|'.join(self._choices)}][,…]"
+        """Short, as all choices in a row are wider than a terminal."""
+        return "MODE[,MODE...]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[MediaMode, ...]:
         """Give the modes in their order."""
         named = [part.strip() for part in value.split(",")] if isinstance(value, str) else [*map(str, value)]
-        wrong = [name for name in named if name not in self._choices]
+        wrong = [name for name in named if name not in self.choices]
         if wrong:
             self.fail(
-                f"{wrong[0]!r} is not one of {', '.join(self._choices)}, or several of these, separated by commas",
+                f"{wrong[0]!r} is not one of {', '.join(self.choices)}, or several of these, separated by commas",
                 param,
                 ctx,
             )
@@ -163,7 +163,7 @@ def nwb_files_in(paths: tuple[Path, ...], include: tuple[str, ...], exclude: tup
     from ..tasks.named_files import Globs, named_nwb_files
 
     problems: list[ExternalFilesError] = []
-    found = named_nwb_files(paths, problems, Globs(include, exclude))
+    found = named_nwb_files(paths, problems, Globs(include, exclude) if include or exclude else None)
     if problems:
         raise combine(problems)
     return tuple(found)
@@ -230,11 +230,13 @@ media_field = click.option(
 
 def media_mode(default: str | None, help_text: str, *, without: str | None = None) -> Callable[[F], F]:
     """Give a command --media-mode; dandi's users know it as --media-files-mode."""
-    listed = "Of several, separated by commas, the first that is possible; auto is symlink,hardlink,copy."
+    modes = _Modes(without)
+    listed = f"{', '.join(modes.choices[:-1])} or {modes.choices[-1]}"
+    several = "of several, separated by commas, the first that is possible; auto is symlink,hardlink,copy."
     shown = default or "symlink; on Windows auto"
     return click.option(
-        "--media-mode", "--media-files-mode", "media_mode", default=default, type=_Modes(without),
-        help=f"{help_text} {listed}  [default: {shown}]",
+        "--media-mode", "--media-files-mode", "media_mode", default=default, type=modes,
+        help=f"{help_text} MODE is {listed}; {several}  [default: {shown}]",
     )  # fmt: skip
 
 

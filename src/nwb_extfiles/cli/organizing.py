@@ -86,7 +86,7 @@ def organize(
 
         def on_file(file: OrganizedFile) -> None:
             done = "already there" if file.is_done else in_words([file.plan])
-            print_line(f"{shown(file.source)} -> {shown(file.target)} ({done})")
+            print_line(f"{shown(file.source)} -> {shown(file.target)}: {done}")
 
         plan = carry_out(
             paths,

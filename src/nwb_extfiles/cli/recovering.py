@@ -10,7 +10,7 @@ import click
 
 from ..errors import no_such_file, warn
 from ..hints import counted
-from .options import LocalPath
+from .options import LocalPath, nwb_files_in
 from .output import print_record, tell
 
 __all__ = ["recover"]
@@ -49,8 +49,11 @@ def recover(paths: tuple[Path, ...], as_json: bool) -> None:
                 restored.append(str(found))
                 if not as_json:
                     tell(f"{shown(found)}: restored")
-    for folder, hint in (left for path in paths for left in _left_below(path)):
+    left = [each for path in paths for each in _left_below(path)]
+    for folder, hint in left:
         warn(f"{folder}: {NO_DOCUMENT}", hint=hint)
+    if not seen and not left:
+        nwb_files_in(paths, (), ())  # refuses folders in which there are none
     if as_json:
         print_record({"restored": restored, "nwb_files": seen})
     elif not restored:

@@ -16,8 +16,8 @@ __all__ = ["report"]
 @click.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=ExistingPath())
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), show_default="report.html",
-    help="The page. With --json it is written only if it is named.",
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+    help="The page. With --json it is written only if it is named.  [default: report.html]",
 )  # fmt: skip
 @click.option(
     "--existing", type=click.Choice(["error", "replace"]), default="error", show_default=True,
@@ -64,3 +64,4 @@ def report(
         print_record(report_record(found))
     elif page is not None and not quiet:
         print_line(f"report: {shown(page)}")
+        print_line(found.findings.summary)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..hints import counted, for_command_line
 from ..plans.locate import LocationKind, ResolvedExternalFile
 from ..plans.media_files import leads_to_nothing
-from ..plans.plan import RelocationPlan
+from ..plans.plan import Relocation, RelocationPlan
 from ..tables import plain, shown
 from .summaries import in_total, in_words, organized_in_words, urls_line
 
@@ -95,10 +95,18 @@ def _arrow(source: str, target: str, width: int | None) -> Iterator[str]:
         yield f"      -> {target}"
 
 
+def _source(plan: RelocationPlan, entry: Relocation) -> str:
+    """The file that is copied or linked; if it is a link that will be replaced, the file that the link leads to."""
+    assert entry.source is not None
+    path = entry.source.path
+    is_replaced = entry.target is not None and path == plan.nwb_path.parent / entry.target
+    return shown(path.resolve() if is_replaced else path)
+
+
 def _media_lines(plan: RelocationPlan, width: int | None) -> Iterator[str]:
     for entry in plan.relocations[:_MOST_LISTED]:
         line = f"  {plan.mode_shown(entry):9} {_size(entry.size)}  "
-        source = quoted(entry.reference.stored_path) if entry.source is None else shown(entry.source.path)
+        source = quoted(entry.reference.stored_path) if entry.source is None else _source(plan, entry)
         target = None if entry.target is None else shown(plan.nwb_path.parent / entry.target)
         if target is not None and plan.is_in_place(entry):
             yield f"{line}{target}"

@@ -21,4 +21,5 @@ def log_done(plan: RelocationPlan) -> None:
             how = plan.mode_of(entry) if entry.action is Action.TRANSFER else entry.action
             source = unsigned(entry.remote.url) if entry.remote is not None else entry.source and entry.source.path
             _logger.info("%s: %s %s -> %s", entry.reference.where, how, source, plan.nwb_path.parent / entry.new_path)
-    _logger.info("%s: done, %d paths changed", plan.nwb_path, sum(map(len, plan.edits.values())))
+    changed = sum(map(len, plan.edits.values()))
+    _logger.info("%s: done, %d path%s changed", plan.nwb_path, changed, "" if changed == 1 else "s")

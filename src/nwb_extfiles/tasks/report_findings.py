@@ -127,7 +127,9 @@ def details(finding: Finding, root: Path) -> str:
 
 
 def _sentence(what: str) -> str:
-    return words(f"{what[:1].upper()}{what[1:]}.")
+    first = what.partition(" ")[0]
+    is_name = "_" in first or first.startswith("`")  # such as starting_frame
+    return words(f"{what if is_name else what[:1].upper() + what[1:]}.")
 
 
 def _hint(hint: str | None) -> str:

@@ -274,9 +274,8 @@ def _unplayable(video: VideoFacts) -> str:
 
 def _remark(entries: Sequence[Media], code: str, what: str, hint: str) -> Finding:
     """One finding for all videos of a field of which the same can be said."""
-    others = len(entries) - 1
-    more = f"; the same is true of {counted(others, 'more video')} of this series" if others else ""
-    return of_reference(entries[0].reference, Severity.INFO, code, f"{what}{more}", hint)
+    finding = of_reference(entries[0].reference, Severity.INFO, code, what, hint)
+    return finding if len(entries) == 1 else replace(finding, found=f"true of {len(entries):,} videos of this series")
 
 
 def _of_series(media: Sequence[Media], severity: Severity, code: str, what: str, hint: str) -> Finding:
