@@ -507,7 +507,9 @@ def test_killed_run_is_resumed(archive: Archive, dandiset: Path, tmp_path: Path)
     run = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 60
-        while not any(part.stat().st_size for part in hidden(tmp_path / "here")) and time.monotonic() < deadline:
+        folder = (path.parent / stored_paths(path)[1]).parent
+        while not any(part.stat().st_size for part in folder.glob(f".{Path(name).name}.*")):  # not one of the first
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         with pytest.raises(DestinationBusyError, match="by another run"):
             fetch_media(path, archive.dandi_url(NWB))
