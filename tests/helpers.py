@@ -23,6 +23,8 @@ from click.testing import Result
 from nwb_extfiles.testing import image_series, new_nwbfile, write_nwb
 
 __all__ = [
+    "DEFAULT_MODE",
+    "MAY_SYMLINK",
     "NO_SYMLINKS",
     "PAST",
     "assert_resolves",
@@ -60,8 +62,11 @@ def _may_symlink() -> bool:
 
 
 NO_SYMLINKS = "this user may not make symbolic links"
-needs_symlink = pytest.mark.skipif(not _may_symlink(), reason=NO_SYMLINKS)
+MAY_SYMLINK = _may_symlink()
+needs_symlink = pytest.mark.skipif(not MAY_SYMLINK, reason=NO_SYMLINKS)
 """Marks tests in which the package makes symbolic links. `conftest` skips those that make them themselves."""
+DEFAULT_MODE = "symlink" if MAY_SYMLINK else "hardlink"
+"""How media get into a dandiset on the disk of the tests, if no mode is given."""
 
 
 def make_video(path: Path, seed: int = 0, *, seconds: float = 0.4) -> Path:
@@ -139,8 +144,8 @@ def with_slashes(result: Result) -> Result:
 
 
 def name_of_bytes(name: bytes) -> str:
-    """A file name that is not UTF-8. Skips the test on Windows, where names are text."""
-    if os.name == "nt":
+    """A file name in any bytes. Skips the test on Windows, where names are text, if they are not UTF-8."""
+    if os.name == "nt" and "\ufffd" in name.decode(errors="replace"):
         pytest.skip("file names are text on Windows")
     return os.fsdecode(name)
 

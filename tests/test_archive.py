@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import traceback
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import fsspec
@@ -22,7 +25,7 @@ from hdmf_zarr import NWBZarrIO
 from helpers import image_series, new_nwbfile, stored_paths, write_nwb
 from keyring.backend import KeyringBackend
 from pynwb import NWBHDF5IO
-from servers import Server
+from servers import Handler, Server
 from zarr_makers import paths_in
 
 from nwb_extfiles import NWBExtFilesHDF5IO, NWBExtFilesZarrIO, ResolvedExternalFile, relocate, resolve_external_files
@@ -111,6 +114,19 @@ def test_file_opened_from_s3(dandiset: Archive, videos: list[Path]) -> None:
             told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
             check_archived(resolve_external_files(nwbfile, opened_from=told), "draft", [videos[2], videos[1]])
             check_archived(resolve_external_files(nwbfile, opened_from=asset), "draft", [videos[2], videos[1]])
+
+
+@pytest.mark.parametrize("cache", ["simplecache", "filecache"])
+def test_file_in_a_cache_of_fsspec_is_not_taken_for_one_beside_its_videos(
+    dandiset: Archive, tmp_path: Path, videos: list[Path], cache: str
+) -> None:
+    blob = dandiset.content_url(dandiset.versions[DANDISET]["draft"]["sub-a/sub-a.nwb"])
+    settings = {cache: {"cache_storage": str(tmp_path / "cache")}}
+    with fsspec.open(f"{cache}::{blob}", **settings) as stream, h5py.File(stream, "r") as file:
+        first, *_ = resolve_external_files(file)
+        assert 'opened_from="dandi://' in str(first.problem)
+        told = f"dandi://here/{DANDISET}@draft/sub-a/sub-a.nwb"
+        check_archived(resolve_external_files(file, opened_from=told), "draft", [videos[2], videos[1]])
 
 
 @pytest.mark.parametrize(
@@ -435,6 +451,71 @@ def test_key_of_a_known_archive_is_not_given_to_a_server_of_that_name(
     with pytest.raises(UnsafeReferenceError, match=r"is not the archive '127\.0\.0\.1"):
         resolve_external_files(archive.download_url(embargoed, "draft"))
     assert f"/api/dandisets/{DANDISET}/" not in archive.questions
+
+
+def test_key_is_not_given_to_a_server_whose_name_gives_the_same_variable(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, resolve = archive.api.server_port, socket.getaddrinfo
+
+    def at_home(host: Any, *arguments: Any, **named: Any) -> Any:
+        return resolve("127.0.0.1" if host == "my_archive" else host, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", at_home)
+    for address in [address for address, name in known_instances_rev.items() if name == "here"]:
+        monkeypatch.delitem(known_instances_rev, address)
+    elsewhere = DandiInstance("my-archive", None, "https://archive.example.org/api")
+    monkeypatch.setitem(known_instances, f"my-archive:{port}", elsewhere)
+    monkeypatch.setenv(f"MY_ARCHIVE:{port}_API_KEY", KEY)
+    monkeypatch.setattr(archive.api, "url", lambda path="": f"http://my_archive:{port}/{path}")
+    with pytest.raises(UnsafeReferenceError, match="is not the archive 'my_archive"):
+        resolve_external_files(archive.download_url(embargoed, "draft").replace("my_archive", "127.0.0.1"))
+    assert f"/api/dandisets/{DANDISET}/" not in archive.questions
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\N{HORIZONTAL ELLIPSIS}", f"{KEY[:20]}\n{KEY[20:]}", f"{KEY}\n"])
+def test_key_that_is_malformed_is_not_shown(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """requests shows headers that it refuses."""
+    monkeypatch.setenv("HERE_API_KEY", key)
+    if key.strip() == KEY:
+        assert len(resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))) == 2
+        return
+    with pytest.raises(UnreadableFileError, match="API key in HERE_API_KEY has characters that no") as refused:
+        resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))
+    assert KEY[:20] not in "".join(traceback.format_exception(refused.value))
+
+
+def test_key_in_the_keyring_that_is_refused(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "get_password", lambda service, username: "wrong")
+    with pytest.raises(UnreadableFileError, match="refuses the API key in the keyring"):
+        resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))
+
+
+@pytest.mark.parametrize("location", [None, "file:///etc/passwd", "/elsewhere"])
+def test_redirect_of_an_embargoed_asset_that_opens_nothing(
+    archive: Archive, embargoed: Asset, monkeypatch: pytest.MonkeyPatch, location: str | None
+) -> None:
+    """A location is never a path on this machine."""
+    monkeypatch.setenv("HERE_API_KEY", KEY)
+    asset = archive.versions[DANDISET]["draft"]["sub-a/sub-a/0.avi"]
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200 if location is None else 302)
+        if location is not None:
+            handler.send_header("Location", location)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    archive.api.routes[urlsplit(archive.download_url(asset, "draft")).path] = answer
+    if location == "/elsewhere":
+        assert resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))[0].location == archive.api.url("elsewhere")
+        return
+    with pytest.raises(UnreadableFileError, match="the archive does not answer as expected"):
+        resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))
 
 
 @pytest.mark.parametrize("key", [None, "wrong", STRANGER])

@@ -134,7 +134,7 @@ def test_downloads_are_in_the_report(tmp_path: Path, server: Server, videos: lis
     planned = run(main, ["relocate", "--urls", "download", "--dry-run", str(source)]).output.splitlines()
     assert planned[1].split()[:3] == ["download", f"{size:,}", "bytes"]
     assert planned[1].endswith("_external_file_0.avi")
-    assert planned[2] == f"total: 1 video downloaded ({size:,} bytes)"
+    assert planned[2] == f"nothing was changed; without --dry-run: 1 video downloaded ({size:,} bytes)"
     record = json.loads(run(main, ["relocate", "--urls", "download", "--dry-run", "--json", str(source)]).output)
     assert record[0]["media"][0]["bytes"] == record[0]["total_bytes"] == size
     arguments = ["organize", "--urls", "download", "-d", str(tmp_path / "set"), str(source)]

@@ -33,6 +33,8 @@ from nwb_extfiles.errors import (
     UnreadableFileError,
     UnsafeReferenceError,
 )
+from nwb_extfiles.tasks.archived_names import Dandiset
+from nwb_extfiles.web.asset_download import part_of
 
 UTF8 = h5py.string_dtype()
 SIZE = 1_000_000
@@ -172,6 +174,68 @@ def test_file_with_a_name_of_several_assets(archive: Archive, dandiset: Path, tm
     assert [one.state for one in fetch_media(path, archive.dandi_url(NWB))] == ["there"] * 3
 
 
+@pytest.fixture
+def alike(archive: Archive, tmp_path: Path) -> list[Path]:
+    """Two NWB files, downloaded into one folder, whose videos have the same path beside them and other content."""
+    for subject in "ab":
+        folder = tmp_path / "alike" / f"sub-{subject}"
+        write_nwb(folder / f"{subject}.nwb", ["video.avi"])
+        (folder / "video.avi").write_bytes(subject.encode() * 100)
+    upload(archive, tmp_path / "alike")
+    return [downloaded(tmp_path / "alike", tmp_path / "here", f"sub-{subject}/{subject}.nwb") for subject in "ab"]
+
+
+def test_two_files_that_expect_different_videos_at_one_place(
+    archive: Archive, alike: list[Path], tmp_path: Path
+) -> None:
+    before = tree(tmp_path / "here")
+    with pytest.raises(MediaExistsError, match=r"is the asset 'sub-b/video\.avi'.*expects another one, 'sub-a/video"):
+        fetch_media(alike, archive.dandi_url(""))
+    assert tree(tmp_path / "here") == before
+    shutil.copy(tmp_path / "alike/sub-a/video.avi", tmp_path / "same.avi")
+    archive.add("sub-b/video.avi", tmp_path / "same.avi")
+    assert len(fetch_media(alike, archive.dandi_url(""))) == 1
+
+
+def test_url_of_one_file_is_not_taken_for_another(archive: Archive, alike: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = alike[1].rename(tmp_path / "other" / "b.nwb")
+    with pytest.raises(MissingMediaError, match=r"sub-a/a\.nwb names one NWB file, and this is another"):
+        fetch_media([alike[0], other], archive.dandi_url("sub-a/a.nwb"))
+    renamed = alike[0].rename(tmp_path / "here" / "renamed.nwb")
+    fetch_media(renamed, archive.dandi_url("sub-a/a.nwb"))
+    assert (tmp_path / "here" / "video.avi").read_bytes() == b"a" * 100
+
+
+def test_file_that_only_has_the_name_of_an_asset_gets_no_videos_of_it(
+    archive: Archive, alike: list[Path], tmp_path: Path
+) -> None:
+    mine = write_nwb(with_yaml(tmp_path / "mine", archive) / "sub-c" / "a.nwb", ["video.avi"])
+    with pytest.raises(UnsafeReferenceError, match=r"one NWB file of that name, 'sub-a/a\.nwb', with other content"):
+        fetch_media(mine)
+    assert "and name the asset itself with --from URL" in cli(mine, code=1)
+    moved = shutil.copy(alike[0], tmp_path / "mine")  # as `dandi download` of its URL puts it there
+    assert [one.state for one in fetch_media(moved)] == ["fetched"]
+
+
+@pytest.mark.parametrize("text", ["date: 2024-02-30\n", "a: " + "[" * 20000, "a: !!int x\n", "a: [\n", "a\n"])
+def test_unreadable_dandiset_yaml_says_nothing(dandiset: Path, tmp_path: Path, text: str) -> None:
+    path = downloaded(dandiset, tmp_path / "here")
+    (tmp_path / "here" / "dandiset.yaml").write_text(text)
+    with pytest.raises(RelocationRefusedError, match="not known which dandiset"):
+        fetch_media(path)
+
+
+def test_identifier_in_another_archive_is_not_looked_up_in_dandi(dandiset: Path, tmp_path: Path) -> None:
+    """Other archives have the identifiers of DANDI too."""
+    path = downloaded(dandiset, tmp_path / "here")
+    (tmp_path / "here" / "dandiset.yaml").write_text(
+        "url: https://archive.example.org/dandiset/000123/draft\nid: DANDI:000123/draft\nidentifier: DANDI:000123\n"
+    )
+    with pytest.raises(RelocationRefusedError, match="names no dandiset in an archive that dandi knows"):
+        fetch_media(path)
+
+
 def test_what_is_not_in_the_archive_is_all_said_at_once(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
     path = downloaded(dandiset, tmp_path / "here")
     archive.add(NWB, dandiset / NWB)
@@ -228,6 +292,34 @@ def test_existing_files_are_not_replaced(archive: Archive, dandiset: Path, tmp_p
     place.symlink_to("nowhere")
     with pytest.raises(MediaExistsError, match="is not a file"):
         fetch_media(path, archive.dandi_url(NWB))
+
+
+def test_file_in_the_way_of_a_folder(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here")
+    path.with_suffix("").write_bytes(b"mine")
+    with pytest.raises(MediaExistsError, match="on the way to its place, is not a folder"):
+        fetch_media(path, archive.dandi_url(NWB))
+    assert path.with_suffix("").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link", "pipe", "folder"])
+def test_nothing_is_written_to_what_has_the_name_of_a_part(
+    archive: Archive, dandiset: Path, tmp_path: Path, kind: str
+) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here")
+    own = tmp_path / "own"
+    own.write_bytes(b"mine")
+    asset = Dandiset(archive.dandi_url(NWB)).around(path).asset(asset_of(dandiset, 0))
+    part = part_of(asset, path.parent / stored_paths(path)[0])
+    part.parent.mkdir()
+    make = {"symbolic link": part.symlink_to, "hard link": part.hardlink_to}
+    make[kind](own) if kind in make else os.mkfifo(part) if kind == "pipe" else part.mkdir()
+    with pytest.raises(TransferError, match="is not a file of its own"):
+        fetch_media(path, archive.dandi_url(NWB))
+    assert own.read_bytes() == b"mine"
+    assert media_in(path) == [None] * 3
 
 
 @pytest.mark.parametrize("stored", ["../b.avi", "../../b.avi", ".git/hooks/b", "link/b.avi"])
@@ -324,6 +416,43 @@ def test_content_with_another_digest_never_gets_the_name(archive: Archive, dandi
     fetch_media(path, archive.dandi_url(NWB))
     assert media_in(path) == media_in(dandiset / NWB)
     assert hidden(tmp_path / "here") == []
+
+
+def test_content_without_an_end_does_not_fill_the_disk(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    most = 0
+
+    def endless(handler: Handler) -> None:
+        nonlocal most
+        handler.send_response(200)
+        handler.end_headers()
+        handler.close_connection = True
+        try:
+            for _ in range(500):  # 32 MB
+                handler.wfile.write(bytes(65536))
+                most = max([most, *(part.stat().st_size for part in hidden(tmp_path / "here"))])
+        except OSError:
+            pass  # the client has hung up
+
+    archive.bucket.routes[content_route(archive, asset_of(dandiset, 0))] = endless
+    path = downloaded(dandiset, tmp_path / "here")
+    with pytest.raises(TransferError, match="the server sends more than was asked for"):
+        fetch_media(path, archive.dandi_url(NWB))
+    assert most < SIZE
+    assert media_in(path) == [None] * 3
+
+
+@pytest.mark.parametrize("answer", ["[]", '{"next": null}', '{"next": null, "count": 1, "results": [{"path": "x"}]}'])
+def test_server_that_does_not_answer_as_an_archive(
+    archive: Archive, dandiset: Path, tmp_path: Path, answer: str
+) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here")
+    archive.api.routes[f"/api/dandisets/{DANDISET}/versions/draft/assets/"] = lambda handler: handler.send_text(
+        200, answer, "application/json"
+    )
+    with pytest.raises(UnreadableFileError, match="the archive does not answer as expected"):
+        fetch_media(path, archive.dandi_url(NWB))
 
 
 def test_refusal_is_said_without_the_signed_url(archive: Archive, dandiset: Path, tmp_path: Path) -> None:

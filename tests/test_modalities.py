@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -10,7 +12,7 @@ import pytest
 from dandi.pynwb_utils import get_neurodata_types_to_modalities_map
 from recordings import recording
 
-from nwb_extfiles.tasks.modalities import modalities_of, modality_by_type
+from nwb_extfiles.tasks.modalities import known_modalities, modalities_of, modality_by_type
 
 ABSTRACT = {"MultiContainerInterface", "NWBMixin"}  # classes of pynwb that are no neurodata types
 
@@ -27,6 +29,28 @@ def test_modalities_from_schema_agree_with_dandi(path: Path) -> None:
     }
     with h5py.File(path) as file:
         assert modality_by_type(file) == expected
+
+
+def test_modalities_of_published_types_agree_with_dandi(path: Path) -> None:
+    """Also where the file has another schema under the same version, or none: dandi goes by pynwb."""
+    dandis = get_neurodata_types_to_modalities_map()
+    with h5py.File(path) as file:
+        (parts,) = file["specifications/core"].values()
+        defined = {name for source in parts for name in _defined_in(parts[source][()])}
+        defined |= {"DynamicTable", "VectorData", "VectorIndex", "DynamicTableRegion", "ElementIdentifiers"}
+    with h5py.File.in_memory() as bare:
+        known = {name for name in defined if known_modalities(bare, [name])}
+        for name in known:
+            assert modalities_of([name], known_modalities(bare, [name])) == modalities_of([name], dandis), name
+        assert known >= {"ImageSeries", "Units", "ElectricalSeries", "Subject", "Device"}
+        assert known_modalities(bare, ["ImageSeries", "TailSeries"]) == {}
+
+
+def _defined_in(schema: bytes) -> Iterator[str]:
+    spec = json.loads(schema)
+    for entry in [*spec.get("groups", ()), *spec.get("datasets", ())]:
+        if "neurodata_type_def" in entry:
+            yield entry["neurodata_type_def"]
 
 
 def test_modalities_from_schema_in_store(path: Path, tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def plan(
     problems: Sequence[ExternalFilesError] = (),
     linkable: frozenset[int] = frozenset(),
     cannot: frozenset[MediaMode] = frozenset(),
+    lacks_privilege: bool = False,
+    in_use: frozenset[Path] = frozenset(),
     **options: Any,
 ) -> RelocationPlan:
     """Make a plan without a file system: no target exists, except those in `states`."""
@@ -89,7 +91,7 @@ def plan(
     targets |= {PurePosixPath(target): state for target, state in (states or {}).items()}
     devices = linkable if device is None else linkable | {device}
     destination = Destination(nwb_path, targets, frozenset(map(PurePosixPath, outside)), devices, free, longest)
-    destination = replace(destination, cannot=cannot)
+    destination = replace(destination, lacks_privilege=lacks_privilege, in_use=in_use, cannot=cannot)
     return make_plan(named, destination, chosen, mode, problems=[*problems, *unnamed], is_archived=archived)
 
 
@@ -475,6 +477,39 @@ def test_too_long_target_paths() -> None:
     assert f"has {length + 1} characters, and this system allows {length}" in str(error)
     assert actions(plan(found, longest=length + 1)) == [Action.TRANSFER] * 2
     assert actions(plan(found, MediaMode.REFERENCE, longest=1)) == [Action.REWRITE_PATH] * 2
+
+
+def test_too_long_temporary_paths() -> None:
+    """A path that is needed on the way may be longer than those at the end."""
+    found = [Resolution(ref(), media())]
+    naming = {"naming": lambda **_: PurePosixPath("a.avi")}
+    for mode, states, needed in (
+        (MediaMode.COPY, {}, ".nwb-extfiles-01234567/whole-0123456789abcdef"),
+        (MediaMode.COPY, {"a.avi": TargetState.OTHER}, ".nwb-extfiles-01234567/whole-0123456789abcdef"),
+    ):
+        length = len(str(OUT.parent / needed))
+        options = {**naming, "states": states, "existing": "replace"}
+        assert "a temporary path" in str(refusal(found, mode, longest=length - 1, **options))
+        plan(found, mode, longest=length, **options)
+
+
+@pytest.mark.parametrize("mode", [MediaMode.COPY, MediaMode.MOVE])
+def test_media_that_another_program_has_open_are_refused(mode: MediaMode) -> None:
+    """Each is named: the video that is read or moved, and the target that would be replaced."""
+    found = [Resolution(ref(n), media(f"{n}.avi", inode=n + 1)) for n in range(3)]
+    in_use = frozenset({found[0].file.real, OUT.parent / name(1)})  # type: ignore[union-attr]
+    error = refusal(found, mode, in_use=in_use, states={name(1): TargetState.OTHER}, existing="replace")
+    assert [problem.index for problem in error.problems] == [0, 1]
+    assert str(error).count("another program has") == 2
+
+
+def test_links_without_the_privilege_are_refused_once() -> None:
+    found = [Resolution(ref(n), media(f"{n}.avi", inode=n + 1)) for n in range(3)]
+    error = refusal(found, MediaMode.SYMLINK, lacks_privilege=True)
+    assert len(error.problems) == 1
+    assert "developer mode" in str(error)
+    there = {name(n): TargetState.SAME for n in range(3)}
+    plan(found, MediaMode.SYMLINK, lacks_privilege=True, states=there)
 
 
 # ------------------------------------------------------------------------------ room

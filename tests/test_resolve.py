@@ -21,6 +21,7 @@ from nwb_extfiles.plans.resolve import Resolution, resolve, resolve_all
 from nwb_extfiles.plans.stored_paths import is_absolute, is_url
 
 needs_fifo = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+ROOT = Path.cwd().anchor.replace("\\", "/")
 posix = pytest.mark.skipif(os.name == "nt", reason="spellings that Windows reads otherwise")
 
 
@@ -213,7 +214,12 @@ def test_long_path_prefix_of_windows(tmp_path: Path, text: str, prefix: str) -> 
 
 def test_file_url_of_windows(tmp_path: Path) -> None:
     path = video(tmp_path / "a b.avi")
-    for text in ("file:///C:/videos/a%20b.avi", "file:///C:\\videos\\a b.avi", "file://localhost/c:/videos/a%20b.avi"):
+    for text in (
+        "file:///C:/videos/a%20b.avi",
+        "file:///C:\\videos\\a b.avi",
+        "file://C:\\videos\\a b.avi",
+        "file://localhost/c:/videos/a%20b.avi",
+    ):
         assert file(text, path_map={"C:\\videos": tmp_path}) == path
         assert file(text, search=tmp_path) == path
     assert isinstance(problem("file:///C:/videos/a.avi", tmp_path), MissingMediaError)
@@ -751,7 +757,7 @@ def test_within_holds_for_map_and_search(tmp_path: Path) -> None:
 
 def test_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
-    for text in ("videos", "videos/", ".", "..", "/", str(tmp_path), "videos/..", "./", "..\\"):
+    for text in ("videos", "videos/", ".", "..", tmp_path.anchor, str(tmp_path), "videos/..", "./", "..\\"):
         error = problem(text, tmp_path)
         assert isinstance(error, UnsafeReferenceError), text
         assert "a folder" in str(error)
@@ -884,10 +890,10 @@ def test_error_names_every_place(tmp_path: Path) -> None:
     pools = [tmp_path / "1", tmp_path / "2"]
     for pool in pools:
         pool.mkdir()
-    error = problem("/data/day1/a.avi", tmp_path, search=pools, path_map={"/data": tmp_path / "lab"})
+    error = problem(f"{ROOT}data/day1/a.avi", tmp_path, search=pools, path_map={f"{ROOT}data": tmp_path / "lab"})
     assert isinstance(error, MissingMediaError)
     assert isinstance(error, FileNotFoundError)
-    places = [tmp_path / "lab" / "day1" / "a.avi", Path("/data/day1/a.avi")]
+    places = [tmp_path / "lab" / "day1" / "a.avi", Path(f"{ROOT}data/day1/a.avi")]
     places += [pool / tail for pool in pools for tail in ("data/day1/a.avi", "day1/a.avi", "a.avi")]
     for place in places:
         assert str(place) in str(error)
@@ -906,7 +912,7 @@ def test_error_names_every_place_in_memory(tmp_path: Path) -> None:
 
 
 def test_error_counts_further_places(tmp_path: Path) -> None:
-    error = problem("/" + "/".join("abcdefghijklmnopqrstuvwxyz"), tmp_path, search=tmp_path)
+    error = problem(ROOT + "/".join("abcdefghijklmnopqrstuvwxyz"), tmp_path, search=tmp_path)
     assert "and 7 more" in str(error)
 
 

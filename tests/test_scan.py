@@ -436,6 +436,57 @@ def test_subtype_without_cached_parent_specification(tmp_path: Path) -> None:
     assert {reference.stored_path for reference in found_in(path)} == {"x.avi", "x.png"}
 
 
+def forge(path: Path, namespace: str, spec: dict[str, Any]) -> None:
+    """Replace the schemas of a namespace that a file caches by others, under the same version."""
+    with h5py.File(path, "r+") as file:
+        (version,) = file[f"specifications/{namespace}"]
+        del file[f"specifications/{namespace}"]
+        file[f"specifications/{namespace}/{version}/forged"] = json.dumps(spec)
+
+
+def test_changed_schema_under_a_published_version_hides_no_path(tmp_path: Path) -> None:
+    """Whatever it says of a type, a dataset called external_file is looked at."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        for number in range(30):
+            series = file["acquisition"].create_group(f"series{number:02}")
+            series.attrs.update({"neurodata_type": "TimeSeries", "namespace": "core", "object_id": str(number)})
+            series["external_file"] = [f"{number}.avi"]
+    assert [reference.stored_path for reference in found_in(path)] == ["x.avi"]
+    forge(path, "core", {"groups": [{"neurodata_type_def": "TimeSeries", "neurodata_type_inc": "ImageSeries"}]})
+    assert {reference.stored_path for reference in found_in(path)} == {"x.avi", *(f"{n}.avi" for n in range(30))}
+    forget_specifications(path)
+    assert len(found_in(path)) == 31
+
+
+@pytest.mark.parametrize(("namespace", "found"), [("hdmf-common", []), ("tables", ["x.png"])])
+def test_column_type_is_the_published_one_only_in_its_namespace(
+    tmp_path: Path, namespace: str, found: list[str]
+) -> None:
+    """As for pynwb, which reads a column, whatever a file says of hdmf-common."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        del file["acquisition/video"]
+        column = file["acquisition"].create_dataset("column", data="x.png")
+        column.attrs.update({"neurodata_type": "VectorData", "namespace": namespace, "object_id": "1"})
+        file["specifications/tables/1.0/tables"] = "{}"
+    spec = {"datasets": [{"data_type_def": "VectorData", "data_type_inc": "ExternalImage"}]}
+    forge(path, namespace, spec)
+    assert [reference.stored_path for reference in found_in(path)] == found
+
+
+@pytest.mark.parametrize("is_cache", [True, False])
+def test_objects_among_cached_schemas_are_left_out(tmp_path: Path, is_cache: bool) -> None:
+    """As HDMF leaves them out; in a group that only has the name, objects are found."""
+    path = write_nwb(tmp_path / "a.nwb", ["x.avi"])
+    with h5py.File(path, "r+") as file:
+        file.copy("acquisition/video", "specifications/video")
+        if not is_cache:
+            file.attrs[".specloc"] = file["acquisition"].ref
+    expected = ["/acquisition/video"] if is_cache else ["/acquisition/video", "/specifications/video"]
+    assert [reference.object_path for reference in found_in(path)] == expected
+
+
 def test_specification_location_stored_as_path(tmp_path: Path) -> None:
     """`.specloc` is a reference, and a path in Zarr and some files."""
     path = write_nwb(tmp_path / "a.nwb", ["x.avi"])

@@ -23,12 +23,23 @@ __all__ = [
     "Hint",
     "Message",
     "Spelling",
+    "counted",
     "for_archive",
     "for_command_line",
     "for_objects",
     "media_modes",
+    "quoted",
     "shell_word",
 ]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things, in words.
+
+    >>> counted(1, "video"), counted(2_000, "video")
+    ('1 video', '2,000 videos')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +165,19 @@ def for_archive(what: str, suffix: str, how: str = "use") -> Hint:
         what=what,
         copy=media_modes("copy"),
     )
+
+
+def quoted(path: object) -> str:
+    r"""A path in quotes for a message; of a very long one its beginning.
+
+    Its backslashes are not doubled, as most are of Windows; what does not print is escaped.
+
+    >>> print(quoted(r"D:\videos\a.avi"))
+    'D:\videos\a.avi'
+    """
+    whole = str(path)
+    shown = repr(whole[:200] if len(whole) > 300 else whole).replace("\\\\", "\\")
+    return f"{shown}… ({len(whole)} characters)" if len(whole) > 300 else shown
 
 
 def shell_word(word: str) -> str:

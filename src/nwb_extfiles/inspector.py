@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from nwbinspector import Importance, InspectorMessage, register_check
 from pynwb import NWBFile
 
+from .hints import quoted
 from .tables import plain
 from .tasks.checks import check
 from .tasks.findings import Finding, Findings, Severity
@@ -57,5 +58,5 @@ def _messages(nwbfile: NWBFile, severity: Severity) -> Iterator[InspectorMessage
 def _message(finding: Finding) -> str:
     """What NWB Inspector does not say itself, which names the file alone."""
     where = finding.where.removeprefix(finding.nwb_path).removeprefix(": ")
-    stored = "" if finding.stored_path is None else f" {finding.stored_path!r}"
+    stored = "" if finding.stored_path is None else f" {quoted(finding.stored_path)}"
     return plain(f"{finding.code}: {f'{where}{stored}: ' if where else ''}{finding.message}")

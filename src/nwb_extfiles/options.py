@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from .errors import RelocationRefusedError
+from .hints import quoted
 from .naming import NamingConvention, dandi_name
 
 __all__ = [
@@ -314,7 +315,7 @@ def _folders(name: str, value: object) -> tuple[Path, ...]:
     folders = tuple(Path(os.path.abspath(os.fspath(folder))) for folder in value)
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"MediaOptions.{name}: {str(folder)!r} is not a folder")
+            raise ValueError(f"MediaOptions.{name}: {quoted(folder)} is not a folder")
     return folders
 
 

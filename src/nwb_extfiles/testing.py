@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .hints import quoted
 from .media.small_videos import FRAMES, RATE, walking_dot, write_avi, write_png
 from .nwb.files import open_nwb
 from .nwb.references import ExternalFileReference
@@ -300,12 +301,12 @@ def assert_external_files_resolve(path: str | os.PathLike[str], *, portable: boo
             place = Path(str(reference.base), without_file_scheme(reference.stored_path))
         except ValueError:  # on another machine
             place = Path(str(reference.base), reference.stored_path)
-        reasons = [] if place.is_file() else [f"there is no file {str(place)!r}"]
+        reasons = [] if place.is_file() else [f"there is no file {quoted(place)}"]
         if portable:
             reasons.extend(_why_not_portable(reference, place, path))
         if reasons:
             entry = f"{reference.object_path}, {reference.field}[{reference.index}]"
-            broken.append(f"  {entry}: {reference.stored_path!r}: {'; '.join(reasons)}")
+            broken.append(f"  {entry}: {quoted(reference.stored_path)}: {'; '.join(reasons)}")
         found.append(place)
     if broken:
         raise AssertionError(
@@ -320,6 +321,6 @@ def _why_not_portable(reference: ExternalFileReference, place: Path, nwb_path: P
     elif "\\" in reference.stored_path:
         yield "it has backslashes"
     elif ".." in PurePosixPath(reference.stored_path).parts:
-        yield f"it points outside {str(nwb_path.parent)!r}"
+        yield f"it points outside {quoted(nwb_path.parent)}"
     elif not Path(os.path.realpath(place)).is_relative_to(os.path.realpath(nwb_path.parent)):
-        yield f"it is a symbolic link to {os.path.realpath(place)!r}"
+        yield f"it is a symbolic link to {quoted(os.path.realpath(place))}"

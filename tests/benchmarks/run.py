@@ -363,7 +363,7 @@ def export_of_many_objects(settings: Settings) -> Iterator[Result]:
 
         value, detail = paired(lambda: run("symlink"), lambda: run(None), settings.rounds, measure=cpu)
         yield Result(
-            "export in symlink mode, 2,000 objects, 800 references", "plain export", "CPU", value, 1.03, detail=detail
+            "export in symlink mode, 2,000 objects, 800 references", "plain export", "CPU", value, 1.02, detail=detail
         )
 
 
@@ -404,7 +404,7 @@ def export_of_a_large_file(settings: Settings) -> Iterator[Result]:
         ours, of_media, of_nwb = map(statistics.median, times.values())
         yield Result(
             "export of a 500 MB NWB file with a 1 GB video, copy mode", "the larger of cp and export + fsync", "wall",
-            ours / max(of_media, of_nwb), 1.25,
+            ours / max(of_media, of_nwb), 1.15,
             detail=f"{ours:.2f} s; video alone {of_media:.2f} s, NWB file alone {of_nwb:.2f} s",
         )  # fmt: skip
 
@@ -425,11 +425,11 @@ def finding_references(settings: Settings) -> Iterator[Result]:
 
         value, detail = paired(lambda: resolve_external_files(source), read, settings.rounds)
         what, against = "finding all references, 2,000 objects", "NWBHDF5IO.read()"
-        yield Result(f"{what}, beside pynwb", against, "wall", value, 1 / 40, detail=detail)
+        yield Result(f"{what}, beside pynwb", against, "wall", value, 1 / 50, detail=detail)
         alone = [(told(_FIND), told(_READ)) for _ in range(settings.rounds)]
         ours, theirs = (statistics.median(times) for times in zip(*alone, strict=True))
         detail = f"{ours * 1e3:,.1f} ms : {theirs * 1e3:,.1f} ms, {settings.rounds} rounds"
-        yield Result(f"{what}, each in its own process", against, "wall", ours / theirs, 1 / 40, detail=detail)
+        yield Result(f"{what}, each in its own process", against, "wall", ours / theirs, 1 / 50, detail=detail)
 
 
 _FIND = """
@@ -450,6 +450,174 @@ print(time.perf_counter() - start)
 """
 _DANDI = "import sys; from dandi.cli.command import main; main()"
 _OURS = "from nwb_extfiles.cli import main; main()"
+
+
+def bare_references(path: Path) -> list[tuple[str, list[str]]]:
+    """Read with nothing but h5py what `find_in_file` finds: the type of each object, object_ids and paths of series."""
+    found: list[tuple[str, list[str]]] = []
+
+    def visit(_: str, item: Any) -> None:
+        if item.attrs.get("neurodata_type") == "ImageSeries":
+            found.append((item.attrs["object_id"], list(item["external_file"].asstr()[:])))
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def references_of_small_files(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles import resolve_external_files
+
+    kinds: dict[str, Callable[[NWBFile], object]] = {"nearly empty": lambda nwbfile: None, "lab-like": as_a_lab_has_it}
+    for kind, fill in kinds.items():
+        with settings.place() as place:
+            paths = [nwb_in_a_folder(place / f"m{n}" / f"n{n}.nwb", 2, 2000, fill) for n in range(settings.size(100))]
+            value, detail = paired(
+                lambda paths=paths: [resolve_external_files(path) for path in paths],
+                lambda paths=paths: [bare_references(path) for path in paths],
+                settings.rounds,
+                measure=cpu,
+            )
+            yield Result(
+                f"finding references, 100 {kind} NWB files", "h5py alone reading the same", "CPU", value, 1.3,
+                detail=detail,
+            )  # fmt: skip
+
+
+def organize_again(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles import organize
+
+    with settings.place() as place:
+        source = place / "source"
+        for number in range(settings.size(100)):
+            nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 2000)
+        for mode in ("copy", "symlink"):
+            folders = new_folders(place)
+            dandisets = [next(folders)]
+
+            def again(mode: str = mode, dandisets: list[Path] = dandisets) -> None:
+                organize(source, dandisets[-1], media_mode=mode)
+
+            def first(mode: str = mode, folders: Iterator[Path] = folders, dandisets: list[Path] = dandisets) -> None:
+                dandisets.append(next(folders))
+                organize(source, dandisets[-1], media_mode=mode)
+
+            again()
+            value, detail = paired(again, first, settings.rounds, measure=cpu)
+            yield Result(
+                f"organize of 100 NWB files again, nothing to do, {mode}", "its first run", "CPU", value, 0.3,
+                detail=detail,
+            )  # fmt: skip
+            remove(*place.glob("out*"))
+
+
+_CHECK = """
+import sys
+from nwb_extfiles import check
+if __name__ == "__main__":
+    check(sys.argv[1], jobs=2)
+"""
+_BARE = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from run import bare_references
+for path in sorted(Path(sys.argv[1]).glob("*/*.nwb")):
+    bare_references(path)
+"""
+
+
+def usage(code: str, *arguments: object) -> tuple[float, float]:
+    """CPU seconds of a Python process and those it starts, and the memory in MB that one of them has at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "script.py")
+        script.write_text(f"{code}{_USAGE}")
+        command = [sys.executable, script, *map(str, arguments)]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(told[0]), float(told[1])
+
+
+_USAGE = """
+if __name__ == "__main__":
+    import resource
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(sum(one.ru_utime + one.ru_stime for one in both), max(one.ru_maxrss for one in both) / 1024)
+"""
+
+
+def check_of_many_files(settings: Settings) -> Iterator[Result]:
+    from nwb_extfiles.testing import make_video
+
+    tests = [Path(__file__).parent, Path(__file__).parents[1]]
+    with settings.place() as place:
+        original = nwb_in_a_folder(place / "original" / "a.nwb", 2, 1)
+        for number in range(2):
+            make_video(original.parent / "videos" / f"a_{number}.avi", number)
+        memory = {}
+        for count in (settings.size(1000), settings.size(10_000)):
+            folder = place / "many"
+            for number in range(count):
+                shutil.copytree(original.parent, folder / f"m{number:05}")
+            (seconds, memory[count]), (bare, _) = usage(_CHECK, folder), usage(_BARE, folder, *tests)
+            yield Result(
+                f"check of {count:,} NWB files x 2 videos, two processes", "h5py alone reading ids and paths",
+                "CPU, with start-up", seconds / bare, 1.5,
+                detail=f"{seconds / count * 1e3:.2f} ms : {bare / count * 1e3:.2f} ms a file", count=count,
+            )  # fmt: skip
+            remove(folder)
+        few, many = memory.values()
+        yield Result(
+            "check of ten times as many NWB files, two processes", "of a tenth", "memory at most", many / few, 1.2,
+            detail=f"{many:.0f} MB : {few:.0f} MB",
+        )  # fmt: skip
+
+
+_CLUSTER = """
+import sys, time, warnings
+warnings.simplefilter("ignore")
+from nwb_extfiles import organize
+if __name__ == "__main__":
+    source, target, how = sys.argv[1:]
+    if how == "dask":
+        from distributed import Client
+        client = Client(n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=target + "-dask")
+        executor = client.get_executor()
+    else:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+        executor = ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    list(executor.map(abs, range(4)))  # the workers are there
+    start = time.perf_counter()
+    organize(source, target, media_mode="symlink", executor=executor)
+    print(time.perf_counter() - start)
+    client.close() if how == "dask" else executor.shutdown()
+"""
+
+
+def organize_on_a_cluster(settings: Settings) -> Iterator[Result]:
+    """Organize with the scheduler and the workers of dask on this machine, and with as many plain processes."""
+    from importlib.util import find_spec
+
+    if find_spec("distributed") is None:
+        return
+    with settings.place() as place:
+        source = place / "source"
+        for number in range(settings.size(300)):
+            nwb_in_a_folder(source / f"m{number}" / f"n{number}.nwb", 2, 2000)
+        script = place / "cluster.py"
+        script.write_text(_CLUSTER)
+        folders = new_folders(place)
+        times: dict[str, list[float]] = {"dask": [], "processes": []}
+        for _ in range(max(1, settings.rounds // 2)):
+            for how, taken in times.items():
+                command = [sys.executable, script, source, next(folders), how]
+                told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                taken.append(float(told.split()[-1]))
+        dask, processes = map(statistics.median, times.values())
+        yield Result(
+            "organize of 300 NWB files by two workers of dask", "by two processes", "wall", dask / processes, None,
+            detail=f"{dask:.2f} s : {processes:.2f} s",
+        )  # fmt: skip
 
 
 def organize_many_files(settings: Settings) -> Iterator[Result]:
@@ -474,7 +642,7 @@ def organize_many_series(settings: Settings) -> Iterator[Result]:
             nwbfile.add_acquisition(image_series(paths, f"video{number}"))
         with NWBHDF5IO(place / "source" / "a.nwb", "w") as io:
             io.write(nwbfile)
-        yield from _organize(settings, place, place / "source", "organize of 1 NWB file x 200 series x 3 videos", 1 / 4)
+        yield from _organize(settings, place, place / "source", "organize of 1 NWB file x 200 series x 3 videos", 1 / 5)
 
 
 def _organize(settings: Settings, place: Path, source: Path, what: str, bound: float) -> Iterator[Result]:
@@ -647,8 +815,9 @@ def growth(settings: Settings) -> Iterator[Result]:
 
 BENCHMARKS = (
     copy_of_a_video, remuxed_videos, links_of_a_large_video, export_of_many_objects, export_of_a_large_file,
-    finding_references, organize_many_files, organize_many_series, relocate_in_a_huge_file, many_small_videos,
-    facts_of_videos, starts, growth,
+    finding_references, references_of_small_files, organize_many_files, organize_many_series, organize_again,
+    check_of_many_files, organize_on_a_cluster, relocate_in_a_huge_file, many_small_videos, facts_of_videos, starts,
+    growth,
 )  # fmt: skip
 
 

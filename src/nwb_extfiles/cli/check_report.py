@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..hints import for_command_line
+from ..hints import counted, for_command_line
 from ..tables import plain, shown
-from ..tasks.findings import Finding, Findings, Severity, counted
+from ..tasks.findings import Finding, Findings, Severity
 from .terminal import as_json, finding_record, quoted
 
 __all__ = ["finding_lines", "write_report"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ExternalFilesError
-from ..hints import shell_word
+from ..hints import counted, shell_word
 from .options import (
     ExistingPath,
     LocalPath,
@@ -153,7 +153,6 @@ def _list(
     videos: list[Path], found: list[tuple[Path | None, ResolvedExternalFile]], without_manifest: int | None
 ) -> None:
     """Print references; `without_manifest` NWB files were not searched for a checksum, None if it was for paths."""
-    from .summaries import counted
     from .terminal import reference_lines, shown
 
     last, width = None, terminal_width()
@@ -187,7 +186,6 @@ def _not_found(video: Path, without_manifest: int | None) -> str:
         return f"no NWB file here refers to {video}{gone}"
     if not without_manifest:
         return f"no manifest here names {video}"
-    from .summaries import counted
 
     have, were = ("has", "was") if without_manifest == 1 else ("have", "were")
     unsearched = f"{counted(without_manifest, 'NWB file')} {have} no manifest and {were} not searched"

@@ -13,6 +13,7 @@ import click
 from ..config import Config, read_config
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, combine, no_such_file
+from ..hints import quoted
 from ..options import MediaMode, MediaOptions, modes_in_order
 from ..plans.stored_paths import is_url
 from .output import log_to, print_error
@@ -103,7 +104,7 @@ def _why_missing(path: Path) -> str:
         return f"{shown} is a file of git-annex, whose content is not on this machine; {how_to_get(path)}"
     if path.is_symlink():
         target = click.format_filename(os.readlink(path))
-        return f"{shown} is a symbolic link to {target!r}, which does not exist; correct the link, or remove it"
+        return f"{shown} is a symbolic link to {quoted(target)}, which does not exist; correct the link, or remove it"
     return str(no_such_file(shown))
 
 

@@ -21,6 +21,8 @@ from typing import Any, TextIO
 
 import click
 
+from ..hints import counted
+
 __all__ = [
     "error_record",
     "escape_what_cannot_be_encoded",
@@ -179,7 +181,7 @@ def progress(quiet: bool) -> Iterator[tuple[Any, Callable[[str], None]]]:
             def on_file(line: str) -> None:
                 nonlocal files
                 files += 1
-                bar.set_postfix_str(f"{files} NWB {'file' if files == 1 else 'files'} done")
+                bar.set_postfix_str(f"{counted(files, 'NWB file')} done")
                 with bar.external_write_mode(file=sys.stdout):
                     tell(line)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from ..errors import no_such_file, warn
+from ..hints import counted
 from .options import LocalPath, nwb_files_in
 from .output import print_record, tell
 
@@ -28,7 +29,6 @@ def recover(paths: tuple[Path, ...], as_json: bool) -> None:
     from ..transfers.interrupted import NO_DOCUMENT, is_interrupted
     from ..transfers.recovery import recover as restore
     from ..transfers.removals import put_back_noted
-    from .summaries import counted
     from .terminal import shown
 
     for path in paths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ..hints import counted
 from ..options import MediaMode
 from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.stored_paths import is_url
@@ -13,7 +14,6 @@ if TYPE_CHECKING:  # slow to import
     from ..tasks.organize_plan import OrganizePlan
 
 __all__ = [
-    "counted",
     "in_total",
     "in_words",
     "links_line",
@@ -41,11 +41,6 @@ _OF_ACTION = {
 }
 _IN_PLACE, _NOT_FOUND, _URL = "already in place", "not found", "kept as URLs"
 _ORDER = [*_DONE.values(), *_OF_ACTION.values(), _IN_PLACE, _NOT_FOUND, _URL]
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things: ``1 video``, ``2 videos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def in_words(plans: Iterable[RelocationPlan]) -> str:

@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..hints import for_command_line
+from ..hints import counted, for_command_line
 from ..plans.locate import LocationKind, ResolvedExternalFile
 from ..plans.media_files import leads_to_nothing
 from ..plans.plan import Relocation, RelocationPlan
 from ..tables import plain, shown
-from .summaries import counted, in_total, in_words, organized_in_words, urls_line
+from .summaries import in_total, in_words, organized_in_words, urls_line
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
     from ..tasks.findings import Finding

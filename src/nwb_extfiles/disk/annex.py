@@ -7,7 +7,7 @@ import re
 import stat
 from pathlib import Path
 
-from ..hints import shell_word
+from ..hints import quoted, shell_word
 
 __all__ = ["LONGEST_POINTER", "holds_pointer", "how_to_get", "is_annex_object", "is_annex_pointer"]
 
@@ -62,4 +62,4 @@ def holds_pointer(path: Path, size: int) -> bool:
 def how_to_get(path: Path) -> str:
     """What to do, so that the content of a file of git-annex comes to this machine."""
     name = shell_word(path.name)
-    return f"run `git annex get {name}`, or `datalad get {name}`, in {os.path.realpath(path.parent)!r}"
+    return f"run `git annex get {name}`, or `datalad get {name}`, in {quoted(os.path.realpath(path.parent))}"

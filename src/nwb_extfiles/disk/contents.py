@@ -102,7 +102,7 @@ def copy_verified(
     """
     with (
         open(source, "rb", buffering=0) as reader,
-        open(target, "xb", buffering=0, opener=open_private) as writer,  # for others to read when they may, not before
+        open(target, "x+b", buffering=0, opener=open_private) as writer,  # for others to read when they may, not before
     ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
@@ -112,6 +112,9 @@ def copy_verified(
             on_bytes(before.st_size)
         elif clone_only:
             raise OtherModeError(f"the file system makes no reflink of {source}")
+        elif before.st_size <= HASH_CHUNK:
+            _copy_small(reader, writer, before, source, target, digest)
+            on_bytes(before.st_size)
         else:
             _copy_and_compare(reader, writer, before, sync, source, target, on_bytes, digest)
         _refuse_change(reader, before, source)
@@ -160,6 +163,18 @@ def _refuse_change(reader: BinaryIO, before: os.stat_result, source: Path) -> No
         raise TransferError(f"{source} changed while it was copied", hint="try again when no program writes to it")
 
 
+def _copy_small(
+    reader: BinaryIO, writer: BinaryIO, before: os.stat_result, source: Path, target: Path, digest: _Hash | None
+) -> None:
+    """Copy a small file, then read both sides again: a thread, and opening them again, would take longer."""
+    count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
+    reader.seek(0)
+    writer.seek(0)
+    if not _is_same(reader, writer, count, digest):
+        _refuse_change(reader, before, source)  # rather than blame the disk
+        raise TransferError(_differs(source, target))
+
+
 def _copy_and_compare(
     reader: BinaryIO,
     writer: BinaryIO,
@@ -170,7 +185,7 @@ def _copy_and_compare(
     on_bytes: Callable[[int], object],
     digest: _Hash | None,
 ) -> None:
-    """Copy a file; of a large one another thread reads what was copied on both sides meanwhile, and flushes it."""
+    """Copy a large file; another thread reads what was copied on both sides meanwhile, and flushes it."""
     copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
     copied, behind = 0, deque[Future[None]]()
 
@@ -186,11 +201,6 @@ def _copy_and_compare(
         open(target, "rb", buffering=0) as target_again,
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
-        if before.st_size <= HASH_CHUNK:  # a thread would take longer than the bytes
-            count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
-            verify(count, False)
-            on_bytes(count)
-            return
         try:
             while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
                 try:

@@ -148,10 +148,13 @@ def unlink(path: str | Path, other_names: Iterable[str | Path] = ()) -> None:
         os.chmod(name, stat.S_IREAD)
 
 
-def replace(path: Path, target: Path) -> None:
-    """Rename a file over another one, also where Windows replaces no read-only file."""
+def replace(path: Path, target: Path, other_names: Iterable[str | Path] = ()) -> None:
+    """Rename a file over another one, also where Windows replaces no read-only file.
+
+    `other_names` of what is replaced stay read-only there.
+    """
     if is_read_only(target):
-        unlink(target)
+        unlink(target, other_names)
     os.replace(path, target)
 
 

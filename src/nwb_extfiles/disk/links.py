@@ -21,6 +21,7 @@ __all__ = [
     "can_symlink",
     "has_hard_links",
     "has_symlinks",
+    "ignores_case",
     "lacks_privilege",
     "link_exclusive",
     "rename_exclusive",
@@ -129,6 +130,18 @@ def lacks_privilege(folder: Path) -> bool:
 def can_symlink(folder: Path) -> bool:
     """Whether this user can make symbolic links in an existing folder, which Windows does not let everybody."""
     return _kind_of(folder) in _WITH_LINKS or _tried(lambda probe: os.symlink(os.curdir, probe), folder) is None
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether names that differ in letter case are one name in an existing folder; False where that cannot be tried."""
+    found: list[bool] = []
+
+    def make(probe: Path) -> None:
+        os.close(open_private(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        found.append(os.path.lexists(probe.with_name(probe.name.upper())))
+
+    _tried(make, folder)
+    return found == [True]
 
 
 def _kind_of(folder: Path) -> str | None:

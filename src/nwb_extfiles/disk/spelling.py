@@ -22,18 +22,21 @@ class Spelling:
 
     def __init__(self) -> None:
         self.real_path = cache(lambda path: self._as_listed(os.path.realpath(path)))
-        self._listed: dict[str, dict[str, set[str]] | None] = {}  # by folder: names by what is equal to them
+        self._listed: dict[str, dict[str, str]] = {}  # by folder: names by what is equal to them
+        self._is_there = cache(os.path.lexists)  # for folders, of which there are few
 
     def listed_name(self, folder: str, name: str) -> str:
         """The name that a folder lists for one by which something can be found in it."""
         if folder not in self._listed:
             other = name.swapcase()
             if other == name or not os.path.lexists(os.path.join(folder, name)):
+                if not self._is_there(folder):
+                    self._listed[folder] = {}
                 return name  # which does not tell
-            self._listed[folder] = _names(folder) if _are_same(folder, name, other) else None
-        listed = self._listed[folder]
-        alike = set() if listed is None else listed.get(folded(name), set())
-        return next(iter(alike)) if len(alike) == 1 else name
+            # inodes would not tell: with FUSE the two spellings of one file may have two
+            self._listed[folder] = _names(folder) if os.path.lexists(os.path.join(folder, other)) else {}
+        listed = self._listed[folder].get(folded(name), name)
+        return listed if listed == name or os.path.lexists(os.path.join(folder, name)) else name
 
     def relative(self, folder: Path, path: PurePosixPath) -> PurePosixPath:
         """A path below a folder, with each name as listed."""
@@ -50,18 +53,11 @@ class Spelling:
         return path if (spelled, listed) == (folder, name) else os.path.join(spelled, listed)
 
 
-def _are_same(folder: str, name: str, other: str) -> bool:
+def _names(folder: str) -> dict[str, str]:
+    """The names in a folder by what is equal to them; none if letter case counts after all, or it cannot be listed."""
     try:
-        return os.path.samestat(os.lstat(os.path.join(folder, name)), os.lstat(os.path.join(folder, other)))
+        listed = os.listdir(folder)
     except OSError:
-        return False
-
-
-def _names(folder: str) -> dict[str, set[str]] | None:
-    names: dict[str, set[str]] = {}
-    try:
-        for name in os.listdir(folder):
-            names.setdefault(folded(name), set()).add(name)
-    except OSError:
-        return None
-    return names
+        return {}
+    names = {folded(name): name for name in listed}
+    return names if len(names) == len(listed) else {}

@@ -18,6 +18,7 @@ from ..disk.annex import is_annex_object
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
 from ..errors import RelocationRefusedError, combine
+from ..hints import quoted
 from ..naming import unportable
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
 from ..options import MediaOptions
@@ -63,12 +64,12 @@ def refuse_broken_links(
             reason = f"is not where media belong in the dandiset {dandiset}"
         elif _breaks(entry, nwb_path.parent):
             assert entry.resolution.file is not None
-            reason = f"is {str(entry.resolution.file.path)!r}, and would not be found from {str(nwb_path.parent)!r}"
+            reason = f"is {quoted(entry.resolution.file.path)}, and would not be found from {quoted(nwb_path.parent)}"
         if reason is not None:
             reference = entry.resolution.reference
             problems.append(
                 RelocationRefusedError(
-                    f"{reference.where}: {reference.stored_path!r} {reason}",
+                    f"{reference.where}: {quoted(reference.stored_path)} {reason}",
                     hint="give relocate_media=True (and a media_mode) to relocate the media too, or "
                     "relocate_media=False to write the paths as they are",
                     **reference.place,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..hints import Message
+from ..hints import Message, quoted
 from ..plans.plan import Action, Relocation, RelocationPlan
 from .boxes import is_cut_off
 
@@ -41,7 +41,7 @@ def _warnings(plan: RelocationPlan) -> Iterator[Message]:
         assert first.source is not None
         further = f" (and {more:,} more of this series)" if more else ""
         yield Message(
-            f"{first.reference.where}: {str(first.source.path)!r} is cut off, or still being written: its header or "
+            f"{first.reference.where}: {quoted(first.source.path)} is cut off, or still being written: its header or "
             f"index promises more than the {first.source.size:,} bytes that are there{further}",
             "put the whole video in its place, before or after this; `nwb-extfiles check` lists all that are cut off",
         )

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ExternalFilesError, UnreadableFileError
+from ..hints import counted
 from ..nwb.path_datasets import read_paths, unwrapped
 
 __all__ = ["FrameLocation", "locate_frame", "starting_frame_problem", "starting_frames"]
@@ -57,7 +58,7 @@ def starting_frame_problem(starting_frame: Sequence[int] | None, files: int) -> 
     if starting_frame is None:
         return f"it has no starting_frame for its {files} files" if files > 1 else None
     if len(starting_frame) != files:
-        return f"its starting_frame has {len(starting_frame)} entries for {files} file{'' if files == 1 else 's'}"
+        return f"its starting_frame has {len(starting_frame)} entries for {counted(files, 'file')}"
     if files and starting_frame[0] != 0:
         return f"its starting_frame begins with {starting_frame[0]:,}, and the first file has the first frames"
     if any(after <= before for before, after in pairwise(starting_frame)):

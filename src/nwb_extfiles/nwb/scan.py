@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import h5py
@@ -19,6 +19,10 @@ from .type_tree import TypeTree, parents_in_file
 from .walk import LEAVES, ExternalLink, TypedObject, dataset_at, read_attribute, typed_objects
 
 __all__ = ["changed_since", "field_of", "find_in_file"]
+
+_COLUMNS = frozenset(("DynamicTableRegion", "ElementIdentifiers", "VectorData", "VectorIndex"))
+_PUBLISHED = ("hdmf-common", "core")  # early versions of the core had these types
+_MANY = 20  # objects of a type
 
 
 def find_in_file(
@@ -42,21 +46,13 @@ def find_in_file(
     links : list of ExternalLink, optional
         Gets the links to objects of other NWB files; `find_behind_links` follows them.
     """
-    table = media_fields() if table is None else table
-    types = TypeTree(_unknown, lambda: parents_in_file(file))
+    places = _Places(file, media_fields() if table is None else table)
     nwb_path = os.path.abspath(path_of(file))
     folder = os.path.dirname(nwb_path)
-
-    @cache
-    def fields_of(neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
-        return tuple(types.fields_of("", neurodata_type, table, is_dataset=is_dataset))
-
     found: list[ExternalFileReference] = []
     for item in typed_objects(file, links) if isinstance(file, h5py.File) else _visited(file, links):
         neurodata_type = item.neurodata_type
-        if not fields_of(neurodata_type, False) and not fields_of(neurodata_type, True):
-            continue
-        for field in fields_of(neurodata_type, item.is_dataset):
+        for field in places.of(item):
             stored = _stored_at(file, item, field)
             if stored is None:
                 continue
@@ -121,6 +117,70 @@ def _read_again(file: Any, folder: str, object_path: str, field: str) -> _Stored
         if dataset is None and not isinstance(file, h5py.File) and _has(item, field):
             return _Stored(None, object_id, folder)
     return _Stored(None if read is None else read[0], object_id)
+
+
+class _Places:
+    """The places of a table that the objects of an open file have.
+
+    The schemas that the file caches, two dozen strings, are read only if the answer depends on them: if an object of a
+    type outside the table has a dataset that is called like a place in it, or is itself a dataset and no column. With
+    many objects of a type, reading them is quicker than looking into each object.
+    """
+
+    def __init__(self, file: Any, table: Sequence[MediaField]) -> None:
+        self._file = file
+        self._table = table
+        self._inside = [(field, field.field.encode()) for field in table if field.field is not None]
+        self._whole = [field for field in table if field.field is None]
+        self._types = TypeTree(_unknown, lambda: parents_in_file(file))
+        self._known: dict[tuple[str, bool], tuple[MediaField, ...]] = {}
+        self._counts: Counter[str] = Counter()
+        self._columns: dict[str, bool] = {}
+
+    def of(self, item: TypedObject | _TypedInZarr) -> Iterable[MediaField]:
+        """The places of one object, in the order of the table."""
+        neurodata_type = item.neurodata_type
+        if neurodata_type in _COLUMNS and self._is_column(item):
+            return ()
+        if self._counts[neurodata_type] >= _MANY:
+            both = [self._by_schema(neurodata_type, is_dataset) for is_dataset in (False, True)]
+            return both[item.is_dataset] if any(both) else ()
+        self._counts[neurodata_type] += 1
+        if item.is_dataset:
+            own = [field for field in self._whole if field.neurodata_type == neurodata_type]
+            return own if len(own) == len(self._whole) else self._by_schema(neurodata_type, True)
+        return [
+            field
+            for field, name in self._inside
+            if self._holds(item, name)
+            and (field.neurodata_type == neurodata_type or field in self._by_schema(neurodata_type, False))
+        ]
+
+    def _by_schema(self, neurodata_type: str, is_dataset: bool) -> tuple[MediaField, ...]:
+        key = neurodata_type, is_dataset
+        if key not in self._known:
+            fields = self._types.fields_of("", neurodata_type, self._table, is_dataset=is_dataset)
+            self._known[key] = tuple(fields)
+        return self._known[key]
+
+    def _is_column(self, item: TypedObject | _TypedInZarr) -> bool:
+        """Whether a type with the name of one of hdmf-common is that one, by the namespace of its first object.
+
+        Such a published type is not looked up in the file: HDMF too goes by its own copy, whatever the file caches.
+        """
+        neurodata_type = item.neurodata_type
+        if neurodata_type not in self._columns:
+            if isinstance(item, TypedObject):
+                namespace = read_attribute(item.group, item.name, b"namespace")
+            else:
+                namespace = attribute_string(item_at(self._file, item.path).attrs.get("namespace"))
+            self._columns[neurodata_type] = namespace in _PUBLISHED
+        return self._columns[neurodata_type]
+
+    def _holds(self, item: TypedObject | _TypedInZarr, name: bytes) -> bool:
+        if isinstance(item, TypedObject):
+            return bool(item.group.links.exists(item.name + b"/" + name))
+        return _has(item_at(self._file, item.path), name.decode())
 
 
 @dataclass(frozen=True, slots=True)

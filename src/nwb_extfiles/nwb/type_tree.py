@@ -8,13 +8,25 @@ from functools import lru_cache
 from typing import Any
 
 import h5py
-from h5py import h5o
+import numpy as np
+from h5py import h5a, h5f, h5g, h5o, h5r
 
 from .path_datasets import is_stored, item_at, paths_at, read_paths
 from .registry import MediaField
 
-__all__ = ["TypeTree", "ancestors_in", "cached_schemas", "parents_in_file", "sources_in_file", "typed_links_in_file"]
+__all__ = [
+    "SCHEMAS",
+    "TypeTree",
+    "ancestors_in",
+    "cached_schemas",
+    "has_schemas",
+    "parents_in_file",
+    "sources_in_file",
+    "typed_links_in_file",
+]
 
+SCHEMAS = b"/specifications"
+"""The group in which HDMF caches schemas."""
 # h5py and zarr raise any of these where a file claims schemas that it does not have, or has something else there
 _NO_SCHEMAS = (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError, RecursionError)
 
@@ -84,8 +96,25 @@ def ancestors_in(parents: Mapping[str, str], neurodata_type: str) -> list[str]:
     return line
 
 
+def has_schemas(root: h5g.GroupID | h5f.FileID) -> bool:
+    """Whether ``.specloc`` of an HDF5 file is a reference to the group `SCHEMAS`, as HDMF writes it.
+
+    Addresses are compared: for the name of what a reference means, HDF5 searches the whole file.
+    """
+    reference = np.empty((), dtype=h5py.ref_dtype)
+    try:
+        h5a.open(root, b".specloc").read(reference)
+        meant = h5r.dereference(reference[()], root)
+        return meant is not None and h5o.get_info(meant).addr == h5o.get_info(root, SCHEMAS).addr
+    except (*_NO_SCHEMAS, OSError):
+        return False
+
+
 def cached_schemas(file: Any) -> Any:
     """The group in which an open NWB file caches schemas, by its attribute ``.specloc``; None if there is none."""
+    if isinstance(file, h5py.File) and has_schemas(file.id):
+        group = file[SCHEMAS]
+        return None if is_stored(group) else group
     location = file.attrs.get(".specloc")
     try:
         if isinstance(location, h5py.Reference):

@@ -14,6 +14,8 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o, h5t
 
+from .type_tree import SCHEMAS, has_schemas
+
 __all__ = ["LEAVES", "ExternalLink", "TypedObject", "dataset_at", "read_attribute", "typed_objects"]
 
 _STRING = h5py.string_dtype()
@@ -44,6 +46,8 @@ class TypedObject:
     place: bytes
     """Its path in the file."""
     neurodata_type: str
+    is_group: bool | None
+    """None if that was not looked at."""
 
     @property
     def path(self) -> str:
@@ -53,7 +57,7 @@ class TypedObject:
     @property
     def is_dataset(self) -> bool:
         """Whether it is a dataset."""
-        return bool(h5o.get_info(self.group, self.name).type != h5o.TYPE_GROUP)
+        return not (_is_group(self.group, self.name) if self.is_group is None else self.is_group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,12 @@ class ExternalLink:
 def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> Iterator[TypedObject]:
     """Find the objects of an open file that have a neurodata type, by path, each once.
 
-    Links to other objects are not followed; `links` gets those to other files that stand where an object may be.
+    Links to other objects are not followed; `links` gets those to other files that stand where an object may be. The
+    schemas that the file caches are left out, as HDMF leaves them out.
     """
     root = h5g.open(file.id, b"/")
+    schemas = SCHEMAS if has_schemas(root) else None
+    is_typed = True
     seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
     stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", _new_objects(root, b"", seen, links))]
     while stack:
@@ -82,13 +89,23 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
         if name is None:
             stack.pop()
             continue
-        neurodata_type = read_attribute(group, name, b"neurodata_type")
         place = path + b"/" + name
+        if place == schemas:
+            continue
+        # Asking first is quicker if it is not there, and slower if it is; neighbours are often alike.
+        may_be_typed = is_typed or h5a.exists(group, b"neurodata_type", obj_name=name)
+        neurodata_type = read_attribute(group, name, b"neurodata_type") if may_be_typed else None
+        is_typed = neurodata_type is not None
+        is_group = None if neurodata_type in LEAVES else _is_group(group, name)
         if neurodata_type is not None:
-            yield TypedObject(group, name, place, neurodata_type)
-        if neurodata_type not in LEAVES and h5o.get_info(group, name).type == h5o.TYPE_GROUP:
+            yield TypedObject(group, name, place, neurodata_type, is_group)
+        if is_group:
             below = h5g.open(group, name)
             stack.append((below, place, _new_objects(below, place, seen, links)))
+
+
+def _is_group(group: h5g.GroupID, name: bytes) -> bool:
+    return bool(h5o.get_info(group, name).type == h5o.TYPE_GROUP)
 
 
 def _new_objects(

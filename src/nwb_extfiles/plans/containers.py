@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import ExternalFilesError, RelocationRefusedError
-from ..hints import Hint, Message
+from ..hints import Hint, Message, quoted
 from ..naming import is_archived
 from ..nwb.references import ExternalFileReference
 from .resolve import Remux, Resolution
@@ -60,7 +60,9 @@ def with_containers(resolutions: Sequence[Resolution], remuxer: Remuxer) -> tupl
         of_series.setdefault(file.identity, remux)
         decided[number] = replace(found, suffix=remux.suffix, remux=remux)
         if remux.dropped and known is None:
-            what = f"{reference.where}: {str(file.path)!r} has {' and '.join(remux.dropped)}, which {remux.suffix[1:]} "
+            what = (
+                f"{reference.where}: {quoted(file.path)} has {' and '.join(remux.dropped)}, which {remux.suffix[1:]} "
+            )
             warnings.append(Message(f"{what}does not get", "keep the original if you need that"))
     return decided, warnings
 

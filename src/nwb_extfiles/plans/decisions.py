@@ -20,7 +20,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, for_objects, media_modes
+from ..hints import Hint, Message, for_objects, media_modes, quoted
 from ..nwb.path_datasets import is_utf8
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
@@ -107,7 +107,7 @@ class _Planner:
         if self._broken:
             reference, target = self._broken[0]
             more = f", and {len(self._broken) - 1:,} more," if len(self._broken) > 1 else ""
-            yield f"{reference.where}: {str(target)!r}{more} is a broken symbolic link, and is replaced"
+            yield f"{reference.where}: {quoted(target)}{more} is a broken symbolic link, and is replaced"
         if self._copied:
             more = f" and {len(self._copied) - 1:,} more files are" if len(self._copied) > 1 else " is"
             yield (
@@ -206,13 +206,13 @@ class _Planner:
             path = Path(os.path.relpath(_to_refer_to(file), self.destination.nwb_path.parent)).as_posix()
         except ValueError as error:  # another drive of Windows
             raise RelocationRefusedError(
-                f"{reference.where}: there is no relative path to {str(file.path)!r}",
+                f"{reference.where}: there is no relative path to {quoted(file.path)}",
                 hint=Hint("use another mode than {mode}", mode=media_modes(MediaMode.REFERENCE)),
                 **reference.place,
             ) from error
         if is_utf8(reference.stored_path) and not is_utf8(path):
             raise RelocationRefusedError(
-                f"{reference.where}: the path to {str(file.path)!r} is not in UTF-8, so readers could not decode it",
+                f"{reference.where}: the path to {quoted(file.path)} is not in UTF-8, so readers could not decode it",
                 hint=Hint(
                     "rename its folders or the file, or use another mode than {mode}",
                     mode=media_modes(MediaMode.REFERENCE),
@@ -231,17 +231,19 @@ class _Planner:
         if linked and file.identity[0] not in self.destination.devices and not self.destination.cannot:
             folder = (self.destination.nwb_path.parent / target).parent
             raise RelocationRefusedError(
-                f"{reference.where}: {str(file.path)!r} is on another file system than {str(folder)!r}, and "
+                f"{reference.where}: {quoted(file.path)} is on another file system than {quoted(folder)}, and "
                 f"hard links cannot cross file systems",
                 hint=Hint("use {modes}", modes=media_modes("copy", "symlink", "move", "reference")),
                 **reference.place,
             )
 
     def _check_in_use(self, reference: ExternalFileReference, file: MediaFile | None, target: PurePosixPath) -> None:
+        if not self.destination.in_use:
+            return
         for place in (self.destination.nwb_path.parent / target, None if file is None else file.real):
             if place in self.destination.in_use:
                 raise RelocationRefusedError(
-                    f"{reference.where}: another program has {str(place)!r} open",
+                    f"{reference.where}: another program has {quoted(place)} open",
                     hint="close it there, and try again",
                     **reference.place,
                 )
@@ -263,7 +265,7 @@ class _Planner:
         for path, what in needed:
             if len(str(path)) > longest:
                 raise RelocationRefusedError(
-                    f"{reference.where}: {what}, {str(path)!r}, has {len(str(path))} characters, and this system "
+                    f"{reference.where}: {what}, {quoted(path)}, has {len(str(path))} characters, and this system "
                     f"allows {longest}",
                     hint="turn on long paths in Windows, or write the NWB file to a folder with a shorter path",
                     **reference.place,
@@ -273,7 +275,7 @@ class _Planner:
         place = self.destination.nwb_path.parent / target
         if target in self.destination.outside:
             raise UnsafeReferenceError(
-                f"{reference.where}: its media would be {str(place)!r}, but a symbolic link or a file is where a "
+                f"{reference.where}: its media would be {quoted(place)}, but a symbolic link or a file is where a "
                 f"folder of that path should be",
                 hint="remove it, or write the NWB file under another name",
                 **reference.place,
@@ -282,7 +284,7 @@ class _Planner:
         if state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace"):
             or_replace = "" if state is TargetState.FOLDER else ", or replace it with {existing_replace}"
             raise MediaExistsError(
-                f"{reference.where}: {str(place)!r} exists and is not a copy of {str(source)!r}",
+                f"{reference.where}: {quoted(place)} exists and is not a copy of {quoted(source)}",
                 hint=Hint(f"move it away{or_replace}"),
                 **reference.place,
             )
@@ -297,7 +299,7 @@ def _same_name(
         hint = "two objects have one object_id: give one a new id with generate_new_id() and export with nwbfile="
     return UnsafeReferenceError(
         f"{reference.where}: its media and those of {owner.neurodata_type} {owner.object_path!r}, "
-        f"{owner.field}[{owner.index}], would both be {str(target)!r}, and they differ",
+        f"{owner.field}[{owner.index}], would both be {quoted(target)}, and they differ",
         hint=hint,
         **reference.place,
     )

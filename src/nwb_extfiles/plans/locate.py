@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import ExternalFilesError, MissingMediaError, UnsafeReferenceError
-from ..hints import Hint
+from ..hints import Hint, counted
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
@@ -90,10 +90,7 @@ class ExternalFiles(TabularList[ResolvedExternalFile]):
     def _title(self) -> str:
         files = len({entry.reference.nwb_path for entry in self})
         missing = sum(entry.kind is LocationKind.NONE for entry in self)
-        return (
-            f"{len(self):,} {'path' if len(self) == 1 else 'paths'} in {files:,} NWB "
-            f"{'file' if files == 1 else 'files'}, {missing:,} without media"
-        )
+        return f"{counted(len(self), 'path')} in {counted(files, 'NWB file')}, {missing:,} without media"
 
 
 def locate(

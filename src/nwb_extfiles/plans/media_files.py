@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..disk.annex import holds_pointer, is_annex_pointer
-from .stored_paths import quoted
+from ..hints import quoted
 
 __all__ = ["NOT_FETCHED", "MediaFile", "behind_link", "leads_to_nothing", "media_file"]
 
@@ -53,6 +53,8 @@ def media_file(
         real_folder, listed = real_path(folder), listed_name(folder, name)
         # the same object if it is spelled so already: making a path takes longer than looking at the file
         path = place if (real_folder, listed) == (folder, name) else Path(real_folder, listed)
+        if path is not place:
+            status = os.lstat(path)  # with FUSE a name in another letter case may have another inode
         real = path
         if stat.S_ISLNK(status.st_mode) or os.name == "nt":  # on Windows names have several spellings
             status = os.stat(place)
@@ -106,6 +108,6 @@ def behind_link(
         link = current / part
         current = Path(real_path(str(link)))
         is_alias = Path(nwb_folder).is_relative_to(current) and not link.parent.is_relative_to(current)
-        if link.is_symlink() and not is_alias:
+        if current != link and link.is_symlink() and not is_alias:
             return replace(file, linked_path=link.joinpath(*parts[number:]))
     return file

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..disk import contents
 from ..disk.moves import folded
 from ..errors import ExternalFilesError, RelocationRefusedError, UnreadableFileError
-from ..hints import Hint, Message, media_modes
+from ..hints import Hint, Message, media_modes, quoted
 from ..nwb.files import is_nwb_name, nwb_files_called_like, open_nwb, walk_nwb_files
 from ..nwb.manifest import ManifestRow, read_manifest
 from ..nwb.references import ExternalFileReference
@@ -75,7 +75,7 @@ class _LostName:
 
     def refused(self, reason: str, hint: str) -> ExternalFilesError:
         reference = self.entry.reference
-        return RelocationRefusedError(f"{reference.where}: {str(self.name)!r} {reason}", hint=hint, **reference.place)
+        return RelocationRefusedError(f"{reference.where}: {quoted(self.name)} {reason}", hint=hint, **reference.place)
 
     def is_needed(self, need: str) -> ExternalFilesError:
         if self.is_replaced:
@@ -160,7 +160,7 @@ def settle(
         need = users.need_of(each.name, each.file, each.plan)
         if need is not None and keep_needed and not each.is_replaced:
             kept.add(key(each.name))
-            warnings.append(f"{each.entry.reference.where}: {str(each.name)!r} stays, because {need}")
+            warnings.append(f"{each.entry.reference.where}: {quoted(each.name)} stays, because {need}")
         elif need is not None:
             problems.append(each.is_needed(str(need)))
         elif each.is_replaced:
@@ -198,7 +198,7 @@ def _contested(
                 continue
             nwb_path, other = first.setdefault(users.key(place), (plan.nwb_path, entry))
             if nwb_path != plan.nwb_path:
-                what = f"its media would be {str(place)!r}, and so would those of {other.reference.where}"
+                what = f"its media would be {quoted(place)}, and so would those of {other.reference.where}"
                 problems.append(
                     RelocationRefusedError(
                         f"{entry.reference.where}: {what}",
@@ -259,7 +259,7 @@ def _without_links_to(
             if entry.action is Action.REWRITE_PATH:
                 problems.append(
                     RelocationRefusedError(
-                        f"{entry.reference.where}: {str(source.real)!r} is to be replaced by another file in the same "
+                        f"{entry.reference.where}: {quoted(source.real)} is to be replaced by another file in the same "
                         f"call",
                         hint=Hint("use {copy}, which keeps its content", copy=media_modes("copy")),
                         **entry.reference.place,
@@ -301,7 +301,7 @@ def _discarded(each: _LostName, plans: Iterable[RelocationPlan], users: MediaUse
             f"{nwb_path} names for {row.referring_object_path!r}",
             "move that file away first, or put each file in its place with --repair, all NWB files in one call",
         )
-    what = f"{reference.where}: {str(each.name)!r} ({former.size:,} bytes) is replaced, and its content is discarded"
+    what = f"{reference.where}: {quoted(each.name)} ({former.size:,} bytes) is replaced, and its content is discarded"
     return [what]
 
 

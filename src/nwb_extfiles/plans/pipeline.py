@@ -13,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 
 from ..disk import contents
 from ..errors import ExternalFilesError, MissingMediaError
-from ..hints import Hint, Message, for_objects
+from ..hints import Hint, Message, for_objects, quoted
 from ..naming import is_archived, is_portable_suffix
 from ..nwb.files import open_nwb
 from ..nwb.manifest import ManifestRow
@@ -139,7 +139,7 @@ def plan_references(
 
 def _taken_to_be(reference: ExternalFileReference, file: MediaFile, why: str) -> Message:
     return Message(
-        f"{reference.where}: {reference.stored_path[:300]!r} no longer exists, and is taken to be {str(file.path)!r}, "
+        f"{reference.where}: {reference.stored_path[:300]!r} no longer exists, and is taken to be {quoted(file.path)}, "
         f"{why}",
         "if this entry means another file, store the path of that file in it, and relocate again",
     )
@@ -248,7 +248,7 @@ def _one_file_for_several(resolutions: Sequence[Resolution]) -> Iterator[Message
         listed = ", ".join(map(repr, others[:_MOST_OBJECTS])) + (", …" if len(others) > _MOST_OBJECTS else "")
         yield Message(
             f"{reference.where}: {reference.stored_path[:300]!r} and the paths in {listed} were all found as "
-            f"{str(file.path)!r}",
+            f"{quoted(file.path)}",
             Hint(
                 "if they mean different files, name the folder of each with {example}",
                 example=for_objects("search_for", {others[0]: "FOLDER"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError
-from ..hints import Hint, Message, for_archive, media_modes
+from ..hints import Hint, Message, for_archive, media_modes, quoted
 from ..options import MediaMode
 from .places import warn_of_unused
 from .plan import Action, Relocation, RelocationPlan
@@ -62,7 +62,7 @@ def _no_links(plan: RelocationPlan, destination: Destination) -> Iterator[Extern
             missing = "no symbolic links" if mode is MediaMode.SYMLINK else "no hard links"
         modes = media_modes(*(other for other in _ADVISED_MODES if other not in destination.cannot))
         yield RelocationRefusedError(
-            f"{destination.nwb_path}: the file system of {str(destination.nwb_path.parent)!r} has {missing}, {why}",
+            f"{destination.nwb_path}: the file system of {quoted(destination.nwb_path.parent)} has {missing}, {why}",
             hint=Hint("use {modes}", modes=modes),
             nwb_path=str(destination.nwb_path),
         )
@@ -73,7 +73,7 @@ def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[Extern
     if destination.free is not None and needed > destination.free:
         yield RelocationRefusedError(
             f"{destination.nwb_path}: its media need {needed:,} bytes, and {destination.free:,} are free in "
-            f"{str(destination.nwb_path.parent)!r}",
+            f"{quoted(destination.nwb_path.parent)}",
             hint=Hint("make space, or use {modes}", modes=media_modes("symlink", "hardlink", "reference")),
             nwb_path=str(destination.nwb_path),
         )
@@ -85,7 +85,7 @@ def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFiles
     for entry in planned:
         if entry.target is not None and any(case_folded(parent) in targets for parent in entry.target.parents):
             yield UnsafeReferenceError(
-                f"{entry.reference.where}: its media would be {str(entry.target)!r}, but other media have the name of "
+                f"{entry.reference.where}: its media would be {quoted(entry.target)}, but other media have the name of "
                 f"a folder of that path",
                 hint=CORRECT_NAMING,
                 **entry.reference.place,
@@ -98,7 +98,7 @@ def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFi
     if mode is MediaMode.COPY or not found:
         return
     reference, file = found[0].reference, found[0].file
-    name = "" if file is None else repr(str(file.path))
+    name = "" if file is None else quoted(file.path)
     more = "" if len(found) == 1 else f" and {len(found) - 1} more"
     yield RelocationRefusedError(
         f"{reference.where}: {name}{more} must be remuxed for DANDI, which makes new files, and media_mode is "
@@ -121,7 +121,7 @@ def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
         assert first.source is not None
         further = f" (and {more:,} more of this series)" if more else ""
         yield Message(
-            f"{first.reference.where}: {str(first.source.path)!r} has zero bytes{further}",
+            f"{first.reference.where}: {quoted(first.source.path)} has zero bytes{further}",
             "put the video in its place, before or after this",
         )
 
@@ -154,7 +154,7 @@ def _originals_beside(plan: RelocationPlan) -> Iterator[Message]:
             continue
         if entry.source.path.parent == (plan.nwb_path.parent / entry.target).parent:
             yield Message(
-                f"{entry.reference.where}: {str(entry.source.path)!r} stays beside the remuxed file, and no path leads "
-                f"to it any more",
+                f"{entry.reference.where}: {quoted(entry.source.path)} stays beside the remuxed file, and no path "
+                f"leads to it any more",
                 "delete it, or move it away, once you have checked the new file",
             )

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from ..disk.annex import how_to_get
 from ..errors import AmbiguousMediaError, ExternalFilesError, MissingMediaError, UnsafeReferenceError
-from ..hints import Hint, Spelling, for_objects
+from ..hints import Hint, Spelling, for_objects, quoted
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, RemoteFile
 from .media_files import NOT_FETCHED, MediaFile, behind_link, media_file
 from .places import Known, Tier, below_folders, mapped_link, of_that_name, tiers
-from .stored_paths import is_absolute, is_foreign, is_url, quoted, unicode_forms, without_file_scheme
+from .stored_paths import is_absolute, is_foreign, is_url, unicode_forms, without_file_scheme
 
 __all__ = ["Remux", "Resolution", "resolve", "resolve_all"]
 
@@ -178,8 +178,8 @@ def _check_within(file: MediaFile, reference: ExternalFileReference, options: Me
     roots = [Path(os.path.realpath(root)) for root in options.within]
     if roots and not any(file.real.is_relative_to(root) for root in roots):
         raise UnsafeReferenceError(
-            f"{reference.where}: {reference.stored_path!r} is {str(file.real)!r}, which is outside "
-            f"{', '.join(repr(str(root)) for root in roots)}",
+            f"{reference.where}: {quoted(reference.stored_path)} is {quoted(file.real)}, which is outside "
+            f"{', '.join(quoted(root) for root in roots)}",
             hint=Hint("add its folder to {within} if you trust this file"),
             **reference.place,
         )
@@ -199,7 +199,7 @@ def _not_found(
         return UnsafeReferenceError(what, hint="replace what is there with the media file", **reference.place)
     if of_that_name:
         more = f" and {len(of_that_name) - _MOST_HINTS} more" if len(of_that_name) > _MOST_HINTS else ""
-        what += f". Files of that name: {', '.join(repr(str(place)) for place in of_that_name[:_MOST_HINTS])}{more}"
+        what += f". Files of that name: {', '.join(quoted(place) for place in of_that_name[:_MOST_HINTS])}{more}"
         hint = "if one of these is it, name its own folder with {search}, or keep the path as it is with {missing_keep}"
         return MissingMediaError(what, hint=Hint(hint), **reference.place)
     foreign = is_foreign(path)
@@ -217,8 +217,8 @@ def _ambiguous(reference: ExternalFileReference, path: str, files: Sequence[Medi
     choices = [_choosing(reference, path, file.path) for file in files[:_MOST_HINTS]]
     either = Spelling(" or ".join(one.python for one in choices), " or ".join(one.command_line for one in choices))
     return AmbiguousMediaError(
-        f"{reference.where}: {reference.stored_path!r} fits {len(files)} different files: "
-        f"{', '.join(repr(str(file.path)) for file in files)}",
+        f"{reference.where}: {quoted(reference.stored_path)} fits {len(files)} different files: "
+        f"{', '.join(quoted(file.path) for file in files)}",
         hint=Hint("say which one is meant with {either}", either=either),
         **reference.place,
     )

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..disk.filesystem import LONGEST_PATH
 
-__all__ = ["is_absolute", "is_foreign", "is_url", "quoted", "spellings", "unicode_forms", "without_file_scheme"]
+__all__ = ["is_absolute", "is_foreign", "is_url", "spellings", "unicode_forms", "without_file_scheme"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", re.ASCII)
 _WINDOWS_ABSOLUTE = re.compile(r"[A-Za-z]:[\\/]|[\\/]{2}[^\\/]", re.ASCII)
@@ -48,8 +48,8 @@ def without_file_scheme(stored_path: str) -> str:
     except ValueError as error:  # brackets and the like instead of a host
         raise ValueError(f"is not a valid file:// URL: {error}") from error
     path = unquote(parts.path, errors="surrogateescape")
-    if re.fullmatch(r"[A-Za-z]:", parts.netloc):  # file://C:/x.avi, with a slash too few
-        return f"{parts.netloc}{path}"
+    if re.match(r"[A-Za-z]:(\\|$)", parts.netloc):  # file://C:/x.avi, with a slash too few, or file://C:\x.avi
+        return f"{unquote(parts.netloc)}{path}"
     if parts.netloc.lower() not in ("", "localhost"):
         # a share of Windows, as pathlib writes it; with backslashes other systems do not take it for a path of theirs
         return f"//{parts.netloc}{path}".replace("/", "\\")
@@ -83,9 +83,3 @@ def is_foreign(path: str) -> bool:
         return _WINDOWS_ABSOLUTE.match(path) is not None
     anchor = Path(path).anchor
     return is_absolute(path) and (anchor == "\\" or not os.path.exists(anchor))
-
-
-def quoted(path: str) -> str:
-    """A path in quotes for a message; of a very long one its beginning. Backslashes are not doubled, others escape."""
-    shown = repr(path[:200] if len(path) > 300 else path).replace("\\\\", "\\")
-    return f"{shown}… ({len(path)} characters)" if len(path) > 300 else shown

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..disk import contents, filesystem, links
@@ -17,6 +18,7 @@ from ..disk.annex import is_annex_object, is_annex_pointer
 from ..disk.in_use import is_in_use
 from ..disk.spelling import Spelling
 from ..errors import ExternalFilesError, UnsafeReferenceError
+from ..hints import quoted
 from ..naming import is_portable_suffix, is_showable, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode, MediaOptions
@@ -171,7 +173,7 @@ def _target(
     if problem is not None:
         reason, hint = problem
         raise UnsafeReferenceError(
-            f"{reference.where}: its media would be {str(target)!r} below {str(nwb_path.parent)!r}, but {reason}",
+            f"{reference.where}: its media would be {quoted(target)} below {quoted(nwb_path.parent)}, but {reason}",
             hint=hint,
             **reference.place,
         )
@@ -254,12 +256,13 @@ def survey(
     folder = nwb_path.parent
     targets: dict[PurePosixPath, TargetState] = {}
     outside: set[PurePosixPath] = set()
+    has_no_folder = cache(partial(_has_no_folder, folder))  # media are many, their folders few
     for entry in named:
         file, remote = entry.resolution.file, entry.resolution.remote
         if entry.target is None or entry.target in targets or (file is None and remote is None):
             continue
         targets[entry.target] = _state(folder / entry.target, entry.resolution, mode, remuxer)
-        if _has_no_folder(folder, entry.target):
+        if has_no_folder(entry.target.parent):
             outside.add(entry.target)
     existing = filesystem.nearest_folder(folder)
     device, free = os.stat(existing).st_dev, filesystem.free_bytes(existing)
@@ -324,9 +327,9 @@ def _cannot(mode: MediaMode, folder: Path, wanted: Sequence[MediaFile]) -> froze
     return frozenset({mode, *(other for other, has in tests.items() if other is not mode and not has(folder))})
 
 
-def _has_no_folder(folder: Path, target: PurePosixPath) -> bool:
-    """Whether something other than a folder is where a folder of the target's path should be."""
-    places = (folder / parent for parent in target.parents if parent.parts)
+def _has_no_folder(folder: Path, below: PurePosixPath) -> bool:
+    """Whether something other than a folder is where a folder below this one, or one above that, should be."""
+    places = (folder / part for part in (below, *below.parents) if part.parts)
     return any(os.path.lexists(place) and not filesystem.is_folder(place) for place in places)
 
 

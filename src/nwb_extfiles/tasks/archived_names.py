@@ -6,7 +6,6 @@ import posixpath
 from pathlib import Path
 from typing import Any
 
-from ..disk.contents import digest_of
 from ..disk.filesystem import with_real_folder
 from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint
@@ -14,6 +13,7 @@ from ..plans.targets import dandiset_above
 from ..web.addresses import address_of
 from ..web.archive import DandisetAssets, Dandisets
 from ..web.archive_client import is_known
+from ..web.asset_download import has_content
 
 __all__ = ["Dandiset", "recorded_address"]
 
@@ -40,15 +40,14 @@ def recorded_address(dandiset_path: Path) -> str | None:
     try:
         with open(dandiset_path / _YAML, "rb") as stream:
             found: Any = YAML(typ="safe", pure=True).load(stream)
-    except (OSError, YAMLError, UnicodeError):
+    except (OSError, YAMLError, ValueError, RecursionError):  # ValueError: a date that does not exist, bad UTF-8
         return None
     if not isinstance(found, dict):
         return None
-    for key in ("url", "id", "identifier"):  # identifier has no version
-        address = address_of(str(found.get(key)))
-        if address is not None and address.dandiset is not None and is_known(address):
-            return str(found[key])
-    return None
+    # The first decides: other archives have the identifiers of DANDI too. The last has no version.
+    value = next((str(found[key]) for key in ("url", "id", "identifier") if found.get(key)), "")
+    address = address_of(value)
+    return value if address is not None and address.dandiset is not None and is_known(address) else None
 
 
 class Dandiset:
@@ -58,10 +57,13 @@ class Dandiset:
     ----------
     source : str, optional
         Its URL, or that of one of its NWB files or folders; by default what the ``dandiset.yaml`` above a file says.
+    names_file : bool
+        Whether the URL of an NWB file names the one that is asked for, whatever that is called here; else, one of
+        several.
     """
 
-    def __init__(self, source: str | None = None) -> None:
-        self._source = source
+    def __init__(self, source: str | None = None, *, names_file: bool = True) -> None:
+        self._source, self._names_file = source, names_file
         self._dandisets = Dandisets()
         self._files: dict[str, list[DandisetAssets]] = {}
         self._around: dict[Path, DandisetAssets] = {}
@@ -76,7 +78,7 @@ class Dandiset:
         MissingMediaError
             If there is no such dandiset, or no such NWB file in it.
         UnsafeReferenceError
-            If the URL does not name a dandiset, or if several of its NWB files may be meant.
+            If the URL does not name a dandiset, or if it is not certain which of its NWB files is meant.
         UnreadableFileError
             If the archive does not answer, or refuses.
         """
@@ -103,28 +105,37 @@ class Dandiset:
         if source not in self._files:
             self._files[source] = named.nwb_files()
         relative = None if root is None else with_real_folder(nwb_path).relative_to(root).as_posix()
-        return _chosen(nwb_path, relative, self._files[source], named)
+        files = self._files[source]
+        if self._names_file and [file.path for file in files] == [named.path]:
+            return files[0]
+        return _chosen(nwb_path, relative, files, named)
 
 
 def _chosen(nwb_path: Path, relative: str | None, files: list[DandisetAssets], named: DandisetAssets) -> DandisetAssets:
-    if [file.path for file in files] == [named.path]:
-        return files[0]  # the URL is that of this very file, which may have another name here
-    alike = [file for file in files if file.path == relative] or [
-        file for file in files if posixpath.basename(file.path) == nwb_path.name
-    ]
-    if len(alike) > 1 and nwb_path.is_file():
-        digest = digest_of(nwb_path)
-        alike = [file for file in alike if (asset := file.find(file.path)) and asset.sha256 == digest] or alike
-    if len(alike) == 1:
-        return alike[0]
+    at_place = [file for file in files if file.path == relative]
+    alike = at_place or [file for file in files if posixpath.basename(file.path) == nwb_path.name]
+    same = at_place or [file for file in alike if _may_be(file, nwb_path)]
+    if len(same) == 1:
+        return same[0]
+    problem: type[MissingMediaError | UnsafeReferenceError] = UnsafeReferenceError
     if not alike:
-        raise MissingMediaError(
-            f"{nwb_path}: {named.dandiset} has no NWB file of that name",
-            hint=Hint("name the asset itself with {fetch_from}"),
-            nwb_path=str(nwb_path),
-        )
-    raise UnsafeReferenceError(
-        f"{nwb_path}: {named.dandiset} has {len(alike)} NWB files of that name, such as {alike[0].path!r}",
-        hint=Hint("name the asset itself with {fetch_from}"),
+        problem, what = MissingMediaError, f"{named.dandiset} has no NWB file of that name"
+        if named.path in [file.path for file in files]:
+            what = f"{named.nwb_url} names one NWB file, and this is another"
+    elif len(alike) == 1:
+        what = f"{named.dandiset} has one NWB file of that name, {alike[0].path!r}, with other content"
+    else:
+        what = f"{named.dandiset} has {len(alike)} NWB files of that name, such as {alike[0].path!r}"
+    raise problem(
+        f"{nwb_path}: {what}",
+        hint=Hint("fetch for this file alone, and name the asset itself with {fetch_from}"),
         nwb_path=str(nwb_path),
     )
+
+
+def _may_be(file: DandisetAssets, nwb_path: Path) -> bool:
+    """Whether a file on this machine has the content of an asset; a Zarr store is not compared."""
+    asset = file.asset(file.path)
+    if nwb_path.is_dir() or hasattr(asset, "zarr"):
+        return nwb_path.is_dir() and hasattr(asset, "zarr")
+    return has_content(asset, nwb_path)

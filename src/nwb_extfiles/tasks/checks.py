@@ -14,7 +14,7 @@ from typing import Any
 
 from ..batch import each, workers
 from ..errors import ExternalFilesError, UnreadableFileError
-from ..hints import shell_word
+from ..hints import quoted, shell_word
 from ..media.inventory import MediaState, Verification, find_by_content, verify_media
 from ..nwb.linked import LinkedMedia
 from ..nwb.manifest import ManifestRow
@@ -325,7 +325,7 @@ def _repair(verification: Verification, elsewhere: Mapping[str, MediaFile]) -> s
     is_beside = found.path.is_relative_to(nwb_path.parent / nwb_stem(nwb_path))  # which is searched anyway
     search = "" if is_beside else f" --search {shell_word(str(found.path.parent))}"
     return (
-        f"it is at {str(found.path)!r}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
+        f"it is at {quoted(found.path)}; `nwb-extfiles relocate --repair --media-mode copy{replacing}{search} "
         f"{shell_word(reference.nwb_path)}` puts it back"
     )
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..batch import each
-from ..disk import contents, filesystem
-from ..disk.moves import has_stamp, is_same_name, stamp
+from ..disk import contents, filesystem, links
+from ..disk.moves import folded, has_stamp, is_same_name, stamp
 from ..errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -21,7 +21,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, Spelling, for_command_line
+from ..hints import Hint, Message, Spelling, for_command_line, quoted
 from ..media.cut_off import warned_of_cut_off
 from ..media.pyav.recipes import remuxer
 from ..nwb.comparison import is_edited_copy, same_content
@@ -106,6 +106,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
+        problems.extend(_alike(files, settings))
         problems.extend(_no_space(files, settings))
     if problems:
         raise combine(problems)
@@ -160,7 +161,7 @@ def _plan_one(
     except ExternalFilesError:
         raise
     except (OSError, ValueError) as error:  # as the file system says of a folder, or of a name
-        raise _refused(inspected, f"its place would be {str(target)!r}, which is not possible: {error}") from error
+        raise _refused(inspected, f"its place would be {quoted(target)}, which is not possible: {error}") from error
 
 
 def _refused(inspected: Inspected, reason: str, hint: str | None = None) -> RelocationRefusedError:
@@ -188,28 +189,32 @@ def _planned(
         manifest=inspected.manifest,
         remuxer=remuxer(settings.options, partial(_frame_rate, inspected.path)),
     )
-    exported: tuple[str, ...] = ()
-    if plan.edits:
-        with open_nwb(inspected.path) as file:
-            problems = cannot_hold(file, plan.edits, plan.nwb_path)
-        if source == target:
-            problems.extend(cannot_edit(plan))
-            if problems:
-                raise combine(problems)
-        exported = tuple(problem.object_path for problem in problems if problem.object_path is not None)
+    exists = source != target and os.path.lexists(target)
+    target_stamp = _stamp_if_same(inspected, plan, table) if exists else None
+    if exists and target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
+        plan, target_stamp = _without_manifest(inspected, plan, table)
+    is_there = target_stamp is not None
+    exported = () if is_there else _to_export(inspected, plan, in_place=source == target)
+    if exists and not is_there:
+        _check_replaced(inspected, target, settings)
     plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
     if exported:
         plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
-    target_stamp, replaces = None, False
-    if source != target and os.path.lexists(target):
-        target_stamp = _stamp_if_same(inspected, plan, table)
-        if target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
-            plan, target_stamp = _without_manifest(inspected, plan, table)
-        replaces = target_stamp is None
-        if replaces:
-            _check_replaced(inspected, target, settings)
-    is_there = target_stamp is not None
+    replaces = exists and not is_there
     return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces, exported)
+
+
+def _to_export(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> tuple[str, ...]:
+    """The objects whose new paths the file cannot hold, so that it is exported; refused if it stays where it is."""
+    if not plan.edits:
+        return ()
+    with open_nwb(inspected.path) as file:
+        problems = cannot_hold(file, plan.edits, plan.nwb_path)
+    if in_place:
+        problems.extend(cannot_edit(plan))
+        if problems:
+            raise combine(problems)
+    return tuple(problem.object_path for problem in problems if problem.object_path is not None)
 
 
 def _is_exported(path: Path, object_paths: Sequence[str]) -> str:
@@ -284,7 +289,7 @@ def _check_place(inspected: Inspected, target: Path, settings: OrganizeSettings)
             what, hint = f"{place} is not a folder", "move it away"
     if what is not None:
         raise UnsafeReferenceError(
-            f"{inspected.path}: its place would be {str(target)!r}, but {what}",
+            f"{inspected.path}: its place would be {quoted(target)}, but {what}",
             hint=hint,
             nwb_path=str(inspected.path),
         )
@@ -377,6 +382,23 @@ def _replaced_sources(files: list[OrganizedFile]) -> Iterator[ExternalFilesError
                     f"{file.source}: {replaced[identity]} would be replaced by a different file, and is needed to make "
                     f"{file.target}",
                     hint="move it away first, or organize the files one after the other",
+                    nwb_path=str(file.source),
+                )
+
+
+def _alike(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator[ExternalFilesError]:
+    """Problems of targets that differ in letter case alone, where that does not count."""
+    by_name: dict[str, list[OrganizedFile]] = {}
+    for file in files:
+        by_name.setdefault(folded(str(file.target)), []).append(file)
+    groups = [group for group in by_name.values() if len(group) > 1]
+    if groups and links.ignores_case(filesystem.nearest_folder(settings.dandiset_path)):
+        for first, *others in groups:
+            for file in others:
+                yield RelocationRefusedError(
+                    f"{file.source}: its place would be {quoted(file.target)}, and that of {first.source} "
+                    f"{quoted(first.target)}, which are one name in {quoted(settings.dandiset_path)}",
+                    hint="give them ids that differ in more than letter case, or organize them on another disk",
                     nwb_path=str(file.source),
                 )
 

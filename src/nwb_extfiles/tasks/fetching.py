@@ -21,7 +21,7 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint
+from ..hints import Hint, counted, quoted
 from ..nwb.files import open_nwb
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
@@ -32,7 +32,7 @@ from ..plans.targets import dandiset_above
 from ..progress import reporting
 from ..tables import Tabular, TabularList
 from ..web.archive import DandisetAssets
-from ..web.asset_download import download_asset, has_content, part_of
+from ..web.asset_download import download_asset, has_content, have_same_content, part_of
 from .archived_names import Dandiset
 from .named_files import named_nwb_files
 
@@ -98,7 +98,7 @@ class FetchedMediaList(TabularList[FetchedMedia]):
         for state, words in states.items():
             sizes = [one.size for one in self if one.state == state]
             if sizes:
-                parts.append(f"{len(sizes):,} {'file' if len(sizes) == 1 else 'files'} {words} ({sum(sizes):,} bytes)")
+                parts.append(f"{counted(len(sizes), 'file')} {words} ({sum(sizes):,} bytes)")
         return ", ".join(parts) or "no media with relative paths"
 
 
@@ -144,9 +144,11 @@ def fetch_media(
     MissingMediaError
         If the dandiset does not have the NWB file or the media.
     MediaExistsError
-        If there is something else where a file would be. Nothing that exists is replaced.
+        If there is something else where a file would be, or two different assets would be at one place. Nothing that
+        exists is replaced.
     UnsafeReferenceError
-        If a stored path leads out of the folder of the NWB file, or of its dandiset.
+        If a stored path leads out of the folder of the NWB file, or of its dandiset, or if it is not certain which NWB
+        file of the dandiset a file is: one that only has the name of an asset must have its content too.
     UnreadableFileError
         If the archive does not answer, or refuses.
     TransferError
@@ -157,7 +159,7 @@ def fetch_media(
     patterns = _Patterns(_several(objects), _several(media))
     problems: list[ExternalFilesError] = []
     files = list(named_nwb_files([paths] if isinstance(paths, str | os.PathLike) else list(paths), problems))
-    dandiset = Dandiset(source)
+    dandiset = Dandiset(source, names_file=len(files) == 1)
     planned: dict[Path, tuple[FetchedMedia, Any]] = {}
     for path in files:
         try:
@@ -219,8 +221,6 @@ def _plan(
 ) -> None:
     try:
         target = _target(reference)
-        if target in planned:
-            return
         path = assets.path_of(reference.stored_path)
         asset = None if path is None else assets.asset(path)
         if path is None or asset is None or hasattr(asset, "zarr"):  # a Zarr store is not a video
@@ -229,6 +229,9 @@ def _plan(
                 hint="check the path and the version of the dandiset",
                 **reference.place,
             )
+        if target in planned:
+            _require_same(reference, planned[target][0], asset, planned[target][1])
+            return
         is_there = os.path.lexists(target)
         if is_there:
             _require_content(reference, target, asset)
@@ -246,19 +249,36 @@ def _target(reference: ExternalFileReference) -> Path:
     inside = target.is_relative_to(root) and target not in (root, nwb_path)
     if not inside or any(part.startswith(".") for part in target.relative_to(root).parts):
         raise UnsafeReferenceError(
-            f"{reference.where}: {reference.stored_path[:300]!r} does not lead to a file below {str(root)!r}",
+            f"{reference.where}: {reference.stored_path[:300]!r} does not lead to a file below {quoted(root)}",
             hint="download the whole dandiset with `dandi download`",
             **reference.place,
         )
     existing = filesystem.nearest_folder(target.parent)
     if Path(os.path.realpath(existing)) != existing:
         raise UnsafeReferenceError(
-            f"{reference.where}: {str(existing)!r}, on the way to its place, is a symbolic link to "
-            f"{os.path.realpath(existing)!r}",
+            f"{reference.where}: {quoted(existing)}, on the way to its place, is a symbolic link to "
+            f"{quoted(os.path.realpath(existing))}",
             hint="put a folder there",
             **reference.place,
         )
+    if existing != target.parent and os.path.lexists(in_the_way := existing / target.relative_to(existing).parts[0]):
+        raise MediaExistsError(
+            f"{reference.where}: {in_the_way}, on the way to its place, is not a folder",
+            hint="move it away",
+            **reference.place,
+        )
     return target
+
+
+def _require_same(reference: ExternalFileReference, planned: FetchedMedia, asset: Any, other: Any) -> None:
+    """Raise unless two assets that get to the same place, for two references, have the same content."""
+    if not have_same_content(asset, other):
+        raise MediaExistsError(
+            f"{reference.where}: {reference.stored_path!r} is the asset {asset.path!r}, and {planned.reference.where} "
+            f"expects another one, {planned.asset!r}, at the same place, {planned.target}",
+            hint="put the NWB files into folders of their own, as they are in the dandiset",
+            **reference.place,
+        )
 
 
 def _require_content(reference: ExternalFileReference, target: Path, asset: Any) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..hints import Message
+from ..hints import Message, counted
 from ..nwb.references import ExternalFileReference
 from ..tables import Tabular, TabularList, plain
 
@@ -20,7 +20,6 @@ __all__ = [
     "Finding",
     "Findings",
     "Severity",
-    "counted",
     "of_file",
     "of_reference",
     "require_codes",
@@ -229,11 +228,6 @@ def require_codes(beginnings: Iterable[str]) -> None:
         if not any(code.startswith(beginning) for code in CODES):
             (nearest,) = get_close_matches(beginning, CODES, 1, cutoff=0)
             raise ValueError(f"no finding has a code that begins with {beginning!r}; did you mean {nearest!r}?")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things, in words."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def of_file(

@@ -72,8 +72,9 @@ def layout_metadata(file: Any, path: Path) -> dict[str, Any]:
         raise ValueError("dandi does not read Zarr stores, and the metadata of this one are not plain strings")
     else:
         found = _as_dandi_reads(path)
-    by_type = modalities.modality_by_type(file)
-    return found | ({MODALITIES: modalities.modalities_of(found.get("nd_types", ()), by_type)} if by_type else {})
+    recorded = found.get("nd_types") or ()
+    by_type = modalities.known_modalities(file, recorded)
+    return found | ({MODALITIES: modalities.modalities_of(recorded, by_type)} if by_type else {})
 
 
 def _plain_string(file: Any, place: str) -> str | _NotPlain | None:

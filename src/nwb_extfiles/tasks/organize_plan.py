@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..hints import counted, quoted
 from ..options import MediaMode, MediaOptions
 from ..plans.plan import Relocation, RelocationPlan
 from ..tables import Tabular
@@ -55,7 +56,7 @@ class OrganizedFile:
     """Objects whose paths cannot be changed in a copy of the NWB file, so that pynwb exports it instead."""
 
     def __repr__(self) -> str:
-        return f"<OrganizedFile: {str(self.source)!r} -> {str(self.target)!r}, {self.media_count:,} media>"
+        return f"<OrganizedFile: {quoted(self.source)} -> {quoted(self.target)}, {self.media_count:,} media>"
 
     @property
     def target(self) -> Path:
@@ -129,9 +130,9 @@ class OrganizePlan(Tabular):
     def _title(self) -> str:
         linked = self.total_bytes - self.copied_bytes
         parts = [
-            f"{len(self):,} NWB {'file' if len(self) == 1 else 'files'}",
+            counted(len(self), "NWB file"),
             f"{self.media_count:,} media",
-            *([f"{self.url_count:,} {'URL' if self.url_count == 1 else 'URLs'}"] if self.url_count else []),
+            *([counted(self.url_count, "URL")] if self.url_count else []),
             f"{self.copied_bytes:,} bytes copied",
             *([f"{linked:,} bytes linked"] if linked else []),
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..hints import Hint, Message, media_modes
+from ..hints import Hint, Message, media_modes, quoted
 from ..naming import is_asset_path, unportable
 from ..options import MediaMode
 from ..plans.plan import Action, Relocation
@@ -84,7 +84,7 @@ def _refused_urls(entries: Iterable[Relocation]) -> Iterator[str]:
         first = refused[0]
         yield Message(
             f"`dandi upload` refuses NWB files with URLs in external_file, and {len(refused)} "
-            f"{'is a URL' if len(refused) == 1 else 'are URLs'}, such as {first.stored_path!r} ({first.where})",
+            f"{'is a URL' if len(refused) == 1 else 'are URLs'}, such as {quoted(first.stored_path)} ({first.where})",
             Hint("download the videos with {urls_download}"),
         )
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..disk.annex import how_to_get, is_annex_pointer
 from ..errors import ExternalFilesError, MissingMediaError
-from ..hints import for_archive
+from ..hints import for_archive, quoted
 from ..naming import is_archived, is_asset_path, is_conventional, is_portable_suffix, is_uuid, unportable
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
@@ -100,7 +100,7 @@ class PathChecker:
         listed = self._as_listed(Path(place))
         if listed is not None:
             what = "there is no file of that name, but one whose name differs in upper and lower case"
-            found = f"the file is {str(listed)!r}"
+            found = f"the file is {quoted(listed)}"
             hint = "rename it, or its folder, so that it has the name in the path"
             return of_reference(reference, Severity.ERROR, "letter-case", what, hint, found=found)
         what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
@@ -133,14 +133,14 @@ class PathChecker:
             found = f"the file is {file.path.name!a}, stored as {stored!a}"
         elif self._dandiset is not None and not place.is_relative_to(self._dandiset):
             code, what = "outside-dandiset", "it points outside the dandiset"
-            found = f"the dandiset is {str(self._dandiset)!r}"
+            found = f"the dandiset is {quoted(self._dandiset)}"
         elif not place.is_relative_to(folder):
             severity, code = self._strict, "outside-nwb-folder"
             what = "it points outside the folder of the NWB file, and DANDI clients will not resolve it"
         elif place.exists() and self._finds_other_case(place):
             code = "letter-case"
             what = "it differs from the name of the file in upper and lower case, and Linux does not find the file"
-            found = f"the file is {str(self._as_listed(place))!r}"
+            found = f"the file is {quoted(self._as_listed(place))}"
         else:
             yield from self._portable(reference, place)
             yield from self._folders(reference, place.relative_to(folder))
@@ -189,7 +189,7 @@ class PathChecker:
         elif linked is not None:
             yield of_reference(
                 reference, self._strict, "linked-folder", "it passes a symbolic link to a folder, which DANDI skips",
-                "make it a folder, with a link to each file", found=f"the link is {str(linked)!r}",
+                "make it a folder, with a link to each file", found=f"the link is {quoted(linked)}",
             )  # fmt: skip
 
     def _name(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
@@ -223,7 +223,7 @@ class PathChecker:
             )  # fmt: skip
 
     def _content(self, reference: ExternalFileReference, file: MediaFile) -> Iterator[Finding]:
-        there = f"the file is {str(file.real)!r}"
+        there = f"the file is {quoted(file.real)}"
         if not os.access(file.real, os.R_OK):
             what, hint = "you have no permission to read it", "change its permissions"
             yield of_reference(reference, Severity.ERROR, "not-readable", what, hint, found=there)

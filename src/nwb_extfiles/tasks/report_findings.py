@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..hints import for_command_line
-from .findings import Finding, Severity, counted
+from ..hints import counted, for_command_line
+from .findings import Finding, Severity
 from .report_data import Report
 from .report_parts import code, text, words
 

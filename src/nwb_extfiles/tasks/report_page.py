@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..hints import Message
+from ..hints import Message, counted
 from ..plans.locate import LocationKind
-from .findings import Finding, Severity, counted
+from .findings import Finding, Severity
 from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
 from .report_findings import badge, details, folded, problems, shown_in
 from .report_parts import STYLE, code, length, size, sized, text, tree_lines, words

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from ..hints import Hint
+from ..hints import Hint, counted
 from ..media.frames import starting_frame_problem, starting_frames
 from ..media.pyav.reading import ELEMENTARY, NotAVideo, VideoFacts
 from ..nwb.references import ExternalFileReference
@@ -102,7 +102,7 @@ def _file(entry: Media) -> Iterator[Finding]:
     if facts is None:
         return
     if facts.cut_off:
-        frames = "" if facts.frames is None else f" ({_number(facts.frames, 'frame')})"
+        frames = "" if facts.frames is None else f" ({counted(facts.frames, 'frame')})"
         yield error("cut-off", f"it is cut off, or still being written: its header or index promises more "
                     f"than the {size:,} bytes{frames} that are there", copy_again)  # fmt: skip
     if facts.frames == 0:
@@ -130,7 +130,7 @@ def _starting_frame(media: Sequence[Media], series: SeriesFacts) -> Iterator[Fin
         entry, said = wrong
         counts = " or ".join(f"{count:,}" for count in sorted(set(entry.counted or ())))
         what = (
-            f"starting_frame {list(found)} gives {shortened(entry.reference.stored_path)} {_number(said, 'frame')}, "
+            f"starting_frame {list(found)} gives {shortened(entry.reference.stored_path)} {counted(said, 'frame')}, "
             f"but it has {counts}"
         )
     elif what is not None and found is not None:
@@ -173,7 +173,7 @@ def _counts(media: Sequence[Media], series: SeriesFacts) -> Iterator[Finding]:
     if least <= samples <= most:
         return
     by_timestamps = series.timestamps is not None
-    said = _number(samples, "timestamp") if by_timestamps else f"num_samples={samples:,}"
+    said = counted(samples, "timestamp") if by_timestamps else f"num_samples={samples:,}"
     frames = f"{least:,} frames" if least == most else f"{most:,} frames, of which players show {least:,}"
     each = f" ({' + '.join(f'{stored:,}' for stored, _ in counts)})" if 1 < len(counts) <= 10 else ""
     what = f"the series has {said}, and {'its video' if len(media) == 1 else f'its {len(media)} videos'}"
@@ -282,10 +282,6 @@ def _of_series(media: Sequence[Media], severity: Severity, code: str, what: str,
     """A finding about all entries of a field; about the one that there is."""
     finding = of_reference(media[0].reference, severity, code, what, hint)
     return finding if len(media) == 1 else replace(finding, index=None, stored_path=None)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 # --------------------------------------------------------------------- images

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from ..batch import each
 from ..errors import ExternalFilesError
 from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
 from ..plans.media_files import MediaFile
@@ -24,6 +25,7 @@ __all__ = ["Frames", "VideoChecker", "is_read"]
 Frames = How | Literal["none"]
 """How `check` learns what is in videos."""
 _THREADS = 4
+_FEW_BYTES = 4 * 1024 * 1024
 
 
 class VideoChecker:
@@ -104,7 +106,11 @@ class VideoChecker:
         def read(file: MediaFile, tell: Callable[[int], object]) -> VideoFacts:
             return read_video(file.real, how, progress=increments(tell))
 
-        with closing(each_in_threads(read, files, _THREADS, self._on_bytes)) as results:
+        if len(files) == 1 or sum(file.size for file in files) < _FEW_BYTES:  # threads would take longer to start
+            results = each(lambda file: read(file, self._on_bytes), files, None)
+        else:
+            results = each_in_threads(read, files, _THREADS, self._on_bytes)
+        with closing(results):
             for number, result in results:
                 if isinstance(result, BaseException) and not isinstance(result, NotAVideo | OSError):
                     raise result

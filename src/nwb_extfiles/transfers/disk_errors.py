@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..disk.in_use import is_in_use
 from ..errors import ExternalFilesError, TransferError
+from ..hints import quoted
 
 __all__ = ["explained"]
 
@@ -53,7 +54,7 @@ def explained(document: Path, *, is_done: Callable[[], bool] = lambda: False) ->
             outcome = "after all was put in place; only the traces of this run are left"
             hint = f"{hint}; then run `nwb-extfiles recover {document}`"
         failure = TransferError(
-            f"{document}: {os.fsdecode(place)!r} could not be written ({error.strerror}), {outcome}: {reason}",
+            f"{document}: {quoted(os.fsdecode(place))} could not be written ({error.strerror}), {outcome}: {reason}",
             hint=hint,
             nwb_path=str(document),
         )

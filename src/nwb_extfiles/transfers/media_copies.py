@@ -16,7 +16,7 @@ from pathlib import Path
 from ..disk import contents, filesystem
 from ..disk.moves import is_same_name, is_still
 from ..errors import MediaExistsError, TransferError
-from ..hints import Hint
+from ..hints import Hint, quoted
 from ..options import MediaMode, ProgressCallback
 from ..plans.media_files import MediaFile, media_file
 from ..plans.plan import Action, Relocation, RelocationPlan
@@ -53,7 +53,7 @@ class StagedFile:
         """Undo what was done for this file, however far that had got."""
         # An interrupt may come between a step and the note that it was done, so the files themselves are asked.
         if self.former is not None and os.path.lexists(self.former):
-            filesystem.replace(self.former, self.target)
+            filesystem.replace(self.former, self.target, self._other_names)
         elif self.begun and os.path.lexists(self.target):
             status = os.lstat(self.target)
             if (status.st_dev, status.st_ino) == self.identity:
@@ -211,7 +211,7 @@ class StagedMedia:
         first = next(entry for entry in plan.relocations if id(entry) in modes)
         more = f" (and {len(modes) - 1:,} more)" if len(modes) > 1 else ""
         how = f"in mode {str(modes[id(first)])!r}, because {str(plan.mode_of(first))!r} is impossible for it"
-        self._notes.append(f"{first.reference.where}: {str(first.target)!r}{more} was made {how}")
+        self._notes.append(f"{first.reference.where}: {quoted(first.target)}{more} was made {how}")
         changed = (replace(entry, own_mode=modes.get(id(entry), entry.own_mode)) for entry in plan.relocations)
         return replace(plan, relocations=tuple(changed))
 
@@ -288,7 +288,7 @@ class StagedMedia:
         except OSError as error:  # TransferError is one
             part.unlink(missing_ok=True)
             how = mode if entry.remux is None else "remuxing"
-            what = f"{entry.reference.where}: {str(source.real)!r} could not be brought to {str(target)!r} by {how}"
+            what = f"{entry.reference.where}: {quoted(source.real)} could not be brought to {quoted(target)} by {how}"
             raise failed(what, error, **entry.reference.place) from error
         except BaseException:
             part.unlink(missing_ok=True)
@@ -332,7 +332,7 @@ class StagedMedia:
             raise
         except OSError as error:
             raise TransferError(
-                f"{entry.reference.where}: {unsigned(remote.url)!r} could not be downloaded to {str(target)!r}: "
+                f"{entry.reference.where}: {unsigned(remote.url)!r} could not be downloaded to {quoted(target)}: "
                 f"{error}",
                 hint=Hint("check that it opens in a browser, or leave URLs as they are with {urls_keep}"),
                 **entry.reference.place,
@@ -357,8 +357,8 @@ class StagedMedia:
         self.reused[target] = os.stat(target)
         if not target.is_file() or not contents.same_content(target, part):
             raise MediaExistsError(
-                f"{entry.reference.where}: {str(target)!r} exists and is not what is behind "
-                f"{entry.reference.stored_path!r}",
+                f"{entry.reference.where}: {quoted(target)} exists and is not what is behind "
+                f"{quoted(entry.reference.stored_path)}",
                 hint=Hint("move it away, or replace it with {existing_replace}"),
                 **entry.reference.place,
             )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..disk.filesystem import is_folder, make_folders, sync_folders
+from ..disk.filesystem import is_folder, make_folders, replace, sync_folders
 from ..disk.journal import rollback
 from ..errors import ExternalFilesError, TransferError, numbered, warn
 from ..plans.targets import STAGING_PREFIX
@@ -229,7 +229,7 @@ def _put_back_former(folder: StagingFolder) -> None:
                 continue
             made: list[Path] = []
             make_folders(place, made)
-            os.replace(aside, target)
+            replace(aside, target)
             touched.update({place, *(new.parent for new in made)})
     sync_folders(touched)  # before what tells that they are to be put back is removed
     _raise_all(others, folder.document)

@@ -28,6 +28,7 @@ from ..disk.journal import rollback
 from ..disk.locks import open_elsewhere
 from ..disk.moves import MovedSource, is_still, remove_sources, stamp, stays
 from ..errors import MediaExistsError, TransferError, warn
+from ..hints import quoted
 from .disk_errors import explained
 from .folder_notes import note_placed
 from .media_copies import StagedFile, StagedMedia
@@ -182,7 +183,7 @@ class Transfer:
         for source, entry in self.media.link_targets.items():  # the document may have taken long to write
             if not os.path.isfile(source):
                 raise TransferError(
-                    f"{entry.reference.where}: {str(source)!r} is gone since the plan was made; nothing was changed",
+                    f"{entry.reference.where}: {quoted(source)} is gone since the plan was made; nothing was changed",
                     hint="bring it back and try again",
                     **entry.reference.place,
                 )

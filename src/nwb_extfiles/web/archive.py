@@ -10,12 +10,13 @@ import os
 import posixpath
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 from ..errors import MissingMediaError, UnreadableFileError, UnsafeReferenceError
+from ..hints import shell_word
 from .addresses import EXAMPLE, Address, address_of
 from .archive_client import archive_errors, asking, client_for
-from .remote import UNKNOWN_BASE, folder_of, source_of
+from .remote import SCHEMES, UNKNOWN_BASE, folder_of, scheme_of, source_of
 
 __all__ = ["ArchivedFile", "DandisetAssets", "Dandisets", "base_of", "is_asset", "place_of"]
 
@@ -162,7 +163,7 @@ class DandisetAssets:
         if not asset.urls:
             raise UnreadableFileError(
                 f"{self.nwb_url} is a Zarr store of an embargoed dandiset, which cannot be read by a URL",
-                hint=f"download it with `dandi download {self.nwb_url}`",
+                hint=f"download it with `dandi download {shell_word(self.nwb_url)}`",
                 nwb_path=self.nwb_url,
             )
         return asset.urls[0]
@@ -216,7 +217,7 @@ class DandisetAssets:
 
 def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
     metadata = asset.get_raw_metadata()
-    content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str)]
+    content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str) and scheme_of(url) in SCHEMES]
     # the archive's metadata name its own download without the dandiset too, which leads to the same
     elsewhere = [url for url in content if not url.startswith(asset.client.api_url)]
     is_zarr = hasattr(asset, "zarr")
@@ -230,7 +231,11 @@ def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
 
 def _signed(client: Any, download_url: str) -> str:
     """The URL that a download is redirected to. It has no key of the user, who alone gets it, and opens for a while."""
-    return str(client.get(download_url, json_resp=False, allow_redirects=False).headers["Location"])
+    location = client.get(download_url, json_resp=False, allow_redirects=False).headers["Location"]
+    url = urljoin(download_url, str(location))
+    if scheme_of(url) not in SCHEMES:
+        raise ValueError(f"it redirects to a {scheme_of(url)} URL")
+    return url
 
 
 class Dandisets:

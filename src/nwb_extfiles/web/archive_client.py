@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -55,10 +56,16 @@ def client_for(address: Address, place: str) -> Any:
             f"{place}: {reason}", hint="check that this is the address of a DANDI archive", nwb_path=place
         ) from error
     own_name = client.dandi_instance.name
-    if name is None and own_name in known_instances and address.instance not in (own_name, *known_instances_rev):
-        # dandi names an unknown server by its host, and would give it the API key of the archive of that name
+    is_like = _plain(own_name) in map(_plain, known_instances)
+    if name is None and is_like and address.instance not in (own_name, *known_instances_rev):
+        # dandi names an unknown server by its host, and would give it the API key of the archive of that name, or of
+        # one whose name gives the same environment variable
         raise UnsafeReferenceError(f"{place} is not the archive {own_name!r}", hint=f"give {EXAMPLE}", nwb_path=place)
     return client
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "_", name.lower())
 
 
 def _status(error: BaseException) -> int | None:
@@ -70,15 +77,29 @@ def _log_in(client: Any) -> bool:
     import keyring
     from keyring.errors import KeyringError
 
-    key = os.environ.get(client.api_key_env_var)
+    where = client.api_key_env_var
+    key = os.environ.get(where)
     if not key:
+        where = "the keyring"
         try:
             key = keyring.get_password(f"dandi-api-{client.dandi_instance.name}", "key")
         except KeyringError:
             key = None
-    if key:
-        client.authenticate(key)
+    key = (key or "").strip()
+    if not (key.isascii() and key.isprintable()):  # the error of requests would show it
+        raise _BadKeyError(f"the API key in {where} has characters that no API key has")
+    try:
+        if key:
+            client.authenticate(key)
+    except Exception as error:
+        if _status(error) == 401:
+            raise _BadKeyError(f"the archive refuses the API key in {where} (401)") from error
+        raise
     return bool(key)
+
+
+class _BadKeyError(Exception):
+    """What is wrong with an API key; never the key itself."""
 
 
 @contextmanager
@@ -88,15 +109,21 @@ def archive_errors(place: str, client: Any) -> Iterator[None]:
 
     try:
         yield
+    except ExternalFilesError:
+        raise
+    except _BadKeyError as error:
+        hint = f"set the environment variable {client.api_key_env_var} to a valid API key"
+        raise UnreadableFileError(f"{place}: {error}", hint=hint, nwb_path=place) from error
     except RequestException as error:
         raise _refused(place, client, error) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # dandi's client takes what an archive answers apart without a look at it
+        raise _unexpected(place, f"{type(error).__name__}: {error}") from error
 
 
 def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
     variable, status = client.api_key_env_var, _status(error)
-    if status == 401 and os.environ.get(variable):
-        what, hint = f"the archive refuses the API key in {variable} (401)", f"set {variable} to a valid API key"
-    elif status == 401:
+    if status == 401:
         what = "the dandiset is embargoed, and no API key was found (401)"
         hint = (
             f"set the environment variable {variable} to your API key, or give an asset of a DandiAPIClient that has it"
@@ -104,8 +131,14 @@ def _refused(place: str, client: Any, error: Exception) -> ExternalFilesError:
     elif status == 403:
         what, hint = "your API key gives no access (403)", "ask an owner of the dandiset for access"
     else:
-        what, hint = f"the archive does not answer as expected: {error}", "try again"
+        return _unexpected(place, str(error))
     return UnreadableFileError(f"{place}: {what}", hint=hint, nwb_path=place)
+
+
+def _unexpected(place: str, reason: str) -> ExternalFilesError:
+    return UnreadableFileError(
+        f"{place}: the archive does not answer as expected: {reason}", hint="try again", nwb_path=place
+    )
 
 
 def is_known(address: Address) -> bool:

@@ -19,7 +19,7 @@ from ..disk.locks import lock_handle
 from ..errors import DestinationBusyError
 from .urls import ATTEMPTS, BrokenOffError, RefusedError, retried
 
-__all__ = ["download_asset", "has_content", "part_of"]
+__all__ = ["download_asset", "has_content", "have_same_content", "part_of"]
 
 _PROGRESS = 1024 * 1024  # bytes after which the attempts are counted from the start
 _BLOCK = 64 * 1024  # bytes, which a connection that breaks loses at most
@@ -45,6 +45,11 @@ def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = l
     from dandischema.digests.dandietag import DandiETag
 
     return bool(DandiETag.from_file(path).as_str() == digests.get(_ETAG))
+
+
+def have_same_content(one: Any, other: Any) -> bool:
+    """Whether two assets have the same content, by what the archive says of it when it is uploaded."""
+    return bool(one.size == other.size and _digests(one).get(_ETAG) == _digests(other).get(_ETAG))
 
 
 def download_asset(
@@ -115,10 +120,13 @@ class _Download:
                 for block in self._blocks():
                     self._file.write(block)
                     self.size += len(block)
+                    if self.size > self._asset.size:  # it may never end
+                        break
                     self._report()
-            if self.size > self._asset.size:  # the server began at the first byte
+            if self.size > self._asset.size:
                 self._restart()
-                raise BrokenOffError("the server sends more than was asked for")
+                # it began at the first byte, unless it was asked to
+                raise (BrokenOffError if before else RefusedError)("the server sends more than was asked for")
             if self.size < self._asset.size:
                 raise BrokenOffError(f"the server stopped after {self.size:,} of {self._asset.size:,} bytes")
         except BrokenOffError:
@@ -142,10 +150,10 @@ class _Download:
 def _opened(part: Path, target: Path) -> Iterator[BinaryIO]:
     """The file for what arrives, locked against other runs; never a link to something else."""
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    if os.path.lexists(part):
+        _require_own_file(part, os.lstat(part))  # before it is opened: a pipe cannot be, and Windows follows a link
     with open(part, "r+b", opener=lambda path, _: os.open(path, flags, 0o666)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise RefusedError(f"{part} is not a file of its own, so nothing is written to it; remove it")
+        _require_own_file(part, os.fstat(file.fileno()))
         try:
             lock_handle(file.fileno())
         except NotImplementedError:
@@ -155,8 +163,13 @@ def _opened(part: Path, target: Path) -> Iterator[BinaryIO]:
         yield file
 
 
+def _require_own_file(part: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise RefusedError(f"{part} is not a file of its own, so nothing is written to it; remove it")
+
+
 def _digests(asset: Any) -> dict[str, str]:
-    found: dict[str, str] = asset.get_raw_metadata().get("digest", {})
+    found: dict[str, str] = asset.get_raw_metadata().get("digest") or {}
     return found
 
 

@@ -46,6 +46,7 @@ OPENED_FROM = 'say where the NWB file is: opened_from="dandi://<instance>/<dandi
 _FSSPEC_FILE = re.compile(r"<File-like object (?P<system>\w+), (?P<path>.+)>$", re.DOTALL)
 # What open(path, "rb") and its kin show
 _PYTHON_FILE = re.compile(r"<_io\.\w+ name=(?P<name>'.+'|\".+\")>$", re.DOTALL)
+_CACHED = re.compile("[0-9a-f]{64}")  # fsspec's copies of whole files are called by the SHA-256 of their URL
 _OPAQUE = re.compile(r"<[^/<>]* (object|at 0x)[^<>]*>$")
 _FLATTENED = re.compile(r"(?:^|/)(?P<scheme>https?|s3|gs):/+(?P<rest>[^/].*)$", re.DOTALL)
 _BUCKETS = {"S3FileSystem": "s3", "GCSFileSystem": "gs"}  # fsspec shows their paths without a protocol
@@ -86,7 +87,8 @@ def source_of(filename: str) -> str:
     opened = _PYTHON_FILE.search(filename)
     if opened is not None:
         path = literal_eval(opened["name"])
-        return os.path.abspath(path) if os.path.isfile(path) else opened[0]
+        is_cached = _CACHED.fullmatch(os.path.basename(path)) is not None
+        return os.path.abspath(path) if os.path.isfile(path) and not is_cached else opened[0]
     opaque = _OPAQUE.search(filename)
     if opaque is not None:
         return opaque[0]

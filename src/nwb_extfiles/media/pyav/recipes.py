@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ExternalFilesError, RelocationRefusedError
-from ...hints import Hint
+from ...hints import Hint, quoted
 from ...nwb.references import ExternalFileReference
 from ...options import MediaOptions
 from ...plans.resolve import Remux
@@ -137,5 +137,5 @@ def _dropped(container: Any, kept: list[Any], suffix: str) -> tuple[str, ...]:
 
 def _refused(reference: ExternalFileReference, path: Path, what: str, hint: str) -> ExternalFilesError:
     return RelocationRefusedError(
-        f"{reference.where}: {str(path)!r} {what}, so it is not remuxed", hint=hint, **reference.place
+        f"{reference.where}: {quoted(path)} {what}, so it is not remuxed", hint=hint, **reference.place
     )
