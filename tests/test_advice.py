@@ -7,6 +7,7 @@ checks the result with h5py and hashes. The last test fails if the page has a ro
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import shlex
@@ -1367,6 +1368,26 @@ def test_right_video_is_put_there(all_videos: Videos, name: str, code: str, righ
     )
     shutil.copy(all_videos[right], video)
     assert codes(path, "decode") <= {"not-playable", "suffix"}
+
+
+@fixes("has zero bytes", "is cut off, or still being written")
+@pytest.mark.parametrize("kept", [0, 5_000])
+@pytest.mark.parametrize("first", ["relocate", "replace"])
+def test_whole_video_is_put_in_its_place_before_or_after(all_videos: Videos, kept: int, first: str) -> None:
+    path = with_videos(all_videos, "b_frames.mp4", num_samples=60)
+    (video,) = Path().glob("0_*")
+    whole = video.read_bytes()
+    video.write_bytes(whole[:kept])
+    said = cli("relocate", path, "--media-mode", "copy", "--dry-run")
+    assert ("has zero bytes" if kept == 0 else "is cut off, or still being written") in said
+    assert "before or after this" in said
+    if first == "relocate":
+        cli("relocate", path, "--media-mode", "copy")
+        (video,) = Path(path).with_suffix("").iterdir()
+    video.write_bytes(whole)
+    cli("relocate", path, "--media-mode", "copy")
+    assert media_of(path) == [hashlib.sha256(whole).hexdigest()]
+    assert codes(path) <= {"not-playable"}
 
 
 @fixes("frames-left-over", "starting-frame", "sizes-differ")

@@ -37,6 +37,7 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
 )
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH
+from nwb_extfiles.web.addresses import address_of
 
 
 def fetched(url: str | None) -> bytes:
@@ -575,8 +576,18 @@ BY_URL = [
     (f"dandiset/{DANDISET}", PUBLISHED),
     (f"api/dandisets/{DANDISET}/versions/draft/assets/?path=sub-a/sub-a.nwb", "draft"),
     (f"api/dandisets/{DANDISET}/versions/draft/assets/{{nwb}}/", "draft"),
+    (f"api/dandisets/{DANDISET}/versions/draft/", "draft"),
+    (f"api/dandisets/{DANDISET}", PUBLISHED),
     (f"api/dandisets/{DANDISET}/versions/{PUBLISHED}/assets/{{nwb}}/download/", PUBLISHED),
 ]
+
+
+@pytest.mark.parametrize(("scheme", "version"), [("https", "/0.240101.0000"), ("http", "/"), ("https", "")])
+def test_identifiers_org(scheme: str, version: str) -> None:
+    """Which leads to DANDI alone, so nothing is asked here."""
+    address = address_of(f"{scheme}://identifiers.org/DANDI:{DANDISET}{version}")
+    assert address is not None
+    assert (address.instance, address.dandiset, address.version or "") == ("dandi", DANDISET, version.strip("/"))
 
 
 def check_address(dandiset: Archive, url: str, version: str, videos: list[Path]) -> None:

@@ -465,6 +465,19 @@ def test_ls_searches_for_videos(lab: Path) -> None:
     assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_error_is_one_line_whatever_the_name_of_its_file(lab: Path) -> None:
+    (lab / "nwb" / "a\nb.nwb").write_bytes((lab / "nwb" / "good.nwb").read_bytes())
+    (said,) = run("restore", "nwb/a\nb.nwb", "back", code=1).stderr.splitlines()
+    assert "a\\nb.nwb has no manifest" in said
+
+
+def test_wrong_url_is_one_problem(lab: Path) -> None:
+    (lab / "nwb" / "lost2.nwb").write_bytes((lab / "nwb" / "lost.nwb").read_bytes())
+    (said,) = run("fetch", "nwb", "--from", "somewhere", code=1).stderr.splitlines()
+    assert "somewhere does not name a dandiset" in said
+
+
 @pytest.mark.parametrize("command", ["recover empty", "restore empty back", "ls empty", "organize empty -d ds"])
 def test_folder_without_nwb_files_is_an_error(lab: Path, command: str) -> None:
     (lab / "empty").mkdir()

@@ -148,9 +148,24 @@ def test_many_problems_of_one_kind_are_shortened() -> None:
     assert lines[0] == "1,501 problems; nothing was changed:"
     assert lines[-2:] == [
         "  … and 1,495 more of this kind; `problems` of this error has all",
-        "  701. /data/b.nwb is not writable",
+        "  1501. /data/b.nwb is not writable",
     ]
     assert len(lines) == 8
+
+
+def test_problems_are_numbered_as_they_are_listed() -> None:
+    lost = [MissingMediaError(f"/data/{n}.nwb: no file for 'v.avi'") for n in (1, 2)]
+    lines = str(combine([lost[0], RelocationRefusedError("/data/b.nwb is not writable"), lost[1]])).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["1.", "/data/1.nwb:"],
+        ["2.", "/data/2.nwb:"],
+        ["3.", "/data/b.nwb"],
+    ]
+
+
+def test_problem_is_one_line_whatever_the_name_of_its_file() -> None:
+    both = combine([MissingMediaError("/data/a\nb.nwb: lost"), MissingMediaError("/data/c.nwb: lost")])
+    assert str(both).splitlines()[1:] == ["  1. /data/a\\nb.nwb: lost", "  2. /data/c.nwb: lost"]
 
 
 def test_warnings_that_say_the_same_are_one() -> None:

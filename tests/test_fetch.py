@@ -137,6 +137,19 @@ def test_videos_come_from_the_version_of_the_file(archive: Archive, dandiset: Pa
     assert media_in(again) == media_in(kept / NWB) != published
 
 
+def test_version_that_nobody_names_is_that_of_the_file(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    archive.publish()
+    path = downloaded(dandiset, tmp_path / "here" / "sub-mouse0")
+    (tmp_path / "here" / "dandiset.yaml").write_text(f"identifier: HERE:{DANDISET}\n")  # the last published one
+    fetch_media(path, media="*.mp4")
+    with h5py.File(path, "r+") as file:
+        file.attrs["note"] = "in the draft"
+    with pytest.raises(RelocationRefusedError, match=f"no version of the dandiset, and .* version {PUBLISHED} has the"):
+        fetch_media(path)
+    assert len(fetch_media(path, archive.dandi_url(NWB))) == 3
+
+
 def test_unknown_dandiset_is_asked_for(dandiset: Path, tmp_path: Path) -> None:
     path = downloaded(dandiset, tmp_path / "here")
     with pytest.raises(RelocationRefusedError, match=r"not known which dandiset.*no dandiset\.yaml is above it"):
@@ -493,7 +506,9 @@ def test_killed_run_is_resumed(archive: Archive, dandiset: Path, tmp_path: Path)
     run = subprocess.Popen(command)
     try:
         deadline = time.monotonic() + 60
-        while not any(part.stat().st_size for part in hidden(tmp_path / "here")) and time.monotonic() < deadline:
+        folder = (path.parent / stored_paths(path)[1]).parent
+        while not any(part.stat().st_size for part in folder.glob(f".{Path(name).name}.*")):  # not one of the first
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         with pytest.raises(DestinationBusyError, match="by another run"):
             fetch_media(path, archive.dandi_url(NWB))

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from .hints import Hint, Message, Spelling, for_command_line
+from .tables import plain
 
 __all__ = [
     "AmbiguousMediaError",
@@ -213,11 +214,13 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
 def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], str] = str) -> str:
     """The messages of problems, numbered, each on lines of its own; of many of one kind the first few."""
     lines: list[str] = []
-    for alike in _by_kind(list(enumerate(problems, start=1)), lambda one: one[1].what):
+    number = 1
+    for alike in _by_kind(problems, lambda problem: problem.what):
         listed = alike if len(alike) <= _FEW + 1 else alike[:_FEW]
-        lines += [f"  {number}. {spell(problem)}" for number, problem in listed]
+        lines += [f"  {each}. {plain(spell(problem))}" for each, problem in enumerate(listed, start=number)]
         if len(alike) > len(listed):
             lines.append(f"  … and {len(alike) - len(listed):,} more of this kind; {spell(_WHERE_ALL_ARE)}")
+        number += len(alike)
     return "\n".join(lines)
 
 

@@ -84,7 +84,9 @@ def print_error(message: object, prefix: str = "nwb-extfiles: ", level: int = lo
     from .terminal import plain
 
     logging.getLogger("nwb_extfiles").log(level, message)
-    lines = "\n".join(map(plain, f"{prefix}{for_command_line(message)}".split("\n")))
+    said = f"{prefix}{for_command_line(message)}"
+    is_one = getattr(message, "problems", ()) == (message,)  # whose line ends are those of names
+    lines = "\n".join(map(plain, [said] if is_one else said.split("\n")))
     _unless_gone(sys.stderr, lambda: click.echo(lines, file=sys.stderr))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from ..hints import counted
 from ..web.remote import unsigned
 from .plan import Action, RelocationPlan
 
@@ -22,4 +23,4 @@ def log_done(plan: RelocationPlan) -> None:
             source = unsigned(entry.remote.url) if entry.remote is not None else entry.source and entry.source.path
             _logger.info("%s: %s %s -> %s", entry.reference.where, how, source, plan.nwb_path.parent / entry.new_path)
     changed = sum(map(len, plan.edits.values()))
-    _logger.info("%s: done, %d path%s changed", plan.nwb_path, changed, "" if changed == 1 else "s")
+    _logger.info("%s: done, %s changed", plan.nwb_path, counted(changed, "path"))

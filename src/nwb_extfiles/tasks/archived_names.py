@@ -74,7 +74,7 @@ class Dandiset:
         Raises
         ------
         RelocationRefusedError
-            If it is not known which dandiset that is.
+            If it is not known which dandiset that is, or which version has the content of the file.
         MissingMediaError
             If there is no such dandiset, or no such NWB file in it.
         UnsafeReferenceError
@@ -108,7 +108,20 @@ class Dandiset:
         files = self._files[source]
         if self._names_file and [file.path for file in files] == [named.path]:
             return files[0]
-        return _chosen(nwb_path, relative, files, named)
+        chosen = _chosen(nwb_path, relative, files, named)
+        if self._source is None and not _names_version(source) and not _may_be(chosen, nwb_path):
+            raise RelocationRefusedError(
+                f"{nwb_path}: {root}/{_YAML} names no version of the dandiset, and {named.dandiset} has the file with "
+                f"other content",
+                hint=Hint("name the dandiset and the version with {fetch_from}"),
+                nwb_path=str(nwb_path),
+            )
+        return chosen
+
+
+def _names_version(source: str) -> bool:
+    address = address_of(source)
+    return address is not None and address.version is not None
 
 
 def _chosen(nwb_path: Path, relative: str | None, files: list[DandisetAssets], named: DandisetAssets) -> DandisetAssets:

@@ -171,7 +171,7 @@ def fetch_media(
     to_fetch = [(one, asset) for one, asset in planned.values() if one.state == "to fetch"]
     problems.extend(_no_space(to_fetch))
     if problems:
-        raise combine(problems)
+        raise combine(list({str(problem): problem for problem in problems}.values()))  # a wrong URL is one problem
     if not dry_run:
         with reporting(options.progress, sum(one.size for one, _ in to_fetch)) as on_bytes:
             for one, asset in to_fetch:

@@ -229,7 +229,7 @@ def _plan_media(
         if rows is None:
             raise RelocationRefusedError(
                 f"{source} has no manifest, so the original names of its media are not known",
-                hint=Hint("relocate media with {manifest} to have one"),
+                hint=Hint("{manifest} records them when media are relocated, not later"),
                 nwb_path=str(source),
             )
         references = find_in_file(file, media_fields(options.media_fields), problems)

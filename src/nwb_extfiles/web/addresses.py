@@ -18,11 +18,13 @@ _ADDRESSES = [
         rf"dandi://(?P<instance>[^/]+)/{_DANDISET}(?:@{_VERSION})?(?:/(?P<path>.*))?",
         # DANDI:000123/draft, as dandisets are cited
         rf"(?P<instance>[a-z][\w-]+):{_DANDISET}(?:/{_VERSION})?(?:/(?P<path>.*))?",
+        rf"https?://identifiers\.org/(?P<instance>dandi):{_DANDISET}(?:/{_VERSION})?/?",
         # as the page of an archive shows them, with ?location=
         rf"(?P<instance>https?://[^/?#]+)/(?:#/)?dandiset/{_DANDISET}(?:/{_VERSION})?(?:/files)?/?(?:\?(?P<query>.*))?",
         rf"{_API}(?:/dandisets/{_DANDISET}/versions/{_VERSION})?"
         r"/assets/(?P<asset>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:/(?:download|info)?)?/?(?:\?.*)?",
         rf"{_API}/dandisets/{_DANDISET}/versions/{_VERSION}/assets/?\?(?P<query>path=.*)",
+        rf"{_API}/dandisets/{_DANDISET}(?:/versions(?:/{_VERSION})?)?/?",
     )
 ]
 
