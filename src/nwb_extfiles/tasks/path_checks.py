@@ -17,7 +17,7 @@ from ..plans.media_files import MediaFile, leads_to_nothing
 from ..plans.resolve import Resolution
 from ..plans.stored_paths import is_absolute
 from ..plans.targets import dandiset_above, nwb_stem
-from .findings import Finding, Severity, of_file, of_reference, shortened
+from .findings import Finding, Severity, of_file, of_reference
 
 __all__ = ["PathChecker"]
 
@@ -105,7 +105,7 @@ class PathChecker:
             return of_reference(reference, Severity.ERROR, "letter-case", what, hint, found=found)
         what = f"it is {leads_to_nothing(place)}" if os.path.islink(place) else "there is no file"
         return of_reference(
-            reference, Severity.ERROR, "missing", what, self._how_to_find(Path(place)), expected=shortened(place)
+            reference, Severity.ERROR, "missing", what, self._how_to_find(Path(place)), expected=quoted(place)
         )
 
     def _how_to_find(self, place: Path) -> str:
