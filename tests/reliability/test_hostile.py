@@ -24,8 +24,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from harness import run_apart
 from helpers import digest, image_series, new_nwbfile, set_paths, stored_paths, write_nwb
+from processes import run_apart
 from pynwb import NWBHDF5IO
 
 from nwb_extfiles import ExternalFilesError, NWBExtFilesHDF5IO
