@@ -45,7 +45,8 @@ _ORDER = [*_DONE.values(), *_OF_ACTION.values(), _IN_PLACE, _NOT_FOUND, _URL]
 
 def in_words(plans: Iterable[RelocationPlan]) -> str:
     """What plans do to the media of their NWB files. Bytes are only those that are copied or downloaded."""
-    return ", ".join(_media_in_words(list(plans))) or "no media"
+    plans = list(plans)
+    return ", ".join([*_media_in_words(plans), *_manifests_in_words(plans)]) or "no media"
 
 
 def in_total(plans: Sequence[RelocationPlan]) -> str:
@@ -66,7 +67,9 @@ def organized_in_words(plan: OrganizePlan) -> str:
         (there, f"{counted(there, 'NWB file')} already there"),
         (renamed, f"{counted(renamed, 'NWB file')} already in place"),
     ]
-    return ", ".join([*_media_in_words([file.plan for file in plan]), *(words for count, words in parts if count)])
+    manifests = _manifests_in_words(file.plan for file in plan if not file.is_there)
+    media = _media_in_words([file.plan for file in plan])
+    return ", ".join([*media, *manifests, *(words for count, words in parts if count)])
 
 
 def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:
@@ -83,6 +86,9 @@ def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:
         stay = "; the originals stay" if done == _OF_ACTION[Action.REMUX] else ""
         bytes_ = f" ({size[done]:,} bytes{stay})" if done in size else ""
         yield f"{counted(len(groups[done]), _noun(groups[done]))} {done}{bytes_}"
+
+
+def _manifests_in_words(plans: Iterable[RelocationPlan]) -> Iterator[str]:
     manifests = sum(not plan.manifest_is_current for plan in plans)
     if manifests:
         yield f"{counted(manifests, 'manifest')} written"
