@@ -93,6 +93,7 @@ def test_ctrl_c_with_jobs_changes_nothing(sessions: Path, tmp_path: Path) -> Non
 import os, signal
 from nwb_extfiles.cli import main
 from nwb_extfiles.disk import contents
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
 copy, pressed = contents.copy_verified, []
 def press_and_copy(*arguments, **options):
     if not pressed:
