@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..hints import Message, quoted
-from ..plans.plan import Action, Relocation, RelocationPlan
+from ..plans.plan import Action, RelocationPlan
+from ..plans.plan_checks import once_for_each_series
 from .boxes import is_cut_off
 
 __all__ = ["warned_of_cut_off"]
@@ -23,28 +22,17 @@ def warned_of_cut_off(plan: RelocationPlan) -> RelocationPlan:
     Only files that get to a new place are looked at, a few reads each; nothing is decoded. What is not certain is not
     warned of.
     """
-    return replace(plan, warnings=(*plan.warnings, *_warnings(plan)))
-
-
-def _warnings(plan: RelocationPlan) -> Iterator[Message]:
-    seen: set[tuple[int, int]] = set()
-    found: dict[tuple[str, str], list[Relocation]] = {}
-    for entry in plan.relocations:
-        source = entry.source
-        if source is None or source.identity in seen or not entry.creates_target or entry.action is Action.RENAME:
-            continue
-        seen.add(source.identity)
-        if source.size and _is_cut_off(source.real):
-            found.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
-    for entries in found.values():
-        first, more = entries[0], len(entries) - 1
-        assert first.source is not None
-        further = f" (and {more:,} more of this series)" if more else ""
-        yield Message(
-            f"{first.reference.where}: {quoted(first.source.path)} is cut off, or still being written: its header or "
-            f"index promises more than the {first.source.size:,} bytes that are there{further}",
-            "put the whole video in its place, before or after this; `nwb-extfiles check` lists all that are cut off",
-        )
+    placed = (entry for entry in plan.relocations if entry.creates_target and entry.action is not Action.RENAME)
+    warnings = once_for_each_series(
+        placed,
+        lambda file: file.size > 0 and _is_cut_off(file.real),
+        lambda file: (
+            f"is cut off, or still being written: its header or index promises more than the {file.size:,} bytes that "
+            f"are there"
+        ),
+        "put the whole video in its place, before or after this; `nwb-extfiles check` lists all that are cut off",
+    )
+    return replace(plan, warnings=(*plan.warnings, *warnings))
 
 
 def _is_cut_off(path: Path) -> bool:

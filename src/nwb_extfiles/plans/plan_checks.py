@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint, Message, for_archive, media_modes, quoted
+from ..nwb.references import ExternalFileReference
 from ..options import MediaMode
+from .media_files import MediaFile
 from .places import warn_of_unused
 from .plan import Action, Relocation, RelocationPlan
 from .targets import CORRECT_NAMING, Destination, Named, case_folded
 
-__all__ = ["problems_of", "unused_prefixes", "warnings_of"]
+__all__ = ["once_for_each_series", "problems_of", "unused_prefixes", "warnings_of"]
 
 _ADVISED_MODES = (MediaMode.COPY, MediaMode.MOVE, MediaMode.REFERENCE, MediaMode.SYMLINK, MediaMode.HARDLINK)
 
@@ -108,22 +110,44 @@ def _only_copied(named: Sequence[Named], mode: MediaMode) -> Iterator[ExternalFi
     )
 
 
-def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
-    """Warn once for each series with files of zero bytes, which a full disk or a recording that failed leaves."""
+def once_for_each_series(
+    entries: Iterable[Relocation], is_bad: Callable[[MediaFile], bool], what: Callable[[MediaFile], str], hint: str
+) -> Iterator[Message]:
+    """Warn once for each series with files of which something is true; each file is asked about once.
+
+    Parameters
+    ----------
+    entries : iterable of Relocation
+        Those without a source are passed over.
+    is_bad : callable
+        Whether it is true of a file.
+    what : callable
+        What is wrong with a file, as the end of a sentence that begins with its path.
+    hint : str
+        What to do.
+    """
     seen: set[tuple[int, int]] = set()
-    found: dict[tuple[str, str], list[Relocation]] = {}
-    for entry in planned:
-        if entry.source is not None and not entry.source.size and entry.source.identity not in seen:
-            seen.add(entry.source.identity)
-            found.setdefault((entry.reference.object_path, entry.reference.field), []).append(entry)
-    for entries in found.values():
-        first, more = entries[0], len(entries) - 1
-        assert first.source is not None
-        further = f" (and {more:,} more of this series)" if more else ""
-        yield Message(
-            f"{first.reference.where}: {quoted(first.source.path)} has zero bytes{further}",
-            "put the video in its place, before or after this",
-        )
+    found: dict[tuple[str, str], list[tuple[ExternalFileReference, MediaFile]]] = {}
+    for entry in entries:
+        reference, source = entry.reference, entry.source
+        if source is None or source.identity in seen:
+            continue
+        seen.add(source.identity)
+        if is_bad(source):
+            found.setdefault((reference.object_path, reference.field), []).append((reference, source))
+    for (reference, source), *more in found.values():
+        further = f" (and {len(more):,} more of this series)" if more else ""
+        yield Message(f"{reference.where}: {quoted(source.path)} {what(source)}{further}", hint)
+
+
+def _without_content(planned: Sequence[Relocation]) -> Iterator[Message]:
+    """Warn of files of zero bytes, which a full disk or a recording that failed leaves."""
+    return once_for_each_series(
+        planned,
+        lambda file: not file.size,
+        lambda file: "has zero bytes",
+        "put the video in its place, before or after this",
+    )
 
 
 def _not_archived(planned: Sequence[Relocation], is_archived: Callable[[str], bool]) -> Iterator[Message]:
