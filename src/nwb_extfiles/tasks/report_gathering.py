@@ -31,9 +31,9 @@ from ..plans.stored_paths import is_absolute, is_url
 from ..progress import reporting
 from .checks import findings_of_folders, findings_of_media, findings_of_unreadable
 from .findings import Finding, Findings
+from .in_place_plan import plan_in_place
 from .named_files import named_nwb_files
 from .nwb_media import NWBMedia, opened_media
-from .relocating import plan_in_place
 from .report_data import FileFacts, Place, Report, ReportedFile, ReportedMedia, ReportedSeries
 from .report_videos import read_all
 from .series_checks import VIDEO_SUFFIXES, is_playable
