@@ -70,6 +70,15 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         return (yield)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder of each test, also in the commands that it runs; the user's own is left alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    for name in ("XDG_CACHE_HOME", "WIN_PD_OVERRIDE_LOCAL_APPDATA"):
+        monkeypatch.setenv(name, str(folder))
+    return folder / "nwb-extfiles"
+
+
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Eight short, different videos, made by ffmpeg once per session. Copy them, do not change them."""

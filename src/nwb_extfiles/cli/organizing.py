@@ -49,6 +49,10 @@ __all__ = ["organize"]
     "--required-field", "required_fields", multiple=True,
     help="Put this field into the name of each file that has it, as `dandi organize` does. May be repeated.",
 )  # fmt: skip
+@click.option(
+    "--cache/--no-cache", default=True, show_default=True,
+    help="Remember what is in the NWB files, so that the same command takes less time when it is run again.",
+)  # fmt: skip
 @jobs_option("Number of processes.")
 @globs_options
 @remux
@@ -63,6 +67,7 @@ def organize(
     required_fields: tuple[str, ...],
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    cache: bool,
     jobs: int,
     **chosen: Any,
 ) -> None:
@@ -100,6 +105,7 @@ def organize(
             exclude=exclude,
             media_options=make_options(chosen, on_bytes),
             jobs=jobs,
+            cache=cache,
             dry_run=chosen["dry_run"],
             on_file=on_file,
         )

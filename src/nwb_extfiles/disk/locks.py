@@ -126,6 +126,19 @@ def _is_open_as(file: Any, path: Path) -> bool:
         return False
 
 
+def may_be_read(handle: int) -> bool:
+    """Whether HDF5 would open a file for reading: not while another program has it open for writing."""
+    if sys.platform == "win32":
+        return True  # who has locked it lets nobody read it
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _CANNOT_LOCK
+    return True
+
+
 def lock_handle(handle: int) -> None:
     """Lock an open file against others, as HDF5 does; raises as `FileLock`."""
     try:

@@ -42,12 +42,15 @@ __all__ = [
     "open_nwb",
     "remove_objects",
     "walk_nwb_files",
+    "with_edits",
     "write_paths",
     "zarr_marker",
 ]
 
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_WRITABLE = 1  # H5LT_FILE_IMAGE_OPEN_RW, which h5py has no name for
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
 _OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HDF5")
@@ -333,6 +336,25 @@ def write_paths(
     else:
         with h5py.File(path, "r+") as file:
             edit(file)
+
+
+def with_edits(content: bytes, folder: Path, edits: Edits) -> bytes | None:
+    """The bytes of an HDF5 file with other paths of media, which are those that `write_paths` leaves.
+
+    None for files that HDF5 completes only when it closes them. External links are relative to `folder`.
+    """
+    if not content.startswith(_SIGNATURE):  # something else comes before
+        return None
+    image = h5f.open_file_image(content, _WRITABLE)
+    with h5py.File(image) as file:
+        strategy, keeps_free_space, _ = image.get_create_plist().get_file_space_strategy()
+        if keeps_free_space or strategy == h5f.FSPACE_STRATEGY_PAGE:
+            return None
+        for (object_path, field), paths in edits.items():
+            replace_paths(file, folder, object_path, field, paths)
+        file.flush()
+        edited: bytes = image.get_file_image()
+    return edited
 
 
 def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesError]:

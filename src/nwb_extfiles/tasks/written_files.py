@@ -35,6 +35,7 @@ __all__ = [
     "new_rows",
     "remove_empty",
     "rolled_back",
+    "stored_identifier",
     "transfer_all",
     "transfer_media",
     "warned_of_other_names",
@@ -230,11 +231,17 @@ def rolled_back(transfer: Transfer | TransferCall) -> Iterator[None]:
 
 def file_identifier(file: Any, nwb_path: Path) -> str:
     """The identifier of an open NWB file; its name where it has none."""
+    identifier = stored_identifier(file)
+    return nwb_stem(nwb_path) if identifier is None else identifier
+
+
+def stored_identifier(file: Any) -> str | None:
+    """The identifier in an open NWB file, if it has one."""
     read = paths_at(file, "identifier") if isinstance(file, h5py.File) else None
     if read is None:
         dataset = file.get("identifier")
         read = read_paths(dataset) if is_stored(dataset) else None
-    return read[0][0] if read and read[0] else nwb_stem(nwb_path)
+    return read[0][0] if read and read[0] else None
 
 
 def is_former_media_folder(folder: Path, nwb_path: Path) -> bool:

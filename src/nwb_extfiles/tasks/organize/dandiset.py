@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...batch import each
 from ...disk import contents, filesystem, links
-from ...disk.moves import folded, has_stamp, is_same_name, stamp
+from ...disk.moves import folded, is_same_name
 from ...errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -24,12 +24,9 @@ from ...errors import (
 from ...hints import Hint, Message, Spelling, for_command_line, quoted
 from ...media.cut_off import warned_of_cut_off
 from ...media.pyav.recipes import remuxer
-from ...nwb.comparison import is_edited_copy, same_content
 from ...nwb.files import cannot_hold, open_nwb, zarr_marker
-from ...nwb.manifest import ManifestRow, read_manifest
 from ...nwb.references import ExternalFileReference
 from ...nwb.registry import MediaField, media_fields
-from ...nwb.scan import find_in_file
 from ...nwb.series import stored_frame_rate
 from ...plans.needs import MediaUsers, settle
 from ...plans.pipeline import plan_references
@@ -39,17 +36,27 @@ from ...plans.stored_paths import is_url
 from ...plans.targets import nwb_stem
 from ..named_files import is_skipped, warn_left_out
 from ..written_files import cannot_edit, is_former_media_folder, warned_of_other_names
-from .inspection import Inspected, Named, inspect_all, read_named
+from .already_there import find_match
+from .inspected import Inspected, Named
+from .inspection import inspect_all, read_named
 from .plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
 from .remarks import remarks
 from .targets import dandiset_targets, name_files
+
+if TYPE_CHECKING:
+    from .known import KnownFiles
 
 __all__ = ["plan_files"]
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
-def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Executor | None = None) -> OrganizePlan:
+def plan_files(
+    sources: Sequence[Path],
+    settings: OrganizeSettings,
+    executor: Executor | None = None,
+    known: KnownFiles | None = None,
+) -> OrganizePlan:
     """Plan what happens to all files.
 
     Parameters
@@ -60,6 +67,8 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         What the caller asks for.
     executor : concurrent.futures.Executor, optional
         Who reads the files.
+    known : KnownFiles, optional
+        What earlier runs know of the bytes of files. Gets what this run finds.
 
     Returns
     -------
@@ -73,7 +82,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
     warnings: list[str] = []
     problems: list[ExternalFilesError] = []
     table = media_fields(settings.options.media_fields)
-    inspected, unreadable = inspect_all(sources, table, executor, problems)
+    inspected, unreadable = inspect_all(sources, table, executor, problems, known)
     if settings.invalid == "fail":
         problems.extend(map(_or_leave_out, unreadable))
     else:
@@ -82,12 +91,12 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         problems.extend(filter(None, map(_paths_would_break, inspected)))
     unnamed = bool(unreadable) and settings.invalid == "fail"
     try:
-        targets = dandiset_targets(inspected, settings, table, warnings)
+        targets = dandiset_targets(inspected, settings, table, warnings, known)
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
     planned: dict[int, OrganizedFile] = {}
     left_out: list[ExternalFilesError] = []
-    for number, result in each(partial(_plan_one, settings=settings, table=table), targets, executor):
+    for number, result in each(partial(_plan_one, settings=settings, table=table, known=known), targets, executor):
         if isinstance(result, ExternalFilesError):
             if is_skipped(result, settings.options):
                 left_out.append(result)
@@ -98,6 +107,8 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
             raise result
         else:
             planned[number] = result
+            if known is not None:
+                known.keep_copy(result.digests, result.plan.edits)
     files = [planned[number] for number in sorted(planned)]
     if files:
         warn_left_out(left_out)
@@ -152,12 +163,16 @@ def _settled(
 
 
 def _plan_one(
-    item: tuple[Inspected, Path], *, settings: OrganizeSettings, table: Sequence[MediaField]
+    item: tuple[Inspected, Path],
+    *,
+    settings: OrganizeSettings,
+    table: Sequence[MediaField],
+    known: KnownFiles | None,
 ) -> OrganizedFile:
     """Plan what happens to one file; nothing is changed."""
     inspected, target = item
     try:
-        return _planned(inspected, target, settings, table)
+        return _planned(inspected, target, settings, table, known)
     except ExternalFilesError:
         raise
     except (OSError, ValueError) as error:  # as the file system says of a folder, or of a name
@@ -169,7 +184,11 @@ def _refused(inspected: Inspected, reason: str, hint: str | None = None) -> Relo
 
 
 def _planned(
-    inspected: Inspected, target: Path, settings: OrganizeSettings, table: Sequence[MediaField]
+    inspected: Inspected,
+    target: Path,
+    settings: OrganizeSettings,
+    table: Sequence[MediaField],
+    known: KnownFiles | None,
 ) -> OrganizedFile:
     _check_place(inspected, target, settings)
     is_store = inspected.path.is_dir()
@@ -190,18 +209,25 @@ def _planned(
         remuxer=remuxer(settings.options, partial(_frame_rate, inspected.path)),
     )
     exists = source != target and os.path.lexists(target)
-    target_stamp = _stamp_if_same(inspected, plan, table) if exists else None
-    if exists and target_stamp is None and plan.manifest == () and _may_lack_manifest(settings):
-        plan, target_stamp = _without_manifest(inspected, plan, table)
-    is_there = target_stamp is not None
+    plan, match = find_match(inspected, plan, settings, table, known) if exists else (plan, None)
+    is_there = match is not None
     exported = () if is_there else _to_export(inspected, plan, in_place=source == target)
     if exists and not is_there:
         _check_replaced(inspected, target, settings)
     plan = warned_of_cut_off(warned_of_other_names(plan) if source == target else plan)
     if exported:
         plan = replace(plan, warnings=(*plan.warnings, _is_exported(inspected.path, exported)))
-    replaces = exists and not is_there
-    return OrganizedFile(source, plan, inspected.size, inspected.stamp, is_there, target_stamp, replaces, exported)
+    return OrganizedFile(
+        source,
+        plan,
+        inspected.size,
+        inspected.stamp,
+        is_there,
+        target_stamp=None if match is None else match.stamp,
+        replaces=exists and not is_there,
+        exported=exported,
+        digests=None if match is None else match.digests,
+    )
 
 
 def _to_export(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> tuple[str, ...]:
@@ -301,60 +327,6 @@ def _is_former_folder(source: Path, target: Path, files_mode: FilesMode) -> Call
         return lambda folder: is_former_media_folder(folder, target)
     own = source.parent / nwb_stem(source)
     return lambda folder: files_mode == "move" and folder == own
-
-
-def _stamp_if_same(inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]) -> tuple[int, ...] | None:
-    """The stamp of the target, if it has the content of the source, with the paths that are planned; else None."""
-    target = plan.nwb_path
-    if target.is_symlink() or target.is_dir() is not inspected.path.is_dir():
-        return None
-    try:
-        before = stamp(os.stat(target))
-        if plan.manifest is None and is_edited_copy(target, inspected.path, plan.edits):
-            return _unless_changed(inspected, target, before)
-        with open_nwb(target) as file:
-            found = {entry.entry: entry.stored_path for entry in find_in_file(file, table)}
-            manifest = read_manifest(file, target)
-    except (ExternalFilesError, OSError):
-        return None
-    if any(found.get(entry, path) != path for entry, path in plan.new_paths.items()):
-        return None
-    if plan.manifest is not None and (manifest is None or not _names_in(plan.manifest) <= _names_in(manifest)):
-        return None
-    if not same_content(inspected.path, target, table):
-        return None
-    return _unless_changed(inspected, target, before)
-
-
-def _may_lack_manifest(settings: OrganizeSettings) -> bool:
-    """Whether a file that is there may stay without the manifest that is asked for: a move would lose the names."""
-    return settings.files_mode == "copy" and settings.options.existing != "replace"
-
-
-def _without_manifest(
-    inspected: Inspected, plan: RelocationPlan, table: Sequence[MediaField]
-) -> tuple[RelocationPlan, tuple[int, ...] | None]:
-    """The plan for a file that is there, but for its manifest, and the stamp of that file; else the plan as it was."""
-    without = replace(plan, manifest=None)
-    target_stamp = _stamp_if_same(inspected, without, table)
-    if target_stamp is None:
-        return plan, None
-    lacks = Message(
-        f"{inspected.path}: {plan.nwb_path} is already there, and has no manifest",
-        Hint("to give it one, replace it with {existing_replace}"),
-    )
-    return replace(without, warnings=(*plan.warnings, lacks)), target_stamp
-
-
-def _unless_changed(inspected: Inspected, target: Path, before: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The stamp of the target, if neither file was written to while they were compared."""
-    unchanged = has_stamp(inspected.path, inspected.stamp) and has_stamp(target, before)
-    return before if unchanged else None
-
-
-def _names_in(manifest: Iterable[ManifestRow]) -> set[tuple[Any, ...]]:
-    """What only a manifest knows: the original names of media."""
-    return {(*row.place, row.original_name) for row in manifest}
 
 
 # ---------------------------------------------------------------------- all files together

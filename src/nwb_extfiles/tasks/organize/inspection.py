@@ -5,56 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...batch import each
 from ...disk import filesystem
 from ...disk.moves import stamp
 from ...errors import ExternalFilesError, UnreadableFileError
 from ...nwb.files import NWB_SUFFIX, open_nwb
-from ...nwb.manifest import ManifestRow, read_manifest
+from ...nwb.manifest import read_manifest
 from ...nwb.path_datasets import as_string
-from ...nwb.references import ExternalFileReference
 from ...nwb.registry import MediaField
 from ...nwb.scan import find_in_file
 from ...plans.targets import nwb_stem
 from ...transfers.interrupted import is_interrupted
 from ..named_files import require_nwb
-from ..written_files import file_identifier, interrupted_edit
-from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
+from ..written_files import file_identifier, interrupted_edit, stored_identifier
+from .inspected import Inspected, Named
+from .layout import BY_DANDI, LinkToOtherFile, external_links, layout_metadata, missing_metadata
 
-__all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
+if TYPE_CHECKING:
+    from .known import KnownFiles
+
+__all__ = ["SUFFIX", "inspect_all", "read_named"]
 
 SUFFIX = "nwb-extfiles suffix"
 """Key in the metadata of a file: the suffix that its name gets after the one from dandi."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What was read from one NWB file."""
-
-    path: Path
-    size: int
-    stamp: tuple[int, ...]
-    identifier: str
-    object_id: str | None
-    metadata: dict[str, Any]
-    references: tuple[ExternalFileReference, ...]
-    manifest: tuple[ManifestRow, ...] | None
-    problems: tuple[ExternalFilesError, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """What was read from an NWB file that is in the dandiset already."""
-
-    path: Path
-    object_id: str | None
-    identifier: str
-    metadata: dict[str, Any]
 
 
 def inspect_all(
@@ -62,6 +40,7 @@ def inspect_all(
     table: Sequence[MediaField],
     executor: Executor | None,
     problems: list[ExternalFilesError],
+    known: KnownFiles | None = None,
 ) -> tuple[list[Inspected], list[UnreadableFileError]]:
     """Read all files once.
 
@@ -75,6 +54,8 @@ def inspect_all(
         Who reads the files.
     problems : list of ExternalFilesError
         Gets the problems of files that can be read and named.
+    known : KnownFiles, optional
+        What earlier runs know of the bytes of files. Gets what this run finds.
 
     Returns
     -------
@@ -83,7 +64,7 @@ def inspect_all(
     """
     inspected: dict[int, Inspected] = {}
     unreadable: list[UnreadableFileError] = []
-    for number, result in each(partial(_inspect, table=table), sources, executor):
+    for number, result in each(partial(_inspect, table=table, known=known), sources, executor):
         if isinstance(result, UnreadableFileError):
             unreadable.append(result)
         elif isinstance(result, BaseException):
@@ -91,13 +72,24 @@ def inspect_all(
         else:
             problems.extend(result.problems)
             inspected[number] = result
+            if known is not None:
+                known.keep_inspected(result)
     return [inspected[number] for number in sorted(inspected)], unreadable
 
 
-def _inspect(path: Path, *, table: Sequence[MediaField]) -> Inspected:
+def _inspect(path: Path, *, table: Sequence[MediaField], known: KnownFiles | None) -> Inspected:
     """Read the metadata that a file is named from, and its references."""
+    content = None if known is None else known.content(path)
     try:
-        return _read(path, table)
+        if known is None or content is None:
+            return _read(path, table)
+        found = known.inspected(path, content)
+        if found is not None:
+            problems = (interrupted_edit(path),) if is_interrupted(Path(os.path.realpath(path))) else ()
+            return replace(found, problems=problems)
+        found = _read(path, table, content.digest)
+        again = known.content(path)  # what was read in between may be something else
+        return found if again is not None and again.digest == content.digest else replace(found, digest=None)
     except ExternalFilesError:
         raise
     except Exception as error:  # one file must not stop the others
@@ -106,7 +98,8 @@ def _inspect(path: Path, *, table: Sequence[MediaField]) -> Inspected:
         ) from error
 
 
-def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
+def _read(path: Path, table: Sequence[MediaField], digest: bytes | None = None) -> Inspected:
+    """Read a file; the result has the digest of its bytes if nothing else decides about it."""
     problems: list[ExternalFilesError] = []
     is_store = path.is_dir()
     if not is_store and path.suffix != NWB_SUFFIX:
@@ -138,19 +131,20 @@ def _read(path: Path, table: Sequence[MediaField]) -> Inspected:
         references = find_in_file(file, table, problems)
         manifest = read_manifest(file, path)
         object_id = as_string(file.attrs.get("object_id"))
-        identifier = file_identifier(file, path)
+        identifier = stored_identifier(file)
     if is_interrupted(Path(os.path.realpath(path))):
         problems.append(interrupted_edit(path))
     return Inspected(
         path,
         filesystem.tree_size(path) if is_store else status.st_size,
         stamp(status),
-        identifier,
+        nwb_stem(path) if identifier is None else identifier,
         object_id,
         metadata,
         tuple(references),
         None if manifest is None else tuple(manifest),
         tuple(problems),
+        None if identifier is None or problems or BY_DANDI in metadata else digest,
     )
 
 
@@ -167,8 +161,11 @@ def _without_links(links: Sequence[LinkToOtherFile]) -> str:
     )
 
 
-def read_named(path: Path) -> Named | None:
+def read_named(path: Path, known: KnownFiles | None = None) -> Named | None:
     """Read the metadata of a file that is in the dandiset already; None if it cannot be read or named."""
+    found = None if known is None else known.named(path)
+    if found is not None:
+        return found
     try:
         with open_nwb(path) as file:
             metadata = layout_metadata(file, path)

@@ -24,7 +24,15 @@ from ...nwb.walk import read_attribute
 from ...private_names import dandi_naming
 from . import modalities
 
-__all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]
+__all__ = [
+    "BY_DANDI",
+    "MODALITIES",
+    "LinkToOtherFile",
+    "dandi_paths",
+    "external_links",
+    "layout_metadata",
+    "missing_metadata",
+]
 
 _STRINGS = {
     "subject_id": "general/subject/subject_id",
@@ -34,6 +42,8 @@ _STRINGS = {
 # Of an extension whose fields dandi adds to those of the file.
 _ICEPHYS = "general/DandiIcephysMetadata"
 
+BY_DANDI = "nwb-extfiles by dandi"
+"""Key in the metadata of a file that dandi's reader has read, which asks more than the file."""
 MODALITIES = "nwb-extfiles modalities"
 """Key in the metadata of a file: the modalities of its neurodata types, by the schema that it caches, if it does."""
 
@@ -119,7 +129,7 @@ def _as_dandi_reads(path: Path) -> dict[str, Any]:
 
     found = get_metadata(path) or {}
     wanted = {*dandi_layout_fields, *_STRINGS, "nwb_version", "nd_types"}
-    return {"path": str(path), **{key: value for key, value in found.items() if key in wanted}}
+    return {"path": str(path), BY_DANDI: True, **{key: value for key, value in found.items() if key in wanted}}
 
 
 def _types_of_groups(file: Any) -> set[str | None]:

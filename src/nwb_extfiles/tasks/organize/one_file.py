@@ -11,7 +11,7 @@ from ...disk import access, contents, links
 from ...disk.moves import MovedSource, has_stamp, stamp
 from ...errors import ExternalFilesError, TransferError
 from ...nwb.comparison import same_content
-from ...nwb.files import write_paths
+from ...nwb.files import with_edits, write_paths
 from ...nwb.manifest import ManifestRow
 from ...progress import increments
 from ...transfers.interrupted import has_leftovers
@@ -31,6 +31,8 @@ class Outcome:
     files: tuple[MovedSource, ...]
     """The NWB file, if it moved; it is still at its old place too."""
     notes: tuple[str, ...]
+    digests: tuple[bytes, bytes] | None = None
+    """Of a small NWB file and its copy, whose bytes were compared with what was to be written."""
 
 
 def carry_out(
@@ -63,7 +65,7 @@ def carry_out(
     """
     notes: list[str] = []
     try:
-        media = _put_in_place(file, files_mode, sync, url_timeout, on_bytes, notes.append)
+        media, digests = _put_in_place(file, files_mode, sync, url_timeout, on_bytes, notes.append)
         files: tuple[MovedSource, ...] = ()
         if files_mode == "move" and not file.in_place:
             # Of the target that was compared with the source, not of one that has replaced it since.
@@ -78,7 +80,7 @@ def carry_out(
         for note in getattr(error, "__notes__", ()):
             failure.add_note(note)
         raise failure from error
-    return Outcome(media, files, tuple(notes))
+    return Outcome(media, files, tuple(notes), digests)
 
 
 def _put_in_place(
@@ -88,11 +90,11 @@ def _put_in_place(
     url_timeout: float,
     on_bytes: Callable[[int], object],
     add_note: Callable[[str], object],
-) -> tuple[MovedSource, ...]:
+) -> tuple[tuple[MovedSource, ...], tuple[bytes, bytes] | None]:
     if file.is_done and not has_leftovers(file.target):
-        return ()
+        return (), None
     if file.is_there or file.in_place:
-        return transfer_media(
+        moved = transfer_media(
             file.plan,
             sync=sync,
             progress=increments(on_bytes),
@@ -101,15 +103,16 @@ def _put_in_place(
             keep_sources=True,
             tell=add_note,
         )
+        return moved, None
     transfer = Transfer(
         file.target, as_folder=file.source.is_dir(), exclusive=not file.replaces, keep_sources=True, tell=add_note
     )
     with rolled_back(transfer):
         transfer.media.stage(file.plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
-        _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
+        digests = _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
         transfer.commit(sync=sync)
-    return transfer.conclude(sync=sync)
+    return transfer.conclude(sync=sync), digests
 
 
 def _stage_nwb_file(
@@ -119,7 +122,7 @@ def _stage_nwb_file(
     rows: list[ManifestRow] | None,
     sync: bool,
     on_bytes: Callable[[int], object],
-) -> None:
+) -> tuple[bytes, bytes] | None:
     if not has_stamp(file.source, file.stamp):
         raise TransferError(
             f"{file.source} has changed since the plan was made",
@@ -131,7 +134,10 @@ def _stage_nwb_file(
     by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
     if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
-        return
+        return None
+    if file.plan.edits and rows is None and (digests := _write_edited(file, staged)) is not None:
+        on_bytes(file.size)
+        return digests
     if file.exported:
         _export(file, staged)
         on_bytes(file.size)
@@ -145,6 +151,19 @@ def _stage_nwb_file(
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # As `cp -p` and `dandi organize` do: the time says when the recording was written, not when its paths changed.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
+    return None
+
+
+def _write_edited(file: OrganizedFile, staged: Path) -> tuple[bytes, bytes] | None:
+    """Write a small HDF5 file with its new paths, which are put in while it is in memory; None if that cannot be."""
+    if file.exported or not file.source.is_file() or file.size > contents.HASH_CHUNK:
+        return None
+    digests = contents.write_verified(
+        file.source, staged, lambda old: with_edits(old, file.source.parent, file.plan.edits)
+    )
+    if digests is not None:
+        access.make_writable(staged)
+    return digests
 
 
 def _export(file: OrganizedFile, staged: Path) -> None:

@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...batch import each, workers
 from ...disk import filesystem
@@ -31,6 +31,9 @@ from ..written_files import remove_empty
 from .dandiset import plan_files
 from .one_file import Outcome, carry_out
 from .plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
+
+if TYPE_CHECKING:
+    from .known import KnownFiles
 
 __all__ = ["organize"]
 
@@ -54,6 +57,7 @@ def organize(
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     jobs: int = 1,
     executor: Executor | None = None,
+    cache: bool = True,
     dry_run: bool = False,
     on_file: Callable[[OrganizedFile], object] | None = None,
 ) -> OrganizePlan:
@@ -94,6 +98,10 @@ def organize(
     executor : concurrent.futures.Executor, optional
         Who does the work instead, such as ``distributed.Client(...).get_executor()`` for a cluster with the same file
         systems. It gets one file at a time.
+    cache : bool
+        Whether to use the cache in the user's cache folder, with which a repeated run takes a fraction of the time. It
+        holds what was found in the bytes of NWB files, never what is where, and a call that may move media or NWB
+        files, or replace something, does not use it. It may be deleted at any time.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     on_file : callable, optional
@@ -140,11 +148,11 @@ def organize(
     sources = _sources([paths] if isinstance(paths, str | os.PathLike) else list(paths), settings, globs)
     if not dry_run:
         _restore_interrupted(sources)
-    with workers(jobs, executor) as pool:
-        plan = plan_files(sources, settings, pool)
+    with workers(jobs, executor) as pool, _known(settings, cache) as known:
+        plan = plan_files(sources, settings, pool, known)
         warn_all(plan.warnings)
         if not dry_run:
-            warn_all(_carry_out(plan, options, pool, on_file))
+            warn_all(_carry_out(plan, options, pool, on_file, known))
     return plan
 
 
@@ -163,6 +171,18 @@ def _dandiset(path: str | os.PathLike[str] | None) -> Path:
             hint=Hint("name one with {dandiset_path}"),
         )
     return Path(os.path.realpath(found.path))
+
+
+def _known(settings: OrganizeSettings, cache: bool) -> AbstractContextManager[KnownFiles | None]:
+    """What earlier runs know of the bytes of NWB files; a call that may remove something proves anew what it needs."""
+    if not cache or settings.may_remove:
+        return nullcontext()
+    try:
+        from ...disk.cache import cache_folder
+        from .known import known_files
+    except ImportError:  # some Pythons were built without SQLite
+        return nullcontext()
+    return known_files(cache_folder(), settings.options)
 
 
 def _several(value: Iterable[str]) -> tuple[str, ...]:
@@ -217,6 +237,7 @@ def _carry_out(
     options: MediaOptions,
     executor: Executor | None,
     on_file: Callable[[OrganizedFile], object] | None,
+    known: KnownFiles | None,
 ) -> list[str]:
     failures: list[BaseException] = []
     notes: list[str] = []
@@ -238,6 +259,8 @@ def _carry_out(
                 files.extend(result.files)
                 notes.extend(result.notes)
                 file = plan.files[number]
+                if known is not None:
+                    known.keep_copy(result.digests, file.plan.edits)
                 _logger.info("%s -> %s: %s", file.source, file.target, "already there" if file.is_done else "done")
                 log_done(file.plan)
                 if executor is not None:

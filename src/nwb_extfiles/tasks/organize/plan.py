@@ -34,6 +34,11 @@ class OrganizeSettings:
     required_fields: tuple[str, ...] = ()
     options: MediaOptions = MediaOptions()  # noqa: RUF009  # frozen
 
+    @property
+    def may_remove(self) -> bool:
+        """Whether a file may lose its name, or be replaced."""
+        return self.files_mode == "move" or MediaMode.MOVE in self.media_modes or self.options.existing == "replace"
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OrganizedFile:
@@ -54,6 +59,8 @@ class OrganizedFile:
     """Whether the target exists, and is replaced."""
     exported: tuple[str, ...] = ()
     """Objects whose paths cannot be changed in a copy of the NWB file, so that pynwb exports it instead."""
+    digests: tuple[bytes, bytes] | None = None
+    """Of source and target, if all bytes were compared for this plan and the cache is in use."""
 
     def __repr__(self) -> str:
         return f"<OrganizedFile: {quoted(self.source)} -> {quoted(self.target)}, {self.media_count:,} media>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...disk import filesystem
 from ...errors import RelocationRefusedError
@@ -15,15 +15,23 @@ from ...nwb.files import is_nwb_name
 from ...nwb.manifest import MANIFEST_TYPES
 from ...nwb.registry import MediaField
 from ...plans.targets import nwb_stem
-from .inspection import SUFFIX, Inspected, Named, read_named
+from .inspected import Inspected, Named
+from .inspection import SUFFIX, read_named
 from .layout import dandi_paths
 from .plan import OrganizeSettings
+
+if TYPE_CHECKING:
+    from .known import KnownFiles
 
 __all__ = ["dandiset_targets", "name_files"]
 
 
 def dandiset_targets(
-    inspected: list[Inspected], settings: OrganizeSettings, table: Sequence[MediaField], warnings: list[str]
+    inspected: list[Inspected],
+    settings: OrganizeSettings,
+    table: Sequence[MediaField],
+    warnings: list[str],
+    known: KnownFiles | None = None,
 ) -> list[tuple[Inspected, Path]]:
     """Choose where each file goes; of two in a dandiset with the same content, one gets no place.
 
@@ -37,6 +45,8 @@ def dandiset_targets(
         The places of paths, which do not count when files are compared.
     warnings : list of str
         Gets one for each file of the dandiset whose name has less in it than DANDI would put there now.
+    known : KnownFiles, optional
+        What earlier runs know of the bytes of files.
 
     Raises
     ------
@@ -56,7 +66,7 @@ def dandiset_targets(
             both = list(zip(inspected, name_files(metadata, settings), strict=True))
             warnings.extend(_same_ids(both))
             return both
-    return _beside_others(named, inspected, settings, table, warnings)
+    return _beside_others(named, inspected, settings, table, warnings, known)
 
 
 def name_files(metadata: list[dict[str, Any]], settings: OrganizeSettings) -> list[Path]:
@@ -90,6 +100,7 @@ def _beside_others(
     settings: OrganizeSettings,
     table: Sequence[MediaField],
     warnings: list[str],
+    known: KnownFiles | None,
 ) -> list[tuple[Inspected, Path]]:
     """Name files together with those that are in their folders already, and keep the names of these.
 
@@ -99,7 +110,7 @@ def _beside_others(
     sources = {os.path.realpath(item.path) for item in inspected}
     numbers = sorted(named)
     others = {
-        folder: [other for other in _files_in(folder) if os.path.realpath(other.path) not in sources]
+        folder: [other for other in _files_in(folder, known) if os.path.realpath(other.path) not in sources]
         for folder in {target.parent for target in named.values()}
     }
     kept: dict[int, Path] = {}
@@ -143,9 +154,9 @@ def _same_ids(files: Iterable[tuple[Inspected | Named, Path]]) -> Iterator[str]:
             )
 
 
-def _files_in(folder: Path) -> list[Named]:
+def _files_in(folder: Path, known: KnownFiles | None) -> list[Named]:
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = (read_named(path) for path in paths if path.suffix in (".nwb", ".zarr") and is_nwb_name(path))
+    found = (read_named(path, known) for path in paths if path.suffix in (".nwb", ".zarr") and is_nwb_name(path))
     return [other for other in found if other is not None]
 
 
