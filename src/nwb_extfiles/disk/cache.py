@@ -15,6 +15,7 @@ import stat
 import time
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from blake3 import blake3
@@ -35,7 +36,10 @@ def cache_folder() -> Path | None:
     """The folder of the cache; None if this user has none, such as a service without a home."""
     from platformdirs import user_cache_path
 
-    folder = user_cache_path("nwb-extfiles", appauthor=False)
+    try:
+        folder = user_cache_path("nwb-extfiles", appauthor=False)
+    except RuntimeError:
+        return None
     return folder if folder.is_absolute() else None
 
 
@@ -61,6 +65,7 @@ class Cache:
         self._path = folder / _NAME
         self._connection: sqlite3.Connection | None = None
         self._is_closed = False
+        self._lock = Lock()  # an executor of the caller may have threads
         self._new: dict[bytes, bytes] = {}
         self._used: set[bytes] = set()  # that have an older day on disk
 
@@ -88,7 +93,6 @@ class Cache:
     def save(self) -> None:
         """Write what is new, in one transaction, and close the file."""
         self._close()
-        self._is_closed = True
         if not self._new and not self._used:
             return
         try:
@@ -101,30 +105,35 @@ class Cache:
             self._begin_anew()
 
     def _row(self, key: bytes) -> tuple[Any, Any] | None:
-        try:
+        with self._lock:
+            if self._connection is None and not self._is_closed:
+                self._open()
             if self._connection is None:
-                if self._is_closed or not self._is_own():
-                    self._is_closed = True
-                    return None
-                self._connection = _opened(self._path, "ro")
-            found: tuple[Any, Any] | None = self._connection.execute(
-                "SELECT value, used FROM contents WHERE key = ?", (key,)
-            ).fetchone()
-        except (sqlite3.Error, OSError) as error:
-            _logger.debug("the cache %s is not read: %s", self._path, error)
-            self._close()
+                return None
+            try:
+                found = self._connection.execute("SELECT value, used FROM contents WHERE key = ?", (key,)).fetchone()
+            except (sqlite3.Error, OSError) as error:
+                _logger.debug("the cache %s is not read: %s", self._path, error)
+                self._close()
+                return None
+        return None if found is None else tuple(found)
+
+    def _open(self) -> None:
+        if not self._is_own():
             self._is_closed = True
-            return None
-        return found
+            return
+        try:
+            self._connection = _opened(self._path, "ro")
+        except (sqlite3.Error, OSError):
+            self._is_closed = True
 
     def _is_own(self) -> bool:
         """Whether the file is there, and nobody else can have written to it."""
         try:
-            status = os.stat(self._path)
+            file, folder = os.lstat(self._path), os.stat(self._path.parent)
         except OSError:
             return False
-        is_private = os.name == "nt" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
-        return stat.S_ISREG(status.st_mode) and is_private
+        return stat.S_ISREG(file.st_mode) and (os.name == "nt" or all(map(_is_private, (file, folder))))
 
     def _write(self) -> None:
         try:
@@ -150,17 +159,23 @@ class Cache:
         try:
             if self._is_own():
                 self._path.unlink()
+                Path(f"{self._path}-journal").unlink(missing_ok=True)
         except OSError:
             pass  # it stays damaged, and is not read
 
     def _close(self) -> None:
+        self._is_closed = True
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def _opened(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_PATIENCE)
+    return sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, timeout=_PATIENCE, check_same_thread=False)
+
+
+def _is_private(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _size(connection: sqlite3.Connection) -> int:

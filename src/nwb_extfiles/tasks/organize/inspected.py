@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ...disk.moves import stamp
 from ...errors import ExternalFilesError
 from ...nwb.manifest import ManifestRow
 from ...nwb.references import ExternalFileReference
@@ -60,7 +59,7 @@ def record_of(item: Inspected) -> dict[str, Any]:
     }
 
 
-def from_record(record: dict[str, Any], path: Path, status: os.stat_result, digest: bytes) -> Inspected:
+def from_record(record: dict[str, Any], path: Path, size: int, stamp: tuple[int, ...], digest: bytes) -> Inspected:
     """What `record_of` was made of, for a file with the same bytes."""
     metadata = {"path": str(path), **record["metadata"]}
     metadata[_START] = datetime.fromisoformat(metadata[_START])
@@ -71,8 +70,8 @@ def from_record(record: dict[str, Any], path: Path, status: os.stat_result, dige
     manifest = record["manifest"]
     return Inspected(
         path,
-        status.st_size,
-        stamp(status),
+        size,
+        stamp,
         record["identifier"],
         record["object_id"],
         metadata,

@@ -36,7 +36,8 @@ class Content:
     """The bytes of a file at one moment."""
 
     digest: bytes
-    status: os.stat_result
+    size: int
+    stamp: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class KnownFiles:
                 is_unchanged = stamp(os.fstat(file.fileno())) == stamp(status)
         except OSError:  # who reads it next says why
             return None
-        return Content(digest, status) if is_unchanged else None
+        return Content(digest, status.st_size, stamp(status)) if is_unchanged else None
 
     def inspected(self, path: Path, content: Content) -> Inspected | None:
         """What was found before in the bytes of a file; None if they were not seen, or not by this version."""
@@ -74,7 +75,7 @@ class KnownFiles:
         if record is None:
             return None
         try:
-            return from_record(record, path, content.status, content.digest)
+            return from_record(record, path, content.size, content.stamp, content.digest)
         except (LookupError, TypeError, ValueError):
             return None
 
@@ -100,7 +101,7 @@ class KnownFiles:
         if item.digest is None or item.was_known:
             return
         record = record_of(item)
-        again = from_record(json.loads(json.dumps(record)), item.path, os.stat(item.path), item.digest)
+        again = from_record(json.loads(json.dumps(record)), item.path, item.size, item.stamp, item.digest)
         if repr(replace(again, was_known=False)) == repr(item):
             self.cache.put(self._key("file", item.digest), record)
 
