@@ -29,7 +29,7 @@ from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.places import Known
-from ..plans.plan import RelocationPlan
+from ..plans.plan import RelocationPlan, RelocationPlans
 from ..plans.plan_checks import unused_prefixes
 from ..progress import reporting
 from ..transfers.interrupted import has_leftovers
@@ -63,7 +63,7 @@ def relocate(
     dry_run: bool = False,
     repair: bool = False,
     jobs: int = 1,
-) -> list[RelocationPlan]: ...
+) -> RelocationPlans: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     media_mode: MediaModes | None = None,
@@ -72,7 +72,7 @@ def relocate(
     dry_run: bool = False,
     repair: bool = False,
     jobs: int = 1,
-) -> RelocationPlan | list[RelocationPlan]:
+) -> RelocationPlan | RelocationPlans:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
     Media that are already there stay there. If the NWB file was renamed, the media in the folder of its former name
@@ -100,8 +100,9 @@ def relocate(
 
     Returns
     -------
-    RelocationPlan, or list of them
-        What was done, or would be; a list for an iterable of paths, and for a folder.
+    RelocationPlan, or RelocationPlans, a list of them
+        What was done, or would be; a list for an iterable of paths, and for a folder. Printed, and in a notebook, each
+        is a table; `to_dataframe` makes it a `pandas.DataFrame`.
 
     Raises
     ------
@@ -180,7 +181,7 @@ def relocate_files(
     repair: bool = False,
     jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
-) -> list[RelocationPlan]:
+) -> RelocationPlans:
     """Relocate the media of several NWB files in one step: of all of them, or of none.
 
     Nothing is changed before all files are planned, and all media are staged before anything is replaced. If several
@@ -198,7 +199,7 @@ def relocate_files(
 
     Returns
     -------
-    list of RelocationPlan
+    RelocationPlans, a list of RelocationPlan
         What was done, or would be.
 
     Raises
@@ -227,13 +228,13 @@ def _relocate(
     repair: bool = False,
     jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
-) -> list[RelocationPlan]:
+) -> RelocationPlans:
     if jobs < 1:
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
     plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
     warn_all(warning for plan in plans for warning in plan.warnings)
     warn_all(unused_prefixes(plans))
-    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
+    return RelocationPlans(plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None)))
 
 
 def _plan_all(
