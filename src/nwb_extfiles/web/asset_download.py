@@ -24,7 +24,7 @@ __all__ = ["download_asset", "has_content", "have_same_content", "part_of"]
 _PROGRESS = 1024 * 1024  # bytes after which the attempts are counted from the start
 _BLOCK = 64 * 1024  # bytes, which a connection that breaks loses at most
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_SHA256, _ETAG = "dandi:sha2-256", "dandi:dandi-etag"
+_SHA256, _ETAG, _ZARR = "dandi:sha2-256", "dandi:dandi-etag", "dandi:dandi-zarr-checksum"
 
 
 def part_of(asset: Any, target: Path) -> Path:
@@ -33,10 +33,13 @@ def part_of(asset: Any, target: Path) -> Path:
 
 
 def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> bool:
-    """Whether a file has the content of an asset, by its size and the archive's digest of it.
+    """Whether a file, or a Zarr store, has the content of an asset, by its size and the archive's digest of it.
 
-    The archive computes SHA-256 some time after the upload. Until then its ETag is compared, as dandi does.
+    The archive computes SHA-256 some time after the upload. Until then its ETag is compared, as dandi does. Of a Zarr
+    store, all files are read.
     """
+    if path.is_dir() or hasattr(asset, "zarr"):
+        return path.is_dir() and _zarr_checksum(path) == _digests(asset).get(_ZARR)
     if path.stat().st_size != asset.size:
         return False
     digests = _digests(asset)
@@ -45,6 +48,12 @@ def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = l
     from dandischema.digests.dandietag import DandiETag
 
     return bool(DandiETag.from_file(path).as_str() == digests.get(_ETAG))
+
+
+def _zarr_checksum(store: Path) -> str:
+    from dandi.support.digests import get_zarr_checksum
+
+    return str(get_zarr_checksum(store))
 
 
 def have_same_content(one: Any, other: Any) -> bool:
