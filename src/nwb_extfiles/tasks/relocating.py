@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -87,7 +88,8 @@ def relocate(
     media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
-        How media are found, named and transferred.
+        How media are found, named and transferred. With ``existing="skip"``, those of several NWB files are left out,
+        with a warning, that have different files at their new paths.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     repair : bool
@@ -113,7 +115,10 @@ def relocate(
     """
     is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair, jobs=jobs)
+    options = MediaOptions.from_value(media_options)
+    if is_one and options.existing == "skip":  # there is no plan to give for a file that is left out
+        options = replace(options, existing="error")
+    plans = relocate_files(paths, media_mode, media_options=options, dry_run=dry_run, repair=repair, jobs=jobs)
     return plans[0] if is_one else plans
 
 
@@ -264,7 +269,7 @@ def _plan_all(
         )
         plans, refused = _plan_each(documents, one)
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
-        if not left_out or len(left_out) == len(documents):
+        if not left_out:
             break
         warn_left_out([refused[path] for path in left_out])
         for path in left_out:  # what it needs stays then, as with any other NWB file, so the others are planned anew
