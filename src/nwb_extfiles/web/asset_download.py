@@ -17,6 +17,7 @@ from ..disk.contents import digest_of
 from ..disk.links import rename_exclusive
 from ..disk.locks import lock_handle
 from ..errors import DestinationBusyError
+from .archive_client import zarr_checksum
 from .urls import ATTEMPTS, BrokenOffError, RefusedError, retried
 
 __all__ = ["download_asset", "has_content", "have_same_content", "part_of"]
@@ -39,7 +40,7 @@ def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = l
     store, all files are read.
     """
     if path.is_dir() or hasattr(asset, "zarr"):
-        return path.is_dir() and _zarr_checksum(path) == _digests(asset).get(_ZARR)
+        return path.is_dir() and zarr_checksum(path) == _digests(asset).get(_ZARR)
     if path.stat().st_size != asset.size:
         return False
     digests = _digests(asset)
@@ -48,12 +49,6 @@ def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = l
     from dandischema.digests.dandietag import DandiETag
 
     return bool(DandiETag.from_file(path).as_str() == digests.get(_ETAG))
-
-
-def _zarr_checksum(store: Path) -> str:
-    from dandi.support.digests import get_zarr_checksum
-
-    return str(get_zarr_checksum(store))
 
 
 def have_same_content(one: Any, other: Any) -> bool:
