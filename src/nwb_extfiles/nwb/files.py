@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import h5py
 from h5py import h5f, h5p
@@ -50,7 +51,7 @@ __all__ = [
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_WRITABLE = 1  # H5LT_FILE_IMAGE_OPEN_RW, which h5py has no name for
+_MEMORY_STEP = 64 * 1024  # bytes by which a file in memory grows
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
 _OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HDF5")
@@ -345,7 +346,11 @@ def with_edits(content: bytes, folder: Path, edits: Edits) -> bytes | None:
     """
     if not content.startswith(_SIGNATURE):  # something else comes before
         return None
-    image = h5f.open_file_image(content, _WRITABLE)
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fapl_core(_MEMORY_STEP, backing_store=False)
+    access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)  # as h5py opens files
+    access.set_file_image(content)
+    image = h5f.open(uuid4().hex.encode(), h5f.ACC_RDWR, access)  # a name of no file
     with h5py.File(image) as file:
         strategy, keeps_free_space, _ = image.get_create_plist().get_file_space_strategy()
         if keeps_free_space or strategy == h5f.FSPACE_STRATEGY_PAGE:
