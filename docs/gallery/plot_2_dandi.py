@@ -76,7 +76,8 @@ Python.
 #    nwbfiles/test1_1_1.nwb -> 000000/sub-mouse1/sub-mouse1_ses-sessionid1_image.nwb: 2 videos copied (1,038,464 bytes)
 #    000000: 4 videos copied (2,076,928 bytes), 2 NWB files copied (348,720 bytes)
 #
-# If a run was interrupted, run the same command again. It does not repeat what is done.
+# If a run was interrupted, run the same command again. It does not repeat what is done. What it found in small NWB files
+# is in a cache in your home folder. Delete that whenever you like, or turn it off with ``--no-cache``.
 #
 # .. code-block:: console
 #

@@ -18,7 +18,7 @@ import h5py
 from ..disk import contents
 from ..disk.journal import OverlayFile
 from ..errors import UnreadableFileError
-from .files import Edits, open_nwb, with_edits
+from .files import Edits, open_nwb
 from .hdf5_comparison import HDF5Comparison, come_with_manifest, media_places, same_bytes
 from .manifest import MANIFEST_PATH
 from .path_datasets import replace_paths
@@ -62,11 +62,7 @@ def is_edited_copy(other: Path, one: Path, edits: Edits) -> bool:
     if one.is_dir() or other.is_dir():
         return False
     try:
-        with open(one, "rb", buffering=0) as source, open(other, "rb", buffering=0) as copy:
-            if os.fstat(source.fileno()).st_size <= contents.HASH_CHUNK:
-                edited_bytes = with_edits(source.readall(), one.parent, edits)
-                if edited_bytes is not None:
-                    return edited_bytes == copy.read(len(edited_bytes) + 1)
+        with open(one, "rb") as source, open(other, "rb") as copy:
             edited = OverlayFile(source.fileno())
             if edits:
                 with h5py.File(edited, "r+") as file:
