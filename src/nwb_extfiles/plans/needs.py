@@ -118,7 +118,7 @@ def settle(
     shared: set[_NameKey] = set()  # folders in which several do
     for plan in plans:
         lost.extend(_lost_names(plan))
-        for folder in {users.key(place.parent) for _, place in _created(plan)}:
+        for folder in map(users.key, {place.parent for _, place in _created(plan)}):
             if creators.setdefault(folder, plan.nwb_path) != plan.nwb_path:
                 shared.add(folder)
     problems = _contested(plans, shared, users) if shared else []
