@@ -26,8 +26,8 @@ from recordings import object_id, recording, video
 from nwb_extfiles import ExternalFilesWarning, organize
 from nwb_extfiles.batch import each, workers
 from nwb_extfiles.errors import TransferError
-from nwb_extfiles.tasks import organizing
-from nwb_extfiles.tasks.organizing import carry_out
+from nwb_extfiles.tasks.organize import organizing
+from nwb_extfiles.tasks.organize.one_file import carry_out
 
 # ----------------------------------------------------------------------- each
 

@@ -32,7 +32,7 @@ from pynwb.base import ExternalImage, Images
 
 import nwb_extfiles
 from nwb_extfiles import relocate
-from nwb_extfiles.tasks.findings import Finding, Severity
+from nwb_extfiles.tasks.check.findings import Finding, Severity
 
 DATASET = "acquisition/video/external_file"
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO

@@ -11,7 +11,7 @@ from makers import make_media
 from mounts import loop
 
 import nwb_extfiles
-from nwb_extfiles.tasks.findings import Severity
+from nwb_extfiles.tasks.check.findings import Severity
 
 check = partial(nwb_extfiles.check, frames="none")
 OTHER = {"nonstandard-name", "suffix"}

@@ -668,7 +668,7 @@ def test_log_file_says_that_a_run_was_interrupted(lab: Path, monkeypatch: pytest
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nwb_extfiles.tasks.checks.check", interrupt)
+    monkeypatch.setattr("nwb_extfiles.tasks.check.checks.check", interrupt)
     assert CliRunner().invoke(main, ["check", "nwb", "--log-file", "log.txt"]).exit_code == 1
     assert (lab / "log.txt").read_text("utf-8").splitlines()[-1].endswith(" ERROR interrupted")
 

@@ -15,7 +15,7 @@ import click
 import nwb_extfiles.errors
 from nwb_extfiles.cli import main
 from nwb_extfiles.media.inventory import MediaState
-from nwb_extfiles.tasks.findings import CODES
+from nwb_extfiles.tasks.check.findings import CODES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -59,7 +59,7 @@ def test_every_error_and_finding_code_is_documented() -> None:
 
 def test_every_finding_code_is_used() -> None:
     """The list has no code that no check makes any more; a finding with another code cannot be made."""
-    source = "".join(path.read_text(encoding="utf-8") for path in (PACKAGE / "tasks").glob("*checks.py"))
+    source = "".join(path.read_text(encoding="utf-8") for path in (PACKAGE / "tasks" / "check").glob("*checks.py"))
     made = {f"media-{state}" for state in MediaState if state.is_bad}
     assert {code for code in CODES if f'"{code}"' not in source} <= made <= set(CODES)
     assert list(CODES) == sorted(set(CODES))

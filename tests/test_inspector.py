@@ -16,7 +16,7 @@ from helpers import set_paths, write_nwb
 from makers import make_media
 
 from nwb_extfiles import check, relocate
-from nwb_extfiles.tasks.findings import Severity
+from nwb_extfiles.tasks.check.findings import Severity
 
 IMPORTANCE = {"error": "CRITICAL", "warning": "BEST_PRACTICE_VIOLATION", "info": "BEST_PRACTICE_SUGGESTION"}
 

@@ -22,8 +22,14 @@ from hypothesis import strategies as st
 from recordings import new_ids, recording, set_scalar
 
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.tasks.layout import MODALITIES, dandi_paths, external_links, layout_metadata, missing_metadata
-from nwb_extfiles.tasks.modalities import modalities_of
+from nwb_extfiles.tasks.organize.layout import (
+    MODALITIES,
+    dandi_paths,
+    external_links,
+    layout_metadata,
+    missing_metadata,
+)
+from nwb_extfiles.tasks.organize.modalities import modalities_of
 
 
 def ours(path: Path) -> dict[str, Any] | None:
@@ -354,7 +360,7 @@ def test_reading_imports_no_pynwb(tmp_path: Path) -> None:
     """What can be read without pynwb is."""
     path = recording(tmp_path / "a.nwb", ["video.avi"])
     code = (
-        "import sys, h5py; from pathlib import Path; from nwb_extfiles.tasks.layout import layout_metadata;"
+        "import sys, h5py; from pathlib import Path; from nwb_extfiles.tasks.organize.layout import layout_metadata;"
         "path = Path(sys.argv[1]); print(layout_metadata(h5py.File(path), path)['subject_id']);"
         "print(sorted({'pynwb', 'hdmf', 'dandi'} & set(sys.modules)))"
     )
@@ -365,8 +371,8 @@ def test_reading_imports_no_pynwb(tmp_path: Path) -> None:
 def test_naming_imports_no_pynwb(tmp_path: Path) -> None:
     """If metadata that dandi.organize knows distinguish the files, names need no pynwb, even with extension types."""
     code = (
-        "import sys; from nwb_extfiles.tasks.layout import dandi_paths;"
-        "from nwb_extfiles.tasks.layout import layout_metadata; import h5py; from pathlib import Path;"
+        "import sys; from nwb_extfiles.tasks.organize.layout import dandi_paths;"
+        "from nwb_extfiles.tasks.organize.layout import layout_metadata; import h5py; from pathlib import Path;"
         "rows = [layout_metadata(h5py.File(name), Path(name)) for name in sys.argv[1:]];"
         "print(dandi_paths(rows)); print(sorted({'pynwb', 'hdmf'} & set(sys.modules)))"
     )

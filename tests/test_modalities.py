@@ -12,7 +12,7 @@ import pytest
 from dandi.pynwb_utils import get_neurodata_types_to_modalities_map
 from recordings import recording
 
-from nwb_extfiles.tasks.modalities import known_modalities, modalities_of, modality_by_type
+from nwb_extfiles.tasks.organize.modalities import known_modalities, modalities_of, modality_by_type
 
 ABSTRACT = {"MultiContainerInterface", "NWBMixin"}  # classes of pynwb that are no neurodata types
 

@@ -12,7 +12,7 @@ from helpers import image_series, new_nwbfile
 from videos import Videos, decoded_frames
 
 from nwb_extfiles import MediaOptions
-from nwb_extfiles.tasks.new_series import check_new_series
+from nwb_extfiles.tasks.check.new_series import check_new_series
 
 
 def codes(paths: list[Path | str], options: MediaOptions | None = None, **kwargs: Any) -> list[str]:

@@ -44,7 +44,7 @@ from nwb_extfiles.errors import (
     UnreadableFileError,
     UnsafeReferenceError,
 )
-from nwb_extfiles.tasks import organizing
+from nwb_extfiles.tasks.organize import one_file
 
 MODES = ("copy", "move", "symlink", "hardlink", "reference")
 POSSIBLE_MODES = [mode for mode in MODES if mode != "symlink" or MAY_SYMLINK]
@@ -874,7 +874,7 @@ def test_leftovers_of_a_failure_are_reported(raw: Path, tmp_path: Path, monkeypa
     def broken(*_: Any, **__: Any) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(organizing, "_stage_nwb_file", full)
+    monkeypatch.setattr(one_file, "_stage_nwb_file", full)
     monkeypatch.setattr("nwb_extfiles.transfers.staging_folder.StagingFolder.clear", broken)
     result = run("-d", tmp_path / "ds", "--media-files-mode", "copy", raw, code=1)
     assert "2 of 2 NWB files could not be organized" in result.stderr

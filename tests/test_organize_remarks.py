@@ -22,7 +22,7 @@ from nwb_extfiles.errors import TransferError
 from nwb_extfiles.nwb.comparison import same_content
 from nwb_extfiles.nwb.registry import media_fields
 from nwb_extfiles.nwb.scan import find_in_file
-from nwb_extfiles.tasks.organize_plan import OrganizePlan
+from nwb_extfiles.tasks.organize.plan import OrganizePlan
 
 
 def organized(*arguments: Any, **options: Any) -> OrganizePlan:

@@ -459,7 +459,8 @@ import json, os, sys
 from nwb_extfiles.nwb.registry import media_fields
 media_fields()  # what is loaded when it is used may be out of reach then
 from nwb_extfiles import check, errors, relocate
-from nwb_extfiles.tasks import checks, relocating  # while they may be read
+from nwb_extfiles.tasks import relocating
+from nwb_extfiles.tasks.check import checks  # while they may be read
 import av
 if os.geteuid() == 0:
     os.setgid(65534)

@@ -27,9 +27,9 @@ from videos import Videos, decoded_frames, ffmpeg
 import nwb_extfiles
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import RelocationRefusedError
-from nwb_extfiles.tasks import report_videos
-from nwb_extfiles.tasks.report_data import Place
-from nwb_extfiles.tasks.report_parts import length, size, tree_lines
+from nwb_extfiles.tasks.report import videos as report_videos
+from nwb_extfiles.tasks.report.data import Place
+from nwb_extfiles.tasks.report.parts import length, size, tree_lines
 from nwb_extfiles.testing import make_nwb_with_media
 
 

@@ -13,8 +13,8 @@ from nwb_extfiles.media.pyav.reading import VideoFacts
 from nwb_extfiles.nwb.references import ExternalFileReference
 from nwb_extfiles.nwb.series import SeriesFacts
 from nwb_extfiles.plans.media_files import MediaFile
-from nwb_extfiles.tasks.findings import Finding, Severity
-from nwb_extfiles.tasks.series_checks import Media, findings_of_series
+from nwb_extfiles.tasks.check.findings import Finding, Severity
+from nwb_extfiles.tasks.check.series_checks import Media, findings_of_series
 
 COUNT = st.integers(1, 1000)
 

@@ -22,7 +22,7 @@ from videos import WHOLE, Videos, decoded_frames, ffmpeg
 
 from nwb_extfiles import check
 from nwb_extfiles.cli import main
-from nwb_extfiles.tasks.findings import Finding, Severity
+from nwb_extfiles.tasks.check.findings import Finding, Severity
 from nwb_extfiles.testing import make_image
 
 ERROR, WARNING, INFO = Severity.ERROR, Severity.WARNING, Severity.INFO

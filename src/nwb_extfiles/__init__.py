@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .options import MediaMode, MediaOptions
     from .plans.locate import ResolvedExternalFile
     from .plans.plan import RelocationPlan
-    from .tasks.checks import check
+    from .tasks.check.checks import check
+    from .tasks.check.findings import Finding
     from .tasks.external_files import find_referring_files, resolve_external_files
     from .tasks.fetching import FetchedMedia, fetch_media
-    from .tasks.findings import Finding
-    from .tasks.organize_plan import OrganizePlan
-    from .tasks.organizing import organize
+    from .tasks.organize.organizing import organize
+    from .tasks.organize.plan import OrganizePlan
     from .tasks.relocating import relocate
-    from .tasks.reporting import report
+    from .tasks.report.reporting import report
     from .tasks.restoring import restore
 
 __version__ = "0.1.0"
@@ -65,26 +65,26 @@ _MODULE_OF = {
     "ExternalFilesError": "errors",
     "ExternalFilesWarning": "errors",
     "FetchedMedia": "tasks.fetching",
-    "Finding": "tasks.findings",
+    "Finding": "tasks.check.findings",
     "FrameLocation": "media.frames",
     "MediaMode": "options",
     "MediaOptions": "options",
     "NWBExtFilesHDF5IO": "io.hdf5",
     "NWBExtFilesZarrIO": "io.zarrio",
     "NamingConvention": "naming",
-    "OrganizePlan": "tasks.organize_plan",
+    "OrganizePlan": "tasks.organize.plan",
     "RelocationPlan": "plans.plan",
     "ResolvedExternalFile": "plans.locate",
-    "check": "tasks.checks",
+    "check": "tasks.check.checks",
     "dandi_name": "naming",
     "fetch_media": "tasks.fetching",
     "find_referring_files": "tasks.external_files",
     "image_series_from_videos": "io.video_series",
     "locate_frame": "media.frames",
-    "organize": "tasks.organizing",
+    "organize": "tasks.organize.organizing",
     "register_media_mappers": "io.mappers",
     "relocate": "tasks.relocating",
-    "report": "tasks.reporting",
+    "report": "tasks.report.reporting",
     "resolve_external_files": "tasks.external_files",
     "restore": "tasks.restoring",
 }

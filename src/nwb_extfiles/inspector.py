@@ -16,8 +16,8 @@ from pynwb import NWBFile
 
 from .hints import quoted
 from .tables import plain
-from .tasks.checks import check
-from .tasks.findings import Finding, Findings, Severity
+from .tasks.check.checks import check
+from .tasks.check.findings import Finding, Findings, Severity
 
 __all__ = ["check_external_media_errors", "check_external_media_notes", "check_external_media_warnings"]
 

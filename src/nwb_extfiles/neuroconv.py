@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from .errors import ExternalFilesError, RelocationRefusedError, combine, warn
 from .options import MediaModes, MediaOptions, modes_in_order, refuse_mode_alone
 from .plans.plan import RelocationPlan
-from .tasks.findings import Finding
-from .tasks.new_series import check_new_series
+from .tasks.check.findings import Finding
+from .tasks.check.new_series import check_new_series
 from .tasks.relocating import references_before, relocate_just_written
 
 if TYPE_CHECKING:

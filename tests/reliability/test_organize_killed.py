@@ -27,7 +27,7 @@ from recordings import DATASET, recording, video
 
 from nwb_extfiles import organize
 from nwb_extfiles.disk import moves
-from nwb_extfiles.tasks import organizing
+from nwb_extfiles.tasks.organize import organizing
 from nwb_extfiles.transfers.removals import removals_noted
 
 NOTE = ".nwb-extfiles-removals-"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..hints import counted, for_command_line
 from ..tables import plain, shown
-from ..tasks.findings import Finding, Findings, Severity
+from ..tasks.check.findings import Finding, Findings, Severity
 from .terminal import as_json, finding_record, quoted
 
 __all__ = ["finding_lines", "write_report"]

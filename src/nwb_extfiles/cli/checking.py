@@ -13,7 +13,7 @@ from .options import ExistingPath, ReportFile, configuration, fitting, globs_opt
 from .output import print_line, print_record, reading, terminal_width
 
 if TYPE_CHECKING:
-    from ..tasks.findings import Findings
+    from ..tasks.check.findings import Findings
 
 __all__ = ["check"]
 
@@ -89,8 +89,8 @@ def check(
     In a dandiset (a folder with dandiset.yaml), paths that the archive cannot use are errors, not warnings. What is
     left out by --select, --ignore and --severity does not change the exit code.
     """  # noqa: D301
-    from ..tasks.checks import check as find_problems
-    from ..tasks.findings import Severity, require_codes
+    from ..tasks.check.checks import check as find_problems
+    from ..tasks.check.findings import Severity, require_codes
     from .check_report import write_report
     from .terminal import finding_record
 

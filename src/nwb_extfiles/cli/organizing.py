@@ -21,7 +21,7 @@ from .options import (
 from .output import print_record, progress, tell, terminal_width
 
 if TYPE_CHECKING:
-    from ..tasks.organize_plan import OrganizedFile
+    from ..tasks.organize.plan import OrganizedFile
 
 __all__ = ["organize"]
 
@@ -79,7 +79,7 @@ def organize(
     from .summaries import in_words, links_line, organized_in_words, urls_line, without_dandiset_yaml, without_session
 
     media_mode = media_mode or (configuration().media_mode if update else None)
-    from ..tasks.organizing import organize as carry_out
+    from ..tasks.organize.organizing import organize as carry_out
     from .terminal import organize_lines, organize_record, shown
 
     with progress(quiet_or_json(chosen)) as (on_bytes, print_line):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..media.pyav.reading import VideoFacts
 from ..plans.locate import LocationKind
-from ..tasks.report_data import Place, Report, ReportedFile, ReportedMedia, ReportedSeries
+from ..tasks.report.data import Place, Report, ReportedFile, ReportedMedia, ReportedSeries
 from .terminal import finding_record
 
 __all__ = ["report_record"]

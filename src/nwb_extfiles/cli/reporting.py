@@ -51,7 +51,7 @@ def report(
     videos: thumbnails, lengths, and frames against timestamps. It has no scripts and needs no network; videos are
     linked from it, not copied. For thumbnails, install PyAV.
     """
-    from ..tasks.reporting import reported
+    from ..tasks.report.reporting import reported
     from .terminal import shown
 
     page = output or (None if as_json else Path("report.html"))

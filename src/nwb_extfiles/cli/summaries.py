@@ -11,7 +11,7 @@ from ..plans.plan import Action, Relocation, RelocationPlan
 from ..plans.stored_paths import is_url
 
 if TYPE_CHECKING:  # slow to import
-    from ..tasks.organize_plan import OrganizePlan
+    from ..tasks.organize.plan import OrganizePlan
 
 __all__ = [
     "in_total",

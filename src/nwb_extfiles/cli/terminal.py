@@ -15,8 +15,8 @@ from ..tables import plain, shown
 from .summaries import in_total, in_words, organized_in_words, urls_line
 
 if TYPE_CHECKING:  # whose modules are slow to import, and which `ls` does without
-    from ..tasks.findings import Finding
-    from ..tasks.organize_plan import OrganizePlan
+    from ..tasks.check.findings import Finding
+    from ..tasks.organize.plan import OrganizePlan
 
 __all__ = [
     "as_json",

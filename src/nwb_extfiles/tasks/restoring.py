@@ -42,8 +42,9 @@ from ..progress import reporting
 from ..threads import each_in_threads
 from ..web.remote import RemoteFile
 from .named_files import is_skipped, require_nwb, warn_left_out
-from .organize_plan import OrganizedFile
-from .organizing import carry_out, failed_in_part
+from .organize.one_file import carry_out
+from .organize.organizing import failed_in_part
+from .organize.plan import OrganizedFile
 from .written_files import file_identifier
 
 __all__ = ["restore", "restore_files"]

@@ -13,31 +13,31 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from .. import __version__
-from ..batch import results, workers
-from ..disk.annex import is_annex_object
-from ..disk.filesystem import relative_path, tree_size
-from ..errors import ExternalFilesError, UnreadableFileError
-from ..hints import Message, for_command_line
-from ..media.pyav.opening import load_av
-from ..naming import ARCHIVED_SUFFIXES, is_conventional
-from ..nwb.files import zarr_marker
-from ..nwb.manifest import ManifestRow
-from ..nwb.references import ExternalFileReference
-from ..options import MediaOptions
-from ..plans.locate import located
-from ..plans.resolve import Resolution
-from ..plans.stored_paths import is_absolute, is_url
-from ..progress import reporting
-from .checks import findings_of_folders, findings_of_media, findings_of_unreadable
-from .findings import Finding, Findings
-from .in_place_plan import plan_in_place
-from .named_files import named_nwb_files
-from .nwb_media import NWBMedia, opened_media
-from .report_data import FileFacts, Place, Report, ReportedFile, ReportedMedia, ReportedSeries
-from .report_videos import read_all
-from .series_checks import VIDEO_SUFFIXES, is_playable
-from .video_checks import Frames, VideoChecker, is_read
+from ... import __version__
+from ...batch import results, workers
+from ...disk.annex import is_annex_object
+from ...disk.filesystem import relative_path, tree_size
+from ...errors import ExternalFilesError, UnreadableFileError
+from ...hints import Message, for_command_line
+from ...media.pyav.opening import load_av
+from ...naming import ARCHIVED_SUFFIXES, is_conventional
+from ...nwb.files import zarr_marker
+from ...nwb.manifest import ManifestRow
+from ...nwb.references import ExternalFileReference
+from ...options import MediaOptions
+from ...plans.locate import located
+from ...plans.resolve import Resolution
+from ...plans.stored_paths import is_absolute, is_url
+from ...progress import reporting
+from ..check.checks import findings_of_folders, findings_of_media, findings_of_unreadable
+from ..check.findings import Finding, Findings
+from ..check.series_checks import VIDEO_SUFFIXES, is_playable
+from ..check.video_checks import Frames, VideoChecker, is_read
+from ..in_place_plan import plan_in_place
+from ..named_files import named_nwb_files
+from ..nwb_media import NWBMedia, opened_media
+from .data import FileFacts, Place, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .videos import read_all
 
 __all__ = ["gather", "relative_link"]
 

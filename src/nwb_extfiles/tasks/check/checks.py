@@ -12,21 +12,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..batch import each, workers
-from ..errors import ExternalFilesError, UnreadableFileError
-from ..hints import quoted, shell_word
-from ..media.inventory import MediaState, Verification, find_by_content, verify_media
-from ..nwb.linked import LinkedMedia
-from ..nwb.manifest import ManifestRow
-from ..options import MediaOptions
-from ..plans.media_files import MediaFile
-from ..plans.resolve import Resolution, resolve_all
-from ..plans.targets import nwb_stem
-from ..transfers.interrupted import is_interrupted
+from ...batch import each, workers
+from ...errors import ExternalFilesError, UnreadableFileError
+from ...hints import quoted, shell_word
+from ...media.inventory import MediaState, Verification, find_by_content, verify_media
+from ...nwb.linked import LinkedMedia
+from ...nwb.manifest import ManifestRow
+from ...options import MediaOptions
+from ...plans.media_files import MediaFile
+from ...plans.resolve import Resolution, resolve_all
+from ...plans.targets import nwb_stem
+from ...transfers.interrupted import is_interrupted
+from ..named_files import named_nwb_files
+from ..nwb_media import NWBMedia, read_media
 from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
 from .folder_checks import check_folders
-from .named_files import named_nwb_files
-from .nwb_media import NWBMedia, read_media
 from .path_checks import PathChecker
 from .video_checks import Frames, VideoChecker
 

@@ -17,11 +17,11 @@ from typing import Any
 import h5py
 from h5py import h5a, h5o, h5t
 
-from ..errors import RelocationRefusedError
-from ..nwb.path_datasets import as_string, is_stored, is_utf8, path_of, paths_at, read_paths
-from ..nwb.type_tree import typed_links_in_file
-from ..nwb.walk import read_attribute
-from ..private_names import dandi_naming
+from ...errors import RelocationRefusedError
+from ...nwb.path_datasets import as_string, is_stored, is_utf8, path_of, paths_at, read_paths
+from ...nwb.type_tree import typed_links_in_file
+from ...nwb.walk import read_attribute
+from ...private_names import dandi_naming
 from . import modalities
 
 __all__ = ["MODALITIES", "LinkToOtherFile", "dandi_paths", "external_links", "layout_metadata", "missing_metadata"]

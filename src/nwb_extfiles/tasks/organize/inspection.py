@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..batch import each
-from ..disk import filesystem
-from ..disk.moves import stamp
-from ..errors import ExternalFilesError, UnreadableFileError
-from ..nwb.files import NWB_SUFFIX, open_nwb
-from ..nwb.manifest import ManifestRow, read_manifest
-from ..nwb.path_datasets import as_string
-from ..nwb.references import ExternalFileReference
-from ..nwb.registry import MediaField
-from ..nwb.scan import find_in_file
-from ..plans.targets import nwb_stem
-from ..transfers.interrupted import is_interrupted
+from ...batch import each
+from ...disk import filesystem
+from ...disk.moves import stamp
+from ...errors import ExternalFilesError, UnreadableFileError
+from ...nwb.files import NWB_SUFFIX, open_nwb
+from ...nwb.manifest import ManifestRow, read_manifest
+from ...nwb.path_datasets import as_string
+from ...nwb.references import ExternalFileReference
+from ...nwb.registry import MediaField
+from ...nwb.scan import find_in_file
+from ...plans.targets import nwb_stem
+from ...transfers.interrupted import is_interrupted
+from ..named_files import require_nwb
+from ..written_files import file_identifier, interrupted_edit
 from .layout import LinkToOtherFile, external_links, layout_metadata, missing_metadata
-from .named_files import require_nwb
-from .written_files import file_identifier, interrupted_edit
 
 __all__ = ["SUFFIX", "Inspected", "Named", "inspect_all", "read_named"]
 

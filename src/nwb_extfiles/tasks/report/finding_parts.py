@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ..hints import counted, for_command_line
-from .findings import Finding, Severity
-from .report_data import Report
-from .report_parts import code, text, words
+from ...hints import counted, for_command_line
+from ..check.findings import Finding, Severity
+from .data import Report
+from .parts import code, text, words
 
 __all__ = ["badge", "details", "folded", "problems", "shown_in"]
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..hints import counted, quoted
-from ..options import MediaMode, MediaOptions
-from ..plans.plan import Relocation, RelocationPlan
-from ..tables import Tabular
+from ...hints import counted, quoted
+from ...options import MediaMode, MediaOptions
+from ...plans.plan import Relocation, RelocationPlan
+from ...tables import Tabular
 
 __all__ = ["FilesMode", "OrganizePlan", "OrganizeSettings", "OrganizedFile"]
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ..disk.filesystem import with_real_folder, write_new
-from ..disk.links import rename_exclusive
-from ..errors import ExternalFilesError, RelocationRefusedError
-from ..hints import Hint
-from ..options import MediaOptions
-from .report_data import Report
-from .report_gathering import gather
-from .report_page import GENERATOR, page
-from .video_checks import Frames
+from ...disk.filesystem import with_real_folder, write_new
+from ...disk.links import rename_exclusive
+from ...errors import ExternalFilesError, RelocationRefusedError
+from ...hints import Hint
+from ...options import MediaOptions
+from ..check.video_checks import Frames
+from .data import Report
+from .gathering import gather
+from .page import GENERATOR, page
 
 __all__ = ["report", "reported"]
 

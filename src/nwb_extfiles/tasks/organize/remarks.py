@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..hints import Hint, Message, media_modes, quoted
-from ..naming import is_asset_path, unportable
-from ..options import MediaMode
-from ..plans.plan import Action, Relocation
-from ..plans.stored_paths import is_url
-from .organize_plan import OrganizedFile, OrganizeSettings
+from ...hints import Hint, Message, media_modes, quoted
+from ...naming import is_asset_path, unportable
+from ...options import MediaMode
+from ...plans.plan import Action, Relocation
+from ...plans.stored_paths import is_url
+from .plan import OrganizedFile, OrganizeSettings
 
 __all__ = ["remarks"]
 

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..hints import Message, counted
-from ..plans.locate import LocationKind
-from .findings import Finding, Severity
-from .report_data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
-from .report_findings import badge, details, folded, problems, shown_in
-from .report_parts import STYLE, code, length, size, sized, text, tree_lines, words
+from ...hints import Message, counted
+from ...plans.locate import LocationKind
+from ..check.findings import Finding, Severity
+from .data import FileFacts, Report, ReportedFile, ReportedMedia, ReportedSeries
+from .finding_parts import badge, details, folded, problems, shown_in
+from .parts import STYLE, code, length, size, sized, text, tree_lines, words
 
 __all__ = ["GENERATOR", "page"]
 

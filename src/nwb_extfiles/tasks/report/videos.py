@@ -8,12 +8,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 
-from ..batch import each
-from ..media.pyav.reading import How, NotAVideo, read_video
-from ..plans.media_files import MediaFile
-from ..progress import increments
-from ..threads import each_in_threads
-from .report_data import FileFacts
+from ...batch import each
+from ...media.pyav.reading import How, NotAVideo, read_video
+from ...plans.media_files import MediaFile
+from ...progress import increments
+from ...threads import each_in_threads
+from .data import FileFacts
 
 __all__ = ["read_all"]
 
@@ -108,7 +108,7 @@ def _read_group(files: Sequence[MediaFile], *, how: How, width: int) -> list[Fil
 
 def _read(file: MediaFile, how: How, width: int, on_bytes: Callable[[int], object]) -> FileFacts:
     """Facts of a file, and a thumbnail of that width if it is not 0."""
-    from ..media.pyav.thumbnails import thumbnail
+    from ...media.pyav.thumbnails import thumbnail
 
     seen = 0
 

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..batch import each
-from ..disk import contents, filesystem, links
-from ..disk.moves import folded, has_stamp, is_same_name, stamp
-from ..errors import (
+from ...batch import each
+from ...disk import contents, filesystem, links
+from ...disk.moves import folded, has_stamp, is_same_name, stamp
+from ...errors import (
     ExternalFilesError,
     MediaExistsError,
     RelocationRefusedError,
@@ -21,28 +21,28 @@ from ..errors import (
     UnsafeReferenceError,
     combine,
 )
-from ..hints import Hint, Message, Spelling, for_command_line, quoted
-from ..media.cut_off import warned_of_cut_off
-from ..media.pyav.recipes import remuxer
-from ..nwb.comparison import is_edited_copy, same_content
-from ..nwb.files import cannot_hold, open_nwb, zarr_marker
-from ..nwb.manifest import ManifestRow, read_manifest
-from ..nwb.references import ExternalFileReference
-from ..nwb.registry import MediaField, media_fields
-from ..nwb.scan import find_in_file
-from ..nwb.series import stored_frame_rate
-from ..plans.needs import MediaUsers, settle
-from ..plans.pipeline import plan_references
-from ..plans.plan import RelocationPlan
-from ..plans.plan_checks import unused_prefixes
-from ..plans.stored_paths import is_url
-from ..plans.targets import nwb_stem
-from .dandiset_targets import dandiset_targets, name_files
+from ...hints import Hint, Message, Spelling, for_command_line, quoted
+from ...media.cut_off import warned_of_cut_off
+from ...media.pyav.recipes import remuxer
+from ...nwb.comparison import is_edited_copy, same_content
+from ...nwb.files import cannot_hold, open_nwb, zarr_marker
+from ...nwb.manifest import ManifestRow, read_manifest
+from ...nwb.references import ExternalFileReference
+from ...nwb.registry import MediaField, media_fields
+from ...nwb.scan import find_in_file
+from ...nwb.series import stored_frame_rate
+from ...plans.needs import MediaUsers, settle
+from ...plans.pipeline import plan_references
+from ...plans.plan import RelocationPlan
+from ...plans.plan_checks import unused_prefixes
+from ...plans.stored_paths import is_url
+from ...plans.targets import nwb_stem
+from ..named_files import is_skipped, warn_left_out
+from ..written_files import cannot_edit, is_former_media_folder, warned_of_other_names
 from .inspection import Inspected, Named, inspect_all, read_named
-from .named_files import is_skipped, warn_left_out
-from .organize_plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
-from .organize_remarks import remarks
-from .written_files import cannot_edit, is_former_media_folder, warned_of_other_names
+from .plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
+from .remarks import remarks
+from .targets import dandiset_targets, name_files
 
 __all__ = ["plan_files"]
 

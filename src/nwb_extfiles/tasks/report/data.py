@@ -7,12 +7,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from ..hints import Message
-from ..media.pyav.reading import NotAVideo, VideoFacts
-from ..nwb.references import ExternalFileReference
-from ..nwb.series import SeriesFacts
-from ..plans.locate import LocationKind
-from .findings import Finding, Findings
+from ...hints import Message
+from ...media.pyav.reading import NotAVideo, VideoFacts
+from ...nwb.references import ExternalFileReference
+from ...nwb.series import SeriesFacts
+from ...plans.locate import LocationKind
+from ..check.findings import Finding, Findings
 
 __all__ = ["FileFacts", "Place", "Report", "ReportedFile", "ReportedMedia", "ReportedSeries"]
 

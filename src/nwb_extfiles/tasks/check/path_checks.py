@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from ..disk.annex import how_to_get, is_annex_pointer
-from ..errors import ExternalFilesError, MissingMediaError
-from ..hints import for_archive, quoted
-from ..naming import is_archived, is_asset_path, is_conventional, is_portable_suffix, is_uuid, unportable
-from ..nwb.references import ExternalFileReference
-from ..options import MediaOptions
-from ..plans.media_files import MediaFile, leads_to_nothing
-from ..plans.resolve import Resolution
-from ..plans.stored_paths import is_absolute
-from ..plans.targets import dandiset_above, nwb_stem
+from ...disk.annex import how_to_get, is_annex_pointer
+from ...errors import ExternalFilesError, MissingMediaError
+from ...hints import for_archive, quoted
+from ...naming import is_archived, is_asset_path, is_conventional, is_portable_suffix, is_uuid, unportable
+from ...nwb.references import ExternalFileReference
+from ...options import MediaOptions
+from ...plans.media_files import MediaFile, leads_to_nothing
+from ...plans.resolve import Resolution
+from ...plans.stored_paths import is_absolute
+from ...plans.targets import dandiset_above, nwb_stem
 from .findings import Finding, Severity, of_file, of_reference
 
 __all__ = ["PathChecker"]

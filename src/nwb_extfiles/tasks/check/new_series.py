@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..media.pyav.reading import NotAVideo, VideoFacts, read_counted
-from ..nwb.path_datasets import unwrapped
-from ..nwb.series import SeriesFacts, whole_numbers
-from ..options import MediaOptions
-from ..plans.locate import LocationKind
-from ..plans.media_files import media_file
-from .external_files import resolve_external_files
+from ...media.pyav.reading import NotAVideo, VideoFacts, read_counted
+from ...nwb.path_datasets import unwrapped
+from ...nwb.series import SeriesFacts, whole_numbers
+from ...options import MediaOptions
+from ...plans.locate import LocationKind
+from ...plans.media_files import media_file
+from ..external_files import resolve_external_files
 from .findings import Finding, Severity
 from .series_checks import Media, findings_of_series
 

@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..hints import Message, counted
-from ..nwb.references import ExternalFileReference
-from ..tables import Tabular, TabularList, plain
+from ...hints import Message, counted
+from ...nwb.references import ExternalFileReference
+from ...tables import Tabular, TabularList, plain
 
 __all__ = [
     "CODES",

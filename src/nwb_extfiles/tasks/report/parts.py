@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator, Sequence
 
-from ..tables import plain, shortened
-from .report_data import Place
+from ...tables import plain, shortened
+from .data import Place
 
 __all__ = ["STYLE", "code", "length", "size", "sized", "text", "tree_lines", "words"]
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..hints import counted
-from ..naming import is_conventional
-from ..nwb.files import nwb_files_called_like, zarr_marker
-from ..plans.targets import STAGING_PREFIX
-from ..transfers.interrupted import NO_DOCUMENT, without_document
+from ...hints import counted
+from ...naming import is_conventional
+from ...nwb.files import nwb_files_called_like, zarr_marker
+from ...plans.targets import STAGING_PREFIX
+from ...transfers.interrupted import NO_DOCUMENT, without_document
 from .findings import Finding, Severity, of_file
 
 __all__ = ["check_folders"]

@@ -9,15 +9,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from ..batch import each
-from ..errors import ExternalFilesError
-from ..media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
-from ..plans.media_files import MediaFile
-from ..plans.resolve import Resolution
-from ..progress import increments
-from ..threads import each_in_threads
+from ...batch import each
+from ...errors import ExternalFilesError
+from ...media.pyav.reading import How, NotAVideo, VideoFacts, load_av, read_video
+from ...plans.media_files import MediaFile
+from ...plans.resolve import Resolution
+from ...progress import increments
+from ...threads import each_in_threads
+from ..nwb_media import NWBMedia
 from .findings import Finding, Severity, of_file
-from .nwb_media import NWBMedia
 from .series_checks import Media, findings_of_image, findings_of_series, promises_video
 
 __all__ = ["Frames", "VideoChecker", "is_read"]

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..disk import filesystem
-from ..errors import RelocationRefusedError
-from ..hints import Message, shell_word
-from ..nwb.comparison import same_content
-from ..nwb.files import is_nwb_name
-from ..nwb.manifest import MANIFEST_TYPES
-from ..nwb.registry import MediaField
-from ..plans.targets import nwb_stem
+from ...disk import filesystem
+from ...errors import RelocationRefusedError
+from ...hints import Message, shell_word
+from ...nwb.comparison import same_content
+from ...nwb.files import is_nwb_name
+from ...nwb.manifest import MANIFEST_TYPES
+from ...nwb.registry import MediaField
+from ...plans.targets import nwb_stem
 from .inspection import SUFFIX, Inspected, Named, read_named
 from .layout import dandi_paths
-from .organize_plan import OrganizeSettings
+from .plan import OrganizeSettings
 
 __all__ = ["dandiset_targets", "name_files"]
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from ..hints import Hint, counted
-from ..media.frames import starting_frame_problem, starting_frames
-from ..media.pyav.reading import ELEMENTARY, NotAVideo, VideoFacts
-from ..nwb.references import ExternalFileReference
-from ..nwb.series import SeriesFacts
-from ..plans.media_files import MediaFile
+from ...hints import Hint, counted
+from ...media.frames import starting_frame_problem, starting_frames
+from ...media.pyav.reading import ELEMENTARY, NotAVideo, VideoFacts
+from ...nwb.references import ExternalFileReference
+from ...nwb.series import SeriesFacts
+from ...plans.media_files import MediaFile
 from .findings import Finding, Severity, of_reference, shortened
 
 __all__ = ["VIDEO_SUFFIXES", "Media", "findings_of_image", "findings_of_series", "is_playable", "promises_video"]

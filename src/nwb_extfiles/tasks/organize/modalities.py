@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..nwb.path_datasets import as_string
-from ..nwb.type_tree import ancestors_in, sources_in_file
+from ...nwb.path_datasets import as_string
+from ...nwb.type_tree import ancestors_in, sources_in_file
 
 __all__ = ["known_modalities", "modalities_of", "modality_by_type"]
 
