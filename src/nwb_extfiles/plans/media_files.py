@@ -90,9 +90,7 @@ def _kind(mode: int) -> str:
     return "not a regular file"
 
 
-def linked_folder(
-    folder: str, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath
-) -> Path | None:
+def linked_folder(folder: str, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath) -> Path | None:
     """A folder by way of the first link on its path that leads out of the folders of the NWB file; None without one.
 
     A link from elsewhere to a folder that the NWB file is in too, such as ``/data`` to ``/disk/data``, leads to nothing

@@ -219,10 +219,11 @@ def _lost_names(plan: RelocationPlan) -> Iterator[_LostName]:
     """The names that a plan removes, and those whose content it replaces by other content."""
     for entry in plan.relocations:
         source = entry.source
-        if entry.target is None:
+        removes_name = plan.removes_name(entry)
+        if entry.target is None or not (removes_name or entry.replaces):
             continue
         place = plan.nwb_path.parent / entry.target
-        if plan.removes_name(entry) and source is not None and source.path != place:
+        if removes_name and source is not None and source.path != place:
             yield _LostName(source.path, source, entry, plan, is_replaced=False)
         if entry.replaces:
             former = media_file(place)
