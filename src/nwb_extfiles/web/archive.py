@@ -102,6 +102,20 @@ class DandisetAssets:
         return f"dandiset {self._dandiset.identifier}, version {self._dandiset.version_id}"
 
     @property
+    def draft(self) -> DandisetAssets | None:
+        """The same path in the draft; None if this is the draft.
+
+        Raises
+        ------
+        UnreadableFileError
+            If the archive does not answer, or refuses.
+        """
+        if self._dandiset.version_id == "draft":
+            return None
+        with archive_errors(self.nwb_url, self._dandiset.client):
+            return DandisetAssets(self._dandiset.for_version(self._dandiset.draft_version), self.path)
+
+    @property
     def nwb_url(self) -> str:
         """The address of the NWB file."""
         return self._url_of(self.path)

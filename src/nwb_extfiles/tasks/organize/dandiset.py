@@ -99,10 +99,7 @@ def plan_files(sources: Sequence[Path], settings: OrganizeSettings, executor: Ex
         else:
             planned[number] = result
     files = [planned[number] for number in sorted(planned)]
-    if files:
-        warn_left_out(left_out)
-    else:
-        problems.extend(problem for error in left_out for problem in error.problems)
+    warn_left_out(left_out)
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
