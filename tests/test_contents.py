@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
 from helpers import PAST, digest, make_file, mounted, tree
 
 from nwb_extfiles.disk import contents, filesystem
@@ -186,69 +185,6 @@ def test_source_that_grows_as_fast_as_it_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_chunks", "way")
-@pytest.mark.parametrize("size", [0, 1, 200_000])
-def test_edited_file_has_the_new_bytes_and_the_times_of_its_source(tmp_path: Path, size: int) -> None:
-    source, target = make_file(tmp_path / "a", size), tmp_path / "b"
-    os.utime(source, ns=(PAST, PAST))
-    os.chmod(source, 0o640)
-    digests = contents.write_verified(source, target, lambda old: old[::-1] + b"more")
-    assert target.read_bytes() == source.read_bytes()[::-1] + b"more"
-    assert digests == tuple(blake3(path.read_bytes()).digest() for path in (source, target))
-    assert target.stat().st_mtime_ns == PAST
-    if os.name != "nt":
-        assert stat.S_IMODE(target.stat().st_mode) == 0o640
-
-
-def test_nothing_is_written_without_an_edit(tmp_path: Path) -> None:
-    assert contents.write_verified(make_file(tmp_path / "a"), tmp_path / "b", lambda old: None) is None
-    assert not (tmp_path / "b").exists()
-
-
-@pytest.mark.parametrize("change", [b"another content, of another size", b"x" * 1000])
-def test_source_changed_while_it_was_edited(tmp_path: Path, change: bytes) -> None:
-    source = tmp_path / "a"
-    source.write_bytes(b"o" * 1000)
-    before = source.stat()
-
-    def edit(old: bytes) -> bytes:
-        source.write_bytes(change)
-        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
-        return old + b"new"
-
-    with pytest.raises(TransferError):
-        contents.write_verified(source, tmp_path / "b", edit)
-
-
-def test_edited_file_that_reads_back_differently_is_refused(tmp_path: Path) -> None:
-    """Another program writes to it: ``copy_access`` comes after the comparison, so its content is looked at before."""
-    source, target = make_file(tmp_path / "a", 1000), tmp_path / "b"
-
-    class Lossy(bytes):
-        """Bytes that are not what they are compared as."""
-
-        def __eq__(self, other: object) -> bool:
-            return False
-
-        __hash__ = bytes.__hash__
-
-    with pytest.raises(TransferError, match="reads back with other bytes"):
-        contents.write_verified(source, target, Lossy)
-
-
-def test_edited_file_replaces_nothing(tmp_path: Path) -> None:
-    source, target = make_file(tmp_path / "a"), make_file(tmp_path / "b", 10)
-    before = target.read_bytes()
-    with pytest.raises(FileExistsError):
-        contents.write_verified(source, target, lambda old: old)
-    assert target.read_bytes() == before
-
-
-def test_edited_file_on_a_full_disk(tmp_path: Path, tmpfs: Path) -> None:
-    source = make_file(tmp_path / "a", 100)
-    with pytest.raises(OSError, match="No space left"):
-        contents.write_verified(source, tmpfs / "b", lambda old: b"x" * 100_000_000)
-
-
 def test_cancelled_after_last_chunk(tmp_path: Path) -> None:
     """The comparison does not begin."""
     source, counts = make_file(tmp_path / "source"), list[int]()

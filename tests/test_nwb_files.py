@@ -16,7 +16,7 @@ from helpers import set_paths, stored_paths, write_nwb
 
 from nwb_extfiles import ExternalFilesWarning
 from nwb_extfiles.errors import UnreadableFileError
-from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, with_edits, write_paths
+from nwb_extfiles.nwb.files import find_nwb_files, open_nwb, write_paths
 
 DATASET = "acquisition/video/external_file"
 
@@ -159,67 +159,3 @@ def test_file_not_closed_by_writer(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match=r"was killed while it did.*h5clear"), open_nwb(path):
         pass
     assert path.read_bytes() == before
-
-
-# ------------------------------------------------------------------ edits in memory
-
-NEW = ["sub-a_image/" + "long" * 20 + "_external_file_0.avi", "sub-a_image/ü_external_file_1.avi"]
-STRINGS = h5py.string_dtype()
-
-
-def _hdf5_file(path: Path, paths: dict[str, Any], **settings: Any) -> Path:
-    with h5py.File(path, "w", **settings) as file:
-        file.create_dataset(DATASET, **paths)
-        file["data"] = list(range(5000))
-        file[DATASET].attrs["starting_frame"] = [0, 10]
-    return path
-
-
-@pytest.mark.parametrize(
-    "paths",
-    [
-        {"data": ["a.avi", "b.avi"], "dtype": STRINGS},
-        {"data": ["a.avi", "b.avi"], "dtype": STRINGS, "chunks": (1,), "maxshape": (None,)},
-        {"data": [b"a" * 200, b"b" * 200]},  # of fixed length
-    ],
-    ids=["variable", "chunked", "fixed"],
-)
-def test_edit_in_memory_gives_the_bytes_of_an_edit_on_disk(tmp_path: Path, paths: dict[str, Any]) -> None:
-    path = _hdf5_file(tmp_path / "a.nwb", paths)
-    edits = {("/acquisition/video", "external_file"): NEW}
-    before = path.read_bytes()
-    in_memory = with_edits(before, tmp_path, edits)
-    assert path.read_bytes() == before
-    write_paths(path, edits)
-    assert in_memory == path.read_bytes()
-    assert stored_paths(path) == NEW
-
-
-def test_edit_in_memory_that_needs_a_new_dataset(tmp_path: Path) -> None:
-    """The bytes may differ from those on disk where HDF5 leaves gaps; the content does not."""
-    path = _hdf5_file(tmp_path / "a.nwb", {"data": [b"a.avi", b"b.avi"]})
-    in_memory = with_edits(path.read_bytes(), tmp_path, {("/acquisition/video", "external_file"): NEW})
-    assert in_memory is not None
-    path.write_bytes(in_memory)
-    assert stored_paths(path) == NEW
-    with h5py.File(path, "r+") as file:
-        assert file[DATASET].attrs["starting_frame"].tolist() == [0, 10]
-        assert file["data"][()].tolist() == list(range(5000))
-        file["later"] = 1
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"userblock_size": 512},
-        {"libver": "latest"},
-        {"fs_strategy": "page"},
-        {"fs_strategy": "fsm", "fs_persist": True},
-    ],
-    ids=["user block", "checksum", "pages", "kept free space"],
-)
-def test_files_that_hdf5_completes_on_closing_are_not_edited_in_memory(
-    tmp_path: Path, settings: dict[str, Any]
-) -> None:
-    path = _hdf5_file(tmp_path / "a.nwb", {"data": ["a.avi", "b.avi"], "dtype": STRINGS}, **settings)
-    assert with_edits(path.read_bytes(), tmp_path, {("/acquisition/video", "external_file"): NEW}) is None

@@ -29,7 +29,6 @@ __all__ = [
     "copy_verified",
     "digest_of",
     "same_content",
-    "write_verified",
     "wrong_checksums",
 ]
 
@@ -129,49 +128,6 @@ def copy_verified(
             os.fsync(writer.fileno())
     os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
     return None if digest is None else digest.hexdigest()
-
-
-def write_verified(source: Path, target: Path, edit: Callable[[bytes], bytes | None]) -> tuple[bytes, bytes] | None:
-    """Write what a small file becomes by an edit in memory, and know that this is what was written.
-
-    Parameters
-    ----------
-    source : pathlib.Path
-        A regular file, which is read at once; symbolic links are followed.
-    target : pathlib.Path
-        Must not exist. Gets times and access as by `copy_verified`, and is not flushed.
-    edit : callable
-        Gets the bytes of the source, and gives those of the target; None for nothing to be written.
-
-    Returns
-    -------
-    (bytes, bytes) or None
-        The BLAKE3 digests of source and target; None if nothing was written, and the target does not exist.
-
-    Raises
-    ------
-    FileExistsError, TransferError
-        As `copy_verified`.
-    """
-    with open(source, "rb", buffering=0) as reader:
-        before = os.fstat(reader.fileno())
-        old = reader.readall()
-        new = edit(old)
-        if new is None:
-            return None
-        with open(target, "x+b", buffering=0, opener=open_private) as writer:
-            left = memoryview(new)
-            while left:
-                left = left[writer.write(left) :]
-            writer.seek(0)
-            reader.seek(0)
-            is_same = reader.readall() == old and writer.readall() == new
-            _refuse_change(reader, before, source)  # rather than blame the disk
-            if not is_same:
-                raise TransferError(_differs(source, target))
-            copy_access(reader.fileno(), writer.fileno())
-    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
-    return blake3(old).digest(), blake3(new).digest()
 
 
 def digest_of(path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> str:

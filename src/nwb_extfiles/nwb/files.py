@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from uuid import uuid4
 
 import h5py
 from h5py import h5f, h5p
@@ -43,16 +42,12 @@ __all__ = [
     "open_nwb",
     "remove_objects",
     "walk_nwb_files",
-    "with_edits",
     "write_paths",
     "zarr_marker",
 ]
 
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_WITHOUT_CHECKSUM = 1  # versions of the superblock, up to this one
-_MEMORY_STEP = 64 * 1024  # bytes by which a file in memory grows
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
 _OWNER_ENDS = (".nwb", ".nwb.zarr", ".zarr", ".NWB", ".h5", ".hdf5", ".H5", ".HDF5")
@@ -338,28 +333,6 @@ def write_paths(
     else:
         with h5py.File(path, "r+") as file:
             edit(file)
-
-
-def with_edits(content: bytes, folder: Path, edits: Edits) -> bytes | None:
-    """The bytes of an HDF5 file with other paths of media, which are those that `write_paths` leaves.
-
-    None for formats that HDF5 completes only when it closes the file. External links are relative to `folder`.
-    """
-    # Later superblocks have a checksum, which some versions of HDF5 leave wrong in the bytes that they give, and free
-    # space that is written on closing.
-    if not content.startswith(_SIGNATURE) or content[len(_SIGNATURE)] > _WITHOUT_CHECKSUM:
-        return None
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fapl_core(_MEMORY_STEP, backing_store=False)
-    access.set_libver_bounds(h5f.LIBVER_EARLIEST, h5f.LIBVER_LATEST)  # as h5py opens files
-    access.set_file_image(content)
-    image = h5f.open(uuid4().hex.encode(), h5f.ACC_RDWR, access)  # a name of no file
-    with h5py.File(image) as file:
-        for (object_path, field), paths in edits.items():
-            replace_paths(file, folder, object_path, field, paths)
-        file.flush()
-        edited: bytes = image.get_file_image()
-    return edited
 
 
 def cannot_hold(file: Any, edits: Edits, nwb_path: Path) -> list[ExternalFilesError]:

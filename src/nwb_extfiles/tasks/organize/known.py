@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from blake3 import blake3
 
@@ -27,8 +28,6 @@ from ...options import MediaOptions
 from .inspected import Inspected, Named, from_record, record_of
 
 __all__ = ["Content", "KnownFiles", "known_files"]
-
-_LARGEST = 16 * 1024 * 1024  # bytes; to read a larger file whole takes longer than to open it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,8 @@ class KnownFiles:
         What decides about the answers beside the bytes.
     """
 
+    limit: ClassVar[int] = 16 * 1024 * 1024
+    """Bytes; to read a larger file whole takes longer than to open it."""
     cache: Cache
     context: str
 
@@ -61,7 +62,7 @@ class KnownFiles:
         try:
             with open(path, "rb", buffering=0, opener=_without_waiting) as file:
                 status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST or not may_be_read(file.fileno()):
+                if not stat.S_ISREG(status.st_mode) or status.st_size > self.limit or not may_be_read(file.fileno()):
                     return None
                 digest = blake3(file.readall()).digest()
                 is_unchanged = stamp(os.fstat(file.fileno())) == stamp(status)

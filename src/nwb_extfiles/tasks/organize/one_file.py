@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from blake3 import blake3
+
 from ...disk import access, contents, links
 from ...disk.moves import MovedSource, has_stamp, stamp
 from ...errors import ExternalFilesError, TransferError
 from ...nwb.comparison import same_content
-from ...nwb.files import with_edits, write_paths
+from ...nwb.files import write_paths
 from ...nwb.manifest import ManifestRow
 from ...progress import increments
 from ...transfers.interrupted import has_leftovers
@@ -32,7 +34,7 @@ class Outcome:
     """The NWB file, if it moved; it is still at its old place too."""
     notes: tuple[str, ...]
     digests: tuple[bytes, bytes] | None = None
-    """Of a small NWB file and its copy, whose bytes were compared with what was to be written."""
+    """Of a small NWB file and its copy with new paths."""
 
 
 def carry_out(
@@ -42,6 +44,7 @@ def carry_out(
     sync: bool = True,
     url_timeout: float = 60.0,
     on_bytes: Callable[[int], object] = lambda count: None,
+    digest_limit: int = 0,
 ) -> Outcome:
     """Put one NWB file and its media in their places; what moves stays at its old place too for now.
 
@@ -57,6 +60,8 @@ def carry_out(
         As `MediaOptions.url_timeout`, in seconds.
     on_bytes : callable
         Called with each number of bytes done.
+    digest_limit : int
+        Of NWB files of up to so many bytes, the digests are wanted.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def carry_out(
     """
     notes: list[str] = []
     try:
-        media, digests = _put_in_place(file, files_mode, sync, url_timeout, on_bytes, notes.append)
+        media, digests = _put_in_place(file, files_mode, sync, url_timeout, on_bytes, notes.append, digest_limit)
         files: tuple[MovedSource, ...] = ()
         if files_mode == "move" and not file.in_place:
             # Of the target that was compared with the source, not of one that has replaced it since.
@@ -90,6 +95,7 @@ def _put_in_place(
     url_timeout: float,
     on_bytes: Callable[[int], object],
     add_note: Callable[[str], object],
+    digest_limit: int,
 ) -> tuple[tuple[MovedSource, ...], tuple[bytes, bytes] | None]:
     if file.is_done and not has_leftovers(file.target):
         return (), None
@@ -110,7 +116,8 @@ def _put_in_place(
     with rolled_back(transfer):
         transfer.media.stage(file.plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
-        digests = _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
+        _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
+        digests = _digests(file, transfer.staged_document, digest_limit) if rows is None else None
         transfer.commit(sync=sync)
     return transfer.conclude(sync=sync), digests
 
@@ -122,7 +129,7 @@ def _stage_nwb_file(
     rows: list[ManifestRow] | None,
     sync: bool,
     on_bytes: Callable[[int], object],
-) -> tuple[bytes, bytes] | None:
+) -> None:
     if not has_stamp(file.source, file.stamp):
         raise TransferError(
             f"{file.source} has changed since the plan was made",
@@ -134,10 +141,7 @@ def _stage_nwb_file(
     by_name = files_mode == "move" and not changes and file.source.is_file() and not file.source.is_symlink()
     if by_name and links.link_exclusive(file.source, staged):
         on_bytes(file.size)
-        return None
-    if file.plan.edits and rows is None and (digests := _write_edited(file, staged)) is not None:
-        on_bytes(file.size)
-        return digests
+        return
     if file.exported:
         _export(file, staged)
         on_bytes(file.size)
@@ -151,19 +155,14 @@ def _stage_nwb_file(
         write_paths(staged, file.plan.edits, manifest=rows, name=file.source, sync=sync)
         # As `cp -p` and `dandi organize` do: the time says when the recording was written, not when its paths changed.
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return None
 
 
-def _write_edited(file: OrganizedFile, staged: Path) -> tuple[bytes, bytes] | None:
-    """Write a small HDF5 file with its new paths, which are put in while it is in memory; None if that cannot be."""
-    if file.exported or not file.source.is_file() or file.size > contents.HASH_CHUNK:
+def _digests(file: OrganizedFile, staged: Path, limit: int) -> tuple[bytes, bytes] | None:
+    """The digests of a source and its edited copy, for the cache; None if they are larger, or the source changes."""
+    if file.exported or file.size > limit or not staged.is_file():
         return None
-    digests = contents.write_verified(
-        file.source, staged, lambda old: with_edits(old, file.source.parent, file.plan.edits)
-    )
-    if digests is not None:
-        access.make_writable(staged)
-    return digests
+    source, copy = (blake3(path.read_bytes()).digest() for path in (file.source, staged))
+    return (source, copy) if has_stamp(file.source, file.stamp) else None
 
 
 def _export(file: OrganizedFile, staged: Path) -> None:

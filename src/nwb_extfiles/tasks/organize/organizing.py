@@ -241,7 +241,13 @@ def _carry_out(
     notes: list[str] = []
     media, files = list[MovedSource](), list[MovedSource]()
     with reporting(options.progress, plan.work_bytes) as on_bytes:
-        do = partial(carry_out, files_mode=plan.files_mode, sync=options.sync, url_timeout=options.url_timeout)
+        do = partial(
+            carry_out,
+            files_mode=plan.files_mode,
+            sync=options.sync,
+            url_timeout=options.url_timeout,
+            digest_limit=0 if known is None else known.limit,
+        )
         if executor is not None:
             results = each(do, plan, executor)
         elif len(plan) < _MANY:
