@@ -667,6 +667,18 @@ def test_exit_skips_garbage_collection() -> None:
     assert run.stdout.splitlines()[-2:] == ["0", "True"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted as Linux lists them")
+def test_command_starts_no_threads_for_linear_algebra() -> None:
+    """Numpy starts one for each processor when it is loaded, which takes a tenth of the time of a short command."""
+    code = (
+        "import os, sys; from nwb_extfiles.cli import main; main(['--version'], standalone_mode=False);"
+        "import numpy; print('numpy' in sys.modules, len(os.listdir('/proc/self/task')))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.splitlines()[-1] == "True 1"
+
+
 # ------------------------------------------------------------- the same grammar for all commands
 
 

@@ -656,6 +656,7 @@ def organize_many_series(settings: Settings) -> Iterator[Result]:
 
 def _organize(settings: Settings, place: Path, source: Path, what: str, bound: float) -> Iterator[Result]:
     environment = {**os.environ, "DANDI_CACHE": "ignore", "DANDI_NO_ET": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiles what it installs, dandi and us
     folders = new_folders(place)
 
     def run(code: str, mode: str) -> None:

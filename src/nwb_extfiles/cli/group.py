@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import logging
+import os
 import warnings
 from typing import Any, TextIO
 
@@ -25,6 +26,8 @@ class Commands(click.Group):
         # Python collects garbage at exit in all that was imported, dandi above all: a tenth of the time of `organize`.
         atexit.unregister(gc.freeze)  # once, however often this is called in one process
         atexit.register(gc.freeze)
+        # For numpy, which is not loaded yet: threads for linear algebra, one for each processor, that nobody uses here.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         escape_what_cannot_be_encoded()
         return super().main(*args, **options)
 
