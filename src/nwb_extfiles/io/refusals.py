@@ -217,7 +217,7 @@ def _stands_in(root: GroupBuilder, target: Any) -> bool:
 
 def _references_in(builder: Any) -> Iterator[Any]:
     """The builders that attributes and data of a builder refer to."""
-    values = list(builder.attributes.values())
+    values = [value for value in builder.attributes.values() if not isinstance(value, str)]  # most are
     data = unwrapped(getattr(builder, "data", None))
     if isinstance(data, list | tuple) and data:
         if isinstance(data[0], Builder | ReferenceBuilder):
