@@ -23,7 +23,7 @@ from ..options import MediaOptions
 from ..plans.locate import locate
 from ..plans.stored_paths import is_absolute, is_url
 from ..private_names import forget_mappers, registered_mappers
-from ..web.archive import Dandisets, base_of, place_of
+from ..web.dandisets import Dandisets, base_of, place_of
 from ..web.remote import UNKNOWN_BASE, source_of
 
 __all__ = ["ResolvedMediaPath", "register_media_mappers"]

@@ -32,7 +32,7 @@ from ..plans.plan import RelocationPlan
 from ..plans.plan_checks import unused_prefixes
 from ..plans.stored_paths import is_url
 from ..plans.targets import nwb_stem
-from ..web.archive import base_of, place_of
+from ..web.dandisets import base_of, place_of
 from ..web.remote import UNKNOWN_BASE, source_of
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree, dataset_of, find_in_builders, object_path_of, target_of

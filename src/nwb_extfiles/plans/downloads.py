@@ -10,7 +10,8 @@ from ..errors import ExternalFilesError, MissingMediaError, TransferError
 from ..hints import Hint
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..web.archive import ArchivedFile, Dandisets
+from ..web.archive import ArchivedFile
+from ..web.dandisets import Dandisets
 from ..web.remote import SCHEMES, RemoteFile, beside, is_content, scheme_of, unsigned
 from ..web.urls import ask_all
 from .locate import ask_ahead, asset_meant

@@ -18,7 +18,8 @@ from ..hints import Hint, counted
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
 from ..tables import Tabular, TabularList, plain
-from ..web.archive import ArchivedFile, DandisetAssets, Dandisets
+from ..web.archive import ArchivedFile, DandisetAssets
+from ..web.dandisets import Dandisets
 from ..web.remote import OPENED_FROM, UNKNOWN_BASE, beside
 from .places import Known
 from .resolve import Resolution, resolve

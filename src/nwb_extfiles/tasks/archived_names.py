@@ -11,9 +11,10 @@ from ..errors import ExternalFilesError, MissingMediaError, RelocationRefusedErr
 from ..hints import Hint
 from ..plans.targets import dandiset_above
 from ..web.addresses import address_of
-from ..web.archive import DandisetAssets, Dandisets
+from ..web.archive import DandisetAssets
 from ..web.archive_client import is_known
 from ..web.asset_download import has_content
+from ..web.dandisets import Dandisets
 
 __all__ = ["Dandiset", "recorded_address"]
 

@@ -28,7 +28,8 @@ from ..plans.locate import ExternalFiles, ResolvedExternalFile, ask_ahead, locat
 from ..plans.places import Known, warn_of_unused
 from ..plans.stored_paths import is_url, without_file_scheme
 from ..web.addresses import address_of
-from ..web.archive import DandisetAssets, Dandisets, base_of, is_asset, place_of
+from ..web.archive import DandisetAssets
+from ..web.dandisets import Dandisets, base_of, is_asset, place_of
 from ..web.nwb_files import opened_nwb
 from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
