@@ -114,32 +114,32 @@ def _made(place: Path | None, room: Path, name: str) -> Path:
 
 
 @contextmanager
-def bind(folder: Path, place: Path | None = None) -> Iterator[Path]:
-    """Mount a folder at a second path, with the same device and inodes."""
+def bind(folder: Path, place: Path | None = None, *, within: Path | None = None) -> Iterator[Path]:
+    """Mount a folder at a second path, with the same device and inodes.
+
+    With `within`, that is in another folder than ``/tmp``: a move looks for other NWB files in the folder that the old
+    and the new place have in common, and in ``/tmp`` there can be thousands.
+    """
     _need("mount")
-    with _room() as room:
+    with _room(within) as room:
         at = _made(place, room, "bind")
         with mounted(["mount", "--bind", str(folder), str(at)], at):
             yield at
 
 
 @contextmanager
-def bindfs(folder: Path, place: Path | None = None, options: Sequence[str] = ()) -> Iterator[Path]:
+def bindfs(folder: Path, *, within: Path | None = None, options: Sequence[str] = ()) -> Iterator[Path]:
     """Mount a folder at a second path, with another device and perhaps other inodes, as with NFS or SMB."""
     _need("bindfs")
-    with _room() as room:
-        at = _made(place, room, "bindfs")
+    with _room(within) as room:
+        at = _made(None, room, "bindfs")
         with mounted(["bindfs", *options, str(folder), str(at)], at):
             yield at
 
 
 @contextmanager
 def tmpfs(options: str = "", *, within: Path | None = None) -> Iterator[Path]:
-    """A file system in memory.
-
-    With `within`, it is mounted in that folder: a move looks for other NWB files in the folder that the old and the new
-    place have in common, and in ``/tmp`` there can be thousands.
-    """
+    """A file system in memory."""
     _need("mount")
     with _room(within) as room:
         at = _made(None, room, "tmpfs")
@@ -178,8 +178,6 @@ def overlay(lower: Path, options: str = "") -> Iterator[Path]:
 @contextmanager
 def loop(kind: str, mb: int = 64, options: str = "", *, within: Path | None = None) -> Iterator[Path]:
     """A file system in an image file: exfat or ntfs with FUSE; vfat, btrfs, xfs or ext4 with the kernel.
-
-    `within` is as in `tmpfs`.
 
     vfat is not mounted with fusefat, which loses names in a folder with more than a few files.
     """

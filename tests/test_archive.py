@@ -38,6 +38,7 @@ from nwb_extfiles.errors import (
     UnsafeReferenceError,
 )
 from nwb_extfiles.nwb.manifest import MANIFEST_PATH
+from nwb_extfiles.web import urls
 from nwb_extfiles.web.addresses import address_of
 
 
@@ -277,7 +278,10 @@ def test_first_frames_are_read_from_the_urls(dandiset: Archive) -> None:
                 assert next(video.decode(video=0)).to_ndarray(format="rgb24").shape == (48, 64, 3)
 
 
-def test_export_names_the_assets_that_a_dandiset_does_not_have(dandiset: Archive, tmp_path: Path) -> None:
+def test_export_names_the_assets_that_a_dandiset_does_not_have(
+    dandiset: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "FIRST_PAUSE", 0.001)  # before a server is asked again
     nwb = dandiset.versions[DANDISET]["draft"]["sub-a/sub-a.nwb"]
     with fsspec.open(dandiset.download_url(nwb, "draft")) as stream, h5py.File(stream, "r") as file:
         with NWBHDF5IO(file=file, mode="r") as source, pytest.raises(ExternalFilesError) as refused:

@@ -91,14 +91,27 @@ def symlinked(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def bound_inside(folder: Path) -> Iterator[Path]:
-    """Mount a folder at a path that is close to its own."""
+def bound(folder: Path) -> Iterator[Path]:
+    with mounts.bind(folder, within=folder.parent.parent / "aliases") as alias:
+        yield alias
+
+
+@contextmanager
+def on_another_device(folder: Path) -> Iterator[Path]:
+    with mounts.bindfs(folder, within=folder.parent.parent / "aliases") as alias:
+        yield alias
+
+
+@contextmanager
+def bound_with_same_name(folder: Path) -> Iterator[Path]:
     with mounts.bind(folder, folder.parent.parent / "aliases" / folder.name) as alias:
         yield alias
 
 
 ALIASES = pytest.mark.parametrize(
-    "alias", [mounts.bind, bound_inside, mounts.bindfs, symlinked], ids=["bind", "bind-same-name", "bindfs", "symlink"]
+    "alias",
+    [bound, bound_with_same_name, on_another_device, symlinked],
+    ids=["bind", "bind-same-name", "bindfs", "symlink"],
 )
 
 
