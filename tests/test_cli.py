@@ -435,6 +435,32 @@ def test_wrong_arguments_are_usage_errors(lab: Path, words: list[str]) -> None:
     assert tree(lab) == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "relocate --json",
+        "relocate nowhere.nwb --json",
+        "relocate nwb/good.nwb --json --media-mode teleport",
+        "relocate nwb/good.nwb --json --path-map nothing",
+        "check --json --jobs none nwb",
+        "organize --json nwb --bogus",
+        "report nwb --json --output",
+        "recover nowhere.nwb --json",
+        "ls --media nwb --json",
+        "demo x --json",
+        "nonsense --json",
+        "--bogus ls --json",
+    ],
+)
+def test_usage_errors_are_json_if_that_is_asked_for(lab: Path, words: str) -> None:
+    before = tree(lab)
+    result = run(*words.split(), code=2)
+    error = json.loads(result.stdout)["error"]
+    assert f"Error: {error['message']}" in result.stderr
+    assert [problem["message"] for problem in error["problems"]] == [error["message"]]
+    assert tree(lab) == before
+
+
 def test_options_reach_the_plan(lab: Path) -> None:
     path = write_nwb(lab / "far" / "x.nwb", ["D:\\rig\\a.avi", "elsewhere/b.avi"])
     run("relocate", path, code=1)
@@ -465,6 +491,26 @@ def test_ls_searches_for_videos(lab: Path) -> None:
     assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
 
 
+@pytest.mark.parametrize(("words", "most"), [([], 1), (["--jobs", "2"], 0), (["--media", "gone.avi"], 1)])
+def test_ls_reads_a_search_folder_once(lab: Path, words: list[str], most: int) -> None:
+    """However many NWB files have a video that is missing. With jobs, other processes read it, once each."""
+    for number in range(4):
+        write_nwb(lab / "nwb" / f"lost{number}.nwb", ["gone.avi"])
+    make_media(lab / "nas" / "deep" / "gone.avi")
+    code = (
+        "import sys\nfrom nwb_extfiles.cli import main\nread = []\n"
+        "def note(event, values):\n"
+        "    read.extend(values if event == 'os.scandir' and str(values[0]).endswith('deep') else ())\n"
+        "if __name__ == '__main__':\n"
+        "    sys.addaudithook(note)\n    main(sys.argv[1:], standalone_mode=False)\n    print(len(read))"
+    )
+    (lab / "count.py").write_text(code)
+    command = [sys.executable, "count.py", "ls", "nwb", *words, "--search", "nas"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(most)
+    assert done.stdout.count("gone.avi") >= 4
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_error_is_one_line_whatever_the_name_of_its_file(lab: Path) -> None:
     (lab / "nwb" / "a\nb.nwb").write_bytes((lab / "nwb" / "good.nwb").read_bytes())
@@ -484,6 +530,29 @@ def test_folder_without_nwb_files_is_an_error(lab: Path, command: str) -> None:
     refused = run(*command.split(), code=1)
     assert "there is no NWB file in this folder; name NWB files" in refused.stderr
     assert refused.stdout == ""
+
+
+def test_recover_names_files_that_are_no_nwb_files(lab: Path) -> None:
+    """After the others are done."""
+    with h5py.File(lab / "other.h5", "w") as file:
+        file["x"] = 1
+    (lab / "cut.nwb").write_bytes((lab / "nwb" / "good.nwb").read_bytes()[:900])
+    refused = run("recover", "videos/a.avi", "nwb", "other.h5", "cut.nwb", code=1)
+    assert refused.stdout == "nothing to restore in 2 NWB files\n"
+    first, second, third = refused.stderr.splitlines()
+    assert "a.avi" in first
+    assert "other.h5: it has no nwb_version, so it is not an NWB file" in second
+    assert "cut.nwb" in third
+    alone = run("recover", "other.h5", "--json", code=1)
+    assert json.loads(alone.stdout) == {"restored": [], "nwb_files": 0}
+
+
+def test_report_is_written_whatever_it_shows(lab: Path) -> None:
+    """Its exit code says that the page is there; `check` says if something is wrong."""
+    done = run("report", "nwb", "--frames", "none", "-o", "page.html")
+    assert (lab / "page.html").exists()
+    assert re.search(r"\d errors?", done.stdout)
+    run("check", "nwb", "--frames", "none", code=1)
 
 
 def test_recover_undoes_interrupted_edit(lab: Path) -> None:
@@ -735,8 +804,26 @@ def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> N
     refused = run(*words, "--media-mode", "move", "--existing", "skip", left_out, other, code=1).stderr
     assert "needs" in refused or "refers to" in refused, refused
     assert (lab / "shared" / "v.avi").exists()
-    if command == "relocate":  # where none is left, there is nothing to do but to say why
-        assert "is not a copy of" in run("relocate", left_out, "--existing", "skip", code=1).stderr
+    before = tree(lab)
+    alone = run(*words, left_out, *(["--required-field", "session_id"] * (command == "organize")), "--existing", "skip")
+    assert "warning: left out: " in alone.stderr
+    assert "no paths of media" not in alone.stderr
+    assert "0 NWB files" in alone.stdout
+    assert tree(lab) == before
+    if command == "relocate":
+        with pytest.raises(nwb_extfiles.errors.MediaExistsError):  # there is no plan to return
+            nwb_extfiles.relocate(left_out, media_options={"existing": "skip"})
+
+
+def test_what_is_asked_to_be_left_out_is_no_failure_of_restore(lab: Path) -> None:
+    run("relocate", "nwb/good.nwb", "--manifest")
+    run("restore", "nwb/good.nwb", "back")
+    before = tree(lab)
+    assert "good.nwb exists" in run("restore", "nwb/good.nwb", "back", code=1).stderr
+    again = run("restore", "nwb/good.nwb", "back", "--existing", "skip")
+    assert ("warning: left out: " in again.stderr, again.stdout) == (True, "total: 0 NWB files\n")
+    assert run("restore", "nwb/good.nwb", "back", "--existing", "skip", "--json").stdout == "null\n"
+    assert tree(lab) == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="quotes are others there")

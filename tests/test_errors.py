@@ -163,6 +163,26 @@ def test_problems_are_numbered_as_they_are_listed() -> None:
     ]
 
 
+@pytest.mark.parametrize("count", [2, 12])
+def test_hint_of_many_problems_of_one_kind_is_said_once(count: int) -> None:
+    hint = Hint("name its folder with {search}")
+    lost = [MissingMediaError(f"/data/{n}.nwb: no file for 'v.avi'", hint=hint) for n in range(count)]
+    error = combine([*lost, RelocationRefusedError("/data/b.nwb is not writable", hint="make it so")])
+    assert str(error).count("name its folder with `search`") == 1
+    *_, of_all, last = error.command_line.splitlines()
+    assert of_all == f"  hint for 1 to {count}: name its folder with --search FOLDER"
+    assert str(combine(lost)).endswith(f"\n  hint: {hint}")
+    assert last == f"  {count + 1}. /data/b.nwb is not writable; make it so"
+    assert [problem.command_line for problem in error.problems[:count]] == [
+        f"/data/{n}.nwb: no file for 'v.avi'; name its folder with --search FOLDER" for n in range(count)
+    ]
+
+
+def test_different_hints_stay_with_their_problems() -> None:
+    lost = [MissingMediaError(f"/data/{n}.nwb: no file", hint=f"git annex get {n}.avi") for n in (1, 2)]
+    assert str(combine(lost)).splitlines()[1:] == [f"  {n}. {problem}" for n, problem in enumerate(lost, start=1)]
+
+
 def test_problem_is_one_line_whatever_the_name_of_its_file() -> None:
     both = combine([MissingMediaError("/data/a\nb.nwb: lost"), MissingMediaError("/data/c.nwb: lost")])
     assert str(both).splitlines()[1:] == ["  1. /data/a\\nb.nwb: lost", "  2. /data/c.nwb: lost"]

@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from nwb_extfiles import check, fetch_media, organize
 from nwb_extfiles.cli import main
 from nwb_extfiles.errors import (
     DestinationBusyError,
+    ExternalFilesWarning,
     MediaExistsError,
     MissingMediaError,
     RelocationRefusedError,
@@ -145,9 +148,61 @@ def test_version_that_nobody_names_is_that_of_the_file(archive: Archive, dandise
     fetch_media(path, media="*.mp4")
     with h5py.File(path, "r+") as file:
         file.attrs["note"] = "in the draft"
-    with pytest.raises(RelocationRefusedError, match=f"no version of the dandiset, and .* version {PUBLISHED} has the"):
+    with pytest.raises(RelocationRefusedError, match=f"no version of the dandiset, and .* version {PUBLISHED} and "):
         fetch_media(path)
     assert len(fetch_media(path, archive.dandi_url(NWB))) == 3
+
+
+@pytest.fixture
+def versions(archive: Archive, dandiset: Path, tmp_path: Path) -> Path:
+    """The dandiset was published; in the draft, the NWB file and its first video are others."""
+    upload(archive, dandiset)
+    archive.publish()
+    draft = Path(shutil.copytree(dandiset, tmp_path / "new"))
+    with h5py.File(draft / NWB, "r+") as file:
+        file.attrs["note"] = "in the draft"
+    (draft / asset_of(dandiset, 0)).write_bytes(b"another one" * 100)
+    upload(archive, draft)
+    return draft
+
+
+@pytest.mark.parametrize("source", ["the file", "the dandiset", "dandiset.yaml"])
+def test_version_that_nobody_names_is_the_one_that_has_the_file(
+    archive: Archive, dandiset: Path, versions: Path, tmp_path: Path, source: str
+) -> None:
+    named = {"the file": NWB, "the dandiset": ""}.get(source)
+    url = None if named is None else archive.dandi_url(named, None)
+    for root, folder in ((dandiset, tmp_path / "one"), (versions, tmp_path / "two")):
+        path = downloaded(root, folder / "sub-mouse0")
+        (folder / "dandiset.yaml").write_text(f"identifier: HERE:{DANDISET}\n")
+        if root == dandiset:
+            fetch_media(path, url)
+        else:
+            with pytest.warns(ExternalFilesWarning, match=f"is the file of the draft, and .* version {PUBLISHED} has"):
+                fetch_media(path, url)
+        assert media_in(path) == media_in(root / NWB)
+    with h5py.File(path, "r+") as file:
+        file.attrs["note"] = "changed here"
+    (path.parent / stored_paths(path)[0]).unlink()
+    if source == "the file":
+        with pytest.warns(ExternalFilesWarning, match=f"names no version, and .* are those of .* version {PUBLISHED}"):
+            fetch_media(path, url)
+        assert media_in(path) == media_in(dandiset / NWB)
+    else:
+        with pytest.raises(RelocationRefusedError, match=f"version {PUBLISHED} and .* version draft have the file"):
+            fetch_media(path, url)
+        fetch_media(path, archive.dandi_url(""))
+        assert media_in(path) == media_in(versions / NWB)
+
+
+def test_version_that_nobody_names_is_the_only_one(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    path = downloaded(dandiset, tmp_path / "here" / "sub-mouse0")
+    with h5py.File(path, "r+") as file:
+        file.attrs["note"] = "changed here"
+    (tmp_path / "here" / "dandiset.yaml").write_text("name: videos\n")
+    fetch_media(path, archive.dandi_url("", None))
+    assert media_in(path) == media_in(dandiset / NWB)
 
 
 def test_unknown_dandiset_is_asked_for(dandiset: Path, tmp_path: Path) -> None:
@@ -369,6 +424,21 @@ def test_zarr_nwb_files_get_their_videos(archive: Archive, tmp_path: Path) -> No
     assert digest(one.target) == digest(store.parent / "a" / "v.avi")
 
 
+def test_store_that_only_has_the_name_of_an_asset_gets_no_videos_of_it(archive: Archive, tmp_path: Path) -> None:
+    (tmp_path / "ds").mkdir()
+    store = write_store(tmp_path / "ds" / "sub-a" / "a.nwb.zarr", ["a/v.avi"])
+    archive.add("sub-a/a.nwb.zarr", store)
+    archive.add("sub-a/a/v.avi", video(store.parent / "a" / "v.avi"))
+    same = Path(shutil.copytree(store, tmp_path / "same" / "a.nwb.zarr"))
+    assert [one.state for one in fetch_media(same, archive.dandi_url(""))] == ["fetched"]
+    other = Path(shutil.copytree(store, tmp_path / "other" / "a.nwb.zarr"))
+    attributes = json.loads((other / ".zattrs").read_text())
+    (other / ".zattrs").write_text(json.dumps(attributes | {"note": "another one"}))
+    with pytest.raises(UnsafeReferenceError, match=r"one NWB file of that name, 'sub-a/a\.nwb\.zarr', with other cont"):
+        fetch_media(other, archive.dandi_url(""))
+    assert not (tmp_path / "other" / "a").exists()
+
+
 # ------------------------------------------------------------------------- embargo
 
 
@@ -382,7 +452,9 @@ def test_embargoed_videos_need_the_key(
         fetch_media(path, archive.dandi_url(NWB))
     monkeypatch.setenv("HERE_API_KEY", KEY)
     archive.signed_for = 2
+    archive.api.asked.clear()
     fetch_media(path, archive.dandi_url(NWB))
+    assert len([path for path in archive.questions if "/download/" in path]) == 3  # each video once
     assert media_in(path) == media_in(dandiset / NWB)
     assert archive.leaked == []
 
@@ -414,6 +486,50 @@ def test_broken_connection_is_resumed(archive: Archive, dandiset: Path, tmp_path
     assert asked[0] is None
     assert asked[1] is not None
     assert asked[1].startswith("bytes=")
+
+
+def together(archive: Archive, dandiset: Path, *indices: int) -> None:
+    """Let the server send some videos only when all of them have been asked for."""
+    all_asked = threading.Barrier(len(indices), timeout=30)
+
+    def send(content: bytes, handler: Handler) -> None:
+        all_asked.wait()
+        handler.send_bytes(content)
+
+    for name in (asset_of(dandiset, index) for index in indices):
+        archive.bucket.routes[content_route(archive, name)] = partial(send, (dandiset / name).read_bytes())
+
+
+def test_jobs_download_at_the_same_time(archive: Archive, dandiset: Path, tmp_path: Path) -> None:
+    upload(archive, dandiset)
+    together(archive, dandiset, 0, 1, 2)
+    path = downloaded(dandiset, tmp_path / "here")
+    said = cli(path, "--from", archive.dandi_url(NWB), "--jobs", "3").splitlines()
+    assert [line.partition(" (")[0] for line in said[:3]] == [
+        f"fetched: {path.parent / stored}" for stored in stored_paths(path)
+    ]
+    assert media_in(path) == media_in(dandiset / NWB)
+    assert hidden(tmp_path / "here") == []
+    with pytest.raises(RelocationRefusedError, match="jobs must be"):
+        fetch_media(path, jobs=0)
+
+
+def test_failure_of_one_of_several_jobs_leaves_what_the_next_run_completes(
+    archive: Archive, dandiset: Path, tmp_path: Path
+) -> None:
+    upload(archive, dandiset)
+    name = asset_of(dandiset, 1)
+    archive.bucket.routes[content_route(archive, name)] = lambda handler: handler.send_bytes(bytes(SIZE))
+    path = downloaded(dandiset, tmp_path / "here")
+    with pytest.raises(TransferError, match="does not have the digest"):
+        fetch_media(path, archive.dandi_url(NWB), jobs=3)
+    first, second, third = media_in(path)
+    assert (first, second) == (media_in(dandiset / NWB)[0], None)
+    assert third in (None, media_in(dandiset / NWB)[2])
+    del archive.bucket.routes[content_route(archive, name)]
+    fetch_media(path, archive.dandi_url(NWB), jobs=3)
+    assert media_in(path) == media_in(dandiset / NWB)
+    assert hidden(tmp_path / "here") == []
 
 
 def test_content_with_another_digest_never_gets_the_name(archive: Archive, dandiset: Path, tmp_path: Path) -> None:

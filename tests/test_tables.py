@@ -69,6 +69,7 @@ def tables(lab: Path) -> dict[str, Any]:
             "references": resolve_external_files(lab / "nwb"),
             "reference": resolve_external_files(lab / "nwb" / "hostile.nwb")[0],
             "plan": relocate(lab / "nwb" / "hostile.nwb", "copy", dry_run=True, media_options=keep),
+            "plans": relocate([lab / "nwb"], "copy", dry_run=True, media_options=keep),
             "organize": organize([lab / "nwb"], lab / "ds", dry_run=True, media_options=keep),
         }
 
@@ -85,7 +86,7 @@ def test_printed_tables_are_short_and_safe(lab: Path, narrow: int) -> None:
         for line in [repr(table), *str(table).split("\n")]:
             assert line.isprintable(), name
             assert line.encode(), name
-        if name in ("findings", "references", "plan", "organize"):
+        if name in ("findings", "references", "plan", "plans", "organize"):
             _, *lines = str(table).split("\n")
             assert len(lines) > 1, name
             assert max(map(len, lines)) <= narrow, name
@@ -159,6 +160,29 @@ def test_record_of_an_export_is_a_table(lab: Path) -> None:
     assert "copy" in str(io.relocation)
     assert "st_ino" not in repr(io.relocation)
     assert len(repr(io.relocation.relocations)) < 300
+
+
+def test_plans_of_several_files_are_a_list_and_one_table(lab: Path) -> None:
+    good, hostile = lab / "nwb" / "good.nwb", lab / "nwb" / "hostile.nwb"
+    with pytest.warns():
+        plans = relocate([good, hostile], "copy", media_options={"missing": "keep"})
+    first, second = plans
+    assert (first.nwb_path, second.nwb_path, len(plans), plans[-1]) == (good, hostile, 2, second)
+    size = (lab / "videos" / "a.avi").stat().st_size
+    assert repr(plans) == f"<RelocationPlans: 2 NWB files: 1 media, {size:,} bytes>"
+    frame = plans.to_dataframe()
+    assert frame["nwb_path"].tolist() == [str(good), str(hostile), str(hostile)]
+    assert frame["mode"].tolist() == ["copy", "keep", "keep"]
+    assert len(str(plans).split("\n")) == 5
+    assert str(plans[:0]) == "0 NWB files: 0 media, 0 bytes"
+
+
+def test_tables_of_many_plans_count_the_references_that_are_left_out(tmp_path: Path) -> None:
+    write_nwb(tmp_path / "a.nwb", [f"{number}.avi" for number in range(15)])
+    write_nwb(tmp_path / "b.nwb", [f"{number}.avi" for number in range(15)])
+    with pytest.warns():
+        plans = relocate(tmp_path, dry_run=True, media_options={"missing": "keep"})
+    assert str(plans).split("\n")[-1] == "… and 10 more; to_dataframe() has all"
 
 
 def test_lists_of_findings_stay_lists(lab: Path) -> None:

@@ -212,14 +212,24 @@ def combine(problems: Sequence[ExternalFilesError]) -> ExternalFilesError:
 
 
 def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], str] = str) -> str:
-    """The messages of problems, numbered, each on lines of its own; of many of one kind the first few."""
+    """The messages of problems, numbered, each on lines of its own; of many of one kind the first few.
+
+    What to do about all of one kind is said once, beneath them.
+    """
     lines: list[str] = []
     number = 1
-    for alike in _by_kind(problems, lambda problem: problem.what):
+    kinds = _by_kind(problems, lambda problem: problem.what)
+    for alike in kinds:
         listed = alike if len(alike) <= _FEW + 1 else alike[:_FEW]
-        lines += [f"  {each}. {plain(spell(problem))}" for each, problem in enumerate(listed, start=number)]
+        hints = {problem.hint for problem in alike}
+        hint = hints.pop() if len(alike) > 1 and len(hints) == 1 else None
+        shown = [spell(problem) if hint is None else problem.what for problem in listed]
+        lines += [f"  {each}. {plain(message)}" for each, message in enumerate(shown, start=number)]
         if len(alike) > len(listed):
             lines.append(f"  … and {len(alike) - len(listed):,} more of this kind; {spell(_WHERE_ALL_ARE)}")
+        if hint is not None:
+            of_these = "" if len(kinds) == 1 else f" for {number:,} to {number + len(alike) - 1:,}"
+            lines.append(f"  hint{of_these}: {plain(spell(hint))}")
         number += len(alike)
     return "\n".join(lines)
 

@@ -136,8 +136,8 @@ class MediaOptions:
         What to do if a media file is not found: refuse, or keep the stored path, with a warning.
     existing : {"error", "replace", "skip"}
         What to do if a target exists with other content: refuse, replace it, or leave out its NWB file with a warning,
-        where there are others (else refuse). A target with the same content is always reused, and a broken symbolic
-        link always replaced, with a warning.
+        in calls that take several (those for one refuse). A target with the same content is always reused, and a broken
+        symbolic link always replaced, with a warning.
     naming : NamingConvention
         How media files are named; DANDI's convention by default.
     progress : bool or callable

@@ -163,7 +163,7 @@ class TabularList(list[T], Tabular):
             yield from one._records()
 
     def _count(self) -> int:
-        return len(self)
+        return sum(one._count() for one in self)
 
 
 def _cells_of(record: dict[str, Any], columns: Iterable[str]) -> list[str]:

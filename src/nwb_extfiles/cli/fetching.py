@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import ExistingPath, fitting, globs_options, media_field, quiet_or_json
+from .options import ExistingPath, fitting, globs_options, jobs_option, media_field, quiet_or_json
 from .output import print_line, print_record, progress, tell
 
 __all__ = ["fetch"]
@@ -29,6 +29,7 @@ __all__ = ["fetch"]
 )
 @media_field
 @globs_options
+@jobs_option("Download this many files at the same time.")
 @click.option("--dry-run", is_flag=True, help="Show what would be downloaded, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was downloaded as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
@@ -40,6 +41,7 @@ def fetch(
     media_fields: Any,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    jobs: int,
     **chosen: Any,
 ) -> None:
     """Download videos of NWB files from DANDI.
@@ -60,6 +62,7 @@ def fetch(
             media=media,
             media_options=MediaOptions(media_fields=media_fields, progress=on_bytes),
             dry_run=chosen["dry_run"],
+            jobs=jobs,
         )
     if chosen["as_json"]:
         print_record([one.record for one in found])

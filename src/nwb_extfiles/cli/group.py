@@ -28,6 +28,15 @@ class Commands(click.Group):
         escape_what_cannot_be_encoded()
         return super().main(*args, **options)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take the words of a command line; if it is not understood, JSON is printed if that is among them."""
+        ctx.meta[WANTS_JSON] = "--json" in args
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _record_error(ctx, error)
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; its warnings are printed, and its errors, with exit code 1."""
         with warnings.catch_warnings():
@@ -40,18 +49,25 @@ class Commands(click.Group):
             except KeyboardInterrupt:  # click prints that it was aborted
                 logging.getLogger("nwb_extfiles").error("interrupted")
                 raise
+            except click.UsageError as error:  # click prints it, with exit code 2
+                _record_error(ctx, error)
+                raise
             except (ExternalFilesError, OSError) as error:
                 print_error(error)
                 for note in getattr(error, "__notes__", ()):
                     print_error(note)
-                if ctx.meta.get(WANTS_JSON):
-                    print_record({"error": error_record(error)})
+                _record_error(ctx, error)
                 ctx.exit(1)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Add a command, with the options that all have."""
         add_common_options(cmd)
         super().add_command(cmd, name)
+
+
+def _record_error(ctx: click.Context, error: Exception) -> None:
+    if ctx.meta[WANTS_JSON]:
+        print_record({"error": error_record(error)})
 
 
 def _show_warning(

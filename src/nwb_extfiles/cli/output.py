@@ -93,22 +93,27 @@ def print_error(message: object, prefix: str = "nwb-extfiles: ", level: int = lo
 def error_record(error: BaseException) -> dict[str, Any]:
     """An error as plain values, with all problems that it reports."""
     from ..errors import ExternalFilesError
-    from ..hints import for_command_line
 
     problems = error.problems if isinstance(error, ExternalFilesError) else (error,)
     places = ("nwb_path", "object_path", "field", "index")
     return {
         "type": type(error).__name__,
-        "message": for_command_line(error),
+        "message": _message(error),
         "problems": [
             {
                 "type": type(problem).__name__,
-                "message": for_command_line(problem),
+                "message": _message(problem),
                 **{name: getattr(problem, name, None) for name in places},
             }
             for problem in problems
         ],
     }
+
+
+def _message(error: BaseException) -> str:
+    from ..hints import for_command_line
+
+    return error.format_message() if isinstance(error, click.ClickException) else for_command_line(error)
 
 
 def log_to(path: Path) -> Callable[[], None]:

@@ -46,7 +46,6 @@ def restore(
     in DIR; to go on after an interruption, run the same with --existing skip.
     """
     from ..tasks.named_files import is_plain_folder
-    from ..tasks.restoring import restore as restore_one
     from ..tasks.restoring import restore_files
     from .summaries import in_words
     from .terminal import outcome_lines, relocation_record, shown
@@ -54,24 +53,19 @@ def restore(
     dry_run = chosen["dry_run"]
     is_folder = is_plain_folder(path)
     with progress(quiet_or_json(chosen)) as (on_bytes, print_line):
-        options = make_options(chosen, on_bytes)
-        if is_folder:
-            found = nwb_files_in((path,), include, exclude)
-            folders = {each: folder / each.relative_to(os.path.abspath(path)).with_suffix("") for each in found}
-            plans = restore_files(
-                folders,
-                media_mode,
-                media_options=options,
-                dry_run=dry_run,
-                jobs=jobs,
-                on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}"),
-            )
-        else:
-            plans = [restore_one(path, folder, media_mode, media_options=options, dry_run=dry_run)]
-            print_line(f"{shown(plans[0].nwb_path)}: {in_words(plans)}")
+        found = nwb_files_in((path,), include, exclude) if is_folder else ()
+        below = {each: folder / each.relative_to(os.path.abspath(path)).with_suffix("") for each in found}
+        plans = restore_files(
+            below if is_folder else {path: folder},
+            media_mode,
+            media_options=make_options(chosen, on_bytes),
+            dry_run=dry_run,
+            jobs=jobs,
+            on_file=lambda plan: print_line(f"{shown(plan.nwb_path)}: {in_words([plan])}"),
+        )
     if chosen["as_json"]:
         records = [relocation_record(plan) for plan in plans]
-        print_record(records if is_folder else records[0])
+        print_record(records if is_folder else next(iter(records), None))
     elif dry_run or not chosen["quiet"]:
         for line in outcome_lines(plans, dry_run=dry_run, width=terminal_width()):
             tell(line)

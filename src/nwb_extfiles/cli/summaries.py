@@ -69,7 +69,7 @@ def organized_in_words(plan: OrganizePlan) -> str:
     ]
     manifests = _manifests_in_words(file.plan for file in plan if not file.is_there)
     media = _media_in_words([file.plan for file in plan])
-    return ", ".join([*media, *manifests, *(words for count, words in parts if count)])
+    return ", ".join([*media, *manifests, *(words for count, words in parts if count)]) or counted(0, "NWB file")
 
 
 def _media_in_words(plans: Sequence[RelocationPlan]) -> Iterator[str]:

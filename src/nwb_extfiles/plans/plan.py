@@ -8,16 +8,17 @@ from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from ..hints import counted
 from ..nwb.manifest import ManifestRow
 from ..nwb.references import ExternalFileReference
 from ..options import MediaMode
-from ..tables import Tabular, shortened
+from ..tables import Tabular, TabularList, shortened
 from ..web.remote import RemoteFile
 from .media_files import MediaFile
 from .resolve import Remux
 from .stored_paths import is_url
 
-__all__ = ["Action", "Relocation", "RelocationPlan"]
+__all__ = ["Action", "Relocation", "RelocationPlan", "RelocationPlans"]
 
 
 class Action(StrEnum):
@@ -275,3 +276,14 @@ class RelocationPlan(Tabular):
             warnings=(*earlier.warnings, *self.warnings),
             kept_names=self.kept_names | earlier.kept_names,
         )
+
+
+class RelocationPlans(TabularList[RelocationPlan]):
+    """A list of `RelocationPlan`, one for each NWB file, that is printed and shown in a notebook as one table."""
+
+    _columns = RelocationPlan._columns
+    _shown_columns = ("nwb_path", *RelocationPlan._shown_columns)
+
+    def _title(self) -> str:
+        media, size = (sum(getattr(plan, name) for plan in self) for name in ("media_count", "media_bytes"))
+        return f"{counted(len(self), 'NWB file')}: {media:,} media, {size:,} bytes"

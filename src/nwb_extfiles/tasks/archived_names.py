@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..disk.filesystem import with_real_folder
-from ..errors import MissingMediaError, RelocationRefusedError, UnsafeReferenceError
+from ..errors import ExternalFilesError, MissingMediaError, RelocationRefusedError, UnsafeReferenceError, warn
 from ..hints import Hint
 from ..plans.targets import dandiset_above
 from ..web.addresses import address_of
@@ -66,6 +66,7 @@ class Dandiset:
         self._source, self._names_file = source, names_file
         self._dandisets = Dandisets()
         self._files: dict[str, list[DandisetAssets]] = {}
+        self._drafts: dict[str, DandisetAssets | None] = {}
         self._around: dict[Path, DandisetAssets] = {}
 
     def around(self, nwb_path: Path) -> DandisetAssets:
@@ -102,21 +103,61 @@ class Dandiset:
             raise UnsafeReferenceError(
                 f"{source} does not name a dandiset", hint="give dandi://<instance>/<dandiset>[@<version>][/<path>]"
             )
-        if source not in self._files:
-            self._files[source] = named.nwb_files()
-        relative = None if root is None else with_real_folder(nwb_path).relative_to(root).as_posix()
-        files = self._files[source]
-        if self._names_file and [file.path for file in files] == [named.path]:
+        if _names_version(source) or (self._source is not None and self._draft(named) is None):
+            return self._chosen(nwb_path, root, named)  # there is one version only, if the user names none
+        return self._of_its_content(nwb_path, root, named)
+
+    def _chosen(self, nwb_path: Path, root: Path | None, named: DandisetAssets) -> DandisetAssets:
+        """The NWB file in the version that is named."""
+        if named.nwb_url not in self._files:
+            self._files[named.nwb_url] = named.nwb_files()
+        files = self._files[named.nwb_url]
+        if self._is_one(files, named):
             return files[0]
-        chosen = _chosen(nwb_path, relative, files, named)
-        if self._source is None and not _names_version(source) and not _may_be(chosen, nwb_path):
-            raise RelocationRefusedError(
-                f"{nwb_path}: {root}/{_YAML} names no version of the dandiset, and {named.dandiset} has the file with "
-                f"other content",
-                hint=Hint("name the dandiset and the version with {fetch_from}"),
-                nwb_path=str(nwb_path),
+        relative = None if root is None else with_real_folder(nwb_path).relative_to(root).as_posix()
+        return _chosen(nwb_path, relative, files, named)
+
+    def _is_one(self, files: list[DandisetAssets], named: DandisetAssets) -> bool:
+        return self._names_file and [file.path for file in files] == [named.path]
+
+    def _of_its_content(self, nwb_path: Path, root: Path | None, published: DandisetAssets) -> DandisetAssets:
+        """The NWB file in the version that has it with the same content: the last published one, else the draft."""
+        found: list[DandisetAssets] = []
+        problems: list[ExternalFilesError] = []
+        for version in filter(None, (published, self._draft(published))):
+            try:
+                found.append(self._chosen(nwb_path, root, version))
+            except (MissingMediaError, UnsafeReferenceError) as problem:
+                problems.append(problem)
+                continue
+            if _may_be(found[-1], nwb_path):
+                if version is not published:
+                    warn(
+                        f"{nwb_path}: it is the file of the draft, and {published.dandiset} has another one; its media "
+                        f"are those of the draft"
+                    )
+                return found[-1]
+        if not found:
+            raise problems[0]
+        if self._source is not None and self._is_one(found[:1], published):
+            warn(
+                f"{nwb_path}: {self._source} names no version, and the file has other content there; its media are "
+                f"those of {found[0].dandiset}",
+                hint=Hint("name another version with {fetch_from}"),
             )
-        return chosen
+            return found[0]
+        raise RelocationRefusedError(
+            f"{nwb_path}: {self._source or f'{root}/{_YAML}'} names no version of the dandiset, and "
+            f"{' and '.join(one.dandiset for one in found)} {'has' if len(found) == 1 else 'have'} the file with other "
+            f"content",
+            hint=Hint("name the dandiset and the version with {fetch_from}"),
+            nwb_path=str(nwb_path),
+        )
+
+    def _draft(self, published: DandisetAssets) -> DandisetAssets | None:
+        if published.nwb_url not in self._drafts:
+            self._drafts[published.nwb_url] = published.draft
+        return self._drafts[published.nwb_url]
 
 
 def _names_version(source: str) -> bool:
@@ -147,8 +188,5 @@ def _chosen(nwb_path: Path, relative: str | None, files: list[DandisetAssets], n
 
 
 def _may_be(file: DandisetAssets, nwb_path: Path) -> bool:
-    """Whether a file on this machine has the content of an asset; a Zarr store is not compared."""
-    asset = file.asset(file.path)
-    if nwb_path.is_dir() or hasattr(asset, "zarr"):
-        return nwb_path.is_dir() and hasattr(asset, "zarr")
-    return has_content(asset, nwb_path)
+    """Whether a file on this machine has the content of an asset."""
+    return has_content(file.asset(file.path), nwb_path)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -31,6 +32,7 @@ from ..plans.stored_paths import is_absolute, is_url
 from ..plans.targets import dandiset_above
 from ..progress import reporting
 from ..tables import Tabular, TabularList
+from ..threads import each_in_threads
 from ..web.archive import DandisetAssets
 from ..web.asset_download import download_asset, has_content, have_same_content, part_of
 from .archived_names import Dandiset
@@ -110,6 +112,7 @@ def fetch_media(
     media: Iterable[str] = (),
     media_options: MediaOptions | Mapping[str, Any] | None = None,
     dry_run: bool = False,
+    jobs: int = 1,
 ) -> FetchedMediaList:
     """Download the media of NWB files that were downloaded from a DANDI archive without them.
 
@@ -131,6 +134,8 @@ def fetch_media(
         Of which `media_fields`, `progress` and `sync` are used.
     dry_run : bool
         Whether to ask the archive only; nothing is downloaded then.
+    jobs : int
+        Number of files that are downloaded at the same time, each by a thread.
 
     Returns
     -------
@@ -152,9 +157,11 @@ def fetch_media(
     UnreadableFileError
         If the archive does not answer, or refuses.
     TransferError
-        If a download fails. All that were complete before are in their places, and what has arrived of this one is
+        If a download fails. All that were complete before are in their places, and what has arrived of others is
         resumed by the next call.
     """
+    if jobs < 1:
+        raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
     options = MediaOptions.from_value(media_options)
     patterns = _Patterns(_several(objects), _several(media))
     problems: list[ExternalFilesError] = []
@@ -173,12 +180,7 @@ def fetch_media(
     if problems:
         raise combine(list({str(problem): problem for problem in problems}.values()))  # a wrong URL is one problem
     if not dry_run:
-        with reporting(options.progress, sum(one.size for one, _ in to_fetch)) as on_bytes:
-            for one, asset in to_fetch:
-                try:
-                    _fetch(one, asset, on_bytes, options.sync)
-                finally:
-                    asset.client.session.close()  # it is opened again when it is used
+        _fetch_all(to_fetch, options, jobs)
     done: Literal["to fetch", "fetched"] = "to fetch" if dry_run else "fetched"
     return FetchedMediaList(
         FetchedMedia(one.reference, one.target, one.asset, one.size, "there" if one.state == "there" else done)
@@ -311,6 +313,23 @@ def _no_space(to_fetch: Sequence[tuple[FetchedMedia, Any]]) -> Iterator[External
                 f"{folders[device]}: the media need {size:,} bytes, and {free:,} are free",
                 hint=Hint("make space, or fetch some of them only"),
             )
+
+
+def _fetch_all(to_fetch: Sequence[tuple[FetchedMedia, Any]], options: MediaOptions, jobs: int) -> None:
+    def one(item: tuple[FetchedMedia, Any], on_bytes: Callable[[int], object]) -> None:
+        _fetch(*item, on_bytes, options.sync)
+
+    try:
+        with (
+            reporting(options.progress, sum(media.size for media, _ in to_fetch)) as on_bytes,
+            closing(each_in_threads(one, to_fetch, min(jobs, len(to_fetch)), on_bytes)) as results,
+        ):
+            for _, result in results:
+                if result is not None:
+                    raise result
+    finally:
+        for _, asset in to_fetch:
+            asset.client.session.close()  # it is opened again when it is used
 
 
 def _fetch(media: FetchedMedia, asset: Any, on_bytes: Any, sync: bool) -> None:

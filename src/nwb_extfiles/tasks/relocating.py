@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -29,7 +30,7 @@ from ..options import MediaMode, MediaModes, MediaOptions, modes_in_order
 from ..plans.log import log_done
 from ..plans.needs import MediaUsers, settle
 from ..plans.places import Known
-from ..plans.plan import RelocationPlan
+from ..plans.plan import RelocationPlan, RelocationPlans
 from ..plans.plan_checks import unused_prefixes
 from ..progress import reporting
 from ..transfers.interrupted import has_leftovers
@@ -63,7 +64,7 @@ def relocate(
     dry_run: bool = False,
     repair: bool = False,
     jobs: int = 1,
-) -> list[RelocationPlan]: ...
+) -> RelocationPlans: ...
 def relocate(
     path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     media_mode: MediaModes | None = None,
@@ -72,7 +73,7 @@ def relocate(
     dry_run: bool = False,
     repair: bool = False,
     jobs: int = 1,
-) -> RelocationPlan | list[RelocationPlan]:
+) -> RelocationPlan | RelocationPlans:
     """Copy, link or move the media of an NWB file into the folder beside it, and change the stored paths.
 
     Media that are already there stay there. If the NWB file was renamed, the media in the folder of its former name
@@ -87,7 +88,8 @@ def relocate(
     media_mode : MediaMode, str or sequence of these, optional
         How media are moved, copied or linked, as in `NWBExtFilesHDF5IO.export`.
     media_options : MediaOptions or mapping, optional
-        How media are found, named and transferred.
+        How media are found, named and transferred. With ``existing="skip"``, those of several NWB files are left out,
+        with a warning, that have different files at their new paths.
     dry_run : bool
         Whether to plan only; nothing on disk is changed then.
     repair : bool
@@ -100,8 +102,9 @@ def relocate(
 
     Returns
     -------
-    RelocationPlan, or list of them
-        What was done, or would be; a list for an iterable of paths, and for a folder.
+    RelocationPlan, or RelocationPlans, a list of them
+        What was done, or would be; a list for an iterable of paths, and for a folder. Printed, and in a notebook, each
+        is a table; `to_dataframe` makes it a `pandas.DataFrame`.
 
     Raises
     ------
@@ -112,7 +115,10 @@ def relocate(
     """
     is_one = isinstance(path, str | os.PathLike) and not is_plain_folder(path)
     paths = [path] if isinstance(path, str | os.PathLike) else path
-    plans = relocate_files(paths, media_mode, media_options=media_options, dry_run=dry_run, repair=repair, jobs=jobs)
+    options = MediaOptions.from_value(media_options)
+    if is_one and options.existing == "skip":  # there is no plan to give for a file that is left out
+        options = replace(options, existing="error")
+    plans = relocate_files(paths, media_mode, media_options=options, dry_run=dry_run, repair=repair, jobs=jobs)
     return plans[0] if is_one else plans
 
 
@@ -180,7 +186,7 @@ def relocate_files(
     repair: bool = False,
     jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
-) -> list[RelocationPlan]:
+) -> RelocationPlans:
     """Relocate the media of several NWB files in one step: of all of them, or of none.
 
     Nothing is changed before all files are planned, and all media are staged before anything is replaced. If several
@@ -198,7 +204,7 @@ def relocate_files(
 
     Returns
     -------
-    list of RelocationPlan
+    RelocationPlans, a list of RelocationPlan
         What was done, or would be.
 
     Raises
@@ -227,13 +233,13 @@ def _relocate(
     repair: bool = False,
     jobs: int = 1,
     on_file: Callable[[RelocationPlan], object] | None = None,
-) -> list[RelocationPlan]:
+) -> RelocationPlans:
     if jobs < 1:
         raise RelocationRefusedError(f"jobs must be a number of threads, not {jobs!r}")
     plans = [*map(warned_of_cut_off, _plan_all(paths, modes, options, dry_run, in_memory, repair))]
     warn_all(warning for plan in plans for warning in plan.warnings)
     warn_all(unused_prefixes(plans))
-    return plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None))
+    return RelocationPlans(plans if dry_run else _carry_out(plans, options, jobs, on_file or (lambda plan: None)))
 
 
 def _plan_all(
@@ -263,7 +269,7 @@ def _plan_all(
         )
         plans, refused = _plan_each(documents, one)
         left_out = [path for path, error in refused.items() if is_skipped(error, options)]
-        if not left_out or len(left_out) == len(documents):
+        if not left_out:
             break
         warn_left_out([refused[path] for path in left_out])
         for path in left_out:  # what it needs stays then, as with any other NWB file, so the others are planned anew

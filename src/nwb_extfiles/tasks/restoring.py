@@ -141,9 +141,10 @@ def restore_files(
     files: list[OrganizedFile] = []
     problems: list[ExternalFilesError] = []
     left_out: list[ExternalFilesError] = []
+    hint = _LEAVE_OUT if len(folders) > 1 else _MOVE_AWAY
     for path, folder in folders.items():
         try:
-            files.append(_plan(path, folder, _modes(path, media_mode), options, _LEAVE_OUT))
+            files.append(_plan(path, folder, _modes(path, media_mode), options, hint))
         except ExternalFilesError as error:
             if is_skipped(error, options):
                 left_out.append(error)
@@ -155,6 +156,8 @@ def restore_files(
     warn_all(warning for file in files for warning in file.plan.warnings)
     warn_all(unused_prefixes(file.plan for file in files))
     failures = [] if dry_run else _carry_out(files, options, jobs, on_file)
+    if failures and len(files) == 1:
+        raise failures[0]
     if failures:
         what = (
             f"{len(failures):,} of {len(files):,} NWB files could not be restored, and the others are. Fix these "

@@ -6,12 +6,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import ExternalFilesError, UnreadableFileError, UnsafeReferenceError
 from .addresses import EXAMPLE, Address
 
-__all__ = ["archive_errors", "asking", "client_for", "is_known"]
+__all__ = ["archive_errors", "asking", "client_for", "is_known", "zarr_checksum"]
 
 T = TypeVar("T")
 
@@ -146,3 +147,10 @@ def is_known(address: Address) -> bool:
     from dandi.consts import known_instances, known_instances_rev
 
     return address.instance in known_instances or address.instance.rstrip("/") in known_instances_rev
+
+
+def zarr_checksum(store: Path) -> str:
+    """The digest that an archive has of a Zarr store; all of its files are read."""
+    from dandi.support.digests import get_zarr_checksum
+
+    return str(get_zarr_checksum(store))

@@ -17,6 +17,7 @@ from ..disk.contents import digest_of
 from ..disk.links import rename_exclusive
 from ..disk.locks import lock_handle
 from ..errors import DestinationBusyError
+from .archive_client import zarr_checksum
 from .urls import ATTEMPTS, BrokenOffError, RefusedError, retried
 
 __all__ = ["download_asset", "has_content", "have_same_content", "part_of"]
@@ -24,7 +25,7 @@ __all__ = ["download_asset", "has_content", "have_same_content", "part_of"]
 _PROGRESS = 1024 * 1024  # bytes after which the attempts are counted from the start
 _BLOCK = 64 * 1024  # bytes, which a connection that breaks loses at most
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_SHA256, _ETAG = "dandi:sha2-256", "dandi:dandi-etag"
+_SHA256, _ETAG, _ZARR = "dandi:sha2-256", "dandi:dandi-etag", "dandi:dandi-zarr-checksum"
 
 
 def part_of(asset: Any, target: Path) -> Path:
@@ -33,10 +34,13 @@ def part_of(asset: Any, target: Path) -> Path:
 
 
 def has_content(asset: Any, path: Path, *, on_bytes: Callable[[int], object] = lambda count: None) -> bool:
-    """Whether a file has the content of an asset, by its size and the archive's digest of it.
+    """Whether a file, or a Zarr store, has the content of an asset, by its size and the archive's digest of it.
 
-    The archive computes SHA-256 some time after the upload. Until then its ETag is compared, as dandi does.
+    The archive computes SHA-256 some time after the upload. Until then its ETag is compared, as dandi does. Of a Zarr
+    store, all files are read.
     """
+    if path.is_dir() or hasattr(asset, "zarr"):
+        return path.is_dir() and zarr_checksum(path) == _digests(asset).get(_ZARR)
     if path.stat().st_size != asset.size:
         return False
     digests = _digests(asset)
