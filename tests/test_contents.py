@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import PAST, digest, make_file, mounted, tree
@@ -441,6 +442,33 @@ def test_small_file(tmp_path: Path, size: int, with_digest: bool) -> None:
     assert digest(tmp_path / "target") == digest(source)
     assert found == (digest(source) if with_digest else None)
     assert sum(counts) == size
+
+
+@pytest.mark.parametrize("place", [0, 120 * 1024 - 1, 120 * 1024, 199_999])
+@pytest.mark.usefixtures("way")
+def test_differing_small_copy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int) -> None:
+    """The disk stores a wrong byte, in the first or the last piece that is compared, or at the border."""
+    source, target, copied = make_file(tmp_path / "source", 200_000), tmp_path / "target", contents._copied
+
+    def copy_wrongly(*arguments: Any) -> Iterator[int]:
+        yield from copied(*arguments)
+        with target.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+
+    monkeypatch.setattr(contents, "_copied", copy_wrongly)
+    with pytest.raises(TransferError, match="reads back with other bytes"):
+        contents.copy_verified(source, target)
+
+
+@linux
+@pytest.mark.usefixtures("way")
+def test_source_with_more_bytes_than_its_size_says_is_refused(tmp_path: Path) -> None:
+    """Files of the kernel, and some on network disks, say that they are empty."""
+    with pytest.raises(TransferError):
+        contents.copy_verified(Path("/proc/self/status"), tmp_path / "target")
 
 
 @pytest.mark.parametrize("size", [1000, 3 * 1024 * 1024])

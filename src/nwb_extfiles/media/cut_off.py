@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 from dataclasses import replace
+from io import DEFAULT_BUFFER_SIZE
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def _is_cut_off(path: Path) -> bool:
     if (mimetypes.guess_type(path.name.lower())[0] or "").startswith("image/"):
         return False  # a series may have thousands
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", buffering=DEFAULT_BUFFER_SIZE) as stream:  # else Python asks whether it is a terminal
             reader: Any = _FewReads(stream)
             return is_cut_off(reader)
     except OSError:  # it cannot be read, or only by many reads

@@ -265,9 +265,10 @@ class StagedMedia:
         plan, mode = run.plan, run.plan.mode_of(entry)
         part = run.new_part()
         try:
-            status = status_of(source)
             goes = plan.removes_name(entry)
-            if goes and not is_same_name(source.path, target):
+            is_copied = entry.action is Action.TRANSFER and mode.makes_copies
+            status = status_of(source) if goes or not is_copied else None  # who copies it looks at it anyway
+            if status is not None and goes and not is_same_name(source.path, target):
                 # the first look counts: it was before the copy
                 self.leaving.setdefault(source.path, LeavingSource(source.real, status)).targets.add(target)
             if entry.action is Action.REUSE:
