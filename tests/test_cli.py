@@ -807,6 +807,7 @@ def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> N
     before = tree(lab)
     alone = run(*words, left_out, *(["--required-field", "session_id"] * (command == "organize")), "--existing", "skip")
     assert "warning: left out: " in alone.stderr
+    assert "no paths of media" not in alone.stderr
     assert "0 NWB files" in alone.stdout
     assert tree(lab) == before
     if command == "relocate":

@@ -24,7 +24,7 @@ from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
-from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate
+from ..plans.locate import ExternalFiles, ResolvedExternalFile, ask_ahead, locate
 from ..plans.places import Known, warn_of_unused
 from ..plans.stored_paths import is_url, without_file_scheme
 from ..web.addresses import address_of
@@ -155,13 +155,17 @@ def _references_of(
     dandisets: Dandisets,
     opened_from: Any,
     problems: list[ExternalFilesError] | None,
-) -> Iterator[ExternalFileReference]:
+) -> list[ExternalFileReference]:
     own = _place_of(source)
     place = own if opened_from is None else _place_named(opened_from)
     assets = dandisets.around(place)
     place = place if assets is None else assets.nwb_url
-    for reference in _references(source, media_fields(options.media_fields), problems):
-        yield _held_by(place, reference) if place != own and reference.nwb_path == own else reference
+    references = [
+        _held_by(place, reference) if place != own and reference.nwb_path == own else reference
+        for reference in _references(source, media_fields(options.media_fields), problems)
+    ]
+    ask_ahead(references, dandisets)
+    return references
 
 
 def _local_path(path_or_url: str) -> str:
