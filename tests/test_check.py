@@ -322,14 +322,55 @@ def test_hdf5_file_that_is_not_nwb_is_reported(tmp_path: Path) -> None:
     assert "is not an NWB file" in finding.message
 
 
-def test_interrupted_edit_is_reported(tmp_path: Path) -> None:
-    path = scene(tmp_path, "../videos/a.avi")
+def interrupt(path: Path) -> None:
+    """Kill a relocation while it edits the NWB file."""
     code = (
         "import os, sys; from nwb_extfiles.disk import journal; from nwb_extfiles import relocate\n"
         "journal._write_at = lambda *rest: os._exit(9)\nrelocate(sys.argv[1])"
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == 9
+
+
+def test_interrupted_edit_is_reported(tmp_path: Path) -> None:
+    path = scene(tmp_path, "../videos/a.avi")
+    interrupt(path)
     assert ("interrupted-edit", ERROR) in found(path)
+
+
+@needs_symlink
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_interrupted_edit_is_reported_once_among_many_files(tmp_path: Path, jobs: int) -> None:
+    """Under a new name, through a linked folder, and through a link to the file."""
+    path = scene(tmp_path, "../videos/a.avi")
+    for number in range(40):
+        shutil.copy(path, path.with_name(f"m{number}.nwb"))
+    interrupt(path)
+    renamed = path.rename(path.with_name("m20b.nwb"))
+    (tmp_path / "alias").symlink_to(path.parent, target_is_directory=True)
+    (tmp_path / "link.nwb").symlink_to(renamed)
+    named = [path.parent, tmp_path / "alias" / renamed.name, tmp_path / "link.nwb"]
+    findings = check(named, jobs=jobs).filtered(select="interrupted-edit")
+    assert [finding.nwb_path for finding in findings] == [str(renamed), *map(str, named[1:])]
+
+
+def test_folder_with_many_files_is_not_listed_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scene(tmp_path, "../videos/a.avi")
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counting(folder: Any) -> Any:
+        listed.append(os.path.realpath(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    counts = []
+    for total in (2, 20):
+        for number in range(total):
+            shutil.copy(path, path.with_name(f"m{number}.nwb"))
+        listed.clear()
+        check(path.parent)
+        counts.append(listed.count(str(path.parent)))
+    assert counts[0] == counts[1]
 
 
 def test_zarr_stores_are_checked(tmp_path: Path) -> None:

@@ -389,6 +389,11 @@ def damage_name(file: h5py.File) -> None:
     file.attrs[".specloc"] = "/nothing"
 
 
+def damage_length(file: h5py.File) -> None:
+    references = [file["specifications"].ref] * 1000  # more than there is memory for one
+    file.attrs.create(".specloc", references, dtype=h5py.ref_dtype)
+
+
 DAMAGES = (
     damage_location,
     damage_path,
@@ -397,6 +402,7 @@ DAMAGES = (
     damage_groups,
     damage_attribute,
     damage_name,
+    damage_length,
 )
 
 

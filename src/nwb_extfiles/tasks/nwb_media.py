@@ -17,6 +17,7 @@ from ..nwb.references import ExternalFileReference
 from ..nwb.registry import media_fields
 from ..nwb.series import SeriesFacts, read_series
 from ..options import MediaOptions
+from ..plans.places import Known
 from ..plans.resolve import Resolution, resolve_all
 from .external_files import own_and_linked
 from .named_files import require_nwb
@@ -49,7 +50,12 @@ class NWBMedia:
 
 @contextmanager
 def opened_media(
-    path: Path, options: MediaOptions, *, with_series: bool = True, with_manifest: bool = True
+    path: Path,
+    options: MediaOptions,
+    *,
+    with_series: bool = True,
+    with_manifest: bool = True,
+    known: Known | None = None,
 ) -> Iterator[tuple[Any, NWBMedia]]:
     """Open an NWB file, and read what it says of its media.
 
@@ -61,6 +67,8 @@ def opened_media(
         Of which `media_fields` is used.
     with_series, with_manifest : bool
         Whether what series say of their frames is read, and the manifest.
+    known : Known, optional
+        What is known of folders, if several NWB files are read in a row.
 
     Yields
     ------
@@ -83,7 +91,12 @@ def opened_media(
             file,
             NWBMedia(
                 path=path,
-                found=resolve_all(references, MediaOptions(media_fields=options.media_fields), destination=path.parent),
+                found=resolve_all(
+                    references,
+                    MediaOptions(media_fields=options.media_fields),
+                    destination=path.parent,
+                    memory=known,
+                ),
                 linked=linked,
                 problems=problems,
                 series=series,
@@ -94,9 +107,11 @@ def opened_media(
         )
 
 
-def read_media(path: Path, options: MediaOptions, *, with_series: bool, with_manifest: bool) -> NWBMedia:
+def read_media(
+    path: Path, options: MediaOptions, *, with_series: bool, with_manifest: bool, known: Known | None = None
+) -> NWBMedia:
     """The same, and the file is closed again."""
-    with opened_media(path, options, with_series=with_series, with_manifest=with_manifest) as (_, media):
+    with opened_media(path, options, with_series=with_series, with_manifest=with_manifest, known=known) as (_, media):
         return media
 
 

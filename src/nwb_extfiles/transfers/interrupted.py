@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..disk.filesystem import is_folder
@@ -24,6 +24,7 @@ __all__ = [
     "has_leftovers",
     "is_interrupted",
     "renamed_from",
+    "staging_folders",
     "without_document",
 ]
 
@@ -32,13 +33,15 @@ NO_DOCUMENT = "an interrupted run left this folder, and the NWB file that the ru
 _STAGING_NAME = re.compile(re.escape(STAGING_PREFIX) + r"[0-9a-f]{8}")
 
 
-def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
+def is_interrupted(document: Path, *, thoroughly: bool = False, stagings: Sequence[Path] | None = None) -> bool:
     """Whether a killed transfer, or one that is going on, has left a document with an unfinished edit or without name.
 
     The document is given under the name that it has now. `thoroughly` looks through its folder for the journal of a
-    document that it may be a copy of, or that it may be itself, renamed, where inodes are not stable.
+    document that it may be a copy of, or that it may be itself, renamed, where inodes are not stable. `stagings` are
+    the `staging_folders` of its folder, which is listed if they are not given.
     """
     path = staging_path(document)
+    stagings = staging_folders(document.parent) if stagings is None else stagings
     if (path / UNFINISHED).exists():
         inode = EditMark.read(path / UNFINISHED).inode
         # a file of another name has it, if that was renamed and this one came into being since
@@ -46,7 +49,7 @@ def is_interrupted(document: Path, *, thoroughly: bool = False) -> bool:
             return True
     if is_folder(path / REPLACED) and not os.path.lexists(document):
         return True
-    return renamed_from(document) is not None or (thoroughly and any(fitting_journals(document)))
+    return renamed_from(document, stagings) is not None or (thoroughly and any(fitting_journals(document, stagings)))
 
 
 def has_leftovers(document: Path) -> bool:
@@ -54,21 +57,21 @@ def has_leftovers(document: Path) -> bool:
     return os.path.lexists(staging_path(document)) or renamed_from(document) is not None
 
 
-def fitting_journals(document: Path) -> Iterator[Path]:
+def fitting_journals(document: Path, stagings: Sequence[Path] | None = None) -> Iterator[Path]:
     """The journals of edits of other documents in the folder that were broken off in the middle of this content."""
-    for staging in _staging_folders(document.parent):
+    for staging in staging_folders(document.parent) if stagings is None else stagings:
         journal = staging / JOURNAL
         is_another = staging != staging_path(document) and (staging / UNFINISHED).exists() and is_regular(journal)
         if is_another and how_far(document, journal) is Edited.PARTLY:
             yield journal
 
 
-def renamed_from(document: Path) -> Path | None:
+def renamed_from(document: Path, stagings: Sequence[Path] | None = None) -> Path | None:
     """The name that a document had when a run was killed that was editing it, if that was another one."""
     inode = inode_of(document)
     if inode is None:
         return None
-    for staging in _staging_folders(document.parent):
+    for staging in staging_folders(document.parent) if stagings is None else stagings:
         mark = EditMark.read(staging / UNFINISHED)
         if mark.inode == inode and mark.name not in (None, document.name):
             former = document.with_name(str(mark.name))
@@ -99,7 +102,7 @@ def without_document(folder: Path) -> Iterator[tuple[Path, str]]:
 
     Only a transfer that begins to write the same document, or `recover` if it gets its path, clears them.
     """
-    stagings = _staging_folders(folder)
+    stagings = staging_folders(folder)
     owned = {staging_path(document) for document in _documents(folder)} if stagings else set()
     for staging in stagings:
         mark = EditMark.read(staging / UNFINISHED)
@@ -118,10 +121,15 @@ def _what_to_do(staging: Path, mark: EditMark) -> str:
     return "if no run is at work, run that command again, or remove this folder"
 
 
-def _staging_folders(folder: Path) -> list[Path]:
+def staging_folders(folder: Path) -> list[Path]:
+    """The folders of transfers in a folder; none if it may not be listed."""
     try:
-        with os.scandir(folder) as entries:
-            found = [entry.path for entry in entries if _STAGING_NAME.fullmatch(entry.name)]
+        with os.scandir(folder) as entries:  # maybe many; the pattern takes longer than all else
+            found = [
+                entry.path
+                for entry in entries
+                if entry.name.startswith(STAGING_PREFIX) and _STAGING_NAME.fullmatch(entry.name)
+            ]
     except PermissionError:  # who may not list the folder may still read the document
         return []
     return [path for path in map(Path, sorted(found)) if is_folder(path)]

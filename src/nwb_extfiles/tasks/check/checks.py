@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from ...nwb.linked import LinkedMedia
 from ...nwb.manifest import ManifestRow
 from ...options import MediaOptions
 from ...plans.media_files import MediaFile
+from ...plans.places import Known
 from ...plans.resolve import Resolution, resolve_all
 from ...plans.targets import nwb_stem
-from ...transfers.interrupted import is_interrupted
+from ...transfers.interrupted import is_interrupted, staging_folders
 from ..named_files import named_nwb_files
 from ..nwb_media import NWBMedia, read_media
 from .findings import Finding, Findings, Severity, of_file, of_reference, shortened
@@ -32,6 +33,7 @@ from .video_checks import Frames, VideoChecker
 
 __all__ = ["check", "findings_of_folders", "findings_of_media", "findings_of_unreadable"]
 
+_MOST_IN_A_ROW = 16  # NWB files
 _SAMPLE = 64 * 1024  # bytes that are compared at both ends of videos of equal size
 
 
@@ -95,24 +97,39 @@ def check(
     paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     empty: list[ExternalFilesError] = []
     nwb_paths = list(named_nwb_files(paths, empty))
+    batches = _batches(nwb_paths, jobs)
     if jobs == 1:
         found = Findings(nwb_paths=nwb_paths)
-        for path in nwb_paths:
-            found += _check_file(path, options, on_bytes if checksums else None, videos)
-            on_file(path)
+        for batch in batches:
+            known = Known()
+            for path, stagings in batch:
+                found += _check_file(path, stagings, options, on_bytes if checksums else None, videos, known)
+                on_file(path)
     else:
         job = partial(_check_in_process, options=replace(options, progress=False), checksums=checksums, frames=frames)
-        found = Findings(_in_processes(job, nwb_paths, on_bytes, on_file, jobs), nwb_paths)
+        found = Findings(_in_processes(job, batches, on_bytes, on_file, jobs), nwb_paths)
     found += findings_of_folders(paths, empty)
     return found
 
 
-_Job = Callable[[Path], tuple[list[Finding], int]]
+_Batch = list[tuple[Path, Sequence[Path] | None]]  # NWB files, and the folders of transfers beside each, if known
+_Job = Callable[[_Batch], list[tuple[list[Finding], int]]]
+
+
+def _batches(nwb_paths: Sequence[Path], jobs: int) -> list[_Batch]:
+    """NWB files that are checked in a row, so that what is known of their folders need not be asked for each.
+
+    They are few enough that no process waits long for the last one.
+    """
+    listed = cache(lambda folder: staging_folders(Path(os.path.realpath(folder))))  # which may have many NWB files
+    files: _Batch = [(path, None if path.is_symlink() else listed(path.parent)) for path in nwb_paths]
+    size = max(1, min(_MOST_IN_A_ROW, len(files) // (8 * jobs)))
+    return [files[start : start + size] for start in range(0, len(files), size)]
 
 
 def _in_processes(
     job: _Job,
-    nwb_paths: list[Path],
+    batches: Sequence[_Batch],
     on_bytes: Callable[[int], object],
     on_file: Callable[[Path], object],
     jobs: int,
@@ -120,14 +137,17 @@ def _in_processes(
     """The findings of each NWB file, in the order of the files."""
     found: dict[int, list[Finding]] = {}
     with workers(jobs, None) as executor:
-        for number, result in each(job, nwb_paths, executor):
-            if isinstance(result, BaseException):
-                raise result
-            found[number], count = result
-            on_bytes(count)
-            on_file(nwb_paths[number])
+        for number, results in each(job, batches, executor):
+            if isinstance(results, BaseException):
+                raise results
+            for (path, _), (_, count) in zip(batches[number], results, strict=True):
+                on_bytes(count)
+                on_file(path)
+            findings = [finding for of_one, _ in results for finding in of_one]
+            if findings:  # most have none, and there may be many
+                found[number] = findings
     has_told = False  # what is said once, each process says
-    for finding in chain.from_iterable(found[number] for number in range(len(nwb_paths))):
+    for finding in chain.from_iterable(found[number] for number in sorted(found)):
         is_of_all = finding.code == "videos-not-read"
         if not (is_of_all and has_told):
             yield finding
@@ -135,33 +155,49 @@ def _in_processes(
 
 
 def _check_in_process(
-    path: Path, *, options: MediaOptions, checksums: bool, frames: Frames | None
-) -> tuple[list[Finding], int]:
-    """The findings of one NWB file, and how many bytes of videos were read."""
-    counts: list[int] = []
-    videos = VideoChecker(frames, counts.append)
-    return list(_check_file(path, options, counts.append if checksums else None, videos)), sum(counts)
+    batch: _Batch, *, options: MediaOptions, checksums: bool, frames: Frames | None
+) -> list[tuple[list[Finding], int]]:
+    """The findings of each NWB file, and how many bytes of videos were read."""
+    results: list[tuple[list[Finding], int]] = []
+    known = Known()
+    for path, stagings in batch:
+        counts: list[int] = []
+        videos = VideoChecker(frames, counts.append)
+        found = list(_check_file(path, stagings, options, counts.append if checksums else None, videos, known))
+        results.append((found, sum(counts)))
+    return results
 
 
 def _check_file(
-    path: Path, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
+    path: Path,
+    stagings: Sequence[Path] | None,
+    options: MediaOptions,
+    on_bytes: Callable[[int], object] | None,
+    videos: VideoChecker,
+    known: Known,
 ) -> Iterator[Finding]:
     try:
-        media = read_media(path, options, with_series=videos.reads, with_manifest=on_bytes is not None)
+        media = read_media(path, options, with_series=videos.reads, with_manifest=on_bytes is not None, known=known)
     except UnreadableFileError as error:
-        yield from findings_of_unreadable(path, error)
+        yield from findings_of_unreadable(path, error, stagings)
     else:
-        yield from findings_of_media(media, options, on_bytes, videos)
+        yield from findings_of_media(media, options, on_bytes, videos, stagings)
 
 
-def findings_of_unreadable(path: Path, error: UnreadableFileError) -> Iterator[Finding]:
-    """What is wrong with an NWB file that cannot be read."""
-    yield from _interrupted(path)
+def findings_of_unreadable(
+    path: Path, error: UnreadableFileError, stagings: Sequence[Path] | None = None
+) -> Iterator[Finding]:
+    """What is wrong with an NWB file that cannot be read; `stagings` as in `is_interrupted`."""
+    yield from _interrupted(path, stagings)
     yield _of_problem(path, "unreadable", error)
 
 
 def findings_of_media(
-    media: NWBMedia, options: MediaOptions, on_bytes: Callable[[int], object] | None, videos: VideoChecker
+    media: NWBMedia,
+    options: MediaOptions,
+    on_bytes: Callable[[int], object] | None,
+    videos: VideoChecker,
+    stagings: Sequence[Path] | None = None,
 ) -> Iterator[Finding]:
     """What is wrong with the media of one NWB file.
 
@@ -174,9 +210,11 @@ def findings_of_media(
         If given, videos are compared with the manifest, and it is called with each number of bytes of them read.
     videos : VideoChecker
         Which has read the videos, or reads them.
+    stagings : sequence of pathlib.Path, optional
+        As in `is_interrupted`.
     """
     path, found = media.path, media.found
-    yield from _interrupted(path)
+    yield from _interrupted(path, stagings)
     for problem in media.problems:
         yield Finding(
             severity=Severity.ERROR,
@@ -213,8 +251,8 @@ def findings_of_folders(
             yield from check_folders(Path(os.path.abspath(folder)), seen)
 
 
-def _interrupted(path: Path) -> Iterator[Finding]:
-    if is_interrupted(Path(os.path.realpath(path)), thoroughly=True):
+def _interrupted(path: Path, stagings: Sequence[Path] | None) -> Iterator[Finding]:
+    if is_interrupted(Path(os.path.realpath(path)), thoroughly=True, stagings=stagings):
         yield of_file(
             path, Severity.ERROR, "interrupted-edit", "an interrupted run has left it inconsistent",
             "run `nwb-extfiles recover` on it",
