@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dandi_server import Archive, serving_archive
-from helpers import NO_SYMLINKS, make_video, mounted, needs_symlink
+from helpers import NO_SYMLINKS, combinations_to_run, make_video, mounted, needs_symlink
 from servers import Server, reading_from_here, serving
 from videos import Videos
 
@@ -25,16 +25,50 @@ os.environ["DANDI_CACHE"] = "ignore"
 os.environ["DANDI_NO_ET"] = "1"
 
 PACKAGE, TESTS = Path(nwb_extfiles.__file__).parent, Path(__file__).parent
+KINDS_OF_DATA = (
+    "test_layout.py", "test_path_datasets.py", "test_places.py", "test_probe.py", "test_reading.py",
+    "test_video_checks.py", "test_zarr.py", "test_zarr_store.py",
+)  # fmt: skip
+"""Files whose parameters are types, storages, codecs and names that other packages read or make. ``--one-in`` leaves
+none of them out, as each may depend on the version of such a package."""
 MAY_NOT_SYMLINK = 1314
 """Windows' error for a user who may not make symbolic links."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the media mode "symlink", where it is a parameter."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "run each test in the first of its combinations of parameters, and in one of N of the others"
+    parser.addoption("--one-in", type=int, default=1, metavar="N", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of the media mode "symlink", where it is a parameter, and choose which run and are measured."""
     for item in items:
         params = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if any(isinstance(value, str) and value == "symlink" for value in params):
             item.add_marker(needs_symlink)
+    _choose(config, items)
+    if config.pluginmanager.hasplugin("_cov"):
+        _measure_a_part(items)
+
+
+def _choose(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what ``--one-in`` leaves out, and begin with the fuzzers and state machines that take minutes."""
+    chosen = {*combinations_to_run(items, config.getoption("one_in"))}
+    chosen |= {item for item in items if item.path.name in KINDS_OF_DATA}
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = [item for item in items if item in chosen]
+    items.sort(key=lambda item: "_long" not in item.name)  # the longest first, so that no processor waits for the last
+
+
+def _measure_a_part(items: list[pytest.Item]) -> None:
+    """Measure coverage in a part of the tests: it makes them take up to half as long again.
+
+    What this part covers, all tests cover.
+    """
+    measured = {*combinations_to_run(items, 3)}
+    for item in items:
+        if item not in measured:
+            item.add_marker(pytest.mark.no_cover)
 
 
 @contextmanager

@@ -89,13 +89,18 @@ class Archive:
 
     # ------------------------------------------------------------ what is in it
 
-    def add(self, path: str, file: Path, *, dandiset: str = DANDISET, version: str = "draft") -> Asset:
-        """Put a file, or a Zarr store, into a version of a dandiset. What is at that path there is replaced."""
+    def add(
+        self, path: str, file: Path, *, dandiset: str = DANDISET, version: str = "draft", content: str | None = None
+    ) -> Asset:
+        """Put a file, or a Zarr store, into a version of a dandiset. What is at that path there is replaced.
+
+        The identifier of the `content` is made of its digest, if it has none yet.
+        """
         if path.startswith("/") or not _ASSET_PATH.fullmatch(path):
             raise ValueError(f"the archive refuses the path {path!r} of an asset")
         versions = self.versions.setdefault(dandiset, {"draft": {}})
         digest = _digest(file)
-        content = _uuid(json.dumps(digest) + (dandiset if dandiset in self.embargoed else ""))
+        content = content or _uuid(json.dumps(digest) + (dandiset if dandiset in self.embargoed else ""))
         asset = Asset(_uuid(f"{dandiset}{path}{content}"), path, content, file, digest, dandiset)
         self._assets[asset.identifier] = versions.setdefault(version, {})[path] = asset
         return asset
@@ -204,10 +209,12 @@ class Archive:
             self._refuse(request, 401, "Invalid token.")
 
     def _version(self, dandiset: str, version: str) -> dict[str, Any]:
-        assets = self.versions[dandiset][version].values()
+        versions = self.versions[dandiset]
+        assets = versions[version].values()
+        published = any(versions[version] == one for name, one in versions.items() if name != "draft")
         return {
             "version": version, "name": "videos", "asset_count": len(assets), "created": _TIME, "modified": _TIME,
-            "size": sum(asset.size for asset in assets), "status": "Valid" if version == "draft" else "Published",
+            "size": sum(asset.size for asset in assets), "status": "Published" if published else "Valid",
         }  # fmt: skip
 
     def _send_dandiset(self, request: Handler, dandiset: str) -> None:
@@ -225,7 +232,8 @@ class Archive:
 
     def _send_versions(self, request: Handler, dandiset: str) -> None:
         if self._may(request, dandiset):
-            self._send_page(request, [self._version(dandiset, name) for name in self.versions[dandiset]])
+            versions = [self._version(dandiset, name) for name in self.versions[dandiset]]
+            self._send_page(request, versions[::-1] if request.query.get("order") == "-created" else versions)
 
     def _send_version(self, request: Handler, dandiset: str, version: str, what: str | None) -> None:
         if not self._may(request, dandiset):

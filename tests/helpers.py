@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "NO_SYMLINKS",
     "PAST",
     "assert_resolves",
+    "combinations_to_run",
     "contents",
     "digest",
     "fail_to_lock",
@@ -189,6 +191,18 @@ def fail_to_lock(monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
 
     name, call = ("msvcrt", "locking") if os.name == "nt" else ("fcntl", "flock")
     monkeypatch.setattr(importlib.import_module(name), call, fail)
+
+
+def combinations_to_run(items: Iterable[pytest.Item], one_in: int) -> list[pytest.Item]:
+    """Of each test the first combination of its parameters, and one in `one_in` of the others."""
+    seen: Counter[str] = Counter()
+    chosen = []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if seen[test] % one_in == 0:
+            chosen.append(item)
+        seen[test] += 1
+    return chosen
 
 
 @contextmanager

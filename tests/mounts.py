@@ -66,6 +66,13 @@ def _kernel_has(kind: str) -> bool:
     return any(line.split()[-1] == kind for line in Path("/proc/filesystems").read_text().splitlines())
 
 
+def _is_mounted(place: Path) -> bool:
+    """Whether something is mounted at a path. `os.path.ismount` does not see a folder of the same file system."""
+    escaped = os.path.realpath(place).translate({ord(char): f"\\{ord(char):03o}" for char in "\\ \t\n"})
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return any(line.split(" ")[4] == escaped for line in lines)
+
+
 @contextmanager
 def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
     """Run a command that mounts at a path, and unmount that at the end."""
@@ -74,7 +81,7 @@ def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
     if done.returncode:
         _skip(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()}")
     for _ in range(100):  # a FUSE server can need a moment
-        if os.path.ismount(place):
+        if _is_mounted(place):
             break
         time.sleep(0.05)
     try:
@@ -83,19 +90,19 @@ def mounted(command: Sequence[str], place: Path) -> Iterator[Path]:
         if subprocess.run(["umount", str(place)], check=False, capture_output=True).returncode:
             subprocess.run(["umount", "-l", str(place)], check=False, capture_output=True)
         for _ in range(100):
-            if not os.path.ismount(place):
+            if not _is_mounted(place):
                 break
             time.sleep(0.05)
 
 
 @contextmanager
-def _room() -> Iterator[Path]:
+def _room(within: Path | None = None) -> Iterator[Path]:
     """A temporary folder, removed at the end. What is still mounted in it is not entered."""
-    place = Path(tempfile.mkdtemp(prefix="mounts-"))
+    place = Path(tempfile.mkdtemp(prefix="mounts-", dir=within))
     try:
         yield place
     finally:
-        if not any(os.path.ismount(below) for below in place.iterdir()):
+        if not any(map(_is_mounted, place.iterdir())):
             shutil.rmtree(place)
 
 
@@ -127,10 +134,14 @@ def bindfs(folder: Path, place: Path | None = None, options: Sequence[str] = ())
 
 
 @contextmanager
-def tmpfs(options: str = "") -> Iterator[Path]:
-    """A file system in memory."""
+def tmpfs(options: str = "", *, within: Path | None = None) -> Iterator[Path]:
+    """A file system in memory.
+
+    With `within`, it is mounted in that folder: a move looks for other NWB files in the folder that the old and the new
+    place have in common, and in ``/tmp`` there can be thousands.
+    """
     _need("mount")
-    with _room() as room:
+    with _room(within) as room:
         at = _made(None, room, "tmpfs")
         with mounted(["mount", "-t", "tmpfs", *(["-o", options] if options else []), "tmpfs", str(at)], at):
             yield at
@@ -165,14 +176,16 @@ def overlay(lower: Path, options: str = "") -> Iterator[Path]:
 
 
 @contextmanager
-def loop(kind: str, mb: int = 64, options: str = "") -> Iterator[Path]:
+def loop(kind: str, mb: int = 64, options: str = "", *, within: Path | None = None) -> Iterator[Path]:
     """A file system in an image file: exfat or ntfs with FUSE; vfat, btrfs, xfs or ext4 with the kernel.
+
+    `within` is as in `tmpfs`.
 
     vfat is not mounted with fusefat, which loses names in a folder with more than a few files.
     """
     mount = _MOUNT.get(kind)
     _need(_MAKE[kind][0], mount[0] if mount else "mount")
-    with _room() as room:
+    with _room(within) as room:
         image, at = room / "image", _made(None, room, kind)
         with image.open("wb") as stream:
             stream.truncate(max(mb, _LEAST_MB.get(kind, 0)) * 1024 * 1024)

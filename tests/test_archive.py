@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import threading
 import traceback
 import urllib.error
 import urllib.request
@@ -404,6 +405,30 @@ def test_embargoed_file_is_read_with_the_key_in_the_environment(
         there = archive.dandi_url("sub-a/sub-a.nwb", None)
         check_embargoed(resolve_external_files(file, opened_from=there), archive, videos)
     assert KEY not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_signed_urls_of_an_embargoed_dandiset_are_asked_for_at_the_same_time(
+    archive: Archive, tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, as the archive signs one at a time."""
+    monkeypatch.setenv("HERE_API_KEY", KEY)
+    archive.embargo()
+    paths = [f"sub-a/{number}.avi" for number in range(8)]
+    archive.add("sub-a/sub-a.nwb", write_nwb(tmp_path / "a.nwb", [*paths, "sub-a/none.avi", "https://h/x.avi"]))
+    all_asked = threading.Barrier(len(paths), timeout=30)
+
+    def sign(handler: Handler) -> None:
+        all_asked.wait()
+        archive.api.fallback(handler)
+
+    for path, video in zip(paths, videos, strict=True):
+        asset = archive.add(f"sub-a/{path}", video)
+        archive.api.routes[urlsplit(archive.download_url(asset, "draft")).path] = sign
+    entries = resolve_external_files(archive.dandi_url("sub-a/sub-a.nwb"))
+    assert [entry.kind for entry in entries] == ["asset"] * 8 + ["none", "url"]
+    assert [fetched(entry.location) for entry in entries[:8]] == [video.read_bytes() for video in videos]
+    assert len([path for path in archive.questions if "/download/" in path]) == 9  # the NWB file too
+    assert not archive.leaked
 
 
 class Keyring(KeyringBackend):

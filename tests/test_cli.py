@@ -491,6 +491,26 @@ def test_ls_searches_for_videos(lab: Path) -> None:
     assert "--path-map takes OLD=NEW" in run("ls", "--path-map", "nas", code=2).stderr
 
 
+@pytest.mark.parametrize(("words", "most"), [([], 1), (["--jobs", "2"], 0), (["--media", "gone.avi"], 1)])
+def test_ls_reads_a_search_folder_once(lab: Path, words: list[str], most: int) -> None:
+    """However many NWB files have a video that is missing. With jobs, other processes read it, once each."""
+    for number in range(4):
+        write_nwb(lab / "nwb" / f"lost{number}.nwb", ["gone.avi"])
+    make_media(lab / "nas" / "deep" / "gone.avi")
+    code = (
+        "import sys\nfrom nwb_extfiles.cli import main\nread = []\n"
+        "def note(event, values):\n"
+        "    read.extend(values if event == 'os.scandir' and str(values[0]).endswith('deep') else ())\n"
+        "if __name__ == '__main__':\n"
+        "    sys.addaudithook(note)\n    main(sys.argv[1:], standalone_mode=False)\n    print(len(read))"
+    )
+    (lab / "count.py").write_text(code)
+    command = [sys.executable, "count.py", "ls", "nwb", *words, "--search", "nas"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(most)
+    assert done.stdout.count("gone.avi") >= 4
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
 def test_error_is_one_line_whatever_the_name_of_its_file(lab: Path) -> None:
     (lab / "nwb" / "a\nb.nwb").write_bytes((lab / "nwb" / "good.nwb").read_bytes())
@@ -787,6 +807,7 @@ def test_nwb_file_that_is_left_out_keeps_its_video(lab: Path, command: str) -> N
     before = tree(lab)
     alone = run(*words, left_out, *(["--required-field", "session_id"] * (command == "organize")), "--existing", "skip")
     assert "warning: left out: " in alone.stderr
+    assert "no paths of media" not in alone.stderr
     assert "0 NWB files" in alone.stdout
     assert tree(lab) == before
     if command == "relocate":

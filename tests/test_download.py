@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable
 from email.utils import formatdate
@@ -331,6 +333,34 @@ def test_endless_download_stops_at_free_space(tmp_path: Path, server: Server, mo
 
 
 # ----------------------------------------------------- beside a file that is afar
+
+
+@pytest.mark.parametrize("opened", ["from its URL", "from bytes"])
+def test_plain_export_of_a_streamed_file_warns_of_the_videos_that_stay_there(
+    tmp_path: Path, server: Server, opened: str
+) -> None:
+    """Once for each series. What the caller decides, and what is there already, is not warned of."""
+    write_nwb(server.folder / "a.nwb", ["a/0.avi", "a/1.avi", "here.avi", "https://example.org/x.avi"])
+    (tmp_path / "here.avi").write_bytes(b"downloaded before")
+    target = tmp_path / "b.nwb"
+
+    def export_it(**chosen: Any) -> list[str]:
+        stream = fsspec.open(server.url("a.nwb")).open()
+        source = stream if opened == "from its URL" else io.BytesIO(stream.read())
+        with h5py.File(source, "r") as file, NWBHDF5IO(file=file, mode="r") as src_io:
+            with warnings.catch_warnings(record=True) as caught, NWBExtFilesHDF5IO(target, "w") as writer:
+                warnings.simplefilter("always", ExternalFilesWarning)
+                writer.export(src_io=src_io, **chosen)
+        return [str(one.message) for one in caught if one.category is ExternalFilesWarning]
+
+    with reading_from_here():
+        (said,) = export_it()
+        base = server.url("").rstrip("/") if opened == "from its URL" else "the NWB file that is exported, whose pl"
+        assert f"'/acquisition/video', external_file[0]: 'a/0.avi' is relative to {base}" in said
+        assert f"leads to nothing in {str(tmp_path)!r}, and 1 more; give relocate_media=True" in said
+        assert ("opened_from" in said) == (opened == "from bytes")
+        assert stored_paths(target)[:2] == ["a/0.avi", "a/1.avi"]
+        assert export_it(relocate_media=False) == []
 
 
 def test_media_beside_nwb_file_read_from_url(tmp_path: Path, server: Server, videos: list[Path]) -> None:

@@ -170,7 +170,8 @@ def test_hint_of_many_problems_of_one_kind_is_said_once(count: int) -> None:
     error = combine([*lost, RelocationRefusedError("/data/b.nwb is not writable", hint="make it so")])
     assert str(error).count("name its folder with `search`") == 1
     *_, of_all, last = error.command_line.splitlines()
-    assert of_all == "  hint: name its folder with --search FOLDER"
+    assert of_all == f"  hint for 1 to {count}: name its folder with --search FOLDER"
+    assert str(combine(lost)).endswith(f"\n  hint: {hint}")
     assert last == f"  {count + 1}. /data/b.nwb is not writable; make it so"
     assert [problem.command_line for problem in error.problems[:count]] == [
         f"/data/{n}.nwb: no file for 'v.avi'; name its folder with --search FOLDER" for n in range(count)

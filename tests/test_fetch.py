@@ -452,7 +452,9 @@ def test_embargoed_videos_need_the_key(
         fetch_media(path, archive.dandi_url(NWB))
     monkeypatch.setenv("HERE_API_KEY", KEY)
     archive.signed_for = 2
+    archive.api.asked.clear()
     fetch_media(path, archive.dandi_url(NWB))
+    assert len([path for path in archive.questions if "/download/" in path]) == 3  # each video once
     assert media_in(path) == media_in(dandiset / NWB)
     assert archive.leaked == []
 

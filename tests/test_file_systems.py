@@ -53,7 +53,7 @@ def test_unsupported_links_are_reported_once_before_staging(
 @pytest.mark.parametrize("files_mode", ["copy", "move"])
 def test_suggested_modes_work(raw: Path, kind: str, mode: str, files_mode: str) -> None:
     videos = {path.name: digest(path) for path in raw.glob("*.avi")}
-    with loop(kind) as stick:
+    with loop(kind, within=raw.parent) as stick:
         organize([raw], stick / "ds", media_mode=mode, files_mode=files_mode)
         made = sorted((stick / "ds").rglob("*.nwb"))
         assert len(made) == 2

@@ -387,6 +387,23 @@ def test_naming_imports_no_pynwb(tmp_path: Path) -> None:
     assert run.stdout == f"{names}\n[]\n"
 
 
+def test_naming_imports_only_little_of_dandi() -> None:
+    """All that dandi.organize imports takes longer than many small files. Sessions without an id need some of it."""
+    code = (
+        "import sys; from datetime import datetime;"
+        "from nwb_extfiles.tasks.organize.layout import MODALITIES, dandi_paths;"
+        "row = {'path': 'a.nwb', 'subject_id': 'm.1', 'session_id': 's_1', MODALITIES: ('image',)};"
+        "print(*dandi_paths([row], ['session_id']));"
+        "slow = {'pynwb', 'dandi.dandiset', 'dandi.utils', 'dandischema', 'requests', 'ruamel'};"
+        "print(sorted(slow & set(sys.modules)));"
+        "row |= {'session_id': None, 'session_start_time': datetime(2026, 1, 2, 3, 4, 5)};"
+        "print(*dandi_paths([row], ['session_id']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = [f"sub-m-1/sub-m-1_ses-{session}_image.nwb" for session in ("s-1", "20260102T030405")]
+    assert run.stdout.split() == [names[0], "[]", names[1]]
+
+
 def test_set_scalar_helper(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         set_scalar(file, "a", "b")

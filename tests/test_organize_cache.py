@@ -558,3 +558,18 @@ def test_large_nwb_files_are_not_read_for_the_cache(tmp_path: Path, own_cache: P
         plan = organize(path, tmp_path / "ds")
     assert plan.files[0].is_done
     assert not own_cache.exists()
+
+
+def test_copy_of_an_nwb_file_in_the_latest_format_opens(tmp_path: Path) -> None:
+    """Its superblock has a checksum, so it is edited on disk; its copy is known after it was compared."""
+    old = recording(tmp_path / "old.nwb", ["a.avi"])
+    (tmp_path / "raw").mkdir()
+    with h5py.File(old) as source, h5py.File(tmp_path / "raw" / "r.nwb", "w", libver="latest") as file:
+        for name in source:
+            source.copy(name, file)
+        file.attrs.update(source.attrs)
+    shutil.copy(tmp_path / "a.avi", tmp_path / "raw" / "a.avi")
+    for _ in range(3):
+        (file,) = organize(tmp_path / "raw", tmp_path / "ds")
+        assert stored_paths(file.target)[0].startswith("sub-mouse0")
+    assert file.is_done

@@ -600,7 +600,8 @@ def test_all_problems_at_once() -> None:
     )
     assert known in error.problems
     for problem in error.problems:
-        assert str(problem) in str(error)
+        assert problem.what in str(error)
+        assert problem.hint is None or str(problem.hint) in str(error)
 
 
 def test_many_problems_of_one_kind_are_counted() -> None:

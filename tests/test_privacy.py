@@ -47,9 +47,9 @@ def any_umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Path]:
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
     """A folder in another file system, with extended attributes and ACLs."""
-    with tmpfs() as place:
+    with tmpfs(within=tmp_path) as place:
         yield place
 
 

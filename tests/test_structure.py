@@ -10,11 +10,12 @@ import sys
 import tarfile
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from zipfile import ZipFile
 
 import pytest
-from helpers import write_nwb
+from helpers import combinations_to_run, write_nwb
 from ruamel.yaml import YAML
 
 import nwb_extfiles
@@ -29,6 +30,15 @@ def test_packages_have_docstrings() -> None:
     for path in {*PACKAGE.glob("*/**/__init__.py")} - {PACKAGE / "cli" / "__init__.py"}:
         (line,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(line, ast.Expr)
+
+
+def test_one_combination_of_each_test_runs() -> None:
+    """Whatever ``--one-in`` says."""
+    names = ["a::one", "a::two[x]", "a::two[y]", *(f"b::two[{number}]" for number in range(5))]
+    items: list[Any] = [SimpleNamespace(nodeid=name) for name in names]
+    assert [item.nodeid for item in combinations_to_run(items, 3)] == ["a::one", "a::two[x]", "b::two[0]", "b::two[3]"]
+    assert [item.nodeid for item in combinations_to_run(items, 9)] == ["a::one", "a::two[x]", "b::two[0]"]
+    assert combinations_to_run(items, 1) == items
 
 
 def test_import_is_light() -> None:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from .plans.plan import RelocationPlan
     from .tasks.check.checks import check
     from .tasks.check.findings import Finding
-    from .tasks.external_files import find_referring_files, resolve_external_files
+    from .tasks.external_files import resolve_external_files
     from .tasks.fetching import FetchedMedia, fetch_media
     from .tasks.organize.organizing import organize
     from .tasks.organize.plan import OrganizePlan
+    from .tasks.referring import find_referring_files
     from .tasks.relocating import relocate
     from .tasks.report.reporting import report
     from .tasks.restoring import restore
@@ -78,7 +79,7 @@ _MODULE_OF = {
     "check": "tasks.check.checks",
     "dandi_name": "naming",
     "fetch_media": "tasks.fetching",
-    "find_referring_files": "tasks.external_files",
+    "find_referring_files": "tasks.referring",
     "image_series_from_videos": "io.video_series",
     "locate_frame": "media.frames",
     "organize": "tasks.organize.organizing",

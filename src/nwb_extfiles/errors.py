@@ -218,7 +218,8 @@ def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], s
     """
     lines: list[str] = []
     number = 1
-    for alike in _by_kind(problems, lambda problem: problem.what):
+    kinds = _by_kind(problems, lambda problem: problem.what)
+    for alike in kinds:
         listed = alike if len(alike) <= _FEW + 1 else alike[:_FEW]
         hints = {problem.hint for problem in alike}
         hint = hints.pop() if len(alike) > 1 and len(hints) == 1 else None
@@ -227,7 +228,8 @@ def numbered(problems: Sequence[ExternalFilesError], spell: Callable[[object], s
         if len(alike) > len(listed):
             lines.append(f"  … and {len(alike) - len(listed):,} more of this kind; {spell(_WHERE_ALL_ARE)}")
         if hint is not None:
-            lines.append(f"  hint: {plain(spell(hint))}")
+            of_these = "" if len(kinds) == 1 else f" for {number:,} to {number + len(alike) - 1:,}"
+            lines.append(f"  hint{of_these}: {plain(spell(hint))}")
         number += len(alike)
     return "\n".join(lines)
 

@@ -15,7 +15,8 @@ of another package is checked in one place: `tests/test_private_names.py` fails 
 ``_assign_dandi_names``, ``_get_non_unique_paths``, ``_get_unique_values``, ``_populate_session_ids_from_time``, \
 ``_sanitize_value`` of `dandi.organize` (0.81)
     The steps of ``create_unique_filenames_from_metadata``. That function imports pynwb, and its time grows with the
-    square of the number of files. Instead: call it for all files, and wait.
+    square of the number of files. Instead: call it for all files, and wait. The module is run by `late_imports`;
+    instead, import it, which takes half a second more.
 ``numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE`` (0.15.2)
     Whether the user trusts pickles in Zarr stores. Without the module (before 0.15.2) none are read here. Instead: read
     none at all.
@@ -36,6 +37,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from .late_imports import with_late_imports
 
 __all__ = ["DandiNaming", "dandi_naming", "forget_mappers", "may_unpickle", "open_file", "registered_mappers"]
 
@@ -66,9 +69,8 @@ class DandiNaming(NamedTuple):
 
 
 def dandi_naming() -> DandiNaming:
-    """The steps of dandi's that is installed; they are loaded now."""
-    from dandi import organize
-
+    """The steps of dandi's that is installed; they are loaded now, without what else its module imports."""
+    organize = with_late_imports("dandi.organize")
     return DandiNaming(
         sanitize=organize._sanitize_value,
         values_of=organize._get_unique_values,

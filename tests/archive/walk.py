@@ -4,8 +4,9 @@
 
 Three NWB files with three videos each are organized in each media mode, uploaded to a new dandiset, downloaded, and
 read: the files by h5py and by pynwb, and the videos where `resolve_external_files` says that they are in the archive.
-Then NWB files are downloaded alone and get their videos by `fetch_media`, one is renamed and uploaded with ``--sync``,
-and all is done once more in an embargoed dandiset. A link is right if it leads to the bytes of the original video.
+The first dandiset is published, and read in that version. Then NWB files are downloaded alone and get their videos by
+`fetch_media`, and one is renamed and uploaded with ``--sync``. All is done once more in an embargoed dandiset, and with
+one NWB file in a Zarr store. A link is right if it leads to the bytes of the original video.
 
 The dandisets stay in the archive: use its sandbox, or one of your own.
 """
@@ -27,10 +28,13 @@ from pathlib import Path
 
 import h5py
 import requests
+import zarr
 from dandi.consts import DandiInstance, SyncMode, known_instances, known_instances_rev
 from dandi.dandiapi import DandiAPIClient
 from dandi.download import DownloadExisting, download
 from dandi.upload import UploadExisting, upload
+from hdmf_zarr import NWBZarrIO
+from pynwb import NWBHDF5IO
 
 from nwb_extfiles import (
     ExternalFilesError,
@@ -45,6 +49,7 @@ from nwb_extfiles.testing import make_video, write_nwb
 INSTANCE = "walk"
 KEY_VARIABLE = "WALK_API_KEY"
 DATASET = "acquisition/video/external_file"
+STORE = ".nwb.zarr"
 METADATA = {
     "description": "Made by tests/archive/walk.py of nwb-extfiles; it may be deleted.",
     "license": ["spdx:CC0-1.0"],
@@ -105,6 +110,16 @@ def links_by_h5py(folder: Path) -> Links:
     return found
 
 
+def links_by_zarr(folder: Path) -> Links:
+    """What the stored paths in Zarr stores lead to."""
+    found: Links = {}
+    for path in sorted(folder.rglob(f"*{STORE}")):
+        series = zarr.open_group(str(path), mode="r")["acquisition/video"]
+        stored = map(str, series["external_file"][:])
+        found |= {(series.attrs["object_id"], n): sha256(path.parent / one) for n, one in enumerate(stored)}
+    return found
+
+
 def links_by_pynwb(folder: Path) -> Links:
     """What pynwb gives for the series, read with ``resolve_media=True``."""
     found: Links = {}
@@ -115,11 +130,11 @@ def links_by_pynwb(folder: Path) -> Links:
     return found
 
 
-def links_in_archive(client: DandiAPIClient, dandiset_id: str) -> Links:
+def links_in_archive(client: DandiAPIClient, dandiset_id: str, version: str = "draft") -> Links:
     """What is at the locations that `resolve_external_files` gives for the assets."""
     found: Links = {}
-    for asset in client.get_dandiset(dandiset_id, "draft").get_assets():
-        if asset.path.endswith(".nwb"):
+    for asset in client.get_dandiset(dandiset_id, version).get_assets():
+        if asset.path.endswith((".nwb", STORE)):
             for entry in resolve_external_files(asset):
                 key = str(entry.reference.object_id), entry.reference.index
                 content = None
@@ -199,6 +214,47 @@ def walk_fetch(walk: Walk, client: DandiAPIClient, dandiset_id: str, step: str) 
     walk.count(f"{step}: fetched", "h5py", links_by_h5py(folder))
 
 
+def walk_published(walk: Walk, client: DandiAPIClient, dandiset_id: str) -> None:
+    """Publish the draft, and read that version; an NWB file of it gets its videos without a version being named."""
+    draft = client.get_dandiset(dandiset_id, "draft")
+    draft.wait_until_valid()
+    version = draft.publish().version_id
+    work = walk.folder / "published"
+    here = get(f"dandi://{INSTANCE}/{dandiset_id}@{version}/", work / "downloaded")
+    walk.count("published: downloaded", "h5py", links_by_h5py(here))
+    walk.count("published: in the archive", "URLs", links_in_archive(client, dandiset_id, version))
+    for path in nwb_files(here):
+        alone = work / "alone" / path.name
+        alone.parent.mkdir(exist_ok=True)
+        shutil.copy(path, alone)
+        fetch_media(alone, f"dandi://{INSTANCE}/{dandiset_id}")
+    walk.count("published: fetched", "h5py", links_by_h5py(work / "alone"))
+
+
+def walk_store(walk: Walk, client: DandiAPIClient, mode: str) -> None:
+    """An NWB file in a Zarr store."""
+    work = walk.folder / "store"
+    raw = Path(shutil.copytree(walk.folder / "raw", work / "raw"))
+    first, *others = nwb_files(raw)
+    with quietly(), NWBHDF5IO(first, "r") as source, NWBZarrIO(str(first.with_name(f"0{STORE}")), mode="w") as io_:
+        io_.export(src_io=source, write_args={"link_data": False})
+    for path in (first, *others):
+        path.unlink()
+    expected = links_by_zarr(raw)
+    dandiset_id = new_dandiset(client, work / "ds", "store")
+    with quietly():
+        organize(raw, work / "ds", media_mode=mode)
+    walk.count("store: organized", "zarr", links_by_zarr(work / "ds"), expected)
+    send(work / "ds")
+    here = get(f"dandi://{INSTANCE}/{dandiset_id}@draft/", work / "downloaded")
+    walk.count("store: downloaded", "zarr", links_by_zarr(here), expected)
+    walk.count("store: in the archive", "URLs", links_in_archive(client, dandiset_id), expected)
+    (store,) = here.rglob(f"*{STORE}")
+    alone = Path(shutil.copytree(store, work / "alone" / store.name))
+    fetch_media(alone, f"dandi://{INSTANCE}/{dandiset_id}@draft")
+    walk.count("store: fetched", "zarr", links_by_zarr(work / "alone"), expected)
+
+
 def walk_rename(walk: Walk, client: DandiAPIClient, dandiset_id: str) -> None:
     """Rename an NWB file, relocate it, upload with --sync, and download once more."""
     work = walk.folder / "renamed"
@@ -260,10 +316,14 @@ def walk_all(api: str, key: str, folder: Path, modes: list[str], *, tell: Callab
             tell(f"{mode}: organize, upload, download, read")
             dandiset_id, _ = walk_mode(walk, client, mode)
             if number == 0:
+                tell("published")
+                walk_published(walk, client, dandiset_id)
                 tell("NWB files downloaded alone, and their videos fetched")
                 walk_fetch(walk, client, dandiset_id, "alone")
                 tell("renamed, relocated, uploaded with --sync")
                 walk_rename(walk, client, dandiset_id)
+        tell("a Zarr store")
+        walk_store(walk, client, modes[0])
         tell("embargoed")
         walk_embargo(walk, client, modes[0])
     return walk

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from helpers import combinations_to_run
 
 _SAMPLED = ("test_shared_videos.py", "test_lost_with_success.py")
-_EACH = 3
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Each test runs in at least one combination of its parameters. Of the others, one in three runs each time."""
-    seen: dict[str, int] = {}
+    each_time = {*combinations_to_run(items, 3)}
     for item in items:
-        if item.path.name not in _SAMPLED:
-            continue
-        scene = item.nodeid.partition("[")[0]
-        number = seen[scene] = seen.get(scene, -1) + 1
-        if number % _EACH:
+        if item.path.name in _SAMPLED and item not in each_time:
             item.add_marker(pytest.mark.long)

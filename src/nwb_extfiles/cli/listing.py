@@ -114,39 +114,51 @@ def _references(
 
     With `by_checksum`, those without a manifest are `unsearched`.
     """
-    from ..batch import each, workers
+    from ..batch import results, workers
     from ..tasks.named_files import named_nwb_files
 
     paths = list(named_nwb_files(places, problems))
-    job = partial(_references_of, videos=videos, by_checksum=by_checksum, options=options)
-    with workers(min(jobs, len(paths) or 1), None) as pool:
-        for number, result in sorted(each(job, paths, pool), key=lambda numbered: numbered[0]):
-            if isinstance(result, BaseException):
-                raise result
-            references, problems_of_one, is_searched = result
-            problems += problems_of_one
-            unsearched += [] if is_searched else [paths[number]]
-            yield from references
+    count = min(jobs, len(paths) or 1)
+    job = partial(_references_of_each, videos=videos, by_checksum=by_checksum, options=options)
+    with workers(count, None) as pool:
+        parts = [paths[number::count] for number in range(count)]
+        found = {path: one for part in results(job, parts, pool) for path, one in part.items()}
+    for path in paths:
+        references, problems_of_one, is_searched = found[path]
+        problems += problems_of_one
+        unsearched += [] if is_searched else [path]
+        yield from references
 
 
-def _references_of(
-    path: Path, *, videos: list[Path], by_checksum: bool, options: Mapping[str, Any]
-) -> tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError], bool]:
-    """What one NWB file refers to, what is wrong with it, and whether it was searched; also for other processes."""
-    from ..tasks.external_files import find_referring_files, has_manifest, resolve_external_files
+def _references_of_each(
+    paths: list[Path], *, videos: list[Path], by_checksum: bool, options: Mapping[str, Any]
+) -> dict[Path, tuple[list[tuple[Path | None, ResolvedExternalFile]], list[ExternalFilesError], bool]]:
+    """What each NWB file refers to, what is wrong with it, and whether it was searched; also for other processes.
 
-    found: list[tuple[Path | None, ResolvedExternalFile]] = []
-    problems: list[ExternalFilesError] = []
-    is_searched = True
-    try:
-        if videos:
-            is_searched = not by_checksum or has_manifest(path)
-            found += find_referring_files(videos, [path], by_checksum=by_checksum, media_options=options)
-        else:
-            found += [(None, entry) for entry in resolve_external_files(path, options, problems=problems)]
-    except ExternalFilesError as problem:
-        problems.append(problem)
-    return found, problems, is_searched
+    Folders that are searched are read once for all of them, and so is each video.
+    """
+    from ..options import MediaOptions
+    from ..plans.places import Known
+    from ..tasks.external_files import external_files_of
+    from ..tasks.referring import WantedMedia, has_manifest
+
+    chosen, memory = MediaOptions.from_value(options), Known()
+    wanted = WantedMedia(videos, chosen, by_checksum=by_checksum)
+    listed = {}
+    for path in paths:
+        found: list[tuple[Path | None, ResolvedExternalFile]] = []
+        problems: list[ExternalFilesError] = []
+        is_searched = True
+        try:
+            if videos:
+                is_searched = not by_checksum or has_manifest(path)
+                found += wanted.in_file(path)
+            else:
+                found += [(None, one) for one in external_files_of(path, chosen, memory=memory, problems=problems)]
+        except ExternalFilesError as problem:
+            problems.append(problem)
+        listed[path] = found, problems, is_searched
+    return listed
 
 
 def _list(

@@ -8,7 +8,7 @@ import os
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from hashlib import sha256
 from io import FileIO
@@ -38,7 +38,8 @@ COPY_CHUNK = 16 * 1024 * 1024
 _FLUSHED_EVERY = 8  # chunks
 _MOST_BEHIND = 32  # chunks that are copied and not verified yet: what is in memory is not read from the disk
 HASH_CHUNK = 1024 * 1024
-"""Bytes read at once to be hashed or compared; larger buffers were slower."""
+"""Bytes read at once to be hashed; larger buffers were slower."""
+_COMPARED_AT_ONCE = 120 * 1024  # bytes; for more, malloc maps new pages each time, which takes as long as to compare
 
 _FICLONE = 0x40049409  # ioctl of linux/fs.h; btrfs, xfs, bcachefs, overlay on these
 _CANNOT_CLONE = {
@@ -103,7 +104,8 @@ def copy_verified(
     """
     with (
         open(source, "rb", buffering=0) as reader,
-        open(target, "x+b", buffering=0, opener=open_private) as writer,  # for others to read when they may, not before
+        # for others to read when they may, not before
+        open(open_private(target, os.O_RDWR | os.O_CREAT | os.O_EXCL), "r+b", buffering=0) as writer,
     ):
         before = os.fstat(reader.fileno())
         digest = sha256() if with_digest else None
@@ -211,10 +213,11 @@ def _copy_small(
     reader: BinaryIO, writer: BinaryIO, before: os.stat_result, source: Path, target: Path, digest: _Hash | None
 ) -> None:
     """Copy a small file, then read both sides again: a thread, and opening them again, would take longer."""
-    count = _copy_buffer(reader, writer, before.st_size + 1)  # one more, which shows that it has grown
+    copied = sum(_copied(reader, writer, before.st_size, HASH_CHUNK))
     reader.seek(0)
     writer.seek(0)
-    if not _is_same(reader, writer, count, digest):
+    # one byte more shows that it has grown
+    if not _is_same(reader, writer, copied, digest) or reader.read(1):
         _refuse_change(reader, before, source)  # rather than blame the disk
         raise TransferError(_differs(source, target))
 
@@ -230,7 +233,6 @@ def _copy_and_compare(
     digest: _Hash | None,
 ) -> None:
     """Copy a large file; another thread reads what was copied on both sides meanwhile, and flushes it."""
-    copy = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer
     copied, behind = 0, deque[Future[None]]()
 
     def verify(count: int, flushes: bool) -> None:
@@ -246,16 +248,8 @@ def _copy_and_compare(
         ThreadPoolExecutor(1, thread_name_prefix="verify") as verifier,
     ):
         try:
-            while copied <= before.st_size:  # one that grows as fast as it is copied would have no end
-                try:
-                    count = copy(reader, writer, COPY_CHUNK)
-                except OSError as error:
-                    if copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
-                        raise
-                    copy = _copy_buffer
-                    continue
-                if count == 0:
-                    break
+            # one that grows as fast as it is copied would have no end
+            for count in _copied(reader, writer, before.st_size + 1, COPY_CHUNK):
                 behind.append(verifier.submit(verify, count, sync and copied // COPY_CHUNK % _FLUSHED_EVERY == 0))
                 copied += count
                 if len(behind) > _MOST_BEHIND:
@@ -266,6 +260,23 @@ def _copy_and_compare(
                 behind.popleft().result()
         finally:
             verifier.shutdown(wait=False, cancel_futures=True)
+
+
+def _copied(reader: BinaryIO, writer: BinaryIO, size: int, piece: int) -> Iterator[int]:
+    """Copy the next bytes, so many at most, in pieces, in the kernel where it can; yields the size of each."""
+    copy, done = _copy_range if hasattr(os, "copy_file_range") else _copy_buffer, 0
+    while done < size:
+        try:
+            count = copy(reader, writer, min(piece, size - done))
+        except OSError as error:
+            if copy is _copy_buffer or error.errno not in _CANNOT_COPY_RANGE:
+                raise
+            copy = _copy_buffer
+            continue
+        if count == 0:
+            break
+        done += count
+        yield count
 
 
 def _copy_range(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
@@ -287,7 +298,7 @@ def _copy_buffer(reader: BinaryIO, writer: BinaryIO, size: int) -> int:
 
 def _is_same(source: BinaryIO, target: BinaryIO, count: int, digest: _Hash | None = None) -> bool:
     """Whether the next bytes of both, so many of them, are the same; the digest gets those of the source."""
-    ours, theirs = bytearray(min(count, HASH_CHUNK)), bytearray(min(count, HASH_CHUNK))
+    ours, theirs = (bytearray(min(count, _COMPARED_AT_ONCE)) for _ in range(2))
     while count:
         view = memoryview(ours)[:count]
         if _fill(source, view) < len(view):

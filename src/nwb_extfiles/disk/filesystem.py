@@ -40,6 +40,7 @@ __all__ = [
 
 LONGEST_PATH = 259
 """Characters of a path of Windows, unless long paths are turned on there."""
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)  # as `Path.is_dir` takes them
 _SYNC_THREADS = 8  # file systems flush in one go what several ask for at once
 
 
@@ -182,7 +183,12 @@ def make_folders(folder: Path, made: list[Path]) -> None:
 
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder itself, and no link to one."""
-    return path.is_dir() and not path.is_symlink()
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
+        return False
 
 
 def has_other_names(path: Path) -> bool:

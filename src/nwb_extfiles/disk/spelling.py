@@ -40,10 +40,11 @@ class Spelling:
 
     def relative(self, folder: Path, path: PurePosixPath) -> PurePosixPath:
         """A path below a folder, with each name as listed."""
-        spelled = PurePosixPath()
+        place, spelled = str(folder), list[str]()
         for name in path.parts:
-            spelled /= self.listed_name(str(folder / spelled), name)
-        return spelled
+            spelled.append(self.listed_name(place, name))
+            place = os.path.join(place, spelled[-1])
+        return path if tuple(spelled) == path.parts else PurePosixPath(*spelled)  # making one takes longer
 
     def _as_listed(self, path: str) -> str:
         folder, name = os.path.split(path)

@@ -329,10 +329,12 @@ class MediaIOMixin(_Backend):
 
     def _new_paths_for(self, parent: Any, builder: Any) -> tuple[FieldInTree, list[str]] | None:
         """What to write instead of a builder, where the group `parent` is about to get it."""
-        several = self._call.new_paths.get(builder, []) if self._call is not None else []
+        if self._call is None or builder not in self._call.new_paths:
+            return None
+        several = self._call.new_paths[builder]
         if len(several) > 1:
             return next((new for new in several if new[0].references[0].object_path == parent.name), None)
-        return None if not several or self.get_written(builder) else several[0]
+        return None if self.get_written(builder) else several[0]
 
     def _write_paths(self, parent: Any, entry: FieldInTree, paths: list[str], **kwargs: Any) -> Any:
         """Write the paths of a field; gives the dataset."""

@@ -45,6 +45,9 @@ class ByBuilder(MutableMapping[Any, _V]):
     def __len__(self) -> int:
         return len(self._items)
 
+    def __contains__(self, builder: object) -> bool:
+        return id(builder) in self._items  # asked for each builder that is written; the inherited one raises each time
+
 
 @dataclass(frozen=True, slots=True)
 class FieldInTree:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from hdmf.build import Builder, GroupBuilder, LinkBuilder, ReferenceBuilder
 from ..disk.annex import is_annex_object
 from ..disk.contents import same_content
 from ..disk.filesystem import has_other_names
-from ..errors import RelocationRefusedError, combine
-from ..hints import quoted
+from ..errors import RelocationRefusedError, combine, warn_all
+from ..hints import Message, quoted
 from ..naming import unportable
 from ..nwb.path_datasets import StoredPath, attribute_string, is_stored, path_of, read_paths, unwrapped
+from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
-from ..plans.resolve import resolve_all
+from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_absolute, is_url, spellings, unicode_forms
 from ..plans.targets import Named, dandiset_above, name_targets
+from ..web.remote import UNKNOWN_BASE
 from .arguments import RelocationRequest
 from .builders import ByBuilder, FieldInTree, object_path_of, target_of
 from .plan_from_builders import Tree, all_builders, containers_of, identifier
@@ -77,6 +79,29 @@ def refuse_broken_links(
             )
     if problems:
         raise combine(problems)
+    warn_all(_left_behind(resolutions, nwb_path.parent))
+
+
+def _left_behind(resolutions: Iterable[Resolution], folder: Path) -> Iterator[Message]:
+    """Warn of media beside an NWB file behind a URL, once for each series; whether they are there is not asked."""
+    found: dict[tuple[str, str], list[ExternalFileReference]] = {}
+    for resolution in resolutions:
+        reference, stored = resolution.reference, resolution.reference.stored_path
+        is_local = resolution.file is not None or is_url(stored) or is_absolute(stored)
+        if is_local or reference.base is None or not is_url(reference.base):
+            continue
+        if not any(place.is_file() for place in _places(stored, folder)):
+            found.setdefault((reference.object_path, reference.field), []).append(reference)
+    for first, *more in found.values():
+        unknown = first.base == UNKNOWN_BASE
+        base = "the NWB file that is exported, whose place is not known" if unknown else f"{first.base}"
+        opened_from = " and opened_from" if unknown else ""
+        yield Message(
+            f"{first.where}: {quoted(first.stored_path)} is relative to {base}, and leads to nothing in "
+            f"{quoted(folder)}{f', and {len(more)} more' if more else ''}",
+            f'give relocate_media=True, with urls="download"{opened_from} in media_options, to have the media too, or '
+            f"relocate_media=False to write the paths as they are",
+        )
 
 
 def _breaks(entry: Named, folder: Path) -> bool:
@@ -84,8 +109,11 @@ def _breaks(entry: Named, folder: Path) -> bool:
     stored, file = entry.resolution.reference.stored_path, entry.resolution.file
     if file is None or is_absolute(stored):
         return False
-    places = (place for form in unicode_forms(stored) for place in spellings(folder, form))
-    return not any(place.is_file() and same_content(place, file.real) for place in places)
+    return not any(place.is_file() and same_content(place, file.real) for place in _places(stored, folder))
+
+
+def _places(stored: str, folder: Path) -> Iterator[Path]:
+    return (place for form in unicode_forms(stored) for place in spellings(folder, form))
 
 
 def _stays_a_link(entry: FieldInTree, write_args: dict[str, Any]) -> bool:
@@ -189,7 +217,7 @@ def _stands_in(root: GroupBuilder, target: Any) -> bool:
 
 def _references_in(builder: Any) -> Iterator[Any]:
     """The builders that attributes and data of a builder refer to."""
-    values = list(builder.attributes.values())
+    values = [value for value in builder.attributes.values() if not isinstance(value, str)]  # most are
     data = unwrapped(getattr(builder, "data", None))
     if isinstance(data, list | tuple) and data:
         if isinstance(data[0], Builder | ReferenceBuilder):

@@ -51,6 +51,7 @@ __all__ = [
 NWB_SUFFIX = ".nwb"
 _METADATA_CACHE = 128 * 1024  # bytes
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_WITHOUT_CHECKSUM = 1  # versions of the superblock, up to this one
 _MEMORY_STEP = 64 * 1024  # bytes by which a file in memory grows
 _ZARR_SUFFIXES = (".zarr", NWB_SUFFIX)
 _OWNER_SUFFIXES = (".nwb", ".zarr", ".h5", ".hdf5")  # in any letter case
@@ -342,9 +343,11 @@ def write_paths(
 def with_edits(content: bytes, folder: Path, edits: Edits) -> bytes | None:
     """The bytes of an HDF5 file with other paths of media, which are those that `write_paths` leaves.
 
-    None for files that HDF5 completes only when it closes them. External links are relative to `folder`.
+    None for formats that HDF5 completes only when it closes the file. External links are relative to `folder`.
     """
-    if not content.startswith(_SIGNATURE):  # something else comes before
+    # Later superblocks have a checksum, which some versions of HDF5 leave wrong in the bytes that they give, and free
+    # space that is written on closing.
+    if not content.startswith(_SIGNATURE) or content[len(_SIGNATURE)] > _WITHOUT_CHECKSUM:
         return None
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_fapl_core(_MEMORY_STEP, backing_store=False)
@@ -352,9 +355,6 @@ def with_edits(content: bytes, folder: Path, edits: Edits) -> bytes | None:
     access.set_file_image(content)
     image = h5f.open(uuid4().hex.encode(), h5f.ACC_RDWR, access)  # a name of no file
     with h5py.File(image) as file:
-        strategy, keeps_free_space, _ = image.get_create_plist().get_file_space_strategy()
-        if keeps_free_space or strategy == h5f.FSPACE_STRATEGY_PAGE:
-            return None
         for (object_path, field), paths in edits.items():
             replace_paths(file, folder, object_path, field, paths)
         file.flush()

@@ -136,9 +136,10 @@ def read_strings(dataset: h5d.DatasetID) -> tuple[list[str], tuple[int, ...]] | 
         settings = dataset.get_create_plist()
         if settings.get_layout() == h5d.VIRTUAL or settings.get_external_count():
             return None
-        if dataset.get_space().get_simple_extent_type() == h5s.NULL:
-            return None
-    values = np.empty(dataset.shape, dtype=_STRING)
+    space = dataset.get_space()
+    if space.get_simple_extent_type() == h5s.NULL:
+        return None
+    values = np.empty(space.shape, dtype=_STRING)
     dataset.read(h5s.ALL, h5s.ALL, values, _STRING_IN_MEMORY)
     return _as_strings(values.ravel().tolist(), values.shape)
 
@@ -195,10 +196,11 @@ def as_string(value: Any) -> str | None:
     """One string of a file or a container as a str; None if it is not a string."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+        value = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     if isinstance(value, StoredPath) or type(value) is str:
         return value
     return str(value) if isinstance(value, str) else None  # numpy's

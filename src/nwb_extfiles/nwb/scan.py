@@ -179,7 +179,7 @@ class _Places:
 
     def _holds(self, item: TypedObject | _TypedInZarr, name: bytes) -> bool:
         if isinstance(item, TypedObject):
-            return bool(item.group.links.exists(item.name + b"/" + name))
+            return item.holds(name)
         return _has(item_at(self._file, item.path), name.decode())
 
 

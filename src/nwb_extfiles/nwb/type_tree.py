@@ -9,7 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5f, h5g, h5o, h5r
+from h5py import h5a, h5f, h5g, h5o, h5t
 
 from .path_datasets import is_stored, item_at, paths_at, read_paths
 from .registry import MediaField
@@ -101,11 +101,13 @@ def has_schemas(root: h5g.GroupID | h5f.FileID) -> bool:
 
     Addresses are compared: for the name of what a reference means, HDF5 searches the whole file.
     """
-    reference = np.empty((), dtype=h5py.ref_dtype)
+    address = np.empty((), dtype=np.uint64)
     try:
-        h5a.open(root, b".specloc").read(reference)
-        meant = h5r.dereference(reference[()], root)
-        return meant is not None and h5o.get_info(meant).addr == h5o.get_info(root, SCHEMAS).addr
+        reference = h5a.open(root, b".specloc")
+        if reference.get_storage_size() != address.nbytes:
+            return False
+        reference.read(address, h5t.STD_REF_OBJ)  # which is the address, by the specification of HDF5's files
+        return bool(address == h5o.get_info(root, SCHEMAS).addr)
     except (*_NO_SCHEMAS, OSError):
         return False
 

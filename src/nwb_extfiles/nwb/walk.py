@@ -7,8 +7,9 @@ possible, and what HDF5 gives along with the links (types, addresses) is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -35,8 +36,7 @@ LEAVES = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class TypedObject:
+class TypedObject(NamedTuple):
     """An object that has a neurodata type."""
 
     group: h5g.GroupID
@@ -48,6 +48,8 @@ class TypedObject:
     neurodata_type: str
     is_group: bool | None
     """None if that was not looked at."""
+    links: Mapping[bytes, object] | None
+    """The links in it, by name; None if they were not listed."""
 
     @property
     def path(self) -> str:
@@ -58,6 +60,10 @@ class TypedObject:
     def is_dataset(self) -> bool:
         """Whether it is a dataset."""
         return not (_is_group(self.group, self.name) if self.is_group is None else self.is_group)
+
+    def holds(self, name: bytes) -> bool:
+        """Whether it is a group with a link of that name, which may be broken."""
+        return bool(self.group.links.exists(self.name + b"/" + name)) if self.links is None else name in self.links
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,44 +87,45 @@ def typed_objects(file: h5py.File, links: list[ExternalLink] | None = None) -> I
     root = h5g.open(file.id, b"/")
     schemas = SCHEMAS if has_schemas(root) else None
     is_typed = True
-    seen = {h5o.get_info(root).addr}  # a hard link may lead back to it
-    stack: list[tuple[h5g.GroupID, bytes, Iterator[bytes]]] = [(root, b"", _new_objects(root, b"", seen, links))]
+    seen: set[int | None] = {None, h5o.get_info(root).addr}  # a hard link may lead back to the root
+    stack = [(root, b"", iter(_links_in(root, b"", links).items()))]
     while stack:
-        group, path, names = stack[-1]
-        name = next(names, None)
-        if name is None:
+        group, path, children = stack[-1]
+        for name, address in children:
+            place = path + b"/" + name
+            if address in seen or place == schemas:
+                continue
+            seen.add(address)
+            # Asking first is quicker if it is not there, and slower if it is; neighbours are often alike.
+            may_be_typed = is_typed or h5a.exists(group, b"neurodata_type", obj_name=name)
+            neurodata_type = read_attribute(group, name, b"neurodata_type") if may_be_typed else None
+            is_typed = neurodata_type is not None
+            is_group, inner = None if neurodata_type in LEAVES else _is_group(group, name), None
+            if is_group:
+                below = h5g.open(group, name)
+                inner = _links_in(below, place, links)
+                stack.append((below, place, iter(inner.items())))
+            if neurodata_type is not None:
+                yield TypedObject(group, name, place, neurodata_type, is_group, inner)
+            if is_group:
+                break
+        else:
             stack.pop()
-            continue
-        place = path + b"/" + name
-        if place == schemas:
-            continue
-        # Asking first is quicker if it is not there, and slower if it is; neighbours are often alike.
-        may_be_typed = is_typed or h5a.exists(group, b"neurodata_type", obj_name=name)
-        neurodata_type = read_attribute(group, name, b"neurodata_type") if may_be_typed else None
-        is_typed = neurodata_type is not None
-        is_group = None if neurodata_type in LEAVES else _is_group(group, name)
-        if neurodata_type is not None:
-            yield TypedObject(group, name, place, neurodata_type, is_group)
-        if is_group:
-            below = h5g.open(group, name)
-            stack.append((below, place, _new_objects(below, place, seen, links)))
 
 
 def _is_group(group: h5g.GroupID, name: bytes) -> bool:
     return bool(h5o.get_info(group, name).type == h5o.TYPE_GROUP)
 
 
-def _new_objects(
-    group: h5g.GroupID, path: bytes, seen: set[int], external: list[ExternalLink] | None
-) -> Iterator[bytes]:
-    """The names of objects in a group whose addresses in the file were not seen before."""
-    links: list[tuple[bytes, int]] = []
+def _links_in(group: h5g.GroupID, path: bytes, external: list[ExternalLink] | None) -> dict[bytes, int | None]:
+    """The links in a group: the address in the file of what each leads to, None for those that are not hard."""
+    found: dict[bytes, int | None] = {}
     elsewhere: list[bytes] = []
 
     def visit(name: bytes, info: h5l.LinkInfo) -> None:
-        if info.type == h5l.TYPE_HARD:
-            links.append((name, info.u))  # the address of the object
-        elif info.type == h5l.TYPE_EXTERNAL and external is not None:
+        kind = info.type
+        found[name] = info.u if kind == h5l.TYPE_HARD else None
+        if kind == h5l.TYPE_EXTERNAL and external is not None:
             elsewhere.append(name)
 
     group.links.iterate(visit, info=True)
@@ -127,10 +134,7 @@ def _new_objects(
         paths = (part.decode("utf-8", "surrogateescape") for part in (path + b"/" + name, target, object_path))
         assert external is not None
         external.append(ExternalLink(*paths))
-    for name, address in links:
-        if address not in seen:
-            seen.add(address)
-            yield name
+    return found
 
 
 def read_attribute(location: h5g.GroupID, name: bytes, attribute: bytes) -> str | None:

@@ -272,6 +272,10 @@ class _Planner:
                 )
 
     def _check_target(self, reference: ExternalFileReference, source: object, target: PurePosixPath) -> None:
+        state = self.destination.targets[target]
+        is_refused = state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace")
+        if not is_refused and target not in self.destination.outside:
+            return
         place = self.destination.nwb_path.parent / target
         if target in self.destination.outside:
             raise UnsafeReferenceError(
@@ -280,14 +284,12 @@ class _Planner:
                 hint="remove it, or write the NWB file under another name",
                 **reference.place,
             )
-        state = self.destination.targets[target]
-        if state is TargetState.FOLDER or (state is TargetState.OTHER and self.options.existing != "replace"):
-            or_replace = "" if state is TargetState.FOLDER else ", or replace it with {existing_replace}"
-            raise MediaExistsError(
-                f"{reference.where}: {quoted(place)} exists and is not a copy of {quoted(source)}",
-                hint=Hint(f"move it away{or_replace}"),
-                **reference.place,
-            )
+        or_replace = "" if state is TargetState.FOLDER else ", or replace it with {existing_replace}"
+        raise MediaExistsError(
+            f"{reference.where}: {quoted(place)} exists and is not a copy of {quoted(source)}",
+            hint=Hint(f"move it away{or_replace}"),
+            **reference.place,
+        )
 
 
 def _same_name(

@@ -13,7 +13,7 @@ from ..options import MediaOptions
 from ..web.archive import ArchivedFile, Dandisets
 from ..web.remote import SCHEMES, RemoteFile, beside, is_content, scheme_of, unsigned
 from ..web.urls import ask_all
-from .locate import asset_meant
+from .locate import ask_ahead, asset_meant
 from .resolve import Resolution
 from .stored_paths import is_absolute, is_url
 
@@ -26,6 +26,7 @@ def ask_servers(resolutions: Sequence[Resolution], options: MediaOptions) -> tup
     A relative path in an NWB file behind a URL, or in a DANDI archive, is such a URL too.
     """
     dandisets = Dandisets(options.opened_from)
+    ask_ahead((one.reference for one in resolutions if isinstance(one.problem, MissingMediaError)), dandisets)
     found = [_source(entry, dandisets) for entry in resolutions]
     urls = [source for source in (_url(source) for source in found) if scheme_of(source) in SCHEMES]
     answers = ask_all(urls, timeout=options.url_timeout)

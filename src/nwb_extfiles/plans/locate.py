@@ -6,7 +6,8 @@ and its relative paths are relative to its place there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -117,6 +118,19 @@ def locate(
         return located(found)
     assets = dandisets.around(base)
     return _beside(reference, base) if assets is None else _asset(reference, assets)
+
+
+def ask_ahead(references: Iterable[ExternalFileReference], dandisets: Dandisets) -> None:
+    """Have archives sign the URLs of what relative paths mean, before `locate` or `asset_meant` asks one by one."""
+    meant: dict[str, list[str]] = {}
+    for reference in references:
+        stored_path, base = reference.stored_path, reference.base
+        if base is not None and is_url(base) and not is_url(stored_path) and not is_absolute(stored_path):
+            meant.setdefault(base, []).append(stored_path)
+    for base, stored_paths in meant.items():
+        with suppress(ExternalFilesError):  # which is found again for each path
+            if (assets := dandisets.around(base)) is not None:
+                assets.sign_ahead(stored_paths)
 
 
 def located(found: Resolution) -> ResolvedExternalFile:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..disk.annex import holds_pointer, is_annex_pointer
 from ..hints import quoted
 
-__all__ = ["NOT_FETCHED", "MediaFile", "behind_link", "leads_to_nothing", "media_file"]
+__all__ = ["NOT_FETCHED", "MediaFile", "behind_link", "leads_to_nothing", "linked_folder", "media_file"]
 
 NOT_FETCHED = "a file of git-annex, whose content is not on this machine"
 
@@ -90,24 +90,30 @@ def _kind(mode: int) -> str:
     return "not a regular file"
 
 
-def behind_link(
-    file: MediaFile, place: Path, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath
-) -> MediaFile:
-    """A file with its `linked_path`.
+def linked_folder(folder: str, nwb_folder: str, real_path: Callable[[str], str] = os.path.realpath) -> Path | None:
+    """A folder by way of the first link on its path that leads out of the folders of the NWB file; None without one.
 
     A link from elsewhere to a folder that the NWB file is in too, such as ``/data`` to ``/disk/data``, leads to nothing
     of others. One that lies in that folder itself is a way up and out, to whatever is there.
     """
-    folder = os.path.dirname(place)
-    if os.path.normpath(folder) == os.path.dirname(file.path):
-        return file
-    nwb_folder = real_path(nwb_folder)
+    real_nwb_folder, place = Path(real_path(nwb_folder)), Path(folder)
     current = Path(place.anchor)
-    parts = place.relative_to(current).parts
-    for number, part in enumerate(parts[:-1], 1):
+    parts = place.parts[1:]
+    for number, part in enumerate(parts, 1):
         link = current / part
         current = Path(real_path(str(link)))
-        is_alias = Path(nwb_folder).is_relative_to(current) and not link.parent.is_relative_to(current)
+        is_alias = real_nwb_folder.is_relative_to(current) and not link.parent.is_relative_to(current)
         if current != link and link.is_symlink() and not is_alias:
-            return replace(file, linked_path=link.joinpath(*parts[number:]))
-    return file
+            return link.joinpath(*parts[number:])
+    return None
+
+
+def behind_link(
+    file: MediaFile, place: Path, nwb_folder: str, through: Callable[[str, str], Path | None] = linked_folder
+) -> MediaFile:
+    """A file with its `linked_path`; `through` is `linked_folder`, or remembers what that gave."""
+    folder, name = os.path.split(place)
+    if os.path.normpath(folder) == os.path.dirname(file.path):
+        return file
+    linked = through(folder, nwb_folder)
+    return file if linked is None else replace(file, linked_path=linked / name)

@@ -118,7 +118,7 @@ def settle(
     shared: set[_NameKey] = set()  # folders in which several do
     for plan in plans:
         lost.extend(_lost_names(plan))
-        for folder in {users.key(place.parent) for _, place in _created(plan)}:
+        for folder in map(users.key, {place.parent for _, place in _created(plan)}):
             if creators.setdefault(folder, plan.nwb_path) != plan.nwb_path:
                 shared.add(folder)
     problems = _contested(plans, shared, users) if shared else []
@@ -219,10 +219,11 @@ def _lost_names(plan: RelocationPlan) -> Iterator[_LostName]:
     """The names that a plan removes, and those whose content it replaces by other content."""
     for entry in plan.relocations:
         source = entry.source
-        if entry.target is None:
+        removes_name = plan.removes_name(entry)
+        if entry.target is None or not (removes_name or entry.replaces):
             continue
         place = plan.nwb_path.parent / entry.target
-        if plan.removes_name(entry) and source is not None and source.path != place:
+        if removes_name and source is not None and source.path != place:
             yield _LostName(source.path, source, entry, plan, is_replaced=False)
         if entry.replaces:
             former = media_file(place)

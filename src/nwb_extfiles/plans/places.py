@@ -6,13 +6,14 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PureWindowsPath
 
 from ..disk.spelling import Spelling
 from ..hints import Hint, Message
 from ..nwb.references import ExternalFileReference
 from ..options import MediaOptions
+from .media_files import linked_folder
 from .stored_paths import is_absolute, is_url, spellings, unicode_forms
 
 __all__ = ["Known", "Tier", "below_folders", "mapped_link", "of_that_name", "tiers", "warn_of_unused"]
@@ -27,6 +28,7 @@ class Known:
         spelling = Spelling()
         self.real_path, self.listed_name = spelling.real_path, spelling.listed_name
         self.fitting = set[str]()  # prefixes that some path begins with
+        self.linked_folder = cache(partial(linked_folder, real_path=self.real_path))
         self._names_below = cache(_names_below)
 
     def places_below(self, folder: Path, name: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 
 from ..errors import ExternalFilesError, RelocationRefusedError, UnsafeReferenceError
 from ..hints import Hint, Message, for_archive, media_modes, quoted
@@ -84,8 +85,9 @@ def _no_space(plan: RelocationPlan, destination: Destination) -> Iterator[Extern
 def _inside_one_another(planned: Sequence[Relocation]) -> Iterator[ExternalFilesError]:
     """Find targets that are folders of others, which the caller's naming function may give."""
     targets = {case_folded(entry.target) for entry in planned if entry.target is not None}
+    is_media = cache(lambda folder: any(case_folded(above) in targets for above in (folder, *folder.parents)))
     for entry in planned:
-        if entry.target is not None and any(case_folded(parent) in targets for parent in entry.target.parents):
+        if entry.target is not None and is_media(entry.target.parent):
             yield UnsafeReferenceError(
                 f"{entry.reference.where}: its media would be {quoted(entry.target)}, but other media have the name of "
                 f"a folder of that path",

@@ -162,7 +162,7 @@ def _look(
         for place in places:
             file = media_file(place, memory.real_path, memory.listed_name)
             if isinstance(file, MediaFile):
-                file = behind_link(file, place, nwb_folder, memory.real_path)
+                file = behind_link(file, place, nwb_folder, memory.linked_folder)
                 found.setdefault(file.identity, (file, bool(tier.searched)))
                 continue
             tried.append((place, file))

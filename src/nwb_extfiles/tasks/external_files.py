@@ -1,4 +1,4 @@
-"""The external files of NWB files: where each can be opened, and which NWB files refer to a video.
+"""The external files of NWB files, and where each can be opened.
 
 Takes an NWB file in memory or a single container of it, a path, a folder, a URL, or an asset of the DANDI archive.
 Nothing is written, and pynwb is not needed.
@@ -10,26 +10,22 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import h5py
 
-from ..disk.contents import digest_of
 from ..errors import ExternalFilesError, UnreadableFileError, warn
 from ..nwb.files import find_nwb_files, open_nwb, zarr_marker
 from ..nwb.linked import LinkedMedia, find_behind_links
-from ..nwb.manifest import read_manifest
 from ..nwb.path_datasets import StoredPath, path_of, read_paths, unwrapped
 from ..nwb.references import ExternalFileReference
 from ..nwb.registry import MediaField, media_fields
 from ..nwb.scan import find_in_file
 from ..nwb.walk import ExternalLink
 from ..options import MediaOptions
-from ..plans.locate import ExternalFiles, ResolvedExternalFile, locate, located
-from ..plans.media_files import media_file
+from ..plans.locate import ExternalFiles, ResolvedExternalFile, ask_ahead, locate
 from ..plans.places import Known, warn_of_unused
-from ..plans.resolve import Resolution, resolve_all
 from ..plans.stored_paths import is_url, without_file_scheme
 from ..web.addresses import address_of
 from ..web.archive import DandisetAssets, Dandisets, base_of, is_asset, place_of
@@ -37,7 +33,7 @@ from ..web.nwb_files import opened_nwb
 from ..web.remote import source_of, unsigned
 from .named_files import require_nwb
 
-__all__ = ["find_referring_files", "own_and_linked", "resolve_external_files"]
+__all__ = ["external_files_of", "own_and_linked", "resolve_external_files"]
 
 _IN_MEMORY = "(in memory)"
 # The groups of the file that have other names than the fields of `pynwb.NWBFile`.
@@ -125,6 +121,15 @@ def resolve_external_files(
     return found
 
 
+def external_files_of(
+    path: Path, options: MediaOptions, *, memory: Known, problems: list[ExternalFilesError]
+) -> list[ResolvedExternalFile]:
+    """Those of one NWB file on this machine, as `resolve_external_files`; what is known in a call is in `memory`."""
+    dandisets = Dandisets()
+    references = _references_of(path, options, dandisets, None, problems)
+    return [locate(reference, options, dandisets=dandisets, memory=memory) for reference in references]
+
+
 def _single_sources(source: Any, dandisets: Dandisets) -> list[Any]:
     """The NWB files and containers that a source stands for: those in a folder, in a dandiset, or in an iterable."""
     is_path = isinstance(source, str | os.PathLike)
@@ -150,13 +155,17 @@ def _references_of(
     dandisets: Dandisets,
     opened_from: Any,
     problems: list[ExternalFilesError] | None,
-) -> Iterator[ExternalFileReference]:
+) -> list[ExternalFileReference]:
     own = _place_of(source)
     place = own if opened_from is None else _place_named(opened_from)
     assets = dandisets.around(place)
     place = place if assets is None else assets.nwb_url
-    for reference in _references(source, media_fields(options.media_fields), problems):
-        yield _held_by(place, reference) if place != own and reference.nwb_path == own else reference
+    references = [
+        _held_by(place, reference) if place != own and reference.nwb_path == own else reference
+        for reference in _references(source, media_fields(options.media_fields), problems)
+    ]
+    ask_ahead(references, dandisets)
+    return references
 
 
 def _local_path(path_or_url: str) -> str:
@@ -329,88 +338,3 @@ def _object_path(container: Any) -> str:
     fields = (name for name, held in root.fields.items() if isinstance(held, Mapping) and held.get(top.name) is top)
     groups = [_GROUPS.get(field, field) for field in islice(fields, 1)]
     return "/" + "/".join([*groups, *(one.name for one in reversed(line[:-1]))])
-
-
-# ------------------------------------------------------------------ the other way round
-
-
-def find_referring_files(
-    media: Iterable[str | os.PathLike[str]],
-    paths: Iterable[str | os.PathLike[str]],
-    *,
-    by_checksum: bool = False,
-    media_options: MediaOptions | Mapping[str, Any] | None = None,
-) -> Iterator[tuple[Path, ResolvedExternalFile]]:
-    """Find the NWB files, and the objects in them, that refer to videos.
-
-    Parameters
-    ----------
-    media : iterable of paths
-        Videos, by any of their names: symbolic and hard links to a video are that video. A video that is missing is
-        searched for by its name: missing files of that name are found.
-    paths : iterable of paths
-        NWB files, and folders in which NWB files are searched for.
-    by_checksum : bool
-        Whether videos are compared by their content, with the manifests of the NWB files: copies of a video under other
-        names are found too. Only the given videos are read. NWB files without a manifest are passed over.
-    media_options : MediaOptions or mapping, optional
-        As in `resolve_external_files`.
-
-    Yields
-    ------
-    (pathlib.Path, ResolvedExternalFile)
-        The video as it was given, and an entry that refers to it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist.
-    UnreadableFileError
-        If an NWB file cannot be opened.
-    """
-    options = MediaOptions.from_value(media_options)
-    if by_checksum:
-        yield from _referring_by_checksum(media, paths, options)
-        return
-    wanted: dict[tuple[int, int] | str, Path] = {}
-    for video in map(Path, media):
-        file = media_file(video)
-        wanted.setdefault(video.name or str(video) if isinstance(file, str) else file.identity, video)
-    memory = Known()
-    for path in find_nwb_files(paths):
-        references, _ = _own_and_linked(path, media_fields(options.media_fields), None)
-        for found in resolve_all(references, options, destination=path.parent, memory=memory):
-            key = _file_name(found) if found.file is None else found.file.identity
-            if key in wanted:
-                yield wanted[key], located(found)
-
-
-def has_manifest(path: Path) -> bool:
-    """Whether an NWB file has a manifest, so that `find_referring_files` searches it for checksums.
-
-    Raises
-    ------
-    UnreadableFileError
-        If it cannot be opened.
-    """
-    with open_nwb(path) as file:
-        return read_manifest(file, path) is not None
-
-
-def _referring_by_checksum(
-    media: Iterable[str | os.PathLike[str]], paths: Iterable[str | os.PathLike[str]], options: MediaOptions
-) -> Iterator[tuple[Path, ResolvedExternalFile]]:
-    wanted = {digest_of(Path(video)): Path(video) for video in media}
-    for path in find_nwb_files(paths):
-        with open_nwb(path) as file:
-            rows = {row.place: row.sha256 for row in read_manifest(file, path) or ()}
-            rows = {place: sha256 for place, sha256 in rows.items() if sha256 in wanted}
-            references = find_in_file(file, media_fields(options.media_fields)) if rows else []
-        references = [reference for reference in references if reference.entry in rows]
-        for found in resolve_all(references, options, destination=path.parent):
-            yield wanted[rows[found.reference.entry]], located(found)
-
-
-def _file_name(found: Resolution) -> str | None:
-    """The name of a missing file, with slashes of any platform; None for a URL."""
-    return None if found.url else PureWindowsPath(found.reference.stored_path).name

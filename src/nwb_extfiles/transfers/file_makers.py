@@ -151,8 +151,13 @@ class PartMaker:
 
     def _copy(self, source: MediaFile, mode: MediaMode) -> Path:
         """Copy a file to a part, or take the whole copy of it that a killed transfer has left; gives its path."""
+        status = status_of(source)
+        if self.staging.fresh and not self.sync:  # then no such copy is there, and none is to be left
+            part = self.new_part()
+            self._copy_to(part, source, mode)
+            return part
         # Such a copy has its name only since it was verified and flushed, and the name says what it is a copy of.
-        whole = self.staging.path / whole_copy_name(status_of(source))
+        whole = self.staging.path / whole_copy_name(status)
         taken = whole in self.parts
         if not taken and not self.staging.fresh:
             if whole.is_file() and not whole.is_symlink() and contents.same_content(whole, source.real):

@@ -69,8 +69,9 @@ def _locked(document: Path, *, as_folder: bool = False) -> Iterator[StagingFolde
     """The staging folder of a document, locked and looked at; released again if the block fails."""
     folder = StagingFolder(document, as_folder=as_folder)
     try:
-        _refuse_what_is_not_ours(folder)
-        if folder.is_new:
+        if not folder.fresh:
+            _refuse_what_is_not_ours(folder)
+        if folder.is_new and not folder.fresh:
             folder.remove_parts()  # they may be links, and what is written to them would get elsewhere
         yield folder
     except BaseException as error:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin
 
 from ..errors import MissingMediaError, UnreadableFileError, UnsafeReferenceError
 from ..hints import shell_word
+from ..threads import each_in_threads
 from .addresses import EXAMPLE, Address, address_of
 from .archive_client import archive_errors, asking, client_for
 from .remote import SCHEMES, UNKNOWN_BASE, folder_of, scheme_of, source_of
@@ -21,6 +24,7 @@ from .remote import SCHEMES, UNKNOWN_BASE, folder_of, scheme_of, source_of
 __all__ = ["ArchivedFile", "DandisetAssets", "Dandisets", "base_of", "is_asset", "place_of"]
 
 _PER_PAGE = 1000  # the most that an archive gives at once
+_AT_ONCE = 8  # requests
 _NWB_SUFFIXES = (".nwb", ".nwb.zarr")
 
 
@@ -95,6 +99,7 @@ class DandisetAssets:
         self._dandiset, self.path = dandiset, path
         self._listed: list[str] = []
         self._assets: dict[str, Any] = {}
+        self._signed: dict[str, str] = {}
 
     @property
     def dandiset(self) -> str:
@@ -141,24 +146,49 @@ class DandisetAssets:
         """Find an asset by its path in the dandiset; None if there is none.
 
         The archive is asked once for all assets in the folder of the path, and once more for each asset of an
-        embargoed dandiset, whose content is only given by a signed URL.
+        embargoed dandiset, whose content is only given by a signed URL, unless `sign_ahead` has asked for that.
 
         Raises
         ------
         UnreadableFileError
             If the archive does not answer, or refuses.
         """
+        asset = self.asset(path)
+        if asset is None:
+            return None
+        with archive_errors(self.nwb_url, self._dandiset.client):
+            return _described(asset, asset.download_url, is_open=self._is_open, signed=self._signed.pop(path, None))
+
+    def asset(self, path: str) -> Any:
+        """An asset as dandi's client gives it, by its path in the dandiset; None if there is none. Raises as `find`."""
         with archive_errors(self.nwb_url, self._dandiset.client):
             if not any(path.startswith(prefix) for prefix in self._listed):
                 folder = posixpath.dirname(path)
                 self._list(f"{folder}/" if folder else path)
-            asset = self._assets.get(path)
-            return None if asset is None else self._described(asset)
+            return self._assets.get(path)
 
-    def asset(self, path: str) -> Any:
-        """An asset as dandi's client gives it, by its path in the dandiset; None if there is none. Raises as `find`."""
-        self.find(path)
-        return self._assets.get(path)
+    @property
+    def _is_open(self) -> bool:
+        return bool(self._dandiset.embargo_status.value == "OPEN")
+
+    def sign_ahead(self, stored_paths: Iterable[str]) -> None:
+        """Ask for the signed URLs of the assets that relative paths in the NWB file mean, several at the same time.
+
+        An archive signs one at a time. Nothing is asked if the dandiset is open. What is refused is left to `find`.
+        """
+        if self._is_open:
+            return
+        meant = dict.fromkeys(path for path in map(self.path_of, stored_paths) if path is not None)
+        assets = [asset for asset in map(self.asset, meant) if asset is not None and not hasattr(asset, "zarr")]
+
+        def sign(asset: Any, _: object) -> str:
+            return _signed(asset.client, asset.download_url)
+
+        with closing(each_in_threads(sign, assets, _AT_ONCE, lambda count: None)) as results:
+            for number, url in results:
+                if isinstance(url, BaseException):
+                    break
+                self._signed[assets[number].path] = url
 
     @property
     def content_url(self) -> str:
@@ -192,7 +222,7 @@ class DandisetAssets:
         UnreadableFileError
             If the archive does not answer, or refuses.
         """
-        if self.path and not self.path.endswith("/") and self.find(self.path) is not None:
+        if self.path and not self.path.endswith("/") and self.asset(self.path) is not None:
             return [self]
         folder = self.path.rstrip("/") + "/" if self.path else ""
         with archive_errors(self.nwb_url, self._dandiset.client):
@@ -225,11 +255,8 @@ class DandisetAssets:
             raise MissingMediaError(f"{self.nwb_url}: {error}", nwb_path=self.nwb_url) from error
         self._listed.append(prefix)
 
-    def _described(self, asset: Any) -> ArchivedFile:
-        return _described(asset, asset.download_url, is_open=self._dandiset.embargo_status.value == "OPEN")
 
-
-def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
+def _described(asset: Any, download_url: str, *, is_open: bool, signed: str | None = None) -> ArchivedFile:
     metadata = asset.get_raw_metadata()
     content = [url for url in metadata.get("contentUrl", ()) if isinstance(url, str) and scheme_of(url) in SCHEMES]
     # the archive's metadata name its own download without the dandiset too, which leads to the same
@@ -238,7 +265,7 @@ def _described(asset: Any, download_url: str, *, is_open: bool) -> ArchivedFile:
     if is_open:
         urls = elsewhere if is_zarr else [download_url, *elsewhere]
     else:
-        urls = [] if is_zarr else [_signed(asset.client, download_url)]
+        urls = [] if is_zarr else [signed or _signed(asset.client, download_url)]
     sha256 = metadata.get("digest", {}).get("dandi:sha2-256")
     return ArchivedFile(asset.path, tuple(dict.fromkeys(urls)), sha256)
 

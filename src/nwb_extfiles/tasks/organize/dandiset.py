@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["plan_files"]
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
+_GROUPS = frozenset(("ImageSeries", "OnePhotonSeries", "OpticalSeries", "TwoPhotonSeries"))  # of the core schema
+"""Objects whose paths are a dataset in them, which is replaced if it cannot hold new ones."""
 
 
 def plan_files(
@@ -150,7 +152,7 @@ def _settled(
     files: list[OrganizedFile], settings: OrganizeSettings
 ) -> tuple[list[OrganizedFile], list[ExternalFilesError]]:
     """Decide for all files together which names are removed, and whether targets may be replaced."""
-    served = {filesystem.with_real_folder(file.source) for file in files} | {file.target for file in files}
+    served = {file.source for file in files} | {file.target for file in files}
     changed, problems = settle([file.plan for file in files], MediaUsers(served, settings.options))
     problems.extend(_replaced_sources(files))
     return [replace(file, plan=changed.get(file.target, file.plan)) for file in files], problems
@@ -229,7 +231,8 @@ def _planned(
 
 def _to_export(inspected: Inspected, plan: RelocationPlan, *, in_place: bool) -> tuple[str, ...]:
     """The objects whose new paths the file cannot hold, so that it is exported; refused if it stays where it is."""
-    if not plan.edits:
+    types = {entry.reference.neurodata_type for entry in plan.relocations}
+    if not plan.edits or (types <= _GROUPS and not in_place):
         return ()
     with open_nwb(inspected.path) as file:
         problems = cannot_hold(file, plan.edits, plan.nwb_path)

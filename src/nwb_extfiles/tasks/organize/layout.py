@@ -250,7 +250,6 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
         If dandi finds no names that differ.
     """
     from dandi.consts import dandi_layout_fields
-    from dandi.exceptions import OrganizeImpossibleError
 
     unknown = sorted(set(required_fields) - set(dandi_layout_fields))
     if unknown:
@@ -260,22 +259,24 @@ def dandi_paths(metadata: Sequence[dict[str, Any]], required_fields: Iterable[st
         )
     metadata = [dict(entry) for entry in metadata]
     names = [""] * len(metadata)
-    try:
-        parts, required = _split_by_session(metadata, required_fields)
-        are_known = all(MODALITIES in entry for entry in metadata)
-        name_part = _named_by_its_steps if are_known else _named_by_dandi
-        for part in parts:
-            for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
-                names[number] = name
-    except OrganizeImpossibleError as error:
-        raise RelocationRefusedError(f"dandi finds no different names for these NWB files: {error}") from error
+    parts, required = _split_by_session(metadata, required_fields)
+    are_known = all(MODALITIES in entry for entry in metadata)
+    name_part = _named_by_its_steps if are_known else _named_by_dandi
+    for part in parts:
+        for number, name in zip(part, name_part([metadata[number] for number in part], required), strict=True):
+            names[number] = name
     return names
 
 
 def _named_by_dandi(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:
+    from dandi.exceptions import OrganizeImpossibleError
     from dandi.organize import create_unique_filenames_from_metadata
 
-    return [entry["dandi_path"] for entry in create_unique_filenames_from_metadata(metadata, required or None)]
+    try:
+        named = create_unique_filenames_from_metadata(metadata, required or None)
+    except OrganizeImpossibleError as error:
+        raise RelocationRefusedError(f"dandi finds no different names for these NWB files: {error}") from error
+    return [entry["dandi_path"] for entry in named]
 
 
 def _named_by_its_steps(metadata: list[dict[str, Any]], required: list[str]) -> list[str]:

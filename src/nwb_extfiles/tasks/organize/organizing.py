@@ -21,7 +21,7 @@ from ...hints import Hint
 from ...nwb.files import find_nwb_files
 from ...options import MediaModes, MediaOptions, modes_in_order
 from ...plans.log import log_done
-from ...plans.targets import nwb_stem
+from ...plans.targets import dandiset_above, nwb_stem
 from ...progress import reporting
 from ...threads import each_in_threads
 from ...transfers.recovery import recover
@@ -162,15 +162,13 @@ def _dandiset(path: str | os.PathLike[str] | None) -> Path:
         if os.path.lexists(root) and not root.is_dir():
             raise RelocationRefusedError(f"{root} is not a folder, and cannot be a dandiset", hint="name a folder")
         return root
-    from dandi.dandiset import Dandiset
-
-    found = Dandiset.find(os.curdir)
+    found = dandiset_above(Path.cwd() / "dandiset.yaml")
     if found is None:
         raise RelocationRefusedError(
             "no dandiset was named, and there is no dandiset.yaml in the working directory or above it",
             hint=Hint("name one with {dandiset_path}"),
         )
-    return Path(os.path.realpath(found.path))
+    return Path(os.path.realpath(found))
 
 
 def _known(settings: OrganizeSettings, cache: bool) -> AbstractContextManager[KnownFiles | None]:

@@ -26,7 +26,7 @@ def remarks(files: Sequence[OrganizedFile], settings: OrganizeSettings) -> Itera
         What the caller asks for.
     """
     entries = [entry for file in files for entry in file.plan.relocations]
-    if settings.update_paths and all(entry.source is None and entry.remote is None for entry in entries):
+    if files and settings.update_paths and all(entry.source is None and entry.remote is None for entry in entries):
         found = (
             "the NWB files have only URLs and paths of missing files, which stay as they are"
             if entries

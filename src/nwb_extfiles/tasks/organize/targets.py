@@ -54,15 +54,14 @@ def dandiset_targets(
         If DANDI finds no names that differ.
     """
     metadata = [item.metadata for item in inspected]
-    places = [filesystem.with_real_folder(item.path) for item in inspected]
-    duplicates = _duplicates(inspected, places, settings, table)
+    duplicates = _duplicates(inspected, settings, table)
     numbers = [number for number in range(len(metadata)) if number not in duplicates]
     named = dict(zip(numbers, name_files([metadata[number] for number in numbers], settings), strict=True))
     for second, first in duplicates.items():
         target = named[first]
-        if places[first] == target:
+        if _place_of(inspected[first]) == target:
             named[second] = named.pop(first)
-        elif places[second] != target:  # neither is where the other goes, so both are wanted
+        elif _place_of(inspected[second]) != target:  # neither is where the other goes, so both are wanted
             both = list(zip(inspected, name_files(metadata, settings), strict=True))
             warnings.extend(_same_ids(both))
             return both
@@ -78,20 +77,24 @@ def name_files(metadata: list[dict[str, Any]], settings: OrganizeSettings) -> li
     ]
 
 
-def _duplicates(
-    inspected: list[Inspected], places: list[Path], settings: OrganizeSettings, table: Sequence[MediaField]
-) -> dict[int, int]:
+def _duplicates(inspected: list[Inspected], settings: OrganizeSettings, table: Sequence[MediaField]) -> dict[int, int]:
     """Files with the content of an earlier one, by number, as a run leaves them that was killed while it renamed."""
     alike: dict[tuple[str, str], list[int]] = {}
     for number, item in enumerate(inspected):
         if item.object_id is not None:
             alike.setdefault((item.object_id, item.identifier), []).append(number)
+    pairs = {pair[1]: pair[0] for pair in alike.values() if len(pair) == 2}
+    places = {number: _place_of(inspected[number]) for pair in pairs.items() for number in pair}
     return {
         second: first
-        for first, second in (pair for pair in alike.values() if len(pair) == 2)
+        for second, first in pairs.items()
         if any(places[number].is_relative_to(settings.dandiset_path) for number in (first, second))
         and same_content(places[first], places[second], table)
     }
+
+
+def _place_of(item: Inspected) -> Path:
+    return filesystem.with_real_folder(item.path)
 
 
 def _beside_others(
@@ -107,12 +110,12 @@ def _beside_others(
     DANDI's name for a file depends on the files that are organized with it. So a session that is added later gets the
     name that it would have got with the others, and a run that was interrupted continues with the names of before.
     """
-    sources = {os.path.realpath(item.path) for item in inspected}
     numbers = sorted(named)
-    others = {
-        folder: [other for other in _files_in(folder, known) if os.path.realpath(other.path) not in sources]
-        for folder in {target.parent for target in named.values()}
-    }
+    others = {folder: _files_in(folder, known) for folder in {target.parent for target in named.values()}}
+    if any(others.values()):
+        sources = {os.path.realpath(item.path) for item in inspected}
+        for folder, found in others.items():
+            others[folder] = [other for other in found if os.path.realpath(other.path) not in sources]
     kept: dict[int, Path] = {}
     for number in numbers:
         item, folder = inspected[number], named[number].parent
