@@ -13,6 +13,7 @@ import uuid
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class Scene:
     # -------------------------------------------------------------- changes
 
     def add(self, chance: random.Random) -> None:
-        """A recording, perhaps in the place of another one."""
+        """A recording, perhaps instead of another one."""
         recording(
             self.raw / chance.choice("pq") / f"{chance.choice('rst')}.nwb",
             chance.choices(VIDEOS[:4], k=chance.randrange(3)),
@@ -93,7 +94,7 @@ class Scene:
         )
 
     def copy(self, chance: random.Random) -> None:
-        """The bytes of a file in the place of another one, or beside it, where its paths mean other videos."""
+        """The bytes of a file instead of those of another one, or beside it, where its paths mean other videos."""
         source, other = self.one(chance), self.one(chance)
         if source is None or other is None or source == other:
             return
@@ -107,7 +108,7 @@ class Scene:
             video(target.parent / "b.avi", "another one too")
 
     def rename(self, chance: random.Random) -> None:
-        """A file with its bytes, in the other place of two."""
+        """A file, with its bytes and another name."""
         if (path := self.one(chance)) is not None:
             target = path.with_name(chance.choice(["renamed.nwb", f"{path.stem}x.nwb"]))
             if not target.exists():
@@ -129,7 +130,7 @@ class Scene:
         path = self.one(chance)
         if path is None or not h5py.is_hdf5(path):
             return
-        with h5py.File(path, "r+") as file:
+        with suppress(OSError), h5py.File(path, "r+") as file:  # unless it was cut
             chance.choice([_flip, _other_path, _other_name, _other_ids, _no_ids, _problem, _unreadable])(file, chance)
 
     def cut(self, chance: random.Random) -> None:
