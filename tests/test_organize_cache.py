@@ -138,6 +138,12 @@ def test_plans_are_the_same_with_and_without_cache(tmp_path: Path, manifest: boo
         assert len(known) == 6
 
 
+def test_plans_of_copies_that_were_compared_and_that_were_known_are_equal(tmp_path: Path, raw: Path) -> None:
+    organize(raw, tmp_path / "ds", cache=False)
+    plans = [organize(raw, tmp_path / "ds", dry_run=True, cache=cache) for cache in (False, True, True)]
+    assert plans[0] == plans[1] == plans[2]
+
+
 def test_dandisets_are_the_same_with_and_without_cache(tmp_path: Path, raw: Path) -> None:
     for number, cache in enumerate((False, True, True)):
         organize(raw, tmp_path / f"ds{number}", media_mode="copy", cache=cache)

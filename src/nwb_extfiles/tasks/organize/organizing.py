@@ -103,7 +103,7 @@ def organize(
         holds what was found in the bytes of NWB files, never what is where, and a call that may move media or NWB
         files, or replace something, does not use it. It may be deleted at any time.
     dry_run : bool
-        Whether to plan only; nothing on disk is changed then.
+        Whether to plan only; nothing on disk is changed then but the cache.
     on_file : callable, optional
         Called with each file when it is done, in the thread of the caller, as progress is.
 
