@@ -19,7 +19,7 @@ from typing import Any
 import h5py
 import pytest
 from click.testing import CliRunner
-from helpers import digest, stored_paths, taking_at_most, tree
+from helpers import digest, needs_symlink, stored_paths, taking_at_most, tree
 from makers import Media, write_everywhere
 from mounts import tmpfs
 from recordings import recording, set_scalar, state, video
@@ -30,6 +30,7 @@ from nwb_extfiles.disk.cache import Cache
 from nwb_extfiles.errors import ExternalFilesError, MediaExistsError
 from nwb_extfiles.nwb import files
 from nwb_extfiles.options import MediaOptions
+from nwb_extfiles.tasks.organize import already_there, inspection
 from nwb_extfiles.tasks.organize.known import known_files
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no owners of files, and no pipes in folders")
@@ -135,6 +136,12 @@ def test_plans_are_the_same_with_and_without_cache(tmp_path: Path, manifest: boo
         plain = organize(source, tmp_path / root, dry_run=True, cache=False, **call)
         assert without_times(known) == without_times(plain)
         assert len(known) == 6
+
+
+def test_plans_of_copies_that_were_compared_and_that_were_known_are_equal(tmp_path: Path, raw: Path) -> None:
+    organize(raw, tmp_path / "ds", cache=False)
+    plans = [organize(raw, tmp_path / "ds", dry_run=True, cache=cache) for cache in (False, True, True)]
+    assert plans[0] == plans[1] == plans[2]
 
 
 def test_dandisets_are_the_same_with_and_without_cache(tmp_path: Path, raw: Path) -> None:
@@ -251,6 +258,52 @@ def test_source_that_is_being_written_is_refused_although_its_bytes_are_known(tm
         with pytest.raises(ExternalFilesError, match=r"r\.nwb"):
             organize(raw, tmp_path / "ds")
         writer.communicate()
+
+
+def test_target_that_changes_after_it_was_compared_is_not_remembered_as_a_copy(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its times do not say that it has changed: here they are put back, elsewhere they count in seconds."""
+    organize(raw / "1", tmp_path / "ds", cache=False)
+    target = next((tmp_path / "ds").rglob("*.nwb"))
+    compare = already_there.is_edited_copy
+
+    def compared(*arguments: Any) -> bool:
+        found = compare(*arguments)
+        flip(target, "acquisition/video/starting_time")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(already_there, "is_edited_copy", compared)
+        organize(raw / "1", tmp_path / "ds")
+    for _ in range(2):
+        with pytest.raises(MediaExistsError, match="another version of the same NWB file"):
+            organize(raw / "1", tmp_path / "ds")
+
+
+@needs_symlink
+def test_link_that_leads_elsewhere_while_it_is_read_is_not_remembered(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = raw / "current.nwb"
+    link.symlink_to("1/r.nwb")
+    for name in ("a.avi", "b.avi"):
+        video(raw / name)
+    read = inspection._read
+
+    def redirected(*arguments: Any) -> Any:
+        link.unlink()
+        link.symlink_to("2/r.nwb")
+        found = read(*arguments)
+        link.unlink()
+        link.symlink_to("1/r.nwb")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, "_read", redirected)
+        organize(link, tmp_path / "ds", dry_run=True)
+    (file,) = organize(raw / "1", tmp_path / "ds", dry_run=True)
+    assert file.target.parent.name == "sub-m1"
 
 
 # ------------------------------------------------------------------ what is removed is proven

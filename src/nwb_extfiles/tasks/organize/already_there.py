@@ -79,10 +79,11 @@ def _match(
     try:
         before = stamp(os.stat(target))
         if plan.manifest is None:
-            if known is not None and known.is_edited_copy(target, inspected, plan.edits):
+            content = None if known is None else known.content(target)
+            if known is not None and known.is_edited_copy(content, inspected, plan.edits):
                 return _unless_changed(inspected, target, before)
             if is_edited_copy(target, inspected.path, plan.edits):
-                digests = None if known is None else known.digests(inspected, target)
+                digests = None if known is None else known.digests(inspected, target, content)
                 return _unless_changed(inspected, target, before, digests)
         with open_nwb(target) as file:
             found = {entry.entry: entry.stored_path for entry in find_in_file(file, table)}

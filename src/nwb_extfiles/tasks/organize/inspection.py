@@ -88,8 +88,8 @@ def _inspect(path: Path, *, table: Sequence[MediaField], known: KnownFiles | Non
             problems = (interrupted_edit(path),) if is_interrupted(Path(os.path.realpath(path))) else ()
             return replace(found, problems=problems)
         found = _read(path, table, content.digest)
-        again = known.content(path)  # what was read in between may be something else
-        return found if again is not None and again.digest == content.digest else replace(found, digest=None)
+        is_same = found.stamp == content.stamp and known.content(path) == content  # what was read in between too
+        return found if is_same else replace(found, digest=None)
     except ExternalFilesError:
         raise
     except Exception as error:  # one file must not stop the others

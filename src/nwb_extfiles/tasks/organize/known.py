@@ -89,9 +89,9 @@ class KnownFiles:
         found = self.inspected(path, replace(content, digest=bytes.fromhex(origin[0])) if origin else content)
         return None if found is None else Named(path, found.object_id, found.identifier, found.metadata)
 
-    def is_edited_copy(self, target: Path, source: Inspected, edits: Edits) -> bool:
+    def is_edited_copy(self, content: Content | None, source: Inspected, edits: Edits) -> bool:
         """Whether it is known that a file has exactly the bytes of another one with these edits."""
-        if source.digest is None or (content := self.content(target)) is None:
+        if source.digest is None or content is None:
             return False
         if not edits:
             return content.digest == source.digest
@@ -106,12 +106,16 @@ class KnownFiles:
         if repr(replace(again, was_known=False)) == repr(item):
             self.cache.put(self._key("file", item.digest), record)
 
-    def digests(self, source: Inspected, target: Path) -> tuple[bytes, bytes] | None:
-        """The digests of two files that were compared just now; None if the source is not the one inspected."""
-        contents = self.content(source.path), self.content(target)
-        if source.digest is None or contents[0] is None or contents[1] is None:
+    def digests(self, source: Inspected, target: Path, content: Content | None) -> tuple[bytes, bytes] | None:
+        """The digests of two files that were compared just now.
+
+        None unless the source has the bytes that were inspected, and the target those that it had before. Their times
+        do not say that: they count in steps in which a file can be written to twice.
+        """
+        found = self.content(source.path)
+        if found is None or content is None or found.digest != source.digest or self.content(target) != content:
             return None
-        return (source.digest, contents[1].digest) if contents[0].digest == source.digest else None
+        return found.digest, content.digest
 
     def keep_copy(self, digests: tuple[bytes, bytes] | None, edits: Edits) -> None:
         """Keep that a target has the bytes of a source with these edits; given are their digests, if they are known."""

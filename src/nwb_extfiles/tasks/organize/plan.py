@@ -6,7 +6,7 @@ An `OrganizedFile` has everything that it takes to carry it out, also on another
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -59,7 +59,7 @@ class OrganizedFile:
     """Whether the target exists, and is replaced."""
     exported: tuple[str, ...] = ()
     """Objects whose paths cannot be changed in a copy of the NWB file, so that pynwb exports it instead."""
-    digests: tuple[bytes, bytes] | None = None
+    digests: tuple[bytes, bytes] | None = field(default=None, compare=False)
     """Of source and target, if all bytes were compared for this plan and the cache is in use."""
 
     def __repr__(self) -> str:
