@@ -44,7 +44,7 @@ def carry_out(
     sync: bool = True,
     url_timeout: float = 60.0,
     on_bytes: Callable[[int], object] = lambda count: None,
-    digest_limit: int = 0,
+    digest_limit: int = -1,
 ) -> Outcome:
     """Put one NWB file and its media in their places; what moves stays at its old place too for now.
 
@@ -116,9 +116,13 @@ def _put_in_place(
     with rolled_back(transfer):
         transfer.media.stage(file.plan, sync=sync, progress=increments(on_bytes), url_timeout=url_timeout)
         rows = new_rows(file.plan, transfer)
+        limit = digest_limit if rows is None and not file.exported else -1
+        before = _digest(file.source, limit)
         _stage_nwb_file(file, files_mode, transfer.staged_document, rows, sync, on_bytes)
-        digests = _digests(file, transfer.staged_document, digest_limit) if rows is None else None
+        copy, after = (_digest(path, limit) for path in (transfer.staged_document, file.source))
         transfer.commit(sync=sync)
+    # Times do not say that the source has stayed as it was: they count in steps in which it can be written to twice.
+    digests = (before, copy) if before is not None and copy is not None and before == after else None
     return transfer.conclude(sync=sync), digests
 
 
@@ -157,12 +161,10 @@ def _stage_nwb_file(
         os.utime(staged, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def _digests(file: OrganizedFile, staged: Path, limit: int) -> tuple[bytes, bytes] | None:
-    """The digests of a source and its edited copy, for the cache; None if they are larger, or the source changes."""
-    if file.exported or file.size > limit or not staged.is_file():
-        return None
-    source, copy = (blake3(path.read_bytes()).digest() for path in (file.source, staged))
-    return (source, copy) if has_stamp(file.source, file.stamp) else None
+def _digest(path: Path, limit: int) -> bytes | None:
+    """The digest of a small file, for the cache; None for a larger one, and for a folder."""
+    is_small = path.is_file() and path.stat().st_size <= limit
+    return blake3(path.read_bytes()).digest() if is_small else None
 
 
 def _export(file: OrganizedFile, staged: Path) -> None:

@@ -246,7 +246,7 @@ def _carry_out(
             files_mode=plan.files_mode,
             sync=options.sync,
             url_timeout=options.url_timeout,
-            digest_limit=0 if known is None else known.limit,
+            digest_limit=-1 if known is None else known.limit,
         )
         if executor is not None:
             results = each(do, plan, executor)
