@@ -130,7 +130,7 @@ class Scene:
         path = self.one(chance)
         if path is None or not h5py.is_hdf5(path):
             return
-        with suppress(OSError), h5py.File(path, "r+") as file:  # unless it was cut
+        with suppress(OSError, RuntimeError), h5py.File(path, "r+") as file:  # unless it was cut
             chance.choice([_flip, _other_path, _other_name, _other_ids, _no_ids, _problem, _unreadable])(file, chance)
 
     def cut(self, chance: random.Random) -> None:
@@ -202,11 +202,12 @@ class Scene:
                     paths, self.root, **call | {"media_options": options}, cache=cache,
                     executor=pool if threads else None, on_file=lambda file: done.append(f"{file!r} {file.is_done}"),
                 )  # fmt: skip
-                said = repr([self._file(file) for file in plan]), str(plan), plan.warnings, plan.work_bytes
+                said = repr([self._file(file) for file in plan]), str(plan), sorted(plan.warnings), plan.work_bytes
             except ExternalFilesError as error:
                 problems = sorted(map(str, error.problems))  # threads find them in any order
                 said = type(error), "" if threads else str(error), getattr(error, "__notes__", ()), problems
-        return said, sorted(done), [str(one.message) for one in warned], self._tree()
+        told = [str(one.message) for one in warned]
+        return said, sorted(done), sorted(told) if threads else told, self._tree()
 
     @staticmethod
     def _file(file: Any) -> tuple[Any, ...]:
