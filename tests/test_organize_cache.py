@@ -30,7 +30,7 @@ from nwb_extfiles.disk.cache import Cache
 from nwb_extfiles.errors import ExternalFilesError, MediaExistsError
 from nwb_extfiles.nwb import files
 from nwb_extfiles.options import MediaOptions
-from nwb_extfiles.tasks.organize import already_there, inspection
+from nwb_extfiles.tasks.organize import already_there, inspection, known
 from nwb_extfiles.tasks.organize.known import known_files
 
 posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no owners of files, and no pipes in folders")
@@ -173,7 +173,10 @@ def test_answers_of_another_version_or_for_other_fields_are_not_used(
     if change == "another field":
         options = MediaOptions(media_fields=[("TimeSeries", "my_files")])
     else:
-        monkeypatch.setattr("nwb_extfiles.tasks.organize.known.__version__", "0.0.1")
+        package = shutil.copytree(Path(known.__file__).parents[2], tmp_path / "nwb_extfiles")
+        with (package / "nwb" / "scan.py").open("a") as module:
+            module.write("# a correction\n")
+        monkeypatch.setattr(known, "__file__", str(package / "tasks" / "organize" / "known.py"))
     never_opened()
     with pytest.raises(ExternalFilesError, match="was opened"):
         organize(raw, tmp_path / "ds", media_options=options)

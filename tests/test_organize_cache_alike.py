@@ -202,12 +202,10 @@ class Scene:
                     paths, self.root, **call | {"media_options": options}, cache=cache,
                     executor=pool if threads else None, on_file=lambda file: done.append(f"{file!r} {file.is_done}"),
                 )  # fmt: skip
-                said = repr([self._file(file) for file in plan]), str(plan), sorted(plan.warnings), plan.work_bytes
+                said = repr([self._file(file) for file in plan]), str(plan), plan.warnings, plan.work_bytes
             except ExternalFilesError as error:
-                problems = sorted(map(str, error.problems))  # threads find them in any order
-                said = type(error), "" if threads else str(error), getattr(error, "__notes__", ()), problems
-        told = [str(one.message) for one in warned]
-        return said, sorted(done), sorted(told) if threads else told, self._tree()
+                said = type(error), str(error), getattr(error, "__notes__", ())
+        return said, sorted(done), [str(one.message) for one in warned], self._tree()
 
     @staticmethod
     def _file(file: Any) -> tuple[Any, ...]:

@@ -73,6 +73,9 @@ class Cache:
         """For another process, which opens the file itself."""
         return Cache, (self._path.parent,)
 
+    def __del__(self) -> None:
+        self._close()  # in another process, where nobody calls `save`
+
     def get(self, key: bytes) -> Any:
         """The value of a key, as JSON has it; None if there is none, or if it cannot be read."""
         stored, used = self._new.get(key), _today()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,10 @@ def plan_files(
         targets = dandiset_targets(inspected, settings, table, warnings, known)
     except RelocationRefusedError as problem:
         raise combine([*problems, problem]) from None
-    planned: dict[int, OrganizedFile] = {}
+    files: list[OrganizedFile] = []
     left_out: list[ExternalFilesError] = []
-    for number, result in each(partial(_plan_one, settings=settings, table=table, known=known), targets, executor):
+    plan_one = partial(_plan_one, settings=settings, table=table, known=known)
+    for _, result in sorted(each(plan_one, targets, executor), key=itemgetter(0)):
         if isinstance(result, ExternalFilesError):
             if is_skipped(result, settings.options):
                 left_out.append(result)
@@ -108,10 +110,9 @@ def plan_files(
         elif isinstance(result, BaseException):
             raise result
         else:
-            planned[number] = result
+            files.append(result)
             if known is not None:
                 known.keep_copy(result.digests, result.plan.edits)
-    files = [planned[number] for number in sorted(planned)]
     warn_left_out(left_out)
     if not problems:
         files, lost = _settled(files, settings)

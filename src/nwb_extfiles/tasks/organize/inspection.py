@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,19 +63,20 @@ def inspect_all(
     list of Inspected, list of UnreadableFileError
         The files that can be named, in the order of the sources, and why the others cannot.
     """
-    inspected: dict[int, Inspected] = {}
+    inspected: list[Inspected] = []
     unreadable: list[UnreadableFileError] = []
-    for number, result in each(partial(_inspect, table=table, known=known), sources, executor):
+    inspect = partial(_inspect, table=table, known=known)
+    for _, result in sorted(each(inspect, sources, executor), key=itemgetter(0)):  # two runs say the same
         if isinstance(result, UnreadableFileError):
             unreadable.append(result)
         elif isinstance(result, BaseException):
             raise result
         else:
             problems.extend(result.problems)
-            inspected[number] = result
+            inspected.append(result)
             if known is not None:
                 known.keep_inspected(result)
-    return [inspected[number] for number in sorted(inspected)], unreadable
+    return inspected, unreadable
 
 
 def _inspect(path: Path, *, table: Sequence[MediaField], known: KnownFiles | None) -> Inspected:

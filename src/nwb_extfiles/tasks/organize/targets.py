@@ -143,10 +143,10 @@ def _beside_others(
 
 def _same_ids(files: Iterable[tuple[Inspected | Named, Path]]) -> Iterator[str]:
     """Warnings of files in one dandiset that cannot be told apart by their ids, and where they will be."""
-    alike: dict[tuple[str, str], list[Path]] = {}
+    alike: dict[tuple[str, str], set[Path]] = {}
     for file, path in files:
         if file.object_id is not None:
-            alike.setdefault((file.object_id, file.identifier), []).append(path)
+            alike.setdefault((file.object_id, file.identifier), set()).add(path)
     for (object_id, _), paths in alike.items():
         if len(paths) > 1:
             yield Message(
