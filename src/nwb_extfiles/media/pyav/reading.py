@@ -148,6 +148,8 @@ def read_video(
         facts = indexed = _indexed(_stated(container, path), container, path)
         if how != "index":
             facts = _counted(container, facts, how == "decode", progress or (lambda done, total: None))
+        elif facts.container not in _WITH_EDIT_LISTS:  # then it looks the same to a player
+            return replace(facts, shown=facts.frames, rotation=_rotation(container))
     with open_video(path) as container:
         shown = facts.frames
         if facts.container in _WITH_EDIT_LISTS and facts.frames == indexed.frames is not None:
