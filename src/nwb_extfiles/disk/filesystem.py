@@ -203,10 +203,24 @@ def with_real_folder(path: Path) -> Path:
 
 def by_way_of(root: Path, path: Path) -> Path:
     """A path spelled by way of a folder that it is in, though it leads there by another mount; else as it is."""
-    for above in (path, *path.parents) if root.is_dir() and not path.is_relative_to(root) else ():
-        if above.is_dir() and above.samefile(root):
+    if path.is_relative_to(root) or (wanted := _status_of_folder(root)) is None:
+        return path
+    for above in (path, *path.parents):
+        found = _status_of_folder(above)
+        if found is not None and os.path.samestat(found, wanted):
             return root / path.relative_to(above)
     return path
+
+
+def _status_of_folder(path: Path) -> os.stat_result | None:
+    """The status of a folder; None if nothing is there, or no folder."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
+        return None
+    return status if stat.S_ISDIR(status.st_mode) else None
 
 
 def relative_path(path: str | Path, folder: str | Path) -> str:
