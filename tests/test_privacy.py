@@ -247,13 +247,8 @@ def test_owner_and_group_are_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can become another user")
-def test_group_without_permission_is_skipped(elsewhere: Path) -> None:
+def test_group_without_permission_is_skipped() -> None:
     """A copy of a file of another group belongs to the own group, which gets the rights of others only."""
-    source = make_file(elsewhere / "source")
-    os.chown(source, 65534, 4321)
-    source.chmod(0o640)
-    for folder in (elsewhere, elsewhere.parent):
-        folder.chmod(0o777)
     code = """
 import fcntl, os, sys  # while they may be read
 from pathlib import Path
@@ -261,5 +256,11 @@ from nwb_extfiles.disk import contents
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 contents.copy_verified(Path(sys.argv[1]), Path(sys.argv[2]))
 """
-    subprocess.run([sys.executable, "-c", code, str(source), str(elsewhere / "copy")], check=True)
-    assert mode(elsewhere / "copy") == 0o600
+    with tmpfs() as elsewhere:  # where another user gets to
+        source = make_file(elsewhere / "source")
+        os.chown(source, 65534, 4321)
+        source.chmod(0o640)
+        for folder in (elsewhere, elsewhere.parent):
+            folder.chmod(0o777)
+        subprocess.run([sys.executable, "-c", code, str(source), str(elsewhere / "copy")], check=True)
+        assert mode(elsewhere / "copy") == 0o600
