@@ -16,6 +16,7 @@ from servers import Server, reading_from_here, serving
 from videos import Videos
 
 import nwb_extfiles
+from nwb_extfiles.disk.cache import cache_folder
 
 # The fixtures that this package offers to other projects. Where the package is installed, pytest finds them itself.
 pytest_plugins = ["nwb_extfiles.pytest_plugin"]
@@ -110,7 +111,10 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     folder = tmp_path_factory.mktemp("cache")
     for name in ("XDG_CACHE_HOME", "WIN_PD_OVERRIDE_LOCAL_APPDATA"):
         monkeypatch.setenv(name, str(folder))
-    return folder / "nwb-extfiles"
+    own = cache_folder()
+    assert own is not None
+    assert own.is_relative_to(folder)
+    return own
 
 
 @pytest.fixture(scope="session")

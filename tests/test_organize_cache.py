@@ -243,6 +243,7 @@ def test_changed_and_missing_videos_are_seen(tmp_path: Path, raw: Path, mode: st
         organize(raw, tmp_path / "ds", media_mode=mode)
 
 
+@needs_symlink
 def test_missing_source_video_is_seen(tmp_path: Path, raw: Path) -> None:
     organize(raw, tmp_path / "ds", media_mode="symlink")
     (raw / "2" / "b.avi").unlink()
