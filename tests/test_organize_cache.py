@@ -11,8 +11,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,15 @@ def flip(path: Path, where: str) -> None:
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
+@contextmanager
+def database(path: Path | str, **options: Any) -> Iterator[sqlite3.Connection]:
+    """A database, open for one transaction. sqlite3 alone would leave it open."""
+    with closing(sqlite3.connect(path, **options)) as connection, connection:
+        yield connection
+
+
 def entries(cache: Path) -> list[tuple[bytes, bytes]]:
-    with sqlite3.connect(next(cache.iterdir())) as connection:
+    with database(next(cache.iterdir())) as connection:
         return list(connection.execute("SELECT key, value FROM contents"))
 
 
@@ -377,19 +385,19 @@ def _gone(cache: Path) -> None:
 def _another_table(cache: Path) -> None:
     path = next(cache.iterdir())
     path.unlink()
-    with sqlite3.connect(path) as connection:
+    with database(path) as connection:
         connection.execute("CREATE TABLE contents (other TEXT)")
 
 
 def _changed_values(cache: Path) -> None:
     """As a damaged disk does: each value has one letter changed, and is JSON still."""
-    with sqlite3.connect(next(cache.iterdir())) as connection:
+    with database(next(cache.iterdir())) as connection:
         for key, value in list(connection.execute("SELECT key, value FROM contents")):
             connection.execute("UPDATE contents SET value = ? WHERE key = ?", (value.replace(b"m1", b"m7"), key))
 
 
 def _swapped_values(cache: Path) -> None:
-    with sqlite3.connect(next(cache.iterdir())) as connection:
+    with database(next(cache.iterdir())) as connection:
         rows = list(connection.execute("SELECT key, value FROM contents"))
         for (key, _), (_, value) in zip(rows, rows[1:] + rows[:1], strict=True):
             connection.execute("UPDATE contents SET value = ? WHERE key = ?", (value, key))
@@ -467,7 +475,7 @@ def test_cache_that_others_may_have_written_is_not_used(tmp_path: Path, raw: Pat
 
 
 def _rows(path: Path) -> list[tuple[bytes, bytes]]:
-    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+    with database(f"file:{path}?mode=ro", uri=True) as connection:
         return list(connection.execute("SELECT key, value FROM contents"))
 
 
@@ -484,7 +492,7 @@ def test_cache_is_for_its_user_alone(tmp_path: Path, raw: Path, own_cache: Path)
 
 def test_locked_cache_is_not_waited_for(tmp_path: Path, raw: Path, own_cache: Path) -> None:
     organize(raw / "0", tmp_path / "ds")
-    with sqlite3.connect(next(own_cache.iterdir()), isolation_level=None) as other:
+    with database(next(own_cache.iterdir()), isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         with taking_at_most(10):
             organize(raw, tmp_path / "ds")
@@ -499,7 +507,7 @@ def test_runs_at_once_share_it(tmp_path: Path, raw: Path, own_cache: Path) -> No
         for number in range(3)
     ]
     assert [run.wait() for run in runs] == [0] * 3
-    with sqlite3.connect(next(own_cache.iterdir())) as connection:
+    with database(next(own_cache.iterdir())) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     for number in range(3):
         assert len(list((tmp_path / f"ds{number}").rglob("*.nwb"))) == 1
