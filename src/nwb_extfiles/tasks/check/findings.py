@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ...errors import ExternalFilesError
 from ...hints import Message, counted
 from ...nwb.references import ExternalFileReference
 from ...tables import Tabular, TabularList, plain
@@ -21,6 +22,7 @@ __all__ = [
     "Findings",
     "Severity",
     "of_file",
+    "of_problem",
     "of_reference",
     "require_codes",
     "shortened",
@@ -276,3 +278,8 @@ def of_reference(
 def shortened(path: str) -> str:
     """A path in quotes, as much of it as a message has space for."""
     return repr(path[:_LONGEST])
+
+
+def of_problem(path: Path, code: str, problem: ExternalFilesError) -> Finding:
+    """An error about a file, as a finding."""
+    return of_file(path, Severity.ERROR, code, problem.what.removeprefix(f"{path}: "), problem.hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...batch import each
-from ...disk import contents, filesystem, links
-from ...disk.moves import folded, is_same_name
+from ...disk import filesystem
+from ...disk.moves import is_same_name
 from ...errors import (
     ExternalFilesError,
     MediaExistsError,
@@ -41,6 +41,7 @@ from .already_there import find_match
 from .inspected import Inspected, Named
 from .inspection import inspect_all, read_named
 from .plan import FilesMode, OrganizedFile, OrganizePlan, OrganizeSettings
+from .plan_checks import alike_targets, no_space, replaced_sources
 from .remarks import remarks
 from .targets import dandiset_targets, name_files
 
@@ -117,8 +118,8 @@ def plan_files(
     if not problems:
         files, lost = _settled(files, settings)
         problems.extend(lost)
-        problems.extend(_alike(files, settings))
-        problems.extend(_no_space(files, settings))
+        problems.extend(alike_targets(files, settings))
+        problems.extend(no_space(files, settings))
     if problems:
         raise combine(problems)
     warnings.extend(warning for file in files for warning in file.plan.warnings)
@@ -155,7 +156,7 @@ def _settled(
     """Decide for all files together which names are removed, and whether targets may be replaced."""
     served = {file.source for file in files} | {file.target for file in files}
     changed, problems = settle([file.plan for file in files], MediaUsers(served, settings.options))
-    problems.extend(_replaced_sources(files))
+    problems.extend(replaced_sources(files))
     return [replace(file, plan=changed.get(file.target, file.plan)) for file in files], problems
 
 
@@ -328,79 +329,3 @@ def _is_former_folder(source: Path, target: Path, files_mode: FilesMode) -> Call
         return lambda folder: is_former_media_folder(folder, target)
     own = source.parent / nwb_stem(source)
     return lambda folder: files_mode == "move" and folder == own
-
-
-# ---------------------------------------------------------------------- all files together
-
-
-def _replaced_sources(files: list[OrganizedFile]) -> Iterator[ExternalFilesError]:
-    """Problems of targets that are to be replaced, and that another file of the call is made of."""
-    replaced: dict[tuple[int, int], Path] = {}
-    for file in files:
-        places = [file.target] if file.replaces else []
-        places += [
-            file.target.parent / entry.target
-            for entry in file.plan.relocations
-            if entry.replaces and entry.target is not None
-        ]
-        replaced.update({(status.st_dev, status.st_ino): place for place in places for status in [os.lstat(place)]})
-    for file in files if replaced else ():
-        status = os.stat(file.source)
-        used = {(status.st_dev, status.st_ino)}
-        used.update(entry.source.identity for entry in file.plan.relocations if entry.source is not None)
-        own = {file.target.parent / entry.target for entry in file.plan.relocations if entry.target is not None}
-        for identity in sorted(used.intersection(replaced)):
-            if replaced[identity] not in own:
-                yield RelocationRefusedError(
-                    f"{file.source}: {replaced[identity]} would be replaced by a different file, and is needed to make "
-                    f"{file.target}",
-                    hint="move it away first, or organize the files one after the other",
-                    nwb_path=str(file.source),
-                )
-
-
-def _alike(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator[ExternalFilesError]:
-    """Problems of targets that differ in letter case alone, where that does not count."""
-    by_name: dict[str, list[OrganizedFile]] = {}
-    for file in files:
-        by_name.setdefault(folded(str(file.target)), []).append(file)
-    groups = [group for group in by_name.values() if len(group) > 1]
-    if groups and links.ignores_case(filesystem.nearest_folder(settings.dandiset_path)):
-        for first, *others in groups:
-            for file in others:
-                yield RelocationRefusedError(
-                    f"{file.source}: its place would be {quoted(file.target)}, and that of {first.source} "
-                    f"{quoted(first.target)}, which are one name in {quoted(settings.dandiset_path)}",
-                    hint="give them ids that differ in more than letter case, or organize them on another disk",
-                    nwb_path=str(file.source),
-                )
-
-
-def _no_space(files: list[OrganizedFile], settings: OrganizeSettings) -> Iterator[ExternalFilesError]:
-    folder = filesystem.nearest_folder(settings.dandiset_path)
-    here = os.stat(folder).st_dev
-    needed: dict[int, int] = {}  # bytes that are copied, by the device that they come from
-    samples: dict[int, Path] = {}  # a file of each device
-
-    def need(device: int, size: int, sample: Path) -> None:
-        needed[device] = needed.get(device, 0) + size
-        samples.setdefault(device, sample)
-
-    for file in files:
-        device = file.stamp[0]
-        by_name = settings.files_mode == "move" and not file.plan.edits and device == here
-        if not (file.in_place or file.is_there or by_name):
-            need(device, file.size, file.source)
-        for media in file.plan.copied:
-            need(media.identity[0], media.size, media.real)
-    made = sum(file.plan.download_bytes + file.plan.remux_bytes for file in files)
-    total, free = sum(needed.values()) + made, filesystem.free_bytes(folder)
-    if total > free:  # clones share their blocks
-        copied = (size for device, size in needed.items() if not contents.can_clone(samples[device], folder))
-        total = sum(copied) + made
-    if total > free:
-        yield RelocationRefusedError(
-            f"{settings.dandiset_path}: the NWB files and their media need {total:,} bytes there, and {free:,} are "
-            f"free",
-            hint=Hint("make space, or use another {media_mode}"),
-        )
